@@ -1,0 +1,61 @@
+"""Result files: one JSON per arm and seed, and a flat summary, each saying what made it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lbr_st.files import write_json
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("torch", "transformers", "sentence-transformers", "mteb", "datasets", "peft", "tokenizers", "bm25s")
+
+
+def conditions() -> dict[str, Any]:
+    """Return the commit, versions and hardware that a number was measured with."""
+
+    def git(*args: str) -> str:
+        return subprocess.run(["git", *args], capture_output=True, text=True, cwd=RESULTS, check=True).stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no")
+    installed = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}
+    return {
+        "commit": git("rev-parse", "HEAD") + (" with local changes" if changed else ""),
+        "versions": {"python": platform.python_version()} | {p: installed[p] for p in PACKAGES if p in installed},
+        "hardware": f"{_processor()}, {os.cpu_count()} cores",
+    }
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def arm_path(program: str, arm: str, seed: int) -> Path:
+    """Return the result file of one arm and seed."""
+    return RESULTS / program / f"{arm}-seed{seed}.json"
+
+
+def write_arm(program: str, arm: str, seed: int, result: dict[str, Any]) -> None:
+    """Write the result file of one arm and seed."""
+    path = arm_path(program, arm, seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {"arm": arm, "seed": seed, **result, **conditions()})
+
+
+def read_arm(program: str, arm: str, seed: int) -> dict[str, Any]:
+    """Read the result file of one arm and seed."""
+    return json.loads(arm_path(program, arm, seed).read_text(encoding="utf-8"))
+
+
+def write_summary(program: str, figures: dict[str, float], argv: Sequence[str]) -> None:
+    """Write ``summary.json`` with the figures of a program, by name."""
+    command = " ".join(["python", f"benchmarks/{program}.py", *argv])
+    write_json(RESULTS / program / "summary.json", {"figures": figures, **conditions(), "command": command})

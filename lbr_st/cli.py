@@ -1,0 +1,36 @@
+"""The console command ``lbr``: a name for each ``main`` of this package."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+COMMANDS = {
+    "train-ibgl": ("lbr_st.ibgl", "stage 1: teach a language model a domain through a bottleneck"),
+    "train-grcl": ("lbr_st.grcl", "stage 2: align it with query-document pairs"),
+    "evaluate": ("lbr_st.evaluation", "score models on a question-answer file, by mteb"),
+    "search": ("lbr_st.search", "search documents with a model"),
+    "nano": ("lbr_st.nano", "train a small language model from scratch on raw text"),
+    "code-domain": ("lbr_st.code_domain", "make pairs from the installed Python packages"),
+    "quickstart": ("lbr_st.quickstart", "all of it, on the installed Python packages"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run ``lbr COMMAND ...``."""
+    parser = argparse.ArgumentParser(prog="lbr", description="Learn Before Represent for sentence-transformers.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (_, meaning) in COMMANDS.items():
+        commands.add_parser(name, help=meaning, add_help=False)
+    argv = list(sys.argv[1:] if argv is None else argv)
+    command = parser.parse_args(argv[:1]).command
+    # Imported only now: the libraries behind a command take seconds to import.
+    from lbr_st.training import run_command
+
+    run_command(importlib.import_module(COMMANDS[command][0]).main, argv[1:])
+
+
+if __name__ == "__main__":
+    main()

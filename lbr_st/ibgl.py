@@ -1,0 +1,238 @@
+"""Stage 1, information-bottleneck generative learning (arXiv 2601.11124, section 3.2).
+
+The language model reads ``[BOS? X Z Y EOS]``, with Y cut off from X, and learns to predict Y. All that Y needs of X
+must pass through the bottleneck tokens Z, whose last hidden state is the embedding of X.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from datasets import Dataset
+from sentence_transformers import SentenceTransformer
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+from transformers import Trainer, TrainingArguments
+
+from lbr_st import layouts
+from lbr_st.masks import BOTTLENECK, PREFIX, SOURCE, TARGET, check_supported, cutoff_mask
+from lbr_st.modules import BottleneckTransformer
+from lbr_st.records import Record, read_records
+from lbr_st.training import (
+    add_stage_arguments,
+    finish,
+    make_parser,
+    open_model,
+    parse_arguments,
+    set_prompts,
+    start_or_resume,
+)
+
+logger = logging.getLogger(__name__)
+
+OBJECTIVES = {
+    "sft": "X = query, Y = document",
+    "reconstruct": "X = Y = document",
+    "prefix-suffix": "X = first half of the document, Y = second half",
+}
+IGNORE = -100  # label of positions without loss, as everywhere in transformers
+
+
+def build_examples(records: Sequence[Record], model: SentenceTransformer, objective: str) -> Dataset:
+    """Tokenize records into ``[BOS? X Z Y EOS]``.
+
+    X is tokenized exactly as at encoding time: with its prompt, and cut to the model's ``max_seq_length`` before the
+    bottleneck tokens. Y is cut to as many tokens; EOS ends a Y that was not cut.
+
+    Args:
+        records: With ``document``, and for ``sft`` with ``query``.
+        model: Its first module's tokenizer and lengths are used, and its prompts.
+        objective: One of `OBJECTIVES`.
+
+    Returns:
+        Columns ``input_ids``, ``segments`` (see `lbr_st.masks`) and ``labels`` (`IGNORE` outside of Y), each a list
+        of ``seq`` integers.
+    """
+    module: BottleneckTransformer = model[0]
+    tokenizer, length = module.tokenizer, module.max_seq_length
+
+    def tokenize(batch: dict[str, list[str]]) -> dict[str, list[list[int]]]:
+        sources, targets = _sources_and_targets(batch, module, objective)
+        prompt = model.prompts["query" if objective == "sft" else "document"] or ""
+        x_ids = tokenizer([prompt + text for text in sources], truncation=True, max_length=length)["input_ids"]
+        y_ids = tokenizer(targets, add_special_tokens=False, truncation=True, max_length=length)["input_ids"]
+        eos = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+        y_ids = [(ids + eos)[:length] for ids in y_ids]
+        prefix, k = module.num_prefix_tokens, module.num_bottleneck_tokens
+        return {
+            "input_ids": [x + y for x, y in zip(x_ids, y_ids, strict=True)],
+            "segments": [
+                [PREFIX] * prefix + [SOURCE] * (len(x) - prefix - k) + [BOTTLENECK] * k + [TARGET] * len(y)
+                for x, y in zip(x_ids, y_ids, strict=True)
+            ],
+            "labels": [[IGNORE] * len(x) + y for x, y in zip(x_ids, y_ids, strict=True)],
+        }
+
+    dataset = Dataset.from_list(list(records))
+    return dataset.map(tokenize, batched=True, remove_columns=dataset.column_names, desc="Tokenizing")
+
+
+def _sources_and_targets(
+    batch: dict[str, list[str]], module: BottleneckTransformer, objective: str
+) -> tuple[list[str], list[str]]:
+    documents = batch["document"]
+    if objective == "sft":
+        return batch["query"], documents
+    if objective == "reconstruct":
+        return documents, documents
+    # Cut a document to what X and Y can hold together, so that Y goes on where X ends.
+    longest = 2 * (module.max_seq_length - module.num_prefix_tokens - module.num_bottleneck_tokens)
+    offsets = module.tokenizer(
+        documents, add_special_tokens=False, truncation=True, max_length=longest, return_offsets_mapping=True
+    )["offset_mapping"]
+    middles = [spans[len(spans) // 2][0] for spans in offsets]
+    ends = [spans[-1][1] for spans in offsets]
+    prefixes = [text[:middle] for text, middle in zip(documents, middles, strict=True)]
+    suffixes = [text[middle:end] for text, middle, end in zip(documents, middles, ends, strict=True)]
+    return prefixes, suffixes
+
+
+def collate(examples: Sequence[dict[str, list[int]]]) -> dict[str, Tensor]:
+    """Pad examples on the right into ``(batch, seq)`` int64 tensors, with their ``attention_mask``."""
+
+    def pad(rows: list[list[int]], value: int) -> Tensor:
+        return pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=value)
+
+    return {
+        "input_ids": pad([e["input_ids"] for e in examples], 0),
+        "attention_mask": pad([[1] * len(e["input_ids"]) for e in examples], 0),
+        "segments": pad([e["segments"] for e in examples], PREFIX),
+        "labels": pad([e["labels"] for e in examples], IGNORE),
+    }
+
+
+class IBGLModel(nn.Module):
+    """The language model under the information cut-off, with its loss as output.
+
+    Args:
+        language_model: A causal language model of a leak-tested family.
+
+    Raises:
+        InputError: If the family or its attention implementation is not leak-tested.
+    """
+
+    # Tells the trainer to pass num_items_in_batch, so that accumulated gradients are those of the large batch.
+    accepts_loss_kwargs = True
+
+    def __init__(self, language_model: nn.Module) -> None:
+        super().__init__()
+        check_supported(language_model.config)
+        self.language_model = language_model
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        segments: Tensor,
+        labels: Tensor,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> dict[str, Tensor]:
+        """Return ``{"loss"}``: next-token cross-entropy on Y and its EOS (arXiv 2601.11124, eq. 2), in nats.
+
+        The mean is per target token over the whole batch, not per sample: every token weighs the same however
+        long its sequence, and with gradient accumulation the trainer's ``num_items_in_batch`` counts the targets of
+        all micro-batches. The head runs on the rows that predict a target only: with a vocabulary of 151k, logits of
+        all rows are the largest tensor in training.
+
+        Args:
+            input_ids: ``(batch, seq)`` int64.
+            attention_mask: ``(batch, seq)``, 1 for tokens, 0 for padding on the right.
+            segments: ``(batch, seq)``, see `lbr_st.masks`.
+            labels: ``(batch, seq)``, the token itself on Y, `IGNORE` elsewhere.
+            num_items_in_batch: Number of targets to divide by; default is those of this batch.
+        """
+        model = self.language_model
+        embeddings = model.get_input_embeddings()(input_ids)
+        mask = cutoff_mask(model.config, embeddings, attention_mask, segments)
+        hidden = model.base_model(inputs_embeds=embeddings, attention_mask=mask, use_cache=False).last_hidden_state
+        targets = labels[:, 1:]
+        has_loss = targets != IGNORE
+        logits = model.get_output_embeddings()(hidden[:, :-1][has_loss])
+        total = F.cross_entropy(logits.float(), targets[has_loss], reduction="sum")
+        return {"loss": total / (has_loss.sum() if num_items_in_batch is None else num_items_in_batch)}
+
+    def gradient_checkpointing_enable(self, **kwargs: Any) -> None:
+        """Recompute activations in the backward pass (the trainer's ``--gradient-checkpointing``)."""
+        self.language_model.gradient_checkpointing_enable(**kwargs)
+
+
+class IBGLTrainer(Trainer):
+    """A `transformers.Trainer` whose checkpoints are whole models of the native layout.
+
+    Args:
+        model: Model whose first module is a `BottleneckTransformer`; trained in place.
+        **kwargs: What the trainer takes.
+    """
+
+    def __init__(self, model: SentenceTransformer, **kwargs: Any) -> None:
+        self.sentence_transformer = model
+        super().__init__(model=IBGLModel(model[0].model), data_collator=collate, **kwargs)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        self.sentence_transformer.save_pretrained(output_dir or self.args.output_dir, create_model_card=False)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        saved = layouts.load(resume_from_checkpoint, device="cpu")[0].model
+        self.sentence_transformer[0].model.load_state_dict(saved.state_dict())
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run stage 1 from the command line; see ``train_ibgl.py``.
+
+    Raises:
+        InputError: If the arguments, the data or the model cannot be used.
+    """
+    parser = make_parser("train_ibgl.py", "Stage 1: teach a causal language model a domain through a bottleneck.")
+    add_stage_arguments(
+        parser,
+        model_help="causal language model to start from: local directory or Hub id",
+        data_help="JSON Lines with a query and a document a line (question/answer, ...); "
+        "reconstruct and prefix-suffix need the document only",
+    )
+    parser.add_argument(
+        "--objective",
+        choices=OBJECTIVES,
+        default="sft",
+        help="; ".join(f"{name}: {meaning}" for name, meaning in OBJECTIVES.items()) + " (default: %(default)s)",
+    )
+    args, training_args = parse_arguments(
+        parser,
+        TrainingArguments,
+        argv,
+        learning_rate=2e-5,
+        num_train_epochs=1,
+        per_device_train_batch_size=32,
+        per_device_eval_batch_size=32,
+        prediction_loss_only=True,
+    )
+    fields = ("query", "document") if args.objective == "sft" else ("document",)
+    records = read_records(args.data, fields)
+    dev_records = read_records(args.dev_data, fields) if args.dev_data else None
+    model = open_model(args)
+    set_prompts(model, args)
+    check_supported(model[0].model.config)
+    if not start_or_resume(args, training_args, [file for file in (args.data, args.dev_data) if file]):
+        logger.info("%s is finished already", args.output_dir)
+        return
+
+    train = build_examples(records, model, args.objective)
+    dev = build_examples(dev_records, model, args.objective) if dev_records else None
+    if dev and training_args.eval_strategy == "no":
+        training_args.eval_strategy = "epoch"
+    trainer = IBGLTrainer(model, args=training_args, train_dataset=train, eval_dataset=dev)
+    trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
+    finish(model, trainer, "ibgl", args)

@@ -1,0 +1,207 @@
+"""The sentence-transformers input module: a causal language model that reads ``[BOS? X Z]``.
+
+The embedding of a text is the last hidden state of its last bottleneck token. As the tokenizer always ends a text
+with that token, reading it out is sentence-transformers' own last-token pooling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sentence_transformers.base.modules import InputModule
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from lbr_st.errors import InputError
+from lbr_st.tokens import add_bottleneck_tokens
+
+
+class BottleneckTransformer(InputModule):
+    """A causal language model whose tokenizer ends every text with bottleneck tokens.
+
+    The whole language model is kept, head included: stage 1 trains it as one, and the saved model generates.
+
+    Args:
+        model: Causal language model with embedding rows for the bottleneck tokens.
+        tokenizer: Tokenizer that appends them.
+        bottleneck_token_ids: Their ids, in order. The last one is the read-out token.
+        max_seq_length: Longest input in tokens, bottleneck tokens and BOS included. Longer texts are cut, the
+            bottleneck tokens stay.
+        history: One entry per training stage, saying what the model was made from.
+
+    Raises:
+        InputError: If ``max_seq_length`` leaves no room for text, or the tokenizer does not append the tokens.
+    """
+
+    config_file_name = "lbr_config.json"
+    config_keys = ["bottleneck_token_ids", "max_seq_length", "history"]
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        bottleneck_token_ids: list[int],
+        max_seq_length: int,
+        history: list[dict[str, Any]] | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.tokenizer = tokenizer
+        if self.tokenizer.pad_token is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+        self.bottleneck_token_ids = list(bottleneck_token_ids)
+        self.history = list(history or [])
+        appended = tokenizer("")["input_ids"][-self.num_bottleneck_tokens :]
+        if appended != self.bottleneck_token_ids:
+            raise InputError(f"the tokenizer ends a text with ids {appended}, not with {self.bottleneck_token_ids}")
+        self.max_seq_length = max_seq_length
+
+    @classmethod
+    def from_backbone(
+        cls,
+        model_name_or_path: str,
+        *,
+        num_bottleneck_tokens: int = 1,
+        max_seq_length: int | None = None,
+        **model_kwargs: Any,
+    ) -> BottleneckTransformer:
+        """Start from a plain causal language model: a local directory or a Hub id.
+
+        Args:
+            model_name_or_path: What ``AutoModelForCausalLM.from_pretrained`` takes.
+            num_bottleneck_tokens: Number of bottleneck tokens k to add.
+            max_seq_length: See the class; default is the longest that the backbone takes.
+            **model_kwargs: Passed on to ``AutoModelForCausalLM.from_pretrained``.
+
+        Raises:
+            InputError: See `add_bottleneck_tokens` and the class.
+        """
+        model = AutoModelForCausalLM.from_pretrained(model_name_or_path, **model_kwargs)
+        tokenizer = AutoTokenizer.from_pretrained(model_name_or_path)
+        if max_seq_length is None:
+            max_seq_length = min(tokenizer.model_max_length, model.config.max_position_embeddings)
+        tokenizer, ids = add_bottleneck_tokens(model, tokenizer, num_bottleneck_tokens)
+        return cls(model, tokenizer, bottleneck_token_ids=ids, max_seq_length=max_seq_length)
+
+    @property
+    def num_bottleneck_tokens(self) -> int:
+        """Number of bottleneck tokens k."""
+        return len(self.bottleneck_token_ids)
+
+    @property
+    def num_prefix_tokens(self) -> int:
+        """Number of tokens the tokenizer puts before a text: 1 where the family has a BOS, else 0."""
+        return len(self.tokenizer("")["input_ids"]) - self.num_bottleneck_tokens
+
+    @property
+    def max_seq_length(self) -> int:
+        """Longest input in tokens, bottleneck tokens and BOS included."""
+        return self.tokenizer.model_max_length
+
+    @max_seq_length.setter
+    def max_seq_length(self, value: int) -> None:
+        # The tokenizer turns truncation off without a word when it cannot leave room for what it appends.
+        self._check_length(value)
+        self.tokenizer.model_max_length = int(value)
+
+    def _check_length(self, length: int) -> None:
+        needed = self.num_prefix_tokens + self.num_bottleneck_tokens + 1
+        if length < needed:
+            raise InputError(
+                f"a maximum length of {length} leaves no room for text beside {self.num_bottleneck_tokens} "
+                f"bottleneck token(s); the smallest that does is {needed}"
+            )
+
+    def get_embedding_dimension(self) -> int:
+        """Return the width of the hidden states."""
+        return self.model.config.hidden_size
+
+    def preprocess(
+        self, inputs: Sequence[str], prompt: str | None = None, max_length: int | None = None, **kwargs: Any
+    ) -> dict[str, Tensor]:
+        """Tokenize texts; every row ends with the bottleneck tokens, then padding.
+
+        Args:
+            inputs: Texts.
+            prompt: Put before every text.
+            max_length: Shorter limit for this call, in tokens.
+            **kwargs: Ignored (sentence-transformers passes ``task``).
+
+        Returns:
+            ``input_ids`` and ``attention_mask``, both ``(batch, seq)`` int64.
+
+        Raises:
+            InputError: If ``max_length`` leaves no room for text.
+        """
+        texts = self._prepend_prompt(list(inputs), prompt) if prompt else list(inputs)
+        if max_length is not None:
+            self._check_length(max_length)
+        encoded = self.tokenizer(
+            texts, padding=True, truncation=True, max_length=max_length or self.max_seq_length, return_tensors="pt"
+        )
+        return {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"]}
+
+    def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """Run the language model without its head.
+
+        Args:
+            features: ``input_ids`` and ``attention_mask``, ``(batch, seq)``.
+            **kwargs: Ignored.
+
+        Returns:
+            The features with ``token_embeddings`` ``(batch, seq, hidden)``: last hidden states after the final norm.
+        """
+        output = self.model.base_model(
+            input_ids=features["input_ids"], attention_mask=features["attention_mask"], use_cache=False
+        )
+        return {**features, "token_embeddings": output.last_hidden_state}
+
+    def save(self, output_path: str, *args: Any, **kwargs: Any) -> None:
+        """Write language model, tokenizer and ``lbr_config.json``: the native layout."""
+        self.model.save_pretrained(output_path)
+        self.tokenizer.save_pretrained(output_path)
+        self.save_config(output_path)
+
+    @classmethod
+    def load(
+        cls,
+        model_name_or_path: str,
+        *,
+        subfolder: str = "",
+        token: bool | str | None = None,
+        cache_folder: str | None = None,
+        revision: str | None = None,
+        local_files_only: bool = False,
+        model_kwargs: dict[str, Any] | None = None,
+        processor_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> BottleneckTransformer:
+        """Load the module from a saved directory or Hub id, of the native or the portable layout.
+
+        Args:
+            model_name_or_path: Directory or Hub id.
+            subfolder: Folder within it.
+            token: Hub token.
+            cache_folder: Hub cache.
+            revision: Hub revision.
+            local_files_only: Do not ask the Hub.
+            model_kwargs: Passed to ``AutoModelForCausalLM.from_pretrained``.
+            processor_kwargs: Passed to ``AutoTokenizer.from_pretrained``.
+            **kwargs: What sentence-transformers passes to modules in general; not used here.
+
+        Raises:
+            InputError: If there is no ``lbr_config.json``, or it and the tokenizer disagree.
+        """
+        hub = {"token": token, "revision": revision, "local_files_only": local_files_only}
+        config = cls.load_config(model_name_or_path, subfolder=subfolder, cache_folder=cache_folder, **hub)
+        if not config:
+            raise InputError(
+                f"{model_name_or_path} has no {cls.config_file_name}, so it was not saved by lbr_st; "
+                "start from a plain language model with lbr_st.from_backbone"
+            )
+        hub |= {"subfolder": subfolder, "cache_dir": cache_folder}
+        model = AutoModelForCausalLM.from_pretrained(model_name_or_path, **hub, **(model_kwargs or {}))
+        tokenizer = AutoTokenizer.from_pretrained(model_name_or_path, **hub, **(processor_kwargs or {}))
+        return cls(model, tokenizer, **config)

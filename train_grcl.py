@@ -1,0 +1,18 @@
+"""Stage 2 of Learn Before Represent: align the model of stage 1 with query-document pairs.
+
+At the scale of the paper, on a GPU:
+
+    python train_grcl.py --model stage1 --data pairs.jsonl --dev-data dev.jsonl --output-dir lbr-model --bf16 \
+        --temperature 0.05 --per-device-train-batch-size 128 --learning-rate 2e-5
+
+On a CPU, in a minute, after the small stage 1 of `train_ibgl.py`:
+
+    python train_grcl.py --model stage1 --data train.jsonl --output-dir lbr-model \
+        --max-steps 20 --learning-rate 3e-4
+"""
+
+from lbr_st.grcl import main
+from lbr_st.training import run_command
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,18 @@
+"""Stage 1 of Learn Before Represent: teach a causal language model a domain through bottleneck tokens.
+
+At the scale of the paper, on a GPU:
+
+    python train_ibgl.py --model Qwen/Qwen2-1.5B --data train.jsonl --output-dir stage1 --bf16 \
+        --max-length 512 --per-device-train-batch-size 16 --gradient-accumulation-steps 8 --learning-rate 2e-5
+
+On a CPU, in a minute, with the backbone of `lbr nano`:
+
+    python train_ibgl.py --model backbone --data train.jsonl --output-dir stage1 \
+        --max-length 64 --max-steps 50 --learning-rate 5e-4
+"""
+
+from lbr_st.ibgl import main
+from lbr_st.training import run_command
+
+if __name__ == "__main__":
+    run_command(main)
