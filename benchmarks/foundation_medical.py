@@ -96,6 +96,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     args, flags = parser.parse_known_args(argv)
 
+    results.conditions()
     work: Path = args.work_dir
     work.mkdir(parents=True, exist_ok=True)
     text, pairs, backbone = work / "docstrings.jsonl", work / "pairs.jsonl", work / "backbone"

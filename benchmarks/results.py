@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import json
 import os
@@ -17,8 +18,12 @@ RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("torch", "transformers", "sentence-transformers", "mteb", "datasets", "peft", "tokenizers", "bm25s")
 
 
+@functools.cache
 def conditions() -> dict[str, Any]:
-    """Return the commit, versions and hardware that a number was measured with."""
+    """Return the commit, versions and hardware that a number was measured with.
+
+    A program calls it once before its work, so that the commit is that of the code that ran.
+    """
 
     def git(*args: str) -> str:
         return subprocess.run(["git", *args], capture_output=True, text=True, cwd=RESULTS, check=True).stdout.strip()
