@@ -26,7 +26,9 @@ def conditions() -> dict[str, Any]:
     """
 
     def git(*args: str) -> str:
-        return subprocess.run(["git", *args], capture_output=True, text=True, cwd=RESULTS, check=True).stdout.strip()
+        return subprocess.run(
+            ["git", *args], capture_output=True, text=True, cwd=Path(__file__).parent, check=True
+        ).stdout.strip()
 
     changed = git("status", "--porcelain", "--untracked-files=no")
     installed = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}
