@@ -68,7 +68,7 @@ def _parse_lines(path: Path) -> Iterable[tuple[int, dict[str, Any]]]:
             for number, line in enumerate(file, start=1):
                 if not line.strip():
                     continue
-                row = json.loads(line)
+                row = json.loads(line.rstrip())
                 if not isinstance(row, dict):
                     raise InputError(f"{path}, line {number}: expected a JSON object, found {line.strip()[:40]}")
                 yield number, row

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -70,36 +71,41 @@ def _with_bottleneck(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> PreT
         vocabulary = data["model"]["vocab"]
         if tokens[0] in vocabulary:
             raise InputError("the tokenizer has bottleneck tokens already; load this model with lbr_st.load")
+        # tokenizers numbers added tokens from the size of the model's vocabulary, whatever id the file gives them:
+        # growing that vocabulary would shift them, unless they are entries of it themselves.
+        vocabulary.update((token["content"], token["id"]) for token in data["added_tokens"])
         vocabulary.update(zip(tokens, ids, strict=True))
         data["post_processor"] = _appending(data["post_processor"], dict(zip(tokens, ids, strict=True)))
         path.write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")
         return AutoTokenizer.from_pretrained(folder)
 
 
-def _appending(post_processor: dict | None, ids: dict[str, int]) -> dict:
-    """Compose ``post_processor`` with one that appends the tokens of ``ids`` after one or two sequences."""
+def _appending(post_processor: dict[str, Any] | None, ids: dict[str, int]) -> dict[str, Any]:
+    """Make the post-processor end one or two sequences with the tokens of ``ids``.
 
-    def piece(kind: str, name: str) -> dict:
-        return {kind: {"id": name, "type_id": 0}}
-
-    bottleneck = [piece("SpecialToken", token) for token in ids]
-    append = {
-        "type": "TemplateProcessing",
-        "single": [piece("Sequence", "A"), *bottleneck],
-        "pair": [piece("Sequence", "A"), piece("Sequence", "B"), *bottleneck],
-        "special_tokens": {token: {"id": token, "ids": [id_], "tokens": [token]} for token, id_ in ids.items()},
-    }
-    if post_processor is None:
-        return append
-    if post_processor["type"] == "Sequence":  # tokenizers does not nest sequences
-        return {"type": "Sequence", "processors": [*post_processor["processors"], append]}
-    return {"type": "Sequence", "processors": [post_processor, append]}
+    Its own template is extended. A second template behind it is not an option: tokenizers hands that one the pieces
+    of the first, and panics when there are more than two.
+    """
+    parts = [] if post_processor is None else post_processor.get("processors", [post_processor])
+    others = [part["type"] for part in parts if part["type"] not in ("TemplateProcessing", "ByteLevel")]
+    templates = [part for part in parts if part["type"] == "TemplateProcessing"]
+    if others or len(templates) > 1:
+        raise InputError(f"cannot append to a post-processor of {', '.join(part['type'] for part in parts)}")
+    if not templates:
+        sequences: list[dict[str, Any]] = [{"Sequence": {"id": name, "type_id": 0}} for name in "AB"]
+        templates = [{"type": "TemplateProcessing", "single": sequences[:1], "pair": sequences, "special_tokens": {}}]
+        parts = parts + templates
+    for kind in ("single", "pair"):
+        bottleneck = [{"SpecialToken": {"id": token, "type_id": 0}} for token in ids]
+        templates[0][kind] = templates[0][kind] + bottleneck
+    templates[0]["special_tokens"] |= {token: {"id": token, "ids": [i], "tokens": [token]} for token, i in ids.items()}
+    return parts[0] if len(parts) == 1 else {"type": "Sequence", "processors": parts}
 
 
 def _initialise_rows(model: PreTrainedModel, ids: list[int]) -> None:
     if model.get_input_embeddings().weight.shape[0] <= ids[-1]:
         model.resize_token_embeddings(ids[-1] + 1, mean_resizing=False)
-    # A private generator: the user's random state is not ours to advance.
+    # A generator of its own: a backbone gives the same model whatever ran before.
     generator = torch.Generator().manual_seed(0)
     for embeddings in {id(e): e for e in (model.get_input_embeddings(), model.get_output_embeddings())}.values():
         weight = embeddings.weight.data

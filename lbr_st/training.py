@@ -204,7 +204,9 @@ def open_model(args: argparse.Namespace) -> SentenceTransformer:
                 dtype=torch.float32,
             )
         model = layouts.load(name, model_kwargs={"dtype": torch.float32})
-    except OSError as error:
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:
         raise InputError(f"--model {name} is not a model: {str(error).splitlines()[0]}") from error
     if args.bottleneck_tokens not in (None, model[0].num_bottleneck_tokens):
         raise InputError(

@@ -53,9 +53,10 @@ def make_backbone(folder, family: str = "qwen2", tied: bool = True, bos: bool = 
 
         backend = tokenizer.backend_tokenizer
         backend.add_special_tokens(["<s>"])
-        backend.post_processor = processors.TemplateProcessing(
+        template = processors.TemplateProcessing(
             single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", backend.token_to_id("<s>"))]
         )
+        backend.post_processor = processors.Sequence([processors.ByteLevel(trim_offsets=False), template])
         tokenizer = TokenizersBackend(tokenizer_object=backend, eos_token="<|endoftext|>", bos_token="<s>")
     config_class, model_class = FAMILIES[family]
     shape = SHAPE | {"num_hidden_layers": layers}

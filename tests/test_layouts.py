@@ -1,0 +1,173 @@
+"""The same model in memory, in both layouts on disk, by hand, and where this package is not installed."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import TEXTS, make_backbone
+from sentence_transformers import SentenceTransformer
+from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
+
+import lbr_st
+from lbr_st.errors import InputError
+
+INPUTS = ["", "one", "blood pressure " * 100, "<|bottleneck 1|> spelled out", *TEXTS]
+
+# Only stock classes, and no lbr_st: an import of it fails.
+STOCK_PROCESS = """
+import json, sys
+sys.modules["lbr_st"] = None
+import numpy as np
+from sentence_transformers import SentenceTransformer
+texts, path, side, prompt, out = json.loads(sys.argv[1])
+model = SentenceTransformer(path, device="cpu")
+model.tokenizer.padding_side = side
+np.save(out, model.encode(texts, prompt=prompt))
+"""
+
+
+def by_hand(path, texts, prompt=""):
+    tokenizer, model = AutoTokenizer.from_pretrained(path), AutoModel.from_pretrained(path)
+    vectors = []
+    for text in texts:
+        ids = tokenizer(prompt + text, truncation=True, return_tensors="pt")["input_ids"]
+        with torch.no_grad():
+            hidden = model(ids).last_hidden_state[0, -1]
+        vectors.append((hidden / hidden.norm()).numpy())
+    return np.stack(vectors)
+
+
+@pytest.mark.parametrize(("side", "prompt"), [("right", None), ("left", "query: ")])
+def test_portable_in_a_process_without_this_package(model, tmp_path, side, prompt):
+    lbr_st.save_portable(model, tmp_path / "portable")
+    out = tmp_path / "vectors.npy"
+    arguments = json.dumps([INPUTS, str(tmp_path / "portable"), side, prompt, str(out)])
+    subprocess.run([sys.executable, "-c", STOCK_PROCESS, arguments], check=True, cwd=tmp_path)
+    assert np.abs(np.load(out) - model.encode(INPUTS, prompt=prompt)).max() < 1e-6
+    assert np.abs(np.load(out) - by_hand(tmp_path / "portable", INPUTS, prompt or "")).max() < 1e-6
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_layouts_agree(tmp_path, family, tied):
+    backbone = make_backbone(tmp_path / "backbone", family=family, tied=tied, bos=family == "llama")
+    model = lbr_st.from_backbone(backbone, num_bottleneck_tokens=3, max_seq_length=16).eval()
+    model.prompts["query"] = "query: "
+    lbr_st.save_portable(model, tmp_path / "portable")
+    model.save_pretrained(str(tmp_path / "native"))
+    expected = model.encode_query(INPUTS)
+    for other in (
+        SentenceTransformer(str(tmp_path / "portable")),
+        SentenceTransformer(str(tmp_path / "native"), trust_remote_code=True),
+        lbr_st.load(str(tmp_path / "portable")),
+        lbr_st.load(str(tmp_path / "native")),
+    ):
+        assert other.max_seq_length == 16
+        assert np.abs(other.encode_query(INPUTS) - expected).max() < 1e-6
+    assert np.abs(by_hand(tmp_path / "portable", INPUTS, "query: ") - expected).max() < 1e-6
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_portable_still_generates(tmp_path, tied):
+    """The head is kept: plain AutoModelForCausalLM gives the logits of the model in memory."""
+    backbone = make_backbone(tmp_path / "backbone", tied=tied)
+    model = lbr_st.from_backbone(backbone, max_seq_length=16).eval()
+    lbr_st.save_portable(model, tmp_path / "portable")
+    language_model = AutoModelForCausalLM.from_pretrained(tmp_path / "portable")
+    ids = torch.tensor([[5, 6, 7]])
+    with torch.no_grad():
+        assert torch.equal(language_model(ids).logits, model[0].model(ids).logits)
+    assert language_model.generate(ids, max_new_tokens=3, do_sample=False).shape == (1, 6)
+
+
+def test_portable_files(model, tmp_path):
+    """What servers read, file by file."""
+    model.prompts.update(query="query: ", document="doc: ")
+    lbr_st.save_portable(model, tmp_path)
+
+    def read(name):
+        return json.loads((tmp_path / name).read_text())
+
+    assert [module["type"] for module in read("modules.json")] == [
+        "sentence_transformers.models.Transformer",
+        "sentence_transformers.models.Pooling",
+        "sentence_transformers.models.Normalize",
+    ]
+    pooling = read("1_Pooling/config.json")
+    assert [key for key, value in pooling.items() if value is True] == ["pooling_mode_lasttoken", "include_prompt"]
+    assert pooling["pooling_mode_cls_token"] is pooling["pooling_mode_mean_tokens"] is False
+    assert read("sentence_bert_config.json") == {"max_seq_length": 24, "do_lower_case": False}
+    config = read("config.json")
+    assert config["architectures"] == ["Qwen2ForCausalLM"]
+    assert config["is_causal"] is True
+    assert config["rope_theta"] == config["rope_parameters"]["rope_theta"]
+    assert "auto_map" not in config
+    saved = read("config_sentence_transformers.json")
+    assert saved["prompts"] == {"query": "query: ", "document": "doc: "}
+    assert saved["similarity_fn_name"] == "cosine"
+    assert list(tmp_path.glob("*.safetensors"))
+    assert not [
+        file for file in tmp_path.rglob("*") if file.suffix in (".bin", ".pt", ".pkl") or "adapter" in file.name
+    ]
+    assert not list(tmp_path.glob(".unfinished-*"))
+
+
+def test_prompts_and_history_survive(model, tmp_path):
+    model.prompts["query"] = "query: "
+    model[0].history.append({"stage": "ibgl"})
+    lbr_st.save_portable(model, tmp_path)
+    again = lbr_st.load(str(tmp_path))
+    assert again.prompts == {"query": "query: ", "document": ""}
+    assert again[0].history == [{"stage": "ibgl"}]
+
+
+def test_an_interrupted_save_is_not_a_model(model, tmp_path, monkeypatch):
+    """A save cut off in any of its moves leaves nothing that loads, and the next one repairs it."""
+    lbr_st.save_portable(model, tmp_path)
+    replace, moved = os.replace, []
+
+    def fail_late(source, target):
+        if ".unfinished-" in str(source) and ".unfinished-" not in str(target):
+            moved.append(target)
+            if len(moved) == 4:
+                raise OSError("disk full")
+        replace(source, target)
+
+    monkeypatch.setattr("lbr_st.layouts.os.replace", fail_late)
+    with pytest.raises(OSError, match="disk full"):
+        lbr_st.save_portable(model, tmp_path)
+    with pytest.raises((OSError, ValueError)):
+        SentenceTransformer(str(tmp_path))
+    monkeypatch.undo()
+    lbr_st.save_portable(model, tmp_path)
+    assert np.abs(SentenceTransformer(str(tmp_path)).encode(TEXTS) - model.encode(TEXTS)).max() < 1e-6
+
+
+def test_a_save_that_differs_is_refused(model, tmp_path, monkeypatch):
+    """Every save is reloaded and compared; a writer that loses the post-processor is found out."""
+    save = type(model[0]).save
+
+    def lose_post_processor(self, output_path):
+        save(self, output_path)
+        path = Path(output_path, "tokenizer.json")
+        data = json.loads(path.read_text())
+        data["post_processor"] = None
+        path.write_text(json.dumps(data))
+
+    monkeypatch.setattr(type(model[0]), "save", lose_post_processor)
+    with pytest.raises(RuntimeError, match="does not end '' with"):
+        lbr_st.save_portable(model, tmp_path)
+    assert not (tmp_path / "config.json").exists()
+
+
+def test_refusals(backbone, model, tmp_path):
+    with pytest.raises(InputError, match="no lbr_config.json"):
+        lbr_st.load(backbone)
+    lbr_st.save_portable(model, tmp_path)
+    with pytest.raises(InputError, match="portable layout is for models of lbr_st"):
+        lbr_st.save_portable(SentenceTransformer(str(tmp_path)), tmp_path / "again")

@@ -1,0 +1,89 @@
+"""The input module: what sentence-transformers asks of it, and what it promises."""
+
+import inspect
+
+import pytest
+import torch
+from conftest import TEXTS
+from sentence_transformers.base.losses.merged_forward import column_merging_disabled
+from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+
+from lbr_st import BottleneckTransformer
+from lbr_st.errors import InputError
+
+LONG = "blood pressure " * 100
+
+
+def test_config_is_the_constructor():
+    parameters = set(inspect.signature(BottleneckTransformer.__init__).parameters) - {"self", "model", "tokenizer"}
+    assert parameters == set(BottleneckTransformer.config_keys)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("prompt", [None, "query: "])
+def test_last_tokens_are_the_bottleneck(model, side, prompt):
+    model.tokenizer.padding_side = side
+    batch = model.preprocess(["", "one", LONG, *TEXTS], prompt=prompt)
+    assert batch["input_ids"].shape[1] == model.max_seq_length == 24
+    for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True):
+        assert ids[mask.bool()][-2:].tolist() == model[0].bottleneck_token_ids
+
+
+def test_prompt_is_part_of_the_text(model):
+    with_prompt = model.preprocess(["blood"], prompt="query: ")["input_ids"]
+    assert torch.equal(with_prompt, model.preprocess(["query: blood"])["input_ids"])
+
+
+def test_embedding_is_the_last_hidden_state_of_the_last_bottleneck_token(model):
+    """By hand, without padding, pooling or normalisation modules."""
+    for text in ["", "one", *TEXTS]:
+        ids = model.tokenizer(text, truncation=True, max_length=24, return_tensors="pt")["input_ids"]
+        with torch.no_grad():
+            hidden = model[0].model(ids, output_hidden_states=True).hidden_states[-1]
+        expected = hidden[0, -1] / hidden[0, -1].norm()
+        assert (model.encode(text, convert_to_tensor=True) - expected).abs().max() < 1e-6
+
+
+def test_batch_does_not_matter(model):
+    texts = ["", "one", LONG, *TEXTS]
+    together = model.encode(texts, batch_size=len(texts), convert_to_tensor=True)
+    alone = torch.stack([model.encode(text, convert_to_tensor=True) for text in texts])
+    assert (together - alone).abs().max() < 1e-6
+
+
+def test_forward_leaves_its_features_alone(model):
+    batch = model.preprocess(TEXTS)
+    before = {key: value.clone() for key, value in batch.items()}
+    first, second = model[0](batch), model[0](batch)
+    assert batch.keys() == before.keys()
+    assert all(torch.equal(batch[key], before[key]) for key in batch)
+    assert torch.equal(first["token_embeddings"], second["token_embeddings"])
+
+
+def test_merged_columns_give_the_same_loss(model):
+    """The loss may pad all columns into one batch with zeros on the right; the read-out must not move."""
+    loss = MultipleNegativesRankingLoss(model)
+    columns = [model.preprocess(["a", "b b b"]), model.preprocess([LONG, "c"])]
+    merged = loss([dict(c) for c in columns], None)
+    with column_merging_disabled():
+        separate = loss([dict(c) for c in columns], None)
+    assert abs(merged - separate) < 1e-6
+
+
+@pytest.mark.parametrize("length", [-1, 0, 2])
+def test_a_length_without_room_for_text_is_refused(model, length):
+    with pytest.raises(InputError, match=f"maximum length of {length} leaves no room .* smallest that does is 3"):
+        model.max_seq_length = length
+    with pytest.raises(InputError, match="leaves no room"):
+        model.preprocess(["a"], max_length=length)
+    model.max_seq_length = 3
+    assert model.preprocess([LONG])["input_ids"].shape[1] == 3
+
+
+def test_a_tokenizer_that_does_not_append_is_refused(model, backbone):
+    from transformers import AutoTokenizer
+
+    with pytest.raises(InputError, match="ends a text with ids"):
+        BottleneckTransformer(
+            model[0].model, AutoTokenizer.from_pretrained(backbone), bottleneck_token_ids=[1, 2], max_seq_length=24
+        )

@@ -1,0 +1,100 @@
+"""Reading files: what is found, and what is said of files that cannot be used."""
+
+import json
+
+import pytest
+
+from lbr_st.errors import InputError
+from lbr_st.files import write_jsonl
+from lbr_st.records import read_passages, read_records, read_texts
+
+
+@pytest.mark.parametrize(
+    ("query", "document"),
+    [("question", "answer"), ("query", "document"), ("anchor", "positive"), ("query", "passage"), ("query", "text")],
+)
+def test_usual_column_names(tmp_path, query, document):
+    write_jsonl(tmp_path / "f.jsonl", [{"id": 7, query: "q", document: "d"}, {query: "r", document: "e"}])
+    assert read_records(tmp_path / "f.jsonl") == [
+        {"id": "7", "query": "q", "document": "d"},
+        {"id": "2", "query": "r", "document": "e"},
+    ]
+
+
+def test_ids_that_come_again_get_their_line(tmp_path):
+    write_jsonl(tmp_path / "f.jsonl", [{"id": "a", "text": "1"}, {"id": "a", "text": "2"}])
+    assert [r["id"] for r in read_records(tmp_path / "f.jsonl", ["document"])] == ["a", "a#2"]
+
+
+def test_bom_crlf_and_blank_lines(tmp_path):
+    (tmp_path / "f.jsonl").write_bytes(b'\xef\xbb\xbf{"text": "one"}\r\n\r\n{"text": "two\xc3\xa9"}\r\n')
+    assert [r["document"] for r in read_records(tmp_path / "f.jsonl", ["document"])] == ["one", "twoé"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"question": "a", "answer": "b"}\n{"question": "a" "answer"}\n', r"f\.jsonl, line 2, column 18: not JSON"),
+        (b'{"question": "a", "reply": "b"}\n', "no column for the document; found: question, reply; looked for: docu"),
+        (b'{"question": "a", "answer": "b"}\n{"question": "a"}\n', r"line 2: no column 'answer' \(found: question\)"),
+        (b'{"question": "a", "answer": "b"}\n{"question": " ", "answer": "b"}', "line 2, column 'question': the text"),
+        (b'{"question": "a", "answer": null}\n', "line 1, column 'answer': expected text, found null"),
+        (b'{"question": "a", "answer": 5}\n', "line 1, column 'answer': expected text, found 5"),
+        (b'["a", "b"]\n', "line 1: expected a JSON object"),
+        (b"", "no records"),
+        (b'{"question": "a", "answer": "\xff"}\n', "not UTF-8"),
+    ],
+)
+def test_files_that_cannot_be_used(tmp_path, content, message):
+    (tmp_path / "f.jsonl").write_bytes(content)
+    with pytest.raises(InputError, match=message) as error:
+        read_records(tmp_path / "f.jsonl")
+    assert "\n" not in str(error.value)
+
+
+def test_paths_that_cannot_be_read(tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        read_records(tmp_path / "absent.jsonl")
+    with pytest.raises(InputError, match="is a folder"):
+        read_records(tmp_path)
+    with pytest.raises(InputError, match="no such file or folder"):
+        read_texts([tmp_path / "absent"])
+    with pytest.raises(InputError, match="no text in files that end in"):
+        read_passages(tmp_path)
+
+
+def test_texts_of_files_and_folders(tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "a.md").write_text("alpha")
+    (folder / "b.bin").write_text("ignored")
+    write_jsonl(folder / "c.jsonl", [{"question": "q", "answer": "d", "source": "ignored"}])
+    (tmp_path / "d.txt").write_text("delta")
+    assert read_texts([folder, tmp_path / "d.txt"]) == ["alpha", "q\nd", "delta"]
+
+
+def test_passages_of_a_folder_lead_back_to_their_lines(tmp_path):
+    paragraphs = [f"paragraph {n}\n" + "word " * 150 for n in range(6)]
+    text = "\n\n".join(paragraphs)
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "a.md").write_text(text)
+    passages = read_passages(tmp_path)
+    assert len(passages) > 1
+    lines = text.split("\n")
+    for passage in passages:
+        file, line = passage["id"].rsplit(":", 1)
+        assert file == "sub/a.md"
+        first = passage["document"].split("\n")
+        assert lines[int(line) - 1 :][: len(first)] == first
+    assert "\n\n".join(p["document"].strip("\n") for p in passages) == text
+
+
+def test_nothing_half_written_is_taken_for_finished(tmp_path):
+    def rows():
+        yield {"text": "one"}
+        raise OSError("disk full")
+
+    write_jsonl(tmp_path / "f.jsonl", [{"text": "old"}])
+    with pytest.raises(OSError, match="disk full"):
+        write_jsonl(tmp_path / "f.jsonl", rows())
+    assert json.loads((tmp_path / "f.jsonl").read_text()) == {"text": "old"}
