@@ -80,7 +80,7 @@ def run_arm(arm: str, data: Path, work: Path, backbone: Path, pairs: Path, seed:
     final = work / f"{arm}-seed{seed}"
     args = ["--model", str(model), "--data", str(pairs), "--dev-data", str(data / "dev.jsonl")]
     grcl.main([*args, "--output-dir", str(final), *shlex.split(STAGE2), *common])
-    scores = {}
+    scores: dict[str, float] = {}
     for corpus, extra in (("test", None), ("full", data / "train.jsonl")):
         task = local_task(data / "test.jsonl", extra)
         found = evaluate(open_for_evaluation(str(final)), task, work / "mteb")
@@ -108,7 +108,7 @@ def main(argv: list[str] | None = None) -> None:
     for arm in ARMS:
         if not results.arm_path(PROGRAM, arm, args.seed).is_file():
             run_arm(arm, args.data, work, backbone, pairs, args.seed, flags)
-    figures = {}
+    figures: dict[str, float] = {}
     for arm, suffix in ARMS.items():
         scores = results.read_arm(PROGRAM, arm, args.seed)["scores"]
         figures |= {name + suffix: round(value, 4) for name, value in scores.items()}

@@ -78,7 +78,7 @@ class LocalRetrieval(AbsTaskRetrieval):
 
 
 def weights_revision(model_dir: str | Path) -> str:
-    """Return a hash of everything in a model directory that can change a vector, as 40 hex digits.
+    """Return a hash of the files that a model is loaded from, as 40 hex digits.
 
     mteb files results by name and revision and takes what it finds there: with the weights' own hash as revision, a
     score of other weights is never found.
@@ -139,7 +139,7 @@ def evaluate(model: Any, task: AbsTaskRetrieval, results_dir: str | Path, batch_
         cache=mteb.ResultCache(results_dir),
         overwrite_strategy="always",
     )
-    return results.task_results[0].scores["test"][0]
+    return dict(results.task_results[0].scores["test"][0])
 
 
 def table(rows: Sequence[tuple[str, dict[str, float]]]) -> str:

@@ -1,4 +1,4 @@
-"""Stage 2, generatively refined contrastive learning (arXiv 2601.11124, section 3.3).
+"""Stage 2, generative-refined contrastive learning (arXiv 2601.11124, section 3.3).
 
 The same causal model reads ``[BOS? X Z]``; the hidden state of the last bottleneck token is the embedding. InfoNCE
 (eq. 3) pulls a query to its document and away from the other documents of the batch.
@@ -19,6 +19,7 @@ from sentence_transformers.sentence_transformer.training_args import (
 )
 
 from lbr_st.errors import InputError
+from lbr_st.modules import bottleneck_module
 from lbr_st.records import Record, read_records
 from lbr_st.training import (
     add_stage_arguments,
@@ -56,7 +57,7 @@ def dev_evaluator(records: Sequence[Record]) -> InformationRetrievalEvaluator:
 
 def freeze_unused_head(model: SentenceTransformer) -> None:
     """Keep an untied language-model head as it is: no embedding depends on it, so it would never get a gradient."""
-    language_model = model[0].model
+    language_model = bottleneck_module(model).model
     head = language_model.get_output_embeddings()
     if head.weight is not language_model.get_input_embeddings().weight:
         head.requires_grad_(False)
@@ -104,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
 
     train = Dataset.from_list([{"anchor": r["query"], "positive": r["document"]} for r in records])
-    training_args.prompts = {"anchor": model.prompts["query"], "positive": model.prompts["document"]}
+    training_args.prompts = {"anchor": model.prompts["query"] or "", "positive": model.prompts["document"] or ""}
     if dev_records and training_args.eval_strategy == "no":
         training_args.eval_strategy = "epoch"
     freeze_unused_head(model)

@@ -1,4 +1,4 @@
-"""Stage 1, information-bottleneck generative learning (arXiv 2601.11124, section 3.2).
+"""Stage 1, information bottleneck-constrained generative learning (arXiv 2601.11124, section 3.2).
 
 The language model reads ``[BOS? X Z Y EOS]``, with Y cut off from X, and learns to predict Y. All that Y needs of X
 must pass through the bottleneck tokens Z, whose last hidden state is the embedding of X.
@@ -16,11 +16,10 @@ from datasets import Dataset
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
-from transformers import Trainer, TrainingArguments
+from transformers import PreTrainedModel, Trainer, TrainingArguments
 
-from lbr_st import layouts
 from lbr_st.masks import BOTTLENECK, PREFIX, SOURCE, TARGET, check_supported, cutoff_mask
-from lbr_st.modules import BottleneckTransformer
+from lbr_st.modules import BottleneckTransformer, bottleneck_module
 from lbr_st.records import Record, read_records
 from lbr_st.training import (
     add_stage_arguments,
@@ -57,7 +56,7 @@ def build_examples(records: Sequence[Record], model: SentenceTransformer, object
         Columns ``input_ids``, ``segments`` (see `lbr_st.masks`) and ``labels`` (`IGNORE` outside of Y), each a list
         of ``seq`` integers.
     """
-    module: BottleneckTransformer = model[0]
+    module = bottleneck_module(model)
     tokenizer, length = module.tokenizer, module.max_seq_length
 
     def tokenize(batch: dict[str, list[str]]) -> dict[str, list[list[int]]]:
@@ -128,10 +127,10 @@ class IBGLModel(nn.Module):
     # Tells the trainer to pass num_items_in_batch, so that accumulated gradients are those of the large batch.
     accepts_loss_kwargs = True
 
-    def __init__(self, language_model: nn.Module) -> None:
+    def __init__(self, language_model: PreTrainedModel) -> None:
         super().__init__()
         check_supported(language_model.config)
-        self.language_model = language_model
+        self.language_model: PreTrainedModel = language_model
 
     def forward(
         self,
@@ -180,14 +179,14 @@ class IBGLTrainer(Trainer):
 
     def __init__(self, model: SentenceTransformer, **kwargs: Any) -> None:
         self.sentence_transformer = model
-        super().__init__(model=IBGLModel(model[0].model), data_collator=collate, **kwargs)
+        super().__init__(model=IBGLModel(bottleneck_module(model).model), data_collator=collate, **kwargs)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        self.sentence_transformer.save_pretrained(output_dir or self.args.output_dir, create_model_card=False)
+        self.sentence_transformer.save_pretrained(output_dir or str(self.args.output_dir), create_model_card=False)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        saved = layouts.load(resume_from_checkpoint, device="cpu")[0].model
-        self.sentence_transformer[0].model.load_state_dict(saved.state_dict())
+        saved = BottleneckTransformer.load(resume_from_checkpoint)
+        bottleneck_module(self.sentence_transformer).model.load_state_dict(saved.model.state_dict())
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -224,7 +223,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     dev_records = read_records(args.dev_data, fields) if args.dev_data else None
     model = open_model(args)
     set_prompts(model, args)
-    check_supported(model[0].model.config)
+    check_supported(bottleneck_module(model).model.config)
     if not start_or_resume(args, training_args, [file for file in (args.data, args.dev_data) if file]):
         logger.info("%s is finished already", args.output_dir)
         return

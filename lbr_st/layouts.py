@@ -23,9 +23,8 @@ from sentence_transformers.base.modules import Normalize
 from sentence_transformers.sentence_transformer.modules import Pooling
 from sentence_transformers.util import load_file_path
 
-from lbr_st.errors import InputError
 from lbr_st.files import write_json
-from lbr_st.modules import BottleneckTransformer
+from lbr_st.modules import BottleneckTransformer, bottleneck_module
 
 logger = logging.getLogger(__name__)
 
@@ -114,9 +113,7 @@ def save_portable(model: SentenceTransformer, path: str | Path) -> None:
         InputError: If the first module is of another class.
         RuntimeError: If what was written does not give the tokens and vectors of ``model``.
     """
-    module = model[0]
-    if not isinstance(module, BottleneckTransformer):
-        raise InputError(f"the portable layout is for models of lbr_st, not for one that starts with {type(module)}")
+    module = bottleneck_module(model)
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=path) as folder:
@@ -171,14 +168,14 @@ def _write_portable(model: SentenceTransformer, module: BottleneckTransformer, f
 
 
 def _compare_reloaded(model: SentenceTransformer, module: BottleneckTransformer, folder: str) -> None:
-    reloaded = SentenceTransformer(folder, device="cpu", local_files_only=True)
+    reloaded = SentenceTransformer(folder, device=str(model.device), local_files_only=True)
     texts = ["", "What is learned before it is represented?", "long " * 2 * module.max_seq_length]
     k = module.num_bottleneck_tokens
     for text in texts:
         batch = reloaded.preprocess([text])
         if batch["input_ids"][0, -k:].tolist() != module.bottleneck_token_ids:
             raise RuntimeError(f"the saved tokenizer does not end {text[:20]!r} with {module.bottleneck_token_ids}")
-    expected = model.encode(texts, convert_to_tensor=True, show_progress_bar=False).float().cpu()
+    expected = model.encode(texts, convert_to_tensor=True, show_progress_bar=False).float()
     found = reloaded.encode(texts, convert_to_tensor=True, show_progress_bar=False).float()
     difference = (expected - found).abs().max().item()
     if not difference <= (SAME_VECTOR if module.model.dtype == torch.float32 else SAME_VECTOR_HALF_PRECISION):

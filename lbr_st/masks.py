@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 from transformers import PretrainedConfig
 from transformers.masking_utils import create_causal_mask
@@ -51,9 +50,7 @@ def cutoff_rule(segments: Tensor) -> Callable[[Tensor, Tensor, Tensor, Tensor], 
     return may_attend
 
 
-def cutoff_mask(
-    config: PretrainedConfig, inputs_embeds: Tensor, attention_mask: Tensor, segments: Tensor
-) -> torch.Tensor:
+def cutoff_mask(config: PretrainedConfig, inputs_embeds: Tensor, attention_mask: Tensor, segments: Tensor) -> Tensor:
     """Build the mask ``causal & cut-off & not padding`` in the form the model's attention expects.
 
     transformers composes it (``create_causal_mask``), so its dtype is right for each attention
@@ -74,13 +71,15 @@ def cutoff_mask(
         InputError: If the model family or its attention implementation is not covered by the leak test.
     """
     check_supported(config)
-    return create_causal_mask(
+    mask = create_causal_mask(
         config=config,
         inputs_embeds=inputs_embeds,
         attention_mask=attention_mask,
         past_key_values=None,
         and_mask_function=cutoff_rule(segments),
     )
+    assert isinstance(mask, Tensor)  # None and block masks belong to implementations that were refused above
+    return mask
 
 
 def check_supported(config: PretrainedConfig) -> None:

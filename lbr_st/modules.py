@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import InputModule
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -34,6 +35,8 @@ class BottleneckTransformer(InputModule):
         InputError: If ``max_seq_length`` leaves no room for text, or the tokenizer does not append the tokens.
     """
 
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
     config_file_name = "lbr_config.json"
     config_keys = ["bottleneck_token_ids", "max_seq_length", "history"]
 
@@ -79,7 +82,7 @@ class BottleneckTransformer(InputModule):
             InputError: See `add_bottleneck_tokens` and the class.
         """
         model = AutoModelForCausalLM.from_pretrained(model_name_or_path, **model_kwargs)
-        tokenizer = AutoTokenizer.from_pretrained(model_name_or_path)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(model_name_or_path)
         if max_seq_length is None:
             max_seq_length = min(tokenizer.model_max_length, model.config.max_position_embeddings)
         tokenizer, ids = add_bottleneck_tokens(model, tokenizer, num_bottleneck_tokens)
@@ -119,8 +122,8 @@ class BottleneckTransformer(InputModule):
         return self.model.config.hidden_size
 
     def preprocess(
-        self, inputs: Sequence[str], prompt: str | None = None, max_length: int | None = None, **kwargs: Any
-    ) -> dict[str, Tensor]:
+        self, inputs: Sequence[Any], prompt: str | None = None, max_length: int | None = None, **kwargs: Any
+    ) -> dict[str, Tensor | Any]:
         """Tokenize texts; every row ends with the bottleneck tokens, then padding.
 
         Args:
@@ -168,12 +171,13 @@ class BottleneckTransformer(InputModule):
     def load(
         cls,
         model_name_or_path: str,
-        *,
         subfolder: str = "",
         token: bool | str | None = None,
         cache_folder: str | None = None,
         revision: str | None = None,
         local_files_only: bool = False,
+        init_defaults: dict[str, Any] | None = None,
+        *,
         model_kwargs: dict[str, Any] | None = None,
         processor_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
@@ -187,6 +191,7 @@ class BottleneckTransformer(InputModule):
             cache_folder: Hub cache.
             revision: Hub revision.
             local_files_only: Do not ask the Hub.
+            init_defaults: Constructor arguments that the saved configuration may lack.
             model_kwargs: Passed to ``AutoModelForCausalLM.from_pretrained``.
             processor_kwargs: Passed to ``AutoTokenizer.from_pretrained``.
             **kwargs: What sentence-transformers passes to modules in general; not used here.
@@ -194,7 +199,7 @@ class BottleneckTransformer(InputModule):
         Raises:
             InputError: If there is no ``lbr_config.json``, or it and the tokenizer disagree.
         """
-        hub = {"token": token, "revision": revision, "local_files_only": local_files_only}
+        hub: dict[str, Any] = {"token": token, "revision": revision, "local_files_only": local_files_only}
         config = cls.load_config(model_name_or_path, subfolder=subfolder, cache_folder=cache_folder, **hub)
         if not config:
             raise InputError(
@@ -204,4 +209,17 @@ class BottleneckTransformer(InputModule):
         hub |= {"subfolder": subfolder, "cache_dir": cache_folder}
         model = AutoModelForCausalLM.from_pretrained(model_name_or_path, **hub, **(model_kwargs or {}))
         tokenizer = AutoTokenizer.from_pretrained(model_name_or_path, **hub, **(processor_kwargs or {}))
-        return cls(model, tokenizer, **config)
+        return cls(model, tokenizer, **{**(init_defaults or {}), **config})
+
+
+def bottleneck_module(model: SentenceTransformer) -> BottleneckTransformer:
+    """Return the first module of a model of this package.
+
+    Raises:
+        InputError: If the model does not start with a `BottleneckTransformer`.
+    """
+    module = model[0]
+    if not isinstance(module, BottleneckTransformer):
+        name = type(module).__name__
+        raise InputError(f"not a model of lbr_st: its first module is a {name}; open it with lbr_st.load")
+    return module

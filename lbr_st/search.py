@@ -32,7 +32,7 @@ def search(
     corpus = model.encode_document([p["document"] for p in passages], convert_to_tensor=True, show_progress_bar=True)
     queries = model.encode_query(list(questions), convert_to_tensor=True)
     hits = semantic_search(queries, corpus, top_k=top_k)
-    return [[(hit["score"], passages[hit["corpus_id"]]) for hit in of_question] for of_question in hits]
+    return [[(hit["score"], passages[int(hit["corpus_id"])]) for hit in of_question] for of_question in hits]
 
 
 def format_hits(question: str, hits: Sequence[tuple[float, Record]]) -> str:

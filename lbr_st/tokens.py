@@ -12,9 +12,10 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from torch import nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from lbr_st.errors import InputError
@@ -103,12 +104,12 @@ def _appending(post_processor: dict[str, Any] | None, ids: dict[str, int]) -> di
 
 
 def _initialise_rows(model: PreTrainedModel, ids: list[int]) -> None:
-    if model.get_input_embeddings().weight.shape[0] <= ids[-1]:
+    if cast(nn.Embedding, model.get_input_embeddings()).num_embeddings <= ids[-1]:
         model.resize_token_embeddings(ids[-1] + 1, mean_resizing=False)
     # A generator of its own: a backbone gives the same model whatever ran before.
     generator = torch.Generator().manual_seed(0)
-    for embeddings in {id(e): e for e in (model.get_input_embeddings(), model.get_output_embeddings())}.values():
-        weight = embeddings.weight.data
+    for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+        weight = cast(nn.Embedding | nn.Linear, layer).weight.data
         known = weight[: ids[0]].float()
         noise = torch.randn(len(ids), weight.shape[1], generator=generator).to(weight.device)
         weight[ids] = (known.mean(dim=0) + NOISE_SHARE_OF_STD * known.std(dim=0) * noise).to(weight.dtype)

@@ -19,7 +19,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from lbr_st import layouts
 from lbr_st.errors import InputError
 from lbr_st.files import sha256, write_json
-from lbr_st.modules import BottleneckTransformer
+from lbr_st.modules import BottleneckTransformer, bottleneck_module
 
 RUN_FILE = "lbr_run.json"
 DEFAULT_MAX_LENGTH = 512
@@ -90,7 +90,8 @@ def parse_arguments(
         InputError: If a flag is known to neither, or training arguments contradict each other.
     """
     args, rest = parser.parse_known_args(argv)
-    training_parser = HfArgumentParser(arguments_class, prog=parser.prog, allow_abbrev=False, add_help=False)
+    dataclass: Any = arguments_class
+    training_parser = HfArgumentParser(dataclass, prog=parser.prog, allow_abbrev=False, add_help=False)
     training_parser.set_defaults(
         output_dir=str(checkpoint_dir(args.output_dir)),
         report_to="none",
@@ -208,9 +209,10 @@ def open_model(args: argparse.Namespace) -> SentenceTransformer:
         raise
     except (OSError, ValueError) as error:
         raise InputError(f"--model {name} is not a model: {str(error).splitlines()[0]}") from error
-    if args.bottleneck_tokens not in (None, model[0].num_bottleneck_tokens):
+    k = bottleneck_module(model).num_bottleneck_tokens
+    if args.bottleneck_tokens not in (None, k):
         raise InputError(
-            f"--model {name} was saved with {model[0].num_bottleneck_tokens} bottleneck token(s), "
+            f"--model {name} was saved with {k} bottleneck token(s), "
             f"--bottleneck-tokens asks for {args.bottleneck_tokens}"
         )
     if args.max_length is not None:
@@ -247,14 +249,14 @@ def finish(model: SentenceTransformer, trainer: Any, stage: str, args: argparse.
     for key in ("model", "data", "dev_data"):  # a model is published; the folders of this machine are not
         if key in made_from and Path(made_from[key]).exists():
             made_from[key] = Path(made_from[key]).name
-    model[0].history.append({"stage": stage, **made_from, "data_sha256": run["data_sha256"]})
+    bottleneck_module(model).history.append({"stage": stage, **made_from, "data_sha256": run["data_sha256"]})
     trainer.state.save_to_json(str(output_dir / "trainer_state.json"))
     # Mixed precision wraps the model's forward; vectors are compared in the precision they are used in.
     trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     layouts.save_portable(model.eval(), output_dir)
 
 
-def run_command(main: Callable[[Sequence[str] | None], Any], argv: Sequence[str] | None = None) -> None:
+def run_command(main: Callable[[list[str] | None], Any], argv: list[str] | None = None) -> None:
     """Run a command's ``main``: a line and exit code 2 for input that cannot be used, a traceback for the rest."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("lbr_st").setLevel(logging.INFO)

@@ -72,6 +72,16 @@ def test_layouts_agree(tmp_path, family, tied):
     assert np.abs(by_hand(tmp_path / "portable", INPUTS, "query: ") - expected).max() < 1e-6
 
 
+def test_a_chat_template_does_not_turn_texts_into_messages(backbone, tmp_path):
+    """Most real backbones have one, and sentence-transformers would read their inputs through it."""
+    model = lbr_st.from_backbone(backbone, max_seq_length=24).eval()
+    model.tokenizer.chat_template = "{% for m in messages %}<|im_start|>{{ m['content'] }}<|im_end|>{% endfor %}"
+    lbr_st.save_portable(model, tmp_path / "portable")
+    portable = SentenceTransformer(str(tmp_path / "portable"))
+    assert portable.tokenizer.chat_template
+    assert np.abs(portable.encode(INPUTS) - model.encode(INPUTS)).max() < 1e-6
+
+
 @pytest.mark.parametrize("tied", [True, False])
 def test_portable_still_generates(tmp_path, tied):
     """The head is kept: plain AutoModelForCausalLM gives the logits of the model in memory."""
@@ -169,5 +179,5 @@ def test_refusals(backbone, model, tmp_path):
     with pytest.raises(InputError, match="no lbr_config.json"):
         lbr_st.load(backbone)
     lbr_st.save_portable(model, tmp_path)
-    with pytest.raises(InputError, match="portable layout is for models of lbr_st"):
+    with pytest.raises(InputError, match="not a model of lbr_st: its first module is a Transformer"):
         lbr_st.save_portable(SentenceTransformer(str(tmp_path)), tmp_path / "again")
