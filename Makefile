@@ -2,12 +2,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help setup quickstart test test-slow test-gpu test-integrations check format clean
+.PHONY: help setup quickstart test check format clean
 
 help:
 	@echo "make quickstart   domain, backbone, both stages, scores, search; writes lbr-model/ (BASELINE=1: and the arm without stage 1)"
 	@echo "make test         the fast tests"
-	@echo "make test-slow    the slow tests"
 	@echo "make check        ruff, mypy"
 
 $(INSTALLED): pyproject.toml constraints-cpu.txt
@@ -25,9 +24,6 @@ quickstart: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -q
-
-test-slow: $(INSTALLED)
-	$(BIN)/python -m pytest -q -m slow
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

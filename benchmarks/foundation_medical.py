@@ -103,7 +103,7 @@ def main(argv: list[str] | None = None) -> None:
     if not text.is_file():
         write_general_text(text)
     nano.main(["--text", str(text), "--output-dir", str(backbone), "--resume", *shlex.split(BACKBONE), *flags])
-    lines = (args.data / "train.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (args.data / "train.jsonl").read_text(encoding="utf-8").split("\n")
     pairs.write_text("\n".join(lines[:STAGE2_PAIRS]) + "\n", encoding="utf-8")
     for arm in ARMS:
         if not results.arm_path(PROGRAM, arm, args.seed).is_file():

@@ -59,7 +59,7 @@ def functions_of_file(path: Path) -> list[tuple[int, str, str]]:
             tree = ast.parse(source)
     except (SyntaxError, UnicodeDecodeError, ValueError, RecursionError):
         return []
-    lines = source.splitlines()
+    lines = source.split("\n")
     functions = []
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (text := ast.get_docstring(node)):

@@ -13,6 +13,7 @@ from datasets import Dataset
 from mteb.abstasks.retrieval import AbsTaskRetrieval
 from mteb.abstasks.task_metadata import TaskMetadata
 from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper
+from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 
 from lbr_st import layouts
@@ -77,19 +78,6 @@ class LocalRetrieval(AbsTaskRetrieval):
         self.data_loaded = True
 
 
-def weights_revision(model_dir: str | Path) -> str:
-    """Return a hash of the files that a model is loaded from, as 40 hex digits.
-
-    mteb files results by name and revision and takes what it finds there: with the weights' own hash as revision, a
-    score of other weights is never found.
-    """
-    model_dir = Path(model_dir)
-    kinds = {".safetensors", ".json", ".bin", ".txt", ".model"}
-    not_read = {"trainer_state.json", "lbr_run.json"}
-    files = [f for f in [*model_dir.glob("*"), *model_dir.glob("[0-9]_*/*")] if f.suffix in kinds]
-    return sha256(sorted(f for f in files if f.name not in not_read))[:40]
-
-
 def open_for_evaluation(name: str) -> Any:
     """Open a model for mteb: ``bm25``, any sentence-transformers directory or Hub id, or our native layout.
 
@@ -101,23 +89,36 @@ def open_for_evaluation(name: str) -> Any:
             return mteb.get_model(BM25)
         except ImportError as error:
             raise InputError("--model bm25 needs an extra: pip install 'lbr-st[bm25]'") from error
-    check_model_exists(name)
     model = open_sentence_transformer(name)
     wrapped = SentenceTransformerEncoderWrapper(model)
+    # mteb files results by name and revision and takes what it finds there: with the model's own hash as revision, a
+    # score of other weights is never found.
     if Path(name).is_dir():
-        meta = {"name": f"local/{Path(name).resolve().name}", "revision": weights_revision(name)}
+        meta = {"name": f"local/{Path(name).resolve().name}", "revision": layouts.fingerprint(name)[:40]}
         wrapped.mteb_model_meta = wrapped.mteb_model_meta.model_copy(update=meta)
     return wrapped
 
 
-def open_sentence_transformer(name: str) -> SentenceTransformer:
-    """Open any sentence-transformers model as everyone does; one in our native layout with our own loader."""
+def open_sentence_transformer(name: str, **kwargs: Any) -> SentenceTransformer:
+    """Open any sentence-transformers model as everyone does; one in our native layout with our own loader.
+
+    Args:
+        name: Directory or Hub id.
+        **kwargs: Passed to ``SentenceTransformer``, for a model that is not in our native layout.
+
+    Raises:
+        InputError: If it is not an embedding model.
+    """
+    check_model_exists(name)
     modules = Path(name, "modules.json")
-    if modules.is_file() and BottleneckTransformer.__module__ in modules.read_text(encoding="utf-8"):
-        return layouts.load(name)
     if Path(name).is_dir() and not modules.is_file():
         raise InputError(f"--model {name} is a language model, not an embedding model: it has no modules.json")
-    return SentenceTransformer(name)
+    try:
+        if modules.is_file() and BottleneckTransformer.__module__ in modules.read_text(encoding="utf-8"):
+            return layouts.load(name)
+        return SentenceTransformer(name, **kwargs)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise InputError(f"--model {name} is not a model: {str(error).splitlines()[0]}") from error
 
 
 def evaluate(model: Any, task: AbsTaskRetrieval, results_dir: str | Path, batch_size: int = 64) -> dict[str, float]:
@@ -171,12 +172,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="(default: %(default)s)")
     args = parser.parse_args(argv)
-    task = local_task(args.data, args.corpus_extra)
+    local_task(args.data, args.corpus_extra)  # what cannot be read is said before a model is opened
     models = [(name, open_for_evaluation(name)) for name in args.model]
     rows = []
     for name, model in models:
-        rows.append((name, evaluate(model, task, args.results_dir, args.batch_size)))
         task = local_task(args.data, args.corpus_extra)
+        rows.append((name, evaluate(model, task, args.results_dir, args.batch_size)))
     print(f"\n{len(task.records)} queries, {len(task.documents)} documents\n{table(rows)}")  # noqa: T201
 
 

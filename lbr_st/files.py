@@ -9,11 +9,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+# What a name ends with until the file is whole.
+UNFINISHED = ".unfinished"
+
 
 def write_text(path: str | Path, text: str) -> None:
     """Write a text file whole or not at all: to a neighbour first, then renamed over ``path``."""
     path = Path(path)
-    unfinished = path.with_name(path.name + ".unfinished")
+    unfinished = path.with_name(path.name + UNFINISHED)
     with open(unfinished, "w", encoding="utf-8") as file:
         file.write(text)
         file.flush()

@@ -6,7 +6,6 @@ The same causal model reads ``[BOS? X Z]``; the hidden state of the last bottlen
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 from datasets import Dataset
@@ -19,19 +18,22 @@ from sentence_transformers.sentence_transformer.training_args import (
 )
 
 from lbr_st.errors import InputError
+from lbr_st.files import sha256
 from lbr_st.modules import bottleneck_module
 from lbr_st.records import Record, read_records
 from lbr_st.training import (
     add_stage_arguments,
+    claim_output_dir,
+    describe_run,
+    evaluate_while_training,
     finish,
+    is_finished,
     make_parser,
     open_model,
     parse_arguments,
     set_prompts,
-    start_or_resume,
+    train_to_the_end,
 )
-
-logger = logging.getLogger(__name__)
 
 
 def dev_evaluator(records: Sequence[Record]) -> InformationRetrievalEvaluator:
@@ -98,16 +100,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     if len(records) < 2:
         raise InputError(f"{args.data}: in-batch negatives need at least 2 pairs, found {len(records)}")
     dev_records = read_records(args.dev_data) if args.dev_data else None
+    run = describe_run(args, training_args, sha256([file for file in (args.data, args.dev_data) if file]))
+    if is_finished(args, run):
+        return
     model = open_model(args)
     set_prompts(model, args)
-    if not start_or_resume(args, training_args, [file for file in (args.data, args.dev_data) if file]):
-        logger.info("%s is finished already", args.output_dir)
-        return
+    claim_output_dir(args, run)
 
     train = Dataset.from_list([{"anchor": r["query"], "positive": r["document"]} for r in records])
     training_args.prompts = {"anchor": model.prompts["query"] or "", "positive": model.prompts["document"] or ""}
-    if dev_records and training_args.eval_strategy == "no":
-        training_args.eval_strategy = "epoch"
+    if dev_records:
+        evaluate_while_training(training_args)
     freeze_unused_head(model)
     trainer = SentenceTransformerTrainer(
         model=model,
@@ -116,5 +119,5 @@ def main(argv: Sequence[str] | None = None) -> None:
         loss=MultipleNegativesRankingLoss(model, scale=1 / args.temperature),
         evaluator=dev_evaluator(dev_records) if dev_records else None,
     )
-    trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
-    finish(model, trainer, "grcl", args)
+    train_to_the_end(trainer, args.output_dir)
+    finish(model, trainer, "grcl", args.output_dir, run)

@@ -6,7 +6,6 @@ must pass through the bottleneck tokens Z, whose last hidden state is the embedd
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,22 +15,25 @@ from datasets import Dataset
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
-from transformers import PreTrainedModel, Trainer, TrainingArguments
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
 
+from lbr_st.files import sha256
 from lbr_st.masks import BOTTLENECK, PREFIX, SOURCE, TARGET, check_supported, cutoff_mask
 from lbr_st.modules import BottleneckTransformer, bottleneck_module
 from lbr_st.records import Record, read_records
 from lbr_st.training import (
     add_stage_arguments,
+    claim_output_dir,
+    describe_run,
+    evaluate_while_training,
     finish,
+    is_finished,
     make_parser,
     open_model,
     parse_arguments,
     set_prompts,
-    start_or_resume,
+    train_to_the_end,
 )
-
-logger = logging.getLogger(__name__)
 
 OBJECTIVES = {
     "sft": "X = query, Y = document",
@@ -45,7 +47,7 @@ def build_examples(records: Sequence[Record], model: SentenceTransformer, object
     """Tokenize records into ``[BOS? X Z Y EOS]``.
 
     X is tokenized exactly as at encoding time: with its prompt, and cut to the model's ``max_seq_length`` before the
-    bottleneck tokens. Y is cut to as many tokens; EOS ends a Y that was not cut.
+    bottleneck tokens. Y is cut to as many tokens; EOS ends a Y that reaches the end of its document.
 
     Args:
         records: With ``document``, and for ``sft`` with ``query``.
@@ -59,14 +61,21 @@ def build_examples(records: Sequence[Record], model: SentenceTransformer, object
     module = bottleneck_module(model)
     tokenizer, length = module.tokenizer, module.max_seq_length
 
+    prefix, k = module.num_prefix_tokens, module.num_bottleneck_tokens
+    prompt = model.prompts["query" if objective == "sft" else "document"] or ""
+    prompt_length = len(tokenizer(prompt, add_special_tokens=False)["input_ids"])
+    room = length - prefix - k - prompt_length
+    eos = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+
     def tokenize(batch: dict[str, list[str]]) -> dict[str, list[list[int]]]:
-        sources, targets = _sources_and_targets(batch, module, objective)
-        prompt = model.prompts["query" if objective == "sft" else "document"] or ""
+        documents = batch["document"]
+        if objective == "prefix-suffix":
+            sources, targets, is_cut = _split_in_the_middle(documents, tokenizer, room)
+        else:
+            sources, targets, is_cut = batch.get("query", documents), documents, [False] * len(documents)
         x_ids = tokenizer([prompt + text for text in sources], truncation=True, max_length=length)["input_ids"]
         y_ids = tokenizer(targets, add_special_tokens=False, truncation=True, max_length=length)["input_ids"]
-        eos = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-        y_ids = [(ids + eos)[:length] for ids in y_ids]
-        prefix, k = module.num_prefix_tokens, module.num_bottleneck_tokens
+        y_ids = [ids if cut else (ids + eos)[:length] for ids, cut in zip(y_ids, is_cut, strict=True)]
         return {
             "input_ids": [x + y for x, y in zip(x_ids, y_ids, strict=True)],
             "segments": [
@@ -76,28 +85,26 @@ def build_examples(records: Sequence[Record], model: SentenceTransformer, object
             "labels": [[IGNORE] * len(x) + y for x, y in zip(x_ids, y_ids, strict=True)],
         }
 
-    dataset = Dataset.from_list(list(records))
+    # The columns used are named: reconstruct reads the document of pairs too.
+    columns = ["query", "document"] if objective == "sft" else ["document"]
+    dataset = Dataset.from_list([{column: record[column] for column in columns} for record in records])
     return dataset.map(tokenize, batched=True, remove_columns=dataset.column_names, desc="Tokenizing")
 
 
-def _sources_and_targets(
-    batch: dict[str, list[str]], module: BottleneckTransformer, objective: str
-) -> tuple[list[str], list[str]]:
-    documents = batch["document"]
-    if objective == "sft":
-        return batch["query"], documents
-    if objective == "reconstruct":
-        return documents, documents
-    # Cut a document to what X and Y can hold together, so that Y goes on where X ends.
-    longest = 2 * (module.max_seq_length - module.num_prefix_tokens - module.num_bottleneck_tokens)
-    offsets = module.tokenizer(
-        documents, add_special_tokens=False, truncation=True, max_length=longest, return_offsets_mapping=True
-    )["offset_mapping"]
-    middles = [spans[len(spans) // 2][0] for spans in offsets]
-    ends = [spans[-1][1] for spans in offsets]
+def _split_in_the_middle(
+    documents: list[str], tokenizer: PreTrainedTokenizerBase, room: int
+) -> tuple[list[str], list[str], list[bool]]:
+    """Return the first half of each document, its second half, and whether it was cut.
+
+    A document is cut to twice ``room`` tokens first, so that X holds its half and Y goes on where X ends.
+    """
+    whole = tokenizer(documents, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    spans = [of_document[: 2 * room] for of_document in whole]
+    middles = [of_document[len(of_document) // 2][0] for of_document in spans]
+    ends = [of_document[-1][1] for of_document in spans]
     prefixes = [text[:middle] for text, middle in zip(documents, middles, strict=True)]
     suffixes = [text[middle:end] for text, middle, end in zip(documents, middles, ends, strict=True)]
-    return prefixes, suffixes
+    return prefixes, suffixes, [len(all_) > len(kept) for all_, kept in zip(whole, spans, strict=True)]
 
 
 def collate(examples: Sequence[dict[str, list[int]]]) -> dict[str, Tensor]:
@@ -188,6 +195,10 @@ class IBGLTrainer(Trainer):
         saved = BottleneckTransformer.load(resume_from_checkpoint)
         bottleneck_module(self.sentence_transformer).model.load_state_dict(saved.model.state_dict())
 
+    def _load_best_model(self) -> None:
+        assert self.state.best_model_checkpoint is not None
+        self._load_from_checkpoint(self.state.best_model_checkpoint)
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run stage 1 from the command line; see ``train_ibgl.py``.
@@ -221,17 +232,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     fields = ("query", "document") if args.objective == "sft" else ("document",)
     records = read_records(args.data, fields)
     dev_records = read_records(args.dev_data, fields) if args.dev_data else None
+    run = describe_run(args, training_args, sha256([file for file in (args.data, args.dev_data) if file]))
+    if is_finished(args, run):
+        return
     model = open_model(args)
     set_prompts(model, args)
     check_supported(bottleneck_module(model).model.config)
-    if not start_or_resume(args, training_args, [file for file in (args.data, args.dev_data) if file]):
-        logger.info("%s is finished already", args.output_dir)
-        return
+    claim_output_dir(args, run)
 
     train = build_examples(records, model, args.objective)
     dev = build_examples(dev_records, model, args.objective) if dev_records else None
-    if dev and training_args.eval_strategy == "no":
-        training_args.eval_strategy = "epoch"
+    if dev:
+        evaluate_while_training(training_args)
     trainer = IBGLTrainer(model, args=training_args, train_dataset=train, eval_dataset=dev)
-    trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
-    finish(model, trainer, "ibgl", args)
+    train_to_the_end(trainer, args.output_dir)
+    finish(model, trainer, "ibgl", args.output_dir, run)

@@ -8,10 +8,13 @@ this package is installed. `load` reads both.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,7 @@ from sentence_transformers.base.modules import Normalize
 from sentence_transformers.sentence_transformer.modules import Pooling
 from sentence_transformers.util import load_file_path
 
-from lbr_st.files import write_json
+from lbr_st.files import UNFINISHED, sha256, write_json
 from lbr_st.modules import BottleneckTransformer, bottleneck_module
 
 logger = logging.getLogger(__name__)
@@ -34,6 +37,9 @@ PORTABLE_MODULES = [
     {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
     {"idx": 2, "name": "2", "path": "2_Normalize", "type": "sentence_transformers.models.Normalize"},
 ]
+
+# Files in a model directory that no loader reads.
+NOT_LOADED = {"lbr_run.json", "training_log.json", "trainer_state.json"}
 
 # Reloaded float32 vectors agree with those in memory to about 1e-7; a lost token or weight shows at 1e-2 and more.
 SAME_VECTOR = 1e-5
@@ -116,15 +122,40 @@ def save_portable(model: SentenceTransformer, path: str | Path) -> None:
     module = bottleneck_module(model)
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=path) as folder:
-        _write_portable(model, module, Path(folder))
-        _compare_reloaded(model, module, folder)
-        path.joinpath("config.json").unlink(missing_ok=True)
-        files = sorted(file.relative_to(folder) for file in Path(folder).rglob("*") if file.is_file())
-        for file in sorted(files, key=lambda file: file.name == "config.json" and file.parent == Path()):
-            path.joinpath(file).parent.mkdir(exist_ok=True)
-            os.replace(Path(folder, file), path / file)
+    with unfinished_folder(path) as folder:
+        _write_portable(model, module, folder)
+        _compare_reloaded(model, module, str(folder))
+        publish(folder, path)
     logger.info("saved %s: load it with SentenceTransformer(%r)", path, str(path))
+
+
+@contextlib.contextmanager
+def unfinished_folder(path: Path) -> Iterator[Path]:
+    """Give a folder within ``path`` to make a model in. It goes afterwards, and those of killed saves with it."""
+    for leftover in path.glob(f".model-*{UNFINISHED}"):
+        shutil.rmtree(leftover)
+    with tempfile.TemporaryDirectory(prefix=".model-", suffix=UNFINISHED, dir=path) as folder:
+        yield Path(folder)
+
+
+def publish(folder: Path, path: Path) -> None:
+    """Move a whole model from ``folder`` to ``path``, ``config.json`` last."""
+    for old in (path / "config.json", *path.glob("model*.safetensors*")):
+        old.unlink(missing_ok=True)
+    files = [file.relative_to(folder) for file in folder.rglob("*") if file.is_file()]
+    umask = os.umask(0)
+    os.umask(umask)
+    for file in sorted(files, key=lambda file: (file == Path("config.json"), file)):
+        (path / file).parent.mkdir(exist_ok=True)
+        (folder / file).chmod(0o666 & ~umask)  # safetensors writes weights that only their owner can read
+        os.replace(folder / file, path / file)
+
+
+def fingerprint(path: str | Path) -> str:
+    """Return a hash of the files that a model directory is loaded from, as 64 hex digits."""
+    kinds = {".safetensors", ".json", ".bin", ".txt", ".model"}
+    files = [file for file in [*Path(path).glob("*"), *Path(path).glob("[0-9]_*/*")] if file.suffix in kinds]
+    return sha256(sorted(file for file in files if file.name not in NOT_LOADED))
 
 
 def _write_portable(model: SentenceTransformer, module: BottleneckTransformer, folder: Path) -> None:
@@ -169,9 +200,9 @@ def _write_portable(model: SentenceTransformer, module: BottleneckTransformer, f
 
 def _compare_reloaded(model: SentenceTransformer, module: BottleneckTransformer, folder: str) -> None:
     reloaded = SentenceTransformer(folder, device=str(model.device), local_files_only=True)
-    texts = ["", "What is learned before it is represented?", "long " * 2 * module.max_seq_length]
+    texts = ["", "What is learned before it is represented?", "One is longer than the others. " * 4]
     k = module.num_bottleneck_tokens
-    for text in texts:
+    for text in [*texts, "long " * 2 * module.max_seq_length]:
         batch = reloaded.preprocess([text])
         if batch["input_ids"][0, -k:].tolist() != module.bottleneck_token_ids:
             raise RuntimeError(f"the saved tokenizer does not end {text[:20]!r} with {module.bottleneck_token_ids}")

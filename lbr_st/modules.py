@@ -18,6 +18,22 @@ from lbr_st.errors import InputError
 from lbr_st.tokens import add_bottleneck_tokens
 
 
+def check_room(length: int, num_prefix_tokens: int, num_bottleneck_tokens: int) -> None:
+    """Refuse a maximum length that leaves no room for text beside BOS and bottleneck tokens.
+
+    Raises:
+        InputError: If not one token of text would fit, or there are no bottleneck tokens.
+    """
+    if num_bottleneck_tokens < 1:
+        raise InputError(f"the number of bottleneck tokens must be at least 1, got {num_bottleneck_tokens}")
+    needed = num_prefix_tokens + num_bottleneck_tokens + 1
+    if length < needed:
+        raise InputError(
+            f"a maximum length of {length} leaves no room for text beside {num_bottleneck_tokens} "
+            f"bottleneck token(s); the smallest that does is {needed}"
+        )
+
+
 class BottleneckTransformer(InputModule):
     """A causal language model whose tokenizer ends every text with bottleneck tokens.
 
@@ -81,8 +97,10 @@ class BottleneckTransformer(InputModule):
         Raises:
             InputError: See `add_bottleneck_tokens` and the class.
         """
-        model = AutoModelForCausalLM.from_pretrained(model_name_or_path, **model_kwargs)
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(model_name_or_path)
+        if max_seq_length is not None:  # refused before gigabytes of weights are read
+            check_room(max_seq_length, len(tokenizer("")["input_ids"]), num_bottleneck_tokens)
+        model = AutoModelForCausalLM.from_pretrained(model_name_or_path, **model_kwargs)
         if max_seq_length is None:
             max_seq_length = min(tokenizer.model_max_length, model.config.max_position_embeddings)
         tokenizer, ids = add_bottleneck_tokens(model, tokenizer, num_bottleneck_tokens)
@@ -106,16 +124,8 @@ class BottleneckTransformer(InputModule):
     @max_seq_length.setter
     def max_seq_length(self, value: int) -> None:
         # The tokenizer turns truncation off without a word when it cannot leave room for what it appends.
-        self._check_length(value)
+        check_room(value, self.num_prefix_tokens, self.num_bottleneck_tokens)
         self.tokenizer.model_max_length = int(value)
-
-    def _check_length(self, length: int) -> None:
-        needed = self.num_prefix_tokens + self.num_bottleneck_tokens + 1
-        if length < needed:
-            raise InputError(
-                f"a maximum length of {length} leaves no room for text beside {self.num_bottleneck_tokens} "
-                f"bottleneck token(s); the smallest that does is {needed}"
-            )
 
     def get_embedding_dimension(self) -> int:
         """Return the width of the hidden states."""
@@ -140,7 +150,7 @@ class BottleneckTransformer(InputModule):
         """
         texts = self._prepend_prompt(list(inputs), prompt) if prompt else list(inputs)
         if max_length is not None:
-            self._check_length(max_length)
+            check_room(max_length, self.num_prefix_tokens, self.num_bottleneck_tokens)
         encoded = self.tokenizer(
             texts, padding=True, truncation=True, max_length=max_length or self.max_seq_length, return_tensors="pt"
         )

@@ -6,10 +6,9 @@ It stands in for a real LLM in the quickstart, the tests and the CPU-sized evide
 
 from __future__ import annotations
 
+import hashlib
 import logging
-import os
 import random
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,8 +24,17 @@ from transformers import (
     default_data_collator,
 )
 
+from lbr_st.errors import InputError
+from lbr_st.layouts import publish, unfinished_folder
 from lbr_st.records import read_texts
-from lbr_st.training import checkpoint_dir, make_parser, parse_arguments, start_or_resume
+from lbr_st.training import (
+    claim_output_dir,
+    describe_run,
+    is_finished,
+    make_parser,
+    parse_arguments,
+    train_to_the_end,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -103,30 +111,33 @@ def main(argv: Sequence[str] | None = None) -> None:
         num_train_epochs=1,
         per_device_train_batch_size=16,
     )
+    if args.hidden_size < 64 or args.hidden_size % 64:
+        raise InputError(f"--hidden-size must be a multiple of 64, got {args.hidden_size}")
+    if min(args.layers, args.block_length) < 1:
+        raise InputError(f"--layers and --block-length must be at least 1, got {args.layers} and {args.block_length}")
     texts = read_texts(args.text)
-    data_files = sorted(str(f) for path in map(Path, args.text) for f in (path.rglob("*") if path.is_dir() else [path]))
-    if not start_or_resume(args, training_args, [file for file in data_files if os.path.isfile(file)]):
-        logger.info("%s is finished already", args.output_dir)
+    args.text = sorted(Path(path).name for path in args.text)
+    run = describe_run(args, training_args, hashlib.sha256("\0".join(texts).encode()).hexdigest())
+    if is_finished(args, run):
         return
+    claim_output_dir(args, run)
 
     # Neighbours in a file are alike; the blocks of a batch should not be.
     random.Random(training_args.seed).shuffle(texts)
     tokenizer = train_tokenizer(texts, args.vocab_size)
     blocks = pack(texts, tokenizer, args.block_length)
+    if not len(blocks):
+        raise InputError(f"the text is shorter than one block of {args.block_length} tokens (--block-length)")
     torch.manual_seed(training_args.seed)
     model = Qwen2ForCausalLM(nano_config(len(tokenizer), args.hidden_size, args.layers, tokenizer.eos_token_id))
     logger.info(
         "%.1f M parameters, %d tokens of %s", model.num_parameters() / 1e6, len(blocks) * args.block_length, args.text
     )
     trainer = Trainer(model=model, args=training_args, train_dataset=blocks, data_collator=default_data_collator)
-    trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
-    _publish(model, tokenizer, Path(args.output_dir))
-
-
-def _publish(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerBase, output_dir: Path) -> None:
-    with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=output_dir) as folder:
+    train_to_the_end(trainer, args.output_dir)
+    output_dir = Path(args.output_dir)
+    with unfinished_folder(output_dir) as folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-        for name in sorted(os.listdir(folder), key=lambda name: name == "config.json"):
-            os.replace(Path(folder, name), output_dir / name)
-    logger.info("saved %s (checkpoints in %s can be deleted)", output_dir, checkpoint_dir(output_dir))
+        publish(folder, output_dir)
+    logger.info("saved %s", output_dir)

@@ -10,7 +10,6 @@ from sentence_transformers.util import semantic_search
 
 from lbr_st.evaluation import open_sentence_transformer
 from lbr_st.records import Record, read_passages
-from lbr_st.training import check_model_exists
 
 SNIPPET_LINES = 6
 
@@ -61,7 +60,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("question", nargs="+", help="one or more questions")
     args = parser.parse_args(argv)
     passages = read_passages(args.data)
-    check_model_exists(args.model)
     model = open_sentence_transformer(args.model)
     for question, hits in zip(args.question, search(model, passages, args.question, args.top_k), strict=True):
         print(format_hits(question, hits))  # noqa: T201

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -12,14 +13,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
-from transformers import HfArgumentParser, TrainingArguments
+from transformers import HfArgumentParser, IntervalStrategy, Trainer, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from lbr_st import layouts
 from lbr_st.errors import InputError
-from lbr_st.files import sha256, write_json
+from lbr_st.files import UNFINISHED, write_json
 from lbr_st.modules import BottleneckTransformer, bottleneck_module
+
+logger = logging.getLogger(__name__)
 
 RUN_FILE = "lbr_run.json"
 DEFAULT_MAX_LENGTH = 512
@@ -116,58 +120,74 @@ def checkpoint_dir(output_dir: str | Path) -> Path:
     return Path(output_dir, "checkpoints")
 
 
-def start_or_resume(args: argparse.Namespace, training_args: TrainingArguments, data_files: Sequence[str]) -> bool:
-    """Take the output directory for this run, or go on with the run that it holds.
+def describe_run(args: argparse.Namespace, training_args: TrainingArguments, data_sha256: str) -> dict[str, Any]:
+    """Return everything that decides the weights a run ends with, as plain JSON.
+
+    Model and data are identified by their contents and named without their folders: a model is published, the folders
+    of this machine are not.
 
     Args:
-        args: Our own flags, with ``output_dir`` and ``resume``.
-        training_args: The trainer's; ``resume_from_checkpoint`` is set to the last whole checkpoint, if any.
-        data_files: Files the run reads; a resumed run must read the same bytes.
-
-    Returns:
-        False if the directory holds the finished model already.
+        args: Our own flags.
+        training_args: The trainer's.
+        data_sha256: Of what the run reads.
 
     Raises:
-        InputError: If the directory is not empty and ``resume`` is off, or it holds another run.
+        InputError: If the run was started on several processes.
+    """
+    if training_args.world_size > 1:
+        raise InputError(f"training on several processes is not supported yet (found {training_args.world_size})")
+    arguments = {key: value for key, value in vars(args).items() if key not in ("output_dir", "resume")}
+    contents = {"data_sha256": data_sha256}
+    if os.path.isdir(arguments.get("model", "")):
+        contents["model_sha256"] = layouts.fingerprint(arguments["model"])
+    for key in ("model", "data", "dev_data"):
+        if os.path.exists(arguments.get(key) or ""):
+            arguments[key] = Path(arguments[key]).name
+    training = {key: value for key, value in training_args.to_dict().items() if key not in NOT_PART_OF_THE_RUN}
+    return json.loads(json.dumps({"arguments": arguments, "training_arguments": training, "contents": contents}))
+
+
+def is_finished(args: argparse.Namespace, run: dict[str, Any]) -> bool:
+    """Tell whether the output directory holds the finished model of this very run.
+
+    Raises:
+        InputError: If the directory is not empty and ``--resume`` is off, or it holds another run.
     """
     output_dir = Path(args.output_dir)
-    run = {
-        "arguments": {k: v for k, v in vars(args).items() if k not in ("output_dir", "resume")},
-        "training_arguments": {k: v for k, v in training_args.to_dict().items() if k not in NOT_PART_OF_THE_RUN},
-        "data_sha256": sha256(data_files),
-    }
-    run = json.loads(json.dumps(run))
     if output_dir.is_file():
         raise InputError(f"--output-dir {output_dir} is a file")
-    if output_dir.is_dir() and any(output_dir.iterdir()):
-        if not args.resume:
-            raise InputError(
-                f"--output-dir {output_dir} is not empty; choose another, or add --resume to go on with the run in it"
-            )
-        _check_same_run(output_dir, run)
-        if (output_dir / "config.json").is_file():
-            return False
-        training_args.resume_from_checkpoint = last_whole_checkpoint(output_dir)
-    else:
-        output_dir.mkdir(parents=True, exist_ok=True)
-        write_json(output_dir / RUN_FILE, run)
-    return True
-
-
-def _check_same_run(output_dir: Path, run: dict[str, Any]) -> None:
+    if not _contents(output_dir):
+        return False
+    if not args.resume:
+        raise InputError(
+            f"--output-dir {output_dir} is not empty; choose another, or add --resume to go on with the run in it"
+        )
     path = output_dir / RUN_FILE
     if not path.is_file():
         raise InputError(f"--output-dir {output_dir} is not empty and holds no run to go on with (no {RUN_FILE})")
     before = json.loads(path.read_text(encoding="utf-8"))
-
-    def flat(run: dict[str, Any]) -> dict[str, Any]:
-        return {**run["arguments"], **run["training_arguments"], "contents of the data": run["data_sha256"]}
-
-    old, new = flat(before), flat(run)
+    old = {key: value for part in before.values() for key, value in part.items()}
+    new = {key: value for part in run.values() for key, value in part.items()}
     changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
     if changed:
         details = "; ".join(f"{key}: was {old.get(key)!r}, now {new.get(key)!r}" for key in changed)
         raise InputError(f"--output-dir {output_dir} holds a run with other settings ({details})")
+    if (output_dir / "config.json").is_file():
+        logger.info("%s is finished already", output_dir)
+        return True
+    return False
+
+
+def claim_output_dir(args: argparse.Namespace, run: dict[str, Any]) -> None:
+    """Write down in the output directory which run it belongs to; nothing changes for one that is resumed."""
+    output_dir = Path(args.output_dir)
+    if not _contents(output_dir):
+        output_dir.mkdir(parents=True, exist_ok=True)
+        write_json(output_dir / RUN_FILE, run)
+
+
+def _contents(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.suffix != UNFINISHED] if folder.is_dir() else []
 
 
 def last_whole_checkpoint(output_dir: str | Path) -> str | None:
@@ -183,6 +203,28 @@ def last_whole_checkpoint(output_dir: str | Path) -> str | None:
             continue
         found[state["global_step"]] = str(folder)
     return found[max(found)] if found else None
+
+
+def train_to_the_end(trainer: Trainer, output_dir: str | Path) -> None:
+    """Train from the last whole checkpoint, or from the start if there is none.
+
+    A run that was killed after its last step is not trained again: the trainer would take one step too many.
+    """
+    checkpoint = last_whole_checkpoint(output_dir)
+    if checkpoint is not None:
+        state = TrainerState.load_from_json(os.path.join(checkpoint, "trainer_state.json"))
+        if state.global_step >= state.max_steps:
+            trainer._load_from_checkpoint(checkpoint)
+            trainer.state = state
+            return
+    trainer.train(resume_from_checkpoint=checkpoint)
+
+
+def evaluate_while_training(training_args: TrainingArguments) -> None:
+    """Score the dev data about five times in a run, unless the user asked for another rhythm."""
+    if training_args.eval_strategy == "no":
+        training_args.eval_strategy = IntervalStrategy.STEPS
+        training_args.eval_steps = training_args.eval_steps or 0.2
 
 
 def open_model(args: argparse.Namespace) -> SentenceTransformer:
@@ -207,7 +249,7 @@ def open_model(args: argparse.Namespace) -> SentenceTransformer:
         model = layouts.load(name, model_kwargs={"dtype": torch.float32})
     except InputError:
         raise
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise InputError(f"--model {name} is not a model: {str(error).splitlines()[0]}") from error
     k = bottleneck_module(model).num_bottleneck_tokens
     if args.bottleneck_tokens not in (None, k):
@@ -241,16 +283,11 @@ def set_prompts(model: SentenceTransformer, args: argparse.Namespace) -> None:
             model.prompts[name] = prompt
 
 
-def finish(model: SentenceTransformer, trainer: Any, stage: str, args: argparse.Namespace) -> None:
+def finish(model: SentenceTransformer, trainer: Trainer, stage: str, output_dir: str, run: dict[str, Any]) -> None:
     """Write the trained model in the portable layout, with what it was made from and the trainer's log."""
-    output_dir = Path(args.output_dir)
-    run = json.loads((output_dir / RUN_FILE).read_text(encoding="utf-8"))
     made_from = {key: value for key, value in run["arguments"].items() if value is not None}
-    for key in ("model", "data", "dev_data"):  # a model is published; the folders of this machine are not
-        if key in made_from and Path(made_from[key]).exists():
-            made_from[key] = Path(made_from[key]).name
-    bottleneck_module(model).history.append({"stage": stage, **made_from, "data_sha256": run["data_sha256"]})
-    trainer.state.save_to_json(str(output_dir / "trainer_state.json"))
+    bottleneck_module(model).history.append({"stage": stage, **made_from, **run["contents"]})
+    write_json(Path(output_dir, "training_log.json"), trainer.state.log_history)
     # Mixed precision wraps the model's forward; vectors are compared in the precision they are used in.
     trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     layouts.save_portable(model.eval(), output_dir)

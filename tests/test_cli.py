@@ -22,11 +22,13 @@ def good(backbone, tmp_path):
 
 
 def refusal(main, flags, capsys):
+    before = sorted(Path(flags["--output-dir"]).rglob("*"))
     with pytest.raises(SystemExit) as error:
         run_command(main, [part for pair in flags.items() for part in pair])
     assert error.value.code == 2
     *_, line = capsys.readouterr().err.strip().splitlines()
-    assert not Path(flags["--output-dir"], "checkpoints").exists()
+    after = sorted(Path(flags["--output-dir"]).rglob("*"))
+    assert after == before  # nothing claimed, nothing changed
     return line
 
 
@@ -131,4 +133,4 @@ def test_resume_refuses_other_data(good, tmp_path, capsys):
     write_jsonl(good["--data"], [{"question": "other", "answer": "data"}])
     with pytest.raises(SystemExit):
         run_command(ibgl.main, [*argv, "--max-steps", "1", "--max-length", "16", "--resume"])
-    assert "contents of the data" in capsys.readouterr().err
+    assert "data_sha256: was" in capsys.readouterr().err

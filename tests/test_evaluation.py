@@ -14,6 +14,7 @@ import lbr_st
 from lbr_st import evaluation, search
 from lbr_st.errors import InputError
 from lbr_st.files import write_jsonl
+from lbr_st.layouts import fingerprint
 
 PAIRS = [{"id": f"p{n}", "question": f"{n} {q}", "answer": f"{n} {d}"} for n in range(12) for q, d in [TEXTS[:2]]]
 
@@ -54,27 +55,27 @@ def test_scores_and_table(saved, model, capsys, extra):
     assert f"12 queries, {18 if extra else 12} documents" in printed
     assert f"| {recall:9.3f} | {ndcg:7.3f} |" in printed
     [file] = (saved / "results").rglob("test*.json")
-    revision = evaluation.weights_revision(saved / "model")
+    revision = fingerprint(saved / "model")[:40]
     assert file.parent.name == revision
     assert json.loads(file.read_text())["scores"]["test"][0]["recall_at_10"] == pytest.approx(recall, abs=1e-4)
 
 
 def test_other_weights_never_get_an_old_score(saved, model, tmp_path):
     """Same folder name, same task: the revision follows the weights, the prompts and the lengths."""
-    revisions = {evaluation.weights_revision(saved / "model")}
+    revisions = {fingerprint(saved / "model")}
     model.prompts["query"] = "other: "
     lbr_st.save_portable(model, saved / "model")
-    revisions.add(evaluation.weights_revision(saved / "model"))
+    revisions.add(fingerprint(saved / "model"))
     model.max_seq_length = 20
     lbr_st.save_portable(model, saved / "model")
-    revisions.add(evaluation.weights_revision(saved / "model"))
+    revisions.add(fingerprint(saved / "model"))
     weight = model[0].model.get_input_embeddings().weight
     weight.data.neg_()
     lbr_st.save_portable(model, saved / "model")
-    revisions.add(evaluation.weights_revision(saved / "model"))
+    revisions.add(fingerprint(saved / "model"))
     assert len(revisions) == 4
     lbr_st.save_portable(model, saved / "copy")
-    assert evaluation.weights_revision(saved / "copy") in revisions
+    assert fingerprint(saved / "copy") in revisions
 
 
 def test_bm25_beside_it(saved, capsys):
@@ -106,8 +107,14 @@ def test_native_layout_runs_in_mteb(saved, model):
 
 
 def test_a_language_model_is_refused(saved, backbone):
+    files = ["--data", str(saved / "test.jsonl")]
     with pytest.raises(InputError, match="is a language model, not an embedding model"):
-        evaluation.main(["--model", backbone, "--data", str(saved / "test.jsonl")])
+        evaluation.main(["--model", backbone, *files])
+    with pytest.raises(InputError, match="never-saved is not a model"):
+        evaluation.main(["--model", "never-saved", *files])
+    (saved / "model" / "model.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    with pytest.raises(InputError, match="is not a model"):
+        evaluation.main(["--model", str(saved / "model"), *files])
 
 
 def test_search_finds_the_text_itself(saved, capsys):

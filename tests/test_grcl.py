@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from conftest import TEXTS, make_backbone
+from sentence_transformers import SentenceTransformerTrainer
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from test_ibgl import kill_after_checkpoint, same_weights
 
@@ -50,17 +51,23 @@ def test_dev_evaluator_counts_equal_documents_as_one(model):
     assert evaluator(model)["dev_cosine_recall@10"] == 1.0
 
 
-def test_killed_run_resumes_to_the_same_weights(backbone, tmp_path):
+def test_killed_run_resumes_to_the_same_weights(backbone, tmp_path, monkeypatch):
     write_jsonl(tmp_path / "train.jsonl", MANY)
     argv = [
         "--model", backbone, "--data", str(tmp_path / "train.jsonl"), "--max-length", "24", "--learning-rate", "1e-2",
-        "--max-steps", "60", "--save-steps", "20", "--per-device-train-batch-size", "6", "--temperature", "0.1",
+        "--max-steps", "60", "--save-steps", "18", "--per-device-train-batch-size", "5", "--temperature", "0.1",
     ]  # fmt: skip
     straight, killed = tmp_path / "straight", tmp_path / "killed"
     grcl.main([*argv, "--output-dir", str(straight)])
     argv += ["--output-dir", str(killed)]
-    kill_after_checkpoint("lbr_st.grcl", argv, killed, step=20)
+    kill_after_checkpoint("lbr_st.grcl", argv, killed, step=18)
+    resumed = []
+    load = SentenceTransformerTrainer._load_from_checkpoint
+    monkeypatch.setattr(
+        SentenceTransformerTrainer, "_load_from_checkpoint", lambda *args: (resumed.append(args[1]), load(*args))
+    )
     grcl.main([*argv, "--resume"])
+    assert len(resumed) == 1
     assert same_weights(straight, killed)
 
 
@@ -70,13 +77,14 @@ def test_script(backbone, tmp_path):
     output = tmp_path / "out"
     grcl.main(
         ["--model", backbone, "--data", str(tmp_path / "train.jsonl"), "--dev-data", str(tmp_path / "train.jsonl"),
-         "--output-dir", str(output), "--bottleneck-tokens", "3", "--max-length", "24", "--learning-rate", "1e-2",
+         "--output-dir", str(output), "--bottleneck-tokens", "3", "--max-length", "24", "--learning-rate", "1e-3",
          "--num-train-epochs", "6", "--per-device-train-batch-size", "8", "--query-prompt", "q: "]
     )  # fmt: skip
-    log = json.loads((output / "trainer_state.json").read_text())["log_history"]
+    log = json.loads((output / "training_log.json").read_text())
     recalls = [entry["eval_dev_cosine_recall@10"] for entry in log if "eval_dev_cosine_recall@10" in entry]
-    assert len(recalls) == 6
-    assert recalls[-1] > recalls[0]
+    assert len(recalls) >= 5
+    ndcg = [entry["eval_dev_cosine_ndcg@10"] for entry in log if "eval_dev_cosine_ndcg@10" in entry]
+    assert ndcg[-1] > ndcg[0]
     model = lbr_st.load(str(output))
     assert (model.prompts["query"], model[0].num_bottleneck_tokens, model.max_seq_length) == ("q: ", 3, 24)
     assert model[0].history[-1]["temperature"] == 0.05

@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import TEXTS, make_backbone
 from safetensors.torch import load_file
-from transformers import DynamicCache, TrainingArguments
+from transformers import DynamicCache, TrainerCallback, TrainingArguments
 
 import lbr_st
 from lbr_st import ibgl
@@ -71,11 +71,19 @@ def test_prefix_suffix_goes_on_where_the_prefix_ends(model):
         segments = example["segments"]
         x = [i for i, s in zip(example["input_ids"], segments, strict=True) if s == SOURCE]
         y = [i for i, s in zip(example["input_ids"], segments, strict=True) if s == TARGET]
-        y = y[:-1] if y[-1] == tokenizer.eos_token_id else y
+        assert (y[-1] == tokenizer.eos_token_id) == (text == short)  # the end of the long document was cut
+        y = y[:-1] if text == short else y
         assert text.startswith(tokenizer.decode(x) + tokenizer.decode(y))
         assert abs(len(x) - len(y)) <= 1
         assert len(x) <= 24 - k
     assert len(x) == 24 - k  # the long document fills X
+    model.prompts["document"] = "passage: "
+    [example] = build_examples([{"document": numbers}], model, "prefix-suffix")
+    parts = {
+        part: [i for i, s in zip(example["input_ids"], example["segments"], strict=True) if s == part]
+        for part in (SOURCE, TARGET)
+    }
+    assert ("passage: " + numbers).startswith(tokenizer.decode(parts[SOURCE]) + tokenizer.decode(parts[TARGET]))
 
 
 def test_collate_pads_on_the_right():
@@ -194,7 +202,7 @@ def same_weights(first: Path, second: Path) -> bool:
     return all(torch.equal(one[name], two[name]) for name in one)
 
 
-def test_killed_run_resumes_to_the_same_weights(backbone, tmp_path):
+def test_killed_run_resumes_to_the_same_weights(backbone, tmp_path, monkeypatch):
     write_jsonl(tmp_path / "train.jsonl", PAIRS * 8)
     argv = [
         "--model", backbone, "--data", str(tmp_path / "train.jsonl"), "--max-length", "24", "--learning-rate", "1e-2",
@@ -208,11 +216,40 @@ def test_killed_run_resumes_to_the_same_weights(backbone, tmp_path):
         ibgl.main(argv)
     with pytest.raises(InputError, match="other settings .*learning_rate: was 0.01, now 0.02"):
         ibgl.main([*argv, "--learning-rate", "2e-2", "--resume"])
+    resumed = []
+    load = IBGLTrainer._load_from_checkpoint
+    monkeypatch.setattr(IBGLTrainer, "_load_from_checkpoint", lambda *args: (resumed.append(args[1]), load(*args)))
     ibgl.main([*argv, "--resume"])
+    assert len(resumed) == 1
     assert same_weights(straight, killed)
     before = (killed / "model.safetensors").stat().st_mtime_ns
     ibgl.main([*argv, "--resume"])  # finished: nothing to do
     assert (killed / "model.safetensors").stat().st_mtime_ns == before
+    for name in ("config.json", "model.safetensors"):  # as a kill after the last step leaves it
+        (killed / name).unlink()
+    ibgl.main([*argv, "--resume"])
+    assert same_weights(straight, killed)
+    assert not (killed / "checkpoints" / "checkpoint-61").exists()
+
+
+def test_load_best_model_at_end_brings_back_its_weights(model, tmp_path):
+    """The learning rate blows the model up after its first evaluation, so the first checkpoint is the best."""
+    args = TrainingArguments(
+        output_dir=str(tmp_path), use_cpu=True, max_steps=4, learning_rate=0.0, report_to="none", save_steps=1,
+        eval_strategy="steps", eval_steps=1, load_best_model_at_end=True, disable_tqdm=True, prediction_loss_only=True,
+    )  # fmt: skip
+    data = build_examples(PAIRS, model, "sft")
+
+    class BlowUp(TrainerCallback):
+        def on_step_begin(self, args, state, control, **kwargs):
+            if state.global_step > 0:
+                torch.nn.init.normal_(model[0].model.get_input_embeddings().weight, std=10.0)
+
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    trainer = IBGLTrainer(model, args=args, train_dataset=data, eval_dataset=data, callbacks=[BlowUp()])
+    trainer.train()
+    assert trainer.state.best_global_step == 1
+    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
 
 
 def test_a_checkpoint_cut_off_by_a_kill_is_passed_over(tmp_path):
@@ -238,9 +275,10 @@ def test_script(backbone, tmp_path, objective):
     )  # fmt: skip
     losses = [
         entry["eval_loss"]
-        for entry in json.loads((tmp_path / "out" / "trainer_state.json").read_text())["log_history"]
+        for entry in json.loads((tmp_path / "out" / "training_log.json").read_text())
         if "eval_loss" in entry
     ]
+    assert len(losses) >= 4
     assert losses[-1] < losses[0]
     model = lbr_st.load(str(tmp_path / "out"))
     assert model.prompts == {"query": "", "document": "d: "}

@@ -120,11 +120,12 @@ def test_portable_files(model, tmp_path):
     saved = read("config_sentence_transformers.json")
     assert saved["prompts"] == {"query": "query: ", "document": "doc: "}
     assert saved["similarity_fn_name"] == "cosine"
-    assert list(tmp_path.glob("*.safetensors"))
+    [weights] = tmp_path.glob("*.safetensors")
+    assert weights.stat().st_mode == (tmp_path / "config.json").stat().st_mode  # readable by a server too
     assert not [
         file for file in tmp_path.rglob("*") if file.suffix in (".bin", ".pt", ".pkl") or "adapter" in file.name
     ]
-    assert not list(tmp_path.glob(".unfinished-*"))
+    assert not list(tmp_path.glob(".model-*"))
 
 
 def test_prompts_and_history_survive(model, tmp_path):
@@ -142,7 +143,7 @@ def test_an_interrupted_save_is_not_a_model(model, tmp_path, monkeypatch):
     replace, moved = os.replace, []
 
     def fail_late(source, target):
-        if ".unfinished-" in str(source) and ".unfinished-" not in str(target):
+        if ".model-" in str(source) and ".model-" not in str(target):
             moved.append(target)
             if len(moved) == 4:
                 raise OSError("disk full")
@@ -156,6 +157,18 @@ def test_an_interrupted_save_is_not_a_model(model, tmp_path, monkeypatch):
     monkeypatch.undo()
     lbr_st.save_portable(model, tmp_path)
     assert np.abs(SentenceTransformer(str(tmp_path)).encode(TEXTS) - model.encode(TEXTS)).max() < 1e-6
+
+
+def test_a_save_over_a_sharded_one_leaves_no_old_weights(model, tmp_path):
+    lbr_st.save_portable(model, tmp_path)
+    (tmp_path / "model.safetensors").rename(tmp_path / "model-00001-of-00002.safetensors")
+    (tmp_path / "model.safetensors.index.json").write_text("{}")
+    (tmp_path / ".model-killed.unfinished").mkdir()
+    (tmp_path / "notes.txt").write_text("mine")
+    lbr_st.save_portable(model, tmp_path)
+    assert [file.name for file in tmp_path.glob("model*")] == ["model.safetensors"]
+    assert not list(tmp_path.glob(".model-*"))
+    assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
 def test_a_save_that_differs_is_refused(model, tmp_path, monkeypatch):
