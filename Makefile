@@ -35,4 +35,4 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv quickstart lbr-model lbr-model-no-stage1
+	rm -rf .venv quickstart lbr-model lbr-model-*

@@ -26,6 +26,7 @@ import sys
 import warnings
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import results
 from tqdm.auto import tqdm
@@ -33,12 +34,12 @@ from tqdm.auto import tqdm
 from lbr_st import grcl, ibgl, nano
 from lbr_st.code_domain import installed_files
 from lbr_st.evaluation import evaluate, local_task, open_for_evaluation
-from lbr_st.files import write_jsonl
+from lbr_st.files import sha256, write_jsonl, write_text
 from lbr_st.training import run_command
 
 PROGRAM = "foundation_medical"
 ARMS = {"ibgl_cl": "", "cl": "_no_stage1"}  # result file: suffix of its figures in the summary
-STAGE2_PAIRS = 5000
+SEED, STAGE2_PAIRS = 0, 5000
 MIN_DOCSTRING_WORDS, DOCSTRINGS = 20, 20_000
 BACKBONE = "--learning-rate 1e-3 --num-train-epochs 1 --per-device-train-batch-size 16"
 STAGE1 = "--objective sft --learning-rate 5e-4 --num-train-epochs 1 --per-device-train-batch-size 32"
@@ -69,15 +70,15 @@ def write_general_text(path: Path) -> None:
     write_jsonl(path, ({"text": text} for text in texts[:DOCSTRINGS]))
 
 
-def run_arm(arm: str, data: Path, work: Path, backbone: Path, pairs: Path, seed: int, flags: list[str]) -> None:
+def run_arm(arm: str, data: Path, work: Path, backbone: Path, pairs: Path, settings: dict[str, Any]) -> None:
     """Train one arm, score it over both corpora and write its result file."""
     model = backbone
-    common = [*shlex.split(COMMON), "--seed", str(seed), "--save-steps", "100", "--resume", *flags]
+    common = [*shlex.split(COMMON), "--seed", str(SEED), "--save-steps", "100", "--resume", *settings["flags"]]
     if arm == "ibgl_cl":
-        model = work / f"stage1-seed{seed}"
+        model = work / f"stage1-seed{SEED}"
         args = ["--model", str(backbone), "--data", str(data / "train.jsonl"), "--output-dir", str(model)]
         ibgl.main([*args, *shlex.split(STAGE1), *common])
-    final = work / f"{arm}-seed{seed}"
+    final = work / f"{arm}-seed{SEED}"
     args = ["--model", str(model), "--data", str(pairs), "--dev-data", str(data / "dev.jsonl")]
     grcl.main([*args, "--output-dir", str(final), *shlex.split(STAGE2), *common])
     scores: dict[str, float] = {}
@@ -85,7 +86,21 @@ def run_arm(arm: str, data: Path, work: Path, backbone: Path, pairs: Path, seed:
         task = local_task(data / "test.jsonl", extra)
         found = evaluate(open_for_evaluation(str(final)), task, work / "mteb")
         scores |= {f"{metric}_{corpus}": found[metric] for metric in ("recall_at_10", "ndcg_at_10")}
-    results.write_arm(PROGRAM, arm, seed, {"scores": scores, "flags": flags})
+    results.write_arm(PROGRAM, arm, SEED, {"scores": scores, "settings": settings})
+
+
+def run_arms(arms: list[str], data: Path, work: Path, settings: dict[str, Any]) -> None:
+    """Make what the arms share, the backbone and the pairs of stage 2, and run them."""
+    work.mkdir(parents=True, exist_ok=True)
+    text, pairs, backbone = work / "docstrings.jsonl", work / "pairs.jsonl", work / "backbone"
+    if not text.is_file():
+        write_general_text(text)
+    flags = [*shlex.split(BACKBONE), *settings["flags"]]
+    nano.main(["--text", str(text), "--output-dir", str(backbone), "--resume", *flags])
+    lines = (data / "train.jsonl").read_text(encoding="utf-8").split("\n")
+    write_text(pairs, "\n".join(lines[:STAGE2_PAIRS]) + "\n")
+    for arm in arms:
+        run_arm(arm, data, work, backbone, pairs, settings)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -93,26 +108,21 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with train.jsonl, dev.jsonl and test.jsonl")
     parser.add_argument("--work-dir", type=Path, default=Path("runs") / PROGRAM, help="models and mteb's files")
-    parser.add_argument("--seed", type=int, default=0)
     args, flags = parser.parse_known_args(argv)
 
     results.conditions()
-    work: Path = args.work_dir
-    work.mkdir(parents=True, exist_ok=True)
-    text, pairs, backbone = work / "docstrings.jsonl", work / "pairs.jsonl", work / "backbone"
-    if not text.is_file():
-        write_general_text(text)
-    nano.main(["--text", str(text), "--output-dir", str(backbone), "--resume", *shlex.split(BACKBONE), *flags])
-    lines = (args.data / "train.jsonl").read_text(encoding="utf-8").split("\n")
-    pairs.write_text("\n".join(lines[:STAGE2_PAIRS]) + "\n", encoding="utf-8")
-    for arm in ARMS:
-        if not results.arm_path(PROGRAM, arm, args.seed).is_file():
-            run_arm(arm, args.data, work, backbone, pairs, args.seed, flags)
-    figures: dict[str, float] = {}
-    for arm, suffix in ARMS.items():
-        scores = results.read_arm(PROGRAM, arm, args.seed)["scores"]
-        figures |= {name + suffix: round(value, 4) for name, value in scores.items()}
-    results.write_summary(PROGRAM, figures, argv if argv is not None else sys.argv[1:])
+    files = [args.data / f"{name}.jsonl" for name in ("train", "dev", "test")]
+    settings = {"flags": flags, "data_sha256": sha256(files)}
+    missing = [arm for arm in ARMS if not results.is_measured(PROGRAM, arm, SEED, settings)]
+    if missing:
+        run_arms(missing, args.data, args.work_dir, settings)
+    arms = [results.read_arm(PROGRAM, arm, SEED) for arm in ARMS]
+    figures = {
+        name + suffix: round(value, 4)
+        for arm, suffix in zip(arms, ARMS.values(), strict=True)
+        for name, value in arm["scores"].items()
+    }
+    results.write_summary(PROGRAM, figures, arms, argv if argv is not None else sys.argv[1:])
 
 
 if __name__ == "__main__":

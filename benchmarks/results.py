@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lbr_st.errors import InputError
 from lbr_st.files import write_json
 
 RESULTS = Path(__file__).parent / "results"
@@ -62,7 +63,25 @@ def read_arm(program: str, arm: str, seed: int) -> dict[str, Any]:
     return json.loads(arm_path(program, arm, seed).read_text(encoding="utf-8"))
 
 
-def write_summary(program: str, figures: dict[str, float], argv: Sequence[str]) -> None:
-    """Write ``summary.json`` with the figures of a program, by name."""
+def is_measured(program: str, arm: str, seed: int, settings: dict[str, Any]) -> bool:
+    """Tell whether the result file of an arm is there.
+
+    Raises:
+        InputError: If it was measured with other settings: its figures are not those that were asked for.
+    """
+    path = arm_path(program, arm, seed)
+    if not path.is_file():
+        return False
+    if read_arm(program, arm, seed).get("settings") != settings:
+        raise InputError(f"{path} was measured with other settings; move it away to measure again")
+    return True
+
+
+def write_summary(program: str, figures: dict[str, float], arms: Sequence[dict[str, Any]], argv: Sequence[str]) -> None:
+    """Write ``summary.json`` with the figures of a program, by name, and the conditions its arms were measured in."""
+    conditions_of_arms = {}
+    for key in ("commit", "versions", "hardware"):
+        different = [value for n, value in enumerate(a[key] for a in arms) if value not in [a[key] for a in arms[:n]]]
+        conditions_of_arms[key] = different[0] if len(different) == 1 else different
     command = " ".join(["python", f"benchmarks/{program}.py", *argv])
-    write_json(RESULTS / program / "summary.json", {"figures": figures, **conditions(), "command": command})
+    write_json(RESULTS / program / "summary.json", {"figures": figures, **conditions_of_arms, "command": command})

@@ -22,7 +22,7 @@ from lbr_st.search import format_hits, search
 # Sized for at most 15 minutes on two cores, all steps together. Many small steps: a model of this size learns from the
 # number of its updates.
 MAX_LENGTH, BLOCK_LENGTH = 64, 128
-NANO_STEPS, STAGE1_STEPS, STAGE2_STEPS = 300, 600, 800
+NANO_STEPS, STAGE1_STEPS, STAGE2_STEPS = 900, 600, 600
 NANO_BATCH, STAGE1_BATCH, STAGE2_BATCH = 8, 16, 32
 # A backbone trained for minutes takes larger steps than one trained for months.
 NANO_RATE = "2e-3"

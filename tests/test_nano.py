@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import lbr_st
 from lbr_st import nano
 from lbr_st.code_domain import functions_of_file, split_by_package
+from lbr_st.errors import InputError
 from lbr_st.nano import nano_config, pack, train_tokenizer
 
 
@@ -123,6 +124,8 @@ def test_program_of_the_medical_run(tmp_path, monkeypatch):
     summary = json.loads((tmp_path / "results" / "foundation_medical" / "summary.json").read_text())
     names = [f"{m}_at_10_{c}" for m in ("recall", "ndcg") for c in ("test", "full")]
     assert set(summary["figures"]) == {name + suffix for name in names for suffix in ("", "_no_stage1")}
+    with pytest.raises(InputError, match="measured with other settings"):
+        foundation_medical.main([*argv, "--weight-decay", "0.1"])
     arms = [results.read_arm("foundation_medical", arm, 0) for arm in ("ibgl_cl", "cl")]
     stages = [[s["stage"] for s in lbr_st.load(str(tmp_path / "work" / f"{a['arm']}-seed0"))[0].history] for a in arms]
     assert stages == [["ibgl", "grcl"], ["grcl"]]
