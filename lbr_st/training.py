@@ -21,7 +21,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from lbr_st import layouts
 from lbr_st.errors import InputError
 from lbr_st.files import UNFINISHED, write_json
-from lbr_st.modules import BottleneckTransformer, bottleneck_module
+from lbr_st.modules import BottleneckTransformer, bottleneck_module, check_room
 
 logger = logging.getLogger(__name__)
 
@@ -277,9 +277,16 @@ def check_model_exists(name: str) -> None:
 
 
 def set_prompts(model: SentenceTransformer, args: argparse.Namespace) -> None:
-    """Store the prompts that were given with the model; those not given stay as the model has them."""
+    """Store the prompts that were given with the model; those not given stay as the model has them.
+
+    Raises:
+        InputError: If a prompt leaves no room for text.
+    """
+    module = bottleneck_module(model)
     for name, prompt in (("query", args.query_prompt), ("document", args.document_prompt)):
         if prompt is not None:
+            tokens = len(module.tokenizer(prompt, add_special_tokens=False)["input_ids"])
+            check_room(module.max_seq_length, module.num_prefix_tokens + tokens, module.num_bottleneck_tokens)
             model.prompts[name] = prompt
 
 

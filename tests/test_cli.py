@@ -52,6 +52,7 @@ BROKEN = {
         ("--bottleneck-tokens", "-3", "must be at least 1, got -3"),
         ("--bottleneck-tokens", "512", "length of 512 leaves no room for text beside 512 bottleneck token(s)"),
         ("--max-length", "1", "length of 1 leaves no room for text beside 1 bottleneck token(s)"),
+        ("--query-prompt", "long " * 600, "length of 512 leaves no room for text"),
         ("--model", "empty_folder", "is not a model: the directory has no config.json"),
         ("--model", "./absent", "is not a model: no such directory"),
         ("--model", "broken_model", "is not a model"),
