@@ -24,6 +24,7 @@ from lbr_st.masks import BOTTLENECK, PREFIX, SOURCE, TARGET
 
 ROOT = Path(__file__).parent.parent
 PAIRS = [{"query": q, "document": d} for q, d in zip(TEXTS[::2], TEXTS[1::2], strict=True)]
+SHORT_PAIR = {"query": "why", "document": "so"}
 LONG_PAIR = {"query": "why " * 50, "document": "because " * 50}
 
 
@@ -148,7 +149,7 @@ def gradients_after_one_step(model, tmp_path, **arguments):
         output_dir=str(tmp_path / "out"), use_cpu=True, max_steps=1, learning_rate=0.0, report_to="none",
         save_strategy="no", max_grad_norm=0, disable_tqdm=True, **arguments,
     )  # fmt: skip
-    trainer = IBGLTrainer(model, args=args, train_dataset=build_examples(PAIRS[:2] + [LONG_PAIR] * 2, model, "sft"))
+    trainer = IBGLTrainer(model, args=args, train_dataset=build_examples([SHORT_PAIR, LONG_PAIR] * 2, model, "sft"))
     gradients = {}
     step = torch.optim.AdamW.step
 
