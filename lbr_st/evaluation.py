@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,10 +22,7 @@ from lbr_st.modules import BottleneckTransformer
 from lbr_st.records import Record, read_records
 from lbr_st.training import check_model_exists
 
-logger = logging.getLogger(__name__)
-
 BM25 = "mteb/baseline-bm25s"
-METRICS = ("recall_at_10", "ndcg_at_10")
 
 
 class LocalRetrieval(AbsTaskRetrieval):

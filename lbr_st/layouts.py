@@ -108,8 +108,8 @@ def save_portable(model: SentenceTransformer, path: str | Path) -> None:
     """Write the portable layout, reload it with stock classes, and compare before it takes its place.
 
     The files are made in a folder of their own and moved to ``path`` one by one, ``config.json`` last: without that
-    file nothing loads a directory, so an interrupted save cannot be taken for a model. Other files in ``path`` are
-    left alone.
+    file nothing loads a directory, so an interrupted save cannot be taken for a model. Weights that were there go;
+    other files in ``path`` are left alone.
 
     Args:
         model: A model whose first module is a `BottleneckTransformer`.
@@ -139,7 +139,7 @@ def unfinished_folder(path: Path) -> Iterator[Path]:
 
 
 def publish(folder: Path, path: Path) -> None:
-    """Move a whole model from ``folder`` to ``path``, ``config.json`` last."""
+    """Move a whole model from ``folder`` to ``path`` in place of the one there, ``config.json`` last."""
     for old in (path / "config.json", *path.glob("model*.safetensors*")):
         old.unlink(missing_ok=True)
     files = [file.relative_to(folder) for file in folder.rglob("*") if file.is_file()]
