@@ -70,16 +70,16 @@ def write_general_text(path: Path) -> None:
     write_jsonl(path, ({"text": text} for text in texts[:DOCSTRINGS]))
 
 
-def run_arm(arm: str, data: Path, work: Path, backbone: Path, pairs: Path, settings: dict[str, Any]) -> None:
+def run_arm(arm: str, data: Path, work: Path, settings: dict[str, Any]) -> None:
     """Train one arm, score it over both corpora and write its result file."""
-    model = backbone
+    model = work / "backbone"
     common = [*shlex.split(COMMON), "--seed", str(SEED), "--save-steps", "100", "--resume", *settings["flags"]]
     if arm == "ibgl_cl":
-        model = work / f"stage1-seed{SEED}"
+        backbone, model = model, work / f"stage1-seed{SEED}"
         args = ["--model", str(backbone), "--data", str(data / "train.jsonl"), "--output-dir", str(model)]
         ibgl.main([*args, *shlex.split(STAGE1), *common])
     final = work / f"{arm}-seed{SEED}"
-    args = ["--model", str(model), "--data", str(pairs), "--dev-data", str(data / "dev.jsonl")]
+    args = ["--model", str(model), "--data", str(work / "pairs.jsonl"), "--dev-data", str(data / "dev.jsonl")]
     grcl.main([*args, "--output-dir", str(final), *shlex.split(STAGE2), *common])
     scores: dict[str, float] = {}
     for corpus, extra in (("test", None), ("full", data / "train.jsonl")):
@@ -89,18 +89,16 @@ def run_arm(arm: str, data: Path, work: Path, backbone: Path, pairs: Path, setti
     results.write_arm(PROGRAM, arm, SEED, {"scores": scores, "settings": settings})
 
 
-def run_arms(arms: list[str], data: Path, work: Path, settings: dict[str, Any]) -> None:
-    """Make what the arms share, the backbone and the pairs of stage 2, and run them."""
+def prepare(data: Path, work: Path, flags: list[str]) -> None:
+    """Make what all arms share: ``backbone`` and ``pairs.jsonl``, the pairs of stage 2, in the folder ``work``."""
     work.mkdir(parents=True, exist_ok=True)
-    text, pairs, backbone = work / "docstrings.jsonl", work / "pairs.jsonl", work / "backbone"
+    text = work / "docstrings.jsonl"
     if not text.is_file():
         write_general_text(text)
-    flags = [*shlex.split(BACKBONE), *settings["flags"]]
-    nano.main(["--text", str(text), "--output-dir", str(backbone), "--resume", *flags])
+    args = ["--text", str(text), "--output-dir", str(work / "backbone"), "--resume"]
+    nano.main([*args, *shlex.split(BACKBONE), *flags])
     lines = (data / "train.jsonl").read_text(encoding="utf-8").split("\n")
-    write_text(pairs, "\n".join(lines[:STAGE2_PAIRS]) + "\n")
-    for arm in arms:
-        run_arm(arm, data, work, backbone, pairs, settings)
+    write_text(work / "pairs.jsonl", "\n".join(lines[:STAGE2_PAIRS]) + "\n")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -115,7 +113,9 @@ def main(argv: list[str] | None = None) -> None:
     settings = {"flags": flags, "data_sha256": sha256(files)}
     missing = [arm for arm in ARMS if not results.is_measured(PROGRAM, arm, SEED, settings)]
     if missing:
-        run_arms(missing, args.data, args.work_dir, settings)
+        prepare(args.data, args.work_dir, flags)
+    for arm in missing:
+        run_arm(arm, args.data, args.work_dir, settings)
     arms = [results.read_arm(PROGRAM, arm, SEED) for arm in ARMS]
     figures = {
         name + suffix: round(value, 4)

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
 
+from lbr_st.errors import InputError
 from lbr_st.files import sha256
-from lbr_st.masks import BOTTLENECK, PREFIX, SOURCE, TARGET, check_supported, cutoff_mask
+from lbr_st.masks import BOTTLENECK, PREFIX, SOURCE, TARGET, check_no_leak, cutoff_mask
 from lbr_st.modules import BottleneckTransformer, bottleneck_module
 from lbr_st.records import Record, read_records
 from lbr_st.training import (
@@ -60,11 +61,11 @@ def build_examples(records: Sequence[Record], model: SentenceTransformer, object
     """
     module = bottleneck_module(model)
     tokenizer, length = module.tokenizer, module.max_seq_length
-
-    prefix, k = module.num_prefix_tokens, module.num_bottleneck_tokens
+    prefix, bottleneck = module.num_prefix_tokens, set(module.bottleneck_token_ids)
+    before_source = SOURCE if module.hide_bos else PREFIX
     prompt = model.prompts["query" if objective == "sft" else "document"] or ""
     prompt_length = len(tokenizer(prompt, add_special_tokens=False)["input_ids"])
-    room = length - prefix - k - prompt_length
+    room = length - prefix - module.num_bottleneck_tokens - prompt_length
     eos = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
 
     def tokenize(batch: dict[str, list[str]]) -> dict[str, list[list[int]]]:
@@ -73,14 +74,15 @@ def build_examples(records: Sequence[Record], model: SentenceTransformer, object
             sources, targets, is_cut = _split_in_the_middle(documents, tokenizer, room)
         else:
             sources, targets, is_cut = batch.get("query", documents), documents, [False] * len(documents)
-        x_ids = tokenizer([prompt + text for text in sources], truncation=True, max_length=length)["input_ids"]
+        x_ids = module.tokenize_rows([prompt + text for text in sources])
+        ks = [sum(id_ in bottleneck for id_ in ids) for ids in x_ids]
         y_ids = tokenizer(targets, add_special_tokens=False, truncation=True, max_length=length)["input_ids"]
         y_ids = [ids if cut else (ids + eos)[:length] for ids, cut in zip(y_ids, is_cut, strict=True)]
         return {
             "input_ids": [x + y for x, y in zip(x_ids, y_ids, strict=True)],
             "segments": [
-                [PREFIX] * prefix + [SOURCE] * (len(x) - prefix - k) + [BOTTLENECK] * k + [TARGET] * len(y)
-                for x, y in zip(x_ids, y_ids, strict=True)
+                [before_source] * prefix + [SOURCE] * (len(x) - prefix - k) + [BOTTLENECK] * k + [TARGET] * len(y)
+                for x, y, k in zip(x_ids, y_ids, ks, strict=True)
             ],
             "labels": [[IGNORE] * len(x) + y for x, y in zip(x_ids, y_ids, strict=True)],
         }
@@ -89,6 +91,20 @@ def build_examples(records: Sequence[Record], model: SentenceTransformer, object
     columns = ["query", "document"] if objective == "sft" else ["document"]
     dataset = Dataset.from_list([{column: record[column] for column in columns} for record in records])
     return dataset.map(tokenize, batched=True, remove_columns=dataset.column_names, desc="Tokenizing")
+
+
+def check_fits(module: BottleneckTransformer) -> None:
+    """Refuse a maximum length with which ``[BOS? X Z Y]`` would be longer than the language model can read.
+
+    Raises:
+        InputError: If X and Z, and Y, each of the maximum length, have no place in one row.
+    """
+    positions, length = module.model.config.get_text_config().max_position_embeddings, module.max_seq_length
+    if 2 * length > positions:
+        raise InputError(
+            f"stage 1 reads a text and its target in one row, up to 2 x {length} tokens, and this language model reads "
+            f"{positions}; ask for a maximum length of {positions // 2} at most"
+        )
 
 
 def _split_in_the_middle(
@@ -125,10 +141,10 @@ class IBGLModel(nn.Module):
     """The language model under the information cut-off, with its loss as output.
 
     Args:
-        language_model: A causal language model of a leak-tested family.
+        language_model: A causal language model that heeds attention masks.
 
     Raises:
-        InputError: If the family or its attention implementation is not leak-tested.
+        InputError: If information leaks through it from X to Y, see `lbr_st.masks.check_no_leak`.
     """
 
     # Tells the trainer to pass num_items_in_batch, so that accumulated gradients are those of the large batch.
@@ -136,7 +152,7 @@ class IBGLModel(nn.Module):
 
     def __init__(self, language_model: PreTrainedModel) -> None:
         super().__init__()
-        check_supported(language_model.config)
+        check_no_leak(language_model)
         self.language_model: PreTrainedModel = language_model
 
     def forward(
@@ -162,9 +178,9 @@ class IBGLModel(nn.Module):
             num_items_in_batch: Number of targets to divide by; default is those of this batch.
         """
         model = self.language_model
-        embeddings = model.get_input_embeddings()(input_ids)
-        mask = cutoff_mask(model.config, embeddings, attention_mask, segments)
-        hidden = model.base_model(inputs_embeds=embeddings, attention_mask=mask, use_cache=False).last_hidden_state
+        shape_of_embeddings = torch.empty(*input_ids.shape, 0, dtype=model.dtype, device=input_ids.device)
+        mask = cutoff_mask(model.config, shape_of_embeddings, attention_mask, segments)
+        hidden = model.base_model(input_ids=input_ids, attention_mask=mask, use_cache=False).last_hidden_state
         targets = labels[:, 1:]
         has_loss = targets != IGNORE
         logits = model.get_output_embeddings()(hidden[:, :-1][has_loss])
@@ -214,6 +230,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         "reconstruct and prefix-suffix need the document only",
     )
     parser.add_argument(
+        "--hide-bos",
+        action="store_true",
+        help="hide the token before the text from the target too (see docs/model.md)",
+    )
+    parser.add_argument(
         "--objective",
         choices=OBJECTIVES,
         default="sft",
@@ -237,7 +258,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     model = open_model(args)
     set_prompts(model, args)
-    check_supported(bottleneck_module(model).model.config)
+    module = bottleneck_module(model)
+    module.hide_bos = args.hide_bos
+    check_fits(module)
+    check_no_leak(module.model)  # as the trainer does, but before texts are tokenized for minutes
     claim_output_dir(args, run)
 
     train = build_examples(records, model, args.objective)

@@ -26,36 +26,41 @@ from sentence_transformers.base.modules import Normalize
 from sentence_transformers.sentence_transformer.modules import Pooling
 from sentence_transformers.util import load_file_path
 
+from lbr_st.file_contract import (
+    LAST_TOKEN_POOLING,
+    POOLING_CONFIG,
+    PORTABLE_MODULES,
+    VerificationError,
+    check_files,
+)
 from lbr_st.files import UNFINISHED, sha256, write_json
 from lbr_st.modules import BottleneckTransformer, bottleneck_module
+from lbr_st.verify import verify
 
 logger = logging.getLogger(__name__)
-
-# The long-lived names: vLLM and text-embeddings-inference know them, sentence-transformers 6 redirects them.
-PORTABLE_MODULES = [
-    {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
-    {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
-    {"idx": 2, "name": "2", "path": "2_Normalize", "type": "sentence_transformers.models.Normalize"},
-]
 
 # Files in a model directory that no loader reads.
 NOT_LOADED = {"lbr_run.json", "training_log.json", "trainer_state.json"}
 
-# Reloaded float32 vectors agree with those in memory to about 1e-7; a lost token or weight shows at 1e-2 and more.
-SAME_VECTOR = 1e-5
-SAME_VECTOR_HALF_PRECISION = 2e-2
-
 
 def from_backbone(
-    model_name_or_path: str, *, num_bottleneck_tokens: int = 1, max_seq_length: int | None = None, **model_kwargs: Any
+    model_name_or_path: str,
+    *,
+    num_bottleneck_tokens: int | None = None,
+    max_seq_length: int | None = None,
+    compression_ratio: float | None = None,
+    **model_kwargs: Any,
 ) -> SentenceTransformer:
     """Start from a plain causal language model: a local directory or a Hub id.
 
     Args:
         model_name_or_path: What ``AutoModelForCausalLM.from_pretrained`` takes.
-        num_bottleneck_tokens: Number of bottleneck tokens k to add.
+        num_bottleneck_tokens: Number of bottleneck tokens to add. Default: 1; with a compression ratio, as many as
+            the longest text asks for, at most 64.
         max_seq_length: Longest input in tokens, bottleneck tokens and BOS included; default is the longest the
             backbone takes.
+        compression_ratio: Tokens of text to a bottleneck token; default is a fixed number, see
+            `BottleneckTransformer`.
         **model_kwargs: Passed on to ``AutoModelForCausalLM.from_pretrained``.
 
     Returns:
@@ -69,6 +74,7 @@ def from_backbone(
             model_name_or_path,
             num_bottleneck_tokens=num_bottleneck_tokens,
             max_seq_length=max_seq_length,
+            compression_ratio=compression_ratio,
             **model_kwargs,
         )
     )
@@ -83,8 +89,10 @@ def load(model_name_or_path: str, *, device: str | None = None, **kwargs: Any) -
         **kwargs: Passed to `BottleneckTransformer.load`: ``revision``, ``token``, ``model_kwargs`` ...
 
     Raises:
-        InputError: If it was not saved by this package.
+        InputError: If it was not saved by this package, or a directory is damaged: with the file and the reason.
     """
+    if Path(model_name_or_path).is_dir():
+        check_files(model_name_or_path)
     module = BottleneckTransformer.load(model_name_or_path, **kwargs)
     hub = {key: kwargs[key] for key in ("token", "cache_folder", "revision", "local_files_only") if key in kwargs}
     path = load_file_path(model_name_or_path, "config_sentence_transformers.json", **hub)
@@ -104,8 +112,11 @@ def _assemble(
     )
 
 
-def save_portable(model: SentenceTransformer, path: str | Path) -> None:
-    """Write the portable layout, reload it with stock classes, and compare before it takes its place.
+def save(model: SentenceTransformer, path: str | Path) -> None:
+    """Save a model, and verify what was written before it takes its place.
+
+    A model with a fixed number of bottleneck tokens is saved in the portable layout. One whose number follows the
+    length of the text is saved in the native layout: no stock class appends a number of tokens that varies.
 
     The files are made in a folder of their own and moved to ``path`` one by one, ``config.json`` last: without that
     file nothing loads a directory, so an interrupted save cannot be taken for a model. Weights that were there go;
@@ -117,16 +128,32 @@ def save_portable(model: SentenceTransformer, path: str | Path) -> None:
 
     Raises:
         InputError: If the first module is of another class.
-        RuntimeError: If what was written does not give the tokens and vectors of ``model``.
+        RuntimeError: If what was written does not pass `lbr_st.verify`, or gives other vectors than ``model``.
     """
     module = bottleneck_module(model)
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
+    is_portable = module.compression_ratio is None
     with unfinished_folder(path) as folder:
-        _write_portable(model, module, folder)
-        _compare_reloaded(model, module, str(folder))
+        if is_portable:
+            _write_portable(model, module, folder)
+        else:
+            model.save_pretrained(str(folder), create_model_card=False)
+        try:
+            for line in verify(folder, in_memory=model, device=str(model.device)):
+                logger.debug(line)
+        except VerificationError as error:
+            raise RuntimeError(f"the model was not saved, what was written is wrong: {error}") from error
         publish(folder, path)
-    logger.info("saved %s: load it with SentenceTransformer(%r)", path, str(path))
+    if is_portable:
+        logger.info("saved and verified %s: load it with SentenceTransformer(%r)", path, str(path))
+    else:
+        logger.info(
+            "saved and verified %s in the native layout, as the number of bottleneck tokens follows the length of the "
+            "text: load it with SentenceTransformer(%r, trust_remote_code=True) where lbr-st is installed",
+            path,
+            str(path),
+        )
 
 
 @contextlib.contextmanager
@@ -179,35 +206,13 @@ def _write_portable(model: SentenceTransformer, module: BottleneckTransformer, f
     # tokenizer has a chat template. text-embeddings-inference and vLLM need exactly these two.
     write_json(folder / "sentence_bert_config.json", {"max_seq_length": module.max_seq_length, "do_lower_case": False})
     (folder / "1_Pooling").mkdir()
-    modes = ["cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken"]
-    write_json(
-        folder / "1_Pooling" / "config.json",
-        {
-            "word_embedding_dimension": module.get_embedding_dimension(),
-            # vLLM before it read the new form takes the first key that is true.
-            **{f"pooling_mode_{mode}": mode == "lasttoken" for mode in modes},
-            "include_prompt": True,
-        },
-    )
+    width = {"word_embedding_dimension": module.get_embedding_dimension()}
+    write_json(folder / POOLING_CONFIG, width | LAST_TOKEN_POOLING)
     (folder / "2_Normalize").mkdir()
     write_json(folder / "2_Normalize" / "config.json", {})
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config["is_causal"] = True
+    config["pad_token_id"] = module.tokenizer.pad_token_id  # text-embeddings-inference refuses null
     if "rope_theta" in config.get("rope_parameters", {}):  # readers older than transformers 5 look at the top level
         config["rope_theta"] = config["rope_parameters"]["rope_theta"]
     write_json(folder / "config.json", config)
-
-
-def _compare_reloaded(model: SentenceTransformer, module: BottleneckTransformer, folder: str) -> None:
-    reloaded = SentenceTransformer(folder, device=str(model.device), local_files_only=True)
-    texts = ["", "What is learned before it is represented?", "One is longer than the others. " * 4]
-    k = module.num_bottleneck_tokens
-    for text in [*texts, "long " * 2 * module.max_seq_length]:
-        batch = reloaded.preprocess([text])
-        if batch["input_ids"][0, -k:].tolist() != module.bottleneck_token_ids:
-            raise RuntimeError(f"the saved tokenizer does not end {text[:20]!r} with {module.bottleneck_token_ids}")
-    expected = model.encode(texts, convert_to_tensor=True, show_progress_bar=False).float()
-    found = reloaded.encode(texts, convert_to_tensor=True, show_progress_bar=False).float()
-    difference = (expected - found).abs().max().item()
-    if not difference <= (SAME_VECTOR if module.model.dtype == torch.float32 else SAME_VECTOR_HALF_PRECISION):
-        raise RuntimeError(f"vectors of the saved model differ from those in memory by {difference:.2g}")

@@ -6,16 +6,21 @@ with that token, reading it out is sentence-transformers' own last-token pooling
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import InputModule
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from lbr_st.errors import InputError
-from lbr_st.tokens import add_bottleneck_tokens
+from lbr_st.generation import generate
+from lbr_st.tokens import add_bottleneck_tokens, save_tokenizer
+
+# Of a model whose number of tokens follows the length of the text, where no number is asked for.
+MOST_BOTTLENECK_TOKENS = 64
 
 
 def check_room(length: int, num_prefix_tokens: int, num_bottleneck_tokens: int) -> None:
@@ -45,16 +50,22 @@ class BottleneckTransformer(InputModule):
         bottleneck_token_ids: Their ids, in order. The last one is the read-out token.
         max_seq_length: Longest input in tokens, bottleneck tokens and BOS included. Longer texts are cut, the
             bottleneck tokens stay.
+        compression_ratio: Tokens of text to a bottleneck token, R of arXiv 2601.11124 (section 3.2). A text of n
+            tokens, its prompt included, then ends with the last ``clamp(ceil(n / R), 1, K)`` of the K bottleneck
+            tokens. Default: every text ends with all of them.
+        hide_bos: Stage 1 hides BOS from the target too, and so does generation through the bottleneck. Encoding does
+            not change: the text sees BOS.
         history: One entry per training stage, saying what the model was made from.
 
     Raises:
-        InputError: If ``max_seq_length`` leaves no room for text, or the tokenizer does not append the tokens.
+        InputError: If ``max_seq_length`` leaves no room for text, the tokenizer does not append the tokens, or the
+            compression ratio is not above 0.
     """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     config_file_name = "lbr_config.json"
-    config_keys = ["bottleneck_token_ids", "max_seq_length", "history"]
+    config_keys = ["bottleneck_token_ids", "max_seq_length", "compression_ratio", "hide_bos", "history"]
 
     def __init__(
         self,
@@ -63,14 +74,24 @@ class BottleneckTransformer(InputModule):
         *,
         bottleneck_token_ids: list[int],
         max_seq_length: int,
+        compression_ratio: float | None = None,
+        hide_bos: bool = False,
         history: list[dict[str, Any]] | None = None,
     ) -> None:
         super().__init__()
+        if compression_ratio is not None and not compression_ratio > 0:
+            raise InputError(f"the compression ratio must be above 0, got {compression_ratio}")
         self.model = model
         self.tokenizer = tokenizer
+        self.compression_ratio = compression_ratio
+        self.hide_bos = hide_bos
+        self.bottleneck_token_ids = list(bottleneck_token_ids)
+        # Where positions are learned (GPT-2), padding on the left would move the text to other positions.
+        self.tokenizer.padding_side = "right"
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
-        self.bottleneck_token_ids = list(bottleneck_token_ids)
+        if self.tokenizer.pad_token_id in (None, *self.bottleneck_token_ids):
+            raise InputError("the tokenizer needs a token to pad with: set its pad_token, or its eos_token")
         self.history = list(history or [])
         appended = tokenizer("")["input_ids"][-self.num_bottleneck_tokens :]
         if appended != self.bottleneck_token_ids:
@@ -82,33 +103,48 @@ class BottleneckTransformer(InputModule):
         cls,
         model_name_or_path: str,
         *,
-        num_bottleneck_tokens: int = 1,
+        num_bottleneck_tokens: int | None = None,
         max_seq_length: int | None = None,
+        compression_ratio: float | None = None,
         **model_kwargs: Any,
     ) -> BottleneckTransformer:
         """Start from a plain causal language model: a local directory or a Hub id.
 
         Args:
             model_name_or_path: What ``AutoModelForCausalLM.from_pretrained`` takes.
-            num_bottleneck_tokens: Number of bottleneck tokens k to add.
+            num_bottleneck_tokens: Number of bottleneck tokens to add. Default: 1; with a compression ratio, as many
+                as the longest text asks for, at most `MOST_BOTTLENECK_TOKENS`.
             max_seq_length: See the class; default is the longest that the backbone takes.
+            compression_ratio: See the class.
             **model_kwargs: Passed on to ``AutoModelForCausalLM.from_pretrained``.
 
         Raises:
             InputError: See `add_bottleneck_tokens` and the class.
         """
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(model_name_or_path)
-        if max_seq_length is not None:  # refused before gigabytes of weights are read
-            check_room(max_seq_length, len(tokenizer("")["input_ids"]), num_bottleneck_tokens)
-        model = AutoModelForCausalLM.from_pretrained(model_name_or_path, **model_kwargs)
         if max_seq_length is None:
-            max_seq_length = min(tokenizer.model_max_length, model.config.max_position_embeddings)
+            config = AutoConfig.from_pretrained(model_name_or_path)
+            max_seq_length = min(tokenizer.model_max_length, config.get_text_config().max_position_embeddings)
+        if num_bottleneck_tokens is None:
+            asked_for = 1 if compression_ratio is None else math.ceil(max_seq_length / compression_ratio)
+            num_bottleneck_tokens = min(asked_for, MOST_BOTTLENECK_TOKENS)
+        # Refused before gigabytes of weights are read.
+        check_room(max_seq_length, len(tokenizer("")["input_ids"]), num_bottleneck_tokens)
+        model = AutoModelForCausalLM.from_pretrained(model_name_or_path, **model_kwargs)
         tokenizer, ids = add_bottleneck_tokens(model, tokenizer, num_bottleneck_tokens)
-        return cls(model, tokenizer, bottleneck_token_ids=ids, max_seq_length=max_seq_length)
+        # A bottleneck token is an input; as an output it would be noise.
+        model.generation_config.suppress_tokens = [*(model.generation_config.suppress_tokens or []), *ids]
+        return cls(
+            model,
+            tokenizer,
+            bottleneck_token_ids=ids,
+            max_seq_length=max_seq_length,
+            compression_ratio=compression_ratio,
+        )
 
     @property
     def num_bottleneck_tokens(self) -> int:
-        """Number of bottleneck tokens k."""
+        """Number of bottleneck tokens; of a model with a compression ratio, the most that a text can get."""
         return len(self.bottleneck_token_ids)
 
     @property
@@ -131,10 +167,28 @@ class BottleneckTransformer(InputModule):
         """Return the width of the hidden states."""
         return self.model.config.hidden_size
 
+    def tokenize_rows(self, texts: Sequence[str], max_length: int | None = None) -> list[list[int]]:
+        """Tokenize texts into rows ``[BOS? X Z]``, not padded. Training and encoding both read a text like this.
+
+        Args:
+            texts: Texts, prompts included.
+            max_length: Longest row in tokens; default is ``max_seq_length``.
+
+        Returns:
+            A list of ids for each text. With a compression ratio, a row has the last of the bottleneck tokens only.
+        """
+        rows = self.tokenizer(list(texts), truncation=True, max_length=max_length or self.max_seq_length)["input_ids"]
+        if self.compression_ratio is None:
+            return rows
+        most, prefix, ratio = self.num_bottleneck_tokens, self.num_prefix_tokens, self.compression_ratio
+        ends = [len(row) - most for row in rows]
+        kept = [min(max(math.ceil((end - prefix) / ratio), 1), most) for end in ends]
+        return [row[:end] + row[len(row) - k :] for row, end, k in zip(rows, ends, kept, strict=True)]
+
     def preprocess(
         self, inputs: Sequence[Any], prompt: str | None = None, max_length: int | None = None, **kwargs: Any
     ) -> dict[str, Tensor | Any]:
-        """Tokenize texts; every row ends with the bottleneck tokens, then padding.
+        """Tokenize texts; every row ends with its bottleneck tokens, then padding.
 
         Args:
             inputs: Texts.
@@ -151,10 +205,8 @@ class BottleneckTransformer(InputModule):
         texts = self._prepend_prompt(list(inputs), prompt) if prompt else list(inputs)
         if max_length is not None:
             check_room(max_length, self.num_prefix_tokens, self.num_bottleneck_tokens)
-        encoded = self.tokenizer(
-            texts, padding=True, truncation=True, max_length=max_length or self.max_seq_length, return_tensors="pt"
-        )
-        return {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"]}
+        padded = self.tokenizer.pad({"input_ids": self.tokenize_rows(texts, max_length)}, return_tensors="pt")
+        return {"input_ids": padded["input_ids"], "attention_mask": padded["attention_mask"]}
 
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """Run the language model without its head.
@@ -171,10 +223,18 @@ class BottleneckTransformer(InputModule):
         )
         return {**features, "token_embeddings": output.last_hidden_state}
 
+    def generate(
+        self, texts: Sequence[str], *, prompt: str | None = None, through_bottleneck: bool = False, **kwargs: Any
+    ) -> list[str]:
+        """Let the language model answer texts, see `lbr_st.generation.generate`."""
+        texts = self._prepend_prompt(list(texts), prompt) if prompt else list(texts)
+        self.eval()
+        return generate(self, texts, through_bottleneck=through_bottleneck, **kwargs)
+
     def save(self, output_path: str, *args: Any, **kwargs: Any) -> None:
         """Write language model, tokenizer and ``lbr_config.json``: the native layout."""
         self.model.save_pretrained(output_path)
-        self.tokenizer.save_pretrained(output_path)
+        save_tokenizer(self.tokenizer, output_path)
         self.save_config(output_path)
 
     @classmethod

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 from datasets import Dataset
+from tokenizers import processors
 from transformers import (
     PreTrainedTokenizerBase,
     Qwen2Config,
@@ -39,14 +40,21 @@ from lbr_st.training import (
 logger = logging.getLogger(__name__)
 
 
-def train_tokenizer(texts: Sequence[str], vocab_size: int) -> PreTrainedTokenizerBase:
+def train_tokenizer(texts: Sequence[str], vocab_size: int, bos: bool = False) -> PreTrainedTokenizerBase:
     """Train a byte-level BPE with the pre-tokenisation of Qwen.
 
     Args:
         texts: Raw texts.
         vocab_size: Most entries to make, byte alphabet and ``<|endoftext|>`` included.
+        bos: Put the token ``<s>`` before every text.
     """
-    return Qwen2Tokenizer().train_new_from_iterator(texts, vocab_size=vocab_size)
+    tokenizer = Qwen2Tokenizer().train_new_from_iterator(texts, vocab_size=vocab_size)
+    if bos:
+        tokenizer.add_special_tokens({"bos_token": "<s>"})
+        tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+            single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", tokenizer.bos_token_id)]
+        )
+    return tokenizer
 
 
 def nano_config(vocab_size: int, hidden_size: int, num_layers: int, eos_token_id: int) -> Qwen2Config:
@@ -103,6 +111,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--block-length", type=int, default=256, metavar="N", help="tokens in a training row (default: %(default)s)"
     )
+    parser.add_argument("--bos", action="store_true", help="put a BOS token before every text, as Llama and Gemma do")
     args, training_args = parse_arguments(
         parser,
         TrainingArguments,
@@ -124,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     # Neighbours in a file are alike; the blocks of a batch should not be.
     random.Random(training_args.seed).shuffle(texts)
-    tokenizer = train_tokenizer(texts, args.vocab_size)
+    tokenizer = train_tokenizer(texts, args.vocab_size, args.bos)
     blocks = pack(texts, tokenizer, args.block_length)
     if not len(blocks):
         raise InputError(f"the text is shorter than one block of {args.block_length} tokens (--block-length)")

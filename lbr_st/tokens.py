@@ -1,27 +1,37 @@
 """Bottleneck tokens: entries of the vocabulary that no text can spell, appended by the tokenizer itself.
 
-Each is an ordinary vocabulary entry whose spelling holds a raw space. Byte-level pre-tokenisation rewrites every
-space of a text (to ``Ġ``) before the vocabulary is looked up, so a text that spells a bottleneck token is plain
-characters. It is *not* a registered special token: those are matched in the raw text, and can be injected.
-The post-processor of ``tokenizer.json`` appends the tokens, so every consumer of that file does, and
-truncation and padding leave them in place.
+Each is an ordinary vocabulary entry whose spelling holds a raw space. Before a BPE vocabulary is looked up, the
+tokenizer has rewritten every space of a text (byte-level ones to ``Ġ``, SentencePiece ones to ``▁``), so a text that
+spells a bottleneck token is plain characters. It is *not* a registered special token: those are matched in the raw
+text, and can be injected. The post-processor of ``tokenizer.json`` appends the tokens, so every consumer of that file
+does, and truncation and padding leave them in place.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
+import unicodedata
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from tokenizers import Tokenizer
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from lbr_st.errors import InputError
+from lbr_st.files import write_json
 
 # New rows start at the mean embedding; the noise only has to tell the tokens apart.
 NOISE_SHARE_OF_STD = 0.1
+
+# Takes tokenizer.json as it is, in transformers 4 and 5. Classes of a family rebuild parts of it when they load:
+# GPT-NeoX in transformers 5, Llama and Gemma in transformers 4 lose the post-processor without a word.
+TOKENIZER_CLASS = "PreTrainedTokenizerFast"
+
+# Normalisers turn some of these into a raw space.
+WHITESPACE = [*"\t\n\v\f\r\x85\u2028\u2029", *(c for c in map(chr, range(0x3001)) if unicodedata.category(c) == "Zs")]
 
 
 def bottleneck_token(index: int) -> str:
@@ -39,7 +49,7 @@ def add_bottleneck_tokens(
 
     Args:
         model: Any causal language model; its input embeddings get the new rows.
-        tokenizer: Its byte-level tokenizer, left as it is.
+        tokenizer: Its BPE tokenizer, byte-level or SentencePiece; left as it is.
         num_bottleneck_tokens: How many tokens, at least 1.
 
     Returns:
@@ -47,38 +57,78 @@ def add_bottleneck_tokens(
         The last one is the read-out token.
 
     Raises:
-        InputError: If the number is below 1, or the tokenizer is not byte-level or has bottleneck tokens already.
+        InputError: If the number is below 1, or the tokenizer has bottleneck tokens already or cannot take them.
     """
     if num_bottleneck_tokens < 1:
         raise InputError(f"the number of bottleneck tokens must be at least 1, got {num_bottleneck_tokens}")
     first_id = max(tokenizer.get_vocab().values()) + 1
     ids = list(range(first_id, first_id + num_bottleneck_tokens))
-    tokenizer = _with_bottleneck(tokenizer, ids)
+    with tempfile.TemporaryDirectory() as folder:
+        # The tokenizer that AutoTokenizer gives depends on the configuration beside it.
+        model.config.save_pretrained(folder)
+        save_tokenizer(tokenizer, folder)
+        _append_tokens(Path(folder, "tokenizer.json"), ids)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
     _initialise_rows(model, ids)
     return tokenizer, ids
 
 
-def _with_bottleneck(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> PreTrainedTokenizerBase:
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> None:
+    """Write the tokenizer so that every reader takes its ``tokenizer.json`` as it is.
+
+    Raises:
+        InputError: If it has no ``tokenizer.json``.
+    """
+    tokenizer.save_pretrained(folder)
+    if not Path(folder, "tokenizer.json").is_file():
+        raise InputError(f"{type(tokenizer).__name__} has no tokenizer.json; a fast tokenizer is needed")
+    path = Path(folder, "tokenizer_config.json")
+    config = json.loads(path.read_text(encoding="utf-8"))
+    # Transformers 4 reads these as orders to build a post-processor of its own; ours has the BOS in it.
+    for order in ("add_bos_token", "add_eos_token"):
+        config.pop(order, None)
+    write_json(path, config | {"tokenizer_class": TOKENIZER_CLASS})
+
+
+def _append_tokens(path: Path, ids: list[int]) -> None:
     """Write the tokens into tokenizer.json: the one form that every consumer of a model reads."""
     tokens = [bottleneck_token(index) for index in range(len(ids))]
-    with tempfile.TemporaryDirectory() as folder:
-        tokenizer.save_pretrained(folder)
-        path = Path(folder, "tokenizer.json")
-        if not path.is_file():
-            raise InputError(f"{type(tokenizer).__name__} has no tokenizer.json; a fast tokenizer is needed")
-        data = json.loads(path.read_text(encoding="utf-8"))
-        if "ByteLevel" not in json.dumps(data["pre_tokenizer"]):
-            raise InputError("bottleneck tokens need a byte-level tokenizer, as those of Qwen and Llama 3 are")
-        vocabulary = data["model"]["vocab"]
-        if tokens[0] in vocabulary:
-            raise InputError("the tokenizer has bottleneck tokens already; load this model with lbr_st.load")
-        # tokenizers numbers added tokens from the size of the model's vocabulary, whatever id the file gives them:
-        # growing that vocabulary would shift them, unless they are entries of it themselves.
-        vocabulary.update((token["content"], token["id"]) for token in data["added_tokens"])
-        vocabulary.update(zip(tokens, ids, strict=True))
-        data["post_processor"] = _appending(data["post_processor"], dict(zip(tokens, ids, strict=True)))
-        path.write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")
-        return AutoTokenizer.from_pretrained(folder)
+    data = json.loads(path.read_text(encoding="utf-8"))
+    vocabulary = data["model"]["vocab"]
+    if data["model"]["type"] != "BPE":
+        raise InputError(f"bottleneck tokens need a BPE tokenizer, this one is {data['model']['type']}")
+    if tokens[0] in vocabulary:
+        raise InputError("the tokenizer has bottleneck tokens already; load this model with lbr_st.load")
+    refuse_spellable(Tokenizer.from_file(str(path)), tokens)
+    # tokenizers numbers added tokens from the size of the model's vocabulary, whatever id the file gives them:
+    # growing that vocabulary would shift them, unless they are entries of it themselves.
+    vocabulary.update((token["content"], token["id"]) for token in data["added_tokens"])
+    vocabulary.update(zip(tokens, ids, strict=True))
+    data["post_processor"] = _appending(data["post_processor"], dict(zip(tokens, ids, strict=True)))
+    path.write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")
+
+
+def refuse_spellable(tokenizer: Tokenizer, tokens: list[str]) -> None:
+    """Refuse a tokenizer that could hand its vocabulary a text with a raw space in it.
+
+    An entry with a raw space is then out of reach: whatever a BPE makes of a piece of text is a part of that piece.
+
+    Raises:
+        InputError: If a text that spells one of ``tokens`` keeps its space.
+    """
+    for token in tokens:
+        for space in WHITESPACE:
+            text = token.replace(" ", space)
+            if tokenizer.normalizer is not None:
+                text = tokenizer.normalizer.normalize_str(text)
+            pieces = [text]
+            if tokenizer.pre_tokenizer is not None:
+                pieces = [piece for piece, _ in tokenizer.pre_tokenizer.pre_tokenize_str(text)]
+            if any(" " in piece for piece in pieces):
+                raise InputError(
+                    f"a text could spell {token!r}: this tokenizer keeps raw spaces; "
+                    "a byte-level or SentencePiece BPE is needed, as those of Qwen, Llama and Gemma are"
+                )
 
 
 def _appending(post_processor: dict[str, Any] | None, ids: dict[str, int]) -> dict[str, Any]:

@@ -73,7 +73,15 @@ def add_stage_arguments(parser: argparse.ArgumentParser, model_help: str, data_h
         "--bottleneck-tokens",
         type=int,
         metavar="K",
-        help="number of bottleneck tokens (default: the model's own if it has some already, else 1)",
+        help="number of bottleneck tokens; with --compression-ratio, the most that a text gets (default: the model's "
+        "own if it has some already, else 1; with --compression-ratio as many as --max-length asks for, at most 64)",
+    )
+    parser.add_argument(
+        "--compression-ratio",
+        type=float,
+        metavar="R",
+        help="one bottleneck token for every R tokens of text, where each text has the same number by default; such a "
+        "model is saved in the native layout",
     )
     parser.add_argument("--query-prompt", metavar="TEXT", help="put before every query; saved with the model")
     parser.add_argument("--document-prompt", metavar="TEXT", help="put before every document; saved with the model")
@@ -242,7 +250,8 @@ def open_model(args: argparse.Namespace) -> SentenceTransformer:
         if not config:
             return layouts.from_backbone(
                 name,
-                num_bottleneck_tokens=1 if args.bottleneck_tokens is None else args.bottleneck_tokens,
+                num_bottleneck_tokens=args.bottleneck_tokens,
+                compression_ratio=args.compression_ratio,
                 max_seq_length=DEFAULT_MAX_LENGTH if args.max_length is None else args.max_length,
                 dtype=torch.float32,
             )
@@ -251,12 +260,13 @@ def open_model(args: argparse.Namespace) -> SentenceTransformer:
         raise
     except (OSError, ValueError, SafetensorError) as error:
         raise InputError(f"--model {name} is not a model: {str(error).splitlines()[0]}") from error
-    k = bottleneck_module(model).num_bottleneck_tokens
-    if args.bottleneck_tokens not in (None, k):
-        raise InputError(
-            f"--model {name} was saved with {k} bottleneck token(s), "
-            f"--bottleneck-tokens asks for {args.bottleneck_tokens}"
-        )
+    module = bottleneck_module(model)
+    for flag, asked_for, has in (
+        ("--bottleneck-tokens", args.bottleneck_tokens, module.num_bottleneck_tokens),
+        ("--compression-ratio", args.compression_ratio, module.compression_ratio),
+    ):
+        if asked_for not in (None, has):
+            raise InputError(f"--model {name} was saved with {flag[2:].replace('-', ' ')} {has}, {flag} is {asked_for}")
     if args.max_length is not None:
         model.max_seq_length = args.max_length
     return model
@@ -291,13 +301,13 @@ def set_prompts(model: SentenceTransformer, args: argparse.Namespace) -> None:
 
 
 def finish(model: SentenceTransformer, trainer: Trainer, stage: str, output_dir: str, run: dict[str, Any]) -> None:
-    """Write the trained model in the portable layout, with what it was made from and the trainer's log."""
+    """Save and verify the trained model, with what it was made from and the trainer's log."""
     made_from = {key: value for key, value in run["arguments"].items() if value is not None}
     bottleneck_module(model).history.append({"stage": stage, **made_from, **run["contents"]})
     write_json(Path(output_dir, "training_log.json"), trainer.state.log_history)
     # Mixed precision wraps the model's forward; vectors are compared in the precision they are used in.
     trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-    layouts.save_portable(model.eval(), output_dir)
+    layouts.save(model.eval(), output_dir)
 
 
 def run_command(main: Callable[[list[str] | None], Any], argv: list[str] | None = None) -> None:

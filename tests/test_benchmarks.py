@@ -21,7 +21,7 @@ def test_program_of_the_medical_run(tmp_path, monkeypatch):
     monkeypatch.setattr(foundation_medical, "DOCSTRINGS", 20)
     source = [("torch", Path("functional.py"), Path(torch.functional.__file__))]
     monkeypatch.setattr(foundation_medical, "installed_files", lambda: source)
-    monkeypatch.setattr(foundation_medical, "BACKBONE", "--vocab-size 300 --hidden-size 64 --layers 1")
+    monkeypatch.setattr(foundation_medical, "BACKBONE", "--vocab-size 300 --hidden-size 64 --layers 2")
     monkeypatch.setattr(foundation_medical, "COMMON", "--max-length 16")
     data = tmp_path / "data"
     data.mkdir()

@@ -22,7 +22,7 @@ PAIRS = [{"id": f"p{n}", "question": f"{n} {q}", "answer": f"{n} {d}"} for n in 
 @pytest.fixture
 def saved(model, tmp_path):
     model.prompts.update(query="q: ", document="d: ")
-    lbr_st.save_portable(model, tmp_path / "model")
+    lbr_st.save(model, tmp_path / "model")
     write_jsonl(tmp_path / "test.jsonl", PAIRS)
     write_jsonl(tmp_path / "train.jsonl", [{"text": text} for text in TEXTS])
     return tmp_path
@@ -64,17 +64,17 @@ def test_other_weights_never_get_an_old_score(saved, model, tmp_path):
     """Same folder name, same task: the revision follows the weights, the prompts and the lengths."""
     revisions = {fingerprint(saved / "model")}
     model.prompts["query"] = "other: "
-    lbr_st.save_portable(model, saved / "model")
+    lbr_st.save(model, saved / "model")
     revisions.add(fingerprint(saved / "model"))
     model.max_seq_length = 20
-    lbr_st.save_portable(model, saved / "model")
+    lbr_st.save(model, saved / "model")
     revisions.add(fingerprint(saved / "model"))
     weight = model[0].model.get_input_embeddings().weight
     weight.data.neg_()
-    lbr_st.save_portable(model, saved / "model")
+    lbr_st.save(model, saved / "model")
     revisions.add(fingerprint(saved / "model"))
     assert len(revisions) == 4
-    lbr_st.save_portable(model, saved / "copy")
+    lbr_st.save(model, saved / "copy")
     assert fingerprint(saved / "copy") in revisions
 
 

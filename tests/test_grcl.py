@@ -94,7 +94,7 @@ def test_script(backbone, tmp_path):
 
 
 def test_stage_2_takes_stage_1_as_it_is(backbone, model, tmp_path):
-    lbr_st.save_portable(model, tmp_path / "stage1")
+    lbr_st.save(model, tmp_path / "stage1")
     write_jsonl(tmp_path / "train.jsonl", MANY)
     argv = ["--model", str(tmp_path / "stage1"), "--data", str(tmp_path / "train.jsonl"), "--max-steps", "1"]
     with pytest.raises(InputError, match="saved with 2 bottleneck token.* asks for 1"):

@@ -30,7 +30,7 @@ LONG_PAIR = {"query": "why " * 50, "document": "because " * 50}
 
 @pytest.mark.parametrize("bos", [False, True])
 def test_sft_example_written_out(tmp_path, bos):
-    backbone = make_backbone(tmp_path / "backbone", bos=bos)
+    backbone = make_backbone(tmp_path / "backbone", family="llama" if bos else "qwen2")
     model = lbr_st.from_backbone(backbone, num_bottleneck_tokens=2, max_seq_length=24)
     model.prompts["query"] = "q: "
     tokenizer = model.tokenizer

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TEXTS, make_backbone
+from conftest import FAMILIES, TEXTS, make_backbone
 from sentence_transformers import SentenceTransformer
-from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModel, AutoTokenizer
 
 import lbr_st
 from lbr_st.errors import InputError
@@ -22,12 +22,25 @@ INPUTS = ["", "one", "blood pressure " * 100, "<|bottleneck 1|> spelled out", *T
 STOCK_PROCESS = """
 import json, sys
 sys.modules["lbr_st"] = None
-import numpy as np
+import numpy as np, torch
 from sentence_transformers import SentenceTransformer
-texts, path, side, prompt, out = json.loads(sys.argv[1])
-model = SentenceTransformer(path, device="cpu")
-model.tokenizer.padding_side = side
-np.save(out, model.encode(texts, prompt=prompt))
+from transformers import AutoModelForCausalLM
+texts, folders = json.loads(sys.argv[1])
+for folder in folders:
+    model = SentenceTransformer(folder, device="cpu")
+    found = {}
+    for side in ("right", "left"):
+        model.tokenizer.padding_side = side
+        found[side] = model.encode_query(texts)
+        ends = [row[mask.bool()][-2:].tolist() for row, mask in
+                zip(*[model.preprocess(texts)[key] for key in ("input_ids", "attention_mask")])]
+        found["ends_" + side] = np.array(ends)
+    ids = model.tokenizer(texts[-1], truncation=True, return_tensors="pt")["input_ids"]
+    language_model = AutoModelForCausalLM.from_pretrained(folder)
+    with torch.no_grad():
+        found["logits"] = language_model(ids).logits[0, -1].numpy()
+    found["answer"] = language_model.generate(ids, max_new_tokens=4, do_sample=False)[0, ids.shape[1]:].numpy()
+    np.savez(folder + "/found.npz", **found)
 """
 
 
@@ -42,63 +55,75 @@ def by_hand(path, texts, prompt=""):
     return np.stack(vectors)
 
 
-@pytest.mark.parametrize(("side", "prompt"), [("right", None), ("left", "query: ")])
-def test_portable_in_a_process_without_this_package(model, tmp_path, side, prompt):
-    lbr_st.save_portable(model, tmp_path / "portable")
-    out = tmp_path / "vectors.npy"
-    arguments = json.dumps([INPUTS, str(tmp_path / "portable"), side, prompt, str(out)])
+def test_every_family_in_a_process_without_this_package(tmp_path):
+    """Saved, verified, then read by stock classes alone: the same vectors, logits and answers as in memory."""
+    models = {}
+    for family in FAMILIES:
+        backbone = make_backbone(tmp_path / "backbone" / family, family=family, tied=family != "llama")
+        model = lbr_st.from_backbone(backbone, num_bottleneck_tokens=2, max_seq_length=24).eval()
+        model.prompts["query"] = "query: "
+        lbr_st.save(model, tmp_path / family)
+        models[family] = model
+    arguments = json.dumps([INPUTS, [str(tmp_path / family) for family in models]])
     subprocess.run([sys.executable, "-c", STOCK_PROCESS, arguments], check=True, cwd=tmp_path)
-    assert np.abs(np.load(out) - model.encode(INPUTS, prompt=prompt)).max() < 1e-6
-    assert np.abs(np.load(out) - by_hand(tmp_path / "portable", INPUTS, prompt or "")).max() < 1e-6
+    for family, model in models.items():
+        found = np.load(tmp_path / family / "found.npz")
+        expected = model.encode_query(INPUTS)
+        for side in ("right", "left"):
+            if (family, side) != ("gpt2", "left"):  # learned positions start at the first column, padding or not
+                assert np.abs(found[side] - expected).max() < 1e-6
+            assert found[f"ends_{side}"].tolist() == [model[0].bottleneck_token_ids] * len(INPUTS)
+        assert np.abs(by_hand(tmp_path / family, INPUTS, "query: ") - expected).max() < 1e-6
+        ids = model.tokenizer(INPUTS[-1], truncation=True, return_tensors="pt")["input_ids"]
+        with torch.no_grad():
+            logits = model[0].model(ids).logits[0, -1].numpy()
+        assert np.abs(found["logits"] - logits).max() < 1e-5
+        assert not set(found["answer"]) & set(model[0].bottleneck_token_ids)  # an input is no answer
+        assert model[0].generate(INPUTS[-1:], max_new_tokens=4, do_sample=False) == [
+            model.tokenizer.decode(found["answer"], skip_special_tokens=True)
+        ]
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen3"])
-@pytest.mark.parametrize("tied", [True, False])
-def test_layouts_agree(tmp_path, family, tied):
-    backbone = make_backbone(tmp_path / "backbone", family=family, tied=tied, bos=family == "llama")
-    model = lbr_st.from_backbone(backbone, num_bottleneck_tokens=3, max_seq_length=16).eval()
-    model.prompts["query"] = "query: "
-    lbr_st.save_portable(model, tmp_path / "portable")
+@pytest.mark.parametrize("k", [1, 2, 7])
+@pytest.mark.parametrize("family", ["qwen2", "gemma3"])  # without and with BOS, full and sliding layers
+def test_layouts_agree(tmp_path, family, k):
+    backbone = make_backbone(tmp_path / "backbone", family=family, initializer_range=0.1)
+    model = lbr_st.from_backbone(backbone, num_bottleneck_tokens=k, max_seq_length=20).eval()
+    lbr_st.save(model, tmp_path / "portable")
     model.save_pretrained(str(tmp_path / "native"))
-    expected = model.encode_query(INPUTS)
-    for other in (
-        SentenceTransformer(str(tmp_path / "portable")),
-        SentenceTransformer(str(tmp_path / "native"), trust_remote_code=True),
-        lbr_st.load(str(tmp_path / "portable")),
-        lbr_st.load(str(tmp_path / "native")),
-    ):
-        assert other.max_seq_length == 16
-        assert np.abs(other.encode_query(INPUTS) - expected).max() < 1e-6
-    assert np.abs(by_hand(tmp_path / "portable", INPUTS, "query: ") - expected).max() < 1e-6
+    texts = [" ".join(["blood", "pressure", "is"] * 9)[:length] for length in range(0, 140, 5)]
+    lengths = {len(ids) for ids in model[0].tokenize_rows(texts)}
+    assert {len(model.tokenizer("")["input_ids"]), 20} < lengths  # from no text to beyond the maximum
+    ways = {
+        "portable": SentenceTransformer(str(tmp_path / "portable")),
+        "native": SentenceTransformer(str(tmp_path / "native"), trust_remote_code=True),
+        "portable, by our loader": lbr_st.load(str(tmp_path / "portable")),
+        "native, by our loader": lbr_st.load(str(tmp_path / "native")),
+    }
+    for prompt in (None, "query: "):
+        expected = by_hand(tmp_path / "portable", texts, prompt or "")
+        assert np.abs(model.encode(texts, prompt=prompt) - expected).max() < 1e-6
+        for other in ways.values():
+            assert other.max_seq_length == 20
+            for side, batch_size in (("right", 1), ("right", len(texts)), ("left", 5), ("left", len(texts))):
+                other.tokenizer.padding_side = side
+                assert np.abs(other.encode(texts, prompt=prompt, batch_size=batch_size) - expected).max() < 1e-6
 
 
 def test_a_chat_template_does_not_turn_texts_into_messages(backbone, tmp_path):
     """Most real backbones have one, and sentence-transformers would read their inputs through it."""
     model = lbr_st.from_backbone(backbone, max_seq_length=24).eval()
     model.tokenizer.chat_template = "{% for m in messages %}<|im_start|>{{ m['content'] }}<|im_end|>{% endfor %}"
-    lbr_st.save_portable(model, tmp_path / "portable")
+    lbr_st.save(model, tmp_path / "portable")
     portable = SentenceTransformer(str(tmp_path / "portable"))
     assert portable.tokenizer.chat_template
     assert np.abs(portable.encode(INPUTS) - model.encode(INPUTS)).max() < 1e-6
 
 
-@pytest.mark.parametrize("tied", [True, False])
-def test_portable_still_generates(tmp_path, tied):
-    """The head is kept: plain AutoModelForCausalLM gives the logits of the model in memory."""
-    backbone = make_backbone(tmp_path / "backbone", tied=tied)
-    model = lbr_st.from_backbone(backbone, max_seq_length=16).eval()
-    lbr_st.save_portable(model, tmp_path / "portable")
-    language_model = AutoModelForCausalLM.from_pretrained(tmp_path / "portable")
-    ids = torch.tensor([[5, 6, 7]])
-    with torch.no_grad():
-        assert torch.equal(language_model(ids).logits, model[0].model(ids).logits)
-    assert language_model.generate(ids, max_new_tokens=3, do_sample=False).shape == (1, 6)
-
-
 def test_portable_files(model, tmp_path):
     """What servers read, file by file."""
     model.prompts.update(query="query: ", document="doc: ")
-    lbr_st.save_portable(model, tmp_path)
+    lbr_st.save(model, tmp_path)
 
     def read(name):
         return json.loads((tmp_path / name).read_text())
@@ -115,6 +140,8 @@ def test_portable_files(model, tmp_path):
     config = read("config.json")
     assert config["architectures"] == ["Qwen2ForCausalLM"]
     assert config["is_causal"] is True
+    assert config["pad_token_id"] == model.tokenizer.pad_token_id
+    assert read("tokenizer_config.json")["tokenizer_class"] == "PreTrainedTokenizerFast"
     assert config["rope_theta"] == config["rope_parameters"]["rope_theta"]
     assert "auto_map" not in config
     saved = read("config_sentence_transformers.json")
@@ -131,7 +158,7 @@ def test_portable_files(model, tmp_path):
 def test_prompts_and_history_survive(model, tmp_path):
     model.prompts["query"] = "query: "
     model[0].history.append({"stage": "ibgl"})
-    lbr_st.save_portable(model, tmp_path)
+    lbr_st.save(model, tmp_path)
     again = lbr_st.load(str(tmp_path))
     assert again.prompts == {"query": "query: ", "document": ""}
     assert again[0].history == [{"stage": "ibgl"}]
@@ -139,7 +166,7 @@ def test_prompts_and_history_survive(model, tmp_path):
 
 def test_an_interrupted_save_is_not_a_model(model, tmp_path, monkeypatch):
     """A save cut off in any of its moves leaves nothing that loads, and the next one repairs it."""
-    lbr_st.save_portable(model, tmp_path)
+    lbr_st.save(model, tmp_path)
     replace, moved = os.replace, []
 
     def fail_late(source, target):
@@ -151,21 +178,21 @@ def test_an_interrupted_save_is_not_a_model(model, tmp_path, monkeypatch):
 
     monkeypatch.setattr("lbr_st.layouts.os.replace", fail_late)
     with pytest.raises(OSError, match="disk full"):
-        lbr_st.save_portable(model, tmp_path)
+        lbr_st.save(model, tmp_path)
     with pytest.raises((OSError, ValueError)):
         SentenceTransformer(str(tmp_path))
     monkeypatch.undo()
-    lbr_st.save_portable(model, tmp_path)
+    lbr_st.save(model, tmp_path)
     assert np.abs(SentenceTransformer(str(tmp_path)).encode(TEXTS) - model.encode(TEXTS)).max() < 1e-6
 
 
 def test_a_save_over_a_sharded_one_leaves_no_old_weights(model, tmp_path):
-    lbr_st.save_portable(model, tmp_path)
+    lbr_st.save(model, tmp_path)
     (tmp_path / "model.safetensors").rename(tmp_path / "model-00001-of-00002.safetensors")
     (tmp_path / "model.safetensors.index.json").write_text("{}")
     (tmp_path / ".model-killed.unfinished").mkdir()
     (tmp_path / "notes.txt").write_text("mine")
-    lbr_st.save_portable(model, tmp_path)
+    lbr_st.save(model, tmp_path)
     assert [file.name for file in tmp_path.glob("model*")] == ["model.safetensors"]
     assert not list(tmp_path.glob(".model-*"))
     assert (tmp_path / "notes.txt").read_text() == "mine"
@@ -183,14 +210,14 @@ def test_a_save_that_differs_is_refused(model, tmp_path, monkeypatch):
         path.write_text(json.dumps(data))
 
     monkeypatch.setattr(type(model[0]), "save", lose_post_processor)
-    with pytest.raises(RuntimeError, match="does not end '' with"):
-        lbr_st.save_portable(model, tmp_path)
+    with pytest.raises(RuntimeError, match="tokenizer.json"):
+        lbr_st.save(model, tmp_path)
     assert not (tmp_path / "config.json").exists()
 
 
 def test_refusals(backbone, model, tmp_path):
-    with pytest.raises(InputError, match="no lbr_config.json"):
+    with pytest.raises(InputError, match="lbr_config.json: missing"):
         lbr_st.load(backbone)
-    lbr_st.save_portable(model, tmp_path)
+    lbr_st.save(model, tmp_path)
     with pytest.raises(InputError, match="not a model of lbr_st: its first module is a Transformer"):
-        lbr_st.save_portable(SentenceTransformer(str(tmp_path)), tmp_path / "again")
+        lbr_st.save(SentenceTransformer(str(tmp_path)), tmp_path / "again")

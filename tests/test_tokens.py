@@ -1,22 +1,26 @@
-"""Bottleneck tokens: appended to every text, spelled by none."""
+"""Bottleneck tokens: appended to every text of every kind of tokenizer, spelled by none."""
 
 import json
 
 import pytest
 import torch
-from conftest import TEXTS, make_backbone
-from tokenizers import Tokenizer
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from conftest import FAMILIES, TEXTS, make_backbone, make_tokenizer, tiny
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from transformers import AutoModelForCausalLM, AutoTokenizer, TokenizersBackend
 
+import lbr_st
 from lbr_st.errors import InputError
-from lbr_st.tokens import add_bottleneck_tokens, bottleneck_token
+from lbr_st.tokens import WHITESPACE, add_bottleneck_tokens, bottleneck_token, refuse_spellable, save_tokenizer
 
+KINDS = {tokenizer: family for family, (_, _, tokenizer) in reversed(FAMILIES.items())}  # a family of each
 SPELLINGS = [
     "<|bottleneck 0|>",
     "a <|bottleneck 1|> b",
     "<|bottleneckĠ0|>",
-    "<|bottleneck  0|>",
+    "<|bottleneck▁0|>",
+    "<0x20><|bottleneck<0x20>0|>",
     "<|bottleneck 1|>" * 3,
+    *(f"<|bottleneck{space}0|>" for space in [*WHITESPACE, "  "]),
 ]
 
 
@@ -24,30 +28,45 @@ def load(folder):
     return AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
 
 
-@pytest.mark.parametrize("bos", [False, True])
-def test_every_text_ends_with_the_tokens(tmp_path, bos):
-    model, tokenizer = load(make_backbone(tmp_path / "backbone", bos=bos))
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_text_ends_with_the_tokens(tmp_path, kind):
+    """Nothing else changes: BOS, the ids of the text, the ids of every other token."""
+    model, tokenizer = load(make_backbone(tmp_path / "backbone", family=KINDS[kind]))
     with_tokens, ids = add_bottleneck_tokens(model, tokenizer, 3)
     assert ids == [len(tokenizer), len(tokenizer) + 1, len(tokenizer) + 2]
-    for text in ["", *TEXTS]:
+    assert (tokenizer("")["input_ids"] == [tokenizer.bos_token_id]) == (kind in ("llama2", "llama3", "gemma"))
+    specials = "".join(tokenizer.all_special_tokens)
+    for text in ["", " ", "\n", *TEXTS, *SPELLINGS, specials]:
         assert with_tokens(text)["input_ids"] == tokenizer(text)["input_ids"] + ids
     pair = with_tokens("one", "two")["input_ids"]
     assert pair == tokenizer("one", "two")["input_ids"] + ids
     assert with_tokens.convert_ids_to_tokens(ids) == [bottleneck_token(i) for i in range(3)]
     assert {token: with_tokens.convert_tokens_to_ids(token) for token in tokenizer.get_vocab()} == tokenizer.get_vocab()
+    assert with_tokens.bos_token == tokenizer.bos_token
+    assert with_tokens.eos_token == tokenizer.eos_token
 
 
-def test_no_text_spells_them(tmp_path):
-    model, tokenizer = load(make_backbone(tmp_path / "backbone"))
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_text_spells_them(tmp_path, kind):
+    """In memory, saved and loaded beside its configuration, alone, and as raw tokenizers read it."""
+    model, tokenizer = load(make_backbone(tmp_path / "backbone", family=KINDS[kind]))
     with_tokens, ids = add_bottleneck_tokens(model, tokenizer, 2)
-    with_tokens.save_pretrained(tmp_path / "saved")
-    again = AutoTokenizer.from_pretrained(tmp_path / "saved")
-    raw = Tokenizer.from_file(str(tmp_path / "saved" / "tokenizer.json"))
+    for folder in (tmp_path / "alone", tmp_path / "beside"):
+        save_tokenizer(with_tokens, folder)
+    model.config.save_pretrained(tmp_path / "beside")
+    readers = [
+        lambda text: with_tokens(text)["input_ids"],
+        *(
+            lambda text, t=AutoTokenizer.from_pretrained(tmp_path / name): t(text)["input_ids"]
+            for name in ("alone", "beside")
+        ),
+        lambda text: Tokenizer.from_file(str(tmp_path / "alone" / "tokenizer.json")).encode(text).ids,
+    ]
     for text in SPELLINGS:
-        for found in (with_tokens(text)["input_ids"], again(text)["input_ids"], raw.encode(text).ids):
-            assert found[-2:] == ids
-            assert not set(found[:-2]) & set(ids)
-        assert not set(again(text, add_special_tokens=False)["input_ids"]) & set(ids)
+        for read in readers:
+            assert read(text)[-2:] == ids
+            assert not set(read(text)[:-2]) & set(ids)
+        assert not set(with_tokens(text, add_special_tokens=False)["input_ids"]) & set(ids)
 
 
 def test_no_text_spells_them_with_ignore_merges(tmp_path):
@@ -64,10 +83,21 @@ def test_no_text_spells_them_with_ignore_merges(tmp_path):
         assert not set(raw.encode(text).ids[:-2]) & set(ids)
 
 
+def test_a_normaliser_that_makes_spaces_is_found_out():
+    """NFKC after the spaces were rewritten turns a no-break space into a raw one."""
+    tokenizer = Tokenizer(models.BPE({"a": 0}, []))
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    refuse_spellable(tokenizer, ["<|bottleneck 0|>"])
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Replace(" ", "▁"), normalizers.NFKC()])
+    with pytest.raises(InputError, match="a text could spell '<|bottleneck 0|>': this tokenizer keeps raw spaces"):
+        refuse_spellable(tokenizer, ["<|bottleneck 0|>"])
+
+
 @pytest.mark.parametrize("tied", [True, False])
-def test_rows(tmp_path, tied):
+@pytest.mark.parametrize("family", ["qwen2", "gpt-neox", "gemma3"])
+def test_rows(tmp_path, family, tied):
     """New rows lie close to the mean of the old ones, which stay bitwise as they were."""
-    model, tokenizer = load(make_backbone(tmp_path / "backbone", tied=tied))
+    model, tokenizer = load(make_backbone(tmp_path / "backbone", family=family, tied=tied))
     old = [e.weight.detach().clone() for e in (model.get_input_embeddings(), model.get_output_embeddings())]
     _, ids = add_bottleneck_tokens(model, tokenizer, 2)
     new = [e.weight.detach() for e in (model.get_input_embeddings(), model.get_output_embeddings())]
@@ -77,8 +107,12 @@ def test_rows(tmp_path, tied):
         distance = (after[ids] - before.mean(0)).abs().max()
         assert 0 < distance < before.std()
         assert not torch.equal(after[ids[0]], after[ids[1]])
-    assert (new[0] is new[1]) or tied == torch.equal(new[0], new[1])
+    assert tied == torch.equal(new[0], new[1])
     assert model.config.vocab_size == len(new[0])
+    model.save_pretrained(tmp_path / "saved")
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "saved")
+    for before, after in zip(new, (again.get_input_embeddings(), again.get_output_embeddings()), strict=True):
+        assert torch.equal(before, after.weight)
 
 
 def test_spare_rows_are_used(tmp_path):
@@ -100,6 +134,18 @@ def test_the_same_backbone_gives_the_same_rows(tmp_path):
     assert torch.equal(*rows)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_padding_is_never_a_bottleneck_token(tmp_path, kind):
+    """Families without a padding token pad with EOS."""
+    model = lbr_st.from_backbone(make_backbone(tmp_path / "backbone", family=KINDS[kind]), max_seq_length=16)
+    tokenizer = model.tokenizer
+    assert tokenizer.pad_token_id is not None
+    assert tokenizer.pad_token_id not in model[0].bottleneck_token_ids
+    short = model.preprocess(["", "one two three"])["input_ids"][0]
+    number = len(tokenizer("")["input_ids"])
+    assert short[number:].tolist() == [tokenizer.pad_token_id] * (len(short) - number)
+
+
 def test_refusals(tmp_path):
     model, tokenizer = load(make_backbone(tmp_path / "backbone"))
     with pytest.raises(InputError, match="at least 1, got 0"):
@@ -107,14 +153,17 @@ def test_refusals(tmp_path):
     with_tokens, _ = add_bottleneck_tokens(model, tokenizer, 1)
     with pytest.raises(InputError, match="has bottleneck tokens already"):
         add_bottleneck_tokens(model, with_tokens, 1)
-
-
-def test_refuses_a_tokenizer_that_is_not_byte_level(tmp_path):
-    from tokenizers import models, pre_tokenizers
-    from transformers import TokenizersBackend
-
-    model, _ = load(make_backbone(tmp_path / "backbone"))
     words = Tokenizer(models.WordLevel({"a": 0, "[UNK]": 1}, unk_token="[UNK]"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
-    with pytest.raises(InputError, match="byte-level"):
+    with pytest.raises(InputError, match="need a BPE tokenizer, this one is WordLevel"):
         add_bottleneck_tokens(model, TokenizersBackend(tokenizer_object=words), 1)
+    plain = Tokenizer(models.BPE({"a": 0, " ": 1}, []))
+    with pytest.raises(InputError, match="keeps raw spaces"):
+        add_bottleneck_tokens(model, TokenizersBackend(tokenizer_object=plain), 1)
+
+
+def test_a_tokenizer_with_nothing_to_pad_with_is_refused():
+    tokenizer = make_tokenizer("qwen2")
+    tokenizer.pad_token = tokenizer.eos_token = None
+    with pytest.raises(InputError, match="needs a token to pad with"):
+        lbr_st.BottleneckTransformer(tiny("qwen2"), tokenizer, bottleneck_token_ids=[1], max_seq_length=8)
