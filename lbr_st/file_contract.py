@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,12 +16,13 @@ import torch
 import transformers
 from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
 from lbr_st.errors import InputError
 from lbr_st.tokens import TOKENIZER_CLASS, bottleneck_token, refuse_spellable
 
 LBR_CONFIG = "lbr_config.json"
+REFERENCE = "lbr_reference.json"
 POOLING_CONFIG = "1_Pooling/config.json"
 WEIGHTS_INDEX = "model.safetensors.index.json"
 
@@ -82,6 +84,14 @@ class SavedFiles:
             fail(name, "missing")
         return self.json[name]
 
+    @cached_property
+    def config(self) -> PretrainedConfig:
+        """The configuration of the language model, as transformers reads it."""
+        try:
+            return AutoConfig.from_pretrained(self.path)
+        except Exception as error:  # transformers validates fields with errors of many kinds
+            fail("config.json", f"transformers cannot read it ({type(error).__name__}: {error})")
+
     def _parse(self, name: str) -> Any:
         try:
             return json.loads((self.path / name).read_text(encoding="utf-8"))
@@ -119,6 +129,7 @@ def file_checks(files: SavedFiles) -> Iterator[str]:
         VerificationError: With the file and the reason, for the first rule that is broken.
     """
     yield f"JSON files: {len(files.json)} parse"
+    yield _check_config(files)
     if files.is_portable:
         yield _check_modules(files)
         yield _check_pooling(files)
@@ -126,7 +137,6 @@ def file_checks(files: SavedFiles) -> Iterator[str]:
     else:
         yield "modules.json: native layout, for sentence-transformers with lbr-st installed and trust_remote_code=True"
     yield _check_sentence_transformers_config(files)
-    yield _check_config(files)
     yield _check_tokenizer_config(files)
     yield _check_tokenizer(files)
     yield _check_weights(files)
@@ -153,7 +163,7 @@ def _check_pooling(files: SavedFiles) -> str:
     unknown = sorted(config.keys() - LAST_TOKEN_POOLING.keys() - {"word_embedding_dimension"})
     if unknown:
         fail(POOLING_CONFIG, f"has {', '.join(unknown)}, which sentence-transformers 3 refuses")
-    width = AutoConfig.from_pretrained(files.path).get_text_config().hidden_size
+    width = files.config.get_text_config().hidden_size
     dimension = files.field(POOLING_CONFIG, "word_embedding_dimension", int)
     if dimension != width:
         fail(POOLING_CONFIG, f"word_embedding_dimension is {dimension}, config.json has {width}")
@@ -192,6 +202,7 @@ def _check_config(files: SavedFiles) -> str:
         fail(name, f"architectures are {architectures}, not one class of transformers")
     if "auto_map" in config:
         fail(name, "has an auto_map: its code would be needed to load it")
+    files.config  # noqa: B018  (fails where transformers cannot read it)
     vocab_size = files.field(name, "vocab_size", int)
     if max(files.ids) >= vocab_size:
         fail(name, f"vocab_size is {vocab_size}, but the bottleneck token ids of {LBR_CONFIG} are {files.ids}")
@@ -294,8 +305,7 @@ def _shapes(path: Path) -> dict[str, list[int]]:
 
 
 def _embedding_name(files: SavedFiles) -> str:
-    config = AutoConfig.from_pretrained(files.path)
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+        model = AutoModelForCausalLM.from_config(files.config)
     weight = model.get_input_embeddings().weight
     return next(name for name, parameter in model.named_parameters() if parameter is weight)

@@ -30,17 +30,18 @@ from lbr_st.file_contract import (
     LAST_TOKEN_POOLING,
     POOLING_CONFIG,
     PORTABLE_MODULES,
+    REFERENCE,
     VerificationError,
     check_files,
 )
 from lbr_st.files import UNFINISHED, sha256, write_json
 from lbr_st.modules import BottleneckTransformer, bottleneck_module
-from lbr_st.verify import verify
+from lbr_st.verify import reference_vectors, verify
 
 logger = logging.getLogger(__name__)
 
 # Files in a model directory that no loader reads.
-NOT_LOADED = {"lbr_run.json", "training_log.json", "trainer_state.json"}
+NOT_LOADED = {"lbr_run.json", "training_log.json", "trainer_state.json", REFERENCE}
 
 
 def from_backbone(
@@ -139,6 +140,7 @@ def save(model: SentenceTransformer, path: str | Path) -> None:
             _write_portable(model, module, folder)
         else:
             model.save_pretrained(str(folder), create_model_card=False)
+        write_json(folder / REFERENCE, {"vectors": reference_vectors(model)})
         try:
             for line in verify(folder, in_memory=model, device=str(model.device)):
                 logger.debug(line)

@@ -39,6 +39,16 @@ def check_room(length: int, num_prefix_tokens: int, num_bottleneck_tokens: int) 
         )
 
 
+def check_ratio(compression_ratio: float | None) -> None:
+    """Refuse a compression ratio that is no number of tokens.
+
+    Raises:
+        InputError: If it is not above 0.
+    """
+    if compression_ratio is not None and not compression_ratio > 0:
+        raise InputError(f"the compression ratio must be above 0, got {compression_ratio}")
+
+
 class BottleneckTransformer(InputModule):
     """A causal language model whose tokenizer ends every text with bottleneck tokens.
 
@@ -79,8 +89,7 @@ class BottleneckTransformer(InputModule):
         history: list[dict[str, Any]] | None = None,
     ) -> None:
         super().__init__()
-        if compression_ratio is not None and not compression_ratio > 0:
-            raise InputError(f"the compression ratio must be above 0, got {compression_ratio}")
+        check_ratio(compression_ratio)
         self.model = model
         self.tokenizer = tokenizer
         self.compression_ratio = compression_ratio
@@ -121,6 +130,7 @@ class BottleneckTransformer(InputModule):
         Raises:
             InputError: See `add_bottleneck_tokens` and the class.
         """
+        check_ratio(compression_ratio)
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(model_name_or_path)
         if max_seq_length is None:
             config = AutoConfig.from_pretrained(model_name_or_path)

@@ -266,7 +266,7 @@ def open_model(args: argparse.Namespace) -> SentenceTransformer:
         ("--compression-ratio", args.compression_ratio, module.compression_ratio),
     ):
         if asked_for not in (None, has):
-            raise InputError(f"--model {name} was saved with {flag[2:].replace('-', ' ')} {has}, {flag} is {asked_for}")
+            raise InputError(f"--model {name} has {flag} {has}; it cannot be opened with {flag} {asked_for}")
     if args.max_length is not None:
         model.max_seq_length = args.max_length
     return model

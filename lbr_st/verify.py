@@ -17,7 +17,7 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
-from lbr_st.file_contract import LBR_CONFIG, SavedFiles, VerificationError, fail, file_checks
+from lbr_st.file_contract import LBR_CONFIG, REFERENCE, SavedFiles, VerificationError, fail, file_checks
 from lbr_st.modules import BottleneckTransformer
 from lbr_st.tokens import bottleneck_token
 
@@ -41,6 +41,12 @@ TEXTS = [
 # Longer than any VECTOR_LENGTH, and longer than what one reads at all.
 LONG = "many words " * 400
 HUGE = "many words " * 10_000
+
+# Written down with every save, and found again on other machines and versions, to a little more than rounding.
+REFERENCE_TEXTS = ["", "What is learned before it is represented?", "Ümläute, 漢字 and 👩‍🔬 in one text"]
+REFERENCE_NUMBERS = 8
+OTHER_MACHINE = 1e-3
+OTHER_MACHINE_HALF_PRECISION = 5e-2
 
 # Some families have hundreds of special tokens: the first have a text each, and all are in one.
 SPECIALS_ALONE = 8
@@ -66,6 +72,7 @@ def verify(path: str | Path, in_memory: SentenceTransformer | None = None, devic
     yield saved.check_batches()
     yield saved.check_by_hand()
     yield saved.check_module()
+    yield saved.check_reference()
     if in_memory is not None:
         yield saved.check_in_memory(in_memory)
     yield _servers(files)
@@ -105,8 +112,7 @@ class _SavedModel:
 
     def encode(self, model: SentenceTransformer, batch_size: int, padding_side: str = "right") -> Tensor:
         with _reading(model, min(self.files.max_seq_length, VECTOR_LENGTH), padding_side):
-            vectors = model.encode(self.texts, batch_size=batch_size, convert_to_tensor=True, show_progress_bar=False)
-        return vectors.float().cpu()
+            return _encode(model, self.texts, batch_size)
 
     @property
     def tolerance(self) -> float:
@@ -160,7 +166,7 @@ class _SavedModel:
 
     def has_absolute_positions(self) -> bool:
         """Tell whether the same tokens further on are read differently, as with learned positions."""
-        language_model = self.model[0].model
+        language_model: Any = self.model[0].model
         ids = torch.tensor([self.files.ids * 2], device=self.model.device)
         positions = torch.arange(ids.shape[1], device=ids.device)[None]
         with torch.no_grad():
@@ -199,6 +205,23 @@ class _SavedModel:
         module.generate(["one"], max_new_tokens=2)
         return f"module: the language model is whole, generates, and gives the same vectors, to {largest:.1g}"
 
+    def check_reference(self) -> str:
+        """The vectors that were written down when the model was saved: on this machine and these versions, too."""
+        if REFERENCE not in self.files.json:
+            return f"reference: there is no {REFERENCE}; a model saved by lbr_st.save has one"
+        reference = self.files.field(REFERENCE, "vectors", dict)
+        found = reference_vectors(self.model)
+        tolerance = OTHER_MACHINE if self.tolerance == SAME_VECTOR else OTHER_MACHINE_HALF_PRECISION
+        largest = 0.0
+        for text, vector in found.items():
+            if len(reference.get(text, [])) != len(vector):
+                fail(REFERENCE, f"has no {len(vector)} numbers for the text {_short(text)}")
+            difference = (torch.tensor(vector) - torch.tensor(reference[text])).abs().max().item()
+            if not difference <= tolerance:
+                fail(f"input {_short(text)}", f"its vector differs by {difference:.2g} from the one in {REFERENCE}")
+            largest = max(largest, difference)
+        return f"reference: the vectors are those of when the model was saved, to {largest:.1g}"
+
     def check_in_memory(self, model: SentenceTransformer) -> str:
         largest = self.compare(self.encode(model, batch_size=1), "of the model it was saved from")
         return f"in memory: the model it was saved from gives the same vectors, to {largest:.1g}"
@@ -210,6 +233,20 @@ class _SavedModel:
         if not differences[worst] <= self.tolerance:  # NaN is not either
             fail(f"input {_short(self.texts[worst])}", f"its vector {way} differs by {differences[worst]:.2g}")
         return differences[worst].item()
+
+
+def _encode(model: SentenceTransformer, texts: Sequence[str], batch_size: int) -> Tensor:
+    """Return float32 vectors ``(texts, width)`` on the CPU, without any prompt."""
+    vectors = model.encode(
+        list(texts), prompt="", batch_size=batch_size, convert_to_tensor=True, show_progress_bar=False
+    )
+    return vectors.float().cpu()
+
+
+def reference_vectors(model: SentenceTransformer) -> dict[str, list[float]]:
+    """Return the first numbers of the vectors of a few texts: enough to know a model by."""
+    vectors = _encode(model, REFERENCE_TEXTS, batch_size=1)[:, :REFERENCE_NUMBERS]
+    return dict(zip(REFERENCE_TEXTS, vectors.tolist(), strict=True))
 
 
 @contextlib.contextmanager

@@ -97,7 +97,7 @@ def test_stage_2_takes_stage_1_as_it_is(backbone, model, tmp_path):
     lbr_st.save(model, tmp_path / "stage1")
     write_jsonl(tmp_path / "train.jsonl", MANY)
     argv = ["--model", str(tmp_path / "stage1"), "--data", str(tmp_path / "train.jsonl"), "--max-steps", "1"]
-    with pytest.raises(InputError, match="saved with 2 bottleneck token.* asks for 1"):
+    with pytest.raises(InputError, match="has --bottleneck-tokens 2; it cannot be opened with --bottleneck-tokens 1"):
         grcl.main([*argv, "--output-dir", str(tmp_path / "refused"), "--bottleneck-tokens", "1"])
     assert not (tmp_path / "refused").exists()
     grcl.main([*argv, "--output-dir", str(tmp_path / "out"), "--learning-rate", "0"])

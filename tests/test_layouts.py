@@ -59,7 +59,9 @@ def test_every_family_in_a_process_without_this_package(tmp_path):
     """Saved, verified, then read by stock classes alone: the same vectors, logits and answers as in memory."""
     models = {}
     for family in FAMILIES:
-        backbone = make_backbone(tmp_path / "backbone" / family, family=family, tied=family != "llama")
+        backbone = make_backbone(
+            tmp_path / "backbone" / family, family=family, tied=family != "llama", initializer_range=0.1
+        )
         model = lbr_st.from_backbone(backbone, num_bottleneck_tokens=2, max_seq_length=24).eval()
         model.prompts["query"] = "query: "
         lbr_st.save(model, tmp_path / family)

@@ -4,10 +4,12 @@ import inspect
 
 import pytest
 import torch
-from conftest import TEXTS
+from conftest import TEXTS, make_backbone
 from sentence_transformers.base.losses.merged_forward import column_merging_disabled
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+from transformers import AutoTokenizer
 
+import lbr_st
 from lbr_st import BottleneckTransformer
 from lbr_st.errors import InputError
 
@@ -81,9 +83,54 @@ def test_a_length_without_room_for_text_is_refused(model, length):
 
 
 def test_a_tokenizer_that_does_not_append_is_refused(model, backbone):
-    from transformers import AutoTokenizer
-
     with pytest.raises(InputError, match="ends a text with ids"):
         BottleneckTransformer(
             model[0].model, AutoTokenizer.from_pretrained(backbone), bottleneck_token_ids=[1, 2], max_seq_length=24
         )
+
+
+@pytest.mark.parametrize("family", ["qwen2", "llama"])  # without and with BOS
+def test_number_of_tokens_follows_the_length(tmp_path, family):
+    """k = clamp(ceil(|X| / R), 1, K), the last ones, BOS not counted (arXiv 2601.11124, section 3.2)."""
+    backbone = make_backbone(tmp_path, family=family)
+    model = lbr_st.from_backbone(backbone, num_bottleneck_tokens=3, compression_ratio=5, max_seq_length=24).eval()
+    ids, plain = model[0].bottleneck_token_ids, AutoTokenizer.from_pretrained(backbone)
+    number = {0: 1, 1: 1, 5: 1, 6: 2, 10: 2, 11: 3, 15: 3, 16: 3, 20: 3}
+    texts = {n: "x" * n for n in number}
+    prefix = len(plain("")["input_ids"])
+    rows = model[0].tokenize_rows(list(texts.values()))
+    for (n, text), row in zip(texts.items(), rows, strict=True):
+        x = plain(text)["input_ids"]
+        assert len(x) == prefix + n
+        assert row == x[: 24 - 3] + ids[-number[n] :]
+    batch = model.preprocess(list(texts.values()))
+    for row, padded, mask in zip(rows, batch["input_ids"], batch["attention_mask"], strict=True):
+        assert padded[mask.bool()].tolist() == row
+    together = model.encode(list(texts.values()), convert_to_tensor=True)
+    alone = torch.stack([model.encode(text, convert_to_tensor=True) for text in texts.values()])
+    assert (together - alone).abs().max() < 1e-6
+    for vector, row in zip(alone, rows, strict=True):
+        with torch.no_grad():
+            hidden = model[0].model.base_model(torch.tensor([row])).last_hidden_state[0, -1]
+        assert (vector - hidden / hidden.norm()).abs().max() < 1e-6
+    # The prompt is part of the text.
+    assert model.preprocess(["x" * 4], prompt="xx")["input_ids"][0].tolist() == rows[3]
+
+
+@pytest.mark.parametrize(("ratio", "length", "expected"), [(None, 24, 1), (6, 24, 4), (500, 128, 1), (1, 256, 64)])
+def test_default_number_of_tokens(backbone, ratio, length, expected):
+    model = lbr_st.from_backbone(backbone, compression_ratio=ratio, max_seq_length=length)
+    assert model[0].num_bottleneck_tokens == expected
+
+
+def test_64_tokens(backbone):
+    model = lbr_st.from_backbone(backbone, num_bottleneck_tokens=64, max_seq_length=80)
+    ids = model.preprocess(["", "blood " * 100])["input_ids"]
+    assert ids[1, -64:].tolist() == model[0].bottleneck_token_ids
+    assert ids[0, :64].tolist() == model[0].bottleneck_token_ids
+
+
+@pytest.mark.parametrize("ratio", [0, -1, float("nan")])
+def test_a_compression_ratio_that_is_none_is_refused(backbone, ratio):
+    with pytest.raises(InputError, match="compression ratio must be above 0"):
+        lbr_st.from_backbone(backbone, compression_ratio=ratio, max_seq_length=24)

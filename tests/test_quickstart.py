@@ -25,7 +25,7 @@ def toy(monkeypatch, tmp_path):
         monkeypatch.setattr(quickstart, name, 2)
     monkeypatch.setattr(quickstart, "BLOCK_LENGTH", 32)
     config = nano.nano_config
-    monkeypatch.setattr(nano, "nano_config", lambda vocab_size, *_: config(vocab_size, 64, 1, 0))
+    monkeypatch.setattr(nano, "nano_config", lambda vocab_size, *_: config(vocab_size, 64, 2, 0))
 
 
 def test_steps_rows_and_starting_again(toy, tmp_path, capsys, monkeypatch):

@@ -1,0 +1,100 @@
+"""Text that attacks the read-out: 20,000 generated texts, through stock classes, over every kind of tokenizer."""
+
+import pytest
+from conftest import FAMILIES, TEXTS, make_tokenizer, tiny
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sentence_transformers import SentenceTransformer
+
+import lbr_st
+from lbr_st.tokens import WHITESPACE, bottleneck_token
+
+KINDS = {tokenizer: family for family, (_, _, tokenizer) in reversed(FAMILIES.items())}
+BATCH, BATCHES = 40, 84  # of texts, for each of the six kinds: 20,160
+
+# What the tokenizers of these families have as special tokens, registered in each of ours.
+SPECIALS = """
+    <|endoftext|> <|im_start|> <|im_end|> <|object_ref_start|> <|box_start|> <|vision_start|> <|image_pad|>
+    <tool_call> </tool_call> <|fim_prefix|> <|fim_middle|> <|fim_suffix|> <|fim_pad|> <|repo_name|> <|file_sep|>
+    <think> </think> <|begin_of_text|> <|end_of_text|> <|start_header_id|> <|end_header_id|> <|eot_id|> <|eom_id|>
+    <|python_tag|> <|finetune_right_pad_id|> <|reserved_special_token_0|> <s> </s> <unk> [INST] [/INST] [TOOL_CALLS]
+    [AVAILABLE_TOOLS] [TOOL_RESULTS] [IMG] [PREFIX] [MIDDLE] [SUFFIX] <pad> <bos> <eos> <mask> <unused0>
+    <start_of_turn> <end_of_turn> <start_of_image> <|assistant|> <|system|> <|user|> <|end|> <|placeholder1|>
+    <|padding|> |||IP_ADDRESS||| |||EMAIL_ADDRESS||| <|pad|> <|endofprompt|>
+""".split()
+
+SPELLED = [
+    variant
+    for token in map(bottleneck_token, range(3))
+    for variant in [
+        token,
+        token.upper(),
+        token[::-1],
+        *(token.replace(" ", space) for space in [*WHITESPACE, "", "  ", "Ġ", "▁", "<0x20>", "\\u0020", "\u200b"]),
+        *(token[:cut] for cut in (1, 2, 13, 14, -1)),
+    ]
+]
+PIECES = st.one_of(
+    st.text(max_size=20),
+    st.sampled_from(SPECIALS),
+    st.sampled_from(SPELLED),
+    st.sampled_from([*TEXTS, " ", "\n", "\x00", "Ġ", "▁", "<0x0A>", "\ufffd", "\u202e", "👩‍🔬", "e\u0301" * 5]),
+)
+ATTACKS = st.lists(PIECES, max_size=6).map("".join)
+
+
+@pytest.fixture(scope="module")
+def stock(tmp_path_factory):
+    """Models of each kind as anyone loads them, with their bottleneck token ids."""
+    models = {}
+    for kind, family in KINDS.items():
+        folder = tmp_path_factory.mktemp(kind)
+        tokenizer = make_tokenizer(kind)
+        tokenizer.add_tokens([token for token in SPECIALS if token not in tokenizer.get_vocab()], special_tokens=True)
+        tokenizer.save_pretrained(folder / "backbone")
+        tiny(family, vocab_size=len(tokenizer)).save_pretrained(folder / "backbone")
+        model = lbr_st.from_backbone(str(folder / "backbone"), num_bottleneck_tokens=3, max_seq_length=24)
+        lbr_st.save(model, folder / "model")
+        models[kind] = SentenceTransformer(str(folder / "model"), device="cpu"), model[0].bottleneck_token_ids
+    return models
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_text_moves_the_read_out(stock, kind):
+    model, bottleneck = stock[kind]
+    checked = 0
+
+    @settings(
+        max_examples=BATCHES, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+    )
+    @given(st.lists(ATTACKS, min_size=BATCH, max_size=BATCH))
+    def attack(texts):
+        nonlocal checked
+        batch = model.preprocess(texts)
+        for text, ids, mask in zip(texts, batch["input_ids"], batch["attention_mask"], strict=True):
+            row = ids[mask.bool()].tolist()
+            assert row[-3:] == bottleneck, text
+            assert not set(row[:-3]) & set(bottleneck), text
+            assert len(row) <= 24, text
+        vectors = model.encode(texts, batch_size=BATCH, convert_to_tensor=True)
+        assert vectors.isfinite().all()
+        assert (vectors.norm(dim=1) - 1).abs().max() < 1e-5
+        checked += len(texts)
+
+    attack()
+    assert checked >= BATCH * BATCHES
+
+
+def test_special_tokens_are_special_here(stock):
+    """The attack would show nothing if they were plain characters: each is one token, in the middle of a text."""
+    for model, _ in stock.values():
+        for token in SPECIALS:
+            id_ = model.tokenizer.convert_tokens_to_ids(token)
+            assert model.tokenizer(f"a{token}b", add_special_tokens=False)["input_ids"].count(id_) == 1
+
+
+def test_a_lone_surrogate_is_refused_by_the_tokenizer_library(stock):
+    """Not a text: it has no UTF-8. docs/model.md says so."""
+    for model, _ in stock.values():
+        with pytest.raises((TypeError, UnicodeEncodeError)):
+            model.encode(["\ud800"])

@@ -1,0 +1,86 @@
+"""Answers in sight of the text, and through the bottleneck alone, against the mask that stage 1 trains with."""
+
+import pytest
+import torch
+from conftest import FAMILIES, TEXTS, make_backbone
+
+import lbr_st
+from lbr_st.errors import InputError
+from lbr_st.masks import BOTTLENECK, PREFIX, SOURCE, TARGET, cutoff_mask
+
+NEW = 6
+
+
+def open_model(folder, family, **kwargs):
+    return lbr_st.from_backbone(make_backbone(folder, family=family, tied=False), max_seq_length=24, **kwargs).eval()
+
+
+def masked_greedy(module, text):
+    """Independent computation: no cache, the whole sequence under stage 1's own mask for every token."""
+    [ids] = module.tokenize_rows([text])
+    k = sum(id_ in module.bottleneck_token_ids for id_ in ids)
+    before = SOURCE if module.hide_bos else PREFIX
+    parts = [before] * module.num_prefix_tokens
+    parts += [SOURCE] * (len(ids) - len(parts) - k) + [BOTTLENECK] * k
+    answer = []
+    for _ in range(NEW):
+        row = torch.tensor([ids + answer])
+        segments = torch.tensor([parts + [TARGET] * len(answer)])
+        embeddings = module.model.get_input_embeddings()(row)
+        mask = cutoff_mask(module.model.config, embeddings, torch.ones_like(row), segments)
+        with torch.no_grad():
+            logits = module.model(input_ids=row, attention_mask=mask, use_cache=False).logits[0, -1]
+        logits[module.bottleneck_token_ids] = -torch.inf
+        answer.append(int(logits.argmax()))
+        if answer[-1] == module.model.config.eos_token_id:
+            break
+    return module.tokenizer.decode(answer, skip_special_tokens=True)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_through_the_bottleneck_is_what_stage_1_trains(tmp_path, family):
+    """In one batch of different lengths, so padded; the texts are hidden, and that makes a difference."""
+    module = open_model(tmp_path, family, num_bottleneck_tokens=2)[0]
+    expected = [masked_greedy(module, text) for text in TEXTS]
+    greedy = {"max_new_tokens": NEW, "do_sample": False}
+    assert module.generate(TEXTS, through_bottleneck=True, **greedy) == expected
+    assert [module.generate([text], through_bottleneck=True, **greedy)[0] for text in TEXTS] == expected
+    assert module.generate(TEXTS, **greedy) != expected
+
+
+@pytest.mark.parametrize("family", ["gemma3", "gpt2"])
+def test_beams_and_several_answers(tmp_path, family):
+    module = open_model(tmp_path, family, num_bottleneck_tokens=2)[0]
+    beams = {"max_new_tokens": NEW, "do_sample": False, "num_beams": 3, "num_return_sequences": 2}
+    together = module.generate(TEXTS, through_bottleneck=True, **beams)
+    alone = [answer for text in TEXTS for answer in module.generate([text], through_bottleneck=True, **beams)]
+    assert together == alone
+    assert len(together) == 2 * len(TEXTS)
+
+
+def test_by_length_and_without_bos(tmp_path):
+    module = open_model(tmp_path, "llama", compression_ratio=6)[0]
+    greedy = {"max_new_tokens": NEW, "do_sample": False, "through_bottleneck": True}
+    seeing_bos = module.generate(TEXTS, **greedy)
+    assert seeing_bos == [masked_greedy(module, text) for text in TEXTS]
+    module.hide_bos = True
+    assert module.generate(TEXTS, **greedy) == [masked_greedy(module, text) for text in TEXTS]
+    assert module.generate(TEXTS, **greedy) != seeing_bos
+
+
+def test_prompt_is_part_of_the_text(model):
+    greedy = {"max_new_tokens": NEW, "do_sample": False}
+    assert model[0].generate(["blood"], prompt="query: ", **greedy) == model[0].generate(["query: blood"], **greedy)
+
+
+def test_the_model_is_left_as_it_was(model):
+    before = model.encode(TEXTS)
+    model[0].generate(TEXTS, through_bottleneck=True, max_new_tokens=2)
+    assert (model.encode(TEXTS) == before).all()
+    assert not model[0].model._forward_pre_hooks
+
+
+@pytest.mark.parametrize("kwargs", [{"use_cache": False}, {"cache_implementation": "static"}])
+def test_refuses_what_nothing_can_be_hidden_in(model, kwargs):
+    with pytest.raises(InputError, match="needs the default cache"):
+        model[0].generate(["one"], through_bottleneck=True, **kwargs)
