@@ -2,12 +2,15 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help setup quickstart test check format clean
+INTEGRATIONS := .integrations
+
+.PHONY: help setup quickstart test test-slow test-gpu test-integrations check format clean
 
 help:
 	@echo "make quickstart   domain, backbone, both stages, scores, search; writes lbr-model/ (BASELINE=1: and the arm without stage 1)"
 	@echo "make test         the fast tests"
 	@echo "make check        ruff, mypy"
+	@echo "make test-slow, test-gpu, test-integrations   the others: minutes; a GPU; node and environments of their own"
 
 $(INSTALLED): pyproject.toml constraints-cpu.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -25,6 +28,26 @@ quickstart: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -q
 
+test-slow: $(INSTALLED)
+	$(BIN)/python -m pytest -q -m slow
+
+test-gpu: $(INSTALLED)
+	$(BIN)/python -m pytest -q -m gpu
+
+# Environments of their own: these packages exclude the versions that this one needs.
+test-integrations: $(INSTALLED) $(foreach name,sentence-transformers-3 sentence-transformers-5 javascript,$(INTEGRATIONS)/$(name)/.installed)
+	$(BIN)/python -m pytest -q -m integration
+
+$(INTEGRATIONS)/sentence-transformers-%/.installed:
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install -q -c constraints-cpu.txt torch
+	$(@D)/bin/python -m pip install -q -c constraints-cpu.txt "sentence-transformers==$*.*" "transformers==4.*"
+	@touch $@
+
+$(INTEGRATIONS)/javascript/.installed:
+	npm install --silent --prefix $(@D) @huggingface/tokenizers@0.2
+	@touch $@
+
 check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -35,4 +58,4 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv quickstart lbr-model lbr-model-*
+	rm -rf .venv $(INTEGRATIONS) quickstart lbr-model lbr-model-*

@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
 from lbr_st.errors import InputError
-from lbr_st.tokens import TOKENIZER_CLASS, bottleneck_token, refuse_spellable
+from lbr_st.tokens import INPUT_NAMES, TOKENIZER_CLASS, bottleneck_token, refuse_spellable
 
 LBR_CONFIG = "lbr_config.json"
 REFERENCE = "lbr_reference.json"
@@ -224,6 +224,8 @@ def _check_tokenizer_config(files: SavedFiles) -> str:
         fail(
             name, f"tokenizer_class is {found!r}; any other than {TOKENIZER_CLASS} may rebuild what tokenizer.json says"
         )
+    if config.get("model_input_names") != INPUT_NAMES:
+        fail(name, f"model_input_names are {config.get('model_input_names')}, not {INPUT_NAMES}")
     for order in ("add_bos_token", "add_eos_token"):
         if order in config:
             fail(name, f"has {order}; the template in tokenizer.json is what counts")
@@ -274,7 +276,7 @@ def _check_appended(files: SavedFiles, name: str) -> None:
 
 def _check_weights(files: SavedFiles) -> str:
     for file in sorted(files.path.iterdir()):
-        if file.suffix in (".bin", ".pt", ".pth", ".pkl") or file.name.startswith("adapter_"):
+        if file.match("pytorch_model*.bin") or file.name.startswith("adapter_"):
             fail(file.name, "weights must be whole and in safetensors: no pickle, no adapter")
     weight_map = {}
     if WEIGHTS_INDEX in files.json:

@@ -36,7 +36,7 @@ from lbr_st.file_contract import (
 )
 from lbr_st.files import UNFINISHED, sha256, write_json
 from lbr_st.modules import BottleneckTransformer, bottleneck_module
-from lbr_st.verify import reference_vectors, verify
+from lbr_st.verify import quietly, reference_vectors, verify
 
 logger = logging.getLogger(__name__)
 
@@ -142,8 +142,9 @@ def save(model: SentenceTransformer, path: str | Path) -> None:
             model.save_pretrained(str(folder), create_model_card=False)
         write_json(folder / REFERENCE, {"vectors": reference_vectors(model)})
         try:
-            for line in verify(folder, in_memory=model, device=str(model.device)):
-                logger.debug(line)
+            with quietly():
+                for line in verify(folder, in_memory=model, device=str(model.device)):
+                    logger.debug(line)
         except VerificationError as error:
             raise RuntimeError(f"the model was not saved, what was written is wrong: {error}") from error
         publish(folder, path)

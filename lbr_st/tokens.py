@@ -30,6 +30,9 @@ NOISE_SHARE_OF_STD = 0.1
 # GPT-NeoX in transformers 5, Llama and Gemma in transformers 4 lose the post-processor without a word.
 TOKENIZER_CLASS = "PreTrainedTokenizerFast"
 
+# Under transformers 4 that class adds token_type_ids unless it is told not to, and GPT-2 adds their embeddings.
+INPUT_NAMES = ["input_ids", "attention_mask"]
+
 # Normalisers turn some of these into a raw space.
 WHITESPACE = [*"\t\n\v\f\r\x85\u2028\u2029", *(c for c in map(chr, range(0x3001)) if unicodedata.category(c) == "Zs")]
 
@@ -87,7 +90,7 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> No
     # Transformers 4 reads these as orders to build a post-processor of its own; ours has the BOS in it.
     for order in ("add_bos_token", "add_eos_token"):
         config.pop(order, None)
-    write_json(path, config | {"tokenizer_class": TOKENIZER_CLASS})
+    write_json(path, config | {"tokenizer_class": TOKENIZER_CLASS, "model_input_names": INPUT_NAMES})
 
 
 def _append_tokens(path: Path, ids: list[int]) -> None:

@@ -16,6 +16,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
 
 from lbr_st.file_contract import LBR_CONFIG, REFERENCE, SavedFiles, VerificationError, fail, file_checks
 from lbr_st.modules import BottleneckTransformer
@@ -264,6 +265,20 @@ def _short(text: str) -> str:
     return repr(text) if len(text) <= 60 else f"{text[:40]!r}... ({len(text)} characters)"
 
 
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Load without transformers' reports: an encoder without its language-model head is what is wanted here."""
+    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
 def _servers(files: SavedFiles) -> str:
     """What no directory can give: known limits of the engines, for the reader to decide."""
     if not files.is_portable:
@@ -284,8 +299,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--device", help="where to run it: cpu, cuda, ... (default: as sentence-transformers chooses)")
     args = parser.parse_args(argv)
     try:
-        for line in verify(args.model, device=args.device):
-            print(f"ok    {line}", flush=True)  # noqa: T201
+        with quietly():
+            for line in verify(args.model, device=args.device):
+                print(f"ok    {line}", flush=True)  # noqa: T201
     except VerificationError as error:
         print(f"FAIL  {error}")  # noqa: T201
         sys.exit(1)

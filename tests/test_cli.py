@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import SHAPE, make_backbone, make_tokenizer
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from lbr_st import grcl, ibgl
 from lbr_st.cli import COMMANDS
@@ -59,6 +61,8 @@ BROKEN = {
         ("--model", "nobody/never-published", "is not a model"),
         ("--output-dir", "full_folder", "is not empty; choose another, or add --resume"),
         ("--output-dir", "malformed.jsonl", "is a file"),
+        ("--compression-ratio", "0", "the compression ratio must be above 0, got 0.0"),
+        ("--bottleneck-tokens", "0", "the number of bottleneck tokens must be at least 1, got 0"),
         ("--learning-rat", "1", "unknown argument: --learning-rat"),
     ],
 )
@@ -74,6 +78,19 @@ def test_refusals(good, tmp_path, monkeypatch, capsys, main, flag, value, messag
     line = refusal(main, good | {flag: value}, capsys)
     assert line.startswith("error: ")
     assert message in line
+
+
+def test_stage_1_refuses_a_backbone_that_leaks(good, tmp_path, capsys):
+    """Before texts are tokenized and the output directory is claimed; stage 2 alone needs no mask and takes it."""
+    settings = SHAPE | {"vocab_size": 400, "pad_token_id": 0}
+    AutoModelForCausalLM.from_config(AutoConfig.for_model("qwen3_next", **settings)).save_pretrained(tmp_path / "leaky")
+    make_tokenizer("qwen2").save_pretrained(tmp_path / "leaky")
+    good |= {"--max-length": "64"}
+    line = refusal(ibgl.main, good | {"--model": str(tmp_path / "leaky")}, capsys)
+    assert "model type 'qwen3_next' with attn_implementation='sdpa' leaks from X to Y around the bottleneck" in line
+    one_layer = make_backbone(tmp_path / "one-layer", layers=1)
+    line = refusal(ibgl.main, good | {"--model": one_layer}, capsys)
+    assert "lets nothing of X through the bottleneck; two layers are the fewest that can" in line
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "nan"])

@@ -6,12 +6,12 @@ import math
 import pytest
 import torch
 from conftest import TEXTS, make_backbone
-from sentence_transformers import SentenceTransformerTrainer
+from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from test_ibgl import kill_after_checkpoint, same_weights
 
 import lbr_st
-from lbr_st import grcl
+from lbr_st import grcl, ibgl
 from lbr_st.errors import InputError
 from lbr_st.files import write_jsonl
 
@@ -91,6 +91,24 @@ def test_script(backbone, tmp_path):
     assert json.loads((output / "modules.json").read_text())[0]["type"] == "sentence_transformers.models.Transformer"
     found = grcl.dev_evaluator(lbr_st.records.read_records(tmp_path / "train.jsonl"))(model)
     assert found["dev_cosine_recall@10"] == pytest.approx(recalls[-1])
+
+
+def test_both_stages_by_length(tmp_path):
+    """The number of tokens follows the length in training, in checkpoints, and in the model at the end."""
+    backbone = make_backbone(tmp_path / "backbone", family="gemma3")
+    write_jsonl(tmp_path / "train.jsonl", MANY)
+    argv = ["--data", str(tmp_path / "train.jsonl"), "--max-steps", "2", "--learning-rate", "1e-3"]
+    by_length = ["--compression-ratio", "5", "--max-length", "24", "--hide-bos"]
+    ibgl.main(["--model", backbone, "--output-dir", str(tmp_path / "stage1"), *argv, *by_length])
+    grcl.main(["--model", str(tmp_path / "stage1"), "--output-dir", str(tmp_path / "out"), *argv])
+    module = lbr_st.load(str(tmp_path / "out"))[0]
+    assert (module.compression_ratio, module.num_bottleneck_tokens, module.hide_bos) == (5, 5, True)
+    stock = SentenceTransformer(str(tmp_path / "out"), trust_remote_code=True, device="cpu")
+    assert stock.preprocess(["x" * 9])["input_ids"][0, -2:].tolist() == module.bottleneck_token_ids[-2:]
+    with pytest.raises(InputError, match="has --compression-ratio 5.0; it cannot be opened with --compression-ratio 6"):
+        grcl.main(
+            ["--model", str(tmp_path / "out"), "--output-dir", str(tmp_path / "no"), *argv, "--compression-ratio", "6"]
+        )
 
 
 def test_stage_2_takes_stage_1_as_it_is(backbone, model, tmp_path):

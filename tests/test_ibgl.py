@@ -19,7 +19,7 @@ import lbr_st
 from lbr_st import ibgl
 from lbr_st.errors import InputError
 from lbr_st.files import write_jsonl
-from lbr_st.ibgl import IGNORE, IBGLModel, IBGLTrainer, build_examples, collate
+from lbr_st.ibgl import IGNORE, IBGLModel, IBGLTrainer, build_examples, check_fits, collate
 from lbr_st.masks import BOTTLENECK, PREFIX, SOURCE, TARGET
 
 ROOT = Path(__file__).parent.parent
@@ -41,6 +41,43 @@ def test_sft_example_written_out(tmp_path, bos):
     assert example["input_ids"] == prefix + x + model[0].bottleneck_token_ids + y
     assert example["segments"] == [PREFIX] * bos + [SOURCE] * len(x) + [BOTTLENECK] * 2 + [TARGET] * len(y)
     assert example["labels"] == [IGNORE] * (bos + len(x) + 2) + y
+
+
+def test_hidden_bos_is_part_of_the_source(tmp_path):
+    model = lbr_st.from_backbone(make_backbone(tmp_path, family="llama"), max_seq_length=24)
+    model[0].hide_bos = True
+    [example] = build_examples([{"query": "one", "document": "two"}], model, "sft")
+    assert example["input_ids"][0] == model.tokenizer.bos_token_id
+    assert example["segments"][0] == SOURCE
+    assert PREFIX not in example["segments"]
+
+
+def test_bottleneck_of_mixed_length(tmp_path):
+    """With a compression ratio each example has its own k, in one batch; the last token is the same in all."""
+    model = lbr_st.from_backbone(make_backbone(tmp_path, family="llama"), compression_ratio=5, max_seq_length=24)
+    examples = build_examples([SHORT_PAIR, *PAIRS, LONG_PAIR], model, "sft")
+    number = [example["segments"].count(BOTTLENECK) for example in examples]
+    assert (min(number), max(number)) == (1, 4)
+    for example, pair in zip(examples, [SHORT_PAIR, *PAIRS, LONG_PAIR], strict=True):
+        parts = example["segments"]
+        assert parts == sorted(parts)  # BOS, source, bottleneck, target
+        encoded = model.preprocess([pair["query"]])["input_ids"][0].tolist()
+        assert example["input_ids"][: len(encoded)] == encoded
+        assert parts.index(TARGET) == len(encoded)
+    batch = collate(list(examples))
+    mean = IBGLModel(model[0].model)(**batch)["loss"]
+    targets = [sum(label != IGNORE for label in example["labels"]) for example in examples]
+    alone = [IBGLModel(model[0].model)(**collate([example]))["loss"] for example in examples]
+    expected = sum(loss * n for loss, n in zip(alone, targets, strict=True)) / sum(targets)
+    assert abs(mean - expected) < 1e-5
+
+
+def test_rows_longer_than_the_model_reads_are_refused(tmp_path):
+    model = lbr_st.from_backbone(make_backbone(tmp_path, family="gpt2"), max_seq_length=129)
+    with pytest.raises(InputError, match="up to 2 x 129 tokens, and this language model reads 256; .* of 128 at most"):
+        check_fits(model[0])
+    model.max_seq_length = 128
+    check_fits(model[0])
 
 
 def test_source_is_what_encoding_reads(model):

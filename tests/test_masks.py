@@ -183,15 +183,22 @@ def test_padding_changes_nothing(family, attention):
     assert (padded[:, : len(PARTS)] - alone).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+HAVE_FLEX = [family for family in FAMILIES if family != "gpt2"]  # transformers has none for GPT-2
+
+
+@pytest.mark.slow  # compiles a kernel for each
+@pytest.mark.parametrize("family", HAVE_FLEX)
 def test_flex_attention_gives_the_same(family):
-    """Forward only: FlexAttention has no backward on a CPU (tests/test_gpu.py has the whole)."""
-    if family == "gpt2":
-        pytest.skip("GPT-2 has no FlexAttention in transformers")
+    """Forward only: FlexAttention has no backward on a CPU."""
     models = [tiny(family, attention).requires_grad_(False) for attention in ("sdpa", "flex_attention")]
     ids, segments = random_ids(5, rows=2), torch.tensor([PARTS] * 2)
     expected, found = (masked_logits(model, ids, segments) for model in models)
     assert (expected - found).abs().max() < 1e-5
+
+
+def test_flex_attention_without_a_backward_is_refused():
+    with pytest.raises(InputError, match="cannot be used with .*flex_attention.*does not support backward on CPU"):
+        check_no_leak(tiny("llama", "flex_attention"))
 
 
 @pytest.mark.parametrize("attention", ATTENTION)

@@ -176,6 +176,10 @@ DAMAGES = {
         lambda d: edit(d / "tokenizer_config.json", lambda c: c.update(tokenizer_class="LlamaTokenizer")),
         "tokenizer_config.json: tokenizer_class is 'LlamaTokenizer'",
     ),
+    "inputs of its own": (
+        lambda d: edit(d / "tokenizer_config.json", lambda c: c.pop("model_input_names")),
+        "tokenizer_config.json: model_input_names are None",
+    ),
     "padding with the bottleneck": (
         lambda d: edit(d / "tokenizer_config.json", lambda c: c.update(pad_token="<|bottleneck 1|>")),
         "tokenizer_config.json: pad_token is '<|bottleneck 1|>'",
