@@ -87,7 +87,7 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> No
         raise InputError(f"{type(tokenizer).__name__} has no tokenizer.json; a fast tokenizer is needed")
     path = Path(folder, "tokenizer_config.json")
     config = json.loads(path.read_text(encoding="utf-8"))
-    # Transformers 4 reads these as orders to build a post-processor of its own; ours has the BOS in it.
+    # The template says what is added. llama.cpp takes these for orders and turns off what the template asks for.
     for order in ("add_bos_token", "add_eos_token"):
         config.pop(order, None)
     write_json(path, config | {"tokenizer_class": TOKENIZER_CLASS, "model_input_names": INPUT_NAMES})

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from conftest import FAMILIES, TEXTS, make_backbone
+from transformers import AutoModelForCausalLM
 
 import lbr_st
 from lbr_st.errors import InputError
@@ -66,6 +67,21 @@ def test_by_length_and_without_bos(tmp_path):
     module.hide_bos = True
     assert module.generate(TEXTS, **greedy) == [masked_greedy(module, text) for text in TEXTS]
     assert module.generate(TEXTS, **greedy) != seeing_bos
+
+
+def test_a_bottleneck_token_is_no_answer(tmp_path):
+    """Not even of a model that wants to say nothing else; by plain transformers neither."""
+    model = open_model(tmp_path / "backbone", "llama", num_bottleneck_tokens=2)
+    language_model, ids = model[0].model, model[0].bottleneck_token_ids
+    row = torch.tensor(model[0].tokenize_rows(["one"]))
+    with torch.no_grad():
+        last = language_model.base_model(row).last_hidden_state[0, -1]
+        language_model.get_output_embeddings().weight[ids] = 100 * last
+        assert int(language_model(row).logits[0, -1].argmax()) in ids
+    lbr_st.save(model, tmp_path / "model")
+    for answering in (language_model, AutoModelForCausalLM.from_pretrained(tmp_path / "model")):
+        answer = answering.generate(row, max_new_tokens=NEW, do_sample=False)[0, row.shape[1] :]
+        assert not set(answer.tolist()) & set(ids)
 
 
 def test_prompt_is_part_of_the_text(model):

@@ -14,6 +14,7 @@ import lbr_st
 from lbr_st import grcl, ibgl
 from lbr_st.errors import InputError
 from lbr_st.files import write_jsonl
+from lbr_st.verify import verify
 
 PAIRS = [{"question": q, "answer": d} for q, d in zip(TEXTS[::2], TEXTS[1::2], strict=True)]
 MANY = [{"question": f"{p['question']} {i}", "answer": f"{i} {p['answer']}"} for i in range(8) for p in PAIRS]
@@ -101,6 +102,7 @@ def test_both_stages_by_length(tmp_path):
     by_length = ["--compression-ratio", "5", "--max-length", "24", "--hide-bos"]
     ibgl.main(["--model", backbone, "--output-dir", str(tmp_path / "stage1"), *argv, *by_length])
     grcl.main(["--model", str(tmp_path / "stage1"), "--output-dir", str(tmp_path / "out"), *argv])
+    list(verify(tmp_path / "out" / "checkpoints" / "checkpoint-2"))  # as good as the model at the end
     module = lbr_st.load(str(tmp_path / "out"))[0]
     assert (module.compression_ratio, module.num_bottleneck_tokens, module.hide_bos) == (5, 5, True)
     stock = SentenceTransformer(str(tmp_path / "out"), trust_remote_code=True, device="cpu")

@@ -69,6 +69,8 @@ def test_every_family_in_a_process_without_this_package(tmp_path):
     arguments = json.dumps([INPUTS, [str(tmp_path / family) for family in models]])
     subprocess.run([sys.executable, "-c", STOCK_PROCESS, arguments], check=True, cwd=tmp_path)
     for family, model in models.items():
+        saved = json.loads((tmp_path / family / "tokenizer_config.json").read_text())
+        assert not {"add_bos_token", "add_eos_token"} & saved.keys()  # the template says it
         found = np.load(tmp_path / family / "found.npz")
         expected = model.encode_query(INPUTS)
         for side in ("right", "left"):
@@ -80,7 +82,6 @@ def test_every_family_in_a_process_without_this_package(tmp_path):
         with torch.no_grad():
             logits = model[0].model(ids).logits[0, -1].numpy()
         assert np.abs(found["logits"] - logits).max() < 1e-5
-        assert not set(found["answer"]) & set(model[0].bottleneck_token_ids)  # an input is no answer
         assert model[0].generate(INPUTS[-1:], max_new_tokens=4, do_sample=False) == [
             model.tokenizer.decode(found["answer"], skip_special_tokens=True)
         ]
@@ -155,6 +156,13 @@ def test_portable_files(model, tmp_path):
         file for file in tmp_path.rglob("*") if file.suffix in (".bin", ".pt", ".pkl") or "adapter" in file.name
     ]
     assert not list(tmp_path.glob(".model-*"))
+
+
+def test_a_default_prompt_is_not_in_the_way(model, tmp_path):
+    model.prompts["query"], model.default_prompt_name = "query: ", "query"
+    lbr_st.save(model, tmp_path)
+    stock = SentenceTransformer(str(tmp_path))
+    assert np.abs(stock.encode(["blood"]) - model.encode(["blood"], prompt="query: ")).max() < 1e-6
 
 
 def test_prompts_and_history_survive(model, tmp_path):

@@ -55,6 +55,7 @@ def test_no_text_spells_them(tmp_path, kind):
         save_tokenizer(with_tokens, folder)
     model.config.save_pretrained(tmp_path / "beside")
     saved = [AutoTokenizer.from_pretrained(tmp_path / name) for name in ("alone", "beside")]
+    assert type(with_tokens) is type(saved[1])  # in memory as it will be loaded
     raw = Tokenizer.from_file(str(tmp_path / "alone" / "tokenizer.json"))
     for text in SPELLINGS:
         for found in (raw.encode(text).ids, *(t(text)["input_ids"] for t in [with_tokens, *saved])):
@@ -129,9 +130,13 @@ def test_the_same_backbone_gives_the_same_rows(tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_padding_is_never_a_bottleneck_token(tmp_path, kind):
-    """Families without a padding token pad with EOS."""
-    model = lbr_st.from_backbone(make_backbone(tmp_path / "backbone", family=KINDS[kind]), max_seq_length=16)
+def test_padding_is_on_the_right_and_never_a_bottleneck_token(tmp_path, kind):
+    """Families without a padding token pad with EOS; many backbones pad on the left."""
+    backbone = make_backbone(tmp_path / "backbone", family=KINDS[kind])
+    tokenizer = AutoTokenizer.from_pretrained(backbone, padding_side="left")
+    tokenizer.save_pretrained(backbone)
+    assert AutoTokenizer.from_pretrained(backbone).padding_side == "left"
+    model = lbr_st.from_backbone(backbone, max_seq_length=16)
     tokenizer = model.tokenizer
     assert tokenizer.pad_token_id is not None
     assert tokenizer.pad_token_id not in model[0].bottleneck_token_ids

@@ -212,7 +212,7 @@ def test_an_edit_that_every_loader_follows_is_found(portable, tmp_path, field):
     edit(folder / "config.json", lambda c: c.update({field: other, "head_dim": 8}))
     if field == "num_attention_heads":
         edit(folder / "config.json", lambda c: c.update(head_dim=16, num_key_value_heads=1))
-    with pytest.raises(VerificationError, match="differs by .* from the one in lbr_reference.json"):
+    with pytest.raises(VerificationError, match="differs from the one written down in lbr_reference.json"):
         run(folder)
 
 
@@ -221,7 +221,7 @@ def test_one_changed_number_in_the_weights_is_found(portable, tmp_path):
     weights = load_file(folder / "model.safetensors")
     weights["model.layers.0.mlp.down_proj.weight"][3, 5] += 1
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(VerificationError, match="differs by .* from the one in lbr_reference.json"):
+    with pytest.raises(VerificationError, match="differs from the one written down in lbr_reference.json"):
         run(folder)
 
 
@@ -278,7 +278,7 @@ def test_vectors_that_depend_on_the_batch_are_found(portable, monkeypatch):
         return encode(self, texts, batch_size=batch_size, **kwargs) + (batch_size > 1) * 1e-3
 
     monkeypatch.setattr(verify.SentenceTransformer, "encode", depend)
-    with pytest.raises(VerificationError, match="its vector in a batch padded on the right differs by 0.001"):
+    with pytest.raises(VerificationError, match="its vector in a batch padded on the right differs by 0.0057"):
         run(portable)
 
 
