@@ -19,12 +19,19 @@ from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
 from lbr_st.errors import InputError
+from lbr_st.modules import BottleneckTransformer, check_ratio
 from lbr_st.tokens import INPUT_NAMES, TOKENIZER_CLASS, bottleneck_token, refuse_spellable
 
 LBR_CONFIG = "lbr_config.json"
 REFERENCE = "lbr_reference.json"
 POOLING_CONFIG = "1_Pooling/config.json"
 WEIGHTS_INDEX = "model.safetensors.index.json"
+
+# Files whose fields somebody reads.
+READ = [
+    LBR_CONFIG, REFERENCE, POOLING_CONFIG, WEIGHTS_INDEX, "config.json", "config_sentence_transformers.json",
+    "generation_config.json", "sentence_bert_config.json", "tokenizer.json", "tokenizer_config.json",
+]  # fmt: skip
 
 # The long-lived names: sentence-transformers 3 to 6 import them, vLLM and llama.cpp compare with exactly these.
 PORTABLE_MODULES = [
@@ -67,17 +74,27 @@ class SavedFiles:
         if LBR_CONFIG not in self.json:
             fail(LBR_CONFIG, "missing; only models saved by lbr_st can be verified")
         modules = self["modules.json"]
-        if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
-            fail("modules.json", "is not a list of modules")
         self.is_portable = [module.get("type") for module in modules[:1]] != [NATIVE_MODULE]
         if self.is_portable:
             self.json[POOLING_CONFIG] = self._parse(POOLING_CONFIG)
         config = self[LBR_CONFIG]
+        unknown = sorted(config.keys() - set(BottleneckTransformer.config_keys))
+        if unknown:
+            fail(LBR_CONFIG, f"has {', '.join(unknown)}, which this version of lbr_st does not know")
         self.ids: list[int] = self.field(LBR_CONFIG, "bottleneck_token_ids", list)
         if not self.ids or not all(isinstance(i, int) and i >= 0 for i in self.ids) or len({*self.ids}) < len(self.ids):
             fail(LBR_CONFIG, f"bottleneck_token_ids are {self.ids}, not different token ids")
         self.max_seq_length: int = self.field(LBR_CONFIG, "max_seq_length", int)
+        self.field(LBR_CONFIG, "history", list)
+        self.field(LBR_CONFIG, "hide_bos", bool)
         self.compression_ratio: float | None = config.get("compression_ratio")
+        if self.compression_ratio is not None:
+            try:
+                check_ratio(self.compression_ratio)
+            except (InputError, TypeError):
+                fail(LBR_CONFIG, f"compression_ratio is {self.compression_ratio!r}, not null or a number above 0")
+            if self.is_portable:
+                fail(LBR_CONFIG, "has a compression_ratio, which the portable layout cannot keep to")
 
     def __getitem__(self, name: str) -> Any:
         if name not in self.json:
@@ -94,13 +111,19 @@ class SavedFiles:
 
     def _parse(self, name: str) -> Any:
         try:
-            return json.loads((self.path / name).read_text(encoding="utf-8"))
+            found = json.loads((self.path / name).read_text(encoding="utf-8"))
         except FileNotFoundError:
             fail(name, "missing")
         except UnicodeDecodeError as error:
             fail(name, f"not UTF-8: {error}")
         except json.JSONDecodeError as error:
             fail(f"{name}, line {error.lineno}, column {error.colno}", f"not JSON: {error.msg}")
+        if name == "modules.json":
+            if not isinstance(found, list) or not all(isinstance(module, dict) for module in found):
+                fail(name, "is not a list of modules")
+        elif not isinstance(found, dict) and name in READ:
+            fail(name, f"is a {type(found).__name__}, not an object with fields")
+        return found
 
     def field(self, name: str, key: str, kind: type) -> Any:
         """Return a field of a JSON file, which must be there and of this type."""
@@ -187,7 +210,7 @@ def _check_sentence_transformers_config(files: SavedFiles) -> str:
         if not isinstance(prompt, str):
             fail(name, f"the prompt {prompt_name!r} is {prompt!r}, where a text is expected")
     default = files[name].get("default_prompt_name")
-    if default is not None and default not in prompts:
+    if default is not None and default not in [*prompts]:
         fail(name, f"default_prompt_name is {default!r}, which is no prompt")
     if files[name].get("similarity_fn_name") != "cosine":
         fail(name, f"similarity_fn_name is {files[name].get('similarity_fn_name')!r}, not 'cosine'")
@@ -272,12 +295,18 @@ def _check_appended(files: SavedFiles, name: str) -> None:
         ids = [id_ for token in tokens for id_ in templates[-1]["special_tokens"][token]["ids"]]
         if ids != files.ids:
             fail(name, f"its template for a {kind} text ends with ids {ids}, not with {files.ids}")
+        before = templates[-1][kind][-len(files.ids) - 1]
+        if "Sequence" not in before:
+            fail(name, f"its template for a {kind} text has {before} between the text and the bottleneck tokens")
 
 
 def _check_weights(files: SavedFiles) -> str:
-    for file in sorted(files.path.iterdir()):
-        if file.match("pytorch_model*.bin") or file.name.startswith("adapter_"):
-            fail(file.name, "weights must be whole and in safetensors: no pickle, no adapter")
+    foreign = foreign_weights(files.path)
+    if foreign:
+        fail(
+            foreign[0].name,
+            "weights must be whole and in model*.safetensors: no pickle, no adapter, nothing beside them",
+        )
     weight_map = {}
     if WEIGHTS_INDEX in files.json:
         weight_map = files.field(WEIGHTS_INDEX, "weight_map", dict)
@@ -293,6 +322,12 @@ def _check_weights(files: SavedFiles) -> str:
     if shapes.get(embedding, [0])[0] != rows:
         fail(names[0], f"{embedding} has shape {shapes.get(embedding)}, config.json a vocab_size of {rows}")
     return f"weights: {len(shapes)} tensors in {len(names)} file(s), embeddings for {rows} token ids"
+
+
+def foreign_weights(path: Path) -> list[Path]:
+    """Return files of a directory that some reader would load beside or in place of ``model*.safetensors``."""
+    found = [*path.glob("pytorch_model*.bin"), *path.glob("adapter_*"), *path.glob("*.safetensors")]
+    return sorted(file for file in found if not file.match("model*.safetensors"))
 
 
 def _shapes(path: Path) -> dict[str, list[int]]:

@@ -36,10 +36,13 @@ def generate(
         The answers, in the order of the texts; ``num_return_sequences`` of each, where that is given.
 
     Raises:
-        InputError: If ``kwargs`` turn the cache off or ask for another kind, without which nothing can be hidden.
+        InputError: If ``texts`` is one text, or generation through the bottleneck is asked for in a way that leaves
+            no place to hide the text: without the default cache, or with an assistant.
     """
-    if through_bottleneck and not (kwargs.get("use_cache", True) and kwargs.get("cache_implementation") is None):
-        raise InputError("generation through the bottleneck needs the default cache: leave out use_cache and its kind")
+    if isinstance(texts, str):
+        raise InputError("generate takes a list of texts; put the one text in a list")
+    if not texts:
+        return []
     tokenizer: Any = module.tokenizer
     model: Any = module.model
     rows = module.tokenize_rows(texts)
@@ -49,13 +52,10 @@ def generate(
     starts = batch["attention_mask"].argmax(dim=1, keepdim=True)
     visible_prefix = 0 if module.hide_bos else module.num_prefix_tokens
     is_prefix = torch.arange(length, device=model.device) < starts + visible_prefix
-    visible = (is_bottleneck | is_prefix) & batch["attention_mask"].bool()
-    with _hiding(model, ~visible) if through_bottleneck else contextlib.nullcontext():
-        output = model.generate(
-            input_ids=batch["input_ids"],
-            attention_mask=batch["attention_mask"],
-            **{"max_new_tokens": DEFAULT_MAX_NEW_TOKENS, "pad_token_id": tokenizer.pad_token_id, **kwargs},
-        )
+    defaults = {"max_new_tokens": DEFAULT_MAX_NEW_TOKENS, "pad_token_id": tokenizer.pad_token_id, "use_cache": True}
+    kwargs = defaults | kwargs | {"return_dict_in_generate": False}
+    with _hiding(model, ~(is_bottleneck | is_prefix)) if through_bottleneck else contextlib.nullcontext():
+        output = model.generate(**batch, **kwargs)
     return tokenizer.batch_decode(output[:, length:], skip_special_tokens=True)
 
 
@@ -72,11 +72,18 @@ def _hiding(model: nn.Module, hidden: Tensor) -> Iterator[None]:
     prompt_length = hidden.shape[1]
 
     def hide(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        seen = kwargs["past_key_values"].get_seq_length()
+        cache, mask, new = kwargs.get("past_key_values"), kwargs.get("attention_mask"), kwargs["input_ids"]
+        if cache is None or isinstance(mask, dict) or (mask is not None and mask.dim() != 2):
+            raise InputError(
+                "generation through the bottleneck needs the default cache: leave out use_cache, cache_implementation"
+            )
+        seen = cache.get_seq_length()
+        if seen < prompt_length < seen + new.shape[1]:
+            raise InputError(
+                "generation through the bottleneck takes no assistant: candidate tokens would see the text"
+            )
         if seen < prompt_length:
             return args, kwargs
-        new = kwargs["input_ids"]
-        mask = kwargs.get("attention_mask")
         if mask is None:  # generation leaves it out where nothing is padded
             mask = torch.ones(new.shape[0], seen + new.shape[1], dtype=torch.long, device=new.device)
         of_row = hidden.repeat_interleave(len(new) // len(hidden), dim=0)  # beams lie side by side

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, Trai
 from lbr_st.errors import InputError
 from lbr_st.files import sha256
 from lbr_st.masks import BOTTLENECK, PREFIX, SOURCE, TARGET, check_no_leak, cutoff_mask
+from lbr_st.modes import evaluating
 from lbr_st.modules import BottleneckTransformer, bottleneck_module
 from lbr_st.records import Record, read_records
 from lbr_st.training import (
@@ -137,6 +138,16 @@ def collate(examples: Sequence[dict[str, list[int]]]) -> dict[str, Tensor]:
     }
 
 
+def head_is_all(model: PreTrainedModel) -> bool:
+    """Tell whether the logits of a language model are what its head makes of the last hidden states, and no more."""
+    ids = torch.arange(4, device=model.device)[None]
+    with evaluating(model), torch.no_grad():
+        expected = model(input_ids=ids, use_cache=False).logits.float()
+        head: Any = model.get_output_embeddings()
+        found = head(model.base_model(input_ids=ids, use_cache=False).last_hidden_state).float()
+    return torch.allclose(found, expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item())
+
+
 class IBGLModel(nn.Module):
     """The language model under the information cut-off, with its loss as output.
 
@@ -154,6 +165,7 @@ class IBGLModel(nn.Module):
         super().__init__()
         check_no_leak(language_model)
         self.language_model: PreTrainedModel = language_model
+        self.head_is_all = head_is_all(language_model)
 
     def forward(
         self,
@@ -168,7 +180,8 @@ class IBGLModel(nn.Module):
         The mean is per target token over the whole batch, not per sample: every token weighs the same however
         long its sequence, and with gradient accumulation the trainer's ``num_items_in_batch`` counts the targets of
         all micro-batches. The head runs on the rows that predict a target only: with a vocabulary of 151k, logits of
-        all rows are the largest tensor in training.
+        all rows are the largest tensor in training. Families that do more with logits than their head (Gemma 2 caps
+        them, Granite and Cohere scale them) are run as a whole.
 
         Args:
             input_ids: ``(batch, seq)`` int64.
@@ -180,10 +193,13 @@ class IBGLModel(nn.Module):
         model = self.language_model
         shape_of_embeddings = torch.empty(*input_ids.shape, 0, dtype=model.dtype, device=input_ids.device)
         mask = cutoff_mask(model.config, shape_of_embeddings, attention_mask, segments)
-        hidden = model.base_model(input_ids=input_ids, attention_mask=mask, use_cache=False).last_hidden_state
         targets = labels[:, 1:]
         has_loss = targets != IGNORE
-        logits = model.get_output_embeddings()(hidden[:, :-1][has_loss])
+        inputs = {"input_ids": input_ids, "attention_mask": mask, "use_cache": False}
+        if self.head_is_all:
+            logits = model.get_output_embeddings()(model.base_model(**inputs).last_hidden_state[:, :-1][has_loss])
+        else:
+            logits = model(**inputs).logits[:, :-1][has_loss]
         total = F.cross_entropy(logits.float(), targets[has_loss], reduction="sum")
         return {"loss": total / (has_loss.sum() if num_items_in_batch is None else num_items_in_batch)}
 
@@ -259,7 +275,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     model = open_model(args)
     set_prompts(model, args)
     module = bottleneck_module(model)
-    module.hide_bos = args.hide_bos
+    if args.hide_bos and not module.num_prefix_tokens:
+        raise InputError("--hide-bos: this model puts no token before a text")
+    module.hide_bos |= args.hide_bos
     check_fits(module)
     check_no_leak(module.model)  # as the trainer does, but before texts are tokenized for minutes
     claim_output_dir(args, run)

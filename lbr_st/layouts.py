@@ -26,6 +26,7 @@ from sentence_transformers.base.modules import Normalize
 from sentence_transformers.sentence_transformer.modules import Pooling
 from sentence_transformers.util import load_file_path
 
+from lbr_st.errors import InputError
 from lbr_st.file_contract import (
     LAST_TOKEN_POOLING,
     POOLING_CONFIG,
@@ -33,15 +34,21 @@ from lbr_st.file_contract import (
     REFERENCE,
     VerificationError,
     check_files,
+    foreign_weights,
 )
 from lbr_st.files import UNFINISHED, sha256, write_json
+from lbr_st.modes import evaluating
 from lbr_st.modules import BottleneckTransformer, bottleneck_module
-from lbr_st.verify import quietly, reference_vectors, verify
+from lbr_st.verify import quietly, reference_of, verify
 
 logger = logging.getLogger(__name__)
 
 # Files in a model directory that no loader reads.
 NOT_LOADED = {"lbr_run.json", "training_log.json", "trainer_state.json", REFERENCE}
+
+
+# Files that one model has and the next in the same directory may not have: they would be read with it.
+NOT_IN_EVERY_MODEL = ["sentence_bert_config.json", "chat_template.jinja", "generation_config.json", REFERENCE]
 
 
 def from_backbone(
@@ -97,17 +104,21 @@ def load(model_name_or_path: str, *, device: str | None = None, **kwargs: Any) -
     module = BottleneckTransformer.load(model_name_or_path, **kwargs)
     hub = {key: kwargs[key] for key in ("token", "cache_folder", "revision", "local_files_only") if key in kwargs}
     path = load_file_path(model_name_or_path, "config_sentence_transformers.json", **hub)
-    prompts = json.loads(Path(path).read_text(encoding="utf-8"))["prompts"] if path else None
-    return _assemble(module, prompts=prompts, device=device)
+    saved = json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
+    return _assemble(module, saved.get("prompts"), saved.get("default_prompt_name"), device)
 
 
 def _assemble(
-    module: BottleneckTransformer, prompts: dict[str, str] | None = None, device: str | None = None
+    module: BottleneckTransformer,
+    prompts: dict[str, str] | None = None,
+    default_prompt_name: str | None = None,
+    device: str | None = None,
 ) -> SentenceTransformer:
     pooling = Pooling(module.get_embedding_dimension(), pooling_mode="lasttoken")
     return SentenceTransformer(
         modules=[module, pooling, Normalize()],
         prompts=prompts or {"query": "", "document": ""},
+        default_prompt_name=default_prompt_name,
         similarity_fn_name="cosine",
         device=device,
     )
@@ -128,21 +139,26 @@ def save(model: SentenceTransformer, path: str | Path) -> None:
         path: Directory to write to.
 
     Raises:
-        InputError: If the first module is of another class.
+        InputError: If the first module is of another class, or ``path`` holds weights in other files than this writes.
         RuntimeError: If what was written does not pass `lbr_st.verify`, or gives other vectors than ``model``.
     """
     module = bottleneck_module(model)
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
+    foreign = foreign_weights(path)
+    if foreign:
+        raise InputError(
+            f"{path} holds {foreign[0].name}, which readers would take for a part of the model; save elsewhere"
+        )
     is_portable = module.compression_ratio is None
     with unfinished_folder(path) as folder:
-        if is_portable:
-            _write_portable(model, module, folder)
-        else:
-            model.save_pretrained(str(folder), create_model_card=False)
-        write_json(folder / REFERENCE, {"vectors": reference_vectors(model)})
         try:
-            with quietly():
+            with quietly(), evaluating(model):
+                if is_portable:
+                    _write_portable(model, module, folder)
+                else:
+                    model.save_pretrained(str(folder), create_model_card=False)
+                write_json(folder / REFERENCE, reference_of(model, folder))
                 for line in verify(folder, in_memory=model, device=str(model.device)):
                     logger.debug(line)
         except VerificationError as error:
@@ -170,7 +186,7 @@ def unfinished_folder(path: Path) -> Iterator[Path]:
 
 def publish(folder: Path, path: Path) -> None:
     """Move a whole model from ``folder`` to ``path`` in place of the one there, ``config.json`` last."""
-    for old in (path / "config.json", *path.glob("model*.safetensors*")):
+    for old in (path / "config.json", *path.glob("model*.safetensors*"), *(path / name for name in NOT_IN_EVERY_MODEL)):
         old.unlink(missing_ok=True)
     files = [file.relative_to(folder) for file in folder.rglob("*") if file.is_file()]
     umask = os.umask(0)

@@ -17,6 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 
 from lbr_st.errors import InputError
 from lbr_st.generation import generate
+from lbr_st.modes import evaluating
 from lbr_st.tokens import add_bottleneck_tokens, save_tokenizer
 
 # Of a model whose number of tokens follows the length of the text, where no number is asked for.
@@ -43,10 +44,10 @@ def check_ratio(compression_ratio: float | None) -> None:
     """Refuse a compression ratio that is no number of tokens.
 
     Raises:
-        InputError: If it is not above 0.
+        InputError: If it is not a number above 0.
     """
-    if compression_ratio is not None and not compression_ratio > 0:
-        raise InputError(f"the compression ratio must be above 0, got {compression_ratio}")
+    if compression_ratio is not None and not 0 < compression_ratio < math.inf:
+        raise InputError(f"the compression ratio must be a number above 0, got {compression_ratio}")
 
 
 class BottleneckTransformer(InputModule):
@@ -132,17 +133,33 @@ class BottleneckTransformer(InputModule):
         """
         check_ratio(compression_ratio)
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(model_name_or_path)
+        config = AutoConfig.from_pretrained(model_name_or_path)
+        if config.get_text_config() is not config:
+            raise InputError(
+                f"{model_name_or_path} is of model type {config.model_type!r}, which reads more than text; "
+                "start from its language model alone"
+            )
         if max_seq_length is None:
-            config = AutoConfig.from_pretrained(model_name_or_path)
-            max_seq_length = min(tokenizer.model_max_length, config.get_text_config().max_position_embeddings)
+            max_seq_length = min(tokenizer.model_max_length, config.max_position_embeddings)
+        prefix = len(tokenizer("")["input_ids"])
         if num_bottleneck_tokens is None:
-            asked_for = 1 if compression_ratio is None else math.ceil(max_seq_length / compression_ratio)
-            num_bottleneck_tokens = min(asked_for, MOST_BOTTLENECK_TOKENS)
+            # The longest text has n tokens with n + n / R = what is left beside the prefix.
+            most = 1 if compression_ratio is None else math.ceil((max_seq_length - prefix) / (compression_ratio + 1))
+            num_bottleneck_tokens = max(1, min(most, MOST_BOTTLENECK_TOKENS))
         # Refused before gigabytes of weights are read.
-        check_room(max_seq_length, len(tokenizer("")["input_ids"]), num_bottleneck_tokens)
+        check_room(max_seq_length, prefix, num_bottleneck_tokens)
         model = AutoModelForCausalLM.from_pretrained(model_name_or_path, **model_kwargs)
         tokenizer, ids = add_bottleneck_tokens(model, tokenizer, num_bottleneck_tokens)
         # A bottleneck token is an input; as an output it would be noise.
+        if model.generation_config is None:
+            raise InputError(f"{type(model).__name__} does not generate, and stage 1 needs a model that does")
+        try:
+            model.generation_config.validate(strict=True)
+        except ValueError as error:
+            raise InputError(
+                f"the generation_config.json of {model_name_or_path} contradicts itself and could not be saved again "
+                f"({str(error).splitlines()[0]}); correct it in a copy of the model"
+            ) from error
         model.generation_config.suppress_tokens = [*(model.generation_config.suppress_tokens or []), *ids]
         return cls(
             model,
@@ -237,9 +254,10 @@ class BottleneckTransformer(InputModule):
         self, texts: Sequence[str], *, prompt: str | None = None, through_bottleneck: bool = False, **kwargs: Any
     ) -> list[str]:
         """Let the language model answer texts, see `lbr_st.generation.generate`."""
-        texts = self._prepend_prompt(list(texts), prompt) if prompt else list(texts)
-        self.eval()
-        return generate(self, texts, through_bottleneck=through_bottleneck, **kwargs)
+        if prompt and not isinstance(texts, str):
+            texts = self._prepend_prompt(list(texts), prompt)
+        with evaluating(self):
+            return generate(self, texts, through_bottleneck=through_bottleneck, **kwargs)
 
     def save(self, output_path: str, *args: Any, **kwargs: Any) -> None:
         """Write language model, tokenizer and ``lbr_config.json``: the native layout."""

@@ -137,8 +137,8 @@ def refuse_spellable(tokenizer: Tokenizer, tokens: list[str]) -> None:
 def _appending(post_processor: dict[str, Any] | None, ids: dict[str, int]) -> dict[str, Any]:
     """Make the post-processor end one or two sequences with the tokens of ``ids``.
 
-    Its own template is extended. A second template behind it is not an option: tokenizers hands that one the pieces
-    of the first, and panics when there are more than two.
+    Its own template is extended, and what it has behind the text (an EOS) goes: Z follows X. A second template is not
+    an option: tokenizers hands that one the pieces of the first, and panics when there are more than two.
     """
     parts = [] if post_processor is None else post_processor.get("processors", [post_processor])
     others = [part["type"] for part in parts if part["type"] not in ("TemplateProcessing", "ByteLevel")]
@@ -151,7 +151,9 @@ def _appending(post_processor: dict[str, Any] | None, ids: dict[str, int]) -> di
         parts = parts + templates
     for kind in ("single", "pair"):
         bottleneck = [{"SpecialToken": {"id": token, "type_id": 0}} for token in ids]
-        templates[0][kind] = templates[0][kind] + bottleneck
+        pieces = templates[0][kind]
+        end_of_text = 1 + max(place for place, piece in enumerate(pieces) if "Sequence" in piece)
+        templates[0][kind] = pieces[:end_of_text] + bottleneck
     templates[0]["special_tokens"] |= {token: {"id": token, "ids": [i], "tokens": [token]} for token, i in ids.items()}
     return parts[0] if len(parts) == 1 else {"type": "Sequence", "processors": parts}
 

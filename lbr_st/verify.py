@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from lbr_st.file_contract import LBR_CONFIG, REFERENCE, SavedFiles, VerificationError, fail, file_checks
+from lbr_st.files import file_sha256
 from lbr_st.modules import BottleneckTransformer
 from lbr_st.tokens import bottleneck_token
 
@@ -66,15 +67,14 @@ def verify(path: str | Path, in_memory: SentenceTransformer | None = None, devic
     files = SavedFiles(path)
     yield from file_checks(files)
     saved = _SavedModel(files, device)
-    yield f"loading: SentenceTransformer gives a {type(saved.model[0]).__name__} and {len(saved.model) - 1} modules"
-    yield saved.check_read_out()
-    yield saved.check_vectors()
-    yield saved.check_batches()
-    yield saved.check_by_hand()
-    yield saved.check_module()
-    yield saved.check_reference()
-    if in_memory is not None:
-        yield saved.check_in_memory(in_memory)
+    for name, check in saved.checks(in_memory).items():
+        try:
+            line = check()
+        except VerificationError:
+            raise
+        except Exception as error:  # whatever any part of the stack says of a broken directory
+            fail(files.path, f"the check {name!r} ended with {type(error).__name__}: {error}")
+        yield f"{name}: {line}"
     yield _servers(files)
 
 
@@ -90,11 +90,20 @@ class _SavedModel:
     @cached_property
     def model(self) -> SentenceTransformer:
         trusted = not self.files.is_portable  # the native layout is our own code; the portable one must not need any
-        try:
-            model = SentenceTransformer(self.path, device=self.device, local_files_only=True, trust_remote_code=trusted)
-        except Exception as error:  # whatever any part of the stack says of a broken directory
-            fail(self.path, f"sentence-transformers cannot load it ({type(error).__name__}: {error})")
+        model = SentenceTransformer(self.path, device=self.device, local_files_only=True, trust_remote_code=trusted)
         return model.eval()
+
+    def checks(self, in_memory: SentenceTransformer | None) -> dict[str, Callable[[], str]]:
+        checks = {
+            "loading": self.check_loading,
+            "read-out": self.check_read_out,
+            "vectors": self.check_vectors,
+            "batches": self.check_batches,
+            "by hand": self.check_by_hand,
+            "module": self.check_module,
+            "reference": self.check_reference,
+        }
+        return checks if in_memory is None else {**checks, "in memory": lambda: self.check_in_memory(in_memory)}
 
     @cached_property
     def texts(self) -> list[str]:
@@ -124,6 +133,11 @@ class _SavedModel:
         k = self.k if ratio is None else min(max(math.ceil(text_length / ratio), 1), self.k)
         return self.files.ids[-k:]
 
+    def check_loading(self) -> str:
+        """sentence-transformers loads it, with no more than its layout asks for."""
+        parts = ", ".join(type(module).__name__ for module in self.model)
+        return f"SentenceTransformer gives {parts}"
+
     def check_read_out(self) -> str:
         """Every text ends with the bottleneck tokens, however it is padded, prompted and cut."""
         prefix = len(self.model.tokenizer("")["input_ids"]) - self.k
@@ -144,7 +158,7 @@ class _SavedModel:
                 if len(row) > length:
                     fail(where, f"is read as {len(row)} tokens")
         number = f"{self.k}" if self.files.compression_ratio is None else f"1 to {self.k}"
-        return f"read-out: {len(self.texts)} texts, in {len(ways)} ways, end with {number} bottleneck token(s)"
+        return f"{len(self.texts)} texts, in {len(ways)} ways, end with {number} bottleneck token(s)"
 
     def check_vectors(self) -> str:
         for text, vector in zip(self.texts, self.vectors, strict=True):
@@ -152,7 +166,7 @@ class _SavedModel:
                 fail(f"input {_short(text)}", "its vector is not finite")
             if abs(vector.norm().item() - 1) > self.tolerance:
                 fail(f"input {_short(text)}", f"its vector has length {vector.norm().item():.6f}, not 1")
-        return f"vectors: {len(self.vectors)} of {self.vectors.shape[1]} numbers, finite, of length 1"
+        return f"{len(self.vectors)} of {self.vectors.shape[1]} numbers, finite, of length 1"
 
     def check_batches(self) -> str:
         # Positions start at the first column: where they are absolute, padding on the left moves the text.
@@ -162,15 +176,14 @@ class _SavedModel:
             for side in sides
         )
         padded = f"padded on the {' or '.join(sides)}"
-        return f"batches: a text has the same vector alone and among others ({padded}), to {largest:.1g}"
+        return f"a text has the same vector alone and among others ({padded}), to {largest:.1g}"
 
     def has_absolute_positions(self) -> bool:
         """Tell whether the same tokens further on are read differently, as with learned positions."""
         language_model: Any = self.model[0].model
-        ids = torch.tensor([self.files.ids * 2], device=self.model.device)
-        positions = torch.arange(ids.shape[1], device=ids.device)[None]
+        ids, positions = torch.tensor([self.files.ids[-1:] * 2, [0, 1]], device=self.model.device)[:, None]
         with torch.no_grad():
-            here, further_on = (language_model.base_model(ids, position_ids=positions + by)[0] for by in (0, 5))
+            here, further_on = (language_model.base_model(ids, position_ids=positions + by)[0] for by in (0, 1))
         return (here - further_on).abs().max().item() > self.tolerance * here.abs().max().item()
 
     def check_by_hand(self) -> str:
@@ -188,7 +201,7 @@ class _SavedModel:
                 hidden = model(ids).last_hidden_state[0, -1]
             vectors.append(hidden / hidden.norm())
         largest = self.compare(torch.stack(vectors), "with AutoModel by hand")
-        return f"by hand: AutoTokenizer and AutoModel give the same vectors, to {largest:.1g}"
+        return f"AutoTokenizer and AutoModel give the same vectors, to {largest:.1g}"
 
     def check_module(self) -> str:
         """The whole language model: nothing missing in the file, the same vectors, and it generates."""
@@ -203,28 +216,29 @@ class _SavedModel:
         model = SentenceTransformer(modules=[module, *rest], device=str(self.model.device)).eval()
         largest = self.compare(self.encode(model, batch_size=1), "with the module of lbr_st")
         module.generate(["one"], max_new_tokens=2)
-        return f"module: the language model is whole, generates, and gives the same vectors, to {largest:.1g}"
+        return f"the language model is whole, generates, and gives the same vectors, to {largest:.1g}"
 
     def check_reference(self) -> str:
-        """The vectors that were written down when the model was saved: on this machine and these versions, too."""
+        """What was written down when the model was saved: its weights bit for bit, and vectors of a few texts."""
         if REFERENCE not in self.files.json:
-            return f"reference: there is no {REFERENCE}; a model saved by lbr_st.save has one"
+            return f"there is no {REFERENCE}; a model saved by lbr_st.save has one"
+        for name, hash_ in self.files.field(REFERENCE, "sha256", dict).items():
+            if file_sha256(self.files.path / name) != hash_:
+                fail(name, f"is not the file that was saved: its SHA-256 is not the one in {REFERENCE}")
         reference = self.files.field(REFERENCE, "vectors", dict)
         largest = 0.0
-        for text, vector in reference_vectors(self.model).items():
-            expected = torch.tensor(reference.get(text, []))
-            if len(expected) != len(vector):
-                fail(REFERENCE, f"has no {len(vector)} numbers for the text {_short(text)}")
+        for text, vector in _reference_vectors(self.model).items():
+            expected = torch.tensor(reference[text])
             difference = ((torch.tensor(vector) - expected).norm() / expected.norm()).item()
             if not difference <= self.tolerance:
                 where = f"input {_short(text)}"
                 fail(where, f"its vector differs from the one written down in {REFERENCE}, by {difference:.2g} of it")
             largest = max(largest, difference)
-        return f"reference: the vectors are those of when the model was saved, to {largest:.1g}"
+        return f"weights and vectors are those of when the model was saved, to {largest:.1g}"
 
     def check_in_memory(self, model: SentenceTransformer) -> str:
         largest = self.compare(self.encode(model, batch_size=1), "of the model it was saved from")
-        return f"in memory: the model it was saved from gives the same vectors, to {largest:.1g}"
+        return f"the model it was saved from gives the same vectors, to {largest:.1g}"
 
     def compare(self, found: Tensor, way: str) -> float:
         """Return the length of the largest difference to the vectors of the saved model: no more than rounding."""
@@ -237,14 +251,24 @@ class _SavedModel:
 
 def _encode(model: SentenceTransformer, texts: Sequence[str], batch_size: int) -> Tensor:
     """Return float32 vectors ``(texts, width)`` on the CPU, without any prompt."""
-    vectors = model.encode(
-        list(texts), prompt="", batch_size=batch_size, convert_to_tensor=True, show_progress_bar=False
-    )
+    dimensions, model.truncate_dim = model.truncate_dim, None
+    try:
+        vectors = model.encode(
+            list(texts), prompt="", batch_size=batch_size, convert_to_tensor=True, show_progress_bar=False
+        )
+    finally:
+        model.truncate_dim = dimensions
     return vectors.float().cpu()
 
 
-def reference_vectors(model: SentenceTransformer) -> dict[str, list[float]]:
-    """Return the first numbers of the vectors of a few texts: enough to know a model by."""
+def reference_of(model: SentenceTransformer, folder: Path) -> dict[str, Any]:
+    """Return what a model saved in ``folder`` can be known by later: hashes of its weights, and a few vectors."""
+    hashes = {file.name: file_sha256(file) for file in sorted(folder.glob("*.safetensors"))}
+    return {"sha256": hashes, "vectors": _reference_vectors(model)}
+
+
+def _reference_vectors(model: SentenceTransformer) -> dict[str, list[float]]:
+    """Return the first numbers of the vectors of a few texts."""
     vectors = _encode(model, REFERENCE_TEXTS, batch_size=1)[:, :REFERENCE_NUMBERS]
     return dict(zip(REFERENCE_TEXTS, vectors.tolist(), strict=True))
 

@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from lbr_st import grcl, ibgl
 from lbr_st.cli import COMMANDS
+from lbr_st.errors import InputError
 from lbr_st.files import write_jsonl
 from lbr_st.training import run_command
 
@@ -61,8 +62,9 @@ BROKEN = {
         ("--model", "nobody/never-published", "is not a model"),
         ("--output-dir", "full_folder", "is not empty; choose another, or add --resume"),
         ("--output-dir", "malformed.jsonl", "is a file"),
-        ("--compression-ratio", "0", "the compression ratio must be above 0, got 0.0"),
+        ("--compression-ratio", "0", "the compression ratio must be a number above 0, got 0.0"),
         ("--bottleneck-tokens", "0", "the number of bottleneck tokens must be at least 1, got 0"),
+        ("--compression-ratio", "inf", "the compression ratio must be a number above 0, got inf"),
         ("--learning-rat", "1", "unknown argument: --learning-rat"),
     ],
 )
@@ -91,6 +93,14 @@ def test_stage_1_refuses_a_backbone_that_leaks(good, tmp_path, capsys):
     one_layer = make_backbone(tmp_path / "one-layer", layers=1)
     line = refusal(ibgl.main, good | {"--model": one_layer}, capsys)
     assert "lets nothing of X through the bottleneck; two layers are the fewest that can" in line
+
+
+def test_stage_1_refuses_what_the_model_cannot_do(good, tmp_path, capsys):
+    flags = [part for pair in good.items() for part in pair]
+    with pytest.raises(InputError, match="--hide-bos: this model puts no token before a text"):
+        ibgl.main([*flags, "--max-length", "64", "--hide-bos"])
+    assert "this language model reads 256; ask for a maximum length of 128 at most" in refusal(ibgl.main, good, capsys)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "nan"])

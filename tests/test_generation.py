@@ -96,7 +96,22 @@ def test_the_model_is_left_as_it_was(model):
     assert not model[0].model._forward_pre_hooks
 
 
-@pytest.mark.parametrize("kwargs", [{"use_cache": False}, {"cache_implementation": "static"}])
-def test_refuses_what_nothing_can_be_hidden_in(model, kwargs):
-    with pytest.raises(InputError, match="needs the default cache"):
-        model[0].generate(["one"], through_bottleneck=True, **kwargs)
+@pytest.mark.parametrize("way", ["use_cache", "cache_implementation", "in its own configuration", "assistant_model"])
+def test_refuses_what_nothing_can_be_hidden_in(model, way):
+    module, kwargs = model[0], {"max_new_tokens": 4, "do_sample": False}
+    if way == "in its own configuration":
+        module.model.generation_config.cache_implementation = "static"
+    else:
+        kwargs[way] = {"use_cache": False, "cache_implementation": "static", "assistant_model": module.model}[way]
+    message = "takes no assistant" if way == "assistant_model" else "needs the default cache"
+    with pytest.raises(InputError, match=message):
+        module.generate(["one"], through_bottleneck=True, **kwargs)
+    assert len(module.generate(["one"], **kwargs)) == 1  # in sight of the text there is nothing to hide
+
+
+def test_what_it_takes_and_gives(model):
+    module = model[0]
+    assert module.generate([]) == []
+    with pytest.raises(InputError, match="takes a list of texts"):
+        module.generate("one", prompt="query: ")
+    assert isinstance(module.generate(["one"], max_new_tokens=2, return_dict_in_generate=True)[0], str)

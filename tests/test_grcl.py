@@ -104,7 +104,7 @@ def test_both_stages_by_length(tmp_path):
     grcl.main(["--model", str(tmp_path / "stage1"), "--output-dir", str(tmp_path / "out"), *argv])
     list(verify(tmp_path / "out" / "checkpoints" / "checkpoint-2"))  # as good as the model at the end
     module = lbr_st.load(str(tmp_path / "out"))[0]
-    assert (module.compression_ratio, module.num_bottleneck_tokens, module.hide_bos) == (5, 5, True)
+    assert (module.compression_ratio, module.num_bottleneck_tokens, module.hide_bos) == (5, 4, True)
     stock = SentenceTransformer(str(tmp_path / "out"), trust_remote_code=True, device="cpu")
     assert stock.preprocess(["x" * 9])["input_ids"][0, -2:].tolist() == module.bottleneck_token_ids[-2:]
     with pytest.raises(InputError, match="has --compression-ratio 5.0; it cannot be opened with --compression-ratio 6"):

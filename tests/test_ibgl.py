@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TEXTS, make_backbone
+from conftest import SHAPE, TEXTS, make_backbone
 from safetensors.torch import load_file
-from transformers import DynamicCache, TrainerCallback, TrainingArguments
+from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache, TrainerCallback, TrainingArguments
 
 import lbr_st
 from lbr_st import ibgl
 from lbr_st.errors import InputError
 from lbr_st.files import write_jsonl
-from lbr_st.ibgl import IGNORE, IBGLModel, IBGLTrainer, build_examples, check_fits, collate
-from lbr_st.masks import BOTTLENECK, PREFIX, SOURCE, TARGET
+from lbr_st.ibgl import IGNORE, IBGLModel, IBGLTrainer, build_examples, check_fits, collate, main
+from lbr_st.masks import BOTTLENECK, PREFIX, SOURCE, TARGET, cutoff_mask
 
 ROOT = Path(__file__).parent.parent
 PAIRS = [{"query": q, "document": d} for q, d in zip(TEXTS[::2], TEXTS[1::2], strict=True)]
@@ -41,6 +41,16 @@ def test_sft_example_written_out(tmp_path, bos):
     assert example["input_ids"] == prefix + x + model[0].bottleneck_token_ids + y
     assert example["segments"] == [PREFIX] * bos + [SOURCE] * len(x) + [BOTTLENECK] * 2 + [TARGET] * len(y)
     assert example["labels"] == [IGNORE] * (bos + len(x) + 2) + y
+
+
+def test_hidden_bos_stays_hidden_in_a_second_stage_1(tmp_path):
+    backbone = make_backbone(tmp_path / "backbone", family="llama")
+    write_jsonl(tmp_path / "train.jsonl", PAIRS)
+    argv = ["--data", str(tmp_path / "train.jsonl"), "--max-steps", "1"]
+    first, second = str(tmp_path / "first"), str(tmp_path / "second")
+    main(["--model", backbone, "--output-dir", first, "--hide-bos", "--max-length", "24", *argv])
+    main(["--model", first, "--output-dir", second, *argv])
+    assert lbr_st.load(second)[0].hide_bos
 
 
 def test_hidden_bos_is_part_of_the_source(tmp_path):
@@ -174,11 +184,40 @@ def test_loss_of_a_zeroed_head_is_the_log_of_the_vocabulary(tmp_path):
 
 def test_head_runs_on_target_rows_only(model):
     seen = []
+    training_model = IBGLModel(model[0].model)
     model[0].model.get_output_embeddings().register_forward_hook(lambda m, args, out: seen.append(out.shape))
     batch = collate(list(build_examples(PAIRS, model, "sft")))
-    IBGLModel(model[0].model)(**batch)
+    training_model(**batch)
     targets = int((batch["labels"] != IGNORE).sum())
     assert seen == [(targets, model[0].model.config.vocab_size)]
+
+
+@pytest.mark.parametrize(
+    ("model_type", "extra"),
+    [
+        ("gemma2", {"final_logit_softcapping": 3.0}),
+        ("cohere2", {"logit_scale": 0.0625}),
+        ("granite", {"logits_scaling": 8.0}),
+        ("qwen2", {}),
+    ],
+)
+def test_loss_is_that_of_the_logits_the_model_generates_with(model_type, extra):
+    """Some families cap or scale what their head gives."""
+    settings = SHAPE | {"vocab_size": 50, "pad_token_id": 0} | extra
+    torch.manual_seed(0)
+    language_model = AutoModelForCausalLM.from_config(
+        AutoConfig.for_model(model_type, **settings), attn_implementation="eager"
+    ).eval()
+    ids = torch.randint(1, 50, (1, 9), generator=torch.Generator().manual_seed(1))
+    segments = torch.tensor([[SOURCE] * 4 + [BOTTLENECK] * 2 + [TARGET] * 3])
+    labels = torch.where(segments == TARGET, ids, IGNORE)
+    found = IBGLModel(language_model)(ids, torch.ones_like(ids), segments, labels)["loss"]
+    mask = cutoff_mask(
+        language_model.config, language_model.get_input_embeddings()(ids), torch.ones_like(ids), segments
+    )
+    logits = language_model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+    expected = torch.nn.functional.cross_entropy(logits[0, 5:8], ids[0, 6:])
+    assert abs(found - expected) < 1e-5
 
 
 def gradients_after_one_step(model, tmp_path, **arguments):

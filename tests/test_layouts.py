@@ -161,8 +161,10 @@ def test_portable_files(model, tmp_path):
 def test_a_default_prompt_is_not_in_the_way(model, tmp_path):
     model.prompts["query"], model.default_prompt_name = "query: ", "query"
     lbr_st.save(model, tmp_path)
-    stock = SentenceTransformer(str(tmp_path))
-    assert np.abs(stock.encode(["blood"]) - model.encode(["blood"], prompt="query: ")).max() < 1e-6
+    expected = model.encode(["blood"], prompt="query: ")
+    for saved in (SentenceTransformer(str(tmp_path)), lbr_st.load(str(tmp_path))):
+        assert saved.default_prompt_name == "query"
+        assert np.abs(saved.encode(["blood"]) - expected).max() < 1e-6
 
 
 def test_prompts_and_history_survive(model, tmp_path):
@@ -206,6 +208,40 @@ def test_a_save_over_a_sharded_one_leaves_no_old_weights(model, tmp_path):
     assert [file.name for file in tmp_path.glob("model*")] == ["model.safetensors"]
     assert not list(tmp_path.glob(".model-*"))
     assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_save_over_another_layout_leaves_nothing_of_it(backbone, tmp_path):
+    portable = lbr_st.from_backbone(backbone, max_seq_length=24)
+    portable.tokenizer.chat_template = "{{ messages }}"
+    native = lbr_st.from_backbone(backbone, compression_ratio=5, max_seq_length=24)
+    lbr_st.save(portable, tmp_path)
+    lbr_st.save(native, tmp_path)
+    assert not (tmp_path / "sentence_bert_config.json").exists()
+    assert lbr_st.load(str(tmp_path)).tokenizer.chat_template is None
+    lbr_st.save(portable, tmp_path)
+    assert np.abs(SentenceTransformer(str(tmp_path)).encode(TEXTS) - portable.encode(TEXTS)).max() < 1e-6
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "adapter_config.json", "old.safetensors"])
+def test_a_directory_with_other_weights_is_left_alone(model, tmp_path, name):
+    """Readers would load them in place of the model, or beside it."""
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(InputError, match=f"holds {name}, which readers would take for a part of the model"):
+        lbr_st.save(model, tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+def test_a_save_leaves_the_mode_of_the_model(model, tmp_path):
+    model.train()
+    model.truncate_dim = 16
+    lbr_st.save(model, tmp_path)
+    assert model.training and model[0].training
+    assert model.truncate_dim == 16
+
+
+def test_short_learned_positions_can_be_saved(tmp_path):
+    backbone = make_backbone(tmp_path / "backbone", family="gpt2", max_position_embeddings=16)
+    lbr_st.save(lbr_st.from_backbone(backbone, num_bottleneck_tokens=6, max_seq_length=8), tmp_path / "model")
 
 
 def test_a_save_that_differs_is_refused(model, tmp_path, monkeypatch):

@@ -255,6 +255,34 @@ def test_leak_check_finds_a_mask_that_changes_encoding_or_closes_the_bottleneck(
         check_no_leak(tiny("llama"))
 
 
+def test_leak_check_finds_a_path_without_a_gradient():
+    model = tiny("llama")
+
+    def carry_on(module, args, output):
+        return output + 0.1 * output.detach().cumsum(1)
+
+    model.base_model.layers[0].register_forward_hook(carry_on)
+    with pytest.raises(InputError, match="leaks from X to Y"):
+        check_no_leak(model)
+
+
+def test_leak_check_says_when_weights_are_broken():
+    model = tiny("llama")
+    with torch.no_grad():
+        model.base_model.norm.weight[0] = float("nan")
+    with pytest.raises(InputError, match="hidden states that are not finite"):
+        check_no_leak(model)
+
+
+def test_leak_check_leaves_every_part_in_its_mode_and_runs_anywhere():
+    model = tiny("qwen3").train()
+    model.base_model.layers[0].eval()
+    before = [part.training for part in model.modules()]
+    with torch.inference_mode():
+        check_no_leak(model)
+    assert [part.training for part in model.modules()] == before
+
+
 def test_refuses_attention_that_takes_no_mask():
     model = tiny("qwen2")
     model.config._attn_implementation = "flash_attention_2"

@@ -4,10 +4,10 @@ import inspect
 
 import pytest
 import torch
-from conftest import TEXTS, make_backbone
+from conftest import TEXTS, make_backbone, make_tokenizer
 from sentence_transformers.base.losses.merged_forward import column_merging_disabled
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 
 import lbr_st
 from lbr_st import BottleneckTransformer
@@ -117,10 +117,15 @@ def test_number_of_tokens_follows_the_length(tmp_path, family):
     assert model.preprocess(["x" * 4], prompt="xx")["input_ids"][0].tolist() == rows[3]
 
 
-@pytest.mark.parametrize(("ratio", "length", "expected"), [(None, 24, 1), (6, 24, 4), (500, 128, 1), (1, 256, 64)])
+@pytest.mark.parametrize(
+    ("ratio", "length", "expected"), [(None, 24, 1), (5, 24, 4), (6, 24, 4), (2, 24, 8), (500, 128, 1), (1, 256, 64)]
+)
 def test_default_number_of_tokens(backbone, ratio, length, expected):
     model = lbr_st.from_backbone(backbone, compression_ratio=ratio, max_seq_length=length)
     assert model[0].num_bottleneck_tokens == expected
+    [longest] = model[0].tokenize_rows(["x" * 300])
+    assert longest[-expected:] == model[0].bottleneck_token_ids  # the longest text uses all of them
+    assert len(longest) == length
 
 
 def test_64_tokens(backbone):
@@ -130,7 +135,42 @@ def test_64_tokens(backbone):
     assert ids[0, :64].tolist() == model[0].bottleneck_token_ids
 
 
-@pytest.mark.parametrize("ratio", [0, -1, float("nan")])
+@pytest.mark.parametrize("ratio", [0, -1, float("nan"), float("inf")])
 def test_a_compression_ratio_that_is_none_is_refused(backbone, ratio):
-    with pytest.raises(InputError, match="compression ratio must be above 0"):
+    with pytest.raises(InputError, match="compression ratio must be a number above 0"):
         lbr_st.from_backbone(backbone, compression_ratio=ratio, max_seq_length=24)
+
+
+def test_a_shorter_limit_for_one_call(model):
+    ids = model.preprocess([LONG], max_length=10)["input_ids"][0].tolist()
+    assert (len(ids), ids[-2:]) == (10, model[0].bottleneck_token_ids)
+    assert model.preprocess([LONG])["input_ids"].shape[1] == 24
+
+
+def test_generation_leaves_every_part_in_its_mode(model):
+    """Dropout is off while it generates, and what was training trains on."""
+    module = model[0]
+    module.model.train()
+    module.model.base_model.layers[0].eval()
+    before = [part.training for part in model.modules()]
+    seen = []
+    module.model.register_forward_pre_hook(lambda m, _: seen.append(any(part.training for part in m.modules())))
+    module.generate(["one"], max_new_tokens=2)
+    assert seen == [False, False]
+    assert [part.training for part in model.modules()] == before
+
+
+def test_a_model_that_reads_more_than_text_is_refused(tmp_path):
+    AutoConfig.for_model("gemma3").save_pretrained(tmp_path)
+    make_tokenizer("gemma").save_pretrained(tmp_path)
+    with pytest.raises(
+        InputError, match="model type 'gemma3', which reads more than text; start from its language model"
+    ):
+        lbr_st.from_backbone(str(tmp_path))
+
+
+def test_a_generation_config_that_could_not_be_saved_again_is_refused(tmp_path):
+    backbone = make_backbone(tmp_path)
+    (tmp_path / "generation_config.json").write_text('{"do_sample": false, "temperature": 0.7}')
+    with pytest.raises(InputError, match="generation_config.json of .* contradicts itself"):
+        lbr_st.from_backbone(backbone, max_seq_length=24)

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from conftest import FAMILIES, TEXTS, make_backbone, make_tokenizer, tiny
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import AutoModelForCausalLM, AutoTokenizer, TokenizersBackend
 
 import lbr_st
@@ -44,6 +44,26 @@ def test_every_text_ends_with_the_tokens(tmp_path, kind):
     assert {token: with_tokens.convert_tokens_to_ids(token) for token in tokenizer.get_vocab()} == tokenizer.get_vocab()
     assert with_tokens.bos_token == tokenizer.bos_token
     assert with_tokens.eos_token == tokenizer.eos_token
+
+
+@pytest.mark.parametrize("template", ["$A <|endoftext|>", "<s> $A <|endoftext|>"])
+def test_an_end_of_text_of_the_tokenizer_makes_room(tmp_path, template):
+    """[BOS? X Z]: an EOS between X and Z would be read as text, and counted as BOS."""
+    tokenizer = make_tokenizer("llama3")
+    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in ("<s>", "<|endoftext|>")}
+    pair = template.replace("$A", "$A <|endoftext|> $B")
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=template, pair=pair, special_tokens=list(ids.items())
+    )
+    tokenizer.save_pretrained(tmp_path)
+    tiny("llama", vocab_size=len(tokenizer)).save_pretrained(tmp_path)
+    module = lbr_st.from_backbone(str(tmp_path), num_bottleneck_tokens=2, max_seq_length=24)[0]
+    bos = [ids["<s>"]] if "<s>" in template else []
+    x, y = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("one", "two"))
+    assert module.tokenizer("one")["input_ids"] == [*bos, *x, *module.bottleneck_token_ids]
+    paired = [*bos, *x, ids["<|endoftext|>"], *y, *module.bottleneck_token_ids]
+    assert module.tokenizer("one", "two")["input_ids"] == paired
+    assert module.num_prefix_tokens == len(bos)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -61,6 +62,7 @@ def test_first_failing_input_and_exit_code(portable, tmp_path, capsys):
     folder = copy(portable, tmp_path)
     weights = load_file(folder / "model.safetensors")
     weights["model.norm.weight"] = weights["model.norm.weight"] * float("nan")
+    forget_reference(folder)
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(SystemExit) as stop:
         cli.main(["verify", str(folder)])
@@ -79,11 +81,41 @@ DAMAGES = {
     "an adapter": (lambda d: (d / "adapter_config.json").write_text("{}"), "adapter_config.json: weights must be"),
     "a stray file": (
         lambda d: shutil.copy(d / "model.safetensors", d / "old.safetensors"),
-        "old.safetensors: belongs to no model here",
+        "old.safetensors: weights must be whole",
     ),
     "not JSON": (
         lambda d: (d / "config.json").write_text('{\n"a": 1,,}'),
         "config.json, line 2, column 8: not JSON",
+    ),
+    "a list": (lambda d: (d / "tokenizer_config.json").write_text("[1]"), "tokenizer_config.json: is a list"),
+    "a pooling that is a list": (
+        lambda d: (d / "1_Pooling/config.json").write_text("[1]"),
+        "1_Pooling/config.json: is a list",
+    ),
+    "a field nobody knows": (
+        lambda d: edit(d / "lbr_config.json", lambda c: c.update(k=3)),
+        "lbr_config.json: has k, which this version",
+    ),
+    "a switch that is a word": (
+        lambda d: edit(d / "lbr_config.json", lambda c: c.update(hide_bos="x")),
+        "lbr_config.json: hide_bos is 'x', where bool is expected",
+    ),
+    "a ratio that is a word": (
+        lambda d: edit(d / "lbr_config.json", lambda c: c.update(compression_ratio="x")),
+        "lbr_config.json: compression_ratio is 'x'",
+    ),
+    "a ratio in the wrong layout": (
+        lambda d: edit(d / "lbr_config.json", lambda c: c.update(compression_ratio=5)),
+        "lbr_config.json: has a compression_ratio, which the portable layout cannot keep to",
+    ),
+    "a token between the text and the bottleneck": (
+        lambda d: edit(
+            d / "tokenizer.json",
+            lambda t: t["post_processor"]["processors"][1]["single"].insert(
+                2, {"SpecialToken": {"id": "<s>", "type_id": 0}}
+            ),
+        ),
+        "tokenizer.json: its template for a single text has {'SpecialToken'",
     ),
     "not UTF-8": (lambda d: (d / "config.json").write_bytes(b"\xff{}"), "config.json: not UTF-8"),
     "no configuration": (lambda d: (d / "config.json").unlink(), "config.json: missing"),
@@ -217,12 +249,76 @@ def test_an_edit_that_every_loader_follows_is_found(portable, tmp_path, field):
 
 
 def test_one_changed_number_in_the_weights_is_found(portable, tmp_path):
+    """In the row of a token that no text of the checks has."""
     folder = copy(portable, tmp_path)
     weights = load_file(folder / "model.safetensors")
-    weights["model.layers.0.mlp.down_proj.weight"][3, 5] += 1
+    weights["model.embed_tokens.weight"][200, 5] += 1
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(VerificationError, match="differs from the one written down in lbr_reference.json"):
+    with pytest.raises(VerificationError, match="^model.safetensors: is not the file that was saved: its SHA-256"):
         run(folder)
+
+
+def forget_reference(folder):
+    (folder / "lbr_reference.json").unlink()
+
+
+@pytest.mark.parametrize("content", [[1], {}, {"sha256": {}}, {"sha256": {}, "vectors": {"": 3}}])
+def test_a_damaged_reference_is_refused(portable, tmp_path, content):
+    folder = copy(portable, tmp_path)
+    (folder / "lbr_reference.json").write_text(json.dumps(content))
+    with pytest.raises(VerificationError, match="lbr_reference.json|the check 'reference' ended with"):
+        run(folder)
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ("AutoModel", "its vector with AutoModel by hand differs"),
+        ("AutoModelForCausalLM", "its vector with the module of lbr_st differs"),
+    ],
+)
+def test_ways_of_loading_that_disagree_are_found(portable, monkeypatch, method, message):
+    load = getattr(verify, method).from_pretrained
+
+    def change(*args, **kwargs):
+        loaded = load(*args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        with torch.no_grad():
+            model.base_model.norm.weight[0] += 1
+        return loaded
+
+    monkeypatch.setattr(verify, method, SimpleNamespace(from_pretrained=change))
+    with pytest.raises(VerificationError, match=message):
+        run(portable)
+
+
+def test_vectors_of_another_length_are_found(portable, monkeypatch):
+    encode = verify.SentenceTransformer.encode
+    monkeypatch.setattr(verify.SentenceTransformer, "encode", lambda *args, **kwargs: 2 * encode(*args, **kwargs))
+    with pytest.raises(VerificationError, match="its vector has length 2.000000, not 1"):
+        run(portable)
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_vectors_that_depend_on_the_padding_are_found(portable, monkeypatch, side):
+    encode = verify.SentenceTransformer.encode
+
+    def depend(self, texts, batch_size, **kwargs):
+        moved = batch_size > 1 and self.tokenizer.padding_side == side
+        return encode(self, texts, batch_size=batch_size, **kwargs) + moved * 1e-3
+
+    monkeypatch.setattr(verify.SentenceTransformer, "encode", depend)
+    with pytest.raises(VerificationError, match=f"its vector in a batch padded on the {side} differs by 0.0057"):
+        run(portable)
+
+
+def test_what_any_part_of_the_stack_says_is_a_failed_check(portable, monkeypatch):
+    def broken(*args, **kwargs):
+        raise KeyError("inner")
+
+    monkeypatch.setattr(verify.SentenceTransformer, "preprocess", broken)
+    with pytest.raises(VerificationError, match="the check 'read-out' ended with KeyError: 'inner'"):
+        run(portable)
 
 
 def test_a_lost_tensor_is_found_though_loading_only_warns(portable, tmp_path):
@@ -244,7 +340,8 @@ def test_shards_are_checked_against_their_index(portable, tmp_path):
         save_file({name: weights[name] for name in half}, folder / file, metadata={"format": "pt"})
     index = {"metadata": {}, "weight_map": {name: files[n % 2] for n, name in enumerate(names)}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    assert run(folder)
+    forget_reference(folder)
+    assert any("reference: there is no lbr_reference.json" in line for line in run(folder))
     index["weight_map"]["model.lost.weight"] = files[0]
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(VerificationError, match="model.safetensors.index.json: names model.lost.weight"):
@@ -268,17 +365,6 @@ def test_a_tokenizer_that_moves_the_read_out_is_found(portable, tmp_path, monkey
     with pytest.raises(
         VerificationError, match=r"input '.*' \(padding right, prompt '', at most 24 tokens\): does not"
     ):
-        run(portable)
-
-
-def test_vectors_that_depend_on_the_batch_are_found(portable, monkeypatch):
-    encode = verify.SentenceTransformer.encode
-
-    def depend(self, texts, batch_size, **kwargs):
-        return encode(self, texts, batch_size=batch_size, **kwargs) + (batch_size > 1) * 1e-3
-
-    monkeypatch.setattr(verify.SentenceTransformer, "encode", depend)
-    with pytest.raises(VerificationError, match="its vector in a batch padded on the right differs by 0.0057"):
         run(portable)
 
 
