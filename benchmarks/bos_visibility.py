@@ -11,7 +11,7 @@ Protocol, fixed before the test set was touched:
   end (nats per target token, each arm under its own mask), and recall@10 and nDCG@10 of test questions after stage 2,
   through mteb, over the test documents and over test and train documents.
 
-Every step resumes; an arm whose result file is there is not run again.
+Every step resumes; an arm whose result file is there is not run again. `--seeds` runs some of the seeds.
 """
 
 from __future__ import annotations
@@ -57,19 +57,20 @@ def main(argv: list[str] | None = None) -> None:
     """Run all arms and seeds and write their summary."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with train.jsonl, dev.jsonl and test.jsonl")
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, metavar="N", help="(default: %(default)s)")
     parser.add_argument("--work-dir", type=Path, default=Path("runs") / PROGRAM, help="models and mteb's files")
     args, flags = parser.parse_known_args(argv)
 
     results.conditions()
     files = [args.data / f"{name}.jsonl" for name in ("train", "dev", "test")]
     settings = {"flags": flags, "data_sha256": sha256(files)}
-    runs = [(arm, seed) for seed in SEEDS for arm in ARMS]
+    runs = [(arm, seed) for seed in args.seeds for arm in ARMS]
     missing = [run for run in runs if not results.is_measured(PROGRAM, *run, settings)]
     if missing:
         medical.prepare(args.data, args.work_dir, [*flags, "--bos"])
     for arm, seed in missing:
         run_arm(arm, seed, args.data, args.work_dir, settings)
-    measured = {arm: [results.read_arm(PROGRAM, arm, seed) for seed in SEEDS] for arm in ARMS}
+    measured = {arm: [results.read_arm(PROGRAM, arm, seed) for seed in args.seeds] for arm in ARMS}
     figures = {}
     for arm, of_arm in measured.items():
         for name in of_arm[0]["scores"]:
