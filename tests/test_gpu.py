@@ -23,7 +23,8 @@ def loss_and_gradient(model, ids, segments):
 @pytest.mark.parametrize("family", HAVE_FLEX)
 def test_flex_attention_trains_as_sdpa_does(family):
     ids, segments = random_ids(5, rows=2).cuda(), torch.tensor([PARTS] * 2).cuda()
-    models = [tiny(family, attention, head_dim=16).cuda() for attention in ("sdpa", "flex_attention")]
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16}  # the kernels want 16 and more
+    models = [tiny(family, attention, **heads).cuda() for attention in ("sdpa", "flex_attention")]
     (loss, gradient), (flex_loss, flex_gradient) = (loss_and_gradient(model, ids, segments) for model in models)
     check_no_leak(models[1])
     assert (loss - flex_loss).abs() < 1e-4
