@@ -72,7 +72,10 @@ class SavedFiles:
         names = sorted(file.relative_to(self.path).as_posix() for file in self.path.glob("*.json"))
         self.json = {name: self._parse(name) for name in names}
         if LBR_CONFIG not in self.json:
-            fail(LBR_CONFIG, "missing; only models saved by lbr_st can be verified")
+            fail(
+                LBR_CONFIG,
+                "missing, so it was not saved by lbr_st; lbr_st.from_backbone starts from any language model",
+            )
         modules = self["modules.json"]
         self.is_portable = [module.get("type") for module in modules[:1]] != [NATIVE_MODULE]
         if self.is_portable:

@@ -100,7 +100,10 @@ def load(model_name_or_path: str, *, device: str | None = None, **kwargs: Any) -
         InputError: If it was not saved by this package, or a directory is damaged: with the file and the reason.
     """
     if Path(model_name_or_path).is_dir():
-        check_files(model_name_or_path)
+        try:
+            check_files(model_name_or_path)
+        except VerificationError as error:
+            raise VerificationError(f"{model_name_or_path} cannot be loaded: {error}") from error
     module = BottleneckTransformer.load(model_name_or_path, **kwargs)
     hub = {key: kwargs[key] for key in ("token", "cache_folder", "revision", "local_files_only") if key in kwargs}
     path = load_file_path(model_name_or_path, "config_sentence_transformers.json", **hub)

@@ -20,6 +20,9 @@ from lbr_st.generation import generate
 from lbr_st.modes import evaluating
 from lbr_st.tokens import add_bottleneck_tokens, save_tokenizer
 
+# What decides which files of the Hub are read.
+HUB_ARGUMENTS = ("revision", "token", "cache_dir", "local_files_only", "subfolder")
+
 # Of a model whose number of tokens follows the length of the text, where no number is asked for.
 MOST_BOTTLENECK_TOKENS = 64
 
@@ -126,14 +129,16 @@ class BottleneckTransformer(InputModule):
                 as the longest text asks for, at most `MOST_BOTTLENECK_TOKENS`.
             max_seq_length: See the class; default is the longest that the backbone takes.
             compression_ratio: See the class.
-            **model_kwargs: Passed on to ``AutoModelForCausalLM.from_pretrained``.
+            **model_kwargs: Passed on to ``AutoModelForCausalLM.from_pretrained``; ``revision``, ``token`` and other
+                arguments of the Hub to the tokenizer and the configuration too.
 
         Raises:
             InputError: See `add_bottleneck_tokens` and the class.
         """
         check_ratio(compression_ratio)
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(model_name_or_path)
-        config = AutoConfig.from_pretrained(model_name_or_path)
+        hub = {name: model_kwargs[name] for name in HUB_ARGUMENTS if name in model_kwargs}
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(model_name_or_path, **hub)
+        config = AutoConfig.from_pretrained(model_name_or_path, **hub)
         if config.get_text_config() is not config:
             raise InputError(
                 f"{model_name_or_path} is of model type {config.model_type!r}, which reads more than text; "

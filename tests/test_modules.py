@@ -1,6 +1,7 @@
 """The input module: what sentence-transformers asks of it, and what it promises."""
 
 import inspect
+import shutil
 
 import pytest
 import torch
@@ -174,3 +175,10 @@ def test_a_generation_config_that_could_not_be_saved_again_is_refused(tmp_path):
     (tmp_path / "generation_config.json").write_text('{"do_sample": false, "temperature": 0.7}')
     with pytest.raises(InputError, match="generation_config.json of .* contradicts itself"):
         lbr_st.from_backbone(backbone, max_seq_length=24)
+
+
+def test_hub_arguments_reach_tokenizer_and_configuration(backbone, tmp_path):
+    """A backbone in a subfolder: weights of one place with the tokenizer of another would be a silent mix."""
+    shutil.copytree(backbone, tmp_path / "v2")
+    model = lbr_st.from_backbone(str(tmp_path), max_seq_length=24, subfolder="v2", local_files_only=True)
+    assert model.encode("one").shape == (32,)

@@ -125,7 +125,7 @@ DAMAGES = {
     ),
     "no tokenizer": (lambda d: (d / "tokenizer.json").unlink(), "tokenizer.json: missing"),
     "no pooling": (lambda d: (d / "1_Pooling/config.json").unlink(), "1_Pooling/config.json: missing"),
-    "no lbr_config": (lambda d: (d / "lbr_config.json").unlink(), "lbr_config.json: missing; only models saved by"),
+    "no lbr_config": (lambda d: (d / "lbr_config.json").unlink(), "lbr_config.json: missing, so it was not saved"),
     "wrong vocabulary size": (
         lambda d: edit(d / "config.json", lambda c: c.update(vocab_size=400)),
         "model.safetensors: model.embed_tokens.weight has shape [323, 32], config.json a vocab_size of 400",
@@ -233,7 +233,7 @@ def test_damage_is_refused_with_file_and_reason(portable, tmp_path, damage):
     assert str(refused.value).startswith(message), refused.value
     with pytest.raises(InputError) as refused_to_load:
         lbr_st.load(str(folder))
-    assert str(refused_to_load.value) == str(refused.value)
+    assert str(refused_to_load.value) == f"{folder} cannot be loaded: {refused.value}"
 
 
 @pytest.mark.parametrize("field", ["num_attention_heads", "rms_norm_eps", "hidden_act"])
