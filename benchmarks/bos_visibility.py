@@ -27,7 +27,6 @@ import foundation_medical as medical
 import results
 
 from lbr_st import grcl, ibgl
-from lbr_st.evaluation import evaluate, local_task, open_for_evaluation
 from lbr_st.files import sha256
 from lbr_st.training import run_command
 
@@ -46,10 +45,8 @@ def run_arm(arm: str, seed: int, data: Path, work: Path, settings: dict[str, Any
     args = ["--model", str(stage1), "--data", str(work / "pairs.jsonl"), "--output-dir", str(final), *dev]
     grcl.main([*args, *shlex.split(medical.STAGE2), *common])
     log = json.loads((stage1 / "training_log.json").read_text(encoding="utf-8"))
-    scores = {"stage1_dev_loss": [entry["eval_loss"] for entry in log if "eval_loss" in entry][-1]}
-    for corpus, extra in (("test", None), ("full", data / "train.jsonl")):
-        found = evaluate(open_for_evaluation(str(final)), local_task(data / "test.jsonl", extra), work / "mteb")
-        scores |= {f"{metric}_{corpus}": found[metric] for metric in ("recall_at_10", "ndcg_at_10")}
+    dev_loss = [entry["eval_loss"] for entry in log if "eval_loss" in entry][-1]
+    scores = {"stage1_dev_loss": dev_loss, **medical.score(final, data, work)}
     results.write_arm(PROGRAM, arm, seed, {"scores": scores, "settings": settings})
 
 

@@ -70,6 +70,15 @@ def write_general_text(path: Path) -> None:
     write_jsonl(path, ({"text": text} for text in texts[:DOCSTRINGS]))
 
 
+def score(model: Path, data: Path, work: Path) -> dict[str, float]:
+    """Return recall@10 and nDCG@10 of the test questions over the test documents, and over these and the train ones."""
+    scores: dict[str, float] = {}
+    for corpus, extra in (("test", None), ("full", data / "train.jsonl")):
+        found = evaluate(open_for_evaluation(str(model)), local_task(data / "test.jsonl", extra), work / "mteb")
+        scores |= {f"{metric}_{corpus}": found[metric] for metric in ("recall_at_10", "ndcg_at_10")}
+    return scores
+
+
 def run_arm(arm: str, data: Path, work: Path, settings: dict[str, Any]) -> None:
     """Train one arm, score it over both corpora and write its result file."""
     model = work / "backbone"
@@ -81,12 +90,7 @@ def run_arm(arm: str, data: Path, work: Path, settings: dict[str, Any]) -> None:
     final = work / f"{arm}-seed{SEED}"
     args = ["--model", str(model), "--data", str(work / "pairs.jsonl"), "--dev-data", str(data / "dev.jsonl")]
     grcl.main([*args, "--output-dir", str(final), *shlex.split(STAGE2), *common])
-    scores: dict[str, float] = {}
-    for corpus, extra in (("test", None), ("full", data / "train.jsonl")):
-        task = local_task(data / "test.jsonl", extra)
-        found = evaluate(open_for_evaluation(str(final)), task, work / "mteb")
-        scores |= {f"{metric}_{corpus}": found[metric] for metric in ("recall_at_10", "ndcg_at_10")}
-    results.write_arm(PROGRAM, arm, SEED, {"scores": scores, "settings": settings})
+    results.write_arm(PROGRAM, arm, SEED, {"scores": score(final, data, work), "settings": settings})
 
 
 def prepare(data: Path, work: Path, flags: list[str]) -> None:

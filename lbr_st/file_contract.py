@@ -136,16 +136,14 @@ class SavedFiles:
         return found
 
 
-def check_files(path: str | Path) -> SavedFiles:
+def check_files(path: str | Path) -> None:
     """Check the files of a saved model, without loading it.
 
     Raises:
         VerificationError: With the file and the reason, for the first rule that is broken.
     """
-    files = SavedFiles(path)
-    for _ in file_checks(files):
+    for _ in file_checks(SavedFiles(path)):
         pass
-    return files
 
 
 def file_checks(files: SavedFiles) -> Iterator[str]:
@@ -171,7 +169,7 @@ def file_checks(files: SavedFiles) -> Iterator[str]:
 def _check_modules(files: SavedFiles) -> str:
     found = files["modules.json"]
     for module in PORTABLE_MODULES:
-        if {**module} not in [{key: m.get(key) for key in module} for m in found]:
+        if module not in [{key: m.get(key) for key in module} for m in found]:
             fail("modules.json", f"has no module {module}")
     if len(found) != len(PORTABLE_MODULES):
         fail("modules.json", f"has {len(found)} modules, not {len(PORTABLE_MODULES)}")

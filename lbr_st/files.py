@@ -34,16 +34,12 @@ def write_jsonl(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
-def sha256(paths: Iterable[str | Path]) -> str:
-    """Return the SHA-256 of the files' contents in the order given, as 64 hex digits."""
-    digest = hashlib.sha256()
-    for path in paths:
-        with open(path, "rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
-
-
 def file_sha256(path: str | Path) -> str:
     """Return the SHA-256 of one file, as ``sha256sum`` gives it."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256(paths: Iterable[str | Path]) -> str:
+    """Return the SHA-256 of the files' contents in the order given, as 64 hex digits."""
+    return hashlib.sha256(b"".join(bytes.fromhex(file_sha256(path)) for path in paths)).hexdigest()

@@ -21,7 +21,7 @@ from lbr_st.errors import InputError
 from lbr_st.files import sha256
 from lbr_st.masks import BOTTLENECK, PREFIX, SOURCE, TARGET, check_no_leak, cutoff_mask
 from lbr_st.modes import evaluating
-from lbr_st.modules import BottleneckTransformer, bottleneck_module
+from lbr_st.modules import BottleneckTransformer, bottleneck_module, most_positions
 from lbr_st.records import Record, read_records
 from lbr_st.training import (
     add_stage_arguments,
@@ -100,7 +100,7 @@ def check_fits(module: BottleneckTransformer) -> None:
     Raises:
         InputError: If X and Z, and Y, each of the maximum length, have no place in one row.
     """
-    positions, length = module.model.config.get_text_config().max_position_embeddings, module.max_seq_length
+    positions, length = most_positions(module.model.config), module.max_seq_length
     if 2 * length > positions:
         raise InputError(
             f"stage 1 reads a text and its target in one row, up to 2 x {length} tokens, and this language model reads "

@@ -2,8 +2,9 @@
 
 *Portable*, the default: stock classes only, so ``SentenceTransformer(path)`` needs neither this package nor a flag,
 and servers that read sentence-transformers directories read it too. *Native*: what ``model.save_pretrained`` writes
-of a model in memory (training checkpoints); ``SentenceTransformer(path, trust_remote_code=True)`` reads it where
-this package is installed. `load` reads both.
+of a model in memory (training checkpoints), and `save` of one whose number of bottleneck tokens follows the length of
+the text; ``SentenceTransformer(path, trust_remote_code=True)`` reads it where this package is installed. `load` reads
+both.
 """
 
 from __future__ import annotations
@@ -235,6 +236,6 @@ def _write_portable(model: SentenceTransformer, module: BottleneckTransformer, f
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config["is_causal"] = True
     config["pad_token_id"] = module.tokenizer.pad_token_id  # text-embeddings-inference refuses null
-    if "rope_theta" in config.get("rope_parameters", {}):  # readers older than transformers 5 look at the top level
+    if "rope_theta" in (config.get("rope_parameters") or {}):  # readers older than transformers 5 look at the top level
         config["rope_theta"] = config["rope_parameters"]["rope_theta"]
     write_json(folder / "config.json", config)

@@ -3,7 +3,7 @@
 A training sequence is ``[BOS? X Z Y EOS]``: X the text, Z the bottleneck tokens, Y the target. A target row
 sees the bottleneck and the target up to itself, never X, so all that Y needs of X must pass through Z. Every
 other row is plain causal. BOS precedes X, carries nothing of it and is the attention sink of many models: it
-stays visible. Drawn for X=3, Z=1, Y=2 (rows attend to columns)::
+stays visible, unless the model hides it (``hide_bos``). Drawn for X=3, Z=1, Y=2 (rows attend to columns)::
 
           x x x z y y
       x   1 . . . . .

@@ -13,7 +13,14 @@ from typing import Any
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import InputModule
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from lbr_st.errors import InputError
 from lbr_st.generation import generate
@@ -22,6 +29,9 @@ from lbr_st.tokens import add_bottleneck_tokens, save_tokenizer
 
 # What decides which files of the Hub are read.
 HUB_ARGUMENTS = ("revision", "token", "cache_dir", "local_files_only", "subfolder")
+
+# transformers writes 1e30 for the maximum length of a tokenizer that has none.
+UNLIMITED = 1e9
 
 # Of a model whose number of tokens follows the length of the text, where no number is asked for.
 MOST_BOTTLENECK_TOKENS = 64
@@ -41,6 +51,11 @@ def check_room(length: int, num_prefix_tokens: int, num_bottleneck_tokens: int) 
             f"a maximum length of {length} leaves no room for text beside {num_bottleneck_tokens} "
             f"bottleneck token(s); the smallest that does is {needed}"
         )
+
+
+def most_positions(config: PretrainedConfig) -> float:
+    """Return how many tokens a language model reads in one row; infinity where its positions have no end (ALiBi)."""
+    return getattr(config, "max_position_embeddings", math.inf)
 
 
 def check_ratio(compression_ratio: float | None) -> None:
@@ -145,7 +160,10 @@ class BottleneckTransformer(InputModule):
                 "start from its language model alone"
             )
         if max_seq_length is None:
-            max_seq_length = min(tokenizer.model_max_length, config.max_position_embeddings)
+            longest = min(tokenizer.model_max_length, most_positions(config))
+            if longest > UNLIMITED:
+                raise InputError(f"{model_name_or_path} does not say how long a text it reads; give a max_seq_length")
+            max_seq_length = int(longest)
         prefix = len(tokenizer("")["input_ids"])
         if num_bottleneck_tokens is None:
             # The longest text has n tokens with n + n / R = what is left beside the prefix.

@@ -27,7 +27,7 @@ from lbr_st.files import write_json
 NOISE_SHARE_OF_STD = 0.1
 
 # Takes tokenizer.json as it is, in transformers 4 and 5. Classes of a family rebuild parts of it when they load:
-# GPT-NeoX in transformers 5, Llama and Gemma in transformers 4 lose the post-processor without a word.
+# GPT-NeoX in transformers 4 and 5, Llama and Gemma in transformers 4 lose the post-processor without a word.
 TOKENIZER_CLASS = "PreTrainedTokenizerFast"
 
 # Under transformers 4 that class adds token_type_ids unless it is told not to, and GPT-2 adds their embeddings.

@@ -307,7 +307,7 @@ def finish(model: SentenceTransformer, trainer: Trainer, stage: str, output_dir:
     write_json(Path(output_dir, "training_log.json"), trainer.state.log_history)
     # Mixed precision wraps the model's forward; vectors are compared in the precision they are used in.
     trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-    layouts.save(model.eval(), output_dir)
+    layouts.save(model, output_dir)
 
 
 def run_command(main: Callable[[list[str] | None], Any], argv: list[str] | None = None) -> None:

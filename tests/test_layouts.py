@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 from conftest import FAMILIES, TEXTS, make_backbone
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, AutoTokenizer
 
 import lbr_st
 from lbr_st.errors import InputError
+from lbr_st.verify import LONG, REFERENCE_TEXTS
 
 INPUTS = ["", "one", "blood pressure " * 100, "<|bottleneck 1|> spelled out", *TEXTS]
 
@@ -23,6 +25,7 @@ STOCK_PROCESS = """
 import json, sys
 sys.modules["lbr_st"] = None
 import numpy as np, torch
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModelForCausalLM
 texts, folders = json.loads(sys.argv[1])
@@ -259,6 +262,24 @@ def test_a_save_that_differs_is_refused(model, tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="tokenizer.json"):
         lbr_st.save(model, tmp_path)
     assert not (tmp_path / "config.json").exists()
+
+
+def test_a_changed_embedding_is_refused(model, tmp_path, monkeypatch):
+    """Of a token that no text of the written-down reference has: only the vectors of the model in memory show it."""
+    save = type(model[0]).save
+    rest = {id_ for text in REFERENCE_TEXTS for id_ in model.tokenizer(text)["input_ids"]}
+    [token, *_] = [id_ for id_ in model.tokenizer(LONG)["input_ids"] if id_ not in rest]
+
+    def change_embedding(self, output_path):
+        save(self, output_path)
+        path = Path(output_path, "model.safetensors")
+        weights = load_file(path)
+        weights["model.embed_tokens.weight"][token] += 10 * torch.randn(32)
+        save_file(weights, path, metadata={"format": "pt"})
+
+    monkeypatch.setattr(type(model[0]), "save", change_embedding)
+    with pytest.raises(RuntimeError, match="its vector of the model it was saved from differs"):
+        lbr_st.save(model, tmp_path)
 
 
 def test_refusals(backbone, model, tmp_path):

@@ -8,11 +8,12 @@ import torch
 from conftest import TEXTS, make_backbone, make_tokenizer
 from sentence_transformers.base.losses.merged_forward import column_merging_disabled
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 import lbr_st
 from lbr_st import BottleneckTransformer
 from lbr_st.errors import InputError
+from lbr_st.ibgl import check_fits
 
 LONG = "blood pressure " * 100
 
@@ -182,3 +183,14 @@ def test_hub_arguments_reach_tokenizer_and_configuration(backbone, tmp_path):
     shutil.copytree(backbone, tmp_path / "v2")
     model = lbr_st.from_backbone(str(tmp_path), max_seq_length=24, subfolder="v2", local_files_only=True)
     assert model.encode("one").shape == (32,)
+
+
+def test_model_whose_positions_have_no_end(tmp_path):
+    """ALiBi (MPT): no max_position_embeddings. The length must be given, and then nothing limits stage 1's rows."""
+    tokenizer = make_tokenizer("qwen2")
+    config = AutoConfig.for_model("mpt", vocab_size=len(tokenizer), d_model=32, n_heads=4, n_layers=2)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="does not say how long a text it reads; give a max_seq_length"):
+        lbr_st.from_backbone(str(tmp_path))
+    check_fits(lbr_st.from_backbone(str(tmp_path), max_seq_length=24)[0])
