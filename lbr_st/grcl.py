@@ -18,16 +18,17 @@ from sentence_transformers.sentence_transformer.training_args import (
 )
 
 from lbr_st.errors import InputError
-from lbr_st.files import sha256
 from lbr_st.modules import bottleneck_module
 from lbr_st.records import Record, read_records
 from lbr_st.training import (
     add_stage_arguments,
+    check_launch,
     claim_output_dir,
     describe_run,
     evaluate_while_training,
     finish,
     is_finished,
+    is_single_process,
     make_parser,
     open_model,
     parse_arguments,
@@ -94,18 +95,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         per_device_eval_batch_size=64,
         batch_sampler=BatchSamplers.NO_DUPLICATES,
     )
+    is_single_process(training_args)
+    check_launch(training_args)
     if not args.temperature > 0:
         raise InputError(f"--temperature must be above 0, got {args.temperature}")
     records = read_records(args.data)
     if len(records) < 2:
         raise InputError(f"{args.data}: in-batch negatives need at least 2 pairs, found {len(records)}")
     dev_records = read_records(args.dev_data) if args.dev_data else None
-    run = describe_run(args, training_args, sha256([file for file in (args.data, args.dev_data) if file]))
+    run = describe_run(args, training_args, [records, dev_records or []])
     if is_finished(args, run):
         return
     model = open_model(args)
     set_prompts(model, args)
-    claim_output_dir(args, run)
+    claim_output_dir(args, training_args, run)
 
     train = Dataset.from_list([{"anchor": r["query"], "positive": r["document"]} for r in records])
     training_args.prompts = {"anchor": model.prompts["query"] or "", "positive": model.prompts["document"] or ""}

@@ -6,25 +6,44 @@ must pass through the bottleneck tokens Z, whose last hidden state is the embedd
 
 from __future__ import annotations
 
+import argparse
+import logging
+import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-import torch.nn.functional as F
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
+from peft import PeftModel
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
+from torch.utils.data import Sampler, SequentialSampler
+from transformers import Trainer, TrainingArguments, set_seed
+from transformers.trainer_utils import EvalLoopOutput
 
+from lbr_st import adapters, signals
+from lbr_st.batches import PackedRows, StratifiedSampler, collate, pack
 from lbr_st.errors import InputError
-from lbr_st.files import sha256
-from lbr_st.masks import BOTTLENECK, PREFIX, SOURCE, TARGET, check_no_leak, cutoff_mask
-from lbr_st.modes import evaluating
-from lbr_st.modules import BottleneckTransformer, bottleneck_module, most_positions
+from lbr_st.ibgl_model import IBGLModel, check_packing
+from lbr_st.masks import check_no_leak
+from lbr_st.modules import BottleneckTransformer, bottleneck_module
+from lbr_st.objectives import (
+    OBJECTIVES,
+    build_examples,
+    check_fits,
+    fields_of,
+    mix,
+    parse_data,
+    parse_objective,
+    strata,
+    with_wrong_bottleneck,
+)
 from lbr_st.records import Record, read_records
 from lbr_st.training import (
     add_stage_arguments,
+    check_launch,
     claim_output_dir,
     describe_run,
     evaluate_while_training,
@@ -37,195 +56,152 @@ from lbr_st.training import (
     train_to_the_end,
 )
 
-OBJECTIVES = {
-    "sft": "X = query, Y = document",
-    "reconstruct": "X = Y = document",
-    "prefix-suffix": "X = first half of the document, Y = second half",
-}
-IGNORE = -100  # label of positions without loss, as everywhere in transformers
+logger = logging.getLogger(__name__)
 
-
-def build_examples(records: Sequence[Record], model: SentenceTransformer, objective: str) -> Dataset:
-    """Tokenize records into ``[BOS? X Z Y EOS]``.
-
-    X is tokenized exactly as at encoding time: with its prompt, and cut to the model's ``max_seq_length`` before the
-    bottleneck tokens. Y is cut to as many tokens; EOS ends a Y that reaches the end of its document.
-
-    Args:
-        records: With ``document``, and for ``sft`` with ``query``.
-        model: Its first module's tokenizer and lengths are used, and its prompts.
-        objective: One of `OBJECTIVES`.
-
-    Returns:
-        Columns ``input_ids``, ``segments`` (see `lbr_st.masks`) and ``labels`` (`IGNORE` outside of Y), each a list
-        of ``seq`` integers.
-    """
-    module = bottleneck_module(model)
-    tokenizer, length = module.tokenizer, module.max_seq_length
-    prefix, bottleneck = module.num_prefix_tokens, set(module.bottleneck_token_ids)
-    before_source = SOURCE if module.hide_bos else PREFIX
-    prompt = model.prompts["query" if objective == "sft" else "document"] or ""
-    prompt_length = len(tokenizer(prompt, add_special_tokens=False)["input_ids"])
-    room = length - prefix - module.num_bottleneck_tokens - prompt_length
-    eos = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-
-    def tokenize(batch: dict[str, list[str]]) -> dict[str, list[list[int]]]:
-        documents = batch["document"]
-        if objective == "prefix-suffix":
-            sources, targets, is_cut = _split_in_the_middle(documents, tokenizer, room)
-        else:
-            sources, targets, is_cut = batch.get("query", documents), documents, [False] * len(documents)
-        x_ids = module.tokenize_rows([prompt + text for text in sources])
-        ks = [sum(id_ in bottleneck for id_ in ids) for ids in x_ids]
-        y_ids = tokenizer(targets, add_special_tokens=False, truncation=True, max_length=length)["input_ids"]
-        y_ids = [ids if cut else (ids + eos)[:length] for ids, cut in zip(y_ids, is_cut, strict=True)]
-        return {
-            "input_ids": [x + y for x, y in zip(x_ids, y_ids, strict=True)],
-            "segments": [
-                [before_source] * prefix + [SOURCE] * (len(x) - prefix - k) + [BOTTLENECK] * k + [TARGET] * len(y)
-                for x, y, k in zip(x_ids, y_ids, ks, strict=True)
-            ],
-            "labels": [[IGNORE] * len(x) + y for x, y in zip(x_ids, y_ids, strict=True)],
-        }
-
-    # The columns used are named: reconstruct reads the document of pairs too.
-    columns = ["query", "document"] if objective == "sft" else ["document"]
-    dataset = Dataset.from_list([{column: record[column] for column in columns} for record in records])
-    return dataset.map(tokenize, batched=True, remove_columns=dataset.column_names, desc="Tokenizing")
-
-
-def check_fits(module: BottleneckTransformer) -> None:
-    """Refuse a maximum length with which ``[BOS? X Z Y]`` would be longer than the language model can read.
-
-    Raises:
-        InputError: If X and Z, and Y, each of the maximum length, have no place in one row.
-    """
-    positions, length = most_positions(module.model.config), module.max_seq_length
-    if 2 * length > positions:
-        raise InputError(
-            f"stage 1 reads a text and its target in one row, up to 2 x {length} tokens, and this language model reads "
-            f"{positions}; ask for a maximum length of {positions // 2} at most"
-        )
-
-
-def _split_in_the_middle(
-    documents: list[str], tokenizer: PreTrainedTokenizerBase, room: int
-) -> tuple[list[str], list[str], list[bool]]:
-    """Return the first half of each document, its second half, and whether it was cut.
-
-    A document is cut to twice ``room`` tokens first, so that X holds its half and Y goes on where X ends.
-    """
-    whole = tokenizer(documents, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-    spans = [of_document[: 2 * room] for of_document in whole]
-    middles = [of_document[len(of_document) // 2][0] for of_document in spans]
-    ends = [of_document[-1][1] for of_document in spans]
-    prefixes = [text[:middle] for text, middle in zip(documents, middles, strict=True)]
-    suffixes = [text[middle:end] for text, middle, end in zip(documents, middles, ends, strict=True)]
-    return prefixes, suffixes, [len(all_) > len(kept) for all_, kept in zip(whole, spans, strict=True)]
-
-
-def collate(examples: Sequence[dict[str, list[int]]]) -> dict[str, Tensor]:
-    """Pad examples on the right into ``(batch, seq)`` int64 tensors, with their ``attention_mask``."""
-
-    def pad(rows: list[list[int]], value: int) -> Tensor:
-        return pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=value)
-
-    return {
-        "input_ids": pad([e["input_ids"] for e in examples], 0),
-        "attention_mask": pad([[1] * len(e["input_ids"]) for e in examples], 0),
-        "segments": pad([e["segments"] for e in examples], PREFIX),
-        "labels": pad([e["labels"] for e in examples], IGNORE),
-    }
-
-
-def head_is_all(model: PreTrainedModel) -> bool:
-    """Tell whether the logits of a language model are what its head makes of the last hidden states, and no more."""
-    ids = torch.arange(4, device=model.device)[None]
-    with evaluating(model), torch.no_grad():
-        expected = model(input_ids=ids, use_cache=False).logits.float()
-        head: Any = model.get_output_embeddings()
-        found = head(model.base_model(input_ids=ids, use_cache=False).last_hidden_state).float()
-    return torch.allclose(found, expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item())
-
-
-class IBGLModel(nn.Module):
-    """The language model under the information cut-off, with its loss as output.
-
-    Args:
-        language_model: A causal language model that heeds attention masks.
-
-    Raises:
-        InputError: If information leaks through it from X to Y, see `lbr_st.masks.check_no_leak`.
-    """
-
-    # Tells the trainer to pass num_items_in_batch, so that accumulated gradients are those of the large batch.
-    accepts_loss_kwargs = True
-
-    def __init__(self, language_model: PreTrainedModel) -> None:
-        super().__init__()
-        check_no_leak(language_model)
-        self.language_model: PreTrainedModel = language_model
-        self.head_is_all = head_is_all(language_model)
-
-    def forward(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        segments: Tensor,
-        labels: Tensor,
-        num_items_in_batch: Tensor | int | None = None,
-    ) -> dict[str, Tensor]:
-        """Return ``{"loss"}``: next-token cross-entropy on Y and its EOS (arXiv 2601.11124, eq. 2), in nats.
-
-        The mean is per target token over the whole batch, not per sample: every token weighs the same however
-        long its sequence, and with gradient accumulation the trainer's ``num_items_in_batch`` counts the targets of
-        all micro-batches. The head runs on the rows that predict a target only: with a vocabulary of 151k, logits of
-        all rows are the largest tensor in training. Families that do more with logits than their head (Gemma 2 caps
-        them, Granite and Cohere scale them) are run as a whole.
-
-        Args:
-            input_ids: ``(batch, seq)`` int64.
-            attention_mask: ``(batch, seq)``, 1 for tokens, 0 for padding on the right.
-            segments: ``(batch, seq)``, see `lbr_st.masks`.
-            labels: ``(batch, seq)``, the token itself on Y, `IGNORE` elsewhere.
-            num_items_in_batch: Number of targets to divide by; default is those of this batch.
-        """
-        model = self.language_model
-        shape_of_embeddings = torch.empty(*input_ids.shape, 0, dtype=model.dtype, device=input_ids.device)
-        mask = cutoff_mask(model.config, shape_of_embeddings, attention_mask, segments)
-        targets = labels[:, 1:]
-        has_loss = targets != IGNORE
-        inputs = {"input_ids": input_ids, "attention_mask": mask, "use_cache": False}
-        if self.head_is_all:
-            logits = model.get_output_embeddings()(model.base_model(**inputs).last_hidden_state[:, :-1][has_loss])
-        else:
-            logits = model(**inputs).logits[:, :-1][has_loss]
-        total = F.cross_entropy(logits.float(), targets[has_loss], reduction="sum")
-        return {"loss": total / (has_loss.sum() if num_items_in_batch is None else num_items_in_batch)}
-
-    def gradient_checkpointing_enable(self, **kwargs: Any) -> None:
-        """Recompute activations in the backward pass (the trainer's ``--gradient-checkpointing``)."""
-        self.language_model.gradient_checkpointing_enable(**kwargs)
+PLOT = "training.png"
 
 
 class IBGLTrainer(Trainer):
-    """A `transformers.Trainer` whose checkpoints are whole models of the native layout.
+    """A `transformers.Trainer` of stage 1.
+
+    Beside the training loss it logs ``tokens_per_second`` (X, Z and Y, without padding). Held-out examples give
+    ``eval_loss`` per target token, whatever batches they come in, and ``eval_bottleneck_nats``: how much higher the
+    loss is with the X and Z of another example, which is what the bottleneck carries. Of several objectives each has
+    its own of both, too.
+
+    Checkpoints are whole models of the native layout; with LoRA they are the adapter alone.
 
     Args:
         model: Model whose first module is a `BottleneckTransformer`; trained in place.
+        bottleneck: False for the control arms.
+        adapter: What is trained of the model; default is all of it.
+        eval_dataset: Held-out examples, by objective where there are several.
         **kwargs: What the trainer takes.
     """
 
-    def __init__(self, model: SentenceTransformer, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        *,
+        bottleneck: bool = True,
+        adapter: PeftModel | None = None,
+        eval_dataset: Dataset | dict[str, Dataset] | None = None,
+        **kwargs: Any,
+    ) -> None:
         self.sentence_transformer = model
-        super().__init__(model=IBGLModel(bottleneck_module(model).model), data_collator=collate, **kwargs)
+        self.adapter = adapter
+        self.held_out: list[tuple[str, bool, int]] = []  # objective, with the wrong bottleneck?, number of examples
+        parts = []
+        by_objective = {"": eval_dataset} if isinstance(eval_dataset, Dataset) else eval_dataset or {}
+        for objective, examples in by_objective.items():
+            name = objective if len(by_objective) > 1 else ""
+            wrong = with_wrong_bottleneck(examples) if bottleneck else None
+            for part in (examples, wrong):
+                if part is not None:
+                    self.held_out.append((name, part is wrong, len(part)))
+                    parts.append(part)
+        self._tokens: Tensor | int = 0
+        self._since: float | None = None
+        self._paused = 0.0
+        super().__init__(
+            model=IBGLModel(bottleneck_module(model).model, bottleneck=bottleneck),
+            data_collator=collate,
+            eval_dataset=concatenate_datasets(parts) if parts else None,
+            **kwargs,
+        )
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
+        dataset: Any = self.train_dataset if train_dataset is None else train_dataset
+        if self.args.train_sampling_strategy != "group_by_length":
+            return super()._get_train_sampler(train_dataset)
+        batch_size = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        lengths = dataset.lengths if isinstance(dataset, PackedRows) else [len(ids) for ids in dataset["input_ids"]]
+        return StratifiedSampler(batch_size, lengths, self.args.seed)
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> Sampler[int]:
+        return SequentialSampler(eval_dataset)  # the order says which example is of what
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
+        """Count the tokens of a step."""
+        if self._since is None:
+            self._since = time.perf_counter()
+        self._tokens = self._tokens + inputs["attention_mask"].sum()
+        return super().training_step(model, inputs, num_items_in_batch)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the tokens per second to the training loss."""
+        if "loss" in logs and isinstance(self._tokens, Tensor) and self._since is not None:
+            now = time.perf_counter()
+            tokens = self.accelerator.gather(self._tokens.to(self.args.device)).sum().item()
+            logs["tokens_per_second"] = round(tokens / (now - self._since - self._paused), 1)
+            self._tokens, self._since, self._paused = 0, now, 0.0
+        super().log(logs, start_time)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Keep the time of it out of the tokens per second."""
+        start = time.perf_counter()
+        metrics = super().evaluate(*args, **kwargs)
+        self._paused += time.perf_counter() - start
+        return metrics
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        start = time.perf_counter()
+        super()._save_checkpoint(*args, **kwargs)
+        self._paused += time.perf_counter() - start
+
+    def evaluation_loop(
+        self,
+        dataloader: Any,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """Sum the loss over all held-out targets; the trainer's own mean of batch means depends on the batches."""
+        output = super().evaluation_loop(dataloader, description, False, ignore_keys, metric_key_prefix)
+        predictions: Any = output.predictions
+        metrics: Any = output.metrics
+        loss_sums, targets = predictions
+        sums: dict[tuple[str, bool], np.ndarray] = {}
+        start = 0
+        for name, is_wrong, count in self.held_out:
+            part = slice(start, start + count)
+            start += count
+            found = np.array([loss_sums[part].sum(dtype=np.float64), targets[part].sum()])
+            for key in {name, ""}:
+                sums[key, is_wrong] = sums.get((key, is_wrong), 0) + found
+        for (name, is_wrong), (total, number) in sums.items():
+            prefix = f"{metric_key_prefix}_{name}_" if name else f"{metric_key_prefix}_"
+            if not is_wrong:
+                metrics[f"{prefix}loss"] = total / number
+            else:
+                own_total, own_number = sums[name, False]
+                metrics[f"{prefix}bottleneck_nats"] = total / number - own_total / own_number
+        return output
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        self.sentence_transformer.save_pretrained(output_dir or str(self.args.output_dir), create_model_card=False)
+        if not self.args.should_save:
+            return
+        folder = output_dir or str(self.args.output_dir)
+        if self.adapter is not None:
+            adapters.save_adapter(self.adapter, folder)
+            return
+        module = bottleneck_module(self.sentence_transformer)
+        if state_dict is not None:  # gathered, as the weights in memory are shards
+            module.gathered_weights = {name.removeprefix("language_model."): w for name, w in state_dict.items()}
+        try:
+            self.sentence_transformer.save_pretrained(folder, create_model_card=False)
+        finally:
+            module.gathered_weights = None
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        saved = BottleneckTransformer.load(resume_from_checkpoint)
-        bottleneck_module(self.sentence_transformer).model.load_state_dict(saved.model.state_dict())
+        if self.is_fsdp_enabled:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        elif self.adapter is not None:
+            adapters.load_adapter(self.adapter, resume_from_checkpoint)
+        else:
+            saved = BottleneckTransformer.load(resume_from_checkpoint)
+            bottleneck_module(self.sentence_transformer).model.load_state_dict(saved.model.state_dict())
 
     def _load_best_model(self) -> None:
         assert self.state.best_model_checkpoint is not None
@@ -238,54 +214,218 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises:
         InputError: If the arguments, the data or the model cannot be used.
     """
-    parser = make_parser("train_ibgl.py", "Stage 1: teach a causal language model a domain through a bottleneck.")
-    add_stage_arguments(
-        parser,
-        model_help="causal language model to start from: local directory or Hub id",
-        data_help="JSON Lines with a query and a document a line (question/answer, ...); "
-        "reconstruct and prefix-suffix need the document only",
-    )
-    parser.add_argument(
-        "--hide-bos",
-        action="store_true",
-        help="hide the token before the text from the target too (see docs/model.md)",
-    )
-    parser.add_argument(
-        "--objective",
-        choices=OBJECTIVES,
-        default="sft",
-        help="; ".join(f"{name}: {meaning}" for name, meaning in OBJECTIVES.items()) + " (default: %(default)s)",
-    )
     args, training_args = parse_arguments(
-        parser,
+        _make_parser(),
         TrainingArguments,
         argv,
         learning_rate=2e-5,
         num_train_epochs=1,
         per_device_train_batch_size=32,
         per_device_eval_batch_size=32,
-        prediction_loss_only=True,
+        train_sampling_strategy="group_by_length",
     )
-    fields = ("query", "document") if args.objective == "sft" else ("document",)
-    records = read_records(args.data, fields)
-    dev_records = read_records(args.dev_data, fields) if args.dev_data else None
-    run = describe_run(args, training_args, sha256([file for file in (args.data, args.dev_data) if file]))
+    weights = parse_objective(args.objective)
+    check_arguments(args, training_args, weights)
+    sources = parse_data("--data", args.data, list(weights))
+    dev_sources = parse_data("--dev-data", args.dev_data, list(weights)) if args.dev_data else {}
+    records = {objective: read_records(source, fields_of(objective)) for objective, source in sources.items()}
+    dev_records = {objective: read_records(source, fields_of(objective)) for objective, source in dev_sources.items()}
+    run = describe_run(args, training_args, [*records.values(), *dev_records.values()])
     if is_finished(args, run):
         return
-    model = open_model(args)
-    set_prompts(model, args)
+    model = _open(args, training_args)
     module = bottleneck_module(model)
+    train = _training_examples(args, training_args, model, records, weights)
+    dev = _examples(args, training_args, model, dev_records)
+    if dev:
+        evaluate_while_training(training_args)
+    claim_output_dir(args, training_args, run)
+
+    adapter = None
+    if args.lora_rank is not None:
+        set_seed(training_args.seed)  # the updates start at random
+        adapter = adapters.add_lora(module, args.lora_rank, args.lora_alpha, args.lora_dropout)
+    trainer = IBGLTrainer(
+        model,
+        bottleneck=args.bottleneck,
+        adapter=adapter,
+        args=training_args,
+        train_dataset=train,
+        eval_dataset=dev,
+    )
+    train_to_the_end(trainer, args.output_dir)
+    if training_args.should_save:
+        signals.plot(trainer.state.log_history, Path(args.output_dir, PLOT))
+    if adapter is not None:
+        if args.load_in_4bit:  # the updates are merged into whole weights
+            model, adapter = _reopened(args, training_args, model, adapter)
+        adapters.merge(adapter)
+    finish(model, trainer, "ibgl", args.output_dir, run)
+
+
+def _open(args: argparse.Namespace, training_args: TrainingArguments) -> SentenceTransformer:
+    """Open the model and refuse what cannot be done with it, before texts are tokenized for minutes."""
+    quantized = {"quantization_config": adapters.four_bit()} if args.load_in_4bit else {}
+    model = open_model(args, dtype=_dtype(args, training_args), **quantized)
+    module = bottleneck_module(model)
+    set_prompts(model, args)
     if args.hide_bos and not module.num_prefix_tokens:
         raise InputError("--hide-bos: this model puts no token before a text")
     module.hide_bos |= args.hide_bos
     check_fits(module)
-    check_no_leak(module.model)  # as the trainer does, but before texts are tokenized for minutes
-    claim_output_dir(args, run)
+    if args.bottleneck:
+        check_no_leak(module.model)
+    if args.pack_length:
+        check_packing(module.model)
+    return model
 
-    train = build_examples(records, model, args.objective)
-    dev = build_examples(dev_records, model, args.objective) if dev_records else None
-    if dev:
-        evaluate_while_training(training_args)
-    trainer = IBGLTrainer(model, args=training_args, train_dataset=train, eval_dataset=dev)
-    train_to_the_end(trainer, args.output_dir)
-    finish(model, trainer, "ibgl", args.output_dir, run)
+
+def _dtype(args: argparse.Namespace, training_args: TrainingArguments) -> torch.dtype:
+    """Return the type of the weights: those that LoRA leaves as they are may be in half precision too."""
+    return torch.bfloat16 if args.lora_rank is not None and training_args.bf16 else torch.float32
+
+
+def _examples(
+    args: argparse.Namespace,
+    training_args: TrainingArguments,
+    model: SentenceTransformer,
+    records: dict[str, list[Record]],
+) -> dict[str, Dataset]:
+    options = {"bottleneck": args.bottleneck, "prefix_share": prefix_share(args), "seed": training_args.seed}
+    return {objective: build_examples(each, model, objective, **options) for objective, each in records.items()}
+
+
+def _training_examples(
+    args: argparse.Namespace,
+    training_args: TrainingArguments,
+    model: SentenceTransformer,
+    records: dict[str, list[Record]],
+    weights: dict[str, float],
+) -> Dataset | PackedRows:
+    by_objective = _examples(args, training_args, model, records)
+    train = mix(by_objective, weights, training_args.seed)
+    logger.info("%s", describe_data(train, by_objective, weights))
+    if args.pack_length is None:
+        return train
+    lengths = [len(ids) for ids in train["input_ids"]]
+    rows = pack(lengths, args.pack_length, training_args.seed)
+    logger.info("packed into %d rows, %.0f%% full", len(rows), 100 * sum(lengths) / len(rows) / args.pack_length)
+    return PackedRows(train, rows, lengths)
+
+
+def _reopened(
+    args: argparse.Namespace, training_args: TrainingArguments, trained: SentenceTransformer, adapter: PeftModel
+) -> tuple[SentenceTransformer, PeftModel]:
+    """Open the model once more without quantization, and give it the trained updates."""
+    whole = open_model(args, dtype=_dtype(args, training_args))
+    whole.prompts, module = trained.prompts, bottleneck_module(whole)
+    module.hide_bos = bottleneck_module(trained).hide_bos
+    of_whole = adapters.add_lora(module, args.lora_rank, args.lora_alpha, args.lora_dropout)
+    adapters.copy_adapter(adapter, of_whole)
+    return whole, of_whole
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = make_parser("train_ibgl.py", "Stage 1: teach a causal language model a domain through a bottleneck.")
+    add_stage_arguments(
+        parser,
+        model_help="causal language model to start from: local directory or Hub id",
+        data_help="JSON Lines file, or id of a Hub dataset, with a query and a document a line (question/answer, ...); "
+        "reconstruct and prefix-suffix need the document only. Where objectives have data of their own: "
+        "sft=FILE reconstruct=FILE",
+        several=True,
+    )
+    objective = parser.add_argument_group("objective")
+    objective.add_argument(
+        "--objective",
+        default="sft",
+        metavar="NAME",
+        help="; ".join(f"{name}: {meaning}" for name, meaning in OBJECTIVES.items())
+        + "; or a mixture by weight, sft:0.7,reconstruct:0.3 (default: %(default)s)",
+    )
+    objective.add_argument(
+        "--prefix-share",
+        type=float,
+        nargs="+",
+        metavar="SHARE",
+        help="for prefix-suffix: the share of a document that is X; two numbers for a share drawn between them for "
+        "each document (default: 0.5)",
+    )
+    objective.add_argument(
+        "--no-bottleneck",
+        dest="bottleneck",
+        action="store_false",
+        help="the control arm: nothing is cut off and there is no Z. Plain fine-tuning for sft, plain pretraining for "
+        "reconstruct",
+    )
+    objective.add_argument(
+        "--hide-bos",
+        action="store_true",
+        help="hide the token before the text from the target too (see docs/model.md)",
+    )
+    lora = parser.add_argument_group("LoRA", "instead of training all weights; merged into them at the end")
+    lora.add_argument("--lora-rank", type=int, metavar="R", help="train updates of this rank (default: no LoRA)")
+    lora.add_argument("--lora-alpha", type=int, metavar="A", help="updates are scaled by A / R (default: 2 R)")
+    lora.add_argument("--lora-dropout", type=float, default=0.0, metavar="P", help="(default: %(default)s)")
+    lora.add_argument(
+        "--load-in-4bit", action="store_true", help="QLoRA: keep the frozen weights in 4 bits (needs bitsandbytes)"
+    )
+    speed = parser.add_argument_group("speed")
+    speed.add_argument(
+        "--pack-length",
+        type=int,
+        metavar="N",
+        help="pack examples into rows of up to N tokens, kept apart by the mask; a batch is then so many rows "
+        "(default: one example a row, in batches of like length)",
+    )
+    return parser
+
+
+def prefix_share(args: argparse.Namespace) -> tuple[float, float]:
+    """Return the bounds of ``--prefix-share``.
+
+    Raises:
+        InputError: If they are no shares.
+    """
+    shares = args.prefix_share or [0.5]
+    low, high = shares[0], shares[-1]
+    if len(shares) > 2 or not 0 < low <= high < 1:
+        raise InputError(f"--prefix-share must be one or two numbers between 0 and 1, the smaller first, got {shares}")
+    return low, high
+
+
+def check_arguments(args: argparse.Namespace, training_args: TrainingArguments, weights: dict[str, float]) -> None:
+    """Refuse flags that contradict each other, before anything is read.
+
+    Raises:
+        InputError: Which, and why.
+    """
+    check_launch(training_args)
+    if args.prefix_share is not None and "prefix-suffix" not in weights:
+        raise InputError(f"--prefix-share is for the objective prefix-suffix, not for {args.objective}")
+    prefix_share(args)
+    if args.hide_bos and not args.bottleneck:
+        raise InputError("--hide-bos means nothing with --no-bottleneck: nothing is hidden there")
+    if args.pack_length is not None and args.pack_length < 1:
+        raise InputError(f"--pack-length must be at least 1, got {args.pack_length}")
+    if args.lora_rank is not None:
+        adapters.check_settings(args.lora_rank, args.lora_alpha, args.lora_dropout)
+        if training_args.fsdp or training_args.deepspeed:
+            raise InputError("LoRA trains few weights and needs no FSDP or DeepSpeed; leave out one of them")
+    elif args.load_in_4bit:
+        raise InputError("--load-in-4bit: weights in 4 bits cannot be trained; add --lora-rank")
+    if training_args.label_smoothing_factor:
+        raise InputError("--label-smoothing-factor: the loss of stage 1 is plain cross-entropy")
+    if training_args.neftune_noise_alpha:
+        raise InputError("--neftune-noise-alpha: noise on the embeddings would be noise on X too; not supported")
+
+
+def describe_data(train: Dataset, by_objective: dict[str, Dataset], weights: dict[str, float]) -> str:
+    """Say what an epoch consists of: shares of the objectives, then tokens by the length of X."""
+    lines = [f"an epoch is {len(train):,} examples"]
+    if len(by_objective) > 1:
+        for name, examples in by_objective.items():
+            share = weights[name]
+            passes = share * len(train) / len(examples)
+            lines.append(f"  {name}: {share:.0%} of them, about {passes:.1f} times each of its {len(examples):,}")
+    return "\n".join([*lines, signals.strata_table(strata(train))])

@@ -20,12 +20,12 @@ by `check_no_leak`: a mask that leaks does so without a word.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
-from transformers.masking_utils import create_masks_for_generate
+from transformers.masking_utils import and_masks, create_masks_for_generate
 
 from lbr_st.errors import InputError
 from lbr_st.modes import evaluating
@@ -59,7 +59,26 @@ def cutoff_rule(segments: Tensor) -> Callable[[Tensor, Tensor, Tensor, Tensor], 
     return may_attend
 
 
-def cutoff_mask(config: PretrainedConfig, inputs_embeds: Tensor, attention_mask: Tensor, segments: Tensor) -> Any:
+def same_sequence_rule(sequences: Tensor) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
+    """Return the rule that keeps the examples of a packed row apart.
+
+    Args:
+        sequences: ``(batch, seq)`` integers, which example of its row a token is of.
+    """
+
+    def may_attend(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return sequences[batch, query] == sequences[batch, key]
+
+    return may_attend
+
+
+def cutoff_mask(
+    config: PretrainedConfig,
+    inputs_embeds: Tensor,
+    attention_mask: Tensor,
+    segments: Tensor,
+    sequences: Tensor | None = None,
+) -> Any:
     """Build the mask ``causal & window & cut-off & not padding`` in the form the model's attention expects.
 
     transformers composes it as it does for its own generation, so its form is right for each attention
@@ -72,6 +91,7 @@ def cutoff_mask(config: PretrainedConfig, inputs_embeds: Tensor, attention_mask:
         attention_mask: ``(batch, seq)``, 1 for tokens and 0 for padding. Padding goes on the right, so that no
             row is left without a column to attend to.
         segments: ``(batch, seq)`` part of each token, see `cutoff_rule`.
+        sequences: Of packed rows, see `same_sequence_rule`.
 
     Returns:
         What to pass as the model's ``attention_mask``: a ``(batch, 1, seq, seq)`` tensor or block mask, or a
@@ -86,12 +106,13 @@ def cutoff_mask(config: PretrainedConfig, inputs_embeds: Tensor, attention_mask:
             f"attn_implementation={attention!r} takes no information cut-off; "
             f"load the model with one of: {', '.join(COMPOSED_ATTENTION)}"
         )
+    rules = [cutoff_rule(segments)] + ([] if sequences is None else [same_sequence_rule(sequences)])
     return create_masks_for_generate(
         config=config,
         inputs_embeds=inputs_embeds,
         attention_mask=attention_mask,
         past_key_values=None,
-        and_mask_function=cutoff_rule(segments),
+        and_mask_function=and_masks(*rules),
     )
 
 
@@ -117,8 +138,7 @@ def check_no_leak(model: PreTrainedModel) -> None:
             segments = torch.tensor([parts], device=model.device)
             closed = torch.where(segments == BOTTLENECK, TARGET, segments)  # a target row does not see X
             is_source = (segments == SOURCE)[..., None]
-            rows = cast(nn.Embedding, model.get_input_embeddings()).num_embeddings
-            ids = torch.arange(segments.shape[1], device=model.device)[None] * 7 % rows
+            ids = torch.arange(segments.shape[1], device=model.device)[None] * 7 % model.config.vocab_size
             padding = torch.ones_like(segments)
             embeddings = model.get_input_embeddings()(ids).detach().clone().requires_grad_()
             other = torch.where(is_source, embeddings.roll(1, dims=1), embeddings).detach()

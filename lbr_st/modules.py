@@ -93,6 +93,7 @@ class BottleneckTransformer(InputModule):
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
+    gathered_weights: dict[str, Tensor] | None = None  # set while it is saved, where those in memory are shards
     config_file_name = "lbr_config.json"
     config_keys = ["bottleneck_token_ids", "max_seq_length", "compression_ratio", "hide_bos", "history"]
 
@@ -284,7 +285,7 @@ class BottleneckTransformer(InputModule):
 
     def save(self, output_path: str, *args: Any, **kwargs: Any) -> None:
         """Write language model, tokenizer and ``lbr_config.json``: the native layout."""
-        self.model.save_pretrained(output_path)
+        self.model.save_pretrained(output_path, state_dict=self.gathered_weights)
         save_tokenizer(self.tokenizer, output_path)
         self.save_config(output_path)
 

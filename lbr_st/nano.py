@@ -6,7 +6,6 @@ It stands in for a real LLM in the quickstart, the tests and the CPU-sized evide
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import random
 from collections.abc import Sequence
@@ -32,6 +31,7 @@ from lbr_st.training import (
     claim_output_dir,
     describe_run,
     is_finished,
+    is_single_process,
     make_parser,
     parse_arguments,
     train_to_the_end,
@@ -120,16 +120,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         num_train_epochs=1,
         per_device_train_batch_size=16,
     )
+    is_single_process(training_args)
     if args.hidden_size < 64 or args.hidden_size % 64:
         raise InputError(f"--hidden-size must be a multiple of 64, got {args.hidden_size}")
     if min(args.layers, args.block_length) < 1:
         raise InputError(f"--layers and --block-length must be at least 1, got {args.layers} and {args.block_length}")
     texts = read_texts(args.text)
     args.text = sorted(Path(path).name for path in args.text)
-    run = describe_run(args, training_args, hashlib.sha256("\0".join(texts).encode()).hexdigest())
+    run = describe_run(args, training_args, [texts])
     if is_finished(args, run):
         return
-    claim_output_dir(args, run)
+    claim_output_dir(args, training_args, run)
 
     # Neighbours in a file are alike; the blocks of a batch should not be.
     random.Random(training_args.seed).shuffle(texts)

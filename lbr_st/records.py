@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+from datasets import load_dataset
 
 from lbr_st.errors import InputError
 
@@ -16,6 +20,7 @@ COLUMNS = {
 }
 TEXT_SUFFIXES = {".txt", ".md", ".rst", ".py"}
 PASSAGE_CHARACTERS = 1500
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+(?<!\.jsonl)(:[\w.]+)?")
 
 Record = dict[str, str]
 
@@ -24,7 +29,9 @@ def read_records(path: str | Path, fields: Sequence[str] = ("query", "document")
     """Read a JSON Lines file of question-answer pairs, or of documents alone.
 
     Args:
-        path: UTF-8 file with one JSON object a line. A field is found under any of its usual names (`COLUMNS`).
+        path: UTF-8 file with one JSON object a line. A field is found under any of its usual names (`COLUMNS`), in
+            capitals or not. A name with one slash that is no file is a Hub dataset, of which the split ``train`` is
+            read; ``owner/name:split`` reads another.
         fields: Which of ``query`` and ``document`` every line must have.
 
     Returns:
@@ -35,7 +42,8 @@ def read_records(path: str | Path, fields: Sequence[str] = ("query", "document")
         InputError: If the file cannot be read, or a line does not parse, lacks a field or has an empty text. The
             message names file, line and column.
     """
-    rows = list(_parse_lines(Path(path)))
+    is_on_hub = not os.path.isfile(path) and HUB_ID.fullmatch(str(path))
+    rows = list(_hub_rows(str(path)) if is_on_hub else _parse_lines(Path(path)))
     if not rows:
         raise InputError(f"{path}: no records")
     columns = {field: _find_column(path, field, rows[0][1]) for field in fields}
@@ -59,6 +67,15 @@ def read_records(path: str | Path, fields: Sequence[str] = ("query", "document")
     return records
 
 
+def _hub_rows(source: str) -> Iterable[tuple[int, dict[str, Any]]]:
+    name, _, split = source.partition(":")
+    try:
+        dataset = load_dataset(name, split=split or "train")
+    except Exception as error:  # of many libraries: no network, no such dataset, no such split, a gated one
+        raise InputError(f"{source}: no such file, and no dataset of the Hub that can be read: {error}") from error
+    return enumerate(dataset, start=1)
+
+
 def _parse_lines(path: Path) -> Iterable[tuple[int, dict[str, Any]]]:
     if not path.is_file():
         raise InputError(f"{path}: {'is a folder, a file is needed' if path.is_dir() else 'no such file'}")
@@ -79,9 +96,10 @@ def _parse_lines(path: Path) -> Iterable[tuple[int, dict[str, Any]]]:
 
 
 def _find_column(path: str | Path, field: str, row: dict[str, Any]) -> str:
+    columns = {column.lower(): column for column in row}
     for column in COLUMNS[field]:
-        if column in row:
-            return column
+        if column in columns:
+            return columns[column]
     raise InputError(
         f"{path}: no column for the {field}; found: {', '.join(row)}; looked for: {', '.join(COLUMNS[field])}"
     )

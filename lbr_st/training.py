@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import logging
 import os
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+import yaml
+from accelerate import PartialState
 from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from transformers import HfArgumentParser, IntervalStrategy, Trainer, TrainerState, TrainingArguments
@@ -48,6 +51,11 @@ EPILOG = (
 def make_parser(prog: str, description: str) -> argparse.ArgumentParser:
     """Return a parser with the flags that every training command has, under one name and meaning."""
     parser = argparse.ArgumentParser(prog=prog, description=description, epilog=EPILOG, allow_abbrev=False)
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help="YAML file of arguments by their names (learning_rate: 2e-5); those on the command line count more",
+    )
     parser.add_argument("--output-dir", required=True, metavar="DIR", help="new or empty folder for the model")
     parser.add_argument(
         "--resume",
@@ -57,11 +65,16 @@ def make_parser(prog: str, description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def add_stage_arguments(parser: argparse.ArgumentParser, model_help: str, data_help: str) -> None:
-    """Add the flags that both stages have, under one name and meaning."""
+def add_stage_arguments(
+    parser: argparse.ArgumentParser, model_help: str, data_help: str, several: bool = False
+) -> None:
+    """Add the flags that both stages have, under one name and meaning; with several sources of data, or one."""
+    nargs = "+" if several else None
     parser.add_argument("--model", required=True, metavar="DIR_OR_ID", help=model_help)
-    parser.add_argument("--data", required=True, metavar="FILE", help=data_help)
-    parser.add_argument("--dev-data", metavar="FILE", help="held-out pairs, scored while training")
+    parser.add_argument("--data", required=True, nargs=nargs, metavar="FILE_OR_ID", help=data_help)
+    parser.add_argument(
+        "--dev-data", nargs=nargs, metavar="FILE_OR_ID", help="the same, held out; scored while training"
+    )
     parser.add_argument(
         "--max-length",
         type=int,
@@ -101,9 +114,13 @@ def parse_arguments(
     Raises:
         InputError: If a flag is known to neither, or training arguments contradict each other.
     """
-    args, rest = parser.parse_known_args(argv)
     dataclass: Any = arguments_class
     training_parser = HfArgumentParser(dataclass, prog=parser.prog, allow_abbrev=False, add_help=False)
+    argv = list(sys.argv[1:] if argv is None else argv)
+    config, _ = _config_parser().parse_known_args(argv)
+    if config.config is not None:
+        argv = [*read_config(config.config, [parser, training_parser]), *argv]
+    args, rest = parser.parse_known_args(argv)
     training_parser.set_defaults(
         output_dir=str(checkpoint_dir(args.output_dir)),
         report_to="none",
@@ -116,11 +133,78 @@ def parse_arguments(
     )
     try:
         training_args, unknown = training_parser.parse_args_into_dataclasses(rest, return_remaining_strings=True)
-    except ValueError as error:  # arguments that contradict each other
-        raise InputError(str(error)) from error
+    except (ValueError, ImportError) as error:  # arguments that contradict each other, or want a package
+        raise InputError(str(error).strip()) from error
     if unknown:
         raise InputError(f"unknown argument: {' '.join(unknown)} (see {parser.prog} --help)")
     return args, training_args
+
+
+def _config_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config")
+    return parser
+
+
+def read_config(path: str, parsers: Sequence[argparse.ArgumentParser]) -> list[str]:
+    """Read a YAML file of arguments as the command line that says the same.
+
+    Args:
+        path: A mapping of argument names, with dashes or underscores, to values. A switch takes true or false; an
+            argument that takes several values a list.
+        parsers: Who must know an argument.
+
+    Raises:
+        InputError: If the file cannot be read, or an argument is unknown: with the line.
+    """
+    try:
+        root = yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except OSError as error:
+        raise InputError(f"--config {path}: {error.strerror}") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"--config {path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(root, yaml.MappingNode):
+        raise InputError(f"--config {path} is not a mapping of argument names to values")
+    actions = {option: action for parser in parsers for option, action in parser._option_string_actions.items()}
+    argv = []
+    for key, value in root.value:
+        where = f"--config {path}, line {key.start_mark.line + 1}"
+        flag = "--" + str(key.value).replace("_", "-")
+        action = actions.get(flag) or actions.get(flag.replace("-", "_").replace("__", "--", 1))
+        if action is None or flag == "--config":
+            raise InputError(f"{where}: unknown argument {key.value}")
+        if isinstance(value, yaml.SequenceNode):
+            argv += [flag, *(item.value for item in value.value)]
+        elif not isinstance(value, yaml.ScalarNode):
+            raise InputError(f"{where}: {key.value} is a mapping, where a value or a list is expected")
+        elif action.nargs == 0:
+            if value.value.lower() not in ("true", "false"):
+                raise InputError(f"{where}: {key.value} is a switch, true or false, not {value.value}")
+            argv += [flag] if value.value.lower() == "true" else []
+        else:
+            argv += [flag, value.value]
+    return argv
+
+
+def check_launch(training_args: TrainingArguments) -> None:
+    """Refuse ways to start several processes that run as one, or not as asked, without a word.
+
+    Raises:
+        InputError: Which, and what to do instead.
+    """
+    torchrun = "start it with torchrun --nproc-per-node N"
+    if training_args.n_gpu > 1:
+        raise InputError(
+            f"this one process sees {training_args.n_gpu} GPUs: {torchrun} for N of them, or set CUDA_VISIBLE_DEVICES"
+        )
+    if training_args.use_cpu or training_args.device.type == "cpu":
+        if training_args.fsdp or training_args.deepspeed:
+            raise InputError("FSDP and DeepSpeed need GPUs: on a CPU the trainer leaves them out without a word")
+        if "ACCELERATE_USE_CPU" in os.environ and training_args.world_size == 1:
+            raise InputError(f"accelerate launch runs one process on a CPU, whatever --num_processes says; {torchrun}")
+    plugin = getattr(training_args, "hf_deepspeed_config", None)
+    if plugin is not None and plugin.is_zero3():
+        raise InputError("ZeRO stage 3 has no whole head to make the loss with; take stage 2, or FSDP")
 
 
 def checkpoint_dir(output_dir: str | Path) -> Path:
@@ -128,7 +212,9 @@ def checkpoint_dir(output_dir: str | Path) -> Path:
     return Path(output_dir, "checkpoints")
 
 
-def describe_run(args: argparse.Namespace, training_args: TrainingArguments, data_sha256: str) -> dict[str, Any]:
+def describe_run(
+    args: argparse.Namespace, training_args: TrainingArguments, data: Sequence[Sequence[Any]]
+) -> dict[str, Any]:
     """Return everything that decides the weights a run ends with, as plain JSON.
 
     Model and data are identified by their contents and named without their folders: a model is published, the folders
@@ -137,22 +223,39 @@ def describe_run(args: argparse.Namespace, training_args: TrainingArguments, dat
     Args:
         args: Our own flags.
         training_args: The trainer's.
-        data_sha256: Of what the run reads.
-
-    Raises:
-        InputError: If the run was started on several processes.
+        data: What the run reads: lists of records or texts.
     """
-    if training_args.world_size > 1:
-        raise InputError(f"training on several processes is not supported yet (found {training_args.world_size})")
-    arguments = {key: value for key, value in vars(args).items() if key not in ("output_dir", "resume")}
-    contents = {"data_sha256": data_sha256}
+    arguments = {key: value for key, value in vars(args).items() if key not in ("output_dir", "resume", "config")}
+    arguments["processes"] = training_args.world_size
+    digest = hashlib.sha256()
+    for item in (item for part in data for item in (f"{len(part)} of:", *part)):
+        digest.update(json.dumps(item, sort_keys=True).encode())
+    contents = {"data_sha256": digest.hexdigest()}
     if os.path.isdir(arguments.get("model", "")):
         contents["model_sha256"] = layouts.fingerprint(arguments["model"])
     for key in ("model", "data", "dev_data"):
-        if os.path.exists(arguments.get(key) or ""):
-            arguments[key] = Path(arguments[key]).name
+        value = arguments.get(key)
+        arguments[key] = (
+            [_without_folder(each) for each in value] if isinstance(value, list) else _without_folder(value)
+        )
     training = {key: value for key, value in training_args.to_dict().items() if key not in NOT_PART_OF_THE_RUN}
     return json.loads(json.dumps({"arguments": arguments, "training_arguments": training, "contents": contents}))
+
+
+def _without_folder(source: str | None) -> str | None:
+    """Return ``name`` of ``folder/name`` and ``objective=folder/name``; ids of the Hub stay as they are."""
+    objective, separator, path = (source or "").rpartition("=")
+    return source if not os.path.exists(path) else f"{objective}{separator}{Path(path).name}"
+
+
+def is_single_process(training_args: TrainingArguments) -> None:
+    """Refuse several processes.
+
+    Raises:
+        InputError: If there are.
+    """
+    if training_args.world_size > 1:
+        raise InputError(f"this command runs in one process, and was started in {training_args.world_size}")
 
 
 def is_finished(args: argparse.Namespace, run: dict[str, Any]) -> bool:
@@ -186,10 +289,11 @@ def is_finished(args: argparse.Namespace, run: dict[str, Any]) -> bool:
     return False
 
 
-def claim_output_dir(args: argparse.Namespace, run: dict[str, Any]) -> None:
+def claim_output_dir(args: argparse.Namespace, training_args: TrainingArguments, run: dict[str, Any]) -> None:
     """Write down in the output directory which run it belongs to; nothing changes for one that is resumed."""
     output_dir = Path(args.output_dir)
-    if not _contents(output_dir):
+    PartialState().wait_for_everyone()  # all have looked at it
+    if training_args.should_save and not _contents(output_dir):
         output_dir.mkdir(parents=True, exist_ok=True)
         write_json(output_dir / RUN_FILE, run)
 
@@ -235,15 +339,20 @@ def evaluate_while_training(training_args: TrainingArguments) -> None:
         training_args.eval_steps = training_args.eval_steps or 0.2
 
 
-def open_model(args: argparse.Namespace) -> SentenceTransformer:
+def open_model(args: argparse.Namespace, **model_kwargs: Any) -> SentenceTransformer:
     """Open ``--model``: one saved by this package with its bottleneck tokens, or a plain language model to start from.
 
     Weights are opened in float32, in which they are trained; ``--bf16`` computes in bfloat16 all the same.
+
+    Args:
+        args: Our own flags.
+        **model_kwargs: Passed to ``AutoModelForCausalLM.from_pretrained``.
 
     Raises:
         InputError: If it is no model, or the flags ask for other bottleneck tokens than it has.
     """
     name = args.model
+    model_kwargs = {"dtype": torch.float32} | model_kwargs
     check_model_exists(name)
     try:
         config = BottleneckTransformer.load_config(name)
@@ -253,9 +362,9 @@ def open_model(args: argparse.Namespace) -> SentenceTransformer:
                 num_bottleneck_tokens=args.bottleneck_tokens,
                 compression_ratio=args.compression_ratio,
                 max_seq_length=DEFAULT_MAX_LENGTH if args.max_length is None else args.max_length,
-                dtype=torch.float32,
+                **model_kwargs,
             )
-        model = layouts.load(name, model_kwargs={"dtype": torch.float32})
+        model = layouts.load(name, model_kwargs=model_kwargs)
     except InputError:
         raise
     except (OSError, ValueError, SafetensorError) as error:
@@ -304,20 +413,31 @@ def finish(model: SentenceTransformer, trainer: Trainer, stage: str, output_dir:
     """Save and verify the trained model, with what it was made from and the trainer's log."""
     made_from = {key: value for key, value in run["arguments"].items() if value is not None}
     bottleneck_module(model).history.append({"stage": stage, **made_from, **run["contents"]})
-    write_json(Path(output_dir, "training_log.json"), trainer.state.log_history)
+    sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+    whole = checkpoint_dir(output_dir) / "whole"
+    if sharded:
+        trainer.save_model(str(whole))  # all processes give their part
     # Mixed precision wraps the model's forward; vectors are compared in the precision they are used in.
     trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-    layouts.save(model, output_dir)
+    # What the optimizer holds would stand beside the copies of the model that are compared.
+    trainer.optimizer = trainer.lr_scheduler = None
+    trainer.accelerator.free_memory()
+    if trainer.args.should_save:
+        write_json(Path(output_dir, "training_log.json"), trainer.state.log_history)
+        layouts.save(layouts.load(str(whole)) if sharded else model, output_dir)
+    trainer.accelerator.wait_for_everyone()
 
 
 def run_command(main: Callable[[list[str] | None], Any], argv: list[str] | None = None) -> None:
     """Run a command's ``main``: a line and exit code 2 for input that cannot be used, a traceback for the rest."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    logging.getLogger("lbr_st").setLevel(logging.INFO)
+    is_first_process = os.environ.get("RANK", "0") == "0"
+    logging.getLogger("lbr_st").setLevel(logging.INFO if is_first_process else logging.WARNING)
     # mteb 2.26 calls methods that sentence-transformers 6 has renamed.
     warnings.filterwarnings("ignore", category=FutureWarning, module="mteb")
     try:
         main(argv)
     except InputError as error:
-        sys.stderr.write(f"error: {error}\n")
+        if is_first_process:
+            sys.stderr.write(f"error: {error}\n")
         sys.exit(2)

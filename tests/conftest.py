@@ -33,6 +33,10 @@ TEXTS = [
     "Ein kurzer deutscher Satz mit Umlauten: äöü ß.",
 ]
 
+PAIRS = [{"query": q, "document": d} for q, d in zip(TEXTS[::2], TEXTS[1::2], strict=True)]
+SHORT_PAIR = {"query": "why", "document": "so"}
+LONG_PAIR = {"query": "why " * 50, "document": "because " * 50}
+
 SHAPE = {
     "hidden_size": 32,
     "intermediate_size": 64,

@@ -7,9 +7,11 @@ from test_generation import NEW, masked_greedy
 from transformers import AutoConfig, AutoModelForCausalLM
 
 import lbr_st
+from lbr_st.batches import collate
 from lbr_st.errors import InputError
-from lbr_st.ibgl import IBGLModel, build_examples, collate
+from lbr_st.ibgl_model import IBGLModel
 from lbr_st.masks import check_no_leak
+from lbr_st.objectives import build_examples
 
 pytestmark = pytest.mark.slow
 

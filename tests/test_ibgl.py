@@ -1,7 +1,6 @@
 """Stage 1: examples written out, the loss against an independent computation, and runs that resume."""
 
 import json
-import math
 import os
 import signal
 import subprocess
@@ -11,36 +10,22 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SHAPE, TEXTS, make_backbone
+from conftest import LONG_PAIR, PAIRS, SHORT_PAIR, make_backbone
 from safetensors.torch import load_file
-from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache, TrainerCallback, TrainingArguments
+from sentence_transformers import SentenceTransformer
+from transformers import TrainerCallback, TrainingArguments
 
 import lbr_st
 from lbr_st import ibgl
+from lbr_st.batches import IGNORE, collate
 from lbr_st.errors import InputError
 from lbr_st.files import write_jsonl
-from lbr_st.ibgl import IGNORE, IBGLModel, IBGLTrainer, build_examples, check_fits, collate, main
-from lbr_st.masks import BOTTLENECK, PREFIX, SOURCE, TARGET, cutoff_mask
+from lbr_st.ibgl import IBGLTrainer, main
+from lbr_st.ibgl_model import IBGLModel
+from lbr_st.masks import TARGET
+from lbr_st.objectives import OBJECTIVES, build_examples
 
 ROOT = Path(__file__).parent.parent
-PAIRS = [{"query": q, "document": d} for q, d in zip(TEXTS[::2], TEXTS[1::2], strict=True)]
-SHORT_PAIR = {"query": "why", "document": "so"}
-LONG_PAIR = {"query": "why " * 50, "document": "because " * 50}
-
-
-@pytest.mark.parametrize("bos", [False, True])
-def test_sft_example_written_out(tmp_path, bos):
-    backbone = make_backbone(tmp_path / "backbone", family="llama" if bos else "qwen2")
-    model = lbr_st.from_backbone(backbone, num_bottleneck_tokens=2, max_seq_length=24)
-    model.prompts["query"] = "q: "
-    tokenizer = model.tokenizer
-    [example] = build_examples([{"query": "one", "document": "two"}], model, "sft")
-    x = tokenizer("q: one", add_special_tokens=False)["input_ids"]
-    y = [*tokenizer("two", add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
-    prefix = [tokenizer.bos_token_id] if bos else []
-    assert example["input_ids"] == prefix + x + model[0].bottleneck_token_ids + y
-    assert example["segments"] == [PREFIX] * bos + [SOURCE] * len(x) + [BOTTLENECK] * 2 + [TARGET] * len(y)
-    assert example["labels"] == [IGNORE] * (bos + len(x) + 2) + y
 
 
 def test_hidden_bos_stays_hidden_in_a_second_stage_1(tmp_path):
@@ -51,173 +36,6 @@ def test_hidden_bos_stays_hidden_in_a_second_stage_1(tmp_path):
     main(["--model", backbone, "--output-dir", first, "--hide-bos", "--max-length", "24", *argv])
     main(["--model", first, "--output-dir", second, *argv])
     assert lbr_st.load(second)[0].hide_bos
-
-
-def test_hidden_bos_is_part_of_the_source(tmp_path):
-    model = lbr_st.from_backbone(make_backbone(tmp_path, family="llama"), max_seq_length=24)
-    model[0].hide_bos = True
-    [example] = build_examples([{"query": "one", "document": "two"}], model, "sft")
-    assert example["input_ids"][0] == model.tokenizer.bos_token_id
-    assert example["segments"][0] == SOURCE
-    assert PREFIX not in example["segments"]
-
-
-def test_bottleneck_of_mixed_length(tmp_path):
-    """With a compression ratio each example has its own k, in one batch; the last token is the same in all."""
-    model = lbr_st.from_backbone(make_backbone(tmp_path, family="llama"), compression_ratio=5, max_seq_length=24)
-    examples = build_examples([SHORT_PAIR, *PAIRS, LONG_PAIR], model, "sft")
-    number = [example["segments"].count(BOTTLENECK) for example in examples]
-    assert (min(number), max(number)) == (1, 4)
-    for example, pair in zip(examples, [SHORT_PAIR, *PAIRS, LONG_PAIR], strict=True):
-        parts = example["segments"]
-        assert parts == sorted(parts)  # BOS, source, bottleneck, target
-        encoded = model.preprocess([pair["query"]])["input_ids"][0].tolist()
-        assert example["input_ids"][: len(encoded)] == encoded
-        assert parts.index(TARGET) == len(encoded)
-    batch = collate(list(examples))
-    mean = IBGLModel(model[0].model)(**batch)["loss"]
-    targets = [sum(label != IGNORE for label in example["labels"]) for example in examples]
-    alone = [IBGLModel(model[0].model)(**collate([example]))["loss"] for example in examples]
-    expected = sum(loss * n for loss, n in zip(alone, targets, strict=True)) / sum(targets)
-    assert abs(mean - expected) < 1e-5
-
-
-def test_rows_longer_than_the_model_reads_are_refused(tmp_path):
-    model = lbr_st.from_backbone(make_backbone(tmp_path, family="gpt2"), max_seq_length=129)
-    with pytest.raises(InputError, match="up to 2 x 129 tokens, and this language model reads 256; .* of 128 at most"):
-        check_fits(model[0])
-    model.max_seq_length = 128
-    check_fits(model[0])
-
-
-def test_source_is_what_encoding_reads(model):
-    """Up to the last bottleneck token an example is exactly what `encode` tokenizes, long texts included."""
-    for example, pair in zip(build_examples([*PAIRS, LONG_PAIR], model, "sft"), [*PAIRS, LONG_PAIR], strict=True):
-        encoded = model.preprocess([pair["query"]])["input_ids"][0].tolist()
-        assert example["input_ids"][: len(encoded)] == encoded
-
-
-def test_long_target_is_cut_without_eos(model):
-    [example] = build_examples([LONG_PAIR], model, "sft")
-    targets = [label for label in example["labels"] if label != IGNORE]
-    assert len(targets) == 24
-    assert model.tokenizer.eos_token_id not in targets
-
-
-def test_reconstruct_reads_and_predicts_the_document(model):
-    [example] = build_examples([{"document": "salt and age"}], model, "reconstruct")
-    ids = model.tokenizer("salt and age", add_special_tokens=False)["input_ids"]
-    assert example["input_ids"] == [*ids, *model[0].bottleneck_token_ids, *ids, model.tokenizer.eos_token_id]
-
-
-def test_prefix_suffix_goes_on_where_the_prefix_ends(model):
-    short = "Salt, weight and age raise blood pressure."
-    numbers = " ".join(map(str, range(100)))
-    tokenizer, k = model.tokenizer, 2
-    for text in (short, numbers):
-        [example] = build_examples([{"document": text}], model, "prefix-suffix")
-        segments = example["segments"]
-        x = [i for i, s in zip(example["input_ids"], segments, strict=True) if s == SOURCE]
-        y = [i for i, s in zip(example["input_ids"], segments, strict=True) if s == TARGET]
-        assert (y[-1] == tokenizer.eos_token_id) == (text == short)  # the end of the long document was cut
-        y = y[:-1] if text == short else y
-        assert text.startswith(tokenizer.decode(x) + tokenizer.decode(y))
-        assert abs(len(x) - len(y)) <= 1
-        assert len(x) <= 24 - k
-    assert len(x) == 24 - k  # the long document fills X
-    model.prompts["document"] = "passage: "
-    [example] = build_examples([{"document": numbers}], model, "prefix-suffix")
-    parts = {
-        part: [i for i, s in zip(example["input_ids"], example["segments"], strict=True) if s == part]
-        for part in (SOURCE, TARGET)
-    }
-    assert ("passage: " + numbers).startswith(tokenizer.decode(parts[SOURCE]) + tokenizer.decode(parts[TARGET]))
-
-
-def test_collate_pads_on_the_right():
-    batch = collate(
-        [
-            {"input_ids": [5, 6, 7], "segments": [1, 2, 3], "labels": [-100, -100, 7]},
-            {"input_ids": [5], "segments": [1], "labels": [-100]},
-        ]
-    )
-    assert batch["input_ids"].tolist() == [[5, 6, 7], [5, 0, 0]]
-    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
-    assert batch["segments"].tolist() == [[1, 2, 3], [1, 0, 0]]
-    assert batch["labels"].tolist() == [[-100, -100, 7], [-100, -100, -100]]
-
-
-def two_pass_loss(model, pair):
-    """Sum and count of the loss by hand: run X and Z, keep the keys and values of Z alone, then read Y from them."""
-    module, language_model = model[0], model[0].model
-    x = model.preprocess([pair["query"]])["input_ids"]
-    y = torch.tensor([[*model.tokenizer(pair["document"])["input_ids"][:-2], model.tokenizer.eos_token_id]])
-    first = language_model(x, use_cache=True, past_key_values=DynamicCache())
-    k, length = module.num_bottleneck_tokens, x.shape[1]
-    kept = DynamicCache()
-    for index, layer in enumerate(first.past_key_values.layers):
-        kept.update(layer.keys[:, :, -k:], layer.values[:, :, -k:], index)
-    positions = torch.arange(length, length + y.shape[1])[None]
-    mask = torch.ones(1, k + y.shape[1], dtype=torch.long)
-    second = language_model(y, past_key_values=kept, position_ids=positions, attention_mask=mask)
-    logits = torch.cat([first.logits[:, -1:], second.logits[:, :-1]], dim=1)[0]
-    return torch.nn.functional.cross_entropy(logits, y[0], reduction="sum"), y.shape[1]
-
-
-def test_loss_is_the_mean_over_target_tokens_of_the_batch(model):
-    """Sequences of different lengths in one batch against each one by hand, in two passes."""
-    model.max_seq_length = 100
-    batch = collate(list(build_examples(PAIRS, model, "sft")))
-    loss = IBGLModel(model[0].model)(**batch)["loss"]
-    sums, counts = zip(*(two_pass_loss(model, pair) for pair in PAIRS), strict=True)
-    assert len(set(counts)) > 1
-    assert abs(loss - sum(sums) / sum(counts)) < 1e-5
-
-
-def test_loss_of_a_zeroed_head_is_the_log_of_the_vocabulary(tmp_path):
-    model = lbr_st.from_backbone(make_backbone(tmp_path / "backbone", tied=False), max_seq_length=24)
-    head = model[0].model.get_output_embeddings()
-    torch.nn.init.zeros_(head.weight)
-    loss = IBGLModel(model[0].model)(**collate(list(build_examples(PAIRS, model, "sft"))))["loss"]
-    assert abs(loss.item() - math.log(head.weight.shape[0])) < 1e-5
-
-
-def test_head_runs_on_target_rows_only(model):
-    seen = []
-    training_model = IBGLModel(model[0].model)
-    model[0].model.get_output_embeddings().register_forward_hook(lambda m, args, out: seen.append(out.shape))
-    batch = collate(list(build_examples(PAIRS, model, "sft")))
-    training_model(**batch)
-    targets = int((batch["labels"] != IGNORE).sum())
-    assert seen == [(targets, model[0].model.config.vocab_size)]
-
-
-@pytest.mark.parametrize(
-    ("model_type", "extra"),
-    [
-        ("gemma2", {"final_logit_softcapping": 3.0}),
-        ("cohere2", {"logit_scale": 0.0625}),
-        ("granite", {"logits_scaling": 8.0}),
-        ("qwen2", {}),
-    ],
-)
-def test_loss_is_that_of_the_logits_the_model_generates_with(model_type, extra):
-    """Some families cap or scale what their head gives."""
-    settings = SHAPE | {"vocab_size": 50, "pad_token_id": 0} | extra
-    torch.manual_seed(0)
-    language_model = AutoModelForCausalLM.from_config(
-        AutoConfig.for_model(model_type, **settings), attn_implementation="eager"
-    ).eval()
-    ids = torch.randint(1, 50, (1, 9), generator=torch.Generator().manual_seed(1))
-    segments = torch.tensor([[SOURCE] * 4 + [BOTTLENECK] * 2 + [TARGET] * 3])
-    labels = torch.where(segments == TARGET, ids, IGNORE)
-    found = IBGLModel(language_model)(ids, torch.ones_like(ids), segments, labels)["loss"]
-    mask = cutoff_mask(
-        language_model.config, language_model.get_input_embeddings()(ids), torch.ones_like(ids), segments
-    )
-    logits = language_model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-    expected = torch.nn.functional.cross_entropy(logits[0, 5:8], ids[0, 6:])
-    assert abs(found - expected) < 1e-5
 
 
 def gradients_after_one_step(model, tmp_path, **arguments):
@@ -341,7 +159,7 @@ def test_a_checkpoint_cut_off_by_a_kill_is_passed_over(tmp_path):
     assert last_whole_checkpoint(tmp_path) == str(tmp_path / "checkpoints" / "checkpoint-10")
 
 
-@pytest.mark.parametrize("objective", ibgl.OBJECTIVES)
+@pytest.mark.parametrize("objective", OBJECTIVES)
 def test_script(backbone, tmp_path, objective):
     """Each objective trains, lowers its loss, and leaves a model whose history says how it was made."""
     rows = PAIRS * 8 if objective == "sft" else [{"document": pair["document"]} for pair in PAIRS] * 8
@@ -362,4 +180,153 @@ def test_script(backbone, tmp_path, objective):
     assert model.prompts == {"query": "", "document": "d: "}
     assert model[0].num_bottleneck_tokens == 1
     [stage] = model[0].history
-    assert (stage["stage"], stage["objective"], stage["data"]) == ("ibgl", objective, "train.jsonl")
+    assert (stage["stage"], stage["objective"], stage["data"]) == ("ibgl", objective, ["train.jsonl"])
+
+
+def trainer_of(model, tmp_path, eval_dataset, **arguments):
+    args = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none", disable_tqdm=True, **arguments)
+    return IBGLTrainer(model, args=args, eval_dataset=eval_dataset)
+
+
+def loss_by_hand(model, examples):
+    """Sum over targets and their number, one example at a time through the plain trained model's forward."""
+    training_model = IBGLModel(model[0].model).eval()
+    with torch.no_grad():
+        outputs = [training_model(**collate([example])) for example in examples]
+    return sum(o["loss_sums"].item() for o in outputs), sum(o["targets"].item() for o in outputs)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_held_out_loss_and_nats(model, tmp_path, batch_size):
+    """Per target token over the whole set, whatever the batches; nats are the loss with another's X beyond it."""
+    dev = {name: build_examples([SHORT_PAIR, *PAIRS, LONG_PAIR], model, name) for name in ("sft", "reconstruct")}
+    metrics = trainer_of(model, tmp_path, dev, per_device_eval_batch_size=batch_size).evaluate()
+    own = {name: loss_by_hand(model, examples) for name, examples in dev.items()}
+    wrong = {}
+    for name, examples in dev.items():
+        rows = list(examples)
+        ends = [row["segments"].index(TARGET) for row in rows]
+        shuffled = []
+        for n, row in enumerate(rows):
+            x, at = rows[n - 1], ends[n - 1]
+            shuffled.append(
+                {key: x[key][:at] + row[key][ends[n] :] for key in ("input_ids", "segments")}
+                | {"labels": [IGNORE] * at + row["labels"][ends[n] :]}
+            )
+        wrong[name] = loss_by_hand(model, shuffled)
+    for name in dev:
+        assert abs(metrics[f"eval_{name}_loss"] - own[name][0] / own[name][1]) < 1e-5
+        nats = wrong[name][0] / wrong[name][1] - own[name][0] / own[name][1]
+        assert abs(nats) > 1e-3
+        assert abs(metrics[f"eval_{name}_bottleneck_nats"] - nats) < 1e-5
+    total, number = (sum(own[name][n] for name in dev) for n in (0, 1))
+    assert abs(metrics["eval_loss"] - total / number) < 1e-5
+    assert abs(metrics["eval_bottleneck_nats"] - (sum(wrong[n][0] for n in dev) - total) / number) < 1e-5
+
+
+def run_stage1(tmp_path, backbone, *flags, rows=None, name="out"):
+    write_jsonl(tmp_path / "train.jsonl", rows or PAIRS * 8)
+    argv = [
+        "--model", backbone, "--data", str(tmp_path / "train.jsonl"), "--dev-data", str(tmp_path / "train.jsonl"),
+        "--output-dir", str(tmp_path / name), "--max-length", "24", "--learning-rate", "1e-2", "--max-steps", "10",
+        "--per-device-train-batch-size", "8", "--logging-steps", "2",
+    ]  # fmt: skip
+    ibgl.main([*argv, *flags])
+    return json.loads((tmp_path / name / "training_log.json").read_text())
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--no-bottleneck"],
+        ["--no-bottleneck", "--objective", "reconstruct"],
+        ["--pack-length", "96"],
+        ["--gradient-checkpointing", "--gradient-accumulation-steps", "2"],
+        ["--bf16", "--lora-rank", "2"],
+        ["--compression-ratio", "5"],
+        ["--objective", "sft:0.5,prefix-suffix:0.5", "--prefix-share", "0.2", "0.8"],
+    ],
+    ids=" ".join,
+)
+def test_ways_to_train(backbone, tmp_path, flags):
+    """Each lowers its loss, says how fast it is and what the bottleneck carries, draws its curves, and loads."""
+    log = run_stage1(tmp_path, backbone, *flags)
+    losses = [entry["eval_loss"] for entry in log if "eval_loss" in entry]
+    assert losses[-1] < losses[0]
+    assert all(entry["tokens_per_second"] > 0 for entry in log if "loss" in entry)
+    nats = [entry["eval_bottleneck_nats"] for entry in log if "eval_bottleneck_nats" in entry]
+    assert len(nats) == (0 if "--no-bottleneck" in flags else len(losses))
+    assert (tmp_path / "out" / "training.png").read_bytes().startswith(b"\x89PNG")
+    kind = {"trust_remote_code": True} if "--compression-ratio" in flags else {}
+    assert SentenceTransformer(str(tmp_path / "out"), **kind).encode(["a text"]).shape == (1, 32)
+
+
+def test_mixture_of_pairs_and_passages(backbone, tmp_path, caplog):
+    """Each objective reads its own data; the log tells their losses apart."""
+    write_jsonl(tmp_path / "corpus.jsonl", [{"text": pair["document"]} for pair in PAIRS] * 2)
+    write_jsonl(tmp_path / "pairs.jsonl", PAIRS * 4)
+    with caplog.at_level("INFO", logger="lbr_st"):
+        sources = [f"sft={tmp_path}/pairs.jsonl", f"reconstruct={tmp_path}/corpus.jsonl"]
+        ibgl.main(
+            ["--model", backbone, "--data", *sources, "--dev-data", *sources, "--objective", "sft:0.7,reconstruct:0.3",
+             "--output-dir", str(tmp_path / "out"), "--max-length", "24", "--max-steps", "4"]
+        )  # fmt: skip
+    log = json.loads((tmp_path / "out" / "training_log.json").read_text())
+    [last] = [entry for entry in log if "eval_loss" in entry][-1:]
+    assert {"eval_sft_loss", "eval_reconstruct_loss", "eval_sft_bottleneck_nats"} <= last.keys()
+    assert "reconstruct: 30% of them, about 1.0 times each of its 6" in caplog.text
+    assert "tokens of X" in caplog.text
+    [stage] = lbr_st.load(str(tmp_path / "out"))[0].history
+    assert stage["data"] == ["sft=pairs.jsonl", "reconstruct=corpus.jsonl"]
+
+
+def test_run_over_strata_resumes_to_the_same_weights(backbone, tmp_path):
+    """Packed rows and mixed k, cut off in the second epoch: the order of the batches is found again."""
+    for flags in (["--compression-ratio", "5"], ["--pack-length", "48"]):
+        rows = [{"query": f"{n} " * (1 + n % 9), "document": f"so {n}"} for n in range(40)]
+        flags += ["--save-steps", "7", "--per-device-train-batch-size", "4", "--max-steps", "13"]
+        straight, resumed = f"straight{flags[0]}", f"resumed{flags[0]}"
+        run_stage1(tmp_path, backbone, *flags, rows=rows, name=straight)
+        run_stage1(tmp_path, backbone, *flags, rows=rows, name=resumed)
+        for name in ("config.json", "checkpoints/checkpoint-13/trainer_state.json"):
+            (tmp_path / resumed / name).unlink()
+        run_stage1(tmp_path, backbone, *flags, "--resume", rows=rows, name=resumed)
+        assert same_weights(tmp_path / straight, tmp_path / resumed)
+
+
+def test_tensorboard(backbone, tmp_path, monkeypatch):
+    """What --report-to is given to shows the same numbers."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "board"))
+    log = run_stage1(tmp_path, backbone, "--report-to", "tensorboard")
+    board = EventAccumulator(str(tmp_path / "board"))
+    board.Reload()
+    assert {"train/loss", "train/tokens_per_second", "eval/loss", "eval/bottleneck_nats"} <= {*board.Tags()["scalars"]}
+    [*_, last] = [entry["eval_bottleneck_nats"] for entry in log if "eval_bottleneck_nats" in entry]
+    assert board.Scalars("eval/bottleneck_nats")[-1].value == pytest.approx(last)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--objective", "sfft"], "'sfft' is none of sft, reconstruct, prefix-suffix"),
+        (["--prefix-share", "0.5"], "--prefix-share is for the objective prefix-suffix, not for sft"),
+        (["--objective", "prefix-suffix", "--prefix-share", "0.5", "0.2"], "one or two numbers between 0 and 1"),
+        (["--objective", "prefix-suffix", "--prefix-share", "1"], "one or two numbers between 0 and 1"),
+        (["--no-bottleneck", "--hide-bos"], "--hide-bos means nothing with --no-bottleneck"),
+        (["--load-in-4bit"], "weights in 4 bits cannot be trained; add --lora-rank"),
+        (["--lora-rank", "0"], "LoRA needs a rank and an alpha of at least 1"),
+        (["--pack-length", "0"], "--pack-length must be at least 1"),
+        (["--pack-length", "10"], "rows of 10 tokens are too short for an example of"),
+        (["--label-smoothing-factor", "0.1"], "the loss of stage 1 is plain cross-entropy"),
+        (["--neftune-noise-alpha", "5"], "noise on the embeddings would be noise on X too"),
+        (["--fsdp", "--lora-rank", "2"], "FSDP and DeepSpeed need GPUs"),
+        (["--fsdp"], "FSDP and DeepSpeed need GPUs: on a CPU the trainer leaves them out without a word"),
+        (["--hide-bos"], "this model puts no token before a text"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_written(backbone, tmp_path, flags, message):
+    with pytest.raises(InputError, match=message):
+        run_stage1(tmp_path, backbone, *flags)
+    assert not (tmp_path / "out").exists()

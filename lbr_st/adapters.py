@@ -1,0 +1,102 @@
+"""LoRA and QLoRA for stage 1: low-rank updates of the linear layers; of the embeddings, the bottleneck rows alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.utils import load_peft_weights
+from transformers import BitsAndBytesConfig, PreTrainedModel
+
+from lbr_st.errors import InputError
+from lbr_st.modules import BottleneckTransformer
+
+
+def check_settings(rank: int, alpha: int | None, dropout: float) -> int:
+    """Refuse settings that LoRA cannot have, and return alpha: twice the rank where none is given.
+
+    Raises:
+        InputError: If one is out of range.
+    """
+    alpha = 2 * rank if alpha is None else alpha
+    if rank < 1 or alpha < 1 or not 0 <= dropout < 1:
+        raise InputError(
+            "LoRA needs a rank and an alpha of at least 1 and a dropout from 0 to below 1; "
+            f"got {rank}, {alpha} and {dropout}"
+        )
+    return alpha
+
+
+def add_lora(module: BottleneckTransformer, rank: int, alpha: int | None = None, dropout: float = 0.0) -> PeftModel:
+    """Freeze the language model and add what LoRA trains, in place.
+
+    Low-rank updates go to every linear layer but the head. Of the embeddings only the rows of the bottleneck tokens
+    are trained; they are new and have no other way to learn.
+
+    Args:
+        module: Its language model is changed in place.
+        rank: Of the updates.
+        alpha: Scale of an update is ``alpha / rank``; default is twice the rank.
+        dropout: On the input of an update, while training.
+
+    Returns:
+        The handle to save, load and merge the updates with.
+
+    Raises:
+        InputError: If the rank, alpha or dropout is out of range.
+    """
+    alpha = check_settings(rank, alpha, dropout)
+    model = module.model
+    embeddings = model.get_input_embeddings()
+    [name] = [name for name, each in model.named_modules() if each is embeddings]
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules="all-linear",
+        trainable_token_indices={name: module.bottleneck_token_ids},
+    )
+    return get_peft_model(model, config)
+
+
+def save_adapter(peft_model: PeftModel, folder: str | Path) -> None:
+    """Write the adapter alone: what a checkpoint of LoRA consists of."""
+    peft_model.save_pretrained(str(folder), save_embedding_layers=False)
+
+
+def load_adapter(peft_model: PeftModel, folder: str | Path) -> None:
+    """Put a saved adapter's values in the place of those in memory."""
+    set_peft_model_state_dict(peft_model, load_peft_weights(str(folder), device="cpu"))
+
+
+def copy_adapter(trained: PeftModel, other: PeftModel) -> None:
+    """Put the values of a trained adapter into that of another model."""
+    set_peft_model_state_dict(other, get_peft_model_state_dict(trained, save_embedding_layers=False))
+
+
+def merge(peft_model: PeftModel) -> PreTrainedModel:
+    """Merge the updates into the weights, in place. The model is then as it was, with other weights."""
+    model: Any = peft_model.merge_and_unload()
+    model.requires_grad_(True)
+    return model
+
+
+def four_bit() -> BitsAndBytesConfig:
+    """Return the quantization that QLoRA trains on (NF4, arXiv 2305.14314).
+
+    Raises:
+        InputError: If bitsandbytes is not installed.
+    """
+    try:
+        import bitsandbytes  # noqa: F401
+    except ImportError as error:
+        raise InputError("--load-in-4bit needs bitsandbytes: pip install 'lbr-st[qlora]'") from error
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )

@@ -1,0 +1,139 @@
+"""The language model as stage 1 trains it: under the information cut-off, with its loss as output."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from lbr_st.batches import IGNORE, Example, collate, join
+from lbr_st.errors import InputError
+from lbr_st.loss import cross_entropy_sum, token_losses
+from lbr_st.masks import BOTTLENECK, PREFIX, SOURCE, TARGET, check_no_leak, cutoff_mask
+from lbr_st.modes import evaluating
+
+# Hidden states of an example alone and in a packed row differ by rounding.
+SAME_HIDDEN_STATE = 1e-3
+SAME_HIDDEN_STATE_HALF = 5e-2
+
+
+def head_is_all(model: PreTrainedModel) -> bool:
+    """Tell whether the logits of a language model are what its head makes of the last hidden states, and no more."""
+    ids = torch.arange(4, device=model.device)[None]
+    with evaluating(model), torch.no_grad():
+        expected = model(input_ids=ids, use_cache=False).logits.float()
+        head: Any = model.get_output_embeddings()
+        found = head(model.base_model(input_ids=ids, use_cache=False).last_hidden_state).float()
+    return torch.allclose(found, expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item())
+
+
+class IBGLModel(nn.Module):
+    """The language model under the information cut-off, with its loss as output.
+
+    Args:
+        language_model: A causal language model that heeds attention masks.
+        bottleneck: False for the control arms, plain fine-tuning and pretraining: nothing is cut off.
+
+    Raises:
+        InputError: If information leaks through it from X to Y, see `lbr_st.masks.check_no_leak`.
+    """
+
+    # Tells the trainer to pass num_items_in_batch, so that accumulated gradients are those of the large batch.
+    accepts_loss_kwargs = True
+
+    def __init__(self, language_model: PreTrainedModel, *, bottleneck: bool = True) -> None:
+        super().__init__()
+        if bottleneck:
+            check_no_leak(language_model)
+        self.bottleneck = bottleneck
+        self.language_model: PreTrainedModel = language_model
+        self.head_is_all = head_is_all(language_model)
+        self._no_split_modules = language_model._no_split_modules  # what FSDP shards by
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        segments: Tensor,
+        labels: Tensor,
+        sequences: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> dict[str, Tensor]:
+        """Return the loss: next-token cross-entropy on Y and its EOS (arXiv 2601.11124, eq. 2), in nats.
+
+        The mean is per target token over the whole batch, not per sample: every token weighs the same however
+        long its sequence, and with gradient accumulation the trainer's ``num_items_in_batch`` counts the targets of
+        all micro-batches. The head runs on the rows that predict a target only: with a vocabulary of 151k, logits of
+        all rows are the largest tensor in training. Families that do more with logits than their head (Gemma 2 caps
+        them, Granite and Cohere scale them) are run as a whole.
+
+        Args:
+            input_ids: ``(batch, seq)`` int64.
+            attention_mask: ``(batch, seq)``, 1 for tokens, 0 for padding on the right.
+            segments: ``(batch, seq)``, see `lbr_st.masks`.
+            labels: ``(batch, seq)``, the token itself on Y, `IGNORE` elsewhere.
+            sequences: ``(batch, seq)``, of packed rows; see `lbr_st.batches`.
+            position_ids: ``(batch, seq)``, of packed rows.
+            num_items_in_batch: Number of targets to divide by; default is those of this batch.
+
+        Returns:
+            ``{"loss"}``, a scalar. In evaluation mode ``loss_sums`` and ``targets`` too, both ``(batch,)``: the loss
+            summed over each row, and the number of its targets.
+        """
+        model = self.language_model
+        mask: Any = attention_mask
+        if self.bottleneck or sequences is not None:
+            shape_of_embeddings = torch.empty(*input_ids.shape, 0, dtype=model.dtype, device=input_ids.device)
+            mask = cutoff_mask(model.config, shape_of_embeddings, attention_mask, segments, sequences)
+        inputs = {"input_ids": input_ids, "attention_mask": mask, "use_cache": False}
+        if position_ids is not None:  # some families count their positions themselves and take none
+            inputs["position_ids"] = position_ids
+        targets = labels[:, 1:]
+        has_loss = targets != IGNORE
+        head: Any
+        if self.head_is_all:
+            head, rows = model.get_output_embeddings(), model.base_model(**inputs).last_hidden_state[:, :-1][has_loss]
+        else:
+            head, rows = nn.Identity(), model(**inputs).logits[:, :-1][has_loss]
+        counts = has_loss.sum(dim=1)
+        if self.training:
+            total = cross_entropy_sum(head, rows, targets[has_loss])
+            return {"loss": total / (counts.sum() if num_items_in_batch is None else num_items_in_batch)}
+        losses = torch.zeros(targets.shape, device=rows.device)
+        losses[has_loss] = token_losses(head, rows, targets[has_loss])
+        return {"loss": losses.sum() / counts.sum(), "loss_sums": losses.sum(dim=1), "targets": counts}
+
+    def gradient_checkpointing_enable(self, **kwargs: Any) -> None:
+        """Recompute activations in the backward pass (the trainer's ``--gradient-checkpointing``)."""
+        self.language_model.gradient_checkpointing_enable(**kwargs)
+
+
+def check_packing(model: PreTrainedModel) -> None:
+    """Show on the model itself that examples in a packed row are read as they are alone.
+
+    Raises:
+        InputError: If they are not, or the model takes no positions that start again.
+    """
+    parts = [PREFIX] + [SOURCE] * 3 + [BOTTLENECK] + [TARGET] * 2
+    ids = [[(start + 7 * n) % model.config.vocab_size for n in range(len(parts))] for start in (1, 3)]
+    alone: list[Example] = [{"input_ids": row, "segments": parts, "labels": row} for row in ids]
+
+    def read(examples: list[Example]) -> Tensor:
+        batch = {name: tensor.to(model.device) for name, tensor in collate(examples).items() if name != "labels"}
+        segments, sequences = batch.pop("segments"), batch.pop("sequences", None)
+        shape = torch.empty(*segments.shape, 0, dtype=model.dtype, device=model.device)
+        mask = cutoff_mask(model.config, shape, batch.pop("attention_mask"), segments, sequences)
+        return model.base_model(attention_mask=mask, use_cache=False, **batch).last_hidden_state
+
+    name = f"model type {model.config.model_type!r}"
+    try:
+        with evaluating(model), torch.no_grad():
+            expected, found = read(alone).flatten(0, 1), read([join(alone)])[0]
+    except Exception as error:  # what a family raises that takes no positions is not foreseeable
+        raise InputError(f"examples cannot be packed for {name}: {error}") from error
+    allowed = SAME_HIDDEN_STATE if expected.dtype == torch.float32 else SAME_HIDDEN_STATE_HALF
+    if not (found - expected).abs().max() <= allowed * expected.abs().max():
+        raise InputError(f"examples cannot be packed for {name}: it does not read them as it does alone")

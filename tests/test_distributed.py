@@ -1,0 +1,132 @@
+"""Two processes against one (torchrun, gloo, on the CPU), and what shards do to the loss and a save."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import make_backbone
+from safetensors.torch import load_file
+
+import lbr_st
+from lbr_st import ibgl
+from lbr_st.errors import InputError
+from lbr_st.files import write_jsonl
+from lbr_st.training import check_launch, parse_arguments
+
+# Run in every process: the command itself, then the same model sharded by FSDP2, which the trainer leaves out on a CPU.
+BOTH = """
+import json, sys
+import torch, torch.distributed as dist
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.fsdp import fully_shard
+from transformers import TrainingArguments
+import lbr_st
+from lbr_st import ibgl
+from lbr_st.batches import collate
+from lbr_st.ibgl_model import IBGLModel
+from lbr_st.objectives import build_examples
+
+argv, folder, rows = json.loads(sys.argv[1])
+ibgl.main(argv)
+
+model = lbr_st.from_backbone(argv[1], max_seq_length=24)
+examples = list(build_examples(rows, model, "sft"))
+training_model = IBGLModel(model[0].model)
+mesh = dist.device_mesh.init_device_mesh("cpu", (2,))
+for layer in training_model.language_model.model.layers:
+    assert type(layer).__name__ in training_model._no_split_modules
+    fully_shard(layer, mesh=mesh)
+fully_shard(training_model, mesh=mesh)
+mine = examples[dist.get_rank()::2]
+targets = sum(label != -100 for example in examples for label in example["labels"])
+loss = training_model(**collate(mine), num_items_in_batch=targets / 2)["loss"]  # shards average, as DDP does
+loss.backward()
+whole = StateDictOptions(full_state_dict=True, cpu_offload=True)
+gradients = {n: p.grad.full_tensor() for n, p in training_model.named_parameters()}
+dist.all_reduce(loss)
+weights = get_model_state_dict(training_model, options=whole)
+if dist.get_rank() == 0:
+    torch.save((loss.detach() / 2, gradients), folder + "/gradients.pt")
+    trainer = ibgl.IBGLTrainer(lbr_st.from_backbone(argv[1], max_seq_length=24), args=TrainingArguments(
+        output_dir=folder + "/trainer", use_cpu=True, report_to="none"))
+    trainer._save(folder + "/sharded", state_dict=weights)
+"""
+ROWS = [{"query": f"{n} " * (1 + n % 7), "document": f"so {n} " * (1 + n % 5)} for n in range(24)]
+
+
+def test_two_processes_are_one(tmp_path):
+    """Same weights from two processes of 4 as from one of 8, the last batch uneven; logged once."""
+    backbone = make_backbone(tmp_path / "backbone")
+    write_jsonl(tmp_path / "train.jsonl", ROWS)
+    argv = [
+        "--model", backbone, "--data", str(tmp_path / "train.jsonl"), "--dev-data", str(tmp_path / "train.jsonl"),
+        "--max-length", "24", "--optim", "sgd", "--learning-rate", "1e-1", "--max-steps", "5", "--logging-steps", "1",
+    ]  # fmt: skip
+    one, two = tmp_path / "one", tmp_path / "two"
+    ibgl.main([*argv, "--output-dir", str(one), "--per-device-train-batch-size", "8"])
+    import json
+
+    of_two = [*argv, "--output-dir", str(two), "--per-device-train-batch-size", "4"]
+    script = tmp_path / "both.py"
+    script.write_text(BOTH)
+    subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script),
+         json.dumps([of_two, str(tmp_path), ROWS])],
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True, timeout=60, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    first, second = load_file(one / "model.safetensors"), load_file(two / "model.safetensors")
+    start = load_file(tmp_path / "backbone" / "model.safetensors")
+    moved = max((first[name] - start[name]).abs().max() for name in start if first[name].shape == start[name].shape)
+    assert moved > 1e-3
+    assert all((first[name] - second[name]).abs().max() < 1e-5 for name in first)
+    logs = [json.loads((folder / "training_log.json").read_text()) for folder in (one, two)]
+    for name in ("loss", "eval_loss", "eval_bottleneck_nats"):
+        values = [[entry[name] for entry in log if name in entry] for log in logs]
+        assert values[0] == pytest.approx(values[1], abs=1e-4)
+    tokens = [[entry["tokens_per_second"] for entry in log if "tokens_per_second" in entry] for log in logs]
+    assert len(tokens[0]) == len(tokens[1]) == 5
+    [stage] = lbr_st.load(str(two))[0].history
+    assert stage["processes"] == 2
+
+    check_shards(backbone, tmp_path)
+
+
+def check_shards(backbone, folder):
+    """Loss, gradients and a save of the model in two shards, against the whole one."""
+    from lbr_st.batches import collate
+    from lbr_st.ibgl_model import IBGLModel
+    from lbr_st.objectives import build_examples
+
+    model = lbr_st.from_backbone(backbone, max_seq_length=24)
+    training_model = IBGLModel(model[0].model)
+    expected = training_model(**collate(list(build_examples(ROWS, model, "sft"))))["loss"]
+    expected.backward()
+    loss, gradients = torch.load(folder / "gradients.pt")
+    assert abs(loss - expected.detach()) < 1e-5
+    for name, parameter in training_model.named_parameters():
+        assert (gradients[name] - parameter.grad).abs().max() < 1e-4 * max(1, parameter.grad.abs().max())
+    saved = lbr_st.load(str(folder / "sharded"))
+    weights = model[0].model.state_dict()
+    assert all(torch.equal(weight, weights[name]) for name, weight in saved[0].model.state_dict().items())
+
+
+def arguments(*flags):
+    from transformers import TrainingArguments
+
+    from lbr_st.training import make_parser
+
+    return parse_arguments(make_parser("x", "x"), TrainingArguments, ["--output-dir", "none", *flags])[1]
+
+
+def test_launches_that_run_as_one_process_are_refused(monkeypatch):
+    check_launch(arguments())
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "True")  # what `accelerate launch --cpu --num_processes 2` sets
+    with pytest.raises(InputError, match="one process on a CPU, whatever --num_processes says; start it with torchrun"):
+        check_launch(arguments())
+    monkeypatch.delenv("ACCELERATE_USE_CPU")
+    several = arguments()
+    several._n_gpu = 2
+    with pytest.raises(InputError, match="this one process sees 2 GPUs: start it with torchrun"):
+        check_launch(several)
