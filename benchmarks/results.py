@@ -12,11 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from lbr_st.errors import InputError
 from lbr_st.files import write_json
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("torch", "transformers", "sentence-transformers", "mteb", "datasets", "peft", "tokenizers", "bm25s")
+PACKAGES = ("torch", "transformers", "sentence-transformers", "mteb", "datasets", "peft", "tokenizers", "bm25s", "trl")
 
 
 @functools.cache
@@ -31,12 +33,16 @@ def conditions() -> dict[str, Any]:
             ["git", *args], capture_output=True, text=True, cwd=Path(__file__).parent, check=True
         ).stdout.strip()
 
-    changed = git("status", "--porcelain", "--untracked-files=no")
+    if Path(__file__).parent.parent.joinpath(".git").exists():
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        commit = git("rev-parse", "HEAD") + (" with local changes" if changed else "")
+    else:
+        commit = "not a checkout"
     installed = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}
     return {
-        "commit": git("rev-parse", "HEAD") + (" with local changes" if changed else ""),
+        "commit": commit,
         "versions": {"python": platform.python_version()} | {p: installed[p] for p in PACKAGES if p in installed},
-        "hardware": f"{_processor()}, {os.cpu_count()} cores",
+        "hardware": f"{_processor()}, {os.cpu_count()} cores{_gpu()}",
     }
 
 
@@ -44,6 +50,10 @@ def _processor() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def _gpu() -> str:
+    return f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
 
 
 def arm_path(program: str, arm: str, seed: int) -> Path:

@@ -19,9 +19,9 @@ Protocol:
   length (the default), and 16 rows of 256 tokens with several pairs each (`--pack-length 256`); tokens a second,
   without padding.
 - Every measurement has a process of its own; arms are interleaved, and all is repeated. Step time is the mean over
-  the timed steps, after one that is not timed. Memory is the largest resident size of the process while it trains,
-  less what it was before the model was loaded (imports). A ratio is taken within each repeat; the figure is the
-  median, with the smallest and the largest beside it.
+  the timed steps, after one that is not timed; making batches is not in it. Memory is the largest resident size of the
+  process, less what it was with everything imported and no model loaded. A ratio is taken within each repeat; the
+  figure is the median, with the smallest and the largest beside it.
 - `grid`: seconds a step of 4,096 tokens, rows of 128 to 2,048 tokens (half X, half Y), 1 to 32 bottleneck tokens.
 
 A repeat whose result file is there is not run again. Run it on a machine that does nothing else.
@@ -39,7 +39,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +64,7 @@ PASSAGES_A_STEP, PASSAGE_LENGTH = 8, 512
 TIMED_STEPS = {"8k": 6, "152k": 2}
 PACKED_LENGTH, PACKED_ROWS = 256, 16
 GRID_TOKENS, GRID_LENGTHS, GRID_KS, GRID_STEPS = 4096, (128, 256, 512, 1024, 2048), (1, 4, 16, 32), 2
+PAIRS_TO_GROUP = 100  # times a batch, so that batches of like length can be made
 KINDS_OF_BATCH = {"random": "random", "grouped": "group_by_length", "packed": "random"}
 # Ours over theirs.
 RATIOS = {
@@ -84,8 +84,8 @@ ARMS = [
 ]  # fmt: skip
 
 
-def make_backbone(folder: Path, vocabulary: str) -> list[str]:
-    """Save a random backbone with its tokenizer, and return words of one token each."""
+def make_backbone(folder: Path, vocabulary: str) -> None:
+    """Save a random backbone with its tokenizer, and words of one token each."""
     rng = random.Random(0)
     letters = "abcdefghijklmnopqrstuvwxyz"
     words = ["".join(rng.choices(letters, k=rng.randint(2, 7))) for _ in range(3000)]
@@ -93,7 +93,8 @@ def make_backbone(folder: Path, vocabulary: str) -> list[str]:
     torch.manual_seed(0)
     Qwen2ForCausalLM(nano_config(VOCABULARIES[vocabulary], 256, 4, tokenizer.eos_token_id)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    return [word for word in words if len(tokenizer.encode(" " + word)) == 1]
+    of_one_token = [word for word in words if len(tokenizer.encode(" " + word)) == 1]
+    (folder / "words.json").write_text(json.dumps(of_one_token))
 
 
 def make_text(words: list[str], rng: random.Random, tokens: int) -> str:
@@ -181,42 +182,49 @@ def make_trainer(kind: str, backbone: Path, records: list[dict[str, str]], batch
     return trainer
 
 
-def measure(arm: str) -> dict[str, Any]:
+def resident() -> int:
+    """Return the bytes of this process that are in memory now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def measure(arm: str, backbones: Path) -> dict[str, Any]:
     """Measure one arm once, in this process."""
     kind, _, vocabulary = arm.rpartition("_")
-    with tempfile.TemporaryDirectory() as folder:
-        backbone = Path(folder)
-        words = make_backbone(backbone, vocabulary)
-        if kind == "grid":
-            return {"grid": measure_grid(backbone, words)}
-        if kind == "check":
-            return {"losses": compare_losses(backbone, words)}
-        steps = 1 + TIMED_STEPS[vocabulary]
-        passages = kind in ("reconstruct", "pretraining")
-        batch_size = PASSAGES_A_STEP if passages else PAIRS_A_STEP[vocabulary]
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        trainer = make_trainer(kind, backbone, make_records(words, batch_size * steps, passages), batch_size, steps)
-        clock = Clock()
-        trainer.add_callback(clock)
-        tokens: list[int] = []
-        pad = trainer.data_collator
+    backbone = backbones / vocabulary
+    words = json.loads((backbone / "words.json").read_text())
+    if kind == "grid":
+        return {"grid": measure_grid(backbone, words)}
+    if kind == "check":
+        return {"losses": compare_losses(backbone, words)}
+    if kind == "sft":
+        import trl  # noqa: F401  (its imports are not the memory of its training)
+    steps = 1 + TIMED_STEPS[vocabulary]
+    passages = kind in ("reconstruct", "pretraining")
+    batch_size = PASSAGES_A_STEP if passages else PAIRS_A_STEP[vocabulary]
+    records = make_records(words, batch_size * (PAIRS_TO_GROUP if kind in KINDS_OF_BATCH else steps), passages)
+    before = resident()
+    trainer = make_trainer(kind, backbone, records, batch_size, steps)
+    clock = Clock()
+    trainer.add_callback(clock)
+    tokens: list[int] = []
+    pad = trainer.data_collator
 
-        def count(rows: Any) -> dict[str, torch.Tensor]:
-            batch = pad(rows)
-            tokens.append(int(batch["attention_mask"].sum()))
-            return batch
+    def count(rows: Any) -> dict[str, torch.Tensor]:
+        batch = pad(rows)
+        tokens.append(int(batch["attention_mask"].sum()))
+        return batch
 
-        if kind in KINDS_OF_BATCH:
-            trainer.data_collator = count
-        trainer.train()
-        largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        speed = sum(tokens[1:steps]) / sum(clock.seconds[1:])
-        return ({"tokens_per_second": speed} if tokens else {}) | {
-            "seconds": statistics.mean(clock.seconds[1:]),
-            "seconds_of_steps": clock.seconds,
-            "bytes": 1024 * (largest - before),
-            "bytes_before": 1024 * before,
-        }
+    if kind in KINDS_OF_BATCH:
+        trainer.data_collator = count
+    trainer.train()
+    largest = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    speed = sum(tokens[1:steps]) / sum(clock.seconds[1:])
+    return ({"tokens_per_second": speed} if tokens else {}) | {
+        "seconds": statistics.mean(clock.seconds[1:]),
+        "seconds_of_steps": clock.seconds,
+        "bytes": largest - before,
+        "bytes_before": before,
+    }
 
 
 def compare_losses(backbone: Path, words: list[str]) -> list[float]:
@@ -252,9 +260,9 @@ def measure_grid(backbone: Path, words: list[str]) -> list[dict[str, float]]:
     return table
 
 
-def run_worker(arm: str) -> dict[str, Any]:
+def run_worker(arm: str, backbones: Path) -> dict[str, Any]:
     """Measure one arm in a process of its own."""
-    command = [sys.executable, __file__, "--worker", arm]
+    command = [sys.executable, __file__, "--worker", arm, str(backbones)]
     process = subprocess.run(command, capture_output=True, text=True)
     if process.returncode:
         raise RuntimeError(f"{arm} failed:\n{process.stderr[-3000:]}")
@@ -307,21 +315,24 @@ def main(argv: list[str] | None = None) -> None:
     """Measure what is not measured yet, and write the summary."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5, metavar="N", help="(default: %(default)s)")
-    parser.add_argument("--worker", metavar="ARM", help=argparse.SUPPRESS)
+    parser.add_argument("--worker", nargs=2, metavar=("ARM", "BACKBONES"), help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.worker:
-        print("\n" + json.dumps(measure(args.worker)))
+        print("\n" + json.dumps(measure(args.worker[0], Path(args.worker[1]))))
         return
     results.conditions()
     settings = {"threads": torch.get_num_threads()}
-    work: Callable[[str], dict[str, Any]] = run_worker
-    for repeat, arm in itertools.product(range(args.repeats), ARMS):
-        if not results.is_measured(PROGRAM, arm, repeat, settings):
-            if repeat == 0 and arm == ARMS[0]:
-                trl, control = work("check_8k")["losses"]
-                if abs(trl - control) > 1e-3:
-                    raise RuntimeError(f"the control arm's loss is {control}, TRL's {trl}: not the same step")
-            found = work(arm)
+    runs = itertools.product(range(args.repeats), ARMS)
+    missing = [(repeat, arm) for repeat, arm in runs if not results.is_measured(PROGRAM, arm, repeat, settings)]
+    with tempfile.TemporaryDirectory() as folder:
+        for vocabulary in VOCABULARIES if missing else ():
+            make_backbone(Path(folder, vocabulary), vocabulary)
+        if missing:
+            trl, control = run_worker("check_8k", Path(folder))["losses"]
+            if abs(trl - control) > 1e-3:
+                raise RuntimeError(f"the control arm's loss is {control}, TRL's {trl}: not the same step")
+        for repeat, arm in missing:
+            found = run_worker(arm, Path(folder))
             print(repeat, arm, {k: round(v, 3) for k, v in found.items() if isinstance(v, float | int)}, flush=True)
             results.write_arm(PROGRAM, arm, repeat, {**found, "settings": settings})
     figures, arms = summarize(args.repeats)

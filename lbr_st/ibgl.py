@@ -20,14 +20,14 @@ from peft import PeftModel
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 from torch.utils.data import Sampler, SequentialSampler
-from transformers import Trainer, TrainingArguments, set_seed
+from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments, set_seed
 from transformers.trainer_utils import EvalLoopOutput
 
 from lbr_st import adapters, signals
 from lbr_st.batches import PackedRows, StratifiedSampler, collate, pack
 from lbr_st.errors import InputError
 from lbr_st.ibgl_model import IBGLModel, check_packing
-from lbr_st.masks import check_no_leak
+from lbr_st.masks import COMPOSED_ATTENTION, check_no_leak
 from lbr_st.modules import BottleneckTransformer, bottleneck_module
 from lbr_st.objectives import (
     OBJECTIVES,
@@ -49,6 +49,7 @@ from lbr_st.training import (
     evaluate_while_training,
     finish,
     is_finished,
+    is_sharded,
     make_parser,
     open_model,
     parse_arguments,
@@ -59,6 +60,26 @@ from lbr_st.training import (
 logger = logging.getLogger(__name__)
 
 PLOT = "training.png"
+
+# Training arguments that would be wrong here, or do nothing.
+NOT_SUPPORTED = {
+    "label_smoothing_factor": "the loss of stage 1 is plain cross-entropy",
+    "neftune_noise_alpha": "noise on the embeddings would be noise on X too",
+    "dataloader_drop_last": "it would drop held-out examples too",
+    "batch_eval_metrics": "held-out losses are summed over all examples",
+    "use_liger_kernel": "the loss uses liger-kernel wherever it is installed and a GPU is there",
+}
+
+
+class _SetEpoch(TrainerCallback):
+    """Tells the sampler which epoch begins: accelerate does not reach it in a resumed epoch of several processes."""
+
+    def __init__(self, sampler: StratifiedSampler) -> None:
+        self.sampler = sampler
+
+    def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        """Where a run is resumed within an epoch, ``state.epoch`` is how far it is."""
+        self.sampler.set_epoch(int(state.epoch or 0))
 
 
 class IBGLTrainer(Trainer):
@@ -116,7 +137,10 @@ class IBGLTrainer(Trainer):
             return super()._get_train_sampler(train_dataset)
         batch_size = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         lengths = dataset.lengths if isinstance(dataset, PackedRows) else [len(ids) for ids in dataset["input_ids"]]
-        return StratifiedSampler(batch_size, lengths, self.args.seed)
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        sampler = StratifiedSampler(batch_size, lengths, seed)
+        self.add_callback(_SetEpoch(sampler))
+        return sampler
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Sampler[int]:
         return SequentialSampler(eval_dataset)  # the order says which example is of what
@@ -124,7 +148,7 @@ class IBGLTrainer(Trainer):
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """Count the tokens of a step."""
         if self._since is None:
-            self._since = time.perf_counter()
+            self._since, self._paused = time.perf_counter(), 0.0
         self._tokens = self._tokens + inputs["attention_mask"].sum()
         return super().training_step(model, inputs, num_items_in_batch)
 
@@ -162,21 +186,23 @@ class IBGLTrainer(Trainer):
         predictions: Any = output.predictions
         metrics: Any = output.metrics
         loss_sums, targets = predictions
-        sums: dict[tuple[str, bool], np.ndarray] = {}
-        start = 0
-        for name, is_wrong, count in self.held_out:
-            part = slice(start, start + count)
-            start += count
-            found = np.array([loss_sums[part].sum(dtype=np.float64), targets[part].sum()])
-            for key in {name, ""}:
-                sums[key, is_wrong] = sums.get((key, is_wrong), 0) + found
-        for (name, is_wrong), (total, number) in sums.items():
+        counts = [count for _, _, count in self.held_out]
+        assert len(loss_sums) == sum(counts), (len(loss_sums), counts)
+        ends = np.cumsum(counts)[:-1]
+        loss_of_all = total_of_all = nats_of_all = total_with_wrong = 0.0
+        parts = zip(self.held_out, np.split(loss_sums.astype(np.float64), ends), np.split(targets, ends), strict=True)
+        for (name, is_wrong, _), losses, numbers in parts:
             prefix = f"{metric_key_prefix}_{name}_" if name else f"{metric_key_prefix}_"
+            number = numbers.sum()
             if not is_wrong:
-                metrics[f"{prefix}loss"] = total / number
-            else:
-                own_total, own_number = sums[name, False]
-                metrics[f"{prefix}bottleneck_nats"] = total / number - own_total / own_number
+                own, loss_of_all, total_of_all = losses.sum(), loss_of_all + losses.sum(), total_of_all + number
+                metrics[f"{prefix}loss"] = own / number
+            else:  # right behind its own
+                nats_of_all, total_with_wrong = nats_of_all + losses.sum() - own, total_with_wrong + number
+                metrics[f"{prefix}bottleneck_nats"] = (losses.sum() - own) / number
+        metrics[f"{metric_key_prefix}_loss"] = loss_of_all / total_of_all
+        if total_with_wrong:
+            metrics[f"{metric_key_prefix}_bottleneck_nats"] = nats_of_all / total_with_wrong
         return output
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
@@ -195,7 +221,7 @@ class IBGLTrainer(Trainer):
             module.gathered_weights = None
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        if self.is_fsdp_enabled:
+        if is_sharded(self):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         elif self.adapter is not None:
             adapters.load_adapter(self.adapter, resume_from_checkpoint)
@@ -223,6 +249,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         per_device_train_batch_size=32,
         per_device_eval_batch_size=32,
         train_sampling_strategy="group_by_length",
+        ddp_find_unused_parameters=False,
     )
     weights = parse_objective(args.objective)
     check_arguments(args, training_args, weights)
@@ -239,20 +266,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     dev = _examples(args, training_args, model, dev_records)
     if dev:
         evaluate_while_training(training_args)
-    claim_output_dir(args, training_args, run)
-
     adapter = None
     if args.lora_rank is not None:
         set_seed(training_args.seed)  # the updates start at random
-        adapter = adapters.add_lora(module, args.lora_rank, args.lora_alpha, args.lora_dropout)
-    trainer = IBGLTrainer(
-        model,
-        bottleneck=args.bottleneck,
-        adapter=adapter,
-        args=training_args,
-        train_dataset=train,
-        eval_dataset=dev,
-    )
+        adapter = adapters.add_lora(module, *lora_settings(args))
+    try:
+        trainer = IBGLTrainer(
+            model,
+            bottleneck=args.bottleneck,
+            adapter=adapter,
+            args=training_args,
+            train_dataset=train,
+            eval_dataset=dev,
+        )
+    except ValueError as error:  # arguments that contradict each other
+        raise InputError(str(error)) from error
+    claim_output_dir(args, training_args, run)
     train_to_the_end(trainer, args.output_dir)
     if training_args.should_save:
         signals.plot(trainer.state.log_history, Path(args.output_dir, PLOT))
@@ -265,8 +294,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _open(args: argparse.Namespace, training_args: TrainingArguments) -> SentenceTransformer:
     """Open the model and refuse what cannot be done with it, before texts are tokenized for minutes."""
-    quantized = {"quantization_config": adapters.four_bit()} if args.load_in_4bit else {}
-    model = open_model(args, dtype=_dtype(args, training_args), **quantized)
+    options: dict[str, Any] = {"quantization_config": adapters.four_bit()} if args.load_in_4bit else {}
+    if args.attention is not None:
+        options["attn_implementation"] = args.attention
+    model = open_model(args, dtype=_dtype(args, training_args), **options)
     module = bottleneck_module(model)
     set_prompts(model, args)
     if args.hide_bos and not module.num_prefix_tokens:
@@ -282,7 +313,8 @@ def _open(args: argparse.Namespace, training_args: TrainingArguments) -> Sentenc
 
 def _dtype(args: argparse.Namespace, training_args: TrainingArguments) -> torch.dtype:
     """Return the type of the weights: those that LoRA leaves as they are may be in half precision too."""
-    return torch.bfloat16 if args.lora_rank is not None and training_args.bf16 else torch.float32
+    is_half = args.lora_rank is not None and (training_args.bf16 or args.load_in_4bit)
+    return torch.bfloat16 if is_half else torch.float32
 
 
 def _examples(
@@ -320,7 +352,7 @@ def _reopened(
     whole = open_model(args, dtype=_dtype(args, training_args))
     whole.prompts, module = trained.prompts, bottleneck_module(whole)
     module.hide_bos = bottleneck_module(trained).hide_bos
-    of_whole = adapters.add_lora(module, args.lora_rank, args.lora_alpha, args.lora_dropout)
+    of_whole = adapters.add_lora(module, *lora_settings(args))
     adapters.copy_adapter(adapter, of_whole)
     return whole, of_whole
 
@@ -366,7 +398,7 @@ def _make_parser() -> argparse.ArgumentParser:
     lora = parser.add_argument_group("LoRA", "instead of training all weights; merged into them at the end")
     lora.add_argument("--lora-rank", type=int, metavar="R", help="train updates of this rank (default: no LoRA)")
     lora.add_argument("--lora-alpha", type=int, metavar="A", help="updates are scaled by A / R (default: 2 R)")
-    lora.add_argument("--lora-dropout", type=float, default=0.0, metavar="P", help="(default: %(default)s)")
+    lora.add_argument("--lora-dropout", type=float, metavar="P", help="(default: 0)")
     lora.add_argument(
         "--load-in-4bit", action="store_true", help="QLoRA: keep the frozen weights in 4 bits (needs bitsandbytes)"
     )
@@ -377,6 +409,12 @@ def _make_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="pack examples into rows of up to N tokens, kept apart by the mask; a batch is then so many rows "
         "(default: one example a row, in batches of like length)",
+    )
+    speed.add_argument(
+        "--attention",
+        choices=COMPOSED_ATTENTION,
+        help="implementation to train with; flex_attention skips what the mask hides, and needs a GPU (default: the "
+        "model's own, sdpa for most)",
     )
     return parser
 
@@ -408,16 +446,29 @@ def check_arguments(args: argparse.Namespace, training_args: TrainingArguments, 
         raise InputError("--hide-bos means nothing with --no-bottleneck: nothing is hidden there")
     if args.pack_length is not None and args.pack_length < 1:
         raise InputError(f"--pack-length must be at least 1, got {args.pack_length}")
+    _check_lora(args, training_args)
+    if args.attention == "flex_attention" and training_args.device.type == "cpu":
+        raise InputError("--attention flex_attention: it has no backward pass on a CPU")
+    if training_args.eval_strategy != "no" and not args.dev_data:
+        raise InputError("--eval-strategy: there is nothing to evaluate on, give --dev-data")
+    for flag, reason in NOT_SUPPORTED.items():
+        if getattr(training_args, flag):
+            raise InputError(f"--{flag.replace('_', '-')}: {reason}")
+
+
+def _check_lora(args: argparse.Namespace, training_args: TrainingArguments) -> None:
     if args.lora_rank is not None:
-        adapters.check_settings(args.lora_rank, args.lora_alpha, args.lora_dropout)
+        adapters.check_settings(*lora_settings(args))
         if training_args.fsdp or training_args.deepspeed:
             raise InputError("LoRA trains few weights and needs no FSDP or DeepSpeed; leave out one of them")
-    elif args.load_in_4bit:
-        raise InputError("--load-in-4bit: weights in 4 bits cannot be trained; add --lora-rank")
-    if training_args.label_smoothing_factor:
-        raise InputError("--label-smoothing-factor: the loss of stage 1 is plain cross-entropy")
-    if training_args.neftune_noise_alpha:
-        raise InputError("--neftune-noise-alpha: noise on the embeddings would be noise on X too; not supported")
+    for flag in ("lora_alpha", "lora_dropout", "load_in_4bit"):
+        if getattr(args, flag) not in (None, False) and args.lora_rank is None:
+            raise InputError(f"--{flag.replace('_', '-')} is for LoRA: give its rank, --lora-rank")
+
+
+def lora_settings(args: argparse.Namespace) -> tuple[int, int | None, float]:
+    """Return rank, alpha and dropout."""
+    return args.lora_rank, args.lora_alpha, args.lora_dropout or 0.0
 
 
 def describe_data(train: Dataset, by_objective: dict[str, Dataset], weights: dict[str, float]) -> str:

@@ -19,8 +19,14 @@ SAME_HIDDEN_STATE = 1e-3
 SAME_HIDDEN_STATE_HALF = 5e-2
 
 
+# What families name what they do to logits after the head. A cap shows in large logits only, so it is looked up too.
+AFTER_THE_HEAD = ("final_logit_softcapping", "logit_scale", "logits_scaling")
+
+
 def head_is_all(model: PreTrainedModel) -> bool:
     """Tell whether the logits of a language model are what its head makes of the last hidden states, and no more."""
+    if any(getattr(model.config, name, None) not in (None, 1.0) for name in AFTER_THE_HEAD):
+        return False
     ids = torch.arange(4, device=model.device)[None]
     with evaluating(model), torch.no_grad():
         expected = model(input_ids=ids, use_cache=False).logits.float()
@@ -106,8 +112,12 @@ class IBGLModel(nn.Module):
         losses[has_loss] = token_losses(head, rows, targets[has_loss])
         return {"loss": losses.sum() / counts.sum(), "loss_sums": losses.sum(dim=1), "targets": counts}
 
+    def activation_checkpointing_enable(self, **kwargs: Any) -> None:
+        """Recompute activations in the backward pass (the trainer's ``--activation-checkpointing``)."""
+        self.language_model.activation_checkpointing_enable(**kwargs)
+
     def gradient_checkpointing_enable(self, **kwargs: Any) -> None:
-        """Recompute activations in the backward pass (the trainer's ``--gradient-checkpointing``)."""
+        """The same, as older versions of transformers call it."""
         self.language_model.gradient_checkpointing_enable(**kwargs)
 
 

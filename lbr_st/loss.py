@@ -6,11 +6,12 @@ time, and where there is a loss only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from peft.utils.other import TrainableTokensWrapper
 from torch import Tensor, nn
 from transformers.utils import is_liger_kernel_available
 
@@ -23,21 +24,29 @@ def cross_entropy_sum(head: nn.Module, hidden: Tensor, targets: Tensor) -> Tenso
 
     Gradients are made together with the loss, chunk by chunk, while the logits are at hand. To make the logits again
     in the backward pass, as activation checkpointing does, would cost a third more of the head's time. On a GPU with
-    liger-kernel installed its fused kernel does the same.
+    liger-kernel installed, and float32 weights, its fused kernel does the same.
 
     Args:
         head: Maps hidden states ``(n, hidden)`` to logits ``(n, vocabulary)``.
         hidden: ``(rows, hidden)``, of the rows that predict a target.
         targets: ``(rows,)`` int64.
     """
-    if not torch.is_grad_enabled():
-        return token_losses(head, hidden, targets).sum()
-    if hidden.is_cuda and type(head) is nn.Linear and is_liger_kernel_available():
-        from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
+    weight = _weight(head)
+    if weight is None:
+        parameters = [parameter for parameter in head.parameters() if parameter.requires_grad]
+        return _CrossEntropySum.apply(head, hidden, targets, *parameters)
+    bias = getattr(head, "bias", None)
+    if hidden.is_cuda and weight.dtype == torch.float32 and is_liger_kernel_available():
+        return fused_cross_entropy_sum(weight, bias, hidden, targets)
+    tensors = [tensor for tensor in (weight, bias) if tensor is not None and tensor.requires_grad]
+    return _CrossEntropySum.apply(lambda rows: F.linear(rows, weight, bias), hidden, targets, *tensors)
 
-        return LigerFusedLinearCrossEntropyLoss(reduction="sum")(head.weight, hidden, targets, head.bias)
-    parameters = [parameter for parameter in head.parameters() if parameter.requires_grad]
-    return _CrossEntropySum.apply(head, hidden, targets, *parameters)
+
+def fused_cross_entropy_sum(weight: Tensor, bias: Tensor | None, hidden: Tensor, targets: Tensor) -> Tensor:
+    """Return the same by the kernel of liger-kernel."""
+    from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
+
+    return LigerFusedLinearCrossEntropyLoss(reduction="sum")(weight, hidden, targets, bias)
 
 
 def token_losses(head: nn.Module, hidden: Tensor, targets: Tensor) -> Tensor:
@@ -47,19 +56,32 @@ def token_losses(head: nn.Module, hidden: Tensor, targets: Tensor) -> Tensor:
     return torch.cat(losses) if losses else hidden.new_zeros(0, dtype=torch.float32)
 
 
-def _losses(head: nn.Module, hidden: Tensor, targets: Tensor) -> Tensor:
+def _weight(head: nn.Module) -> Tensor | None:
+    """Return the matrix of a linear head, with the rows that LoRA trains in it; None for another kind of head."""
+    if type(head) is nn.Linear:
+        return head.weight
+    if isinstance(head, TrainableTokensWrapper):
+        # Put together once; the wrapper itself would copy the whole matrix for every chunk.
+        return head.token_adapter.get_merged_weights(head.token_adapter.active_adapters)
+    return None
+
+
+def _losses(head: Callable[[Tensor], Tensor], hidden: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(head(hidden).float(), targets, reduction="none")
 
 
-def _chunks(head: nn.Module, hidden: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    vocabulary = getattr(head, "out_features", None) or head(hidden[:1]).shape[-1]
+def _chunks(head: Callable[[Tensor], Tensor], hidden: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    with torch.no_grad():
+        vocabulary = head(hidden[:1]).shape[-1]
     size = max(1, LOGITS_AT_A_TIME // vocabulary)
     return zip(hidden.split(size), targets.split(size), strict=True)
 
 
 class _CrossEntropySum(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, head: nn.Module, hidden: Tensor, targets: Tensor, *parameters: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, head: Callable[[Tensor], Tensor], hidden: Tensor, targets: Tensor, *parameters: Tensor
+    ) -> Tensor:
         total = hidden.new_zeros((), dtype=torch.float32)
         of_hidden = torch.empty_like(hidden)
         # In float32 whatever the weights are: the sum of many chunks would lose the small ones in half precision.

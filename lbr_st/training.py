@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from transformers import HfArgumentParser, IntervalStrategy, Trainer, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.utils.import_utils import enable_tf32
 
 from lbr_st import layouts
 from lbr_st.errors import InputError
@@ -166,45 +168,82 @@ def read_config(path: str, parsers: Sequence[argparse.ArgumentParser]) -> list[s
     if not isinstance(root, yaml.MappingNode):
         raise InputError(f"--config {path} is not a mapping of argument names to values")
     actions = {option: action for parser in parsers for option, action in parser._option_string_actions.items()}
-    argv = []
+    argv: list[str] = []
+    seen: set[str] = set()
     for key, value in root.value:
-        where = f"--config {path}, line {key.start_mark.line + 1}"
         flag = "--" + str(key.value).replace("_", "-")
-        action = actions.get(flag) or actions.get(flag.replace("-", "_").replace("__", "--", 1))
-        if action is None or flag == "--config":
-            raise InputError(f"{where}: unknown argument {key.value}")
-        if isinstance(value, yaml.SequenceNode):
-            argv += [flag, *(item.value for item in value.value)]
-        elif not isinstance(value, yaml.ScalarNode):
-            raise InputError(f"{where}: {key.value} is a mapping, where a value or a list is expected")
-        elif action.nargs == 0:
-            if value.value.lower() not in ("true", "false"):
-                raise InputError(f"{where}: {key.value} is a switch, true or false, not {value.value}")
-            argv += [flag] if value.value.lower() == "true" else []
-        else:
-            argv += [flag, value.value]
+        try:
+            if flag in seen:
+                raise InputError("is there twice")
+            seen.add(flag)
+            if flag not in actions or flag == "--config":
+                raise InputError("is no argument")
+            argv += _as_flags(flag, actions[flag], value)
+        except InputError as error:
+            raise InputError(f"--config {path}, line {key.start_mark.line + 1}: {key.value} {error}") from error
     return argv
 
 
+def _as_flags(flag: str, action: argparse.Action, value: yaml.Node) -> list[str]:
+    """Write one entry of a YAML file as it is written on the command line."""
+    if action.nargs in ("+", "*"):
+        items = value.value if isinstance(value, yaml.SequenceNode) else [value]
+        if not items or not all(isinstance(item, yaml.ScalarNode) for item in items):
+            raise InputError("takes a value or a list of values")
+        return [flag, *(item.value for item in items)]
+    if not isinstance(value, yaml.ScalarNode):
+        raise InputError("takes one value")
+    if value.tag == "tag:yaml.org,2002:null":
+        return []  # as if it were not there
+    is_switch = action.nargs == 0
+    if is_switch and value.value.lower() not in ("true", "false"):
+        raise InputError(f"is a switch, true or false, not {value.value}")
+    if value.value.lower() == "true" and (is_switch or action.const is True):
+        return [flag]
+    return [] if is_switch else [f"{flag}={value.value}"]  # a value may begin with a dash
+
+
 def check_launch(training_args: TrainingArguments) -> None:
-    """Refuse ways to start several processes that run as one, or not as asked, without a word.
+    """Refuse ways to start that run as one process or not as asked, without a word, or that cannot be resumed.
 
     Raises:
         InputError: Which, and what to do instead.
     """
     torchrun = "start it with torchrun --nproc-per-node N"
+    is_cpu = training_args.device.type == "cpu"
     if training_args.n_gpu > 1:
         raise InputError(
             f"this one process sees {training_args.n_gpu} GPUs: {torchrun} for N of them, or set CUDA_VISIBLE_DEVICES"
         )
-    if training_args.use_cpu or training_args.device.type == "cpu":
-        if training_args.fsdp or training_args.deepspeed:
-            raise InputError("FSDP and DeepSpeed need GPUs: on a CPU the trainer leaves them out without a word")
-        if "ACCELERATE_USE_CPU" in os.environ and training_args.world_size == 1:
-            raise InputError(f"accelerate launch runs one process on a CPU, whatever --num_processes says; {torchrun}")
+    if is_cpu and (training_args.fsdp or training_args.deepspeed):
+        raise InputError("FSDP and DeepSpeed need GPUs: on a CPU the trainer leaves them out without a word")
+    if is_cpu and "ACCELERATE_USE_CPU" in os.environ and training_args.world_size == 1:
+        raise InputError(f"accelerate launch runs one process on a CPU, whatever --num_processes says; {torchrun}")
+    for variable, flag in (("ACCELERATE_USE_FSDP", "fsdp"), ("ACCELERATE_USE_DEEPSPEED", "deepspeed")):
+        if os.environ.get(variable, "false").lower() == "true" and not getattr(training_args, flag):
+            raise InputError(f"a configuration of accelerate asks for {flag}: {torchrun} and give --{flag} instead")
+    if training_args.fsdp:
+        _check_fsdp(training_args)
     plugin = getattr(training_args, "hf_deepspeed_config", None)
     if plugin is not None and plugin.is_zero3():
         raise InputError("ZeRO stage 3 has no whole head to make the loss with; take stage 2, or FSDP")
+    if training_args.save_only_model:
+        raise InputError("--save-only-model: a run could not go on from such a checkpoint")
+    if training_args.ignore_data_skip:
+        raise InputError("--ignore-data-skip: a run that goes on would see other data")
+
+
+def _check_fsdp(training_args: TrainingArguments) -> None:
+    config: dict[str, Any] = dict(training_args.fsdp_config or {})  # type: ignore[arg-type]
+    if training_args.world_size == 1:
+        raise InputError("--fsdp shards over several processes: start it with torchrun --nproc-per-node N")
+    if config.get("state_dict_type", "FULL_STATE_DICT") != "FULL_STATE_DICT":
+        raise InputError("--fsdp-config: checkpoints are whole models, so state_dict_type must be FULL_STATE_DICT")
+    if str(config.get("cpu_ram_efficient_loading", False)).lower() == "true":
+        raise InputError("--fsdp-config: cpu_ram_efficient_loading would untie the head from the embeddings")
+    ours = getattr(training_args, "activation_checkpointing", False) or training_args.gradient_checkpointing
+    if config.get("activation_checkpointing") and ours:
+        raise InputError("activation checkpointing is on twice, in --fsdp-config and beside it")
 
 
 def checkpoint_dir(output_dir: str | Path) -> Path:
@@ -293,7 +332,7 @@ def claim_output_dir(args: argparse.Namespace, training_args: TrainingArguments,
     """Write down in the output directory which run it belongs to; nothing changes for one that is resumed."""
     output_dir = Path(args.output_dir)
     PartialState().wait_for_everyone()  # all have looked at it
-    if training_args.should_save and not _contents(output_dir):
+    if training_args.should_save and not (output_dir / RUN_FILE).is_file():
         output_dir.mkdir(parents=True, exist_ok=True)
         write_json(output_dir / RUN_FILE, run)
 
@@ -326,8 +365,9 @@ def train_to_the_end(trainer: Trainer, output_dir: str | Path) -> None:
     if checkpoint is not None:
         state = TrainerState.load_from_json(os.path.join(checkpoint, "trainer_state.json"))
         if state.global_step >= state.max_steps:
-            trainer._load_from_checkpoint(checkpoint)
             trainer.state = state
+            is_best = trainer.args.load_best_model_at_end and state.best_model_checkpoint is not None
+            trainer._load_from_checkpoint(str(state.best_model_checkpoint) if is_best else checkpoint)
             return
     trainer.train(resume_from_checkpoint=checkpoint)
 
@@ -409,14 +449,22 @@ def set_prompts(model: SentenceTransformer, args: argparse.Namespace) -> None:
             model.prompts[name] = prompt
 
 
+def is_sharded(trainer: Trainer) -> bool:
+    """Tell whether the weights in memory are shards (FSDP)."""
+    model: Any = trainer.model
+    return any(hasattr(parameter, "full_tensor") for parameter in model.parameters())
+
+
 def finish(model: SentenceTransformer, trainer: Trainer, stage: str, output_dir: str, run: dict[str, Any]) -> None:
     """Save and verify the trained model, with what it was made from and the trainer's log."""
     made_from = {key: value for key, value in run["arguments"].items() if value is not None}
     bottleneck_module(model).history.append({"stage": stage, **made_from, **run["contents"]})
-    sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+    sharded = is_sharded(trainer) or getattr(trainer, "deepspeed", None) is not None
     whole = checkpoint_dir(output_dir) / "whole"
     if sharded:
         trainer.save_model(str(whole))  # all processes give their part
+    if trainer.args.tf32 or trainer.args.torch_compile:
+        enable_tf32(False)  # what is saved is compared with what is in memory, more exactly than that
     # Mixed precision wraps the model's forward; vectors are compared in the precision they are used in.
     trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     # What the optimizer holds would stand beside the copies of the model that are compared.
@@ -425,19 +473,20 @@ def finish(model: SentenceTransformer, trainer: Trainer, stage: str, output_dir:
     if trainer.args.should_save:
         write_json(Path(output_dir, "training_log.json"), trainer.state.log_history)
         layouts.save(layouts.load(str(whole)) if sharded else model, output_dir)
+        shutil.rmtree(whole, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
 
 
 def run_command(main: Callable[[list[str] | None], Any], argv: list[str] | None = None) -> None:
     """Run a command's ``main``: a line and exit code 2 for input that cannot be used, a traceback for the rest."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    is_first_process = os.environ.get("RANK", "0") == "0"
+    rank = os.environ.get("RANK", "0")
+    is_first_process = rank == "0"
     logging.getLogger("lbr_st").setLevel(logging.INFO if is_first_process else logging.WARNING)
     # mteb 2.26 calls methods that sentence-transformers 6 has renamed.
     warnings.filterwarnings("ignore", category=FutureWarning, module="mteb")
     try:
         main(argv)
     except InputError as error:
-        if is_first_process:
-            sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {error}\n" if is_first_process else f"error of process {rank}: {error}\n")
         sys.exit(2)

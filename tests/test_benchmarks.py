@@ -1,14 +1,24 @@
 """The benchmark programs themselves, at toy size."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import PAIRS
 
 import lbr_st
+from lbr_st.batches import IGNORE, collate
 from lbr_st.errors import InputError
 from lbr_st.files import write_jsonl
+from lbr_st.ibgl_model import IBGLModel
+from lbr_st.masks import cutoff_rule, same_sequence_rule
+from lbr_st.objectives import build_examples
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
@@ -69,3 +79,107 @@ def test_program_of_bos_visibility(tmp_path, argv):
         assert (module.hide_bos, module.num_prefix_tokens) == (hidden, 1)
         assert [stage["stage"] for stage in module.history] == ["ibgl", "grcl"]
     assert len(figures) == 2 * 3 * 5
+
+
+@pytest.fixture
+def speed(monkeypatch, tmp_path):
+    """The program of stage 1's speed, with a toy backbone, few steps and results in a folder of the test."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import results
+    import stage1_speed
+
+    monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
+    for name, value in {
+        "VOCABULARIES": {"8k": 8192, "152k": 9000}, "PAIRS_A_STEP": {"8k": 2, "152k": 2}, "PASSAGES_A_STEP": 1,
+        "PASSAGE_LENGTH": 16, "TIMED_STEPS": {"8k": 1, "152k": 1}, "GRID_TOKENS": 128, "GRID_LENGTHS": (64, 128),
+        "GRID_KS": (1, 4), "GRID_STEPS": 1, "PACKED_ROWS": 1, "PAIRS_TO_GROUP": 4,
+    }.items():  # fmt: skip
+        monkeypatch.setattr(stage1_speed, name, value)
+    return stage1_speed
+
+
+def test_program_of_the_speed_of_stage_1(speed, tmp_path, monkeypatch):
+    """Every arm measures, in one process here; ratios are those of the files. TRL is no part of the environment."""
+    ask = []
+
+    def measure(arm, backbones):
+        ask.append(arm)
+        if arm.startswith("check"):
+            return {"losses": [1.0, 1.0]}
+        return speed.measure(arm.replace("sft", "trainer"), backbones)
+
+    monkeypatch.setattr(speed, "run_worker", measure)
+    speed.main(["--repeats", "1"])
+    assert ask == ["check_8k", *speed.ARMS]
+    figures = read_summary(tmp_path, "stage1_speed")["figures"]
+    import results
+
+    for name, (unit, ours, theirs) in speed.RATIOS.items():
+        values = [results.read_arm("stage1_speed", arm, 0)[unit] for arm in (ours, theirs)]
+        assert figures[name] == figures[f"{name}_min"] == pytest.approx(values[0] / values[1], abs=1e-3)
+    assert {"seconds_of_rows_64_k1", "throughput_ratio_packed_vs_grouped"} <= figures.keys()
+    assert (tmp_path / "results" / "stage1_speed" / "step_time.png").stat().st_size > 1000
+    speed.main(["--repeats", "1"])
+    assert len(ask) == 1 + len(speed.ARMS)  # nothing is measured again
+
+
+def test_a_control_that_is_not_trls_step_is_not_timed(speed, monkeypatch):
+    monkeypatch.setattr(speed, "run_worker", lambda *args: {"losses": [1.0, 1.1]})
+    with pytest.raises(RuntimeError, match="the control arm's loss is 1.1, TRL's 1.0: not the same step"):
+        speed.main(["--repeats", "1"])
+
+
+def test_full_logits_is_the_same_loss(speed, model):
+    """What the memory is compared with computes the same."""
+    batch = collate(list(build_examples(PAIRS, model, "sft")))
+    expected = IBGLModel(model[0].model)(**batch)["loss"]
+    number = (batch["labels"] != IGNORE).sum()
+    assert abs(speed.FullLogits(model[0].model)(**batch, num_items_in_batch=number)["loss"] - expected) < 1e-5
+
+
+# The packages that a GPU machine need not have.
+ABSENT = """
+import sys
+for name in ("mteb", "matplotlib", "trl", "bm25s"):
+    sys.modules[name] = None
+sys.path.insert(0, "benchmarks")
+from pathlib import Path
+import results, stage1_gpu
+results.RESULTS = Path(sys.argv[1])
+stage1_gpu.main(["--shape", "nano", "--device", "cpu", "--repeats", "1"])
+# sentence-transformers imports datasets itself where it is installed, so it cannot be taken away here.
+importers = {"lbr_st.objectives", "lbr_st.records", "lbr_st.ibgl", "lbr_st.grcl", "lbr_st.nano", "lbr_st.evaluation"}
+assert not importers & sys.modules.keys(), importers & sys.modules.keys()
+"""
+
+
+def test_program_for_the_gpu_needs_few_packages(tmp_path):
+    """All arms that a CPU has, at toy size, in a process in which the other packages cannot be imported."""
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", ABSENT, str(tmp_path)], cwd=ROOT, env=env, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    figures = json.loads((tmp_path / "stage1_gpu" / "summary.json").read_text())["figures"]
+    assert {"time_ratio_vs_sft", "tokens_per_second_packed", "share_of_matmul_rate_reconstruct"} <= figures.keys()
+
+
+def test_operations_of_a_step(monkeypatch):
+    """The pairs that attention computes, against the drawn rule; products against a count by hand."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import stage1_gpu
+    from transformers import Qwen2Config
+
+    batches = stage1_gpu.make_batches(100, pairs=5, passages=2, length=7)
+    for batch in batches.values():
+        rows, length = batch["input_ids"].shape
+        at = torch.meshgrid(torch.arange(rows), torch.arange(length), torch.arange(length), indexing="ij")
+        allowed = (at[1] >= at[2]) & cutoff_rule(batch["segments"])(at[0], 0, at[1], at[2])
+        if "sequences" in batch:
+            allowed &= same_sequence_rule(batch["sequences"])(at[0], 0, at[1], at[2])
+        keep = batch["attention_mask"].bool()
+        allowed &= keep[:, :, None] & keep[:, None, :]
+        assert stage1_gpu.attended_pairs(batch) == allowed.sum()
+    config = Qwen2Config(vocab_size=10, hidden_size=4, num_hidden_layers=3)
+    batch = batches["pretraining"]  # 2 rows of 7 tokens, 6 of them targets
+    assert stage1_gpu.operations(config, batch, body=11) == 6 * (11 * 14 + 40 * 12) + 12 * 12 * 2 * 28

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,11 +14,12 @@ import lbr_st
 from lbr_st import ibgl
 from lbr_st.errors import InputError
 from lbr_st.files import write_jsonl
-from lbr_st.training import check_launch, parse_arguments
+from lbr_st.training import _check_fsdp, check_launch, parse_arguments
 
 # Run in every process: the command itself, then the same model sharded by FSDP2, which the trainer leaves out on a CPU.
 BOTH = """
 import json, sys
+from pathlib import Path
 import torch, torch.distributed as dist
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.fsdp import fully_shard
@@ -30,6 +32,16 @@ from lbr_st.objectives import build_examples
 
 argv, folder, rows = json.loads(sys.argv[1])
 ibgl.main(argv)
+
+# Cut off within the third epoch, and gone on with: all but what came after the checkpoint of step 7 is deleted.
+argv += ["--save-steps", "7", "--max-steps", "9"]
+for name in ("straight", "resumed"):
+    ibgl.main([*argv, "--output-dir", folder + "/" + name])
+if dist.get_rank() == 0:
+    for name in ("config.json", "checkpoints/checkpoint-9/trainer_state.json"):
+        Path(folder, "resumed", name).unlink()
+dist.barrier()
+ibgl.main([*argv, "--output-dir", folder + "/resumed", "--resume"])
 
 model = lbr_st.from_backbone(argv[1], max_seq_length=24)
 examples = list(build_examples(rows, model, "sft"))
@@ -57,7 +69,7 @@ ROWS = [{"query": f"{n} " * (1 + n % 7), "document": f"so {n} " * (1 + n % 5)} f
 
 
 def test_two_processes_are_one(tmp_path):
-    """Same weights from two processes of 4 as from one of 8, the last batch uneven; logged once."""
+    """Same weights from two processes of 4 as from one of 8; logged once; resumed within an epoch as well."""
     backbone = make_backbone(tmp_path / "backbone")
     write_jsonl(tmp_path / "train.jsonl", ROWS)
     argv = [
@@ -90,6 +102,8 @@ def test_two_processes_are_one(tmp_path):
     [stage] = lbr_st.load(str(two))[0].history
     assert stage["processes"] == 2
 
+    straight, resumed = (load_file(tmp_path / name / "model.safetensors") for name in ("straight", "resumed"))
+    assert all(torch.equal(straight[name], resumed[name]) for name in straight)
     check_shards(backbone, tmp_path)
 
 
@@ -112,6 +126,23 @@ def check_shards(backbone, folder):
     assert all(torch.equal(weight, weights[name]) for name, weight in saved[0].model.state_dict().items())
 
 
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [({"state_dict_type": "SHARDED_STATE_DICT"}, "must be FULL_STATE_DICT"),
+     ({"cpu_ram_efficient_loading": True}, "would untie the head"),
+     ({"activation_checkpointing": True}, "activation checkpointing is on twice")],
+)  # fmt: skip
+def test_settings_of_fsdp_that_cannot_work(config, message):
+    """As they would be on GPUs, in two processes."""
+    given = SimpleNamespace(
+        fsdp=True, fsdp_config=config, world_size=2, gradient_checkpointing=True, activation_checkpointing=True
+    )
+    with pytest.raises(InputError, match=message):
+        _check_fsdp(given)
+    with pytest.raises(InputError, match="--fsdp shards over several processes: start it with torchrun"):
+        _check_fsdp(SimpleNamespace(fsdp=True, fsdp_config={}, world_size=1))
+
+
 def arguments(*flags):
     from transformers import TrainingArguments
 
@@ -126,6 +157,10 @@ def test_launches_that_run_as_one_process_are_refused(monkeypatch):
     with pytest.raises(InputError, match="one process on a CPU, whatever --num_processes says; start it with torchrun"):
         check_launch(arguments())
     monkeypatch.delenv("ACCELERATE_USE_CPU")
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(InputError, match="a configuration of accelerate asks for fsdp: .* give --fsdp instead"):
+        check_launch(arguments())
+    monkeypatch.delenv("ACCELERATE_USE_FSDP")
     several = arguments()
     several._n_gpu = 2
     with pytest.raises(InputError, match="this one process sees 2 GPUs: start it with torchrun"):

@@ -241,7 +241,7 @@ def run_stage1(tmp_path, backbone, *flags, rows=None, name="out"):
         ["--no-bottleneck"],
         ["--no-bottleneck", "--objective", "reconstruct"],
         ["--pack-length", "96"],
-        ["--gradient-checkpointing", "--gradient-accumulation-steps", "2"],
+        ["--activation-checkpointing", "--gradient-accumulation-steps", "2"],
         ["--bf16", "--lora-rank", "2"],
         ["--compression-ratio", "5"],
         ["--objective", "sft:0.5,prefix-suffix:0.5", "--prefix-share", "0.2", "0.8"],
@@ -294,6 +294,46 @@ def test_run_over_strata_resumes_to_the_same_weights(backbone, tmp_path):
         assert same_weights(tmp_path / straight, tmp_path / resumed)
 
 
+def test_evaluation_without_held_out_data_is_refused(backbone, tmp_path):
+    write_jsonl(tmp_path / "train.jsonl", PAIRS)
+    argv = ["--model", backbone, "--data", str(tmp_path / "train.jsonl"), "--output-dir", str(tmp_path / "out")]
+    with pytest.raises(InputError, match="there is nothing to evaluate on, give --dev-data"):
+        ibgl.main([*argv, "--eval-strategy", "steps"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_nats_of_examples_that_have_a_wrong_twin(model, tmp_path):
+    """One objective has a single held-out example, and so no other X: the nats are those of the other objective."""
+    dev = {"sft": build_examples(PAIRS, model, "sft"), "reconstruct": build_examples(PAIRS[:1], model, "reconstruct")}
+    metrics = trainer_of(model, tmp_path, dev).evaluate()
+    assert "eval_reconstruct_bottleneck_nats" not in metrics
+    assert metrics["eval_bottleneck_nats"] == pytest.approx(metrics["eval_sft_bottleneck_nats"])
+
+
+def test_best_model_of_a_run_killed_while_it_was_saved(backbone, tmp_path, monkeypatch):
+    """Its last step is done, and its best checkpoint is another one."""
+    flags = ["--load-best-model-at-end", "--eval-strategy", "steps", "--eval-steps", "1", "--save-steps", "1"]
+    flags += ["--max-steps", "4", "--lora-rank", "2", "--metric-for-best-model", "eval_bottleneck_nats"]
+    flags += ["--greater-is-better", "true"]
+    losses = iter([0.1, 0.9, 0.3, 0.2])  # the second is the best
+    evaluate = IBGLTrainer.evaluate
+
+    def scripted(self, *args, **kwargs):
+        metrics = evaluate(self, *args, **kwargs)
+        return metrics | {"eval_bottleneck_nats": next(losses)}
+
+    monkeypatch.setattr(IBGLTrainer, "evaluate", scripted)
+    run_stage1(tmp_path, backbone, *flags)
+    straight = load_file(tmp_path / "out" / "model.safetensors")
+    (tmp_path / "out" / "config.json").unlink()
+    run_stage1(tmp_path, backbone, *flags, "--resume")
+    assert next(losses, None) is None  # nothing was trained or evaluated again
+    again = load_file(tmp_path / "out" / "model.safetensors")
+    assert all(torch.equal(straight[name], again[name]) for name in straight)
+    state = json.loads((tmp_path / "out" / "checkpoints" / "checkpoint-4" / "trainer_state.json").read_text())
+    assert state["best_global_step"] == 2
+
+
 def test_tensorboard(backbone, tmp_path, monkeypatch):
     """What --report-to is given to shows the same numbers."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -315,7 +355,12 @@ def test_tensorboard(backbone, tmp_path, monkeypatch):
         (["--objective", "prefix-suffix", "--prefix-share", "0.5", "0.2"], "one or two numbers between 0 and 1"),
         (["--objective", "prefix-suffix", "--prefix-share", "1"], "one or two numbers between 0 and 1"),
         (["--no-bottleneck", "--hide-bos"], "--hide-bos means nothing with --no-bottleneck"),
-        (["--load-in-4bit"], "weights in 4 bits cannot be trained; add --lora-rank"),
+        (["--load-in-4bit"], "--load-in-4bit is for LoRA: give its rank, --lora-rank"),
+        (["--lora-alpha", "32"], "--lora-alpha is for LoRA: give its rank, --lora-rank"),
+        (["--attention", "flex_attention"], "it has no backward pass on a CPU"),
+        (["--save-only-model"], "a run could not go on from such a checkpoint"),
+        (["--ignore-data-skip"], "a run that goes on would see other data"),
+        (["--dataloader-drop-last"], "it would drop held-out examples too"),
         (["--lora-rank", "0"], "LoRA needs a rank and an alpha of at least 1"),
         (["--pack-length", "0"], "--pack-length must be at least 1"),
         (["--pack-length", "10"], "rows of 10 tokens are too short for an example of"),

@@ -8,6 +8,7 @@ from conftest import FAMILIES, LONG_PAIR, PAIRS, SHAPE, SHORT_PAIR, make_backbon
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
 
 import lbr_st
+from lbr_st import ibgl_model
 from lbr_st.batches import IGNORE, PackedRows, collate
 from lbr_st.errors import InputError
 from lbr_st.ibgl_model import IBGLModel, check_packing
@@ -70,14 +71,16 @@ def test_loss_of_a_zeroed_head_is_the_log_of_the_vocabulary(tmp_path):
     assert abs(loss.item() - math.log(head.weight.shape[0])) < 1e-5
 
 
-def test_head_runs_on_target_rows_only(model):
+def test_head_runs_on_target_rows_only(model, monkeypatch):
     seen = []
     training_model = IBGLModel(model[0].model)
-    model[0].model.get_output_embeddings().register_forward_hook(lambda m, args, out: seen.append(out.shape))
+    found = ibgl_model.cross_entropy_sum
+    monkeypatch.setattr(ibgl_model, "cross_entropy_sum", lambda *args: (seen.append(args[1].shape), found(*args))[1])
+    model[0].model.get_output_embeddings().register_forward_hook(lambda *args: pytest.fail("the head ran on all rows"))
     batch = collate(list(build_examples(PAIRS, model, "sft")))
     training_model(**batch)
     targets = int((batch["labels"] != IGNORE).sum())
-    assert seen == [(targets, model[0].model.config.vocab_size)]
+    assert seen == [(targets, model[0].model.config.hidden_size)]
 
 
 @pytest.mark.parametrize(
@@ -140,7 +143,7 @@ def test_packed_is_unpacked(tmp_path, family, attention):
 
 
 def test_packing_that_is_not_read_apart_is_refused():
-    """GPT-2 without its positions starting again, and a family that counts its own."""
+    """GPT-2 without its positions starting again."""
     model = tiny("gpt2")
     forward = model.base_model.forward
     model.base_model.forward = lambda **inputs: forward(**{k: v for k, v in inputs.items() if k != "position_ids"})
@@ -179,7 +182,7 @@ def test_activation_checkpointing_changes_nothing(model):
     batch = collate(list(build_examples(PAIRS, model, "sft")))
     language_model = model[0].model.train()
     expected = loss_and_gradients(language_model, batch)
-    IBGLModel(language_model).gradient_checkpointing_enable()
+    IBGLModel(language_model).activation_checkpointing_enable()
     assert_same(loss_and_gradients(language_model, batch), expected, tolerance=1e-6)
 
 

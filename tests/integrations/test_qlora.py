@@ -1,0 +1,37 @@
+"""QLoRA on weights in 4 bits: bitsandbytes, which computes on a CPU too."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import PAIRS, make_backbone
+from sentence_transformers import SentenceTransformer
+
+import lbr_st
+from lbr_st.files import write_jsonl
+
+pytestmark = pytest.mark.integration
+ROOT = Path(__file__).parent.parent.parent
+ENVIRONMENT = ROOT / ".integrations" / "qlora"
+
+
+def test_qlora_trains_and_ends_with_whole_weights(tmp_path):
+    backbone = make_backbone(tmp_path / "backbone", hidden_size=64, intermediate_size=128, head_dim=16)
+    write_jsonl(tmp_path / "train.jsonl", PAIRS * 8)
+    argv = [
+        "--model", backbone, "--data", str(tmp_path / "train.jsonl"), "--dev-data", str(tmp_path / "train.jsonl"),
+        "--output-dir", str(tmp_path / "out"), "--max-length", "24", "--learning-rate", "1e-2", "--max-steps", "10",
+        "--per-device-train-batch-size", "8", "--lora-rank", "4", "--load-in-4bit", "--bf16",
+    ]  # fmt: skip
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ENVIRONMENT)])}
+    done = subprocess.run([sys.executable, str(ROOT / "train_ibgl.py"), *argv], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    log = json.loads((tmp_path / "out" / "training_log.json").read_text())
+    losses = [entry["eval_loss"] for entry in log if "eval_loss" in entry]
+    assert losses[-1] < losses[0] - 0.1
+    weights = lbr_st.load(str(tmp_path / "out"))[0].model.state_dict()
+    assert all(weight.is_floating_point() for weight in weights.values())
+    assert SentenceTransformer(str(tmp_path / "out")).encode(["a text"]).shape == (1, 64)
