@@ -67,23 +67,32 @@ def test_missing_file(tmp_path):
         parse_arguments(make_parser("x", "x"), TrainingArguments, ["--config", str(tmp_path / "none.yaml")])
 
 
-@pytest.mark.parametrize("config", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
-def test_shipped_recipes_run(config, backbone, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["ibgl-qwen2-1.5b", "grcl-1.5b"])
+def test_shipped_recipes_run(name, backbone, tmp_path, monkeypatch):
     """As they are, but for the model and the steps; the Hub dataset is a local stand-in of the same columns."""
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "keivalya" / "MedQuad-MedicalQnADataset"
     folder.mkdir(parents=True)
     rows = [{"qtype": "information", "Question": pair["query"], "Answer": pair["document"]} for pair in PAIRS] * 4
     write_jsonl(folder / "train.jsonl", rows)
-    command = ibgl if config.stem.startswith("ibgl") else grcl
+    command = ibgl if name.startswith("ibgl") else grcl
     small = ["--per-device-train-batch-size", "4", "--gradient-accumulation-steps", "1", "--max-steps", "2"]
     lengths = ["--max-length", "64"]  # of the tiny backbone
-    command.main(
-        ["--config", str(config), "--model", backbone, "--output-dir", str(tmp_path / "out"), *small, *lengths]
-    )
+    config = ["--config", str(CONFIGS / f"{name}.yaml")]
+    command.main([*config, "--model", backbone, "--output-dir", str(tmp_path / "out"), *small, *lengths])
     run = json.loads((tmp_path / "out" / "lbr_run.json").read_text())
     assert run["training_arguments"]["learning_rate"] == 2e-5
     assert run["training_arguments"]["bf16"] is True
+
+
+def test_recipes_of_stage_1_differ_by_the_backbone():
+    """And by BOS, which Llama puts before a text of 500 tokens and its bottleneck token."""
+    lines = [path.read_text().splitlines() for path in sorted(CONFIGS.glob("ibgl-*.yaml"))]
+    assert len(lines) == 3
+    different = [{*line} for line in zip(*lines, strict=True) if len({*line}) > 1]
+    [_, models, lengths] = different
+    assert models == {f"model: {m}" for m in ("meta-llama/Llama-3.2-1B", "Qwen/Qwen2-1.5B", "Qwen/Qwen2.5-1.5B")}
+    assert lengths == {"max_length: 501", "max_length: 502"}
 
 
 def test_config_of_fsdp2_is_what_accelerate_takes(monkeypatch):

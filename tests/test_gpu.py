@@ -6,7 +6,10 @@ from conftest import make_backbone, tiny
 from test_masks import HAVE_FLEX, PARTS, random_ids
 
 import lbr_st
-from lbr_st.masks import check_no_leak, cutoff_mask
+from lbr_st.batches import IGNORE, PackedRows, collate
+from lbr_st.ibgl_model import IBGLModel, check_packing
+from lbr_st.loss import cross_entropy_sum
+from lbr_st.masks import TARGET, check_no_leak, cutoff_mask
 
 pytestmark = pytest.mark.gpu
 
@@ -36,3 +39,49 @@ def test_saved_and_verified_on_the_gpu(tmp_path, dtype):
     backbone = make_backbone(tmp_path / "backbone")
     model = lbr_st.from_backbone(backbone, num_bottleneck_tokens=2, max_seq_length=24, dtype=dtype).to("cuda")
     lbr_st.save(model, tmp_path / "model")
+
+
+@pytest.mark.parametrize("family", HAVE_FLEX)
+def test_packed_rows_train_under_flex_attention(family):
+    """Loss and gradients of packed rows under FlexAttention are those of one example a row under sdpa."""
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16}
+    plain, flex = (tiny(family, attention, **heads).cuda() for attention in ("sdpa", "flex_attention"))
+    examples = []
+    for seed in range(6):
+        ids = random_ids(seed)[0].tolist()
+        labels = [i if part == TARGET else IGNORE for i, part in zip(ids, PARTS, strict=True)]
+        examples.append({"input_ids": ids, "segments": PARTS, "labels": labels})
+    rows = PackedRows(examples, [[0, 1, 2], [3, 4, 5]], [len(PARTS)] * 6)
+    check_packing(flex)
+    found = []
+    for model, batch in ((plain, collate(examples)), (flex, collate(rows))):
+        loss = IBGLModel(model)(**{name: tensor.cuda() for name, tensor in batch.items()})["loss"]
+        loss.backward()
+        found.append((loss, model.get_input_embeddings().weight.grad))
+    assert abs(found[0][0] - found[1][0]) < 1e-4
+    assert (found[0][1] - found[1][1]).abs().max() < 1e-3 * found[0][1].abs().max()
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_fused_kernel_is_the_chunked_loss(frozen, autocast):
+    """liger-kernel, where it is installed: value and gradients."""
+    pytest.importorskip("liger_kernel")
+    torch.manual_seed(0)
+    head = torch.nn.Linear(64, 1000, device="cuda").requires_grad_(not frozen)
+    hidden, targets = torch.randn(300, 64, device="cuda"), torch.randint(0, 1000, (300,), device="cuda")
+    found = []
+    for fused in (True, False):
+        head.zero_grad()
+        rows = hidden.clone().requires_grad_()
+        with torch.autocast("cuda", torch.bfloat16, enabled=autocast):
+            if fused:
+                loss = cross_entropy_sum(head, rows, targets)
+            else:
+                loss = torch.nn.functional.cross_entropy(head(rows).float(), targets, reduction="sum")
+        (loss / 300).backward()
+        found.append((loss, rows.grad, head.weight.grad))
+    tolerance = 2e-2 if autocast else 1e-4
+    assert abs(found[0][0] - found[1][0]) < tolerance * found[1][0]
+    for one, other in zip(found[0][1:], found[1][1:], strict=True):
+        assert (one is None and other is None) or (one - other).abs().max() < tolerance * other.abs().max()

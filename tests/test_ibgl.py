@@ -257,8 +257,22 @@ def test_ways_to_train(backbone, tmp_path, flags):
     nats = [entry["eval_bottleneck_nats"] for entry in log if "eval_bottleneck_nats" in entry]
     assert len(nats) == (0 if "--no-bottleneck" in flags else len(losses))
     assert (tmp_path / "out" / "training.png").read_bytes().startswith(b"\x89PNG")
+    dtypes = {weight.dtype for weight in load_file(tmp_path / "out" / "model.safetensors").values()}
+    assert dtypes == {torch.bfloat16 if "--lora-rank" in flags else torch.float32}
     kind = {"trust_remote_code": True} if "--compression-ratio" in flags else {}
     assert SentenceTransformer(str(tmp_path / "out"), **kind).encode(["a text"]).shape == (1, 32)
+
+
+def test_tokens_that_are_counted(model, tmp_path):
+    """X, Z and Y of every step, without padding."""
+    examples = build_examples([SHORT_PAIR, LONG_PAIR] * 4, model, "sft")
+    args = TrainingArguments(
+        output_dir=str(tmp_path), use_cpu=True, report_to="none", disable_tqdm=True, num_train_epochs=2,
+        per_device_train_batch_size=2, gradient_accumulation_steps=2, logging_strategy="no", save_strategy="no",
+    )  # fmt: skip
+    trainer = IBGLTrainer(model, args=args, train_dataset=examples)
+    trainer.train()
+    assert trainer._tokens == 2 * sum(len(ids) for ids in examples["input_ids"])
 
 
 def test_mixture_of_pairs_and_passages(backbone, tmp_path, caplog):
@@ -281,17 +295,17 @@ def test_mixture_of_pairs_and_passages(backbone, tmp_path, caplog):
 
 
 def test_run_over_strata_resumes_to_the_same_weights(backbone, tmp_path):
-    """Packed rows and mixed k, cut off in the second epoch: the order of the batches is found again."""
-    for flags in (["--compression-ratio", "5"], ["--pack-length", "48"]):
-        rows = [{"query": f"{n} " * (1 + n % 9), "document": f"so {n}"} for n in range(40)]
-        flags += ["--save-steps", "7", "--per-device-train-batch-size", "4", "--max-steps", "13"]
-        straight, resumed = f"straight{flags[0]}", f"resumed{flags[0]}"
-        run_stage1(tmp_path, backbone, *flags, rows=rows, name=straight)
-        run_stage1(tmp_path, backbone, *flags, rows=rows, name=resumed)
-        for name in ("config.json", "checkpoints/checkpoint-13/trainer_state.json"):
-            (tmp_path / resumed / name).unlink()
-        run_stage1(tmp_path, backbone, *flags, "--resume", rows=rows, name=resumed)
-        assert same_weights(tmp_path / straight, tmp_path / resumed)
+    """A mixture, packed rows and mixed k, cut off in the second epoch: the order of the batches is found again."""
+    rows = [{"query": f"{n} " * (1 + n % 9), "document": f"so {n}"} for n in range(40)]
+    flags = ["--compression-ratio", "5", "--pack-length", "60", "--objective", "sft:0.6,reconstruct:0.4"]
+    flags += ["--save-steps", "7", "--per-device-train-batch-size", "4", "--max-steps", "13"]
+    for name in ("straight", "resumed"):
+        log = run_stage1(tmp_path, backbone, *flags, rows=rows, name=name)
+    assert 1 < log[-1]["epoch"] < 7 * log[-1]["epoch"] / 13 + 1  # step 7 is within an epoch that is not the first
+    for name in ("config.json", "checkpoints/checkpoint-13/trainer_state.json"):
+        (tmp_path / "resumed" / name).unlink()
+    run_stage1(tmp_path, backbone, *flags, "--resume", rows=rows, name="resumed")
+    assert same_weights(tmp_path / "straight", tmp_path / "resumed")
 
 
 def test_evaluation_without_held_out_data_is_refused(backbone, tmp_path):

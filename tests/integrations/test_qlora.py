@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import PAIRS, make_backbone
+import torch
+from conftest import PAIRS, TEXTS, make_backbone
 from sentence_transformers import SentenceTransformer
 
 import lbr_st
+from lbr_st import adapters
 from lbr_st.files import write_jsonl
 
 pytestmark = pytest.mark.integration
@@ -32,6 +34,12 @@ def test_qlora_trains_and_ends_with_whole_weights(tmp_path):
     log = json.loads((tmp_path / "out" / "training_log.json").read_text())
     losses = [entry["eval_loss"] for entry in log if "eval_loss" in entry]
     assert losses[-1] < losses[0] - 0.1
-    weights = lbr_st.load(str(tmp_path / "out"))[0].model.state_dict()
-    assert all(weight.is_floating_point() for weight in weights.values())
-    assert SentenceTransformer(str(tmp_path / "out")).encode(["a text"]).shape == (1, 64)
+    saved = SentenceTransformer(str(tmp_path / "out")).encode(TEXTS)
+    # By hand: the backbone in whole weights, and the adapter of the last checkpoint merged into them.
+    model = lbr_st.from_backbone(backbone, max_seq_length=24, dtype=torch.bfloat16)
+    untrained = model.encode(TEXTS)
+    adapter = adapters.add_lora(model[0], rank=4)
+    adapters.load_adapter(adapter, tmp_path / "out" / "checkpoints" / "checkpoint-10")
+    adapters.merge(adapter)
+    assert abs(model.encode(TEXTS) - saved).max() < 1e-2
+    assert abs(untrained - saved).max() > 0.1
