@@ -98,6 +98,7 @@ def speed(monkeypatch, tmp_path):
     return stage1_speed
 
 
+@pytest.mark.slow
 def test_program_of_the_speed_of_stage_1(speed, tmp_path, monkeypatch):
     """Every arm measures, in one process here; ratios are those of the files. TRL is no part of the environment."""
     ask = []
@@ -153,6 +154,7 @@ assert not importers & sys.modules.keys(), importers & sys.modules.keys()
 """
 
 
+@pytest.mark.slow
 def test_program_for_the_gpu_needs_few_packages(tmp_path):
     """All arms that a CPU has, at toy size, in a process in which the other packages cannot be imported."""
     env = os.environ | {"PYTHONPATH": str(ROOT)}

@@ -243,8 +243,6 @@ def run_stage1(tmp_path, backbone, *flags, rows=None, name="out"):
         ["--pack-length", "96"],
         ["--activation-checkpointing", "--gradient-accumulation-steps", "2"],
         ["--bf16", "--lora-rank", "2"],
-        ["--compression-ratio", "5"],
-        ["--objective", "sft:0.5,prefix-suffix:0.5", "--prefix-share", "0.2", "0.8"],
     ],
     ids=" ".join,
 )
@@ -259,8 +257,7 @@ def test_ways_to_train(backbone, tmp_path, flags):
     assert (tmp_path / "out" / "training.png").read_bytes().startswith(b"\x89PNG")
     dtypes = {weight.dtype for weight in load_file(tmp_path / "out" / "model.safetensors").values()}
     assert dtypes == {torch.bfloat16 if "--lora-rank" in flags else torch.float32}
-    kind = {"trust_remote_code": True} if "--compression-ratio" in flags else {}
-    assert SentenceTransformer(str(tmp_path / "out"), **kind).encode(["a text"]).shape == (1, 32)
+    assert SentenceTransformer(str(tmp_path / "out")).encode(["a text"]).shape == (1, 32)
 
 
 def test_tokens_that_are_counted(model, tmp_path):
