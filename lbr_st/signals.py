@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lbr_st.files import UNFINISHED
 
-# Title of a panel: what it shows, and the names in the trainer's log.
+# Title of a panel: the names in the trainer's log, of training and held out. An objective has its own of the latter.
 PANELS = {
-    "loss, nats per target token": {"loss": "training", "eval_loss": "held out"},
-    "carried by the bottleneck, nats per target token": {"eval_bottleneck_nats": "held out"},
-    "tokens per second": {"tokens_per_second": "training"},
+    "loss, nats per target token": ("loss", "loss"),
+    "carried by the bottleneck, nats per target token": (None, "bottleneck_nats"),
+    "tokens per second": ("tokens_per_second", None),
 }
 
 
@@ -34,6 +35,24 @@ def strata_table(rows: Sequence[dict[str, int]]) -> str:
     return "\n".join("  ".join(cell.rjust(w) for cell, w in zip(r, widths, strict=True)) for r in (header, *cells))
 
 
+def _curves(log: Sequence[dict[str, Any]]) -> dict[str, dict[str, list[tuple[int, float]]]]:
+    """Return the points of each line of each panel."""
+    held_out = re.compile(r"eval_(?:(?P<objective>.+)_)?(?P<name>loss|bottleneck_nats)")
+    curves: dict[str, dict[str, list[tuple[int, float]]]] = {}
+    for title, (in_training, of_held_out) in PANELS.items():
+        for entry in log:
+            for key, value in entry.items():
+                found = held_out.fullmatch(key)
+                if key == in_training:
+                    label = "training"
+                elif found and found["name"] == of_held_out:
+                    label = f"held out, {found['objective']}" if found["objective"] else "held out"
+                else:
+                    continue
+                curves.setdefault(title, {}).setdefault(label, []).append((entry["step"], value))
+    return curves
+
+
 def plot(log: Sequence[dict[str, Any]], path: str | Path) -> None:
     """Draw the curves of a trainer's log as a PNG, one panel for each kind of number that it has.
 
@@ -43,25 +62,16 @@ def plot(log: Sequence[dict[str, Any]], path: str | Path) -> None:
     """
     import matplotlib.figure  # here, as it takes half a second that most commands need not wait
 
-    curves: dict[str, dict[str, list[tuple[int, float]]]] = {}
-    for title, names in PANELS.items():
-        of_objectives = {
-            key: key.removeprefix("eval_").removesuffix("_loss") + ", held out"
-            for entry in log
-            for key in entry
-            if "eval_loss" in names and key.startswith("eval_") and key.endswith("_loss")
-        }
-        for key, label in (of_objectives | names).items():
-            points = [(entry["step"], entry[key]) for entry in log if key in entry]
-            if points:
-                curves.setdefault(title, {})[label] = points
+    curves = _curves(log)
     if not curves:
         return
     figure = matplotlib.figure.Figure(figsize=(7, 2.6 * len(curves)), layout="constrained")
     for axes, (title, lines) in zip(figure.subplots(len(curves), squeeze=False)[:, 0], curves.items(), strict=True):
         for label, points in lines.items():
-            marker = "o" if label.endswith("held out") else None
+            marker = "o" if label.startswith("held out") else None
             axes.plot(*zip(*points, strict=True), label=label, marker=marker, markersize=4)
+        if title == "tokens per second":
+            axes.set_ylim(bottom=0)
         axes.set_title(title, fontsize=10)
         axes.grid(alpha=0.3)
         if len(lines) > 1:

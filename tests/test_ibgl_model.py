@@ -111,6 +111,16 @@ def test_loss_is_that_of_the_logits_the_model_generates_with(model_type, extra):
     assert abs(found - expected) < 1e-5
 
 
+@pytest.mark.parametrize(("name", "all_"), [("final_logit_softcapping", False), ("no_such_setting", True)])
+def test_a_cap_that_small_logits_do_not_show(name, all_):
+    """Gemma 2 caps at 30; random weights give logits of about 1, which the cap leaves as they are to 1e-3."""
+    config = AutoConfig.for_model("gemma2", **SHAPE | {"vocab_size": 50, "pad_token_id": 0})
+    config.final_logit_softcapping = None
+    language_model = AutoModelForCausalLM.from_config(config).eval()
+    setattr(language_model.config, name, 1e6)
+    assert ibgl_model.head_is_all(language_model) == all_
+
+
 def loss_and_gradients(model, batch, **options):
     model.zero_grad()
     training_model = IBGLModel(model, **options)

@@ -182,6 +182,7 @@ def test_prefix_share(model, share):
     x, y = parts_of(example)
     assert len(x) <= 22 and len(y) <= 24 and (len(x) >= 21 or len(y) >= 23)
     assert x + y == ids[: len(x + y)]
+    assert abs(len(x) - share * len(x + y)) <= 1
 
 
 def test_drawn_prefix_share_is_within_bounds_and_the_same_again(model):
