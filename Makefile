@@ -36,7 +36,7 @@ test-gpu: $(INSTALLED)
 	$(BIN)/python -m pytest -q -m gpu
 
 # Environments of their own: these packages exclude the versions that this one needs.
-test-integrations: $(INSTALLED) $(foreach name,sentence-transformers-3 sentence-transformers-5 javascript tokenizers qlora,$(INTEGRATIONS)/$(name)/.installed)
+test-integrations: $(INSTALLED) $(foreach name,sentence-transformers-3 sentence-transformers-5 javascript tokenizers qlora liger,$(INTEGRATIONS)/$(name)/.installed)
 	$(BIN)/python -m pytest -q -m integration
 
 $(INTEGRATIONS)/sentence-transformers-%/.installed:
@@ -57,6 +57,10 @@ $(INTEGRATIONS)/tokenizers/.installed: $(INSTALLED)
 
 $(INTEGRATIONS)/qlora/.installed: $(INSTALLED)
 	$(BIN)/python -m pip install -q --no-deps --target $(@D) bitsandbytes==0.50.2
+	@touch $@
+
+$(INTEGRATIONS)/liger/.installed: $(INSTALLED)
+	$(BIN)/python -m pip install -q --no-deps --target $(@D) liger-kernel==0.8.5 triton==3.9.0
 	@touch $@
 
 bench: $(INSTALLED)

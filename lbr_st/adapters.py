@@ -88,12 +88,17 @@ def four_bit() -> BitsAndBytesConfig:
     """Return the quantization that QLoRA trains on (NF4, arXiv 2305.14314).
 
     Raises:
-        InputError: If bitsandbytes is not installed.
+        InputError: If bitsandbytes is not installed, or cannot train here.
     """
     try:
-        import bitsandbytes  # noqa: F401
+        import bitsandbytes.nn.modules as layers
     except ImportError as error:
         raise InputError("--load-in-4bit needs bitsandbytes: pip install 'lbr-st[qlora]'") from error
+    if not torch.accelerator.is_available() and layers.has_avx512bf16():
+        raise InputError(
+            "--load-in-4bit needs a GPU: on this CPU bitsandbytes packs its layers for inference at the first "
+            "evaluation, and they do not train any more"
+        )
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",

@@ -61,6 +61,8 @@ if dist.get_rank() == 0:
     torch.save((loss.detach() / 2, gradients), folder + "/gradients.pt")
     trainer = ibgl.IBGLTrainer(lbr_st.from_backbone(argv[1], max_seq_length=24), args=TrainingArguments(
         output_dir=folder + "/trainer", use_cpu=True, report_to="none"))
+    for parameter in trainer.sentence_transformer.parameters():
+        parameter.data.zero_()  # what is saved is what was gathered
     trainer._save(folder + "/sharded", state_dict=weights)
 """
 ROWS = [{"query": f"{n} " * (1 + n % 7), "document": f"so {n} " * (1 + n % 5)} for n in range(24)]
