@@ -117,6 +117,10 @@ DAMAGES = {
         ),
         "tokenizer.json: its template for a single text has {'SpecialToken'",
     ),
+    "no token to pad with": (
+        lambda d: edit(d / "config.json", lambda c: c.update(pad_token_id=None)),
+        "config.json: pad_token_id is None, where int is expected",
+    ),
     "not UTF-8": (lambda d: (d / "config.json").write_bytes(b"\xff{}"), "config.json: not UTF-8"),
     "no configuration": (lambda d: (d / "config.json").unlink(), "config.json: missing"),
     "an unknown model type": (
