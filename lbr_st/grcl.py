@@ -21,6 +21,7 @@ from lbr_st.errors import InputError
 from lbr_st.modules import bottleneck_module
 from lbr_st.records import Record, read_records
 from lbr_st.training import (
+    CANNOT_START,
     add_stage_arguments,
     check_launch,
     claim_output_dir,
@@ -96,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         batch_sampler=BatchSamplers.NO_DUPLICATES,
     )
     is_single_process(training_args)
-    check_launch(training_args)
+    check_launch(training_args, several=False)
     if not args.temperature > 0:
         raise InputError(f"--temperature must be above 0, got {args.temperature}")
     records = read_records(args.data)
@@ -108,19 +109,21 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     model = open_model(args)
     set_prompts(model, args)
-    claim_output_dir(args, training_args, run)
-
     train = Dataset.from_list([{"anchor": r["query"], "positive": r["document"]} for r in records])
     training_args.prompts = {"anchor": model.prompts["query"] or "", "positive": model.prompts["document"] or ""}
     if dev_records:
         evaluate_while_training(training_args)
     freeze_unused_head(model)
-    trainer = SentenceTransformerTrainer(
-        model=model,
-        args=training_args,
-        train_dataset=train,
-        loss=MultipleNegativesRankingLoss(model, scale=1 / args.temperature),
-        evaluator=dev_evaluator(dev_records) if dev_records else None,
-    )
+    try:
+        trainer = SentenceTransformerTrainer(
+            model=model,
+            args=training_args,
+            train_dataset=train,
+            loss=MultipleNegativesRankingLoss(model, scale=1 / args.temperature),
+            evaluator=dev_evaluator(dev_records) if dev_records else None,
+        )
+    except CANNOT_START as error:
+        raise InputError(" ".join(str(error).split())) from error
+    claim_output_dir(args, training_args, run)
     train_to_the_end(trainer, args.output_dir)
     finish(model, trainer, "grcl", args.output_dir, run)

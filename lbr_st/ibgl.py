@@ -42,6 +42,7 @@ from lbr_st.objectives import (
 )
 from lbr_st.records import Record, read_records
 from lbr_st.training import (
+    CANNOT_START,
     add_stage_arguments,
     check_launch,
     claim_output_dir,
@@ -130,6 +131,13 @@ class IBGLTrainer(Trainer):
             eval_dataset=concatenate_datasets(parts) if parts else None,
             **kwargs,
         )
+
+    @property
+    def metrics(self) -> list[str]:
+        """Names of what evaluation gives of the held-out examples."""
+        kinds = {(name, "bottleneck_nats" if is_wrong else "loss") for name, is_wrong, _ in self.held_out}
+        kinds |= {("", kind) for _, kind in kinds}
+        return sorted("_".join(part for part in ("eval", name, kind) if part) for name, kind in kinds)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
         dataset: Any = self.train_dataset if train_dataset is None else train_dataset
@@ -279,8 +287,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             train_dataset=train,
             eval_dataset=dev,
         )
-    except ValueError as error:  # arguments that contradict each other
-        raise InputError(str(error)) from error
+    except CANNOT_START as error:
+        raise InputError(" ".join(str(error).split())) from error
+    check_best_metric(trainer)
     claim_output_dir(args, training_args, run)
     train_to_the_end(trainer, args.output_dir)
     if training_args.should_save:
@@ -451,6 +460,8 @@ def check_arguments(args: argparse.Namespace, training_args: TrainingArguments, 
         raise InputError("--attention flex_attention: it has no backward pass on a CPU")
     if training_args.eval_strategy != "no" and not args.dev_data:
         raise InputError("--eval-strategy: there is nothing to evaluate on, give --dev-data")
+    if not training_args.eval_do_concat_batches:
+        raise InputError("--eval-do-concat-batches false: held-out losses are summed over all examples")
     for flag, reason in NOT_SUPPORTED.items():
         if getattr(training_args, flag):
             raise InputError(f"--{flag.replace('_', '-')}: {reason}")
@@ -469,6 +480,18 @@ def _check_lora(args: argparse.Namespace, training_args: TrainingArguments) -> N
 def lora_settings(args: argparse.Namespace) -> tuple[int, int | None, float]:
     """Return rank, alpha and dropout."""
     return args.lora_rank, args.lora_alpha, args.lora_dropout or 0.0
+
+
+def check_best_metric(trainer: IBGLTrainer) -> None:
+    """Refuse a ``--metric-for-best-model`` that evaluation will not give.
+
+    Raises:
+        InputError: With the names that it gives.
+    """
+    if trainer.args.load_best_model_at_end:
+        name = trainer.args.metric_for_best_model or "loss"
+        if f"eval_{name.removeprefix('eval_')}" not in trainer.metrics:
+            raise InputError(f"--metric-for-best-model {name}: choose from {', '.join(trainer.metrics)}")
 
 
 def describe_data(train: Dataset, by_objective: dict[str, Dataset], weights: dict[str, float]) -> str:

@@ -68,7 +68,7 @@ def plot(log: Sequence[dict[str, Any]], path: str | Path) -> None:
     figure = matplotlib.figure.Figure(figsize=(7, 2.6 * len(curves)), layout="constrained")
     for axes, (title, lines) in zip(figure.subplots(len(curves), squeeze=False)[:, 0], curves.items(), strict=True):
         for label, points in lines.items():
-            marker = "o" if label.startswith("held out") else None
+            marker = "o" if label.startswith("held out") or len(points) == 1 else None
             axes.plot(*zip(*points, strict=True), label=label, marker=marker, markersize=4)
         if title == "tokens per second":
             axes.set_ylim(bottom=0)

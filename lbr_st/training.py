@@ -12,7 +12,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 import yaml
@@ -41,6 +41,12 @@ NOT_PART_OF_THE_RUN = {
     "use_cpu", "push_to_hub", "hub_token",
 }  # fmt: skip
 
+# They decide which checkpoint is the best one, where that is asked for.
+PART_OF_THE_BEST = {"save_steps", "save_strategy", "eval_steps", "eval_strategy"}
+
+# What a trainer raises of arguments that contradict each other, want a package that is not there, or a network.
+CANNOT_START = (ValueError, RuntimeError, ImportError, OSError)
+
 Arguments = TypeVar("Arguments", bound=TrainingArguments)
 
 EPILOG = (
@@ -50,9 +56,23 @@ EPILOG = (
 )
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are a line, like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message} (see {self.prog} --help)")
+
+
+class _TrainingParser(HfArgumentParser):
+    """The same for training arguments: their usage is a hundred lines."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message} (see {self.prog} --help)")
+
+
 def make_parser(prog: str, description: str) -> argparse.ArgumentParser:
     """Return a parser with the flags that every training command has, under one name and meaning."""
-    parser = argparse.ArgumentParser(prog=prog, description=description, epilog=EPILOG, allow_abbrev=False)
+    parser = _Parser(prog=prog, description=description, epilog=EPILOG, allow_abbrev=False)
     parser.add_argument(
         "--config",
         metavar="FILE",
@@ -117,7 +137,7 @@ def parse_arguments(
         InputError: If a flag is known to neither, or training arguments contradict each other.
     """
     dataclass: Any = arguments_class
-    training_parser = HfArgumentParser(dataclass, prog=parser.prog, allow_abbrev=False, add_help=False)
+    training_parser = _TrainingParser(dataclass, prog=parser.prog, allow_abbrev=False, add_help=False)
     argv = list(sys.argv[1:] if argv is None else argv)
     config, _ = _config_parser().parse_known_args(argv)
     if config.config is not None:
@@ -136,7 +156,7 @@ def parse_arguments(
     try:
         training_args, unknown = training_parser.parse_args_into_dataclasses(rest, return_remaining_strings=True)
     except (ValueError, ImportError) as error:  # arguments that contradict each other, or want a package
-        raise InputError(str(error).strip()) from error
+        raise InputError(" ".join(str(error).split())) from error
     if unknown:
         raise InputError(f"unknown argument: {' '.join(unknown)} (see {parser.prog} --help)")
     return args, training_args
@@ -203,17 +223,22 @@ def _as_flags(flag: str, action: argparse.Action, value: yaml.Node) -> list[str]
     return [] if is_switch else [f"{flag}={value.value}"]  # a value may begin with a dash
 
 
-def check_launch(training_args: TrainingArguments) -> None:
+def check_launch(training_args: TrainingArguments, several: bool = True) -> None:
     """Refuse ways to start that run as one process or not as asked, without a word, or that cannot be resumed.
+
+    Args:
+        training_args: The trainer's.
+        several: Whether the command runs in several processes.
 
     Raises:
         InputError: Which, and what to do instead.
     """
-    torchrun = "start it with torchrun --nproc-per-node N"
+    torchrun = "start it with torchrun --nproc-per-node N" if several else "start it with python, in one process"
     is_cpu = training_args.device.type == "cpu"
     if training_args.n_gpu > 1:
         raise InputError(
-            f"this one process sees {training_args.n_gpu} GPUs: {torchrun} for N of them, or set CUDA_VISIBLE_DEVICES"
+            f"this one process sees {training_args.n_gpu} GPUs: set CUDA_VISIBLE_DEVICES to one of them"
+            + (f", or {torchrun} for N of them" if several else "")
         )
     if is_cpu and (training_args.fsdp or training_args.deepspeed):
         raise InputError("FSDP and DeepSpeed need GPUs: on a CPU the trainer leaves them out without a word")
@@ -227,6 +252,14 @@ def check_launch(training_args: TrainingArguments) -> None:
     plugin = getattr(training_args, "hf_deepspeed_config", None)
     if plugin is not None and plugin.is_zero3():
         raise InputError("ZeRO stage 3 has no whole head to make the loss with; take stage 2, or FSDP")
+    _check_resumable(training_args)
+
+
+def _check_resumable(training_args: TrainingArguments) -> None:
+    if training_args.resume_from_checkpoint is not None:
+        raise InputError("--resume-from-checkpoint: --resume goes on from the last checkpoint in --output-dir")
+    if min(training_args.per_device_train_batch_size, training_args.per_device_eval_batch_size) < 1:
+        raise InputError("--per-device-train-batch-size and --per-device-eval-batch-size must be at least 1")
     if training_args.save_only_model:
         raise InputError("--save-only-model: a run could not go on from such a checkpoint")
     if training_args.ignore_data_skip:
@@ -277,7 +310,8 @@ def describe_run(
         arguments[key] = (
             [_without_folder(each) for each in value] if isinstance(value, list) else _without_folder(value)
         )
-    training = {key: value for key, value in training_args.to_dict().items() if key not in NOT_PART_OF_THE_RUN}
+    left_out = NOT_PART_OF_THE_RUN - (PART_OF_THE_BEST if training_args.load_best_model_at_end else set())
+    training = {key: value for key, value in training_args.to_dict().items() if key not in left_out}
     return json.loads(json.dumps({"arguments": arguments, "training_arguments": training, "contents": contents}))
 
 
@@ -306,7 +340,7 @@ def is_finished(args: argparse.Namespace, run: dict[str, Any]) -> bool:
     output_dir = Path(args.output_dir)
     if output_dir.is_file():
         raise InputError(f"--output-dir {output_dir} is a file")
-    if not _contents(output_dir):
+    if not _contents(output_dir) or _is_only_begun(output_dir):
         return False
     if not args.resume:
         raise InputError(
@@ -332,13 +366,19 @@ def claim_output_dir(args: argparse.Namespace, training_args: TrainingArguments,
     """Write down in the output directory which run it belongs to; nothing changes for one that is resumed."""
     output_dir = Path(args.output_dir)
     PartialState().wait_for_everyone()  # all have looked at it
-    if training_args.should_save and not (output_dir / RUN_FILE).is_file():
+    if training_args.should_save and last_whole_checkpoint(output_dir) is None:
         output_dir.mkdir(parents=True, exist_ok=True)
         write_json(output_dir / RUN_FILE, run)
 
 
 def _contents(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if path.suffix != UNFINISHED] if folder.is_dir() else []
+
+
+def _is_only_begun(output_dir: Path) -> bool:
+    """Tell whether all that is there is a run that ended before its first checkpoint: nothing of it would be lost."""
+    names = {path.name for path in _contents(output_dir)}
+    return {RUN_FILE} <= names <= {RUN_FILE, checkpoint_dir(output_dir).name} and not last_whole_checkpoint(output_dir)
 
 
 def last_whole_checkpoint(output_dir: str | Path) -> str | None:
@@ -445,7 +485,10 @@ def set_prompts(model: SentenceTransformer, args: argparse.Namespace) -> None:
     for name, prompt in (("query", args.query_prompt), ("document", args.document_prompt)):
         if prompt is not None:
             tokens = len(module.tokenizer(prompt, add_special_tokens=False)["input_ids"])
-            check_room(module.max_seq_length, module.num_prefix_tokens + tokens, module.num_bottleneck_tokens)
+            try:
+                check_room(module.max_seq_length, module.num_prefix_tokens + tokens, module.num_bottleneck_tokens)
+            except InputError as error:
+                raise InputError(f"--{name}-prompt has {tokens} tokens: {error}") from error
             model.prompts[name] = prompt
 
 

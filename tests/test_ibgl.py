@@ -305,6 +305,19 @@ def test_run_over_strata_resumes_to_the_same_weights(backbone, tmp_path):
     assert same_weights(tmp_path / "straight", tmp_path / "resumed")
 
 
+def test_a_run_that_ended_before_its_first_checkpoint_can_be_started_anew(backbone, tmp_path):
+    """With other settings, and without --resume: nothing of it would be lost."""
+    with pytest.raises(ImportError):
+        run_stage1(tmp_path, backbone, "--optim", "adamw_bnb_8bit")
+    assert (tmp_path / "out" / "lbr_run.json").is_file()
+    run_stage1(tmp_path, backbone)
+    assert (
+        json.loads((tmp_path / "out" / "lbr_run.json").read_text())["training_arguments"]["optim"] != "adamw_bnb_8bit"
+    )
+    with pytest.raises(InputError, match="not empty; choose another, or add --resume"):
+        run_stage1(tmp_path, backbone)
+
+
 def test_evaluation_without_held_out_data_is_refused(backbone, tmp_path):
     write_jsonl(tmp_path / "train.jsonl", PAIRS)
     argv = ["--model", backbone, "--data", str(tmp_path / "train.jsonl"), "--output-dir", str(tmp_path / "out")]
@@ -370,6 +383,17 @@ def test_tensorboard(backbone, tmp_path, monkeypatch):
         (["--lora-alpha", "32"], "--lora-alpha is for LoRA: give its rank, --lora-rank"),
         (["--attention", "flex_attention"], "it has no backward pass on a CPU"),
         (["--save-only-model"], "a run could not go on from such a checkpoint"),
+        (["--resume-from-checkpoint", "x"], "--resume goes on from the last checkpoint in --output-dir"),
+        (["--per-device-train-batch-size", "0"], "must be at least 1"),
+        (["--eval-do-concat-batches", "false"], "held-out losses are summed over all examples"),
+        (["--learning-rate", "abc"], "invalid float value: 'abc'"),
+        (["--lora-rank", "x"], "argument --lora-rank: invalid int value: 'x'"),
+        (["--query-prompt", "q " * 50], "--query-prompt has .* tokens: a maximum length of 24 leaves no room for text"),
+        (["--report-to", "wandb"], "requires wandb to be installed"),
+        (
+            ["--load-best-model-at-end", "--eval-strategy", "steps", "--metric-for-best-model", "eval_nats"],
+            "--metric-for-best-model eval_nats: choose from eval_bottleneck_nats, eval_loss",
+        ),
         (["--ignore-data-skip"], "a run that goes on would see other data"),
         (["--dataloader-drop-last"], "it would drop held-out examples too"),
         (["--lora-rank", "0"], "LoRA needs a rank and an alpha of at least 1"),
@@ -385,4 +409,4 @@ def test_tensorboard(backbone, tmp_path, monkeypatch):
 def test_what_cannot_work_is_refused_before_anything_is_written(backbone, tmp_path, flags, message):
     with pytest.raises(InputError, match=message):
         run_stage1(tmp_path, backbone, *flags)
-    assert not (tmp_path / "out").exists()
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
