@@ -45,8 +45,12 @@ def test_appended_to_every_text_and_spelled_by_none(tmp_path, name):
         config = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": EOS[name]}
         (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
     else:  # transformers reads these with sentencepiece, and writes a tokenizer.json
+        libraries = tmp_path / "libraries"  # alone: the packages of the tokenizers want others that are not there
+        libraries.mkdir()
+        for library in ("sentencepiece", "sentencepiece.libs", "google"):
+            (libraries / library).symlink_to(packages / library)
         subprocess.run(
-            [sys.executable, "-c", CONVERT, str(tmp_path)], check=True, env={**os.environ, "PYTHONPATH": str(packages)}
+            [sys.executable, "-c", CONVERT, str(tmp_path)], check=True, env={**os.environ, "PYTHONPATH": str(libraries)}
         )
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     tiny(family, vocab_size=len(tokenizer), eos_token_id=tokenizer.eos_token_id).save_pretrained(tmp_path)
