@@ -132,7 +132,7 @@ def collate_plain(examples: list[dict[str, list[int]]]) -> dict[str, torch.Tenso
 
 
 class Clock(TrainerCallback):
-    """Times steps, but for the first."""
+    """Times every step; the first is left out where the mean is taken."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []

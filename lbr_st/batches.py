@@ -113,7 +113,7 @@ class StratifiedSampler(LengthGroupedSampler):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Say which epoch comes next; accelerate does, also where a run is resumed."""
+        """Say which epoch comes next, as a run that is resumed within one must."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[int]:

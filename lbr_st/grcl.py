@@ -29,10 +29,10 @@ from lbr_st.training import (
     evaluate_while_training,
     finish,
     is_finished,
-    is_single_process,
     make_parser,
     open_model,
     parse_arguments,
+    refuse_several_processes,
     set_prompts,
     train_to_the_end,
 )
@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         per_device_eval_batch_size=64,
         batch_sampler=BatchSamplers.NO_DUPLICATES,
     )
-    is_single_process(training_args)
+    refuse_several_processes(training_args)
     check_launch(training_args, several=False)
     if not args.temperature > 0:
         raise InputError(f"--temperature must be above 0, got {args.temperature}")

@@ -11,13 +11,17 @@ from transformers import PreTrainedModel
 from lbr_st.batches import IGNORE, Example, collate, join
 from lbr_st.errors import InputError
 from lbr_st.loss import cross_entropy_sum, token_losses
-from lbr_st.masks import BOTTLENECK, PREFIX, SOURCE, TARGET, check_no_leak, cutoff_mask
+from lbr_st.masks import (
+    BOTTLENECK,
+    PREFIX,
+    SAME_HIDDEN_STATE,
+    SAME_HIDDEN_STATE_HALF,
+    SOURCE,
+    TARGET,
+    check_no_leak,
+    cutoff_mask,
+)
 from lbr_st.modes import evaluating
-
-# Hidden states of an example alone and in a packed row differ by rounding.
-SAME_HIDDEN_STATE = 1e-3
-SAME_HIDDEN_STATE_HALF = 5e-2
-
 
 # What families name what they do to logits after the head. A cap shows in large logits only, so it is looked up too.
 AFTER_THE_HEAD = ("final_logit_softcapping", "logit_scale", "logits_scaling")

@@ -22,9 +22,9 @@ LOGITS_AT_A_TIME = 2**25
 def cross_entropy_sum(head: nn.Module, hidden: Tensor, targets: Tensor) -> Tensor:
     """Return the cross-entropy of targets, summed, in nats: a float32 scalar that gradients flow from.
 
-    Gradients are made together with the loss, chunk by chunk, while the logits are at hand. To make the logits again
-    in the backward pass, as activation checkpointing does, would cost a third more of the head's time. On a GPU with
-    liger-kernel installed, and float32 weights, its fused kernel does the same.
+    Gradients are made together with the loss, chunk by chunk, while the logits are at hand: activation checkpointing
+    would make the logits once more in the backward pass. On a GPU with liger-kernel installed, and float32 weights,
+    its fused kernel does the same.
 
     Args:
         head: Maps hidden states ``(n, hidden)`` to logits ``(n, vocabulary)``.

@@ -31,9 +31,9 @@ from lbr_st.training import (
     claim_output_dir,
     describe_run,
     is_finished,
-    is_single_process,
     make_parser,
     parse_arguments,
+    refuse_several_processes,
     train_to_the_end,
 )
 
@@ -120,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         num_train_epochs=1,
         per_device_train_batch_size=16,
     )
-    is_single_process(training_args)
+    refuse_several_processes(training_args)
     if args.hidden_size < 64 or args.hidden_size % 64:
         raise InputError(f"--hidden-size must be a multiple of 64, got {args.hidden_size}")
     if min(args.layers, args.block_length) < 1:

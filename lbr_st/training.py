@@ -50,7 +50,7 @@ CANNOT_START = (ValueError, RuntimeError, ImportError, OSError)
 Arguments = TypeVar("Arguments", bound=TrainingArguments)
 
 EPILOG = (
-    "Every argument of transformers.TrainingArguments is accepted too, under its own name: --learning-rate, "
+    "The arguments of transformers.TrainingArguments are accepted too, under their own names: --learning-rate, "
     "--num-train-epochs, --per-device-train-batch-size, --gradient-accumulation-steps, --bf16, --save-steps, "
     "--report-to, --seed, ..."
 )
@@ -321,7 +321,7 @@ def _without_folder(source: str | None) -> str | None:
     return source if not os.path.exists(path) else f"{objective}{separator}{Path(path).name}"
 
 
-def is_single_process(training_args: TrainingArguments) -> None:
+def refuse_several_processes(training_args: TrainingArguments) -> None:
     """Refuse several processes.
 
     Raises:
@@ -516,7 +516,8 @@ def finish(model: SentenceTransformer, trainer: Trainer, stage: str, output_dir:
     if trainer.args.should_save:
         write_json(Path(output_dir, "training_log.json"), trainer.state.log_history)
         layouts.save(layouts.load(str(whole)) if sharded else model, output_dir)
-        shutil.rmtree(whole, ignore_errors=True)
+        if sharded:
+            shutil.rmtree(whole)
     trainer.accelerator.wait_for_everyone()
 
 
