@@ -140,7 +140,7 @@ def test_help_says_what_each_flag_means(capsys):
         assert error.value.code == 0
         printed = " ".join(capsys.readouterr().out.split())
         assert "--bottleneck-tokens K number of bottleneck tokens" in printed
-        assert "Every argument of transformers.TrainingArguments is accepted too" in printed
+        assert "The arguments of transformers.TrainingArguments are accepted too" in printed
 
 
 def test_resume_refuses_a_folder_of_something_else(good, tmp_path, capsys):
