@@ -1,17 +1,89 @@
-"""LoRA and QLoRA for stage 1: low-rank updates of the linear layers; of the embeddings, the bottleneck rows alone."""
+"""LoRA and QLoRA: low-rank updates of the linear layers; of the embeddings, the bottleneck rows alone."""
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.utils import load_peft_weights
-from transformers import BitsAndBytesConfig, PreTrainedModel
+from sentence_transformers import SentenceTransformer
+from transformers import BitsAndBytesConfig, PreTrainedModel, TrainingArguments, set_seed
 
 from lbr_st.errors import InputError
-from lbr_st.modules import BottleneckTransformer
+from lbr_st.modules import BottleneckTransformer, bottleneck_module
+from lbr_st.training import open_model
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of LoRA."""
+    lora = parser.add_argument_group("LoRA", "instead of training all weights; merged into them at the end")
+    lora.add_argument("--lora-rank", type=int, metavar="R", help="train updates of this rank (default: no LoRA)")
+    lora.add_argument("--lora-alpha", type=int, metavar="A", help="updates are scaled by A / R (default: 2 R)")
+    lora.add_argument("--lora-dropout", type=float, metavar="P", help="(default: 0)")
+    lora.add_argument(
+        "--load-in-4bit", action="store_true", help="QLoRA: keep the frozen weights in 4 bits (needs bitsandbytes)"
+    )
+
+
+def check_arguments(args: argparse.Namespace, training_args: TrainingArguments) -> None:
+    """Refuse flags that contradict each other.
+
+    Raises:
+        InputError: Which, and why.
+    """
+    if args.lora_rank is not None:
+        check_settings(*settings(args))
+        if training_args.fsdp or training_args.deepspeed:
+            raise InputError("LoRA trains few weights and needs no FSDP or DeepSpeed; leave out one of them")
+    for flag in ("lora_alpha", "lora_dropout", "load_in_4bit"):
+        if getattr(args, flag) not in (None, False) and args.lora_rank is None:
+            raise InputError(f"--{flag.replace('_', '-')} is for LoRA: give its rank, --lora-rank")
+
+
+def settings(args: argparse.Namespace) -> tuple[int, int | None, float]:
+    """Return rank, alpha and dropout."""
+    return args.lora_rank, args.lora_alpha, args.lora_dropout or 0.0
+
+
+def weights_dtype(args: argparse.Namespace, training_args: TrainingArguments) -> torch.dtype:
+    """Return the type of the weights: those that LoRA leaves as they are may be in half precision too."""
+    is_half = args.lora_rank is not None and (training_args.bf16 or args.load_in_4bit)
+    return torch.bfloat16 if is_half else torch.float32
+
+
+def quantization(args: argparse.Namespace) -> dict[str, Any]:
+    """Return what a model is opened with for QLoRA; nothing where that is not asked for.
+
+    Raises:
+        InputError: See `four_bit`.
+    """
+    return {"quantization_config": four_bit()} if args.load_in_4bit else {}
+
+
+def adapter_for(model: SentenceTransformer, args: argparse.Namespace, seed: int) -> PeftModel | None:
+    """Add LoRA to a model if it is asked for."""
+    if args.lora_rank is None:
+        return None
+    set_seed(seed)  # the updates start at random
+    return add_lora(bottleneck_module(model), *settings(args))
+
+
+def merged(
+    model: SentenceTransformer, adapter: PeftModel, args: argparse.Namespace, training_args: TrainingArguments
+) -> SentenceTransformer:
+    """Merge what was trained into the weights; after QLoRA, into those opened once more without quantization."""
+    if args.load_in_4bit:
+        whole = open_model(args, dtype=weights_dtype(args, training_args))
+        whole.prompts, module = model.prompts, bottleneck_module(whole)
+        module.hide_bos = bottleneck_module(model).hide_bos
+        of_whole = add_lora(module, *settings(args))
+        copy_adapter(adapter, of_whole)
+        model, adapter = whole, of_whole
+    merge(adapter)
+    return model
 
 
 def check_settings(rank: int, alpha: int | None, dropout: float) -> int:

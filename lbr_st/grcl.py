@@ -6,57 +6,141 @@ The same causal model reads ``[BOS? X Z]``; the hidden state of the last bottlen
 
 from __future__ import annotations
 
+import argparse
+import hashlib
+import json
+import logging
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
+import torch
+from accelerate.data_loader import prepare_data_loader
 from datasets import Dataset
+from peft import PeftModel
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
-from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
-from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
-from sentence_transformers.sentence_transformer.training_args import (
-    BatchSamplers,
-    SentenceTransformerTrainingArguments,
-)
+from sentence_transformers.sentence_transformer.data_collator import SentenceTransformerDataCollator
+from sentence_transformers.sentence_transformer.training_args import SentenceTransformerTrainingArguments
+from torch import nn
+from torch.utils.data import BatchSampler, DataLoader
+from transformers import EarlyStoppingCallback, TrainerCallback
 
+from lbr_st import adapters, hard_negatives, signals
+from lbr_st.contrastive import JointCollator, JointLoss, info_nce
 from lbr_st.errors import InputError
-from lbr_st.modules import bottleneck_module
-from lbr_st.records import Record, read_records
+from lbr_st.files import write_jsonl
+from lbr_st.held_out import NDCG, HeldOutEvaluator, Watch, autocast_dtype
+from lbr_st.ibgl_model import IBGLModel
+from lbr_st.layouts import is_other_embedding_model
+from lbr_st.modules import BottleneckTransformer, bottleneck_module
+from lbr_st.objectives import check_fits, example_maker
+from lbr_st.pairs import DistinctBatchSampler, training_rows
+from lbr_st.records import Record, read_records, read_tuples
 from lbr_st.training import (
     CANNOT_START,
+    AtEvaluation,
+    SetEpoch,
     add_stage_arguments,
     check_launch,
+    checkpoint_dir,
     claim_output_dir,
     describe_run,
     evaluate_while_training,
     finish,
     is_finished,
+    keep_best,
+    last_whole_checkpoint,
     make_parser,
     open_model,
     parse_arguments,
-    refuse_several_processes,
     set_prompts,
     train_to_the_end,
 )
 
+logger = logging.getLogger(__name__)
 
-def dev_evaluator(records: Sequence[Record]) -> InformationRetrievalEvaluator:
-    """Return the evaluator of held-out pairs: each query against all held-out documents.
+# Training arguments that would be wrong here, or do nothing.
+NOT_SUPPORTED = {
+    "prompts": "--query-prompt and --document-prompt are saved with the model too",
+    "load_best_model_at_end": "say --keep best or --keep last",
+    "fsdp": "each process holds a whole model; what does not fit is trained with --lora-rank",
+    "deepspeed": "each process holds a whole model; what does not fit is trained with --lora-rank",
+}
+
+
+class GRCLTrainer(SentenceTransformerTrainer):
+    """Sentence-transformers' trainer, with the batches of `DistinctBatchSampler`.
+
+    With LoRA a checkpoint is the adapter alone.
 
     Args:
-        records: With ``query`` and ``document``; documents that are equal count as one.
+        model: Trained in place.
+        args: The trainer's.
+        train_dataset: Rows of `training_rows`.
+        adapter: What is trained of the model; default is all of it.
+        **kwargs: What the trainer takes.
+
+    Raises:
+        InputError: If not one batch can be made.
     """
-    corpus = {record["document"]: record["id"] for record in records}
-    return InformationRetrievalEvaluator(
-        queries={record["id"]: record["query"] for record in records},
-        corpus={id_: document for document, id_ in corpus.items()},
-        relevant_docs={record["id"]: {corpus[record["document"]]} for record in records},
-        name="dev",
-        accuracy_at_k=[1],
-        precision_recall_at_k=[10],
-        mrr_at_k=[10],
-        ndcg_at_k=[10],
-        map_at_k=[10],
-        write_csv=False,
-    )
+
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        args: SentenceTransformerTrainingArguments,
+        train_dataset: Dataset,
+        *,
+        adapter: PeftModel | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.adapter = adapter
+        self.batches = DistinctBatchSampler(
+            train_dataset,
+            args.train_batch_size,
+            args.dataloader_drop_last,
+            seed=args.seed,
+            num_processes=args.world_size,
+            process_index=args.process_index,
+        )
+        super().__init__(model=model, args=args, train_dataset=train_dataset, **kwargs)
+        self.add_callback(SetEpoch(self.batches))
+        self.add_callback(AtEvaluation())
+
+    def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
+        """Collect nothing for a model card: it would be of the checkpoints, and none is written."""
+
+    def get_batch_sampler(self, *args: Any, **kwargs: Any) -> BatchSampler:
+        """Return the batches of this process."""
+        return self.batches
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Return a loader that is not divided among the processes once more."""
+        loader = self._build_dataloader(self.train_dataset, self.args.train_batch_size, dataset_kind="train")
+        return prepare_data_loader(
+            loader,
+            device=self.accelerator.device,
+            num_processes=1,
+            process_index=0,
+            put_on_device=True,
+            non_blocking=self.accelerator.non_blocking,
+        )
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        folder = output_dir or str(self.args.output_dir)
+        if self.adapter is not None:
+            adapters.save_adapter(self.adapter, folder)
+        else:
+            self.model.save_pretrained(folder, create_model_card=False)
+
+    def _load_from_checkpoint(self, checkpoint_path: str) -> None:  # type: ignore[override]
+        if self.adapter is not None:
+            adapters.load_adapter(self.adapter, checkpoint_path)
+        else:
+            super()._load_from_checkpoint(checkpoint_path)
+
+    def _load_best_model(self) -> None:
+        """Load it, or fail: sentence-transformers would go on with the last weights."""
+        assert self.state.best_model_checkpoint is not None
+        self._load_from_checkpoint(self.state.best_model_checkpoint)
 
 
 def freeze_unused_head(model: SentenceTransformer) -> None:
@@ -73,57 +157,313 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises:
         InputError: If the arguments, the data or the model cannot be used.
     """
-    parser = make_parser("train_grcl.py", "Stage 2: align the model of stage 1 with query-document pairs.")
-    add_stage_arguments(
-        parser,
-        model_help="output directory of stage 1; or any causal language model, to skip stage 1",
-        data_help="JSON Lines with a query and a document a line (question/answer, anchor/positive, ...)",
-    )
-    parser.add_argument(
-        "--temperature",
-        type=float,
-        default=0.05,
-        metavar="TAU",
-        help="of InfoNCE; 0.01 to 0.05 is the range to search (default: %(default)s)",
-    )
     args, training_args = parse_arguments(
-        parser,
+        _make_parser(),
         SentenceTransformerTrainingArguments,
         argv,
         learning_rate=2e-5,
         num_train_epochs=1,
         per_device_train_batch_size=64,
         per_device_eval_batch_size=64,
-        batch_sampler=BatchSamplers.NO_DUPLICATES,
+        ddp_find_unused_parameters=False,
     )
-    refuse_several_processes(training_args)
-    check_launch(training_args, several=False)
-    if not args.temperature > 0:
-        raise InputError(f"--temperature must be above 0, got {args.temperature}")
-    records = read_records(args.data)
-    if len(records) < 2:
-        raise InputError(f"{args.data}: in-batch negatives need at least 2 pairs, found {len(records)}")
-    dev_records = read_records(args.dev_data) if args.dev_data else None
-    run = describe_run(args, training_args, [records, dev_records or []])
+    check_arguments(args, training_args)
+    data = _read(args)
+    if data.dev:
+        evaluate_while_training(training_args)
+        if args.keep != "last" and training_args.save_strategy != "no":
+            keep_best(training_args, f"eval_{NDCG}", greater_is_better=True)
+    run = describe_run(args, training_args, data)
     if is_finished(args, run):
         return
-    model = open_model(args)
+    model = _open(args, training_args)
     set_prompts(model, args)
-    train = Dataset.from_list([{"anchor": r["query"], "positive": r["document"]} for r in records])
-    training_args.prompts = {"anchor": model.prompts["query"] or "", "positive": model.prompts["document"] or ""}
-    if dev_records:
-        evaluate_while_training(training_args)
-    freeze_unused_head(model)
+    matryoshka_dims = check_dimensions(args.matryoshka_dims, model)
+    train = _training_rows(args, training_args, model, data, run)
+    adapter = adapters.adapter_for(model, args, training_args.seed)
+    trainer = _trainer(args, training_args, model, adapter, train, data, matryoshka_dims)
+    claim_output_dir(args, training_args, run)
+    train_to_the_end(trainer, args.output_dir)
+    if training_args.should_save:
+        signals.plot(trainer.state.log_history, args.output_dir, signals.STAGE_2)
+    if adapter is not None:
+        model = adapters.merged(model, adapter, args, training_args)
+    if matryoshka_dims is not None and hasattr(model[0], "model"):
+        language_model: Any = model[0].model
+        language_model.config.matryoshka_dimensions = matryoshka_dims  # vLLM offers these
+    finish(model, trainer, "grcl", args.output_dir, run)
+
+
+class _Data(NamedTuple):
+    train: list[Record]
+    dev: list[Record]
+    dev_corpus: list[Record]
+    mining_corpus: list[Record]
+
+
+def _read(args: argparse.Namespace) -> _Data:
+    return _Data(
+        read_tuples(args.data),
+        read_records(args.dev_data) if args.dev_data else [],
+        read_records(args.corpus_extra, ("document",)) if args.corpus_extra else [],
+        read_records(args.mining_corpus, ("document",)) if args.mining_corpus else [],
+    )
+
+
+def _training_rows(
+    args: argparse.Namespace,
+    training_args: SentenceTransformerTrainingArguments,
+    model: SentenceTransformer,
+    data: _Data,
+    run: dict[str, Any],
+) -> Dataset:
+    """Return the rows to train on. Mined negatives are found once, by one process, for all and for a resumed run."""
+    records = data.train
+    if args.mine_negatives is not None:
+        of_run = hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:16]
+        file = checkpoint_dir(args.output_dir) / f"mined-{of_run}.jsonl"
+        claim_output_dir(args, training_args, run)
+        with training_args.main_process_first(local=False, desc="mining hard negatives"):
+            if not file.is_file():
+                by = open_other(args.mining_model) if args.mining_model else model
+                batch_size = training_args.per_device_eval_batch_size
+                found = hard_negatives.mine(records, by, args, data.mining_corpus, batch_size)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                write_jsonl(file, found)
+        records = read_tuples(file)
+    train = training_rows(records)
+    if training_args.train_batch_size * training_args.world_size == 1 and len(train.column_names) == 2:
+        raise InputError("--per-device-train-batch-size 1: a pair alone has no negatives")
+    return train
+
+
+def _trainer(
+    args: argparse.Namespace,
+    training_args: SentenceTransformerTrainingArguments,
+    model: SentenceTransformer,
+    adapter: PeftModel | None,
+    train: Dataset,
+    data: _Data,
+    matryoshka_dims: list[int] | None,
+) -> GRCLTrainer:
+    query, document = (model.prompts.get(name) or "" for name in ("query", "document"))
+    training_args.prompts = {name: query if name == "anchor" else document for name in train.column_names}
+    language_model = _language_model(model, args) if data.dev or args.lm_weight else None
+    callbacks: list[TrainerCallback] = []
+    evaluator = None
+    if data.dev:
+        batch_size, dtype = training_args.per_device_eval_batch_size, autocast_dtype(training_args)
+        evaluator = HeldOutEvaluator(data.dev, data.dev_corpus, batch_size=batch_size, dtype=dtype)
+        if language_model is not None:
+            evaluator.watch(language_model, model, data.dev)
+        callbacks.append(Watch(args.max_forgetting))
+        # What training is compared with; a run that goes on has it in its log.
+        training_args.eval_on_start = last_whole_checkpoint(args.output_dir) is None
+    if args.early_stopping is not None:
+        callbacks.append(EarlyStoppingCallback(args.early_stopping))
+    if _is_ours(model) and adapter is None and not args.lm_weight:
+        freeze_unused_head(model)
     try:
-        trainer = SentenceTransformerTrainer(
-            model=model,
-            args=training_args,
-            train_dataset=train,
-            loss=MultipleNegativesRankingLoss(model, scale=1 / args.temperature),
-            evaluator=dev_evaluator(dev_records) if dev_records else None,
+        return GRCLTrainer(
+            model,
+            training_args,
+            train,
+            adapter=adapter,
+            loss=_loss(args, model, language_model, matryoshka_dims),
+            data_collator=_collator(args, training_args, model),
+            evaluator=evaluator,
+            callbacks=callbacks,
         )
     except CANNOT_START as error:
         raise InputError(" ".join(str(error).split())) from error
-    claim_output_dir(args, training_args, run)
-    train_to_the_end(trainer, args.output_dir)
-    finish(model, trainer, "grcl", args.output_dir, run)
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = make_parser("train_grcl.py", "Stage 2: align a model with query-document pairs.")
+    add_stage_arguments(
+        parser,
+        model_help="output directory of stage 1; or any causal language model, to skip stage 1; or any "
+        "sentence-transformers model, trained as it is",
+        data_help="JSON Lines, or id of a Hub dataset, with a query and a document a line (question/answer, "
+        "anchor/positive, ...), and hard negatives where it has them (negative, negative_1 ..., negatives)",
+    )
+    parser.add_argument(
+        "--corpus-extra", metavar="FILE_OR_ID", help="documents that join those of --dev-data in its corpus"
+    )
+    loss = parser.add_argument_group("loss")
+    loss.add_argument(
+        "--temperature",
+        type=float,
+        default=0.05,
+        metavar="TAU",
+        help="of InfoNCE; 0.01 to 0.05 is the range to search (default: %(default)s)",
+    )
+    loss.add_argument(
+        "--mini-batch-size",
+        type=int,
+        metavar="N",
+        help="encode N texts at a time, by gradient caching: the loss of a batch of thousands in the memory of N, for "
+        "one more forward pass (default: the whole batch at once)",
+    )
+    loss.add_argument("--symmetric", action="store_true", help="ask for the query of each document too")
+    loss.add_argument(
+        "--matryoshka-dims",
+        type=int,
+        nargs="+",
+        metavar="D",
+        help="train the first D dimensions as embeddings of their own, beside all of them",
+    )
+    loss.add_argument(
+        "--lm-weight",
+        type=float,
+        default=0.0,
+        metavar="W",
+        help="keep the language model in training: W times the loss of stage 1 on the same pairs (default: 0)",
+    )
+    hard_negatives.add_arguments(parser)
+    dev = parser.add_argument_group("with --dev-data")
+    dev.add_argument(
+        "--keep",
+        choices=("best", "last"),
+        help="end with the checkpoint of the best dev nDCG@10, or with the last one (default: best)",
+    )
+    dev.add_argument(
+        "--early-stopping",
+        type=int,
+        metavar="N",
+        help="stop when dev nDCG@10 was not the best so far N times in a row",
+    )
+    dev.add_argument(
+        "--max-forgetting",
+        type=float,
+        default=1.0,
+        metavar="NATS",
+        help="warn when the loss of the language model rises by more, per target token (default: %(default)s)",
+    )
+    adapters.add_arguments(parser)
+    return parser
+
+
+def check_arguments(args: argparse.Namespace, training_args: SentenceTransformerTrainingArguments) -> None:
+    """Refuse flags that contradict each other, before anything is read.
+
+    Raises:
+        InputError: Which, and why.
+    """
+    for flag, reason in NOT_SUPPORTED.items():
+        if getattr(training_args, flag):
+            raise InputError(f"--{flag.replace('_', '-')}: {reason}")
+    if training_args.batch_sampler != "batch_sampler":  # the class's default
+        raise InputError("--batch-sampler: batches are made so that no text is a negative of a query it answers")
+    check_launch(training_args)
+    adapters.check_arguments(args, training_args)
+    hard_negatives.check_arguments(args)
+    for flag, least in (("mini_batch_size", 1), ("early_stopping", 1), ("lm_weight", 0)):
+        value = getattr(args, flag)
+        if value is not None and not value >= least:
+            raise InputError(f"--{flag.replace('_', '-')} must be at least {least}, got {value}")
+    for flag in ("temperature", "max_forgetting"):
+        if not getattr(args, flag) > 0:
+            raise InputError(f"--{flag.replace('_', '-')} must be above 0, got {getattr(args, flag)}")
+    if args.lm_weight and args.mini_batch_size and training_args.world_size > 1:
+        raise InputError("--lm-weight with --mini-batch-size runs in one process")
+    _check_keeping(args, training_args)
+
+
+def _check_keeping(args: argparse.Namespace, training_args: SentenceTransformerTrainingArguments) -> None:
+    for flag in ("corpus_extra", "keep", "early_stopping"):
+        if getattr(args, flag) is not None and not args.dev_data:
+            raise InputError(f"--{flag.replace('_', '-')} needs --dev-data")
+    if args.keep == "best" and training_args.save_strategy == "no":
+        raise InputError("--keep best needs checkpoints, and --save-strategy no leaves none")
+    if args.early_stopping is not None and (args.keep == "last" or training_args.save_strategy == "no"):
+        raise InputError("--early-stopping waits for a better checkpoint, and no best one is kept")
+
+
+def check_dimensions(dimensions: Sequence[int] | None, model: SentenceTransformer) -> list[int] | None:
+    """Return the dimensions to train, the whole width first.
+
+    Raises:
+        InputError: If one is out of range.
+    """
+    if dimensions is None:
+        return None
+    width = model.get_embedding_dimension()
+    assert width is not None
+    if not all(1 <= each <= width for each in dimensions):
+        raise InputError(f"--matryoshka-dims must be from 1 to {width}, the width of the embeddings; got {dimensions}")
+    return sorted({width, *dimensions}, reverse=True)
+
+
+def _is_ours(model: SentenceTransformer) -> bool:
+    return isinstance(model[0], BottleneckTransformer)
+
+
+def _open(args: argparse.Namespace, training_args: SentenceTransformerTrainingArguments) -> SentenceTransformer:
+    """Open the model: one of this package, a language model, or another embedding model."""
+    if not is_other_embedding_model(args.model):
+        options = adapters.quantization(args)
+        return open_model(args, dtype=adapters.weights_dtype(args, training_args), **options)
+    for flag in ("bottleneck_tokens", "compression_ratio", "lora_rank", "lm_weight"):
+        if getattr(args, flag):
+            raise InputError(
+                f"--{flag.replace('_', '-')}: {args.model} is an embedding model without bottleneck tokens"
+            )
+    model = open_other(args.model)
+    if args.max_length is not None:
+        model.max_seq_length = args.max_length
+    return model
+
+
+def open_other(name: str) -> SentenceTransformer:
+    """Open a sentence-transformers model of another kind, in float32.
+
+    Raises:
+        InputError: If it cannot be opened.
+    """
+    try:
+        return SentenceTransformer(name, model_kwargs={"dtype": torch.float32})
+    except (OSError, ValueError) as error:
+        raise InputError(f"{name} is not a model: {str(error).splitlines()[0]}") from error
+
+
+def _language_model(model: SentenceTransformer, args: argparse.Namespace) -> IBGLModel | None:
+    """Return the language model under the information cut-off; None if it cannot be used so, and need not be."""
+    if not _is_ours(model):
+        return None
+    module = bottleneck_module(model)
+    try:
+        check_fits(module)
+        return IBGLModel(module.model)
+    except InputError as error:
+        if args.lm_weight:
+            raise InputError(f"--lm-weight: {error}") from error
+        logger.info("the loss of the language model is not watched: %s", error)
+        return None
+
+
+def _loss(
+    args: argparse.Namespace,
+    model: SentenceTransformer,
+    language_model: IBGLModel | None,
+    matryoshka_dims: list[int] | None,
+) -> nn.Module:
+    contrastive = info_nce(
+        model,
+        args.temperature,
+        symmetric=args.symmetric,
+        mini_batch_size=args.mini_batch_size,
+        matryoshka_dims=matryoshka_dims,
+    )
+    if not args.lm_weight:
+        return contrastive
+    assert language_model is not None
+    return JointLoss(model, contrastive, language_model, args.lm_weight, args.mini_batch_size)
+
+
+def _collator(
+    args: argparse.Namespace, training_args: SentenceTransformerTrainingArguments, model: SentenceTransformer
+) -> SentenceTransformerDataCollator:
+    if not args.lm_weight:
+        return SentenceTransformerDataCollator(model.preprocess, prompts=training_args.prompts)
+    return JointCollator(model.preprocess, prompts=training_args.prompts, make_examples=example_maker(model, "sft"))

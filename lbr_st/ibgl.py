@@ -10,20 +10,19 @@ import argparse
 import logging
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from accelerate.utils import broadcast_object_list
 from datasets import Dataset, concatenate_datasets
 from peft import PeftModel
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 from torch.utils.data import Sampler, SequentialSampler
-from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments, set_seed
+from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput
 
-from lbr_st import adapters, signals
+from lbr_st import adapters, held_out, signals
 from lbr_st.batches import PackedRows, StratifiedSampler, collate, pack
 from lbr_st.errors import InputError
 from lbr_st.ibgl_model import IBGLModel, check_packing
@@ -43,6 +42,8 @@ from lbr_st.objectives import (
 from lbr_st.records import Record, read_records
 from lbr_st.training import (
     CANNOT_START,
+    AtEvaluation,
+    SetEpoch,
     add_stage_arguments,
     check_launch,
     claim_output_dir,
@@ -51,6 +52,7 @@ from lbr_st.training import (
     finish,
     is_finished,
     is_sharded,
+    keep_best,
     make_parser,
     open_model,
     parse_arguments,
@@ -60,7 +62,13 @@ from lbr_st.training import (
 
 logger = logging.getLogger(__name__)
 
-PLOT = "training.png"
+# What the best checkpoint can be selected by: its name in the log, and whether more of it is better.
+SELECT_BY = {
+    "loss": ("eval_loss", False),
+    "nats": ("eval_bottleneck_nats", True),
+    "separation-ratio": (f"eval_{held_out.NAME}_separation_ratio", True),
+    "recall": (f"eval_{held_out.RECALL}", True),
+}
 
 # Training arguments that would be wrong here, or do nothing.
 NOT_SUPPORTED = {
@@ -72,24 +80,13 @@ NOT_SUPPORTED = {
 }
 
 
-class _SetEpoch(TrainerCallback):
-    """Tells the sampler which epoch begins: accelerate does not reach it in a resumed epoch of several processes."""
-
-    def __init__(self, sampler: StratifiedSampler) -> None:
-        self.sampler = sampler
-
-    def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: Any, **kwargs: Any) -> None:
-        """Where a run is resumed within an epoch, ``state.epoch`` is how far it is."""
-        self.sampler.set_epoch(int(state.epoch or 0))
-
-
 class IBGLTrainer(Trainer):
     """A `transformers.Trainer` of stage 1.
 
     Beside the training loss it logs ``tokens_per_second`` (X, Z and Y, without padding). Held-out examples give
     ``eval_loss`` per target token, whatever batches they come in, and ``eval_bottleneck_nats``: how much higher the
     loss is with the X and Z of another example, which is what the bottleneck carries. Of several objectives each has
-    its own of both, too.
+    its own of both, too. With ``evaluator`` there is what embeddings of held-out pairs are worth as they are.
 
     Checkpoints are whole models of the native layout; with LoRA they are the adapter alone.
 
@@ -98,6 +95,7 @@ class IBGLTrainer(Trainer):
         bottleneck: False for the control arms.
         adapter: What is trained of the model; default is all of it.
         eval_dataset: Held-out examples, by objective where there are several.
+        evaluator: Of the embeddings.
         **kwargs: What the trainer takes.
     """
 
@@ -108,9 +106,11 @@ class IBGLTrainer(Trainer):
         bottleneck: bool = True,
         adapter: PeftModel | None = None,
         eval_dataset: Dataset | dict[str, Dataset] | None = None,
+        evaluator: held_out.HeldOutEvaluator | None = None,
         **kwargs: Any,
     ) -> None:
         self.sentence_transformer = model
+        self.evaluator = evaluator
         self.adapter = adapter
         self.held_out: list[tuple[str, bool, int]] = []  # objective, with the wrong bottleneck?, number of examples
         parts = []
@@ -131,12 +131,14 @@ class IBGLTrainer(Trainer):
             eval_dataset=concatenate_datasets(parts) if parts else None,
             **kwargs,
         )
+        self.add_callback(AtEvaluation())
 
     @property
     def metrics(self) -> list[str]:
         """Names of what evaluation gives of the held-out examples."""
         kinds = {(name, "bottleneck_nats" if is_wrong else "loss") for name, is_wrong, _ in self.held_out}
         kinds |= {("", kind) for _, kind in kinds}
+        kinds |= {("", name) for name in (self.evaluator.names if self.evaluator else [])}
         return sorted("_".join(part for part in ("eval", name, kind) if part) for name, kind in kinds)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
@@ -147,7 +149,7 @@ class IBGLTrainer(Trainer):
         lengths = dataset.lengths if isinstance(dataset, PackedRows) else [len(ids) for ids in dataset["input_ids"]]
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         sampler = StratifiedSampler(batch_size, lengths, seed)
-        self.add_callback(_SetEpoch(sampler))
+        self.add_callback(SetEpoch(sampler))
         return sampler
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Sampler[int]:
@@ -211,6 +213,10 @@ class IBGLTrainer(Trainer):
         metrics[f"{metric_key_prefix}_loss"] = loss_of_all / total_of_all
         if total_with_wrong:
             metrics[f"{metric_key_prefix}_bottleneck_nats"] = nats_of_all / total_with_wrong
+        if self.evaluator is not None:
+            # All processes have the model; that of one decides, so that all select the same checkpoint.
+            [found] = broadcast_object_list([self.evaluator(self.sentence_transformer)])
+            metrics |= {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
         return output
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
@@ -261,6 +267,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     weights = parse_objective(args.objective)
     check_arguments(args, training_args, weights)
+    if args.dev_data:
+        evaluate_while_training(training_args)
+    if args.select_by is not None:
+        keep_best(training_args, *SELECT_BY[args.select_by])
     sources = parse_data("--data", args.data, list(weights))
     dev_sources = parse_data("--dev-data", args.dev_data, list(weights)) if args.dev_data else {}
     records = {objective: read_records(source, fields_of(objective)) for objective, source in sources.items()}
@@ -269,15 +279,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if is_finished(args, run):
         return
     model = _open(args, training_args)
-    module = bottleneck_module(model)
     train = _training_examples(args, training_args, model, records, weights)
     dev = _examples(args, training_args, model, dev_records)
-    if dev:
-        evaluate_while_training(training_args)
-    adapter = None
-    if args.lora_rank is not None:
-        set_seed(training_args.seed)  # the updates start at random
-        adapter = adapters.add_lora(module, *lora_settings(args))
+    adapter = adapters.adapter_for(model, args, training_args.seed)
     try:
         trainer = IBGLTrainer(
             model,
@@ -286,6 +290,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             args=training_args,
             train_dataset=train,
             eval_dataset=dev,
+            evaluator=_evaluator(args, training_args, dev_records, dev_sources),
         )
     except CANNOT_START as error:
         raise InputError(" ".join(str(error).split())) from error
@@ -293,20 +298,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     claim_output_dir(args, training_args, run)
     train_to_the_end(trainer, args.output_dir)
     if training_args.should_save:
-        signals.plot(trainer.state.log_history, Path(args.output_dir, PLOT))
+        signals.plot(trainer.state.log_history, args.output_dir, signals.STAGE_1)
     if adapter is not None:
-        if args.load_in_4bit:  # the updates are merged into whole weights
-            model, adapter = _reopened(args, training_args, model, adapter)
-        adapters.merge(adapter)
+        model = adapters.merged(model, adapter, args, training_args)
     finish(model, trainer, "ibgl", args.output_dir, run)
 
 
 def _open(args: argparse.Namespace, training_args: TrainingArguments) -> SentenceTransformer:
     """Open the model and refuse what cannot be done with it, before texts are tokenized for minutes."""
-    options: dict[str, Any] = {"quantization_config": adapters.four_bit()} if args.load_in_4bit else {}
+    options = adapters.quantization(args)
     if args.attention is not None:
         options["attn_implementation"] = args.attention
-    model = open_model(args, dtype=_dtype(args, training_args), **options)
+    model = open_model(args, dtype=adapters.weights_dtype(args, training_args), **options)
     module = bottleneck_module(model)
     set_prompts(model, args)
     if args.hide_bos and not module.num_prefix_tokens:
@@ -318,12 +321,6 @@ def _open(args: argparse.Namespace, training_args: TrainingArguments) -> Sentenc
     if args.pack_length:
         check_packing(module.model)
     return model
-
-
-def _dtype(args: argparse.Namespace, training_args: TrainingArguments) -> torch.dtype:
-    """Return the type of the weights: those that LoRA leaves as they are may be in half precision too."""
-    is_half = args.lora_rank is not None and (training_args.bf16 or args.load_in_4bit)
-    return torch.bfloat16 if is_half else torch.float32
 
 
 def _examples(
@@ -354,16 +351,20 @@ def _training_examples(
     return PackedRows(train, rows, lengths)
 
 
-def _reopened(
-    args: argparse.Namespace, training_args: TrainingArguments, trained: SentenceTransformer, adapter: PeftModel
-) -> tuple[SentenceTransformer, PeftModel]:
-    """Open the model once more without quantization, and give it the trained updates."""
-    whole = open_model(args, dtype=_dtype(args, training_args))
-    whole.prompts, module = trained.prompts, bottleneck_module(whole)
-    module.hide_bos = bottleneck_module(trained).hide_bos
-    of_whole = adapters.add_lora(module, *lora_settings(args))
-    adapters.copy_adapter(adapter, of_whole)
-    return whole, of_whole
+def _evaluator(
+    args: argparse.Namespace,
+    training_args: TrainingArguments,
+    dev_records: dict[str, list[Record]],
+    dev_sources: dict[str, str],
+) -> held_out.HeldOutEvaluator | None:
+    """Return the evaluator of the embeddings, where pairs are held out or are asked for."""
+    pairs = dev_records.get("sft")
+    if pairs is None and args.select_by in ("separation-ratio", "recall"):
+        pairs = read_records(next(iter(dev_sources.values())))
+    if pairs is None or training_args.fsdp:  # encoding needs whole weights
+        return None
+    dtype = held_out.autocast_dtype(training_args)
+    return held_out.HeldOutEvaluator(pairs, batch_size=training_args.per_device_eval_batch_size, dtype=dtype)
 
 
 def _make_parser() -> argparse.ArgumentParser:
@@ -404,13 +405,13 @@ def _make_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="hide the token before the text from the target too (see docs/model.md)",
     )
-    lora = parser.add_argument_group("LoRA", "instead of training all weights; merged into them at the end")
-    lora.add_argument("--lora-rank", type=int, metavar="R", help="train updates of this rank (default: no LoRA)")
-    lora.add_argument("--lora-alpha", type=int, metavar="A", help="updates are scaled by A / R (default: 2 R)")
-    lora.add_argument("--lora-dropout", type=float, metavar="P", help="(default: 0)")
-    lora.add_argument(
-        "--load-in-4bit", action="store_true", help="QLoRA: keep the frozen weights in 4 bits (needs bitsandbytes)"
+    parser.add_argument(
+        "--select-by",
+        choices=SELECT_BY,
+        help="end with the checkpoint that is best on --dev-data by its loss, by the nats that the bottleneck carries, "
+        "or, for pairs, by the Separation Ratio or recall@10 of the embeddings as they are (default: the last one)",
     )
+    adapters.add_arguments(parser)
     speed = parser.add_argument_group("speed")
     speed.add_argument(
         "--pack-length",
@@ -455,9 +456,11 @@ def check_arguments(args: argparse.Namespace, training_args: TrainingArguments, 
         raise InputError("--hide-bos means nothing with --no-bottleneck: nothing is hidden there")
     if args.pack_length is not None and args.pack_length < 1:
         raise InputError(f"--pack-length must be at least 1, got {args.pack_length}")
-    _check_lora(args, training_args)
+    adapters.check_arguments(args, training_args)
     if args.attention == "flex_attention" and training_args.device.type == "cpu":
         raise InputError("--attention flex_attention: it has no backward pass on a CPU")
+    if args.select_by is not None:
+        check_select_by(args, training_args)
     if training_args.eval_strategy != "no" and not args.dev_data:
         raise InputError("--eval-strategy: there is nothing to evaluate on, give --dev-data")
     if not training_args.eval_do_concat_batches:
@@ -467,19 +470,22 @@ def check_arguments(args: argparse.Namespace, training_args: TrainingArguments, 
             raise InputError(f"--{flag.replace('_', '-')}: {reason}")
 
 
-def _check_lora(args: argparse.Namespace, training_args: TrainingArguments) -> None:
-    if args.lora_rank is not None:
-        adapters.check_settings(*lora_settings(args))
-        if training_args.fsdp or training_args.deepspeed:
-            raise InputError("LoRA trains few weights and needs no FSDP or DeepSpeed; leave out one of them")
-    for flag in ("lora_alpha", "lora_dropout", "load_in_4bit"):
-        if getattr(args, flag) not in (None, False) and args.lora_rank is None:
-            raise InputError(f"--{flag.replace('_', '-')} is for LoRA: give its rank, --lora-rank")
+def check_select_by(args: argparse.Namespace, training_args: TrainingArguments) -> None:
+    """Refuse a ``--select-by`` that cannot select.
 
-
-def lora_settings(args: argparse.Namespace) -> tuple[int, int | None, float]:
-    """Return rank, alpha and dropout."""
-    return args.lora_rank, args.lora_alpha, args.lora_dropout or 0.0
+    Raises:
+        InputError: Why.
+    """
+    if not args.dev_data:
+        raise InputError("--select-by needs --dev-data")
+    if training_args.load_best_model_at_end:
+        raise InputError("--select-by and --load-best-model-at-end ask for the same; leave out one of them")
+    if training_args.save_strategy == "no":
+        raise InputError("--select-by needs checkpoints, and --save-strategy no leaves none")
+    if args.select_by == "nats" and not args.bottleneck:
+        raise InputError("--select-by nats: with --no-bottleneck nothing passes through a bottleneck")
+    if args.select_by in ("separation-ratio", "recall") and training_args.fsdp:
+        raise InputError(f"--select-by {args.select_by}: encoding needs whole weights, and FSDP keeps shards")
 
 
 def check_best_metric(trainer: IBGLTrainer) -> None:

@@ -25,7 +25,7 @@ import transformers
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Normalize
 from sentence_transformers.sentence_transformer.modules import Pooling
-from sentence_transformers.util import load_file_path
+from sentence_transformers.util import is_sentence_transformer_model, load_file_path
 
 from lbr_st.errors import InputError
 from lbr_st.file_contract import (
@@ -112,6 +112,11 @@ def load(model_name_or_path: str, *, device: str | None = None, **kwargs: Any) -
     return _assemble(module, saved.get("prompts"), saved.get("default_prompt_name"), device)
 
 
+def is_other_embedding_model(name: str) -> bool:
+    """Tell whether a directory or Hub id holds a sentence-transformers model that was not saved by this package."""
+    return is_sentence_transformer_model(name) and not BottleneckTransformer.load_config(name)
+
+
 def _assemble(
     module: BottleneckTransformer,
     prompts: dict[str, str] | None = None,
@@ -179,6 +184,16 @@ def save(model: SentenceTransformer, path: str | Path) -> None:
         )
 
 
+def save_other(model: SentenceTransformer, path: str | Path) -> None:
+    """Save a sentence-transformers model of another kind as it saves itself, whole or not at all."""
+    path = Path(path)
+    path.mkdir(parents=True, exist_ok=True)
+    with unfinished_folder(path) as folder:
+        model.save_pretrained(str(folder), create_model_card=False)
+        publish(folder, path)
+    logger.info("saved %s: load it with SentenceTransformer(%r)", path, str(path))
+
+
 @contextlib.contextmanager
 def unfinished_folder(path: Path) -> Iterator[Path]:
     """Give a folder within ``path`` to make a model in. It goes afterwards, and those of killed saves with it."""
@@ -196,7 +211,7 @@ def publish(folder: Path, path: Path) -> None:
     umask = os.umask(0)
     os.umask(umask)
     for file in sorted(files, key=lambda file: (file == Path("config.json"), file)):
-        (path / file).parent.mkdir(exist_ok=True)
+        (path / file).parent.mkdir(parents=True, exist_ok=True)
         (folder / file).chmod(0o666 & ~umask)  # safetensors writes weights that only their owner can read
         os.replace(folder / file, path / file)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from datasets import Dataset, concatenate_datasets
@@ -109,13 +109,36 @@ def build_examples(
     prefix_share: tuple[float, float] = (0.5, 0.5),
     seed: int = 0,
 ) -> Dataset:
-    """Tokenize records into ``[BOS? X Z Y EOS]``.
+    """Tokenize records into ``[BOS? X Z Y EOS]``, see `example_maker`.
+
+    Args:
+        records: With ``document``, and for ``sft`` with ``query``.
+        model: See `example_maker`, as the others.
+        objective: One of `OBJECTIVES`.
+        bottleneck: False for the control arms.
+        prefix_share: For ``prefix-suffix``.
+        seed: For ``prefix-suffix``.
+    """
+    make = example_maker(model, objective, bottleneck=bottleneck, prefix_share=prefix_share, seed=seed)
+    # The columns used are named: reconstruct reads the document of pairs too.
+    dataset = Dataset.from_list([{name: record[name] for name in fields_of(objective)} for record in records])
+    return dataset.map(make, batched=True, remove_columns=dataset.column_names, desc=f"Tokenizing for {objective}")
+
+
+def example_maker(
+    model: SentenceTransformer,
+    objective: str,
+    *,
+    bottleneck: bool = True,
+    prefix_share: tuple[float, float] = (0.5, 0.5),
+    seed: int = 0,
+) -> Callable[[dict[str, list[str]]], dict[str, list[list[int]]]]:
+    """Return what tokenizes a batch of columns ``document``, and for ``sft`` ``query``, into ``[BOS? X Z Y EOS]``.
 
     X is tokenized exactly as at encoding time: with its prompt, and cut to the model's ``max_seq_length`` before the
     bottleneck tokens. Y is cut to as many tokens; EOS ends a Y that reaches the end of its document.
 
     Args:
-        records: With ``document``, and for ``sft`` with ``query``.
         model: Its first module's tokenizer and lengths are used, and its prompts.
         objective: One of `OBJECTIVES`.
         bottleneck: False for the control arms: ``[BOS? X Y EOS]`` with X in sight of Y. For ``reconstruct`` that is
@@ -125,8 +148,8 @@ def build_examples(
         seed: Of the draw.
 
     Returns:
-        Columns ``input_ids``, ``segments`` (see `lbr_st.masks`) and ``labels`` (`IGNORE` outside of Y), each a list
-        of ``seq`` integers.
+        A function that gives columns ``input_ids``, ``segments`` (see `lbr_st.masks`) and ``labels`` (`IGNORE` outside
+        of Y), each a list of ``seq`` integers.
     """
     module = bottleneck_module(model)
     tokenizer, length = module.tokenizer, module.max_seq_length
@@ -165,9 +188,7 @@ def build_examples(
             "labels": [([IGNORE] * len(x) + y) if x else [IGNORE, *y[1:]] for x, y, _ in rows],
         }
 
-    # The columns used are named: reconstruct reads the document of pairs too.
-    dataset = Dataset.from_list([{name: record[name] for name in fields_of(objective)} for record in records])
-    return dataset.map(tokenize, batched=True, remove_columns=dataset.column_names, desc=f"Tokenizing for {objective}")
+    return tokenize
 
 
 def draw_share(text: str, bounds: tuple[float, float], seed: int) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,10 @@ COLUMNS = {
 }
 TEXT_SUFFIXES = {".txt", ".md", ".rst", ".py"}
 PASSAGE_CHARACTERS = 1500
+NEGATIVES = re.compile(r"negatives?(_\d+)?", re.IGNORECASE)
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+(?<!\.jsonl)(:[\w.]+)?")
 
-Record = dict[str, str]
+Record = dict[str, Any]
 
 
 def read_records(path: str | Path, fields: Sequence[str] = ("query", "document")) -> list[Record]:
@@ -42,12 +43,16 @@ def read_records(path: str | Path, fields: Sequence[str] = ("query", "document")
         InputError: If the file cannot be read, or a line does not parse, lacks a field or has an empty text. The
             message names file, line and column.
     """
+    return [record for _, _, record in _parse_records(path, fields)]
+
+
+def _parse_records(path: str | Path, fields: Sequence[str]) -> Iterator[tuple[int, dict[str, Any], Record]]:
+    """Yield (line number, what is there, record)."""
     is_on_hub = not os.path.isfile(path) and HUB_ID.fullmatch(str(path))
     rows = list(_hub_rows(str(path)) if is_on_hub else _parse_lines(Path(path)))
     if not rows:
         raise InputError(f"{path}: no records")
     columns = {field: _find_column(path, field, rows[0][1]) for field in fields}
-    records: list[Record] = []
     seen: set[str] = set()
     for number, row in rows:
         id_ = str(row.get("id", number))
@@ -56,14 +61,39 @@ def read_records(path: str | Path, fields: Sequence[str] = ("query", "document")
         for field, column in columns.items():
             if column not in row:
                 raise InputError(f"{path}, line {number}: no column {column!r} (found: {', '.join(row)})")
-            if not isinstance(row[column], str):
-                raise InputError(
-                    f"{path}, line {number}, column {column!r}: expected text, found {json.dumps(row[column])[:40]}"
-                )
-            if not row[column].strip():
-                raise InputError(f"{path}, line {number}, column {column!r}: the text is empty")
-            record[field] = row[column]
-        records.append(record)
+            record[field] = _text_of(path, number, column, row[column])
+        yield number, row, record
+
+
+def _text_of(path: str | Path, number: int, column: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise InputError(f"{path}, line {number}, column {column!r}: expected text, found {json.dumps(value)[:40]}")
+    if not value.strip():
+        raise InputError(f"{path}, line {number}, column {column!r}: the text is empty")
+    return value
+
+
+def read_tuples(path: str | Path) -> list[Record]:
+    """Read pairs, triplets or n-tuples: what stage 2 learns from.
+
+    Args:
+        path: See `read_records`. Hard negatives are texts under ``negative``, ``negative_1`` ..., or a list of texts
+            under ``negatives``; null is none.
+
+    Returns:
+        Records with ``id``, ``query``, ``document`` and ``negatives``, a list of texts that may be empty.
+
+    Raises:
+        InputError: See `read_records`; and if a negative is no text.
+    """
+    records = []
+    for number, row, record in _parse_records(path, ("query", "document")):
+        columns = sorted(filter(NEGATIVES.fullmatch, row), key=lambda name: int((re.findall(r"\d+", name) or [0])[0]))
+        negatives: list[str] = []
+        for column in columns:
+            values = row[column] if isinstance(row[column], list) else [row[column]]
+            negatives += (_text_of(path, number, column, value) for value in values if value is not None)
+        records.append(record | {"negatives": negatives})
     return records
 
 

@@ -19,7 +19,15 @@ import yaml
 from accelerate import PartialState
 from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
-from transformers import HfArgumentParser, IntervalStrategy, Trainer, TrainerState, TrainingArguments
+from transformers import (
+    HfArgumentParser,
+    IntervalStrategy,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils.import_utils import enable_tf32
 
@@ -303,9 +311,10 @@ def describe_run(
     for item in (item for part in data for item in (f"{len(part)} of:", *part)):
         digest.update(json.dumps(item, sort_keys=True).encode())
     contents = {"data_sha256": digest.hexdigest()}
-    if os.path.isdir(arguments.get("model", "")):
-        contents["model_sha256"] = layouts.fingerprint(arguments["model"])
-    for key in ("model", "data", "dev_data"):
+    for key in ("model", "mining_model"):
+        if os.path.isdir(arguments.get(key) or ""):
+            contents[f"{key}_sha256"] = layouts.fingerprint(arguments[key])
+    for key in ("model", "mining_model", "data", "dev_data", "corpus_extra", "mining_corpus"):
         value = arguments.get(key)
         arguments[key] = (
             [_without_folder(each) for each in value] if isinstance(value, list) else _without_folder(value)
@@ -399,12 +408,13 @@ def last_whole_checkpoint(output_dir: str | Path) -> str | None:
 def train_to_the_end(trainer: Trainer, output_dir: str | Path) -> None:
     """Train from the last whole checkpoint, or from the start if there is none.
 
-    A run that was killed after its last step is not trained again: the trainer would take one step too many.
+    A run that was killed after its last step, or stopped early, is not trained again: the trainer would go on.
     """
     checkpoint = last_whole_checkpoint(output_dir)
     if checkpoint is not None:
         state = TrainerState.load_from_json(os.path.join(checkpoint, "trainer_state.json"))
-        if state.global_step >= state.max_steps:
+        stopped_early = state.stateful_callbacks["TrainerControl"]["args"]["should_training_stop"]
+        if stopped_early or state.global_step >= state.max_steps:
             trainer.state = state
             is_best = trainer.args.load_best_model_at_end and state.best_model_checkpoint is not None
             trainer._load_from_checkpoint(str(state.best_model_checkpoint) if is_best else checkpoint)
@@ -417,6 +427,45 @@ def evaluate_while_training(training_args: TrainingArguments) -> None:
     if training_args.eval_strategy == "no":
         training_args.eval_strategy = IntervalStrategy.STEPS
         training_args.eval_steps = training_args.eval_steps or 0.2
+
+
+def keep_best(training_args: TrainingArguments, metric: str, greater_is_better: bool) -> None:
+    """End with the weights that are best on the dev data, not with the last ones; needs `AtEvaluation`.
+
+    Args:
+        training_args: The trainer's, changed in place.
+        metric: Name of what evaluation gives, with ``eval_``.
+        greater_is_better: Whether more of it is better.
+    """
+    training_args.load_best_model_at_end = True
+    training_args.metric_for_best_model = metric
+    training_args.greater_is_better = greater_is_better
+    training_args.restore_callback_states_from_checkpoint = True  # how long early stopping has waited
+
+
+class AtEvaluation(TrainerCallback):
+    """Evaluates after the last step too. Where the best weights are kept, every evaluation leaves a checkpoint."""
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Ask for an evaluation after the last step, which is rarely a multiple of the steps between two."""
+        if args.eval_strategy != "no" and state.global_step >= state.max_steps:
+            control.should_evaluate = True
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Ask for a checkpoint."""
+        if args.load_best_model_at_end and state.global_step:
+            control.should_save = True
+
+
+class SetEpoch(TrainerCallback):
+    """Tells the sampler which epoch begins: accelerate does not reach it in a resumed epoch of several processes."""
+
+    def __init__(self, sampler: Any) -> None:
+        self.sampler = sampler
+
+    def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        """Where a run is resumed within an epoch, ``state.epoch`` is how far it is."""
+        self.sampler.set_epoch(int(state.epoch or 0))
 
 
 def open_model(args: argparse.Namespace, **model_kwargs: Any) -> SentenceTransformer:
@@ -481,15 +530,17 @@ def set_prompts(model: SentenceTransformer, args: argparse.Namespace) -> None:
     Raises:
         InputError: If a prompt leaves no room for text.
     """
-    module = bottleneck_module(model)
     for name, prompt in (("query", args.query_prompt), ("document", args.document_prompt)):
-        if prompt is not None:
+        if prompt is None:
+            continue
+        if isinstance(model[0], BottleneckTransformer):
+            module = model[0]
             tokens = len(module.tokenizer(prompt, add_special_tokens=False)["input_ids"])
             try:
                 check_room(module.max_seq_length, module.num_prefix_tokens + tokens, module.num_bottleneck_tokens)
             except InputError as error:
                 raise InputError(f"--{name}-prompt has {tokens} tokens: {error}") from error
-            model.prompts[name] = prompt
+        model.prompts[name] = prompt
 
 
 def is_sharded(trainer: Trainer) -> bool:
@@ -501,7 +552,9 @@ def is_sharded(trainer: Trainer) -> bool:
 def finish(model: SentenceTransformer, trainer: Trainer, stage: str, output_dir: str, run: dict[str, Any]) -> None:
     """Save and verify the trained model, with what it was made from and the trainer's log."""
     made_from = {key: value for key, value in run["arguments"].items() if value is not None}
-    bottleneck_module(model).history.append({"stage": stage, **made_from, **run["contents"]})
+    is_ours = isinstance(model[0], BottleneckTransformer)
+    if is_ours:
+        bottleneck_module(model).history.append({"stage": stage, **made_from, **run["contents"]})
     sharded = is_sharded(trainer) or getattr(trainer, "deepspeed", None) is not None
     whole = checkpoint_dir(output_dir) / "whole"
     if sharded:
@@ -515,7 +568,8 @@ def finish(model: SentenceTransformer, trainer: Trainer, stage: str, output_dir:
     trainer.accelerator.free_memory()
     if trainer.args.should_save:
         write_json(Path(output_dir, "training_log.json"), trainer.state.log_history)
-        layouts.save(layouts.load(str(whole)) if sharded else model, output_dir)
+        save = layouts.save if is_ours else layouts.save_other
+        save(layouts.load(str(whole)) if sharded else model, output_dir)
         if sharded:
             shutil.rmtree(whole)
     trainer.accelerator.wait_for_everyone()

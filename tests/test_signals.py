@@ -36,7 +36,7 @@ def test_curves(tmp_path, monkeypatch):
         save(self, *args, **kwargs)
 
     monkeypatch.setattr(matplotlib.figure.Figure, "savefig", look)
-    signals.plot(log, tmp_path / "training.png")
+    signals.plot(log, tmp_path, signals.STAGE_1)
     assert drawn == {
         "loss, nats per target token": {
             "training": [[1, 3.0], [3, 2.0]], "held out": [[2, 2.5]], "held out, sft": [[2, 2.0]],

@@ -1,0 +1,119 @@
+"""Hard negatives found by a model, where the data has none: flags and the search, sentence-transformers' own."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+
+from datasets import Dataset
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.util import mine_hard_negatives
+
+from lbr_st.errors import InputError
+from lbr_st.records import Record
+
+logger = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags."""
+    group = parser.add_argument_group("hard negatives", "given with the data, or found by a model before training")
+    group.add_argument("--mine-negatives", type=int, metavar="N", help="find N for every pair (default: none)")
+    group.add_argument(
+        "--mining-model",
+        metavar="DIR_OR_ID",
+        help="any sentence-transformers model to find them with (default: the model that is trained, as it is)",
+    )
+    group.add_argument(
+        "--mining-corpus", metavar="FILE_OR_ID", help="documents to find them in, beside those of --data"
+    )
+    group.add_argument(
+        "--mining-margin",
+        type=float,
+        metavar="M",
+        help="false-negative filter: a negative is at least M less similar to the query than its document is",
+    )
+    group.add_argument(
+        "--mining-relative-margin",
+        type=float,
+        metavar="M",
+        help="the same as a share of the document's similarity; 0.05 is that of NV-Retriever (arXiv 2407.15831)",
+    )
+    group.add_argument("--mining-max-score", type=float, metavar="S", help="a negative is at most this similar")
+    group.add_argument(
+        "--mining-skip", type=int, default=0, metavar="N", help="leave out the N most similar ones (default: 0)"
+    )
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Refuse flags that mean nothing without another one, or are out of range.
+
+    Raises:
+        InputError: Which.
+    """
+    if args.mine_negatives is None:
+        for flag in ("model", "corpus", "margin", "relative_margin", "max_score", "skip"):
+            if getattr(args, f"mining_{flag}"):
+                raise InputError(f"--mining-{flag.replace('_', '-')} needs --mine-negatives")
+    elif args.mine_negatives < 1 or args.mining_skip < 0:
+        raise InputError("--mine-negatives must be at least 1 and --mining-skip at least 0")
+
+
+def mine(
+    records: Sequence[Record],
+    model: SentenceTransformer,
+    args: argparse.Namespace,
+    corpus: Sequence[Record],
+    batch_size: int,
+) -> list[Record]:
+    """Return records with the hard negatives that the model finds; no known document of a query is one of them.
+
+    Records for which the filters leave fewer than were asked for are left out, with a count in the log.
+
+    Args:
+        records: With ``query`` and ``document``.
+        model: What to find them with; its prompts are applied.
+        args: What `add_arguments` added.
+        corpus: Documents to find them in, beside those of the records.
+        batch_size: Texts encoded at a time.
+
+    Raises:
+        InputError: If they are found for no record.
+    """
+    try:
+        found = mine_hard_negatives(
+            Dataset.from_list([{"anchor": r["query"], "positive": r["document"]} for r in records]),
+            model,
+            corpus=[record["document"] for record in corpus] or None,
+            num_negatives=args.mine_negatives,
+            range_min=args.mining_skip,
+            absolute_margin=args.mining_margin,
+            relative_margin=args.mining_relative_margin,
+            max_score=args.mining_max_score,
+            output_format="n-tuple",
+            batch_size=batch_size,
+            verbose=False,
+        )
+    except (ValueError, RuntimeError) as error:
+        raise InputError(f"no hard negatives could be mined: {' '.join(str(error).split())}") from error
+    names = [name for name in found.column_names if name.startswith("negative")]
+    of_pair = {(row["anchor"], row["positive"]): [row[name] for name in names] for row in found}
+    mined = [
+        record | {"negatives": of_pair[pair]}
+        for record in records
+        if (pair := (record["query"], record["document"])) in of_pair
+    ]
+    if not mined:
+        raise InputError(
+            f"the filters leave {args.mine_negatives} hard negatives to none of the {len(records)} pairs; weaken "
+            "--mining-margin, --mining-relative-margin or --mining-max-score, or ask for fewer"
+        )
+    logger.info(
+        "mined %d hard negatives for %d of %d pairs%s",
+        args.mine_negatives,
+        len(mined),
+        len(records),
+        "" if len(mined) == len(records) else "; the filters leave fewer to the others, which are left out",
+    )
+    return mined

@@ -1,0 +1,176 @@
+"""What is measured on held-out pairs while a model trains, by both stages."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
+from sentence_transformers.util import cos_sim
+from torch import Tensor
+from transformers import TrainerCallback, TrainerState, TrainingArguments
+
+from lbr_st import metrics
+from lbr_st.ibgl_model import IBGLModel
+from lbr_st.objectives import build_examples
+from lbr_st.records import Record
+
+logger = logging.getLogger(__name__)
+
+NAME = "dev"
+NDCG, RECALL = f"{NAME}_cosine_ndcg@10", f"{NAME}_cosine_recall@10"
+
+# Of unit vectors: below, they are one vector; above, of two random ones one says little more than the other.
+LEAST_VARIANCE, MOST_COSINE = 0.01, 0.9
+
+# Uniformity is about all pairs; of a large corpus this many documents, evenly spaced, say as much.
+MOST_FOR_UNIFORMITY = 4096
+
+
+class HeldOutEvaluator(InformationRetrievalEvaluator):
+    """Sentence-transformers' information-retrieval evaluator, and what else the same embeddings say.
+
+    Adds ``dev_separation_ratio``, ``dev_alignment``, ``dev_uniformity``, ``dev_mean_cosine`` and ``dev_variance`` (the
+    last three of the documents), see `lbr_st.metrics`; with a language model also ``dev_lm_loss``, the loss of stage 1.
+
+    Args:
+        records: With ``query`` and ``document``: each query is asked of all documents.
+        more_documents: Records whose documents join the corpus.
+        batch_size: Texts encoded at a time.
+        dtype: Compute in it (autocast); default is the dtype of the model.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        more_documents: Sequence[Record] = (),
+        *,
+        batch_size: int = 32,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        self.pairs = metrics.Pairs.of(records, more_documents)
+        self.dtype = dtype
+        self.language_model: IBGLModel | None = None
+        super().__init__(
+            queries={str(n): query for n, query in enumerate(self.pairs.queries)},
+            corpus={str(n): document for n, document in enumerate(self.pairs.documents)},
+            relevant_docs={str(n): set(map(str, each)) for n, each in enumerate(self.pairs.relevant)},
+            name=NAME,
+            batch_size=batch_size,
+            score_functions={"cosine": cos_sim},
+            main_score_function="cosine",
+            accuracy_at_k=[1],
+            precision_recall_at_k=[10],
+            mrr_at_k=[10],
+            ndcg_at_k=[10],
+            map_at_k=[10],
+            write_csv=False,
+        )
+        self._embedded: dict[str, list[Tensor]] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """What it gives, of a corpus of several documents."""
+        ours = ["alignment", "variance", "separation_ratio", "uniformity", "mean_cosine"]
+        ours += ["lm_loss"] if self.language_model is not None else []
+        return [NDCG, RECALL, *(f"{NAME}_{name}" for name in ours)]
+
+    def watch(self, language_model: IBGLModel, model: SentenceTransformer, records: Sequence[Record]) -> None:
+        """Measure the loss of stage 1 on held-out pairs too (``sft``: X = query, Y = document)."""
+        self.language_model = language_model
+        self.examples = build_examples(records, model, "sft")
+
+    def embed_inputs(  # type: ignore[override]
+        self, model: Any, sentences: Any, encode_fn_name: str | None = None, **kwargs: Any
+    ) -> Tensor:
+        """Encode, and keep what was encoded."""
+        with self._autocast(model.device):
+            embeddings: Any = super().embed_inputs(model, sentences, encode_fn_name, **kwargs)
+        unit = torch.nn.functional.normalize(embeddings.float(), dim=1)
+        self._embedded.setdefault(str(encode_fn_name), []).append(unit)
+        return embeddings.float()
+
+    @property
+    def embedded(self) -> tuple[Tensor, Tensor]:
+        """Queries and documents as they were encoded last, in the order of ``pairs``: rows of length 1."""
+        return torch.cat(self._embedded["query"]), torch.cat(self._embedded["document"])
+
+    def _autocast(self, device: torch.device) -> contextlib.AbstractContextManager[Any]:
+        return torch.autocast(device.type, self.dtype) if self.dtype else contextlib.nullcontext()
+
+    def __call__(self, model: SentenceTransformer, *args: Any, **kwargs: Any) -> dict[str, float]:  # type: ignore[override]
+        """Return all of it."""
+        self._embedded = {}
+        found = dict(super().__call__(model, *args, **kwargs))
+        queries, documents = self.embedded
+        spaced = documents[:: -(-len(documents) // MOST_FOR_UNIFORMITY)]
+        found |= {
+            f"{NAME}_alignment": metrics.alignment(queries, documents, self.pairs.relevant),
+            f"{NAME}_variance": metrics.variance(documents),
+        }
+        if len(documents) > 1:
+            found |= {
+                f"{NAME}_separation_ratio": metrics.separation_ratio(queries, documents, self.pairs.relevant),
+                f"{NAME}_uniformity": metrics.uniformity(spaced),
+                f"{NAME}_mean_cosine": metrics.anisotropy(documents),
+            }
+        if self.language_model is not None:
+            with self._autocast(model.device):
+                found[f"{NAME}_lm_loss"] = metrics.held_out_loss(self.language_model, self.examples, self.batch_size)
+        return found
+
+
+def autocast_dtype(training_args: TrainingArguments) -> torch.dtype | None:
+    """Return the half precision that a trainer computes in, if it does."""
+    return torch.bfloat16 if training_args.bf16 else torch.float16 if training_args.fp16 else None
+
+
+class Watch(TrainerCallback):
+    """Warns of collapse and of forgetting, with the numbers.
+
+    Args:
+        max_forgetting: How much the loss of the language model may rise above that before training, in nats per
+            target token.
+    """
+
+    def __init__(self, max_forgetting: float) -> None:
+        self.max_forgetting = max_forgetting
+
+    def on_evaluate(  # type: ignore[override]
+        self, args: TrainingArguments, state: TrainerState, control: Any, metrics: dict[str, float], **kwargs: Any
+    ) -> None:
+        """Look at what was measured; before the first step only to compare with."""
+        if not state.global_step or not state.is_world_process_zero:
+            return
+        variance, cosine = metrics[f"eval_{NAME}_variance"], metrics.get(f"eval_{NAME}_mean_cosine", 0.0)
+        if not variance >= LEAST_VARIANCE:  # NaN too
+            logger.warning(
+                "step %d: the embeddings have collapsed into one: their variance is %.2g (of 1 at the most, a warning "
+                "below %.2g). A lower --learning-rate or a higher --temperature may help",
+                state.global_step,
+                variance,
+                LEAST_VARIANCE,
+            )
+        if cosine > MOST_COSINE:
+            logger.warning(
+                "step %d: the embeddings point the same way: the mean cosine of random documents is %.3f (a warning "
+                "above %.2f)",
+                state.global_step,
+                cosine,
+                MOST_COSINE,
+            )
+        key = f"eval_{NAME}_lm_loss"
+        before = next((entry[key] for entry in state.log_history if key in entry), None)
+        if before is not None and not metrics[key] <= before + self.max_forgetting:
+            logger.warning(
+                "step %d: the language model forgets: its loss on --dev-data is %.3f nats per target token, from %.3f "
+                "before training (a warning when it rises by more than %.2f). --lm-weight keeps it in training",
+                state.global_step,
+                metrics[key],
+                before,
+                self.max_forgetting,
+            )

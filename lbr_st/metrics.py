@@ -1,0 +1,200 @@
+"""What embeddings and a bottleneck are worth, in numbers that are read off held-out pairs.
+
+All of them take rows of length 1 (float32) and sum in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lbr_st.batches import collate
+from lbr_st.errors import InputError
+from lbr_st.ibgl_model import IBGLModel
+from lbr_st.modes import evaluating
+from lbr_st.objectives import with_wrong_bottleneck
+from lbr_st.records import Record
+
+ROWS_AT_A_TIME = 1024
+
+# Similarities of float32 vectors differ by rounding alone; a spread below this is none.
+NO_SPREAD = 1e-6
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Queries, documents, and which belong together. Texts that are equal count once.
+
+    Attributes:
+        queries: Texts.
+        documents: Texts.
+        relevant: For each query the positions of its documents, at least one.
+    """
+
+    queries: list[str]
+    documents: list[str]
+    relevant: list[list[int]]
+
+    @classmethod
+    def of(cls, records: Sequence[Record], more_documents: Sequence[Record] = ()) -> Pairs:
+        """Make them of records with ``query`` and ``document``, and of documents that answer none of the queries."""
+        texts = dict.fromkeys(record["document"] for record in [*records, *more_documents])
+        position = {text: number for number, text in enumerate(texts)}
+        relevant: dict[str, dict[int, None]] = {}
+        for record in records:
+            relevant.setdefault(record["query"], {})[position[record["document"]]] = None
+        return cls(list(relevant), list(texts), [list(each) for each in relevant.values()])
+
+
+def _similarities(left: Tensor, right: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Yield (first row, cosines) for a few rows at a time."""
+    for start in range(0, len(left), ROWS_AT_A_TIME):
+        yield start, (left[start : start + ROWS_AT_A_TIME].float() @ right.float().T).double()
+
+
+def _moments(queries: Tensor, documents: Tensor, relevant: Sequence[Sequence[int]]) -> np.ndarray:
+    """Return for each query: number, sum and sum of squares of its positive similarities, then of its negative ones."""
+    rows = []
+    for start, found in _similarities(queries, documents):
+        for similarity, positions in zip(found, relevant[start : start + len(found)], strict=True):
+            positive = similarity[torch.tensor(positions, device=similarity.device)]
+            negative = similarity.clone()
+            negative[positions] = 0
+            sums = [positive.sum(), positive.square().sum(), negative.sum(), negative.square().sum()]
+            p, pp, n, nn = torch.stack(sums).tolist()
+            rows.append([len(positions), p, pp, len(similarity) - len(positions), n, nn])
+    moments = np.array(rows)
+    if not moments[:, 3].sum():
+        raise InputError("the Separation Ratio needs at least two different documents, one of them to be a negative")
+    return moments
+
+
+def _ratio(moments: np.ndarray) -> float:
+    """Return the Separation Ratio of moments that were summed over queries."""
+    count_p, sum_p, squares_p, count_n, sum_n, squares_n = moments
+    mean_p, mean_n = sum_p / count_p, sum_n / count_n
+    variance = max(squares_p / count_p - mean_p**2, 0) + max(squares_n / count_n - mean_n**2, 0)
+    spread = (variance / 2) ** 0.5
+    return float((mean_p - mean_n) / spread) if spread > NO_SPREAD else 0.0
+
+
+def separation_ratio(queries: Tensor, documents: Tensor, relevant: Sequence[Sequence[int]]) -> float:
+    """Return how far apart the similarities of positive and of negative pairs lie, in units of their spread.
+
+    ``(mean s(q, p+) - mean s(q, p-)) / sqrt((var s(q, p+) + var s(q, p-)) / 2)`` with the cosine s, over all pairs of
+    a query and one of its documents, and all pairs of a query and any other document. arXiv 2601.11124 names a
+    Separation Ratio (section 3) and does not define it; this definition is ours.
+
+    Args:
+        queries: ``(queries, width)``, rows of length 1.
+        documents: ``(documents, width)``, rows of length 1.
+        relevant: For each query the positions of its documents.
+
+    Returns:
+        The ratio; 0 where all similarities are equal.
+
+    Raises:
+        InputError: If there are no negative pairs.
+    """
+    return _ratio(_moments(queries, documents, relevant).sum(axis=0))
+
+
+def separation_interval(
+    queries: Tensor,
+    documents: Tensor,
+    relevant: Sequence[Sequence[int]],
+    *,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Return the bootstrap interval (percentiles) of the Separation Ratio: queries are drawn anew, documents stay.
+
+    Args:
+        queries: See `separation_ratio`.
+        documents: See `separation_ratio`.
+        relevant: See `separation_ratio`.
+        confidence: Share of resamples within the interval.
+        resamples: How often the queries are drawn, with replacement.
+        seed: Of the draws.
+    """
+    moments = _moments(queries, documents, relevant)
+    generator = np.random.default_rng(seed)
+    n = len(moments)
+    ratios = [_ratio(np.bincount(generator.integers(n, size=n), minlength=n) @ moments) for _ in range(resamples)]
+    low, high = np.quantile(ratios, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+def alignment(queries: Tensor, documents: Tensor, relevant: Sequence[Sequence[int]]) -> float:
+    """Return the mean squared distance of a query to its documents (arXiv 2005.10242, section 4.1, alpha = 2).
+
+    0 is best; 2 is that of unrelated directions.
+    """
+    rows = torch.tensor([n for n, positions in enumerate(relevant) for _ in positions], device=queries.device)
+    columns = torch.tensor([position for positions in relevant for position in positions], device=documents.device)
+    distances = (queries[rows].double() - documents[columns].double()).square().sum(dim=1)
+    return distances.mean().item()
+
+
+def uniformity(embeddings: Tensor) -> float:
+    """Return how evenly embeddings fill the sphere (arXiv 2005.10242, section 4.1, t = 2).
+
+    ``log mean exp(-2 |x - y|^2)`` over all pairs of different rows: 0 where all are equal, about -4 at the best.
+    """
+    n = len(embeddings)
+    total = sum(torch.exp(4 * found - 4).sum().item() for _, found in _similarities(embeddings, embeddings))
+    of_themselves = torch.exp(4 * embeddings.double().square().sum(dim=1) - 4).sum().item()
+    return float(np.log((total - of_themselves) / (n * (n - 1))))
+
+
+def anisotropy(embeddings: Tensor) -> float:
+    """Return the mean cosine of all pairs of different rows (arXiv 1909.00512): 1 where all are equal."""
+    n = len(embeddings)
+    rows = embeddings.double()
+    return ((rows.sum(dim=0).square().sum() - rows.square().sum()) / (n * (n - 1))).item()
+
+
+def variance(embeddings: Tensor) -> float:
+    """Return the mean squared distance of rows to their mean: from 0, where all are equal, to 1."""
+    rows = embeddings.double()
+    return (rows - rows.mean(dim=0)).square().sum(dim=1).mean().item()
+
+
+def held_out_loss(model: IBGLModel, examples: Any, batch_size: int = 32) -> float:
+    """Return the loss of stage 1 (arXiv 2601.11124, eq. 2) on examples, in nats per target token.
+
+    Args:
+        model: The language model under the information cut-off.
+        examples: What `lbr_st.objectives.build_examples` returns.
+        batch_size: Examples at a time.
+    """
+    device = next(model.parameters()).device
+    total = targets = 0.0
+    with evaluating(model), torch.no_grad():
+        for start in range(0, len(examples), batch_size):
+            rows = examples.select(range(start, min(start + batch_size, len(examples))))
+            output = model(**{name: tensor.to(device) for name, tensor in collate(list(rows)).items()})
+            total += output["loss_sums"].double().sum().item()
+            targets += output["targets"].sum().item()
+    return total / targets
+
+
+def nats_through_bottleneck(model: IBGLModel, examples: Any, batch_size: int = 32) -> float | None:
+    """Return what the bottleneck carries, in nats per target token.
+
+    The loss with the X and Z of another example, less the loss with its own. 0 means that Z is ignored. An estimate,
+    not a bound: a wrong Z can be worse than none.
+
+    Returns:
+        None where all examples have the same X.
+    """
+    wrong = with_wrong_bottleneck(examples)
+    if wrong is None:
+        return None
+    return held_out_loss(model, wrong, batch_size) - held_out_loss(model, examples, batch_size)
