@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from lbr_st.batches import IGNORE, Example, collate
 from lbr_st.ibgl_model import IBGLModel
+from lbr_st.modes import computing_in
 
 LM = "lm"  # the column of stage 1's examples in a batch
 
@@ -73,6 +74,7 @@ class JointLoss(nn.Module):
         language_model: Its language model under the information cut-off.
         weight: Of stage 1's loss, in nats per target token.
         mini_batch_size: Examples at a time; their activations are made once more in the backward pass. Default: all.
+        dtype: Compute stage 1's loss in it (autocast); default is the dtype of the model.
     """
 
     def __init__(
@@ -82,9 +84,11 @@ class JointLoss(nn.Module):
         language_model: IBGLModel,
         weight: float,
         mini_batch_size: int | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         self.model = model
+        self.dtype = dtype
         self.contrastive = contrastive
         self.weight = weight
         self.mini_batch_size = mini_batch_size
@@ -110,12 +114,14 @@ class JointLoss(nn.Module):
             dist.all_reduce(targets)
             targets /= dist.get_world_size()  # gradients are averaged over the processes
         if self.mini_batch_size is None:
-            return language_model(**batch, num_items_in_batch=targets)["loss"]
+            with computing_in(self.dtype, targets.device):
+                return language_model(**batch, num_items_in_batch=targets)["loss"]
 
         def part(*tensors: Tensor) -> Tensor:
             longest = int(tensors[names.index("attention_mask")].sum(dim=1).max())
             of_part = {name: tensor[:, :longest] for name, tensor in zip(names, tensors, strict=True)}
-            return language_model(**of_part, num_items_in_batch=targets)["loss"]
+            with computing_in(self.dtype, targets.device):
+                return language_model(**of_part, num_items_in_batch=targets)["loss"]
 
         names = list(batch)
         parts = zip(*(batch[name].split(self.mini_batch_size) for name in names), strict=True)

@@ -28,9 +28,10 @@ from lbr_st import adapters, hard_negatives, signals
 from lbr_st.contrastive import JointCollator, JointLoss, info_nce
 from lbr_st.errors import InputError
 from lbr_st.files import write_jsonl
-from lbr_st.held_out import NDCG, HeldOutEvaluator, Watch, autocast_dtype
+from lbr_st.held_out import NDCG, HeldOutEvaluator, Watch
 from lbr_st.ibgl_model import IBGLModel
 from lbr_st.layouts import is_other_embedding_model
+from lbr_st.modes import autocast_dtype
 from lbr_st.modules import BottleneckTransformer, bottleneck_module
 from lbr_st.objectives import check_fits, example_maker
 from lbr_st.pairs import DistinctBatchSampler, training_rows
@@ -96,7 +97,8 @@ class GRCLTrainer(SentenceTransformerTrainer):
         self.batches = DistinctBatchSampler(
             train_dataset,
             args.train_batch_size,
-            args.dataloader_drop_last,
+            # Sentence-transformers sets it in several processes, as uneven parts would hang; these are even.
+            args.dataloader_drop_last and args.world_size == 1,
             seed=args.seed,
             num_processes=args.world_size,
             process_index=args.process_index,
@@ -125,6 +127,8 @@ class GRCLTrainer(SentenceTransformerTrainer):
         )
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        if not self.args.should_save:
+            return
         folder = output_dir or str(self.args.output_dir)
         if self.adapter is not None:
             adapters.save_adapter(self.adapter, folder)
@@ -269,7 +273,7 @@ def _trainer(
             training_args,
             train,
             adapter=adapter,
-            loss=_loss(args, model, language_model, matryoshka_dims),
+            loss=_loss(args, training_args, model, language_model, matryoshka_dims),
             data_collator=_collator(args, training_args, model),
             evaluator=evaluator,
             callbacks=callbacks,
@@ -444,6 +448,7 @@ def _language_model(model: SentenceTransformer, args: argparse.Namespace) -> IBG
 
 def _loss(
     args: argparse.Namespace,
+    training_args: SentenceTransformerTrainingArguments,
     model: SentenceTransformer,
     language_model: IBGLModel | None,
     matryoshka_dims: list[int] | None,
@@ -458,7 +463,8 @@ def _loss(
     if not args.lm_weight:
         return contrastive
     assert language_model is not None
-    return JointLoss(model, contrastive, language_model, args.lm_weight, args.mini_batch_size)
+    dtype = autocast_dtype(training_args)
+    return JointLoss(model, contrastive, language_model, args.lm_weight, args.mini_batch_size, dtype)
 
 
 def _collator(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from transformers import TrainerCallback, TrainerState, TrainingArguments
 
 from lbr_st import metrics
 from lbr_st.ibgl_model import IBGLModel
+from lbr_st.modes import computing_in
 from lbr_st.objectives import build_examples
 from lbr_st.records import Record
 
@@ -88,7 +88,7 @@ class HeldOutEvaluator(InformationRetrievalEvaluator):
         self, model: Any, sentences: Any, encode_fn_name: str | None = None, **kwargs: Any
     ) -> Tensor:
         """Encode, and keep what was encoded."""
-        with self._autocast(model.device):
+        with computing_in(self.dtype, model.device):
             embeddings: Any = super().embed_inputs(model, sentences, encode_fn_name, **kwargs)
         unit = torch.nn.functional.normalize(embeddings.float(), dim=1)
         self._embedded.setdefault(str(encode_fn_name), []).append(unit)
@@ -98,9 +98,6 @@ class HeldOutEvaluator(InformationRetrievalEvaluator):
     def embedded(self) -> tuple[Tensor, Tensor]:
         """Queries and documents as they were encoded last, in the order of ``pairs``: rows of length 1."""
         return torch.cat(self._embedded["query"]), torch.cat(self._embedded["document"])
-
-    def _autocast(self, device: torch.device) -> contextlib.AbstractContextManager[Any]:
-        return torch.autocast(device.type, self.dtype) if self.dtype else contextlib.nullcontext()
 
     def __call__(self, model: SentenceTransformer, *args: Any, **kwargs: Any) -> dict[str, float]:  # type: ignore[override]
         """Return all of it."""
@@ -119,14 +116,9 @@ class HeldOutEvaluator(InformationRetrievalEvaluator):
                 f"{NAME}_mean_cosine": metrics.anisotropy(documents),
             }
         if self.language_model is not None:
-            with self._autocast(model.device):
+            with computing_in(self.dtype, model.device):
                 found[f"{NAME}_lm_loss"] = metrics.held_out_loss(self.language_model, self.examples, self.batch_size)
         return found
-
-
-def autocast_dtype(training_args: TrainingArguments) -> torch.dtype | None:
-    """Return the half precision that a trainer computes in, if it does."""
-    return torch.bfloat16 if training_args.bf16 else torch.float16 if training_args.fp16 else None
 
 
 class Watch(TrainerCallback):

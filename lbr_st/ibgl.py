@@ -27,6 +27,7 @@ from lbr_st.batches import PackedRows, StratifiedSampler, collate, pack
 from lbr_st.errors import InputError
 from lbr_st.ibgl_model import IBGLModel, check_packing
 from lbr_st.masks import COMPOSED_ATTENTION, check_no_leak
+from lbr_st.modes import autocast_dtype
 from lbr_st.modules import BottleneckTransformer, bottleneck_module
 from lbr_st.objectives import (
     OBJECTIVES,
@@ -363,7 +364,7 @@ def _evaluator(
         pairs = read_records(next(iter(dev_sources.values())))
     if pairs is None or training_args.fsdp:  # encoding needs whole weights
         return None
-    dtype = held_out.autocast_dtype(training_args)
+    dtype = autocast_dtype(training_args)
     return held_out.HeldOutEvaluator(pairs, batch_size=training_args.per_device_eval_batch_size, dtype=dtype)
 
 

@@ -1,11 +1,26 @@
-"""Training and evaluation mode of a model."""
+"""Modes of a model: evaluation, half precision."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
 
+import torch
 from torch import nn
+from transformers import TrainingArguments
+
+
+def autocast_dtype(training_args: TrainingArguments) -> torch.dtype | None:
+    """Return the half precision that a trainer computes in, if it does."""
+    return torch.bfloat16 if training_args.bf16 else torch.float16 if training_args.fp16 else None
+
+
+def computing_in(dtype: torch.dtype | None, device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """Compute in half precision for a while (autocast), or as ever.
+
+    The trainer's own autocast is part of its model's forward: what is called beside that is without it.
+    """
+    return torch.autocast(device.type, dtype) if dtype is not None else contextlib.nullcontext()
 
 
 @contextlib.contextmanager

@@ -185,3 +185,74 @@ def test_operations_of_a_step(monkeypatch):
     config = Qwen2Config(vocab_size=10, hidden_size=4, num_hidden_layers=3)
     batch = batches["pretraining"]  # 2 rows of 7 tokens, 6 of them targets
     assert stage1_gpu.operations(config, batch, body=11) == 6 * (11 * 14 + 40 * 12) + 12 * 12 * 2 * 28
+
+
+@pytest.fixture
+def studies(argv, monkeypatch):
+    """The studies of stage 2 at toy size."""
+    import joint
+    import predictors
+
+    for name, value in (
+        ("STEPS", (1, 2)), ("SEEDS", (0,)), ("FEW", 4), ("COMMON", "--max-length 16"),
+        ("STAGE1", "--save-steps 1 --save-total-limit 9 --per-device-train-batch-size 4"),
+        ("STAGE2", "--max-steps 2 --per-device-train-batch-size 4 --save-strategy no"), ("RESAMPLES", 20),
+        ("RUNS", {name: predictors.RUNS[name] for name in ("sft", "sft-few")}),
+    ):  # fmt: skip
+        monkeypatch.setattr(predictors, name, value)
+    monkeypatch.setattr(joint, "WEIGHTS", ("0", "0.1"))
+    monkeypatch.setattr(joint, "SEEDS", (0, 1))
+    return argv[:-2]
+
+
+def test_program_of_the_predictors(tmp_path, studies, capsys):
+    """Checkpoints of different steps and data, each with its signals and through stage 2; shared by two processes."""
+    import predictors
+    import results
+
+    predictors.main([*studies, "--runs", "sft"])
+    assert "3 arms are still to be measured" in capsys.readouterr().out
+    assert not (tmp_path / "results" / "predictors" / "summary.json").exists()
+    predictors.main(studies)
+    arm = results.read_arm("predictors", "sft-few-2", 0)
+    assert set(predictors.SIGNALS) <= set(arm["signals"])
+    assert lbr_st.load(str(predictors.path_of("sft-few-2", tmp_path / "work")))[0].history == []  # a checkpoint
+    assert len((tmp_path / "work" / "few.jsonl").read_text().splitlines()) == 4
+    figures = read_summary(tmp_path, "predictors")["figures"]
+    names = {"spearman_separation_ratio_low", "spearman_nats_stage1_alone", "lost_by_recall_at_10_within_a_run"}
+    assert names <= set(figures)
+    assert (tmp_path / "results" / "predictors" / "predictors.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_figures_of_the_predictors(argv, monkeypatch):
+    """A signal that says it all, one that says the opposite, and what is lost by following them."""
+    import predictors
+
+    monkeypatch.setattr(predictors, "RUNS", {"a": "", "b": ""})
+    monkeypatch.setattr(predictors, "STEPS", (1, 2, 3))
+    recall = {"backbone": 0.1, "a-1": 0.2, "a-2": 0.5, "a-3": 0.4, "b-1": 0.3, "b-2": 0.6, "b-3": 0.9}
+    signals = {
+        name: dict.fromkeys(predictors.SIGNALS, value) | {"loss": value, "nats": -value}
+        for name, value in recall.items()
+    }
+    figures = predictors.figures_of(signals, recall)
+    for signal, expected in (("separation_ratio", 1), ("loss", -1), ("nats", -1)):
+        assert figures[f"spearman_{signal}"] == figures[f"spearman_{signal}_stage1_alone"] == expected
+        assert figures[f"spearman_{signal}_low"] == figures[f"spearman_{signal}_high"] == expected
+    assert (figures["lost_by_recall_at_10"], figures["lost_by_recall_at_10_within_a_run"]) == (0, 0)
+    assert figures["lost_by_loss"] == pytest.approx(0.8)
+    assert figures["lost_by_loss_within_a_run"] == pytest.approx((0.3 + 0.6) / 2)
+    assert figures["lost_by_the_last_within_a_run"] == pytest.approx((0.1 + 0) / 2)
+
+
+def test_program_of_the_joint_objective(tmp_path, studies):
+    """Each weight and seed, beside the model before stage 2."""
+    import joint
+    import results
+
+    joint.main(studies)
+    figures = read_summary(tmp_path, "joint")["figures"]
+    losses = [results.read_arm("joint", "weight-0.1", seed)["scores"]["lm_loss"] for seed in (0, 1)]
+    assert figures["lm_loss_weight_0_1"] == pytest.approx(sum(losses) / 2, abs=1e-4)
+    assert figures["lm_loss_weight_0_1_max"] == pytest.approx(max(losses), abs=1e-4)
+    assert figures["lm_loss_before"] != figures["lm_loss_weight_0"]

@@ -122,5 +122,8 @@ def test_joint_loss_is_the_sum_of_both_stages(model, mini_batch_size):
     joint = JointLoss(model, contrastive, language_model, 0.3, mini_batch_size)
     assert_same(expected, gradients(model, joint, inputs))
     assert joint(inputs)["lm"].item() == pytest.approx(0.3 * second[0], abs=1e-5)
+    # The trainer's autocast is not around this loss.
+    in_half = JointLoss(model, contrastive, language_model, 0.3, mini_batch_size, torch.bfloat16)(inputs)["lm"].item()
+    assert in_half != joint(inputs)["lm"].item() and in_half == pytest.approx(0.3 * second[0], rel=0.02)
     # The optimizer has the weights once.
     assert len(list(joint.parameters())) == len(list(model.parameters()))

@@ -1,5 +1,6 @@
 """Two processes against one (torchrun, gloo, on the CPU), and what shards do to the loss and a save."""
 
+import json
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from conftest import make_backbone
 from safetensors.torch import load_file
 
 import lbr_st
-from lbr_st import ibgl
+from lbr_st import grcl, ibgl
 from lbr_st.errors import InputError
 from lbr_st.files import write_jsonl
 from lbr_st.training import _check_fsdp, check_launch, parse_arguments
@@ -79,8 +80,6 @@ def test_two_processes_are_one(tmp_path):
     ]  # fmt: skip
     one, two = tmp_path / "one", tmp_path / "two"
     ibgl.main([*argv, "--output-dir", str(one), "--per-device-train-batch-size", "8"])
-    import json
-
     of_two = [*argv, "--output-dir", str(two), "--per-device-train-batch-size", "4"]
     script = tmp_path / "both.py"
     script.write_text(BOTH)
@@ -166,3 +165,66 @@ def test_launches_that_run_as_one_process_are_refused(monkeypatch):
     several._n_gpu = 2
     with pytest.raises(InputError, match="this one process sees 2 GPUs: .* or start it with torchrun"):
         check_launch(several)
+
+
+# Stage 2 with each loss: plain, cached, and with stage 1's beside it; then gone on with within an epoch.
+STAGE_2 = """
+import json, shutil, sys
+from pathlib import Path
+import torch.distributed as dist
+from lbr_st import grcl
+
+common, runs, folder = json.loads(sys.argv[1])
+for name, flags in runs.items():
+    grcl.main([*common, *flags, "--output-dir", f"{folder}/{name}"])
+resumed = Path(folder, "resumed")
+if dist.get_rank() == 0:
+    shutil.copytree(Path(folder, name), resumed)
+    resumed.joinpath("config.json").unlink()
+    shutil.rmtree(resumed / "checkpoints/checkpoint-5")
+dist.barrier()
+grcl.main([*common, *flags, "--output-dir", str(resumed), "--resume"])
+"""
+
+
+def test_two_processes_of_stage_2_are_one(tmp_path):
+    """Negatives are those of both; the last batch of an epoch is not full."""
+    backbone = make_backbone(tmp_path / "backbone")
+    rows = [
+        {"query": f"{n} " * (1 + n % 7), "document": f"so {n} " * (1 + n % 5), "negative": f"not {n}"}
+        for n in range(22)
+    ]
+    write_jsonl(tmp_path / "train.jsonl", rows)
+    common = [
+        "--model", backbone, "--data", str(tmp_path / "train.jsonl"), "--dev-data", str(tmp_path / "train.jsonl"),
+        "--max-length", "24", "--optim", "sgd", "--learning-rate", "1e-1", "--max-steps", "5", "--logging-steps", "1",
+        "--save-steps", "4", "--keep", "last", "--temperature", "0.1",
+    ]  # fmt: skip
+    runs = {
+        "joint": ["--lm-weight", "0.5"],
+        "cached": ["--mini-batch-size", "3", "--matryoshka-dims", "8"],
+        "plain": ["--symmetric"],
+    }
+    script = tmp_path / "stage2.py"
+    script.write_text(STAGE_2)
+    two = tmp_path / "two"
+    of_two = [*common, "--per-device-train-batch-size", "4"]
+    subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script),
+         json.dumps([of_two, runs, str(two)])],
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True, timeout=120, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    start = load_file(tmp_path / "backbone" / "model.safetensors")
+    for name, flags in runs.items():
+        one = tmp_path / "one" / name
+        grcl.main([*common, *flags, "--output-dir", str(one), "--per-device-train-batch-size", "8"])
+        first, second = load_file(one / "model.safetensors"), load_file(two / name / "model.safetensors")
+        moved = max((first[key] - start[key]).abs().max() for key in start if first[key].shape == start[key].shape)
+        assert moved > 1e-3
+        assert all((first[key] - second[key]).abs().max() < 1e-5 for key in first), name
+        logs = [json.loads((folder / "training_log.json").read_text()) for folder in (one, two / name)]
+        for number in ("loss", "eval_dev_cosine_ndcg@10", "eval_dev_separation_ratio", "eval_dev_lm_loss"):
+            values = [[entry[number] for entry in log if number in entry] for log in logs]
+            assert values[0] == pytest.approx(values[1], abs=1e-4), (name, number)
+    resumed = load_file(two / "resumed" / "model.safetensors")
+    assert all(torch.equal(second[key], resumed[key]) for key in second)

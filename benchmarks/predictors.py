@@ -1,0 +1,231 @@
+"""Which signal of stage 1 predicts what stage 2 will make of a checkpoint?
+
+    python benchmarks/predictors.py --data DIR_WITH_TRAIN_DEV_TEST_JSONL
+
+Protocol, fixed before the test set was touched:
+
+- Backbone: the general nano language model of `foundation_medical.py`, which never saw medicine.
+- Stage 1: five runs of 300 steps that differ in objective or data (`RUNS`), else equal: batch 32, learning rate 5e-4,
+  64 tokens, one bottleneck token, seed 0. `sft-few` reads the first 1,000 pairs of train.jsonl, the others all of
+  it. Checkpoints of steps 50, 150 and 300 of each, and the backbone as it is: 16 in all.
+- Signals, on the 500 pairs of dev.jsonl, before stage 2: Separation Ratio, loss of stage 1 and nats through the
+  bottleneck (both with X = query, Y = document, whatever the objective was), recall@10, and alignment, uniformity and
+  anisotropy beside them. More is taken for better, but for the loss, alignment, uniformity and anisotropy.
+- Stage 2, the same for all: the first 5,000 pairs of train.jsonl, 100 steps, batch 64, learning rate 3e-4, temperature
+  0.05, seeds 0, 1 and 2, the last checkpoint. Nothing was tuned.
+- Figures: Spearman's rank correlation of each signal with recall@10 of the test questions over the test documents
+  after stage 2 (mean over the seeds), over all checkpoints and over those of stage 1 alone, with 95% bootstrap
+  intervals (checkpoints drawn anew, 2,000 times). What is lost by selecting with a signal: recall@10 after stage 2 of
+  the best checkpoint less that of the selected one; among all, and the mean over the five runs, each among its own
+  three, as `--select-by` does.
+- Minutes on one core, estimated before it ran: stage 1 five times 3, signals 16 times 0.4, stage 2 with its
+  scores 48 times 1.5.
+
+Every step resumes; an arm whose result file is there is not run again. `--runs` measures the checkpoints of some of the
+runs, so that two processes can share the work; the summary is written when all are there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import foundation_medical as medical
+import matplotlib.figure
+import numpy as np
+import results
+import torch
+from scipy.stats import spearmanr
+
+import lbr_st
+from lbr_st import grcl, ibgl
+from lbr_st.files import sha256, write_json, write_text
+from lbr_st.held_out import NDCG, RECALL, HeldOutEvaluator
+from lbr_st.records import read_records
+from lbr_st.separation import measure
+from lbr_st.training import run_command
+
+PROGRAM = "predictors"
+RUNS = {
+    "sft": "--objective sft",
+    "reconstruct": "--objective reconstruct",
+    "prefix-suffix": "--objective prefix-suffix --prefix-share 0.2 0.8",
+    "mixture": "--objective sft:0.5,reconstruct:0.5",
+    "sft-few": "--objective sft",
+}
+BACKBONE = "backbone"  # the checkpoint without stage 1
+STEPS, SEEDS, FEW = (50, 150, 300), (0, 1, 2), 1000
+COMMON = "--max-length 64 --bottleneck-tokens 1"
+STAGE1 = (
+    "--learning-rate 5e-4 --per-device-train-batch-size 32 --save-steps 50 --save-total-limit 9 --seed 0 "
+    "--train-sampling-strategy random"
+)
+STAGE2 = "--learning-rate 3e-4 --max-steps 100 --per-device-train-batch-size 64 --temperature 0.05 --save-strategy no"
+# Whether more of a signal is taken for better.
+SIGNALS = {
+    "Separation Ratio": True,
+    "loss": False,
+    "nats": True,
+    "recall@10": True,
+    "alignment": False,
+    "uniformity": False,
+    "anisotropy": False,
+}
+RESAMPLES = 2000
+
+
+def checkpoints(run: str) -> list[str]:
+    """Return the names of a run's checkpoints."""
+    return [BACKBONE] if run == BACKBONE else [f"{run}-{step}" for step in STEPS]
+
+
+def head(source: Path, target: Path, lines: int) -> None:
+    """Write the first lines of a file to another."""
+    if not target.is_file():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_text(target, "\n".join(source.read_text(encoding="utf-8").split("\n")[:lines]) + "\n")
+
+
+def stage1(run: str, data: Path, work: Path, flags: Sequence[str]) -> None:
+    """Train a run of stage 1."""
+    if run == BACKBONE:
+        torch.manual_seed(0)  # of the rows of the new tokens
+        model = lbr_st.from_backbone(str(work / "backbone"), num_bottleneck_tokens=1, max_seq_length=64)
+        lbr_st.save(model, work / checkpoints(run)[0] / "model")
+        return
+    train = data / "train.jsonl"
+    if run == "sft-few":
+        train = work / "few.jsonl"
+        head(data / "train.jsonl", train, FEW)
+    args = ["--model", str(work / "backbone"), "--data", str(train), "--output-dir", str(work / run), "--resume"]
+    steps = ["--max-steps", str(max(STEPS))]
+    ibgl.main([*args, *shlex.split(RUNS[run]), *shlex.split(COMMON), *shlex.split(STAGE1), *steps, *flags])
+
+
+def path_of(checkpoint: str, work: Path) -> Path:
+    """Return the directory of a checkpoint."""
+    run, _, step = checkpoint.rpartition("-")
+    return work / run / "checkpoints" / f"checkpoint-{step}" if run else work / checkpoint / "model"
+
+
+def signals_of(checkpoint: str, data: Path, work: Path) -> dict[str, float]:
+    """Return the signals of a checkpoint; measured once for all seeds."""
+    file = work / "signals" / f"{checkpoint}.json"
+    if not file.is_file():
+        file.parent.mkdir(exist_ok=True)
+        model = lbr_st.load(str(path_of(checkpoint, work)))
+        write_json(file, measure(model, read_records(data / "dev.jsonl"), batch_size=64))
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def run_arm(checkpoint: str, seed: int, data: Path, work: Path, settings: dict[str, Any]) -> None:
+    """Take a checkpoint through stage 2 with one seed, score it and write its result file."""
+    signals = signals_of(checkpoint, data, work)
+    output = work / f"stage2-{checkpoint}-seed{seed}"
+    args = ["--model", str(path_of(checkpoint, work)), "--data", str(work / "pairs.jsonl"), "--output-dir", str(output)]
+    grcl.main([*args, *shlex.split(COMMON), *shlex.split(STAGE2), "--seed", str(seed), "--resume", *settings["flags"]])
+    found = HeldOutEvaluator(read_records(data / "test.jsonl"), batch_size=64)(lbr_st.load(str(output)))
+    scores = {"recall_at_10": found[RECALL], "ndcg_at_10": found[NDCG]}
+    results.write_arm(PROGRAM, checkpoint, seed, {"signals": signals, "scores": scores, "settings": settings})
+    shutil.rmtree(output)  # tens of them
+
+
+def correlation(signal: np.ndarray, after: np.ndarray) -> dict[str, float]:
+    """Return Spearman's correlation with its bootstrap interval."""
+    generator = np.random.default_rng(0)
+    drawn = (generator.integers(len(after), size=len(after)) for _ in range(RESAMPLES))
+    # A draw in which all are equal has no ranks.
+    found = [spearmanr(signal[d], after[d])[0] for d in drawn if len(set(d)) > 2]
+    low, high = np.nanquantile(found, [0.025, 0.975])
+    return {"": float(spearmanr(signal, after)[0]), "_low": float(low), "_high": float(high)}
+
+
+def figures_of(signals: dict[str, dict[str, float]], recall: dict[str, float]) -> dict[str, float]:
+    """Return the figures of the summary.
+
+    Args:
+        signals: By checkpoint.
+        recall: Of each checkpoint after stage 2.
+    """
+    names = list(recall)
+    after = np.array([recall[name] for name in names])
+    is_stage1 = np.array([name != BACKBONE for name in names])
+    of_run = {run: [names.index(name) for name in checkpoints(run)] for run in RUNS}
+    figures: dict[str, float] = {}
+    for signal, more_is_better in SIGNALS.items():
+        values = np.array([signals[name][signal] for name in names]) * (1 if more_is_better else -1)
+        key = signal.lower().replace(" ", "_").replace("@", "_at_")
+        for suffix, chosen in (("", slice(None)), ("_stage1_alone", is_stage1)):
+            found = correlation(values[chosen], after[chosen])
+            figures |= {f"spearman_{key}{suffix}{end}": value for end, value in found.items()}
+        figures[f"lost_by_{key}"] = float(after.max() - after[values.argmax()])
+        lost = [after[rows].max() - after[rows][values[rows].argmax()] for rows in of_run.values()]
+        figures[f"lost_by_{key}_within_a_run"] = float(np.mean(lost))
+    lost = [after[rows].max() - after[rows[-1]] for rows in of_run.values()]
+    figures["lost_by_the_last_within_a_run"] = float(np.mean(lost))
+    figures |= {f"recall_at_10_{name.replace('-', '_')}": value for name, value in recall.items()}
+    return {name: round(value, 4) for name, value in figures.items()}
+
+
+def draw(signals: dict[str, dict[str, float]], recall: dict[str, float], path: Path) -> None:
+    """Draw recall@10 after stage 2 over each signal before it."""
+    figure = matplotlib.figure.Figure(figsize=(11, 5.5), layout="constrained")
+    for axes, signal in zip(figure.subplots(2, 4).flat, [*SIGNALS, ""], strict=True):
+        if not signal:
+            axes.set_visible(False)
+            continue
+        for run in [*RUNS, BACKBONE]:
+            points = [(signals[name][signal], recall[name]) for name in checkpoints(run)]
+            axes.plot(*zip(*points, strict=True), marker="o", markersize=4, label=run)
+        axes.set_xlabel(signal)
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("recall@10 after stage 2")
+    figure.axes[4].set_ylabel("recall@10 after stage 2")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="lower right", fontsize=9)
+    figure.savefig(path, dpi=120)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run what is missing, and write the summary when all is there."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with train.jsonl, dev.jsonl and test.jsonl")
+    parser.add_argument("--work-dir", type=Path, default=Path("runs") / PROGRAM, help="models")
+    everything = [BACKBONE, *RUNS]
+    parser.add_argument("--runs", nargs="+", choices=everything, default=everything, help="(default: all)")
+    args, flags = parser.parse_known_args(argv)
+
+    results.conditions()
+    files = [args.data / f"{name}.jsonl" for name in ("train", "dev", "test")]
+    settings = {"flags": flags, "data_sha256": sha256(files)}
+
+    def missing(runs: Sequence[str]) -> list[tuple[str, int]]:
+        arms = [(name, seed) for run in runs for name in checkpoints(run) for seed in SEEDS]
+        return [arm for arm in arms if not results.is_measured(PROGRAM, *arm, settings)]
+
+    for run in args.runs:
+        arms = missing([run])
+        if arms:
+            medical.prepare(args.data, args.work_dir, flags)
+            stage1(run, args.data, args.work_dir, flags)
+        for name, seed in arms:
+            run_arm(name, seed, args.data, args.work_dir, settings)
+    if left := missing(everything):
+        print(f"{len(left)} arms are still to be measured, the summary is written after them")
+        return
+    names = [name for run in everything for name in checkpoints(run)]
+    measured = {name: [results.read_arm(PROGRAM, name, seed) for seed in SEEDS] for name in names}
+    signals = {name: measured[name][0]["signals"] for name in names}
+    recall = {name: float(np.mean([arm["scores"]["recall_at_10"] for arm in measured[name]])) for name in names}
+    draw(signals, recall, results.RESULTS / PROGRAM / "predictors.png")
+    of_all = [arm for of_checkpoint in measured.values() for arm in of_checkpoint]
+    results.write_summary(PROGRAM, figures_of(signals, recall), of_all, argv if argv is not None else sys.argv[1:])
+
+
+if __name__ == "__main__":
+    run_command(main)
