@@ -71,6 +71,8 @@ SELECT_BY = {
     "recall": (f"eval_{held_out.RECALL}", True),
 }
 
+OF_PAIRS = ("separation-ratio", "recall")
+
 # Training arguments that would be wrong here, or do nothing.
 NOT_SUPPORTED = {
     "label_smoothing_factor": "the loss of stage 1 is plain cross-entropy",
@@ -276,7 +278,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     dev_sources = parse_data("--dev-data", args.dev_data, list(weights)) if args.dev_data else {}
     records = {objective: read_records(source, fields_of(objective)) for objective, source in sources.items()}
     dev_records = {objective: read_records(source, fields_of(objective)) for objective, source in dev_sources.items()}
-    run = describe_run(args, training_args, [*records.values(), *dev_records.values()])
+    pairs = dev_records.get("sft", [])
+    if not pairs and args.select_by in OF_PAIRS:
+        pairs = read_records(next(iter(dev_sources.values())))
+    run = describe_run(args, training_args, [*records.values(), *dev_records.values(), pairs])
     if is_finished(args, run):
         return
     model = _open(args, training_args)
@@ -291,7 +296,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             args=training_args,
             train_dataset=train,
             eval_dataset=dev,
-            evaluator=_evaluator(args, training_args, dev_records, dev_sources),
+            evaluator=_evaluator(training_args, pairs),
         )
     except CANNOT_START as error:
         raise InputError(" ".join(str(error).split())) from error
@@ -352,20 +357,12 @@ def _training_examples(
     return PackedRows(train, rows, lengths)
 
 
-def _evaluator(
-    args: argparse.Namespace,
-    training_args: TrainingArguments,
-    dev_records: dict[str, list[Record]],
-    dev_sources: dict[str, str],
-) -> held_out.HeldOutEvaluator | None:
-    """Return the evaluator of the embeddings, where pairs are held out or are asked for."""
-    pairs = dev_records.get("sft")
-    if pairs is None and args.select_by in ("separation-ratio", "recall"):
-        pairs = read_records(next(iter(dev_sources.values())))
-    if pairs is None or training_args.fsdp:  # encoding needs whole weights
+def _evaluator(training_args: TrainingArguments, pairs: Sequence[Record]) -> held_out.HeldOutEvaluator | None:
+    """Return the evaluator of the embeddings; encoding needs whole weights."""
+    if not pairs or training_args.fsdp:
         return None
-    dtype = autocast_dtype(training_args)
-    return held_out.HeldOutEvaluator(pairs, batch_size=training_args.per_device_eval_batch_size, dtype=dtype)
+    batch_size, dtype = training_args.per_device_eval_batch_size, autocast_dtype(training_args)
+    return held_out.HeldOutEvaluator(pairs, batch_size=batch_size, dtype=dtype)
 
 
 def _make_parser() -> argparse.ArgumentParser:
@@ -485,7 +482,7 @@ def check_select_by(args: argparse.Namespace, training_args: TrainingArguments) 
         raise InputError("--select-by needs checkpoints, and --save-strategy no leaves none")
     if args.select_by == "nats" and not args.bottleneck:
         raise InputError("--select-by nats: with --no-bottleneck nothing passes through a bottleneck")
-    if args.select_by in ("separation-ratio", "recall") and training_args.fsdp:
+    if args.select_by in OF_PAIRS and training_args.fsdp:
         raise InputError(f"--select-by {args.select_by}: encoding needs whole weights, and FSDP keeps shards")
 
 

@@ -256,3 +256,23 @@ def test_program_of_the_joint_objective(tmp_path, studies):
     assert figures["lm_loss_weight_0_1"] == pytest.approx(sum(losses) / 2, abs=1e-4)
     assert figures["lm_loss_weight_0_1_max"] == pytest.approx(max(losses), abs=1e-4)
     assert figures["lm_loss_before"] != figures["lm_loss_weight_0"]
+
+
+def test_program_of_the_memory_of_stage_2(speed, tmp_path, monkeypatch):
+    """Every arm measures, in one process here; ratios are those of the files."""
+    import results
+    import stage2_memory
+
+    arms = {"cached_1024": (4, 2, 1), "plain_64": (2, 2, 2), "cached_64": (2, 2, 2)}
+    for name, value in (("ARMS", arms), ("TOKENS", 16), ("MINI_BATCH", 3), ("run_worker", stage2_memory.measure)):
+        monkeypatch.setattr(stage2_memory, name, value)
+    stage2_memory.main([])
+    figures = read_summary(tmp_path, "stage2_memory")["figures"]
+    large = results.read_arm("stage2_memory", "cached_1024", 0)
+    assert figures["peak_memory_gib"] == pytest.approx(large["peak_bytes"] / 2**30, abs=1e-3)
+    pairs = [
+        [results.read_arm("stage2_memory", arm, n)["seconds"] for arm in ("cached_64", "plain_64")] for n in (0, 1)
+    ]
+    ratios = [cached / plain for cached, plain in pairs]
+    assert figures["time_ratio_cached_vs_plain_64_pairs"] == pytest.approx(sum(ratios) / 2, abs=1e-3)
+    assert figures["time_ratio_cached_vs_plain_64_pairs_max"] == pytest.approx(max(ratios), abs=1e-3)

@@ -392,7 +392,7 @@ def test_tensorboard(backbone, tmp_path, monkeypatch):
         (["--report-to", "wandb"], "requires wandb to be installed"),
         (
             ["--load-best-model-at-end", "--eval-strategy", "steps", "--metric-for-best-model", "eval_nats"],
-            "--metric-for-best-model eval_nats: choose from eval_bottleneck_nats, eval_loss",
+            "--metric-for-best-model eval_nats: choose from eval_bottleneck_nats, eval_dev_alignment, ",
         ),
         (["--ignore-data-skip"], "a run that goes on would see other data"),
         (["--dataloader-drop-last"], "it would drop held-out examples too"),
@@ -410,3 +410,48 @@ def test_what_cannot_work_is_refused_before_anything_is_written(backbone, tmp_pa
     with pytest.raises(InputError, match=message):
         run_stage1(tmp_path, backbone, *flags)
     assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    ("select_by", "objective", "best"),
+    [("loss", "sft", min), ("nats", "sft", max), ("separation-ratio", "sft", max), ("recall", "reconstruct", max)],
+)
+def test_the_checkpoint_is_selected_by_a_signal(tmp_path, backbone, select_by, objective, best):
+    """Of a run whose signals go up and down, the weights at the end are those of the best value in its log."""
+    rows = [{"query": f"{p['query']} {n}", "document": f"{n} {p['document']}"} for n in range(8) for p in PAIRS]
+    write_jsonl(tmp_path / "train.jsonl", rows)
+    out = tmp_path / "out"
+    main(
+        ["--model", backbone, "--data", str(tmp_path / "train.jsonl"), "--dev-data", str(tmp_path / "train.jsonl"),
+         "--objective", objective, "--select-by", select_by, "--max-length", "24", "--output-dir", str(out),
+         "--learning-rate", "0.3", "--max-steps", "11", "--eval-steps", "2", "--per-device-train-batch-size", "8",
+         "--save-total-limit", "9", "--warmup-steps", "3"]
+    )  # fmt: skip
+    name, _ = ibgl.SELECT_BY[select_by]
+    log = json.loads((out / "training_log.json").read_text())
+    values = {entry["step"]: entry[name] for entry in log if name in entry}
+    assert list(values) == [2, 4, 6, 8, 10, 11]
+    step = best(values, key=values.get)
+    assert step != 11 or values[11] != values[10]
+    saved = load_file(out / "checkpoints" / f"checkpoint-{step}" / "model.safetensors")
+    found = load_file(out / "model.safetensors")
+    assert all(torch.equal(found[key], saved[key]) for key in found)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--select-by", "loss"], "--select-by needs --dev-data"),
+        (["--select-by", "nats", "--no-bottleneck"], "--select-by nats: with --no-bottleneck nothing passes"),
+        (["--select-by", "loss", "--save-strategy", "no"], "--select-by needs checkpoints"),
+        (["--select-by", "loss", "--load-best-model-at-end", "--eval-strategy", "steps"], "ask for the same"),
+        (["--select-by", "recall", "--objective", "reconstruct"], "no column for the query"),
+    ],
+)
+def test_select_by_that_cannot_select(tmp_path, backbone, flags, message):
+    write_jsonl(tmp_path / "train.jsonl", [{"document": p["document"]} for p in PAIRS])
+    argv = ["--model", backbone, "--data", str(tmp_path / "train.jsonl"), "--output-dir", str(tmp_path / "out")]
+    dev = ["--dev-data", str(tmp_path / "train.jsonl")] if "needs --dev-data" not in message else []
+    with pytest.raises(InputError, match=message):
+        main([*argv, *dev, *flags])
+    assert not (tmp_path / "out").exists()

@@ -6,7 +6,7 @@ import pytest
 
 from lbr_st.errors import InputError
 from lbr_st.files import write_jsonl
-from lbr_st.records import read_passages, read_records, read_texts
+from lbr_st.records import read_passages, read_records, read_texts, read_tuples
 
 
 @pytest.mark.parametrize(
@@ -98,3 +98,24 @@ def test_nothing_half_written_is_taken_for_finished(tmp_path):
     with pytest.raises(OSError, match="disk full"):
         write_jsonl(tmp_path / "f.jsonl", rows())
     assert json.loads((tmp_path / "f.jsonl").read_text()) == {"text": "old"}
+
+
+def test_tuples(tmp_path):
+    """Hard negatives under all their names, in the order of their numbers; null is none."""
+    rows = [
+        {"Query": "q", "positive": "d", "negative_10": "c", "negative_2": "b", "negative": "a", "note": "x"},
+        {"Query": "r", "positive": "e", "negatives": ["f", "g"], "negative_2": None},
+        {"Query": "s", "positive": "h"},
+    ]
+    write_jsonl(tmp_path / "tuples.jsonl", rows)
+    records = read_tuples(tmp_path / "tuples.jsonl")
+    assert [record["negatives"] for record in records] == [["a", "b", "c"], ["f", "g"], []]
+    assert records[0] == {"id": "1", "query": "q", "document": "d", "negatives": ["a", "b", "c"]}
+    for value, message in (
+        (3, "expected text, found 3"),
+        (["a", " "], "the text is empty"),
+        ({"a": 1}, "expected text"),
+    ):
+        write_jsonl(tmp_path / "bad.jsonl", [rows[0], {**rows[0], "negative": value}])
+        with pytest.raises(InputError, match=f"bad.jsonl, line 2, column 'negative': {message}"):
+            read_tuples(tmp_path / "bad.jsonl")

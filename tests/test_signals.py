@@ -46,5 +46,31 @@ def test_curves(tmp_path, monkeypatch):
     }  # fmt: skip
     assert (tmp_path / "training.png").read_bytes().startswith(b"\x89PNG")
     assert [file.name for file in tmp_path.iterdir()] == ["training.png"]
-    signals.plot([{"step": 1, "train_loss": 1.0}], tmp_path / "none.png")
-    assert not (tmp_path / "none.png").exists()
+    nothing = tmp_path / "nothing"
+    nothing.mkdir()
+    signals.plot([{"step": 1, "train_loss": 1.0}], nothing, signals.STAGE_1)
+    assert not list(nothing.iterdir())
+
+
+def test_curves_of_stage_2(tmp_path, monkeypatch):
+    """What a real log has: every panel, and the parts of a joint loss beside it."""
+    numbers = ["recall@10", "ndcg@10"]
+    log = [
+        {"step": 0, **{f"eval_dev_cosine_{name}": 0.1 for name in numbers}, "eval_dev_variance": 0.5},
+        {"step": 1, "loss": 3.0, "contrastive": 2.0, "lm": 1.0, "grad_norm": 1.0},
+        {"step": 2, "eval_dev_mean_cosine": 0.4, "eval_dev_alignment": 1.0, "eval_dev_uniformity": -1.0},
+        {"step": 3, "eval_dev_separation_ratio": 2.0, "eval_dev_lm_loss": 4.0},
+    ]
+    titles = []
+    save = matplotlib.figure.Figure.savefig
+
+    def look(self, *args, **kwargs):
+        titles.extend(axes.get_title() for axes in self.axes if axes.get_visible())
+        lines.update({line.get_label(): line.get_xydata().tolist() for axes in self.axes for line in axes.lines})
+        save(self, *args, **kwargs)
+
+    lines = {}
+    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", look)
+    signals.plot(log, tmp_path, signals.STAGE_2)
+    assert titles == list(signals.STAGE_2)
+    assert lines["InfoNCE"] == [[1, 2.0]] and lines["nDCG@10"] == [[0, 0.1]] and lines["mean cosine"] == [[2, 0.4]]
