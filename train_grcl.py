@@ -3,7 +3,12 @@
 At the scale of the paper, on a GPU:
 
     python train_grcl.py --model stage1 --data pairs.jsonl --dev-data dev.jsonl --output-dir lbr-model --bf16 \
-        --temperature 0.05 --per-device-train-batch-size 128 --learning-rate 2e-5
+        --temperature 0.02 --per-device-train-batch-size 1024 --mini-batch-size 64 --learning-rate 2e-5
+
+With hard negatives that the model finds itself, on two GPUs, negatives gathered from both:
+
+    torchrun --nproc-per-node 2 train_grcl.py --model stage1 --data pairs.jsonl --output-dir lbr-model --bf16 \
+        --mine-negatives 4 --mining-relative-margin 0.05
 
 On a CPU, in a minute, after the small stage 1 of `train_ibgl.py`:
 

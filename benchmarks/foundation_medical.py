@@ -46,7 +46,7 @@ STAGE1 = (
     "--objective sft --learning-rate 5e-4 --num-train-epochs 1 --per-device-train-batch-size 32 "
     "--train-sampling-strategy random"
 )
-STAGE2 = "--learning-rate 3e-4 --num-train-epochs 3 --per-device-train-batch-size 64 --temperature 0.05"
+STAGE2 = "--learning-rate 3e-4 --num-train-epochs 3 --per-device-train-batch-size 64 --temperature 0.05 --keep last"
 COMMON = "--max-length 128 --bottleneck-tokens 1"
 
 

@@ -12,15 +12,11 @@ from datasets import Dataset
 from mteb.abstasks.retrieval import AbsTaskRetrieval
 from mteb.abstasks.task_metadata import TaskMetadata
 from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper
-from safetensors import SafetensorError
-from sentence_transformers import SentenceTransformer
 
 from lbr_st import layouts
 from lbr_st.errors import InputError
 from lbr_st.files import sha256
-from lbr_st.modules import BottleneckTransformer
 from lbr_st.records import Record, read_records
-from lbr_st.training import check_model_exists
 
 BM25 = "mteb/baseline-bm25s"
 
@@ -85,7 +81,7 @@ def open_for_evaluation(name: str) -> Any:
             return mteb.get_model(BM25)
         except ImportError as error:
             raise InputError("--model bm25 needs an extra: pip install 'lbr-st[bm25]'") from error
-    model = open_sentence_transformer(name)
+    model = layouts.open_sentence_transformer(name)
     wrapped = SentenceTransformerEncoderWrapper(model)
     # mteb files results by name and revision and takes what it finds there: with the model's own hash as revision, a
     # score of other weights is never found.
@@ -93,28 +89,6 @@ def open_for_evaluation(name: str) -> Any:
         meta = {"name": f"local/{Path(name).resolve().name}", "revision": layouts.fingerprint(name)[:40]}
         wrapped.mteb_model_meta = wrapped.mteb_model_meta.model_copy(update=meta)
     return wrapped
-
-
-def open_sentence_transformer(name: str, **kwargs: Any) -> SentenceTransformer:
-    """Open any sentence-transformers model as everyone does; one in our native layout with our own loader.
-
-    Args:
-        name: Directory or Hub id.
-        **kwargs: Passed to ``SentenceTransformer``, for a model that is not in our native layout.
-
-    Raises:
-        InputError: If it is not an embedding model.
-    """
-    check_model_exists(name)
-    modules = Path(name, "modules.json")
-    if Path(name).is_dir() and not modules.is_file():
-        raise InputError(f"--model {name} is a language model, not an embedding model: it has no modules.json")
-    try:
-        if modules.is_file() and BottleneckTransformer.__module__ in modules.read_text(encoding="utf-8"):
-            return layouts.load(name)
-        return SentenceTransformer(name, **kwargs)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise InputError(f"--model {name} is not a model: {str(error).splitlines()[0]}") from error
 
 
 def evaluate(model: Any, task: AbsTaskRetrieval, results_dir: str | Path, batch_size: int = 64) -> dict[str, float]:

@@ -30,7 +30,7 @@ from lbr_st.errors import InputError
 from lbr_st.files import write_jsonl
 from lbr_st.held_out import NDCG, HeldOutEvaluator, Watch
 from lbr_st.ibgl_model import IBGLModel
-from lbr_st.layouts import is_other_embedding_model
+from lbr_st.layouts import is_other_embedding_model, open_sentence_transformer
 from lbr_st.modes import autocast_dtype
 from lbr_st.modules import BottleneckTransformer, bottleneck_module
 from lbr_st.objectives import check_fits, example_maker
@@ -169,7 +169,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         num_train_epochs=1,
         per_device_train_batch_size=64,
         per_device_eval_batch_size=64,
-        ddp_find_unused_parameters=False,
     )
     check_arguments(args, training_args)
     data = _read(args)
@@ -181,6 +180,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if is_finished(args, run):
         return
     model = _open(args, training_args)
+    if _is_ours(model) and training_args.ddp_find_unused_parameters is None:
+        training_args.ddp_find_unused_parameters = False  # all that is trained gets a gradient
     set_prompts(model, args)
     matryoshka_dims = check_dimensions(args.matryoshka_dims, model)
     train = _training_rows(args, training_args, model, data, run)
@@ -229,7 +230,7 @@ def _training_rows(
         claim_output_dir(args, training_args, run)
         with training_args.main_process_first(local=False, desc="mining hard negatives"):
             if not file.is_file():
-                by = open_other(args.mining_model) if args.mining_model else model
+                by = open_sentence_transformer(args.mining_model) if args.mining_model else model
                 batch_size = training_args.per_device_eval_batch_size
                 found = hard_negatives.mine(records, by, args, data.mining_corpus, batch_size)
                 file.parent.mkdir(parents=True, exist_ok=True)
@@ -413,22 +414,10 @@ def _open(args: argparse.Namespace, training_args: SentenceTransformerTrainingAr
             raise InputError(
                 f"--{flag.replace('_', '-')}: {args.model} is an embedding model without bottleneck tokens"
             )
-    model = open_other(args.model)
+    model = open_sentence_transformer(args.model, model_kwargs={"dtype": torch.float32})
     if args.max_length is not None:
         model.max_seq_length = args.max_length
     return model
-
-
-def open_other(name: str) -> SentenceTransformer:
-    """Open a sentence-transformers model of another kind, in float32.
-
-    Raises:
-        InputError: If it cannot be opened.
-    """
-    try:
-        return SentenceTransformer(name, model_kwargs={"dtype": torch.float32})
-    except (OSError, ValueError) as error:
-        raise InputError(f"{name} is not a model: {str(error).splitlines()[0]}") from error
 
 
 def _language_model(model: SentenceTransformer, args: argparse.Namespace) -> IBGLModel | None:

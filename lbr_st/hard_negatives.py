@@ -11,6 +11,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import mine_hard_negatives
 
 from lbr_st.errors import InputError
+from lbr_st.layouts import check_model_exists
 from lbr_st.records import Record
 
 logger = logging.getLogger(__name__)
@@ -56,8 +57,11 @@ def check_arguments(args: argparse.Namespace) -> None:
         for flag in ("model", "corpus", "margin", "relative_margin", "max_score", "skip"):
             if getattr(args, f"mining_{flag}"):
                 raise InputError(f"--mining-{flag.replace('_', '-')} needs --mine-negatives")
-    elif args.mine_negatives < 1 or args.mining_skip < 0:
+        return
+    if args.mine_negatives < 1 or args.mining_skip < 0:
         raise InputError("--mine-negatives must be at least 1 and --mining-skip at least 0")
+    if args.mining_model is not None:
+        check_model_exists(args.mining_model)
 
 
 def mine(

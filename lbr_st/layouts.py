@@ -22,6 +22,7 @@ from typing import Any
 import sentence_transformers
 import torch
 import transformers
+from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Normalize
 from sentence_transformers.sentence_transformer.modules import Pooling
@@ -110,6 +111,42 @@ def load(model_name_or_path: str, *, device: str | None = None, **kwargs: Any) -
     path = load_file_path(model_name_or_path, "config_sentence_transformers.json", **hub)
     saved = json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
     return _assemble(module, saved.get("prompts"), saved.get("default_prompt_name"), device)
+
+
+def check_model_exists(name: str) -> None:
+    """Refuse a local path that cannot be a model, before anything slow is tried with it.
+
+    Raises:
+        InputError: If it is a file, a directory without ``config.json``, or a path that does not exist.
+    """
+    path = Path(name)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise InputError(f"--model {name} is not a model: the directory has no config.json")
+    elif path.is_file() or name.count("/") > 1 or name.startswith((".", "/", "~")):
+        raise InputError(f"--model {name} is not a model: no such directory")
+
+
+def open_sentence_transformer(name: str, **kwargs: Any) -> SentenceTransformer:
+    """Open any sentence-transformers model as everyone does; one in our native layout with our own loader.
+
+    Args:
+        name: Directory or Hub id.
+        **kwargs: Passed to ``SentenceTransformer``, for a model that is not in our native layout.
+
+    Raises:
+        InputError: If it is not an embedding model.
+    """
+    check_model_exists(name)
+    modules = Path(name, "modules.json")
+    if Path(name).is_dir() and not modules.is_file():
+        raise InputError(f"--model {name} is a language model, not an embedding model: it has no modules.json")
+    try:
+        if modules.is_file() and BottleneckTransformer.__module__ in modules.read_text(encoding="utf-8"):
+            return load(name)
+        return SentenceTransformer(name, **kwargs)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise InputError(f"--model {name} is not a model: {str(error).splitlines()[0]}") from error
 
 
 def is_other_embedding_model(name: str) -> bool:

@@ -14,8 +14,9 @@ from pathlib import Path
 import torch
 
 from lbr_st import code_domain, grcl, ibgl, nano
-from lbr_st.evaluation import evaluate, local_task, open_for_evaluation, open_sentence_transformer, table
+from lbr_st.evaluation import evaluate, local_task, open_for_evaluation, table
 from lbr_st.files import write_json
+from lbr_st.layouts import open_sentence_transformer
 from lbr_st.records import read_passages
 from lbr_st.search import format_hits, search
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import semantic_search
 
-from lbr_st.evaluation import open_sentence_transformer
+from lbr_st.layouts import open_sentence_transformer
 from lbr_st.records import Record, read_passages
 
 SNIPPET_LINES = 6

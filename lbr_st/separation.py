@@ -9,7 +9,6 @@ from sentence_transformers import SentenceTransformer
 
 from lbr_st import layouts, metrics
 from lbr_st.errors import InputError
-from lbr_st.evaluation import open_sentence_transformer
 from lbr_st.held_out import NAME, NDCG, RECALL, HeldOutEvaluator
 from lbr_st.ibgl_model import IBGLModel
 from lbr_st.modules import BottleneckTransformer
@@ -85,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     records = read_records(args.data)
     is_ours = BottleneckTransformer.load_config(args.model)
-    model = layouts.load(args.model) if is_ours else open_sentence_transformer(args.model)
+    model = layouts.load(args.model) if is_ours else layouts.open_sentence_transformer(args.model)
     numbers = measure(model, records, args.batch_size)
     pairs = metrics.Pairs.of(records)
     lines = [f"{len(pairs.queries)} queries, {len(pairs.documents)} documents"]

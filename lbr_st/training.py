@@ -482,7 +482,7 @@ def open_model(args: argparse.Namespace, **model_kwargs: Any) -> SentenceTransfo
     """
     name = args.model
     model_kwargs = {"dtype": torch.float32} | model_kwargs
-    check_model_exists(name)
+    layouts.check_model_exists(name)
     try:
         config = BottleneckTransformer.load_config(name)
         if not config:
@@ -508,20 +508,6 @@ def open_model(args: argparse.Namespace, **model_kwargs: Any) -> SentenceTransfo
     if args.max_length is not None:
         model.max_seq_length = args.max_length
     return model
-
-
-def check_model_exists(name: str) -> None:
-    """Refuse a local path that cannot be a model, before anything slow is tried with it.
-
-    Raises:
-        InputError: If it is a file, a directory without ``config.json``, or a path that does not exist.
-    """
-    path = Path(name)
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise InputError(f"--model {name} is not a model: the directory has no config.json")
-    elif path.is_file() or name.count("/") > 1 or name.startswith((".", "/", "~")):
-        raise InputError(f"--model {name} is not a model: no such directory")
 
 
 def set_prompts(model: SentenceTransformer, args: argparse.Namespace) -> None:

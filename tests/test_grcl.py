@@ -262,15 +262,16 @@ def test_joint_training_keeps_the_language_model(argv, tmp_path):
     assert all(c[1] + lm[1] == pytest.approx(loss[1], abs=1e-3) for c, lm, loss in parts)
 
 
-def make_bert(folder):
+def make_bert(folder, dropout=0.1):
     """Save a tiny sentence-transformers model that has nothing to do with this package."""
     folder.mkdir()
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz0123456789?.,;:"]
     (folder / "vocab.txt").write_text("\n".join([*words, *(f"##{word}" for word in words[5:])]))
     BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
     shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    dropouts = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
     torch.manual_seed(0)
-    BertModel(BertConfig(vocab_size=2 * len(words), **shape)).save_pretrained(folder)
+    BertModel(BertConfig(vocab_size=2 * len(words), **shape, **dropouts)).save_pretrained(folder)
     transformer = Transformer(str(folder))
     model = SentenceTransformer(modules=[transformer, Pooling(16, pooling_mode="mean"), Normalize()])
     model.save_pretrained(str(folder / "st"))
