@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from lbr_st.batches import IGNORE, Example, collate
 from lbr_st.ibgl_model import IBGLModel
+from lbr_st.loss import cross_entropy_sum
 from lbr_st.modes import computing_in
 
 LM = "lm"  # the column of stage 1's examples in a batch
@@ -109,23 +110,26 @@ class JointLoss(nn.Module):
     def lm_loss(self, batch: dict[str, Tensor]) -> Tensor:
         """Return the loss of stage 1, the mean per target token over all processes' batches."""
         [language_model] = self._language_model
-        targets = (batch["labels"][:, 1:] != IGNORE).sum().float()
+        is_target = batch["labels"][:, 1:] != IGNORE
+        count = is_target.sum().float()
         if dist.is_available() and dist.is_initialized():
-            dist.all_reduce(targets)
-            targets /= dist.get_world_size()  # gradients are averaged over the processes
-        if self.mini_batch_size is None:
-            with computing_in(self.dtype, targets.device):
-                return language_model(**batch, num_items_in_batch=targets)["loss"]
-
-        def part(*tensors: Tensor) -> Tensor:
-            longest = int(tensors[names.index("attention_mask")].sum(dim=1).max())
-            of_part = {name: tensor[:, :longest] for name, tensor in zip(names, tensors, strict=True)}
-            with computing_in(self.dtype, targets.device):
-                return language_model(**of_part, num_items_in_batch=targets)["loss"]
+            dist.all_reduce(count)
+            count /= dist.get_world_size()  # gradients are averaged over the processes
 
         names = list(batch)
-        parts = zip(*(batch[name].split(self.mini_batch_size) for name in names), strict=True)
-        return torch.stack([checkpoint(part, *tensors, use_reentrant=False) for tensors in parts]).sum()
+
+        def rows_of(*tensors: Tensor) -> Tensor:
+            longest = int(tensors[names.index("attention_mask")].sum(dim=1).max())
+            return language_model.target_rows(**{n: each[:, :longest] for n, each in zip(names, tensors, strict=True)})
+
+        with computing_in(self.dtype, count.device):
+            if self.mini_batch_size is None:
+                rows = rows_of(*batch.values())
+            else:
+                parts = zip(*(tensor.split(self.mini_batch_size) for tensor in batch.values()), strict=True)
+                # The head is not in it: it makes its gradients in the forward pass.
+                rows = torch.cat([checkpoint(rows_of, *part, use_reentrant=False) for part in parts])
+            return cross_entropy_sum(language_model.head, rows, batch["labels"][:, 1:][is_target]) / count
 
 
 @dataclass

@@ -10,7 +10,9 @@ import argparse
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -34,11 +36,11 @@ from lbr_st.layouts import is_other_embedding_model, open_sentence_transformer
 from lbr_st.modes import autocast_dtype
 from lbr_st.modules import BottleneckTransformer, bottleneck_module
 from lbr_st.objectives import check_fits, example_maker
-from lbr_st.pairs import DistinctBatchSampler, training_rows
+from lbr_st.pairs import DistinctBatchSampler, documents_by_query, training_rows
 from lbr_st.records import Record, read_records, read_tuples
 from lbr_st.training import (
     CANNOT_START,
-    AtEvaluation,
+    SaveAtEvaluation,
     SetEpoch,
     add_stage_arguments,
     check_launch,
@@ -61,11 +63,17 @@ logger = logging.getLogger(__name__)
 
 # Training arguments that would be wrong here, or do nothing.
 NOT_SUPPORTED = {
+    "label_smoothing_factor": "the loss is InfoNCE",
+    "neftune_noise_alpha": "noise on the embeddings would be noise on what is compared",
+    "router_mapping": "models with several routes cannot be trained",
+    "auto_find_batch_size": "a smaller batch has other negatives; --mini-batch-size saves memory",
     "prompts": "--query-prompt and --document-prompt are saved with the model too",
     "load_best_model_at_end": "say --keep best or --keep last",
     "fsdp": "each process holds a whole model; what does not fit is trained with --lora-rank",
     "deepspeed": "each process holds a whole model; what does not fit is trained with --lora-rank",
 }
+
+MAX_FORGETTING = 1.0
 
 
 class GRCLTrainer(SentenceTransformerTrainer):
@@ -77,6 +85,7 @@ class GRCLTrainer(SentenceTransformerTrainer):
         model: Trained in place.
         args: The trainer's.
         train_dataset: Rows of `training_rows`.
+        known: Documents that answer each query, beside those of the rows.
         adapter: What is trained of the model; default is all of it.
         **kwargs: What the trainer takes.
 
@@ -90,6 +99,7 @@ class GRCLTrainer(SentenceTransformerTrainer):
         args: SentenceTransformerTrainingArguments,
         train_dataset: Dataset,
         *,
+        known: Mapping[str, Iterable[str]] | None = None,
         adapter: PeftModel | None = None,
         **kwargs: Any,
     ) -> None:
@@ -99,13 +109,14 @@ class GRCLTrainer(SentenceTransformerTrainer):
             args.train_batch_size,
             # Sentence-transformers sets it in several processes, as uneven parts would hang; these are even.
             args.dataloader_drop_last and args.world_size == 1,
-            seed=args.seed,
+            known=known,
+            seed=args.seed if args.data_seed is None else args.data_seed,
             num_processes=args.world_size,
             process_index=args.process_index,
         )
         super().__init__(model=model, args=args, train_dataset=train_dataset, **kwargs)
         self.add_callback(SetEpoch(self.batches))
-        self.add_callback(AtEvaluation())
+        self.add_callback(SaveAtEvaluation())
 
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
         """Collect nothing for a model card: it would be of the checkpoints, and none is written."""
@@ -138,6 +149,9 @@ class GRCLTrainer(SentenceTransformerTrainer):
     def _load_from_checkpoint(self, checkpoint_path: str) -> None:  # type: ignore[override]
         if self.adapter is not None:
             adapters.load_adapter(self.adapter, checkpoint_path)
+        elif _is_ours(self.model):  # on the CPU: beside a model and its optimizer a GPU may have no room for another
+            saved = BottleneckTransformer.load(checkpoint_path)
+            bottleneck_module(self.model).model.load_state_dict(saved.model.state_dict())
         else:
             super()._load_from_checkpoint(checkpoint_path)
 
@@ -180,23 +194,36 @@ def main(argv: Sequence[str] | None = None) -> None:
     if is_finished(args, run):
         return
     model = _open(args, training_args)
-    if _is_ours(model) and training_args.ddp_find_unused_parameters is None:
-        training_args.ddp_find_unused_parameters = False  # all that is trained gets a gradient
+    if training_args.ddp_find_unused_parameters is None:  # of ours, all that is trained gets a gradient
+        training_args.ddp_find_unused_parameters = not _is_ours(model)
     set_prompts(model, args)
     matryoshka_dims = check_dimensions(args.matryoshka_dims, model)
-    train = _training_rows(args, training_args, model, data, run)
     adapter = adapters.adapter_for(model, args, training_args.seed)
-    trainer = _trainer(args, training_args, model, adapter, train, data, matryoshka_dims)
+    trainer = _trainer(args, training_args, model, adapter, data.train, data, matryoshka_dims)
     claim_output_dir(args, training_args, run)
+    if args.mine_negatives is not None:  # only now, as it takes long: what cannot be trained was refused
+        mined = _mined(args, training_args, model, data, run)
+        trainer = _trainer(args, training_args, model, adapter, mined, data, matryoshka_dims)
     train_to_the_end(trainer, args.output_dir)
     if training_args.should_save:
         signals.plot(trainer.state.log_history, args.output_dir, signals.STAGE_2)
+        warn_if_worse(trainer)
     if adapter is not None:
         model = adapters.merged(model, adapter, args, training_args)
     if matryoshka_dims is not None and hasattr(model[0], "model"):
         language_model: Any = model[0].model
         language_model.config.matryoshka_dimensions = matryoshka_dims  # vLLM offers these
     finish(model, trainer, "grcl", args.output_dir, run)
+
+
+def warn_if_worse(trainer: GRCLTrainer) -> None:
+    """Say so if no checkpoint was as good on the dev data as the model before training."""
+    scores = [(entry["step"], entry[f"eval_{NDCG}"]) for entry in trainer.state.log_history if f"eval_{NDCG}" in entry]
+    before = [score for step, score in scores if not step]
+    after = [score for step, score in scores if step]
+    if before and after and max(after) < before[0]:
+        numbers = before[0], max(after)
+        logger.warning("training made the model worse: dev nDCG@10 %.3f before it, %.3f at the best after", *numbers)
 
 
 class _Data(NamedTuple):
@@ -215,31 +242,29 @@ def _read(args: argparse.Namespace) -> _Data:
     )
 
 
-def _training_rows(
+def _mined(
     args: argparse.Namespace,
     training_args: SentenceTransformerTrainingArguments,
     model: SentenceTransformer,
     data: _Data,
     run: dict[str, Any],
-) -> Dataset:
-    """Return the rows to train on. Mined negatives are found once, by one process, for all and for a resumed run."""
-    records = data.train
-    if args.mine_negatives is not None:
-        of_run = hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:16]
-        file = checkpoint_dir(args.output_dir) / f"mined-{of_run}.jsonl"
-        claim_output_dir(args, training_args, run)
-        with training_args.main_process_first(local=False, desc="mining hard negatives"):
-            if not file.is_file():
-                by = open_sentence_transformer(args.mining_model) if args.mining_model else model
-                batch_size = training_args.per_device_eval_batch_size
-                found = hard_negatives.mine(records, by, args, data.mining_corpus, batch_size)
-                file.parent.mkdir(parents=True, exist_ok=True)
-                write_jsonl(file, found)
-        records = read_tuples(file)
-    train = training_rows(records)
-    if training_args.train_batch_size * training_args.world_size == 1 and len(train.column_names) == 2:
-        raise InputError("--per-device-train-batch-size 1: a pair alone has no negatives")
-    return train
+) -> list[Record]:
+    """Return the records with mined negatives: found once, by one process, for all and for a resumed run."""
+    decides = [name for name in run["arguments"] if name.startswith(("mining", "mine"))]
+    decides += ["model", "data", "query_prompt", "document_prompt", "max_length"]
+    decides += ["bottleneck_tokens", "compression_ratio"]
+    described = json.dumps([run["contents"], {name: run["arguments"][name] for name in decides}], sort_keys=True)
+    digest = hashlib.sha256(described.encode()).hexdigest()[:16]
+    file = checkpoint_dir(args.output_dir) / f"mined-{digest}.jsonl"
+    if training_args.process_index == 0 and not file.is_file():
+        by = open_sentence_transformer(args.mining_model, "--mining-model") if args.mining_model else model
+        batch_size = training_args.per_device_eval_batch_size
+        found = hard_negatives.mine(data.train, by, args, data.mining_corpus, batch_size)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_jsonl(file, found)
+    while not file.is_file():  # a barrier would give up after --ddp-timeout
+        time.sleep(0.5)
+    return read_tuples(file)
 
 
 def _trainer(
@@ -247,10 +272,14 @@ def _trainer(
     training_args: SentenceTransformerTrainingArguments,
     model: SentenceTransformer,
     adapter: PeftModel | None,
-    train: Dataset,
+    records: Sequence[Record],
     data: _Data,
     matryoshka_dims: list[int] | None,
 ) -> GRCLTrainer:
+    train = training_rows(records)
+    has_negatives = len(train.column_names) > 2 or args.mine_negatives is not None
+    if training_args.train_batch_size * training_args.world_size == 1 and not has_negatives:
+        raise InputError("--per-device-train-batch-size 1: a pair alone has no negatives")
     query, document = (model.prompts.get(name) or "" for name in ("query", "document"))
     training_args.prompts = {name: query if name == "anchor" else document for name in train.column_names}
     language_model = _language_model(model, args) if data.dev or args.lm_weight else None
@@ -261,7 +290,7 @@ def _trainer(
         evaluator = HeldOutEvaluator(data.dev, data.dev_corpus, batch_size=batch_size, dtype=dtype)
         if language_model is not None:
             evaluator.watch(language_model, model, data.dev)
-        callbacks.append(Watch(args.max_forgetting))
+        callbacks.append(Watch(MAX_FORGETTING if args.max_forgetting is None else args.max_forgetting))
         # What training is compared with; a run that goes on has it in its log.
         training_args.eval_on_start = last_whole_checkpoint(args.output_dir) is None
     if args.early_stopping is not None:
@@ -273,6 +302,7 @@ def _trainer(
             model,
             training_args,
             train,
+            known=documents_by_query(data.train),
             adapter=adapter,
             loss=_loss(args, training_args, model, language_model, matryoshka_dims),
             data_collator=_collator(args, training_args, model),
@@ -341,9 +371,8 @@ def _make_parser() -> argparse.ArgumentParser:
     dev.add_argument(
         "--max-forgetting",
         type=float,
-        default=1.0,
         metavar="NATS",
-        help="warn when the loss of the language model rises by more, per target token (default: %(default)s)",
+        help=f"warn when the loss of the language model rises by more, per target token (default: {MAX_FORGETTING})",
     )
     adapters.add_arguments(parser)
     return parser
@@ -358,8 +387,12 @@ def check_arguments(args: argparse.Namespace, training_args: SentenceTransformer
     for flag, reason in NOT_SUPPORTED.items():
         if getattr(training_args, flag):
             raise InputError(f"--{flag.replace('_', '-')}: {reason}")
-    if training_args.batch_sampler != "batch_sampler":  # the class's default
-        raise InputError("--batch-sampler: batches are made so that no text is a negative of a query it answers")
+    # The classes' defaults.
+    if training_args.batch_sampler != "batch_sampler" or training_args.train_sampling_strategy != "random":
+        raise InputError(
+            "--batch-sampler, --train-sampling-strategy: batches are made so that no text is a negative of a query it "
+            "answers"
+        )
     check_launch(training_args)
     adapters.check_arguments(args, training_args)
     hard_negatives.check_arguments(args)
@@ -368,15 +401,16 @@ def check_arguments(args: argparse.Namespace, training_args: SentenceTransformer
         if value is not None and not value >= least:
             raise InputError(f"--{flag.replace('_', '-')} must be at least {least}, got {value}")
     for flag in ("temperature", "max_forgetting"):
-        if not getattr(args, flag) > 0:
-            raise InputError(f"--{flag.replace('_', '-')} must be above 0, got {getattr(args, flag)}")
+        value = getattr(args, flag)
+        if value is not None and not value > 0:
+            raise InputError(f"--{flag.replace('_', '-')} must be above 0, got {value}")
     if args.lm_weight and args.mini_batch_size and training_args.world_size > 1:
         raise InputError("--lm-weight with --mini-batch-size runs in one process")
     _check_keeping(args, training_args)
 
 
 def _check_keeping(args: argparse.Namespace, training_args: SentenceTransformerTrainingArguments) -> None:
-    for flag in ("corpus_extra", "keep", "early_stopping"):
+    for flag in ("corpus_extra", "keep", "early_stopping", "max_forgetting"):
         if getattr(args, flag) is not None and not args.dev_data:
             raise InputError(f"--{flag.replace('_', '-')} needs --dev-data")
     if args.keep == "best" and training_args.save_strategy == "no":
@@ -409,6 +443,10 @@ def _open(args: argparse.Namespace, training_args: SentenceTransformerTrainingAr
     if not is_other_embedding_model(args.model):
         options = adapters.quantization(args)
         return open_model(args, dtype=adapters.weights_dtype(args, training_args), **options)
+    if Path(args.model).is_dir() and not Path(args.model, "config.json").is_file():
+        raise InputError(
+            f"--model {args.model}: a model without config.json, which is no transformer, cannot be trained"
+        )
     for flag in ("bottleneck_tokens", "compression_ratio", "lora_rank", "lm_weight"):
         if getattr(args, flag):
             raise InputError(

@@ -16,6 +16,8 @@ from lbr_st.records import Record
 
 logger = logging.getLogger(__name__)
 
+SIMILARITIES_AT_A_TIME = 2**27  # half a GiB in float32
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags."""
@@ -61,7 +63,7 @@ def check_arguments(args: argparse.Namespace) -> None:
     if args.mine_negatives < 1 or args.mining_skip < 0:
         raise InputError("--mine-negatives must be at least 1 and --mining-skip at least 0")
     if args.mining_model is not None:
-        check_model_exists(args.mining_model)
+        check_model_exists(args.mining_model, "--mining-model")
 
 
 def mine(
@@ -83,8 +85,12 @@ def mine(
         batch_size: Texts encoded at a time.
 
     Raises:
-        InputError: If they are found for no record.
+        InputError: If they are found for no record, or a record has some already.
     """
+    given = next((record["id"] for record in records if record.get("negatives")), None)
+    if given is not None:
+        raise InputError(f"--mine-negatives: record {given} has hard negatives already; leave out one of them")
+    documents = len({record["document"] for record in [*records, *corpus]})
     try:
         found = mine_hard_negatives(
             Dataset.from_list([{"anchor": r["query"], "positive": r["document"]} for r in records]),
@@ -97,9 +103,11 @@ def mine(
             max_score=args.mining_max_score,
             output_format="n-tuple",
             batch_size=batch_size,
+            # Without FAISS it is the number of queries that are compared with all documents at a time.
+            faiss_batch_size=max(1, SIMILARITIES_AT_A_TIME // documents),
             verbose=False,
         )
-    except (ValueError, RuntimeError) as error:
+    except ValueError as error:
         raise InputError(f"no hard negatives could be mined: {' '.join(str(error).split())}") from error
     names = [name for name in found.column_names if name.startswith("negative")]
     of_pair = {(row["anchor"], row["positive"]): [row[name] for name in names] for row in found}

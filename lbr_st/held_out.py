@@ -27,6 +27,8 @@ NDCG, RECALL = f"{NAME}_cosine_ndcg@10", f"{NAME}_cosine_recall@10"
 # Of unit vectors: below, they are one vector; above, of two random ones one says little more than the other.
 LEAST_VARIANCE, MOST_COSINE = 0.01, 0.9
 
+SIMILARITIES_AT_A_TIME = 2**27  # half a GiB in float32
+
 # Uniformity is about all pairs; of a large corpus this many documents, evenly spaced, say as much.
 MOST_FOR_UNIFORMITY = 4096
 
@@ -42,6 +44,7 @@ class HeldOutEvaluator(InformationRetrievalEvaluator):
         more_documents: Records whose documents join the corpus.
         batch_size: Texts encoded at a time.
         dtype: Compute in it (autocast); default is the dtype of the model.
+        confidence: Add the bootstrap interval of the Separation Ratio, ``dev_separation_low`` and ``_high``.
     """
 
     def __init__(
@@ -51,7 +54,9 @@ class HeldOutEvaluator(InformationRetrievalEvaluator):
         *,
         batch_size: int = 32,
         dtype: torch.dtype | None = None,
+        confidence: float | None = None,
     ) -> None:
+        self.confidence = confidence
         self.pairs = metrics.Pairs.of(records, more_documents)
         self.dtype = dtype
         self.language_model: IBGLModel | None = None
@@ -69,6 +74,7 @@ class HeldOutEvaluator(InformationRetrievalEvaluator):
             ndcg_at_k=[10],
             map_at_k=[10],
             write_csv=False,
+            corpus_chunk_size=max(1, min(50_000, SIMILARITIES_AT_A_TIME // len(self.pairs.queries))),
         )
         self._embedded: dict[str, list[Tensor]] = {}
 
@@ -94,27 +100,24 @@ class HeldOutEvaluator(InformationRetrievalEvaluator):
         self._embedded.setdefault(str(encode_fn_name), []).append(unit)
         return embeddings.float()
 
-    @property
-    def embedded(self) -> tuple[Tensor, Tensor]:
-        """Queries and documents as they were encoded last, in the order of ``pairs``: rows of length 1."""
-        return torch.cat(self._embedded["query"]), torch.cat(self._embedded["document"])
-
     def __call__(self, model: SentenceTransformer, *args: Any, **kwargs: Any) -> dict[str, float]:  # type: ignore[override]
         """Return all of it."""
         self._embedded = {}
         found = dict(super().__call__(model, *args, **kwargs))
-        queries, documents = self.embedded
-        spaced = documents[:: -(-len(documents) // MOST_FOR_UNIFORMITY)]
-        found |= {
-            f"{NAME}_alignment": metrics.alignment(queries, documents, self.pairs.relevant),
-            f"{NAME}_variance": metrics.variance(documents),
-        }
+        queries, documents = (torch.cat(self._embedded.pop(kind)) for kind in ("query", "document"))
+        relevant = self.pairs.relevant
+        found[f"{NAME}_alignment"] = metrics.alignment(queries, documents, relevant)
         if len(documents) > 1:
+            spaced = documents[:: -(-len(documents) // MOST_FOR_UNIFORMITY)]
             found |= {
-                f"{NAME}_separation_ratio": metrics.separation_ratio(queries, documents, self.pairs.relevant),
+                f"{NAME}_separation_ratio": metrics.separation_ratio(queries, documents, relevant),
                 f"{NAME}_uniformity": metrics.uniformity(spaced),
                 f"{NAME}_mean_cosine": metrics.anisotropy(documents),
+                f"{NAME}_variance": metrics.variance(documents),
             }
+            if self.confidence is not None:
+                low, high = metrics.separation_interval(queries, documents, relevant, confidence=self.confidence)
+                found |= {f"{NAME}_separation_low": low, f"{NAME}_separation_high": high}
         if self.language_model is not None:
             with computing_in(self.dtype, model.device):
                 found[f"{NAME}_lm_loss"] = metrics.held_out_loss(self.language_model, self.examples, self.batch_size)
@@ -138,7 +141,7 @@ class Watch(TrainerCallback):
         """Look at what was measured; before the first step only to compare with."""
         if not state.global_step or not state.is_world_process_zero:
             return
-        variance, cosine = metrics[f"eval_{NAME}_variance"], metrics.get(f"eval_{NAME}_mean_cosine", 0.0)
+        variance, cosine = metrics.get(f"eval_{NAME}_variance", 1.0), metrics.get(f"eval_{NAME}_mean_cosine", 0.0)
         if not variance >= LEAST_VARIANCE:  # NaN too
             logger.warning(
                 "step %d: the embeddings have collapsed into one: their variance is %.2g (of 1 at the most, a warning "
@@ -147,7 +150,7 @@ class Watch(TrainerCallback):
                 variance,
                 LEAST_VARIANCE,
             )
-        if cosine > MOST_COSINE:
+        elif cosine > MOST_COSINE:
             logger.warning(
                 "step %d: the embeddings point the same way: the mean cosine of random documents is %.3f (a warning "
                 "above %.2f)",

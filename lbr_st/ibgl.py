@@ -43,7 +43,7 @@ from lbr_st.objectives import (
 from lbr_st.records import Record, read_records
 from lbr_st.training import (
     CANNOT_START,
-    AtEvaluation,
+    SaveAtEvaluation,
     SetEpoch,
     add_stage_arguments,
     check_launch,
@@ -134,7 +134,7 @@ class IBGLTrainer(Trainer):
             eval_dataset=concatenate_datasets(parts) if parts else None,
             **kwargs,
         )
-        self.add_callback(AtEvaluation())
+        self.add_callback(SaveAtEvaluation())
 
     @property
     def metrics(self) -> list[str]:
@@ -217,8 +217,9 @@ class IBGLTrainer(Trainer):
         if total_with_wrong:
             metrics[f"{metric_key_prefix}_bottleneck_nats"] = nats_of_all / total_with_wrong
         if self.evaluator is not None:
-            # All processes have the model; that of one decides, so that all select the same checkpoint.
-            [found] = broadcast_object_list([self.evaluator(self.sentence_transformer)])
+            # All processes have the model; one encodes.
+            is_one = self.args.process_index == 0
+            [found] = broadcast_object_list([self.evaluator(self.sentence_transformer) if is_one else {}])
             metrics |= {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
         return output
 
@@ -278,10 +279,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     dev_sources = parse_data("--dev-data", args.dev_data, list(weights)) if args.dev_data else {}
     records = {objective: read_records(source, fields_of(objective)) for objective, source in sources.items()}
     dev_records = {objective: read_records(source, fields_of(objective)) for objective, source in dev_sources.items()}
+    data = [*records.values(), *dev_records.values()]
     pairs = dev_records.get("sft", [])
     if not pairs and args.select_by in OF_PAIRS:
         pairs = read_records(next(iter(dev_sources.values())))
-    run = describe_run(args, training_args, [*records.values(), *dev_records.values(), pairs])
+        data.append(pairs)
+    run = describe_run(args, training_args, data)
     if is_finished(args, run):
         return
     model = _open(args, training_args)

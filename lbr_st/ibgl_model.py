@@ -93,6 +93,37 @@ class IBGLModel(nn.Module):
             ``{"loss"}``, a scalar. In evaluation mode ``loss_sums`` and ``targets`` too, both ``(batch,)``: the loss
             summed over each row, and the number of its targets.
         """
+        head, rows = self.head, self.target_rows(input_ids, attention_mask, segments, labels, sequences, position_ids)
+        targets = labels[:, 1:]
+        has_loss = targets != IGNORE
+        counts = has_loss.sum(dim=1)
+        if self.training:
+            total = cross_entropy_sum(head, rows, targets[has_loss])
+            return {"loss": total / (counts.sum() if num_items_in_batch is None else num_items_in_batch)}
+        losses = torch.zeros(targets.shape, device=rows.device)
+        losses[has_loss] = token_losses(head, rows, targets[has_loss])
+        return {"loss": losses.sum() / counts.sum(), "loss_sums": losses.sum(dim=1), "targets": counts}
+
+    @property
+    def head(self) -> nn.Module:
+        """What makes logits of `target_rows`."""
+        head: Any = self.language_model.get_output_embeddings() if self.head_is_all else nn.Identity()
+        return head
+
+    def target_rows(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        segments: Tensor,
+        labels: Tensor,
+        sequences: Tensor | None = None,
+        position_ids: Tensor | None = None,
+    ) -> Tensor:
+        """Return what predicts the targets, ``(targets, hidden)``, in the order of ``labels[:, 1:][... != IGNORE]``.
+
+        Last hidden states; of families that do more with logits than their head, the logits. The arguments are those
+        of `forward`.
+        """
         model = self.language_model
         mask: Any = attention_mask
         if self.bottleneck or sequences is not None:
@@ -101,20 +132,8 @@ class IBGLModel(nn.Module):
         inputs = {"input_ids": input_ids, "attention_mask": mask, "use_cache": False}
         if position_ids is not None:  # some families count their positions themselves and take none
             inputs["position_ids"] = position_ids
-        targets = labels[:, 1:]
-        has_loss = targets != IGNORE
-        head: Any
-        if self.head_is_all:
-            head, rows = model.get_output_embeddings(), model.base_model(**inputs).last_hidden_state[:, :-1][has_loss]
-        else:
-            head, rows = nn.Identity(), model(**inputs).logits[:, :-1][has_loss]
-        counts = has_loss.sum(dim=1)
-        if self.training:
-            total = cross_entropy_sum(head, rows, targets[has_loss])
-            return {"loss": total / (counts.sum() if num_items_in_batch is None else num_items_in_batch)}
-        losses = torch.zeros(targets.shape, device=rows.device)
-        losses[has_loss] = token_losses(head, rows, targets[has_loss])
-        return {"loss": losses.sum() / counts.sum(), "loss_sums": losses.sum(dim=1), "targets": counts}
+        output = model.base_model(**inputs).last_hidden_state if self.head_is_all else model(**inputs).logits
+        return output[:, :-1][labels[:, 1:] != IGNORE]
 
     def activation_checkpointing_enable(self, **kwargs: Any) -> None:
         """Recompute activations in the backward pass (the trainer's ``--activation-checkpointing``)."""

@@ -113,40 +113,60 @@ def load(model_name_or_path: str, *, device: str | None = None, **kwargs: Any) -
     return _assemble(module, saved.get("prompts"), saved.get("default_prompt_name"), device)
 
 
-def check_model_exists(name: str) -> None:
+def check_model_exists(name: str, flag: str = "--model") -> None:
     """Refuse a local path that cannot be a model, before anything slow is tried with it.
 
     Raises:
-        InputError: If it is a file, a directory without ``config.json``, or a path that does not exist.
+        InputError: If it is a file, a directory without ``config.json`` or ``modules.json``, or does not exist.
     """
     path = Path(name)
     if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise InputError(f"--model {name} is not a model: the directory has no config.json")
+        if not (path / "config.json").is_file() and not (path / "modules.json").is_file():
+            raise InputError(f"{flag} {name} is not a model: the directory has no config.json")
     elif path.is_file() or name.count("/") > 1 or name.startswith((".", "/", "~")):
-        raise InputError(f"--model {name} is not a model: no such directory")
+        raise InputError(f"{flag} {name} is not a model: no such directory")
 
 
-def open_sentence_transformer(name: str, **kwargs: Any) -> SentenceTransformer:
+@contextlib.contextmanager
+def _refusing_what_is_no_model(name: str, flag: str) -> Iterator[None]:
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, ValueError, SafetensorError) as error:
+        raise InputError(f"{flag} {name} is not a model: {str(error).splitlines()[0]}") from error
+
+
+def open_sentence_transformer(name: str, flag: str = "--model", **kwargs: Any) -> SentenceTransformer:
     """Open any sentence-transformers model as everyone does; one in our native layout with our own loader.
 
     Args:
         name: Directory or Hub id.
+        flag: What it was given with.
         **kwargs: Passed to ``SentenceTransformer``, for a model that is not in our native layout.
 
     Raises:
         InputError: If it is not an embedding model.
     """
-    check_model_exists(name)
+    check_model_exists(name, flag)
     modules = Path(name, "modules.json")
     if Path(name).is_dir() and not modules.is_file():
-        raise InputError(f"--model {name} is a language model, not an embedding model: it has no modules.json")
-    try:
+        raise InputError(f"{flag} {name} is a language model, not an embedding model: it has no modules.json")
+    with _refusing_what_is_no_model(name, flag):
         if modules.is_file() and BottleneckTransformer.__module__ in modules.read_text(encoding="utf-8"):
             return load(name)
         return SentenceTransformer(name, **kwargs)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise InputError(f"--model {name} is not a model: {str(error).splitlines()[0]}") from error
+
+
+def open_with_language_model(name: str) -> SentenceTransformer:
+    """Open a model of this package with its whole language model, of either layout; any other as above.
+
+    Raises:
+        InputError: If it is not an embedding model.
+    """
+    check_model_exists(name)
+    with _refusing_what_is_no_model(name, "--model"):
+        return load(name) if BottleneckTransformer.load_config(name) else open_sentence_transformer(name)
 
 
 def is_other_embedding_model(name: str) -> bool:

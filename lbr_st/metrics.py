@@ -138,8 +138,9 @@ def alignment(queries: Tensor, documents: Tensor, relevant: Sequence[Sequence[in
     """
     rows = torch.tensor([n for n, positions in enumerate(relevant) for _ in positions], device=queries.device)
     columns = torch.tensor([position for positions in relevant for position in positions], device=documents.device)
-    distances = (queries[rows].double() - documents[columns].double()).square().sum(dim=1)
-    return distances.mean().item()
+    parts = zip(rows.split(ROWS_AT_A_TIME), columns.split(ROWS_AT_A_TIME), strict=True)
+    total = sum((queries[r].double() - documents[c].double()).square().sum().item() for r, c in parts)
+    return total / len(rows)
 
 
 def uniformity(embeddings: Tensor) -> float:
@@ -156,14 +157,25 @@ def uniformity(embeddings: Tensor) -> float:
 def anisotropy(embeddings: Tensor) -> float:
     """Return the mean cosine of all pairs of different rows (arXiv 1909.00512): 1 where all are equal."""
     n = len(embeddings)
-    rows = embeddings.double()
-    return ((rows.sum(dim=0).square().sum() - rows.square().sum()) / (n * (n - 1))).item()
+    squared_sum, squares = _sums(embeddings)
+    return (squared_sum - squares) / (n * (n - 1))
 
 
 def variance(embeddings: Tensor) -> float:
-    """Return the mean squared distance of rows to their mean: from 0, where all are equal, to 1."""
-    rows = embeddings.double()
-    return (rows - rows.mean(dim=0)).square().sum(dim=1).mean().item()
+    """Return the mean squared distance of rows to their mean: from 0, where all are equal, to 1.
+
+    Of n rows it is ``(1 - anisotropy) (n - 1) / n``.
+    """
+    n = len(embeddings)
+    squared_sum, squares = _sums(embeddings)
+    return squares / n - squared_sum / n**2
+
+
+def _sums(rows: Tensor) -> tuple[float, float]:
+    """Return the squared length of the sum of rows, and the sum of their squared lengths."""
+    parts = rows.split(ROWS_AT_A_TIME)
+    total = torch.stack([part.double().sum(dim=0) for part in parts]).sum(dim=0)
+    return total.square().sum().item(), sum(part.double().square().sum().item() for part in parts)
 
 
 def held_out_loss(model: IBGLModel, examples: Any, batch_size: int = 32) -> float:

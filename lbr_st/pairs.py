@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import collections
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from datasets import Dataset
@@ -64,12 +65,24 @@ def documents_by_query(records: Sequence[Record]) -> dict[str, set[str]]:
     return known
 
 
+def same_text(text: str) -> str:
+    """Return what texts have in common that differ in capitals or white space alone."""
+    return " ".join(text.casefold().split())
+
+
+@dataclass
+class _Batch:
+    rows: list[int] = field(default_factory=list)
+    texts: set[int] = field(default_factory=set)
+    queries: set[int] = field(default_factory=set)
+
+
 class DistinctBatchSampler(DefaultBatchSampler):
     """Batches in which no row's document is known to answer the query of another row, and no text is there twice.
 
     Sentence-transformers' sampler without duplicates compares the texts of rows. That lets two passages of one query
     meet when one of them comes with another query, or as another row's hard negative: each would be trained as a
-    negative of its own query.
+    negative of its own query. Texts that differ in capitals or white space alone count as one.
 
     In several processes the batch is that of all of them together, as its negatives are gathered; this sampler yields
     the part of one process. All parts have one size, so up to ``num_processes - 1`` rows of a batch that is not full
@@ -79,6 +92,7 @@ class DistinctBatchSampler(DefaultBatchSampler):
         dataset: Rows of `training_rows`.
         batch_size: Rows of one process.
         drop_last: Leave out batches that are not full.
+        known: Documents that answer each query, beside those of the rows.
         seed: Of the order, together with the epoch.
         num_processes: How many share a batch.
         process_index: Whose part is yielded.
@@ -93,6 +107,7 @@ class DistinctBatchSampler(DefaultBatchSampler):
         batch_size: int,
         drop_last: bool,
         *,
+        known: Mapping[str, Iterable[str]] | None = None,
         seed: int = 0,
         num_processes: int = 1,
         process_index: int = 0,
@@ -101,23 +116,40 @@ class DistinctBatchSampler(DefaultBatchSampler):
         self.random = torch.Generator()
         self.num_processes, self.process_index = num_processes, process_index
         number: dict[str, int] = {}
-        queries = list(dataset["anchor"])
-        columns = [list(dataset[name]) for name in dataset.column_names]
-        rows = zip(*columns, strict=True)
-        self.texts = [tuple({number.setdefault(text, len(number)): None for text in row}) for row in rows]
-        known: dict[str, set[int]] = {}
-        for query, document in zip(queries, dataset["positive"], strict=True):
-            known.setdefault(query, set()).add(number[document])
-        # The texts of a row and the other documents of its query.
-        self.claims = [
-            texts + tuple(known[query].difference(texts)) for texts, query in zip(self.texts, queries, strict=True)
-        ]
+
+        def number_of(text: str) -> int:
+            return number.setdefault(same_text(text), len(number))
+
+        columns = [[number_of(text) for text in dataset[name]] for name in dataset.column_names]
+        self.texts = [tuple(dict.fromkeys(row)) for row in zip(*columns, strict=True)]
+        self.queries = columns[0]
+        answers: dict[int, set[int]] = {}
+        for query, document in zip(*columns[:2], strict=True):
+            answers.setdefault(query, set()).add(document)
+        for text, its_documents in (known or {}).items():
+            answers.setdefault(number_of(text), set()).update(map(number_of, its_documents))
+        # Where a query has one answer, its row holds both, and comparing the texts of rows is enough.
+        self.answers = {query: documents for query, documents in answers.items() if len(documents) > 1}
+        self.answered_by: dict[int, set[int]] = {}  # the same, by document
+        for query, documents in self.answers.items():
+            for document in documents:
+                self.answered_by.setdefault(document, set()).add(query)
+
         self.random.manual_seed(seed)
-        self.length = sum(1 for _ in self._one_pass())
-        if not self.length:
+        sizes = [len(batch) for batch in self._one_pass()]
+        self.length = len(sizes)
+        size = batch_size * num_processes
+        if not sizes:
             raise InputError(
-                f"not one batch of {'' if drop_last else 'up to '}{batch_size * num_processes} rows can be made: two "
-                "rows with the same text, or with documents of the same query, are never in one batch"
+                f"not one batch of {'' if drop_last else 'up to '}{size} rows can be made: two rows with the same "
+                "text, or with documents of the same query, are never in one batch"
+            )
+        if len(sizes) > 1 and sum(sizes) < 0.9 * size * (len(sizes) - 1):
+            logger.warning(
+                "batches have %.1f rows on average, where %d were asked for: many share their query or document, and "
+                "such rows are never in one batch",
+                sum(sizes) / len(sizes),
+                size,
             )
 
     def __len__(self) -> int:
@@ -134,24 +166,40 @@ class DistinctBatchSampler(DefaultBatchSampler):
                 if count == self.length:
                     return
 
+    def _add(self, row: int, batch: _Batch) -> int | None:
+        """Put a row into a batch; if it may not be there, return a text that is the reason."""
+        query = self.queries[row]
+        if not batch.texts.isdisjoint(self.answers.get(query, ())):
+            return query
+        for text in self.texts[row]:
+            if text in batch.texts or not batch.queries.isdisjoint(self.answered_by.get(text, ())):
+                return text
+        batch.rows.append(row)
+        batch.texts.update(self.texts[row])
+        batch.queries.add(query)
+        return None
+
     def _one_pass(self) -> Iterator[list[int]]:
-        """Yield whole batches: rows in random order, each in the first batch that has a place for it."""
+        """Yield whole batches: rows in random order, each in the first batch that has a place for it.
+
+        Rows that have to wait because of the same text stand in one line, of which only the first is tried for each
+        batch: with few different documents nearly all rows wait.
+        """
         waiting = collections.deque(torch.randperm(len(self.texts), generator=self.random).tolist())
+        lines: dict[int, collections.deque[int]] = {}
         size = self.batch_size * self.num_processes
-        while waiting:
-            batch: list[int] = []
-            texts: set[int] = set()
-            claims: set[int] = set()
-            put_off: list[int] = []
-            while waiting and len(batch) < size:
+        while waiting or lines:
+            batch = _Batch()
+            for text in list(lines):
+                if len(batch.rows) < size and self._add(lines[text][0], batch) is None:
+                    lines[text].popleft()
+                    if not lines[text]:
+                        del lines[text]
+            while waiting and len(batch.rows) < size:
                 row = waiting.popleft()
-                if texts.isdisjoint(self.claims[row]) and claims.isdisjoint(self.texts[row]):
-                    batch.append(row)
-                    texts.update(self.texts[row])
-                    claims.update(self.claims[row])
-                else:
-                    put_off.append(row)
-            waiting.extendleft(reversed(put_off))
-            whole = batch[: len(batch) - len(batch) % self.num_processes]
+                reason = self._add(row, batch)
+                if reason is not None:
+                    lines.setdefault(reason, collections.deque()).append(row)
+            whole = batch.rows[: len(batch.rows) - len(batch.rows) % self.num_processes]
             if len(whole) == size or (len(whole) >= 2 and not self.drop_last):
                 yield whole

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 from sentence_transformers import SentenceTransformer
 
-from lbr_st import layouts, metrics
+from lbr_st import metrics
 from lbr_st.errors import InputError
 from lbr_st.held_out import NAME, NDCG, RECALL, HeldOutEvaluator
 from lbr_st.ibgl_model import IBGLModel
+from lbr_st.layouts import open_with_language_model
 from lbr_st.modules import BottleneckTransformer
 from lbr_st.objectives import build_examples, check_fits
 from lbr_st.records import Record, read_records
@@ -40,15 +41,14 @@ def measure(model: SentenceTransformer, records: Sequence[Record], batch_size: i
     Raises:
         InputError: If the pairs have fewer than two different documents.
     """
-    evaluator = HeldOutEvaluator(records, batch_size=batch_size)
+    evaluator = HeldOutEvaluator(records, batch_size=batch_size, confidence=CONFIDENCE)
     found = evaluator(model)
     if f"{NAME}_separation_ratio" not in found:
         raise InputError("at least two different documents are needed, one of them to be a negative")
-    low, high = metrics.separation_interval(*evaluator.embedded, evaluator.pairs.relevant, confidence=CONFIDENCE)
     numbers = {
         "Separation Ratio": found[f"{NAME}_separation_ratio"],
-        "low": low,
-        "high": high,
+        "low": found[f"{NAME}_separation_low"],
+        "high": found[f"{NAME}_separation_high"],
         "recall@10": found[RECALL],
         "nDCG@10": found[NDCG],
         "alignment": found[f"{NAME}_alignment"],
@@ -82,9 +82,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="(default: %(default)s)")
     args = parser.parse_args(argv)
+    if args.batch_size < 1:
+        raise InputError(f"--batch-size must be at least 1, got {args.batch_size}")
     records = read_records(args.data)
-    is_ours = BottleneckTransformer.load_config(args.model)
-    model = layouts.load(args.model) if is_ours else layouts.open_sentence_transformer(args.model)
+    model = open_with_language_model(args.model)
     numbers = measure(model, records, args.batch_size)
     pairs = metrics.Pairs.of(records)
     lines = [f"{len(pairs.queries)} queries, {len(pairs.documents)} documents"]

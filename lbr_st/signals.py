@@ -26,7 +26,6 @@ STAGE_2 = {
     "loss": {"loss": "training", "contrastive": "InfoNCE", "lm": "language model, weighted"},
     "retrieval, dev": {"eval_dev_cosine_recall@10": "recall@10", "eval_dev_cosine_ndcg@10": "nDCG@10"},
     "variance of embeddings, dev": {"eval_dev_variance": "variance"},
-    "mean cosine of random pairs, dev": {"eval_dev_mean_cosine": "mean cosine"},
     "alignment, dev (0 is best)": {"eval_dev_alignment": "alignment"},
     "uniformity, dev (lower is better)": {"eval_dev_uniformity": "uniformity"},
     "Separation Ratio, dev": {"eval_dev_separation_ratio": "Separation Ratio"},

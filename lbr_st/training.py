@@ -46,7 +46,7 @@ NOT_PART_OF_THE_RUN = {
     "output_dir", "logging_dir", "run_name", "report_to", "disable_tqdm", "log_level", "log_level_replica",
     "logging_steps", "logging_strategy", "logging_first_step", "save_steps", "save_strategy", "save_total_limit",
     "eval_steps", "eval_strategy", "resume_from_checkpoint", "dataloader_num_workers", "dataloader_pin_memory",
-    "use_cpu", "push_to_hub", "hub_token",
+    "use_cpu", "push_to_hub", "hub_token", "ddp_timeout",
 }  # fmt: skip
 
 # They decide which checkpoint is the best one, where that is asked for.
@@ -416,8 +416,10 @@ def train_to_the_end(trainer: Trainer, output_dir: str | Path) -> None:
         stopped_early = state.stateful_callbacks["TrainerControl"]["args"]["should_training_stop"]
         if stopped_early or state.global_step >= state.max_steps:
             trainer.state = state
-            is_best = trainer.args.load_best_model_at_end and state.best_model_checkpoint is not None
-            trainer._load_from_checkpoint(str(state.best_model_checkpoint) if is_best else checkpoint)
+            if trainer.args.load_best_model_at_end and state.best_model_checkpoint is not None:
+                # Where it is now: the folder may have been moved.
+                checkpoint = str(checkpoint_dir(output_dir) / Path(state.best_model_checkpoint).name)
+            trainer._load_from_checkpoint(checkpoint)
             return
     trainer.train(resume_from_checkpoint=checkpoint)
 
@@ -430,7 +432,7 @@ def evaluate_while_training(training_args: TrainingArguments) -> None:
 
 
 def keep_best(training_args: TrainingArguments, metric: str, greater_is_better: bool) -> None:
-    """End with the weights that are best on the dev data, not with the last ones; needs `AtEvaluation`.
+    """End with the weights that are best on the dev data, not with the last ones; needs `SaveAtEvaluation`.
 
     Args:
         training_args: The trainer's, changed in place.
@@ -443,16 +445,11 @@ def keep_best(training_args: TrainingArguments, metric: str, greater_is_better: 
     training_args.restore_callback_states_from_checkpoint = True  # how long early stopping has waited
 
 
-class AtEvaluation(TrainerCallback):
-    """Evaluates after the last step too. Where the best weights are kept, every evaluation leaves a checkpoint."""
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Ask for an evaluation after the last step, which is rarely a multiple of the steps between two."""
-        if args.eval_strategy != "no" and state.global_step >= state.max_steps:
-            control.should_evaluate = True
+class SaveAtEvaluation(TrainerCallback):
+    """Leaves a checkpoint at every evaluation, where the best weights are kept."""
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Ask for a checkpoint."""
+        """Ask for one; not before the first step."""
         if args.load_best_model_at_end and state.global_step:
             control.should_save = True
 

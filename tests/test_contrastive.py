@@ -7,6 +7,7 @@ import torch
 from conftest import LONG_PAIR, PAIRS, SHORT_PAIR
 from torch.nn.functional import normalize
 
+from lbr_st import contrastive, loss
 from lbr_st.batches import collate
 from lbr_st.contrastive import JointCollator, JointLoss, info_nce
 from lbr_st.ibgl_model import IBGLModel
@@ -42,8 +43,8 @@ def symmetric_written_out(queries, positives, *negatives):
 @pytest.mark.parametrize("columns", [2, 3])
 @pytest.mark.parametrize("mini_batch_size", [None, 3])
 def test_loss_is_infonce(model, columns, mini_batch_size):
-    loss = info_nce(model, TAU, mini_batch_size=mini_batch_size)(features(model, COLUMNS[:columns]), None)
-    assert loss.item() == pytest.approx(info_nce_written_out(*embed(model)[:columns]).item(), abs=1e-5)
+    found = info_nce(model, TAU, mini_batch_size=mini_batch_size)(features(model, COLUMNS[:columns]), None)
+    assert found.item() == pytest.approx(info_nce_written_out(*embed(model)[:columns]).item(), abs=1e-5)
 
 
 def test_equal_embeddings_give_the_log_of_the_number_of_candidates(model):
@@ -52,23 +53,23 @@ def test_equal_embeddings_give_the_log_of_the_number_of_candidates(model):
 
 
 def test_symmetric_is_the_mean_of_both_directions(model):
-    loss = info_nce(model, TAU, symmetric=True)(features(model, COLUMNS[:2]), None)
-    assert loss.item() == pytest.approx(symmetric_written_out(*embed(model)[:2]).item(), abs=1e-5)
+    found = info_nce(model, TAU, symmetric=True)(features(model, COLUMNS[:2]), None)
+    assert found.item() == pytest.approx(symmetric_written_out(*embed(model)[:2]).item(), abs=1e-5)
 
 
 def test_matryoshka_is_the_mean_over_the_first_dimensions(model):
-    loss = info_nce(model, TAU, matryoshka_dims=[32, 8])(features(model), None)
+    found = info_nce(model, TAU, matryoshka_dims=[32, 8])(features(model), None)
     expected = sum(info_nce_written_out(*embed(model, width=width)) for width in (32, 8)) / 2
-    assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
+    assert found.item() == pytest.approx(expected.item(), abs=1e-5)
 
 
 def gradients(model, loss_of_step, inputs):
     """Return the loss and the gradients of a step."""
     model.zero_grad()
-    loss = loss_of_step(inputs, None)
-    loss = sum(loss.values()) if isinstance(loss, dict) else loss
-    loss.backward()
-    return loss.item(), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    found = loss_of_step(inputs, None)
+    found = sum(found.values()) if isinstance(found, dict) else found
+    found.backward()
+    return found.item(), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
 def assert_same(first, second, tolerance=1e-5):
@@ -118,12 +119,30 @@ def test_joint_loss_is_the_sum_of_both_stages(model, mini_batch_size):
     first = gradients(model, info_nce(model, TAU), pairs)
     second = gradients(model, lambda batch, _: language_model(**batch)["loss"], examples)
     expected = (first[0] + 0.3 * second[0], {name: first[1].get(name, 0) + 0.3 * second[1][name] for name in second[1]})
-    contrastive = info_nce(model, TAU, mini_batch_size=mini_batch_size)
-    joint = JointLoss(model, contrastive, language_model, 0.3, mini_batch_size)
+    of_pairs = info_nce(model, TAU, mini_batch_size=mini_batch_size)
+    joint = JointLoss(model, of_pairs, language_model, 0.3, mini_batch_size)
     assert_same(expected, gradients(model, joint, inputs))
     assert joint(inputs)["lm"].item() == pytest.approx(0.3 * second[0], abs=1e-5)
     # The trainer's autocast is not around this loss.
-    in_half = JointLoss(model, contrastive, language_model, 0.3, mini_batch_size, torch.bfloat16)(inputs)["lm"].item()
+    in_half = JointLoss(model, of_pairs, language_model, 0.3, mini_batch_size, torch.bfloat16)(inputs)["lm"].item()
     assert in_half != joint(inputs)["lm"].item() and in_half == pytest.approx(0.3 * second[0], rel=0.02)
     # The optimizer has the weights once.
     assert len(list(joint.parameters())) == len(list(model.parameters()))
+
+
+@pytest.mark.parametrize(("mini_batch_size", "forwards", "heads"), [(None, 1, 1), (2, 6, 1)])
+def test_a_joint_step_makes_activations_twice_at_most(model, monkeypatch, mini_batch_size, forwards, heads):
+    """However many chunks the head takes: five examples are three parts, each run once more in the backward pass."""
+    monkeypatch.setattr(loss, "LOGITS_AT_A_TIME", 1)  # a chunk for each target
+    *_, examples = joint_inputs(model)
+    language_model = IBGLModel(model[0].model)
+    joint = JointLoss(model, None, language_model, 1.0, mini_batch_size)
+    counts = {"base": 0, "sum": 0}
+    base = model[0].model.base_model
+    base.register_forward_hook(lambda *_: counts.update(base=counts["base"] + 1))
+    of_sum = contrastive.cross_entropy_sum
+    monkeypatch.setattr(
+        contrastive, "cross_entropy_sum", lambda *args: (counts.update(sum=counts["sum"] + 1), of_sum(*args))[1]
+    )
+    joint.lm_loss(examples).backward()
+    assert counts == {"base": forwards, "sum": heads}

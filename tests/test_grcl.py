@@ -16,7 +16,7 @@ from test_ibgl import kill_after_checkpoint, same_weights
 from transformers import BertConfig, BertModel, BertTokenizer
 
 import lbr_st
-from lbr_st import grcl, ibgl
+from lbr_st import grcl, hard_negatives, ibgl
 from lbr_st.errors import InputError
 from lbr_st.files import write_jsonl
 from lbr_st.held_out import HeldOutEvaluator
@@ -320,7 +320,9 @@ def test_stage_1_alone_is_an_embedding_model(argv, tmp_path):
         (["--early-stopping", "2", "--keep", "last"], "--early-stopping waits for a better checkpoint"),
         (["--keep", "best", "--save-strategy", "no"], "--keep best needs checkpoints"),
         (["--mining-margin", "0.1"], "--mining-margin needs --mine-negatives"),
-        (["--batch-sampler", "no_duplicates"], "--batch-sampler: batches are made so that"),
+        (["--batch-sampler", "no_duplicates"], "--batch-sampler, --train-sampling-strategy: batches are made so that"),
+        (["--neftune-noise-alpha", "1"], "--neftune-noise-alpha: noise on the embeddings would be"),
+        (["--auto-find-batch-size"], "--auto-find-batch-size: a smaller batch has other negatives"),
         (["--load-best-model-at-end", "--eval-strategy", "steps"], "--load-best-model-at-end: say --keep best or"),
         (["--per-device-train-batch-size", "1"], "a pair alone has no negatives"),
         (["--fsdp"], "each process holds a whole model; what does not fit is trained with --lora-rank"),
@@ -338,6 +340,32 @@ def test_flags_that_need_dev_data(argv):
     for flags in (["--keep", "last"], ["--early-stopping", "1"], ["--corpus-extra", argv[3]]):
         with pytest.raises(InputError, match=f"{flags[0]} needs --dev-data"):
             grcl.main([*argv, *flags])
+
+
+def test_a_run_that_makes_the_model_worse_says_so(argv, tmp_path, caplog):
+    grcl.main([*argv, "--max-steps", "30", "--learning-rate", "1e-2"])
+    with caplog.at_level(logging.WARNING, logger="lbr_st"):
+        grcl.main([*argv, *RUIN, "--model", str(tmp_path / "out"), "--output-dir", str(tmp_path / "worse")])
+    scores = [value for _, value in values(log_of(tmp_path / "worse"), "eval_dev_cosine_ndcg@10")]
+    assert f"dev nDCG@10 {scores[0]:.3f} before it, {max(scores[1:]):.3f} at the best after" in caplog.text
+
+
+def test_a_finished_run_that_was_moved_before_its_model_was_saved(argv, tmp_path):
+    grcl.main([*argv, *RUIN])
+    moved = (tmp_path / "out").rename(tmp_path / "moved")
+    first = load_file(moved / "model.safetensors")
+    (moved / "config.json").unlink()
+    grcl.main([*argv, *RUIN, "--output-dir", str(moved), "--resume"])
+    second = load_file(moved / "model.safetensors")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_what_cannot_be_trained_is_refused_before_mining(argv, tmp_path, monkeypatch):
+    monkeypatch.setattr(hard_negatives, "mine", None)  # would fail if it were called
+    flags = ["--mine-negatives", "1", "--lm-weight", "1", "--max-length", "200"]
+    with pytest.raises(InputError, match="--lm-weight: stage 1 reads a text and its target in one row"):
+        grcl.main([*argv, *flags])
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_dev_corpus_may_have_more_documents(argv, tmp_path):

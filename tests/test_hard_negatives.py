@@ -79,6 +79,12 @@ def test_pairs_without_enough_are_left_out_with_a_count(model, caplog):
         hard_negatives.mine(RECORDS, model, arguments("--mine-negatives", "2", "--mining-max-score", "-1"), CORPUS, 3)
 
 
+def test_given_ones_are_not_replaced(model):
+    records = [{**RECORDS[0], "negatives": ["given"]}, *RECORDS[1:]]
+    with pytest.raises(InputError, match="--mine-negatives: record 0 has hard negatives already"):
+        hard_negatives.mine(records, model, arguments("--mine-negatives", "1"), CORPUS, 3)
+
+
 def test_flags_out_of_range():
     for flags in (["--mine-negatives", "0"], ["--mine-negatives", "1", "--mining-skip", "-1"]):
         with pytest.raises(InputError, match="must be at least"):

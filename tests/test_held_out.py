@@ -1,16 +1,19 @@
 """What is measured on held-out pairs, and the command that prints it."""
 
+import logging
+
 import pytest
 import torch
 from conftest import PAIRS
 from sentence_transformers import SentenceTransformer
 from test_grcl import make_bert
+from transformers import TrainerState
 
 import lbr_st
 from lbr_st import metrics, separation
 from lbr_st.errors import InputError
 from lbr_st.files import write_jsonl
-from lbr_st.held_out import HeldOutEvaluator
+from lbr_st.held_out import HeldOutEvaluator, Watch
 from lbr_st.ibgl_model import IBGLModel
 from lbr_st.objectives import build_examples
 
@@ -55,9 +58,13 @@ def test_half_precision_is_close(model):
     assert found["dev_alignment"] != expected["dev_alignment"]
 
 
-def test_one_document_has_nothing_to_separate(model):
+def test_one_document_has_nothing_to_separate(model, caplog):
     found = HeldOutEvaluator([RECORDS[0]])(model)
-    assert "dev_separation_ratio" not in found and found["dev_cosine_recall@10"] == 1
+    assert not {"dev_separation_ratio", "dev_variance"} & set(found) and found["dev_cosine_recall@10"] == 1
+    state = TrainerState(global_step=3, is_world_process_zero=True)
+    with caplog.at_level(logging.WARNING):
+        Watch(1.0).on_evaluate(None, state, None, metrics={f"eval_{name}": value for name, value in found.items()})
+    assert not caplog.records
 
 
 def test_command(model, tmp_path, capsys):
@@ -83,3 +90,8 @@ def test_command(model, tmp_path, capsys):
     write_jsonl(tmp_path / "one.jsonl", RECORDS[:1])
     with pytest.raises(InputError, match="at least two different documents"):
         separation.main(["--model", bert, "--data", str(tmp_path / "one.jsonl")])
+    with pytest.raises(InputError, match="--batch-size must be at least 1, got 0"):
+        separation.main(["--model", bert, "--data", str(tmp_path / "pairs.jsonl"), "--batch-size", "0"])
+    (tmp_path / "ours" / "model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(InputError, match="ours"):
+        separation.main(["--model", str(tmp_path / "ours"), "--data", str(tmp_path / "pairs.jsonl")])

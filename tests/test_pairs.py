@@ -1,6 +1,7 @@
 """Stage 2's rows and batches: what may be a negative of what."""
 
 import logging
+import time
 from collections import Counter
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lbr_st.errors import InputError
-from lbr_st.pairs import DistinctBatchSampler, training_rows
+from lbr_st.pairs import DistinctBatchSampler, documents_by_query, training_rows
 
 
 def record(query, document, *negatives):
@@ -72,6 +73,36 @@ def test_two_passages_of_one_query_are_never_negatives_of_each_other():
             assert len({0, 1, 2}.intersection(batch)) <= 1
 
 
+def test_what_was_known_of_a_record_that_is_left_out():
+    """q is answered by d1, as its left-out record says: d1 is no negative of q."""
+    records = [record(*each) for each in [("q", "d1", "d2"), ("q", "d2", "n1"), ("r", "d1", "n2"), ("s", "e", "n3")]]
+    dataset = training_rows(records)
+    assert dataset["anchor"][:] == ["q", "r", "s"]
+    known = documents_by_query(records)
+    for epoch in range(20):
+        for batch in batches(dataset, 4, epoch, known=known):
+            assert not {0, 1} <= set(batch)
+    assert any({0, 1} <= set(batch) for epoch in range(20) for batch in batches(dataset, 4, epoch))
+
+
+def test_capitals_and_white_space_make_no_other_text():
+    dataset = rows_of([("What is  Anaemia?", "d1"), ("what is anaemia? ", "d2"), ("r", "D2 "), ("s", "e")])
+    for epoch in range(20):
+        for batch in batches(dataset, 4, epoch):
+            assert len({0, 1, 2}.intersection(batch)) <= 1
+
+
+def test_few_documents_make_small_batches_in_little_time(caplog):
+    """Every batch has each of the documents once at the most; that they are small is said."""
+    dataset = Dataset.from_list([{"anchor": f"q{n}", "positive": f"d{n % 10}"} for n in range(20_000)])
+    start = time.perf_counter()
+    with caplog.at_level(logging.WARNING):
+        found = batches(dataset, 64)
+    assert time.perf_counter() - start < 20  # half a second; a quarter of an hour if all rows that wait were tried
+    assert "batches have 10.0 rows on average, where 64 were asked for" in caplog.text
+    assert [len(batch) for batch in found] == [10] * 2000
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     pairs=st.lists(st.tuples(*[st.integers(0, 12).map(str)] * 3), min_size=4, max_size=40),
@@ -104,7 +135,7 @@ def test_distinct_rows_are_all_there_once_an_epoch():
     assert batches(dataset, 5, seed=1) != first
     assert [len(batch) for batch in batches(dataset, 5, drop_last=True)] == [5, 5, 5, 5]
     # A last batch of one row has no negatives.
-    assert [len(batch) for batch in batches(dataset, 11)] == [11, 11] + []
+    assert [len(batch) for batch in batches(dataset, 11)] == [11, 11]
 
 
 def test_parts_of_two_processes_are_the_batch_of_one():

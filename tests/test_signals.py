@@ -73,4 +73,4 @@ def test_curves_of_stage_2(tmp_path, monkeypatch):
     monkeypatch.setattr(matplotlib.figure.Figure, "savefig", look)
     signals.plot(log, tmp_path, signals.STAGE_2)
     assert titles == list(signals.STAGE_2)
-    assert lines["InfoNCE"] == [[1, 2.0]] and lines["nDCG@10"] == [[0, 0.1]] and lines["mean cosine"] == [[2, 0.4]]
+    assert lines["InfoNCE"] == [[1, 2.0]] and lines["nDCG@10"] == [[0, 0.1]] and lines["alignment"] == [[2, 1.0]]
