@@ -18,11 +18,15 @@ Protocol, fixed before the test set was touched:
   intervals (checkpoints drawn anew, 2,000 times). What is lost by selecting with a signal: recall@10 after stage 2 of
   the best checkpoint less that of the selected one; among all, and the mean over the five runs, each among its own
   three, as `--select-by` does.
+- Added when the arms were running, before a result was looked at: the number of steps as a signal (anything that grows
+  with training correlates with what does too); intervals that draw whole runs, as checkpoints of one run are not
+  independent; what is lost by drawing a checkpoint at random, as the best of several noisy scores is above their mean
+  even where all are equal.
 - Minutes on one core, estimated before it ran: stage 1 five times 3, signals 16 times 0.4, stage 2 with its
   scores 48 times 1.5.
 
 Every step resumes; an arm whose result file is there is not run again. `--runs` measures the checkpoints of some of the
-runs, so that two processes can share the work; the summary is written when all are there.
+runs, so that two processes can share the work once the backbone is there; the summary is written when all are there.
 """
 
 from __future__ import annotations
@@ -76,6 +80,7 @@ SIGNALS = {
     "alignment": False,
     "uniformity": False,
     "anisotropy": False,
+    "steps": True,
 }
 RESAMPLES = 2000
 
@@ -136,14 +141,25 @@ def run_arm(checkpoint: str, seed: int, data: Path, work: Path, settings: dict[s
     shutil.rmtree(output)  # tens of them
 
 
-def correlation(signal: np.ndarray, after: np.ndarray) -> dict[str, float]:
-    """Return Spearman's correlation with its bootstrap interval."""
+def steps_of(checkpoint: str) -> int:
+    """Return after how many steps of stage 1 a checkpoint was taken."""
+    return 0 if checkpoint == BACKBONE else int(checkpoint.rpartition("-")[2])
+
+
+def correlation(signal: np.ndarray, after: np.ndarray) -> float:
+    """Return Spearman's correlation; 0 where all of one are equal and there are no ranks."""
+    return float(spearmanr(signal, after)[0]) if len(set(signal)) > 1 and len(set(after)) > 1 else 0.0
+
+
+def interval(signal: np.ndarray, after: np.ndarray, groups: Sequence[Sequence[int]]) -> dict[str, float]:
+    """Return the bootstrap interval of Spearman's correlation, with groups of checkpoints drawn anew."""
     generator = np.random.default_rng(0)
-    drawn = (generator.integers(len(after), size=len(after)) for _ in range(RESAMPLES))
-    # A draw in which all are equal has no ranks.
-    found = [spearmanr(signal[d], after[d])[0] for d in drawn if len(set(d)) > 2]
-    low, high = np.nanquantile(found, [0.025, 0.975])
-    return {"": float(spearmanr(signal, after)[0]), "_low": float(low), "_high": float(high)}
+    found = []
+    for _ in range(RESAMPLES):
+        drawn = [row for group in generator.integers(len(groups), size=len(groups)) for row in groups[group]]
+        found.append(correlation(signal[drawn], after[drawn]))
+    low, high = np.quantile(found, [0.025, 0.975])
+    return {"_low": float(low), "_high": float(high)}
 
 
 def figures_of(signals: dict[str, dict[str, float]], recall: dict[str, float]) -> dict[str, float]:
@@ -155,20 +171,24 @@ def figures_of(signals: dict[str, dict[str, float]], recall: dict[str, float]) -
     """
     names = list(recall)
     after = np.array([recall[name] for name in names])
-    is_stage1 = np.array([name != BACKBONE for name in names])
-    of_run = {run: [names.index(name) for name in checkpoints(run)] for run in RUNS}
+    runs = [[names.index(name) for name in checkpoints(run)] for run in RUNS]
+    of_stage1 = [row for run in runs for row in run]
     figures: dict[str, float] = {}
     for signal, more_is_better in SIGNALS.items():
         values = np.array([signals[name][signal] for name in names]) * (1 if more_is_better else -1)
         key = signal.lower().replace(" ", "_").replace("@", "_at_")
-        for suffix, chosen in (("", slice(None)), ("_stage1_alone", is_stage1)):
-            found = correlation(values[chosen], after[chosen])
-            figures |= {f"spearman_{key}{suffix}{end}": value for end, value in found.items()}
+        for suffix, rows in (("", list(range(len(names)))), ("_stage1_alone", of_stage1)):
+            name = f"spearman_{key}{suffix}"
+            figures[name] = correlation(values[rows], after[rows])
+            found = interval(values, after, [[row] for row in rows])
+            figures |= {f"{name}{end}": value for end, value in found.items()}
+        found = interval(values, after, runs)
+        figures |= {f"spearman_{key}_stage1_alone_by_run{end}": value for end, value in found.items()}
         figures[f"lost_by_{key}"] = float(after.max() - after[values.argmax()])
-        lost = [after[rows].max() - after[rows][values[rows].argmax()] for rows in of_run.values()]
+        lost = [after[rows].max() - after[rows][values[rows].argmax()] for rows in runs]
         figures[f"lost_by_{key}_within_a_run"] = float(np.mean(lost))
-    lost = [after[rows].max() - after[rows[-1]] for rows in of_run.values()]
-    figures["lost_by_the_last_within_a_run"] = float(np.mean(lost))
+    figures["lost_by_chance"] = float(after.max() - after.mean())
+    figures["lost_by_chance_within_a_run"] = float(np.mean([after[rows].max() - after[rows].mean() for rows in runs]))
     figures |= {f"recall_at_10_{name.replace('-', '_')}": value for name, value in recall.items()}
     return {name: round(value, 4) for name, value in figures.items()}
 
@@ -176,10 +196,7 @@ def figures_of(signals: dict[str, dict[str, float]], recall: dict[str, float]) -
 def draw(signals: dict[str, dict[str, float]], recall: dict[str, float], path: Path) -> None:
     """Draw recall@10 after stage 2 over each signal before it."""
     figure = matplotlib.figure.Figure(figsize=(11, 5.5), layout="constrained")
-    for axes, signal in zip(figure.subplots(2, 4).flat, [*SIGNALS, ""], strict=True):
-        if not signal:
-            axes.set_visible(False)
-            continue
+    for axes, signal in zip(figure.subplots(2, 4).flat, SIGNALS, strict=True):
         for run in [*RUNS, BACKBONE]:
             points = [(signals[name][signal], recall[name]) for name in checkpoints(run)]
             axes.plot(*zip(*points, strict=True), marker="o", markersize=4, label=run)
@@ -187,7 +204,7 @@ def draw(signals: dict[str, dict[str, float]], recall: dict[str, float], path: P
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("recall@10 after stage 2")
     figure.axes[4].set_ylabel("recall@10 after stage 2")
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="lower right", fontsize=9)
+    figure.axes[-1].legend(fontsize=8)
     figure.savefig(path, dpi=120)
 
 
@@ -220,7 +237,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     names = [name for run in everything for name in checkpoints(run)]
     measured = {name: [results.read_arm(PROGRAM, name, seed) for seed in SEEDS] for name in names}
-    signals = {name: measured[name][0]["signals"] for name in names}
+    signals = {name: measured[name][0]["signals"] | {"steps": steps_of(name)} for name in names}
     recall = {name: float(np.mean([arm["scores"]["recall_at_10"] for arm in measured[name]])) for name in names}
     draw(signals, recall, results.RESULTS / PROGRAM / "predictors.png")
     of_all = [arm for of_checkpoint in measured.values() for arm in of_checkpoint]

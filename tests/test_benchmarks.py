@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import PAIRS
@@ -215,7 +216,7 @@ def test_program_of_the_predictors(tmp_path, studies, capsys):
     assert not (tmp_path / "results" / "predictors" / "summary.json").exists()
     predictors.main(studies)
     arm = results.read_arm("predictors", "sft-few-2", 0)
-    assert set(predictors.SIGNALS) <= set(arm["signals"])
+    assert set(predictors.SIGNALS) - {"steps"} <= set(arm["signals"])
     assert lbr_st.load(str(predictors.path_of("sft-few-2", tmp_path / "work")))[0].history == []  # a checkpoint
     assert len((tmp_path / "work" / "few.jsonl").read_text().splitlines()) == 4
     figures = read_summary(tmp_path, "predictors")["figures"]
@@ -232,17 +233,25 @@ def test_figures_of_the_predictors(argv, monkeypatch):
     monkeypatch.setattr(predictors, "STEPS", (1, 2, 3))
     recall = {"backbone": 0.1, "a-1": 0.2, "a-2": 0.5, "a-3": 0.4, "b-1": 0.3, "b-2": 0.6, "b-3": 0.9}
     signals = {
-        name: dict.fromkeys(predictors.SIGNALS, value) | {"loss": value, "nats": -value}
+        name: dict.fromkeys(predictors.SIGNALS, value)
+        | {"loss": value, "nats": -value, "steps": predictors.steps_of(name)}
         for name, value in recall.items()
     }
     figures = predictors.figures_of(signals, recall)
     for signal, expected in (("separation_ratio", 1), ("loss", -1), ("nats", -1)):
         assert figures[f"spearman_{signal}"] == figures[f"spearman_{signal}_stage1_alone"] == expected
         assert figures[f"spearman_{signal}_low"] == figures[f"spearman_{signal}_high"] == expected
+        assert figures[f"spearman_{signal}_stage1_alone_by_run_low"] == expected
+    # Ranks of the steps 0, 1, 2, 3, 1, 2, 3 and of what they led to, by hand.
+    steps, after = np.array([1, 2.5, 4.5, 6.5, 2.5, 4.5, 6.5]), np.array([1, 2, 5, 4, 3, 6, 7])
+    assert figures["spearman_steps"] == pytest.approx(np.corrcoef(steps, after)[0, 1], abs=1e-4)
+    assert figures["spearman_steps_low"] < figures["spearman_steps"] < figures["spearman_steps_high"]
+    assert figures["lost_by_chance"] == pytest.approx(0.9 - 3.0 / 7, abs=1e-4)
+    assert figures["lost_by_chance_within_a_run"] == pytest.approx((0.5 - 1.1 / 3 + 0.9 - 0.6) / 2, abs=1e-4)
     assert (figures["lost_by_recall_at_10"], figures["lost_by_recall_at_10_within_a_run"]) == (0, 0)
     assert figures["lost_by_loss"] == pytest.approx(0.8)
     assert figures["lost_by_loss_within_a_run"] == pytest.approx((0.3 + 0.6) / 2)
-    assert figures["lost_by_the_last_within_a_run"] == pytest.approx((0.1 + 0) / 2)
+    assert figures["lost_by_steps_within_a_run"] == pytest.approx((0.1 + 0) / 2)
 
 
 def test_program_of_the_joint_objective(tmp_path, studies):
