@@ -1,15 +1,22 @@
 """What only a GPU can show (``make test-gpu``)."""
 
+import json
+
 import pytest
 import torch
 from conftest import make_backbone, tiny
+from test_grcl import MANY
 from test_masks import HAVE_FLEX, PARTS, random_ids
 
 import lbr_st
+from lbr_st import grcl
 from lbr_st.batches import IGNORE, PackedRows, collate
+from lbr_st.files import write_jsonl
+from lbr_st.held_out import HeldOutEvaluator
 from lbr_st.ibgl_model import IBGLModel, check_packing
 from lbr_st.loss import cross_entropy_sum
 from lbr_st.masks import TARGET, check_no_leak, cutoff_mask
+from lbr_st.records import read_records
 
 pytestmark = pytest.mark.gpu
 
@@ -85,3 +92,18 @@ def test_fused_kernel_is_the_chunked_loss(frozen, autocast):
     assert abs(found[0][0] - found[1][0]) < tolerance * found[1][0]
     for one, other in zip(found[0][1:], found[1][1:], strict=True):
         assert (one is None and other is None) or (one - other).abs().max() < tolerance * other.abs().max()
+
+
+def test_stage_2_on_the_gpu(tmp_path):
+    """The best checkpoint is loaded beside the model and its optimizer, and scores what the log says of it."""
+    write_jsonl(tmp_path / "pairs.jsonl", MANY)
+    data = str(tmp_path / "pairs.jsonl")
+    grcl.main(
+        ["--model", make_backbone(tmp_path / "backbone"), "--data", data, "--dev-data", data, "--max-length", "24",
+         "--output-dir", str(tmp_path / "out"), "--per-device-train-batch-size", "8", "--mini-batch-size", "3",
+         "--lm-weight", "0.1", "--bf16", "--max-steps", "6", "--learning-rate", "1e-2", "--eval-steps", "2"]
+    )  # fmt: skip
+    log = json.loads((tmp_path / "out" / "training_log.json").read_text())
+    best = max(entry["eval_dev_cosine_ndcg@10"] for entry in log if entry["step"] and "eval_dev_alignment" in entry)
+    found = HeldOutEvaluator(read_records(data), dtype=torch.bfloat16)(lbr_st.load(str(tmp_path / "out")))
+    assert found["dev_cosine_ndcg@10"] == pytest.approx(best, abs=0.02)
