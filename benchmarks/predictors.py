@@ -195,7 +195,7 @@ def figures_of(signals: dict[str, dict[str, float]], recall: dict[str, float]) -
 
 def draw(signals: dict[str, dict[str, float]], recall: dict[str, float], path: Path) -> None:
     """Draw recall@10 after stage 2 over each signal before it."""
-    figure = matplotlib.figure.Figure(figsize=(11, 5.5), layout="constrained")
+    figure = matplotlib.figure.Figure(figsize=(11, 6), layout="constrained")
     for axes, signal in zip(figure.subplots(2, 4).flat, SIGNALS, strict=True):
         for run in [*RUNS, BACKBONE]:
             points = [(signals[name][signal], recall[name]) for name in checkpoints(run)]
@@ -204,7 +204,7 @@ def draw(signals: dict[str, dict[str, float]], recall: dict[str, float], path: P
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("recall@10 after stage 2")
     figure.axes[4].set_ylabel("recall@10 after stage 2")
-    figure.axes[-1].legend(fontsize=8)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(RUNS) + 1)
     figure.savefig(path, dpi=120)
 
 

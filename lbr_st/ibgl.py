@@ -410,7 +410,8 @@ def _make_parser() -> argparse.ArgumentParser:
         "--select-by",
         choices=SELECT_BY,
         help="end with the checkpoint that is best on --dev-data by its loss, by the nats that the bottleneck carries, "
-        "or, for pairs, by the Separation Ratio or recall@10 of the embeddings as they are (default: the last one)",
+        "or, for pairs, by the Separation Ratio or recall@10 of the embeddings as they are; recall and loss predicted "
+        "best what stage 2 makes of a checkpoint, see docs/training.md (default: the last one)",
     )
     adapters.add_arguments(parser)
     speed = parser.add_argument_group("speed")
