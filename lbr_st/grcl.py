@@ -186,6 +186,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     check_arguments(args, training_args)
     data = _read(args)
+    hard_negatives.check_records(args, data.train)
     if data.dev:
         evaluate_while_training(training_args)
         if args.keep != "last" and training_args.save_strategy != "no":
@@ -416,7 +417,7 @@ def _check_keeping(args: argparse.Namespace, training_args: SentenceTransformerT
     if args.keep == "best" and training_args.save_strategy == "no":
         raise InputError("--keep best needs checkpoints, and --save-strategy no leaves none")
     if args.early_stopping is not None and (args.keep == "last" or training_args.save_strategy == "no"):
-        raise InputError("--early-stopping waits for a better checkpoint, and no best one is kept")
+        raise InputError("--early-stopping waits for a better checkpoint: leave out --keep last, --save-strategy no")
 
 
 def check_dimensions(dimensions: Sequence[int] | None, model: SentenceTransformer) -> list[int] | None:

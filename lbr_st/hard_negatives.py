@@ -12,10 +12,12 @@ from sentence_transformers.util import mine_hard_negatives
 
 from lbr_st.errors import InputError
 from lbr_st.layouts import check_model_exists
+from lbr_st.pairs import same_text
 from lbr_st.records import Record
 
 logger = logging.getLogger(__name__)
 
+FILTERS = ("margin", "relative_margin", "max_score")
 SIMILARITIES_AT_A_TIME = 2**27  # half a GiB in float32
 
 
@@ -66,6 +68,19 @@ def check_arguments(args: argparse.Namespace) -> None:
         check_model_exists(args.mining_model, "--mining-model")
 
 
+def check_records(args: argparse.Namespace, records: Sequence[Record]) -> None:
+    """Refuse to mine for records that have hard negatives.
+
+    Raises:
+        InputError: With the first of them.
+    """
+    given = next((record["id"] for record in records if record["negatives"]), None)
+    if args.mine_negatives is not None and given is not None:
+        raise InputError(
+            f"record {given} of --data has hard negatives already: leave out --mine-negatives, or them from the data"
+        )
+
+
 def mine(
     records: Sequence[Record],
     model: SentenceTransformer,
@@ -85,17 +100,15 @@ def mine(
         batch_size: Texts encoded at a time.
 
     Raises:
-        InputError: If they are found for no record, or a record has some already.
+        InputError: If they are found for no record.
     """
-    given = next((record["id"] for record in records if record.get("negatives")), None)
-    if given is not None:
-        raise InputError(f"--mine-negatives: record {given} has hard negatives already; leave out one of them")
-    documents = len({record["document"] for record in [*records, *corpus]})
+    # A document in other capitals would be another one, and the first to be found.
+    texts = {same_text(record["document"]): record["document"] for record in [*corpus, *records]}
     try:
         found = mine_hard_negatives(
             Dataset.from_list([{"anchor": r["query"], "positive": r["document"]} for r in records]),
             model,
-            corpus=[record["document"] for record in corpus] or None,
+            corpus=list(texts.values()),
             num_negatives=args.mine_negatives,
             range_min=args.mining_skip,
             absolute_margin=args.mining_margin,
@@ -104,7 +117,7 @@ def mine(
             output_format="n-tuple",
             batch_size=batch_size,
             # Without FAISS it is the number of queries that are compared with all documents at a time.
-            faiss_batch_size=max(1, SIMILARITIES_AT_A_TIME // documents),
+            faiss_batch_size=max(1, SIMILARITIES_AT_A_TIME // len(texts)),
             verbose=False,
         )
     except ValueError as error:
@@ -117,15 +130,18 @@ def mine(
         if (pair := (record["query"], record["document"])) in of_pair
     ]
     if not mined:
+        names = [
+            f"--mining-{name.replace('_', '-')}" for name in FILTERS if getattr(args, f"mining_{name}") is not None
+        ]
+        weaker = f"weaken {' and '.join(names)}, take another --mining-model, or " if names else ""
         raise InputError(
-            f"the filters leave {args.mine_negatives} hard negatives to none of the {len(records)} pairs; weaken "
-            "--mining-margin, --mining-relative-margin or --mining-max-score, or ask for fewer"
+            f"{args.mine_negatives} hard negatives were found for none of {len(records)} pairs; {weaker}ask for fewer"
         )
     logger.info(
         "mined %d hard negatives for %d of %d pairs%s",
         args.mine_negatives,
         len(mined),
         len(records),
-        "" if len(mined) == len(records) else "; the filters leave fewer to the others, which are left out",
+        "" if len(mined) == len(records) else "; there are fewer for the others, which are left out",
     )
     return mined

@@ -125,7 +125,7 @@ class HeldOutEvaluator(InformationRetrievalEvaluator):
 
 
 class Watch(TrainerCallback):
-    """Warns of collapse and of forgetting, with the numbers.
+    """Warns of collapse and of forgetting since before training, with the numbers.
 
     Args:
         max_forgetting: How much the loss of the language model may rise above that before training, in nats per
@@ -135,6 +135,11 @@ class Watch(TrainerCallback):
     def __init__(self, max_forgetting: float) -> None:
         self.max_forgetting = max_forgetting
 
+    @staticmethod
+    def _before(state: TrainerState, name: str, default: Any) -> Any:
+        key = f"eval_{NAME}_{name}"
+        return next((entry[key] for entry in state.log_history if key in entry), default)
+
     def on_evaluate(  # type: ignore[override]
         self, args: TrainingArguments, state: TrainerState, control: Any, metrics: dict[str, float], **kwargs: Any
     ) -> None:
@@ -142,7 +147,8 @@ class Watch(TrainerCallback):
         if not state.global_step or not state.is_world_process_zero:
             return
         variance, cosine = metrics.get(f"eval_{NAME}_variance", 1.0), metrics.get(f"eval_{NAME}_mean_cosine", 0.0)
-        if not variance >= LEAST_VARIANCE:  # NaN too
+        # A model that was never trained has them close together; training it takes them apart.
+        if not variance >= min(LEAST_VARIANCE, self._before(state, "variance", 1.0)):  # NaN too
             logger.warning(
                 "step %d: the embeddings have collapsed into one: their variance is %.2g (of 1 at the most, a warning "
                 "below %.2g). A lower --learning-rate or a higher --temperature may help",
@@ -150,7 +156,7 @@ class Watch(TrainerCallback):
                 variance,
                 LEAST_VARIANCE,
             )
-        elif cosine > MOST_COSINE:
+        elif cosine > max(MOST_COSINE, self._before(state, "mean_cosine", 0.0)):
             logger.warning(
                 "step %d: the embeddings point the same way: the mean cosine of random documents is %.3f (a warning "
                 "above %.2f)",
@@ -159,7 +165,7 @@ class Watch(TrainerCallback):
                 MOST_COSINE,
             )
         key = f"eval_{NAME}_lm_loss"
-        before = next((entry[key] for entry in state.log_history if key in entry), None)
+        before = self._before(state, "lm_loss", None)
         if before is not None and not metrics[key] <= before + self.max_forgetting:
             logger.warning(
                 "step %d: the language model forgets: its loss on --dev-data is %.3f nats per target token, from %.3f "

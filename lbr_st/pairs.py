@@ -17,6 +17,11 @@ from lbr_st.records import Record
 logger = logging.getLogger(__name__)
 
 
+def same_text(text: str) -> str:
+    """Return what texts have in common that differ in capitals or white space alone."""
+    return " ".join(text.casefold().split())
+
+
 def training_rows(records: Sequence[Record]) -> Dataset:
     """Lay records out as sentence-transformers' losses take them: anchor, positive, negative_1, ..., negative_n.
 
@@ -30,10 +35,14 @@ def training_rows(records: Sequence[Record]) -> Dataset:
         InputError: If some records have hard negatives and others have none, or fewer than 2 are left.
     """
     known = documents_by_query(records)
-    kept = [record for record in records if not known[record["query"]].intersection(record["negatives"])]
+    kept = [
+        record
+        for record in records
+        if known[same_text(record["query"])].isdisjoint(map(same_text, record["negatives"]))
+    ]
     if len(kept) < len(records):
         logger.warning(
-            "left out %d of %d records: a hard negative of theirs is a document of the same query in another record",
+            "left out %d of %d records: a hard negative of theirs is known to answer their query",
             len(records) - len(kept),
             len(records),
         )
@@ -48,7 +57,13 @@ def training_rows(records: Sequence[Record]) -> Dataset:
             "--mine-negatives N to find them)"
         )
     if fewest < most:
-        logger.warning("records have %d to %d hard negatives; the first %d of each are used", fewest, most, fewest)
+        logger.warning(
+            "records have %d to %d hard negatives; the first %d of each are used (record %s has no more)",
+            fewest,
+            most,
+            fewest,
+            kept[counts.index(fewest)]["id"],
+        )
     rows = [
         {"anchor": r["query"], "positive": r["document"]}
         | {f"negative_{n}": text for n, text in enumerate(r["negatives"][:fewest], start=1)}
@@ -58,16 +73,11 @@ def training_rows(records: Sequence[Record]) -> Dataset:
 
 
 def documents_by_query(records: Sequence[Record]) -> dict[str, set[str]]:
-    """Return the documents that are known to answer each query."""
+    """Return the documents that are known to answer each query, all as `same_text` has them."""
     known: dict[str, set[str]] = {}
     for record in records:
-        known.setdefault(record["query"], set()).add(record["document"])
+        known.setdefault(same_text(record["query"]), set()).add(same_text(record["document"]))
     return known
-
-
-def same_text(text: str) -> str:
-    """Return what texts have in common that differ in capitals or white space alone."""
-    return " ".join(text.casefold().split())
 
 
 @dataclass

@@ -97,6 +97,8 @@ def plot(log: Sequence[dict[str, Any]], folder: str | Path, panels: Panels) -> N
         axes.set_visible(False)
     for axes in grid[-1]:
         axes.set_xlabel("step")
+    for axes in grid.flat:
+        axes.xaxis.get_major_locator().set_params(integer=True)
     path = Path(folder, PLOT)
     unfinished = Path(f"{path}{UNFINISHED}")
     figure.savefig(unfinished, format="png", dpi=120)

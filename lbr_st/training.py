@@ -422,6 +422,16 @@ def train_to_the_end(trainer: Trainer, output_dir: str | Path) -> None:
             trainer._load_from_checkpoint(checkpoint)
             return
     trainer.train(resume_from_checkpoint=checkpoint)
+    best = trainer.state.best_model_checkpoint
+    if trainer.args.load_best_model_at_end and best is not None:
+        logger.info(
+            "stopped after step %d of %d; kept %s, of the best %s: %.4f",
+            trainer.state.global_step,
+            trainer.state.max_steps,
+            Path(best).name,
+            trainer.args.metric_for_best_model,
+            trainer.state.best_metric,
+        )
 
 
 def evaluate_while_training(training_args: TrainingArguments) -> None:

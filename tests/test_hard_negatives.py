@@ -74,15 +74,24 @@ def test_pairs_without_enough_are_left_out_with_a_count(model, caplog):
             RECORDS, model, arguments("--mine-negatives", "2", "--mining-margin", some), CORPUS, 3
         )
     assert [record["id"] for record in mined] == list(left[some])
-    assert f"mined 2 hard negatives for {len(mined)} of 4 pairs; the filters leave fewer" in caplog.text
-    with pytest.raises(InputError, match="the filters leave 2 hard negatives to none of the 4 pairs; weaken --mining"):
+    assert f"mined 2 hard negatives for {len(mined)} of 4 pairs; there are fewer for the others" in caplog.text
+    with pytest.raises(
+        InputError, match="2 hard negatives were found for none of 4 pairs; weaken --mining-max-score, take"
+    ):
         hard_negatives.mine(RECORDS, model, arguments("--mine-negatives", "2", "--mining-max-score", "-1"), CORPUS, 3)
 
 
-def test_given_ones_are_not_replaced(model):
+def test_given_ones_are_not_replaced():
     records = [{**RECORDS[0], "negatives": ["given"]}, *RECORDS[1:]]
-    with pytest.raises(InputError, match="--mine-negatives: record 0 has hard negatives already"):
-        hard_negatives.mine(records, model, arguments("--mine-negatives", "1"), CORPUS, 3)
+    with pytest.raises(InputError, match="record 0 of --data has hard negatives already: leave out --mine-negatives"):
+        hard_negatives.check_records(arguments("--mine-negatives", "1"), records)
+    hard_negatives.check_records(arguments(), records)
+
+
+def test_an_answer_in_other_capitals_is_no_negative(model):
+    corpus = [{"document": f" {record['document'].upper()}"} for record in RECORDS]
+    mined = hard_negatives.mine(RECORDS, model, arguments("--mine-negatives", "2"), corpus, 3)
+    assert {text for record in mined for text in record["negatives"]} <= {record["document"] for record in RECORDS}
 
 
 def test_flags_out_of_range():

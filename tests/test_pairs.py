@@ -46,7 +46,7 @@ def test_rows_of_pairs_and_tuples(caplog):
     with caplog.at_level(logging.WARNING):
         rows = rows_of([("q", "d", "n", "m"), ("r", "e", "o")])
     assert rows.to_list()[0] == {"anchor": "q", "positive": "d", "negative_1": "n"}
-    assert "records have 1 to 2 hard negatives; the first 1 of each are used" in caplog.text
+    assert "records have 1 to 2 hard negatives; the first 1 of each are used (record r-e has no more)" in caplog.text
     with pytest.raises(InputError, match="record r-e has no hard negatives and others have up to 1"):
         rows_of([("q", "d", "n"), ("r", "e")])
     with pytest.raises(InputError, match="at least 2 pairs, found 1"):
@@ -55,7 +55,7 @@ def test_rows_of_pairs_and_tuples(caplog):
 
 def test_a_negative_that_answers_the_query_is_left_out(caplog):
     with caplog.at_level(logging.WARNING):
-        rows = rows_of([("q", "d", "e"), ("q", "e", "n"), ("r", "f", "d"), ("s", "g", "g")])
+        rows = rows_of([("q", "d", "e"), ("q", "e", "n"), ("r", "f", "d"), ("s", "g", "G ")])
     assert [(row["anchor"], row["positive"]) for row in rows] == [("q", "e"), ("r", "f")]
     assert "left out 2 of 4 records" in caplog.text
 
