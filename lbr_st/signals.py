@@ -95,7 +95,7 @@ def plot(log: Sequence[dict[str, Any]], folder: str | Path, panels: Panels) -> N
             axes.legend(fontsize=8)
     for axes in grid.flat[len(curves) :]:
         axes.set_visible(False)
-    for axes in grid[-1]:
+    for axes in grid.flat[max(0, len(curves) - columns) : len(curves)]:
         axes.set_xlabel("step")
     for axes in grid.flat:
         axes.xaxis.get_major_locator().set_params(integer=True)
