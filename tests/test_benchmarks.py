@@ -206,6 +206,7 @@ def studies(argv, monkeypatch):
     return argv[:-2]
 
 
+@pytest.mark.slow
 def test_program_of_the_predictors(tmp_path, studies, capsys):
     """Checkpoints of different steps and data, each with its signals and through stage 2; shared by two processes."""
     import predictors
@@ -231,6 +232,7 @@ def test_figures_of_the_predictors(argv, monkeypatch):
 
     monkeypatch.setattr(predictors, "RUNS", {"a": "", "b": ""})
     monkeypatch.setattr(predictors, "STEPS", (1, 2, 3))
+    monkeypatch.setattr(predictors, "RESAMPLES", 100)
     recall = {"backbone": 0.1, "a-1": 0.2, "a-2": 0.5, "a-3": 0.4, "b-1": 0.3, "b-2": 0.6, "b-3": 0.9}
     signals = {
         name: dict.fromkeys(predictors.SIGNALS, value)
@@ -254,6 +256,7 @@ def test_figures_of_the_predictors(argv, monkeypatch):
     assert figures["lost_by_steps_within_a_run"] == pytest.approx((0.1 + 0) / 2)
 
 
+@pytest.mark.slow
 def test_program_of_the_joint_objective(tmp_path, studies):
     """Each weight and seed, beside the model before stage 2."""
     import joint

@@ -199,7 +199,7 @@ def test_two_processes_of_stage_2_are_one(tmp_path):
     common = [
         "--model", backbone, "--data", str(tmp_path / "train.jsonl"), "--dev-data", str(tmp_path / "train.jsonl"),
         "--max-length", "24", "--optim", "sgd", "--learning-rate", "1e-1", "--max-steps", "5", "--logging-steps", "1",
-        "--save-steps", "4", "--keep", "last", "--temperature", "0.1",
+        "--save-steps", "4", "--keep", "last", "--temperature", "0.1", "--eval-steps", "3",
     ]  # fmt: skip
     runs = {
         "joint": ["--lm-weight", "0.5"],

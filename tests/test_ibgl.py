@@ -415,9 +415,7 @@ def test_what_cannot_work_is_refused_before_anything_is_written(backbone, tmp_pa
 @pytest.mark.parametrize(
     ("select_by", "objective", "best", "rate"),
     [
-        ("loss", "sft", min, "3"),
         ("nats", "sft", max, "0.6"),
-        ("separation-ratio", "sft", max, "0.6"),
         ("recall", "reconstruct", max, "0.6"),
     ],
 )
