@@ -355,11 +355,12 @@ def test_a_run_that_makes_the_model_worse_says_so(argv, tmp_path, caplog):
 
 
 def test_a_finished_run_that_was_moved_before_its_model_was_saved(argv, tmp_path):
-    grcl.main([*argv, *RUIN])
+    argv += [*RUIN, "--eval-steps", "6"]
+    grcl.main(argv)
     moved = (tmp_path / "out").rename(tmp_path / "moved")
     first = load_file(moved / "model.safetensors")
     (moved / "config.json").unlink()
-    grcl.main([*argv, *RUIN, "--output-dir", str(moved), "--resume"])
+    grcl.main([*argv, "--output-dir", str(moved), "--resume"])
     second = load_file(moved / "model.safetensors")
     assert all(torch.equal(first[name], second[name]) for name in first)
 
@@ -381,4 +382,5 @@ def test_the_dev_corpus_may_have_more_documents(argv, tmp_path):
     model = lbr_st.load(str(tmp_path / "out"))  # as it was before
     more, fewer = HeldOutEvaluator(records, extra), HeldOutEvaluator(records)
     assert len(more.corpus) == 2 * len(MANY)
-    assert more(model)["dev_cosine_recall@10"] == pytest.approx(logged) < fewer(model)["dev_cosine_recall@10"]
+    assert more(model)["dev_cosine_recall@10"] == pytest.approx(logged)
+    assert logged < fewer(model)["dev_cosine_recall@10"]
