@@ -143,8 +143,8 @@ class Watch(TrainerCallback):
     def on_evaluate(  # type: ignore[override]
         self, args: TrainingArguments, state: TrainerState, control: Any, metrics: dict[str, float], **kwargs: Any
     ) -> None:
-        """Look at what was measured; before the first step only to compare with."""
-        if not state.global_step or not state.is_world_process_zero:
+        """Look at what was measured, beside what it was before the first step."""
+        if not state.is_world_process_zero:
             return
         variance, cosine = metrics.get(f"eval_{NAME}_variance", 1.0), metrics.get(f"eval_{NAME}_mean_cosine", 0.0)
         # A model that was never trained has them close together; training it takes them apart.
