@@ -260,9 +260,9 @@ def measure_grid(backbone: Path, words: list[str]) -> list[dict[str, float]]:
     return table
 
 
-def run_worker(arm: str, backbones: Path) -> dict[str, Any]:
-    """Measure one arm in a process of its own."""
-    command = [sys.executable, __file__, "--worker", arm, str(backbones)]
+def run_worker(arm: str, backbones: Path, program: str = __file__) -> dict[str, Any]:
+    """Measure one arm of a program in a process of its own."""
+    command = [sys.executable, program, "--worker", arm, str(backbones)]
     process = subprocess.run(command, capture_output=True, text=True)
     if process.returncode:
         raise RuntimeError(f"{arm} failed:\n{process.stderr[-3000:]}")

@@ -24,7 +24,6 @@ import json
 import random
 import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -33,7 +32,7 @@ from typing import Any
 import results
 import torch
 from sentence_transformers.sentence_transformer.training_args import SentenceTransformerTrainingArguments
-from stage1_speed import Clock, make_backbone, make_text, resident
+from stage1_speed import Clock, make_backbone, make_text, resident, run_worker
 
 import lbr_st
 from lbr_st.contrastive import info_nce
@@ -78,15 +77,6 @@ def measure(arm: str, backbone: Path) -> dict[str, Any]:
     }
 
 
-def run_worker(arm: str, backbone: Path) -> dict[str, Any]:
-    """Measure one arm in a process of its own."""
-    command = [sys.executable, __file__, "--worker", arm, str(backbone)]
-    process = subprocess.run(command, capture_output=True, text=True)
-    if process.returncode:
-        raise RuntimeError(f"{arm} failed:\n{process.stderr[-3000:]}")
-    return json.loads(process.stdout.splitlines()[-1])
-
-
 def summarize() -> tuple[dict[str, float], list[dict[str, Any]]]:
     """Return the figures and all that was measured."""
     runs = {arm: [results.read_arm(PROGRAM, arm, n) for n in range(repeats)] for arm, (_, _, repeats) in ARMS.items()}
@@ -122,7 +112,7 @@ def main(argv: list[str] | None = None) -> None:
         if missing:
             make_backbone(Path(folder), "8k")
         for arm, repeat in missing:
-            found = run_worker(arm, Path(folder))
+            found = run_worker(arm, Path(folder), __file__)
             print(repeat, arm, {k: round(v, 3) for k, v in found.items() if isinstance(v, float | int)}, flush=True)
             results.write_arm(PROGRAM, arm, repeat, {**found, "settings": settings})
     figures, arms = summarize()

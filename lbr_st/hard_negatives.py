@@ -12,13 +12,13 @@ from sentence_transformers.util import mine_hard_negatives
 
 from lbr_st.errors import InputError
 from lbr_st.layouts import check_model_exists
+from lbr_st.metrics import SIMILARITIES_AT_A_TIME
 from lbr_st.pairs import same_text
 from lbr_st.records import Record
 
 logger = logging.getLogger(__name__)
 
 FILTERS = ("margin", "relative_margin", "max_score")
-SIMILARITIES_AT_A_TIME = 2**27  # half a GiB in float32
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -27,8 +27,6 @@ NDCG, RECALL = f"{NAME}_cosine_ndcg@10", f"{NAME}_cosine_recall@10"
 # Of unit vectors: below, they are one vector; above, of two random ones one says little more than the other.
 LEAST_VARIANCE, MOST_COSINE = 0.01, 0.9
 
-SIMILARITIES_AT_A_TIME = 2**27  # half a GiB in float32
-
 # Uniformity is about all pairs; of a large corpus this many documents, evenly spaced, say as much.
 MOST_FOR_UNIFORMITY = 4096
 
@@ -74,7 +72,7 @@ class HeldOutEvaluator(InformationRetrievalEvaluator):
             ndcg_at_k=[10],
             map_at_k=[10],
             write_csv=False,
-            corpus_chunk_size=max(1, min(50_000, SIMILARITIES_AT_A_TIME // len(self.pairs.queries))),
+            corpus_chunk_size=max(1, min(50_000, metrics.SIMILARITIES_AT_A_TIME // len(self.pairs.queries))),
         )
         self._embedded: dict[str, list[Tensor]] = {}
 

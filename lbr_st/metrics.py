@@ -21,6 +21,7 @@ from lbr_st.objectives import with_wrong_bottleneck
 from lbr_st.records import Record
 
 ROWS_AT_A_TIME = 1024
+SIMILARITIES_AT_A_TIME = 2**27  # half a GiB in float32; for libraries that hold a matrix of them
 
 # Similarities of float32 vectors differ by rounding alone; a spread below this is none.
 NO_SPREAD = 1e-6

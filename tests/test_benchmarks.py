@@ -276,7 +276,12 @@ def test_program_of_the_memory_of_stage_2(speed, tmp_path, monkeypatch):
     import stage2_memory
 
     arms = {"cached_1024": (4, 2, 1), "plain_64": (2, 2, 2), "cached_64": (2, 2, 2)}
-    for name, value in (("ARMS", arms), ("TOKENS", 16), ("MINI_BATCH", 3), ("run_worker", stage2_memory.measure)):
+    for name, value in (
+        ("ARMS", arms),
+        ("TOKENS", 16),
+        ("MINI_BATCH", 3),
+        ("run_worker", lambda arm, folder, program: stage2_memory.measure(arm, folder)),
+    ):
         monkeypatch.setattr(stage2_memory, name, value)
     stage2_memory.main([])
     figures = read_summary(tmp_path, "stage2_memory")["figures"]

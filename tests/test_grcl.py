@@ -151,6 +151,17 @@ def cut_off(folder, step):
             shutil.rmtree(checkpoint)
 
 
+def run_and_resume(argv, out):
+    """Return the weights of a run, which are also those of the same one cut off after step 2 and gone on with."""
+    grcl.main(argv)
+    straight = load_file(out / "model.safetensors")
+    cut_off(out, 2)
+    grcl.main([*argv, "--resume"])
+    resumed = load_file(out / "model.safetensors")
+    assert all(torch.equal(straight[name], resumed[name]) for name in straight)
+    return straight
+
+
 RUIN = ["--learning-rate", "0.3", "--max-steps", "12"]
 
 
@@ -211,13 +222,8 @@ def test_a_run_that_goes_well_is_not_warned_of(argv, caplog):
 def test_lora_trains_the_adapter_and_resumes(argv, tmp_path, backbone):
     argv += ["--lora-rank", "4", "--learning-rate", "1e-1", "--lora-dropout", "0.1", "--save-total-limit", "9"]
     out = tmp_path / "out"
-    grcl.main(argv)
-    straight = load_file(out / "model.safetensors")
-    assert not (out / "checkpoints" / "checkpoint-2" / "model.safetensors").exists()
-    cut_off(out, 2)
-    grcl.main([*argv, "--resume"])
-    resumed = load_file(out / "model.safetensors")
-    assert all(torch.equal(straight[name], resumed[name]) for name in straight)
+    straight = run_and_resume(argv, out)
+    assert not list((out / "checkpoints").glob("*/model.safetensors"))
     before = load_file(f"{backbone}/model.safetensors")
     layer, embeddings = "model.layers.0.self_attn.q_proj.weight", "model.embed_tokens.weight"
     assert (before[layer] - straight[layer]).abs().max() > 1e-3
@@ -244,12 +250,7 @@ def test_triplets(argv, tmp_path):
 def test_a_cached_joint_run_resumes_to_the_same_weights(argv, tmp_path):
     argv += ["--mini-batch-size", "3", "--lm-weight", "0.5", "--save-total-limit", "9"]
     out = tmp_path / "out"
-    grcl.main(argv)
-    straight = load_file(out / "model.safetensors")
-    cut_off(out, 2)
-    grcl.main([*argv, "--resume"])
-    resumed = load_file(out / "model.safetensors")
-    assert all(torch.equal(straight[name], resumed[name]) for name in straight)
+    run_and_resume(argv, out)
 
 
 def test_joint_training_keeps_the_language_model(argv, tmp_path):
@@ -290,12 +291,7 @@ def test_any_embedding_model_is_trained_as_it_is(argv, tmp_path):
             grcl.main([*argv, *flags])
     argv += ["--save-total-limit", "9"]
     out = tmp_path / "out"
-    grcl.main(argv)
-    straight = load_file(out / "model.safetensors")
-    cut_off(out, 2)
-    grcl.main([*argv, "--resume"])
-    resumed = load_file(out / "model.safetensors")
-    assert all(torch.equal(straight[name], resumed[name]) for name in straight)
+    run_and_resume(argv, out)
     assert not same_weights(Path(bert), out)
     model = SentenceTransformer(str(out))
     assert [type(module).__name__ for module in model] == ["Transformer", "Pooling", "Normalize"]
