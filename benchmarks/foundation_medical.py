@@ -29,10 +29,10 @@ from pathlib import Path
 from typing import Any
 
 import results
+from lbr_st.code_domain import installed_files
 from tqdm.auto import tqdm
 
 from lbr_st import grcl, ibgl, nano
-from lbr_st.code_domain import installed_files
 from lbr_st.evaluation import evaluate, local_task, open_for_evaluation
 from lbr_st.files import sha256, write_jsonl, write_text
 from lbr_st.training import run_command

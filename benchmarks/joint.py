@@ -34,11 +34,11 @@ import results
 
 import lbr_st
 from lbr_st import grcl
+from lbr_st.data.records import read_records
 from lbr_st.files import sha256
 from lbr_st.held_out import NAME, NDCG, RECALL, HeldOutEvaluator
 from lbr_st.ibgl_model import IBGLModel
 from lbr_st.modules import bottleneck_module
-from lbr_st.records import read_records
 from lbr_st.training import run_command
 
 PROGRAM = "joint"

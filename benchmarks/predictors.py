@@ -49,9 +49,9 @@ from scipy.stats import spearmanr
 
 import lbr_st
 from lbr_st import grcl, ibgl
+from lbr_st.data.records import read_records
 from lbr_st.files import sha256, write_json, write_text
 from lbr_st.held_out import NDCG, RECALL, HeldOutEvaluator
-from lbr_st.records import read_records
 from lbr_st.separation import measure
 from lbr_st.training import run_command
 

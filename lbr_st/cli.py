@@ -15,7 +15,7 @@ COMMANDS = {
     "verify": ("lbr_st.verify", "check that a saved model keeps its promises"),
     "search": ("lbr_st.search", "search documents with a model"),
     "nano": ("lbr_st.nano", "train a small language model from scratch on raw text"),
-    "code-domain": ("lbr_st.code_domain", "make pairs from the installed Python packages"),
+    "data": ("lbr_st.data.command", "make clean, split and isolated sets of any text; list public ones"),
     "quickstart": ("lbr_st.quickstart", "all of it, on the installed Python packages"),
 }
 

@@ -14,9 +14,10 @@ from mteb.abstasks.task_metadata import TaskMetadata
 from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper
 
 from lbr_st import layouts
+from lbr_st.data.records import Record, read_records
+from lbr_st.data.sets import PreparedSet
 from lbr_st.errors import InputError
 from lbr_st.files import sha256
-from lbr_st.records import Record, read_records
 
 BM25 = "mteb/baseline-bm25s"
 
@@ -25,7 +26,8 @@ class LocalRetrieval(AbsTaskRetrieval):
     """A retrieval task of mteb over a local question-answer file.
 
     Args:
-        records: Pairs with ``query`` and ``document``: each query asks for its document.
+        records: Pairs with ``query`` and ``document``: each query asks for its documents, graded by ``relevance`` where
+            they have it.
         extra_documents: Records whose documents join the corpus and answer no query.
         name: Name of the task in mteb's result files.
         revision: Of the data; goes into mteb's result files.
@@ -53,16 +55,22 @@ class LocalRetrieval(AbsTaskRetrieval):
         texts = dict.fromkeys(record["document"] for record in [*records, *extra_documents])
         self.documents = {text: f"d{number}" for number, text in enumerate(texts)}
         self.records = list(records)
+        self.queries: dict[str, str] = {}
+        for record in self.records:
+            self.queries.setdefault(record["query"], record["id"])
 
     def load_data(self, num_proc: int | None = None, **kwargs: Any) -> None:
-        """Build corpus, queries and relevance; documents that are equal are one."""
+        """Build corpus, queries and relevance; documents that are equal are one, and so are queries."""
+        relevant: dict[str, dict[str, int]] = {id_: {} for id_ in self.queries.values()}
+        for record in self.records:
+            relevant[self.queries[record["query"]]][self.documents[record["document"]]] = record.get("relevance", 1)
         corpus = [{"id": id_, "title": "", "text": text} for text, id_ in self.documents.items()]
         self.dataset = {
             "default": {
                 "test": {
                     "corpus": Dataset.from_list(corpus),
-                    "queries": Dataset.from_list([{"id": r["id"], "text": r["query"]} for r in self.records]),
-                    "relevant_docs": {r["id"]: {self.documents[r["document"]]: 1} for r in self.records},
+                    "queries": Dataset.from_list([{"id": id_, "text": text} for text, id_ in self.queries.items()]),
+                    "relevant_docs": relevant,
                     "top_ranked": None,
                 }
             }
@@ -134,9 +142,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--model", required=True, nargs="+", metavar="DIR", help="sentence-transformers directories or Hub ids, or bm25"
     )
     parser.add_argument(
-        "--data", required=True, metavar="FILE", help="JSON Lines of test pairs; their documents are the corpus"
+        "--data",
+        required=True,
+        metavar="FILE",
+        help="set of `lbr data prepare`, or a file of test pairs, whose documents are the corpus",
     )
-    parser.add_argument("--corpus-extra", metavar="FILE", help="JSON Lines whose documents join the corpus")
+    parser.add_argument("--corpus-extra", metavar="FILE", help="file whose documents join the corpus")
     parser.add_argument(
         "--results-dir", default="results", metavar="DIR", help="mteb's result files (default: %(default)s)"
     )
@@ -148,21 +159,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name, model in models:
         task = local_task(args.data, args.corpus_extra)
         rows.append((name, evaluate(model, task, args.results_dir, args.batch_size)))
-    print(f"\n{len(task.records)} queries, {len(task.documents)} documents\n{table(rows)}")  # noqa: T201
+    print(f"\n{len(task.queries)} queries, {len(task.documents)} documents\n{table(rows)}")  # noqa: T201
 
 
 def local_task(data: str | Path, corpus_extra: str | Path | None = None) -> LocalRetrieval:
     """Make the task of a question-answer file.
 
     Args:
-        data: JSON Lines of test pairs; their documents are the corpus.
-        corpus_extra: JSON Lines whose documents join the corpus.
+        data: File of test pairs, whose documents are the corpus; or a prepared set, of which it is ``test``, searched
+            in its ``corpus``.
+        corpus_extra: File whose documents join the corpus.
 
     Raises:
         InputError: If a file cannot be used.
     """
-    records = read_records(data)
-    extra = read_records(corpus_extra, fields=("document",)) if corpus_extra else []
-    files = [data, corpus_extra] if corpus_extra else [data]
-    name = "-".join(Path(file).stem for file in files)
+    prepared = PreparedSet.open(data) if Path(data).is_dir() else None
+    files = [prepared.file("test"), prepared.file("corpus")] if prepared else [str(data)]
+    files += [str(corpus_extra)] if corpus_extra else []
+    records = read_records(files[0])
+    extra = [record for file in files[1:] for record in read_records(file, fields=("document",))]
+    name = "-".join([*([prepared.about["name"]] if prepared else []), *(Path(file).stem for file in files)])
     return LocalRetrieval(records, extra, name=name, revision=sha256(files)[:40])

@@ -13,12 +13,12 @@ from typing import Any
 UNFINISHED = ".unfinished"
 
 
-def write_text(path: str | Path, text: str) -> None:
-    """Write a text file whole or not at all: to a neighbour first, then renamed over ``path``."""
+def write_text(path: str | Path, text: str | Iterable[str]) -> None:
+    """Write a text, or pieces of one, whole or not at all: to a neighbour first, then renamed over ``path``."""
     path = Path(path)
     unfinished = path.with_name(path.name + UNFINISHED)
-    with open(unfinished, "w", encoding="utf-8") as file:
-        file.write(text)
+    with open(unfinished, "w", encoding="utf-8", newline="\n") as file:
+        file.writelines([text] if isinstance(text, str) else text)
         file.flush()
         os.fsync(file.fileno())
     os.replace(unfinished, path)
@@ -31,7 +31,7 @@ def write_json(path: str | Path, value: Any) -> None:
 
 def write_jsonl(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
     """Write a JSON Lines file whole or not at all."""
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_text(path, (json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def file_sha256(path: str | Path) -> str:

@@ -10,6 +10,7 @@ import argparse
 import hashlib
 import json
 import logging
+import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,8 @@ from transformers import EarlyStoppingCallback, TrainerCallback
 
 from lbr_st import adapters, hard_negatives, signals
 from lbr_st.contrastive import JointCollator, JointLoss, info_nce
+from lbr_st.data.records import Record, read_records, read_tuples
+from lbr_st.data.sets import PreparedSet, file_of, refuse_overlaps
 from lbr_st.errors import InputError
 from lbr_st.files import write_jsonl
 from lbr_st.held_out import NDCG, HeldOutEvaluator, Watch
@@ -37,7 +40,6 @@ from lbr_st.modes import autocast_dtype
 from lbr_st.modules import BottleneckTransformer, bottleneck_module
 from lbr_st.objectives import check_fits, example_maker
 from lbr_st.pairs import DistinctBatchSampler, documents_by_query, training_rows
-from lbr_st.records import Record, read_records, read_tuples
 from lbr_st.training import (
     CANNOT_START,
     SaveAtEvaluation,
@@ -184,8 +186,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         per_device_train_batch_size=64,
         per_device_eval_batch_size=64,
     )
+    prepared = PreparedSet.open(args.data) if os.path.isdir(args.data) else None
+    if prepared and prepared.has("dev"):
+        args.dev_data = args.dev_data or prepared.file("dev")
     check_arguments(args, training_args)
     data = _read(args)
+    dev = [(args.dev_data, data.dev)] if data.dev else []
+    refuse_overlaps([(file_of(args.data, "cl"), data.train)], dev, allowed=args.allow_overlap)
     hard_negatives.check_records(args, data.train)
     if data.dev:
         evaluate_while_training(training_args)
@@ -236,8 +243,8 @@ class _Data(NamedTuple):
 
 def _read(args: argparse.Namespace) -> _Data:
     return _Data(
-        read_tuples(args.data),
-        read_records(args.dev_data) if args.dev_data else [],
+        read_tuples(file_of(args.data, "cl")),
+        read_records(file_of(args.dev_data, "dev")) if args.dev_data else [],
         read_records(args.corpus_extra, ("document",)) if args.corpus_extra else [],
         read_records(args.mining_corpus, ("document",)) if args.mining_corpus else [],
     )
@@ -320,8 +327,9 @@ def _make_parser() -> argparse.ArgumentParser:
         parser,
         model_help="output directory of stage 1; or any causal language model, to skip stage 1; or any "
         "sentence-transformers model, trained as it is",
-        data_help="JSON Lines, or id of a Hub dataset, with a query and a document a line (question/answer, "
-        "anchor/positive, ...), and hard negatives where it has them (negative, negative_1 ..., negatives)",
+        data_help="set of `lbr data prepare`, or a file (JSON Lines, CSV, Parquet, ...) or id of a Hub dataset with a "
+        "query and a document a row (question/answer, anchor/positive, ...), and hard "
+        "negatives where it has them (negative, negative_1 ..., negatives)",
     )
     parser.add_argument(
         "--corpus-extra", metavar="FILE_OR_ID", help="documents that join those of --dev-data in its corpus"

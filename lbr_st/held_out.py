@@ -14,10 +14,10 @@ from torch import Tensor
 from transformers import TrainerCallback, TrainerState, TrainingArguments
 
 from lbr_st import metrics
+from lbr_st.data.records import Record
 from lbr_st.ibgl_model import IBGLModel
 from lbr_st.modes import computing_in
 from lbr_st.objectives import build_examples
-from lbr_st.records import Record
 
 logger = logging.getLogger(__name__)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -24,6 +25,8 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from lbr_st import adapters, held_out, signals
 from lbr_st.batches import PackedRows, StratifiedSampler, collate, pack
+from lbr_st.data.records import Record, read_records
+from lbr_st.data.sets import PreparedSet, refuse_overlaps
 from lbr_st.errors import InputError
 from lbr_st.ibgl_model import IBGLModel, check_packing
 from lbr_st.masks import COMPOSED_ATTENTION, check_no_leak
@@ -40,7 +43,6 @@ from lbr_st.objectives import (
     strata,
     with_wrong_bottleneck,
 )
-from lbr_st.records import Record, read_records
 from lbr_st.training import (
     CANNOT_START,
     SaveAtEvaluation,
@@ -269,16 +271,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         train_sampling_strategy="group_by_length",
         ddp_find_unused_parameters=False,
     )
-    weights = parse_objective(args.objective)
-    check_arguments(args, training_args, weights)
-    if args.dev_data:
+    sources, dev_sources, weights = _sources(args)
+    check_arguments(args, training_args, weights, has_dev=bool(dev_sources))
+    if dev_sources:
         evaluate_while_training(training_args)
     if args.select_by is not None:
         keep_best(training_args, *SELECT_BY[args.select_by])
-    sources = parse_data("--data", args.data, list(weights))
-    dev_sources = parse_data("--dev-data", args.dev_data, list(weights)) if args.dev_data else {}
     records = {objective: read_records(source, fields_of(objective)) for objective, source in sources.items()}
     dev_records = {objective: read_records(source, fields_of(objective)) for objective, source in dev_sources.items()}
+    refuse_overlaps(
+        [(source, records[objective]) for objective, source in sources.items()],
+        [(source, dev_records[objective]) for objective, source in dev_sources.items()],
+        allowed=args.allow_overlap,
+    )
     data = [*records.values(), *dev_records.values()]
     pairs = dev_records.get("sft", [])
     if not pairs and args.select_by in OF_PAIRS:
@@ -311,6 +316,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     if adapter is not None:
         model = adapters.merged(model, adapter, args, training_args)
     finish(model, trainer, "ibgl", args.output_dir, run)
+
+
+def _sources(args: argparse.Namespace) -> tuple[dict[str, str], dict[str, str], dict[str, float]]:
+    """Return the files of the training and of the dev data, by objective, and the weights of the objectives."""
+    prepared = PreparedSet.open(args.data[0]) if len(args.data) == 1 and os.path.isdir(args.data[0]) else None
+    if args.objective is None:
+        args.objective = prepared.about["objective"] if prepared else "sft"
+    weights = parse_objective(args.objective)
+    sources = parse_data("--data", args.data, list(weights))
+    if prepared:
+        sources = {each: prepared.file("gl" if each == "sft" else "passages") for each in sources}
+    if args.dev_data:
+        return sources, parse_data("--dev-data", args.dev_data, list(weights)), weights
+    dev_sources = dict.fromkeys(weights, prepared.file("dev")) if prepared and prepared.has("dev") else {}
+    if prepared and prepared.about["regime"] == "corpus-taught":  # its passages are trained on
+        dev_sources = {each: file for each, file in dev_sources.items() if each == "sft"}
+    return sources, dev_sources, weights
 
 
 def _open(args: argparse.Namespace, training_args: TrainingArguments) -> SentenceTransformer:
@@ -373,7 +395,8 @@ def _make_parser() -> argparse.ArgumentParser:
     add_stage_arguments(
         parser,
         model_help="causal language model to start from: local directory or Hub id",
-        data_help="JSON Lines file, or id of a Hub dataset, with a query and a document a line (question/answer, ...); "
+        data_help="set of `lbr data prepare`, or a file (JSON Lines, CSV, Parquet, ...) or id of a Hub dataset with a "
+        "query and a document a row (question/answer, ...); "
         "reconstruct and prefix-suffix need the document only. Where objectives have data of their own: "
         "sft=FILE reconstruct=FILE",
         several=True,
@@ -381,10 +404,9 @@ def _make_parser() -> argparse.ArgumentParser:
     objective = parser.add_argument_group("objective")
     objective.add_argument(
         "--objective",
-        default="sft",
         metavar="NAME",
         help="; ".join(f"{name}: {meaning}" for name, meaning in OBJECTIVES.items())
-        + "; or a mixture by weight, sft:0.7,reconstruct:0.3 (default: %(default)s)",
+        + "; or a mixture by weight, sft:0.7,reconstruct:0.3 (default: sft, or what a prepared set says)",
     )
     objective.add_argument(
         "--prefix-share",
@@ -444,7 +466,9 @@ def prefix_share(args: argparse.Namespace) -> tuple[float, float]:
     return low, high
 
 
-def check_arguments(args: argparse.Namespace, training_args: TrainingArguments, weights: dict[str, float]) -> None:
+def check_arguments(
+    args: argparse.Namespace, training_args: TrainingArguments, weights: dict[str, float], has_dev: bool
+) -> None:
     """Refuse flags that contradict each other, before anything is read.
 
     Raises:
@@ -462,8 +486,8 @@ def check_arguments(args: argparse.Namespace, training_args: TrainingArguments, 
     if args.attention == "flex_attention" and training_args.device.type == "cpu":
         raise InputError("--attention flex_attention: it has no backward pass on a CPU")
     if args.select_by is not None:
-        check_select_by(args, training_args)
-    if training_args.eval_strategy != "no" and not args.dev_data:
+        check_select_by(args, training_args, has_dev)
+    if training_args.eval_strategy != "no" and not has_dev:
         raise InputError("--eval-strategy: there is nothing to evaluate on, give --dev-data")
     if not training_args.eval_do_concat_batches:
         raise InputError("--eval-do-concat-batches false: held-out losses are summed over all examples")
@@ -472,13 +496,13 @@ def check_arguments(args: argparse.Namespace, training_args: TrainingArguments, 
             raise InputError(f"--{flag.replace('_', '-')}: {reason}")
 
 
-def check_select_by(args: argparse.Namespace, training_args: TrainingArguments) -> None:
+def check_select_by(args: argparse.Namespace, training_args: TrainingArguments, has_dev: bool) -> None:
     """Refuse a ``--select-by`` that cannot select.
 
     Raises:
         InputError: Why.
     """
-    if not args.dev_data:
+    if not has_dev:
         raise InputError("--select-by needs --dev-data")
     if training_args.load_best_model_at_end:
         raise InputError("--select-by and --load-best-model-at-end ask for the same; leave out one of them")

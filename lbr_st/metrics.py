@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from lbr_st.batches import collate
+from lbr_st.data.records import Record
 from lbr_st.errors import InputError
 from lbr_st.ibgl_model import IBGLModel
 from lbr_st.modes import evaluating
 from lbr_st.objectives import with_wrong_bottleneck
-from lbr_st.records import Record
 
 ROWS_AT_A_TIME = 1024
 SIMILARITIES_AT_A_TIME = 2**27  # half a GiB in float32; for libraries that hold a matrix of them

@@ -24,9 +24,9 @@ from transformers import (
     default_data_collator,
 )
 
+from lbr_st.data.records import read_texts
 from lbr_st.errors import InputError
 from lbr_st.layouts import publish, unfinished_folder
-from lbr_st.records import read_texts
 from lbr_st.training import (
     claim_output_dir,
     describe_run,

@@ -12,10 +12,10 @@ from sentence_transformers import SentenceTransformer
 from transformers import PreTrainedTokenizerBase
 
 from lbr_st.batches import IGNORE
+from lbr_st.data.records import Record
 from lbr_st.errors import InputError
 from lbr_st.masks import BOTTLENECK, PREFIX, SOURCE, TARGET
 from lbr_st.modules import BottleneckTransformer, bottleneck_module, most_positions
-from lbr_st.records import Record
 
 OBJECTIVES = {
     "sft": "X = query, Y = document",

@@ -11,15 +11,11 @@ import torch
 from datasets import Dataset
 from sentence_transformers.base.sampler import DefaultBatchSampler
 
+from lbr_st.data.records import Record
+from lbr_st.data.texts import same_text
 from lbr_st.errors import InputError
-from lbr_st.records import Record
 
 logger = logging.getLogger(__name__)
-
-
-def same_text(text: str) -> str:
-    """Return what texts have in common that differ in capitals or white space alone."""
-    return " ".join(text.casefold().split())
 
 
 def training_rows(records: Sequence[Record]) -> Dataset:
@@ -92,7 +88,7 @@ class DistinctBatchSampler(DefaultBatchSampler):
 
     Sentence-transformers' sampler without duplicates compares the texts of rows. That lets two passages of one query
     meet when one of them comes with another query, or as another row's hard negative: each would be trained as a
-    negative of its own query. Texts that differ in capitals or white space alone count as one.
+    negative of its own query. What is one text, `same_text` says.
 
     In several processes the batch is that of all of them together, as its negatives are gathered; this sampler yields
     the part of one process. All parts have one size, so up to ``num_processes - 1`` rows of a batch that is not full

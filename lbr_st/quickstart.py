@@ -13,15 +13,19 @@ from pathlib import Path
 
 import torch
 
-from lbr_st import code_domain, grcl, ibgl, nano
+from lbr_st import grcl, ibgl, nano
+from lbr_st.data import command
+from lbr_st.data.reading import INSTALLED
+from lbr_st.data.records import read_passages
+from lbr_st.data.sets import SET_FILE
 from lbr_st.evaluation import evaluate, local_task, open_for_evaluation, table
 from lbr_st.files import write_json
 from lbr_st.layouts import open_sentence_transformer
-from lbr_st.records import read_passages
 from lbr_st.search import format_hits, search
 
 # Sized for at most 15 minutes on two cores, all steps together. Many small steps: a model of this size learns from the
 # number of its updates.
+TEST_PAIRS, DEV_PAIRS = "1000", "500"
 MAX_LENGTH, BLOCK_LENGTH = 64, 128
 NANO_STEPS, STAGE1_STEPS, STAGE2_STEPS = 900, 600, 600
 NANO_BATCH, STAGE1_BATCH, STAGE2_BATCH = 8, 16, 32
@@ -87,14 +91,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     stage1_rate, stage2_rate = STAGE_RATES["real" if args.backbone else "nano"]
 
     step(1, "the domain: functions of the installed packages and their docstrings")
-    if not (domain / "corpus.jsonl").is_file():
-        code_domain.write_code_domain(domain)
-    pairs = ["--data", str(domain / "train.jsonl"), "--max-length", str(MAX_LENGTH)]
+    if not (domain / SET_FILE).is_file():
+        command.main(["prepare", INSTALLED, "--test", TEST_PAIRS, "--dev", DEV_PAIRS, "--output-dir", str(domain)])
+    pairs = ["--data", str(domain), "--max-length", str(MAX_LENGTH)]
 
     backbone = args.backbone or str(work / "backbone")
     if not args.backbone:
         step(2, "a nano backbone, trained from scratch on the text of the training packages")
-        text = ["--text", str(domain / "train.jsonl"), "--block-length", str(BLOCK_LENGTH), "--output-dir", backbone]
+        text = ["--text", str(domain / "gl.jsonl"), "--block-length", str(BLOCK_LENGTH), "--output-dir", backbone]
         nano.main([*text, *training_flags(NANO_STEPS, NANO_BATCH, NANO_RATE), *precision])
 
     step(3, "stage 1, IB-GL: the model learns the domain through a bottleneck token")
@@ -102,7 +106,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     ibgl.main(["--model", backbone, *pairs, "--output-dir", str(stage1), *flags])
 
     step(4, "stage 2, GR-CL: the model is aligned with pairs")
-    pairs += ["--dev-data", str(domain / "dev.jsonl")]
     flags = [*training_flags(STAGE2_STEPS, STAGE2_BATCH, stage2_rate), *precision]
     grcl.main(["--model", str(stage1), *pairs, "--output-dir", output_dir, *flags])
     arms = [("BM25", bm25), ("stage 1 + stage 2", open_for_evaluation(output_dir))]

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import semantic_search
 
+from lbr_st.data.records import Record, read_passages
+from lbr_st.data.sets import file_of
 from lbr_st.layouts import open_sentence_transformer
-from lbr_st.records import Record, read_passages
 
 SNIPPET_LINES = 6
 
@@ -54,12 +55,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="lbr search", description="Search documents with a model.")
     parser.add_argument("--model", required=True, metavar="DIR", help="sentence-transformers directory or Hub id")
     parser.add_argument(
-        "--data", required=True, metavar="FILE_OR_FOLDER", help="JSON Lines of documents, or a folder of text files"
+        "--data",
+        required=True,
+        metavar="FILE_OR_FOLDER",
+        help="set of `lbr data prepare`, a file of documents, or a folder of text files",
     )
     parser.add_argument("--top-k", type=int, default=3, metavar="N", help="passages a question (default: %(default)s)")
     parser.add_argument("question", nargs="+", help="one or more questions")
     args = parser.parse_args(argv)
-    passages = read_passages(args.data)
+    passages = read_passages(file_of(args.data, "corpus"))
     model = open_sentence_transformer(args.model)
     for question, hits in zip(args.question, search(model, passages, args.question, args.top_k), strict=True):
         print(format_hits(question, hits))  # noqa: T201

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from sentence_transformers import SentenceTransformer
 
 from lbr_st import metrics
+from lbr_st.data.records import Record, read_records
+from lbr_st.data.sets import file_of
 from lbr_st.errors import InputError
 from lbr_st.held_out import NAME, NDCG, RECALL, HeldOutEvaluator
 from lbr_st.ibgl_model import IBGLModel
 from lbr_st.layouts import open_with_language_model
 from lbr_st.modules import BottleneckTransformer
 from lbr_st.objectives import build_examples, check_fits
-from lbr_st.records import Record, read_records
 
 CONFIDENCE = 0.95
 MEANINGS = {
@@ -78,13 +79,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--data",
         required=True,
         metavar="FILE_OR_ID",
-        help="held-out pairs, JSON Lines; their documents are the corpus",
+        help="held-out pairs: set of `lbr data prepare`, of which it is dev, or a file; their documents are the corpus",
     )
     parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="(default: %(default)s)")
     args = parser.parse_args(argv)
     if args.batch_size < 1:
         raise InputError(f"--batch-size must be at least 1, got {args.batch_size}")
-    records = read_records(args.data)
+    records = read_records(file_of(args.data, "dev"))
     model = open_with_language_model(args.model)
     numbers = measure(model, records, args.batch_size)
     pairs = metrics.Pairs.of(records)

@@ -32,6 +32,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils.import_utils import enable_tf32
 
 from lbr_st import layouts
+from lbr_st.data.sets import mteb_tasks_of
 from lbr_st.errors import InputError
 from lbr_st.files import UNFINISHED, write_json
 from lbr_st.modules import BottleneckTransformer, bottleneck_module, check_room
@@ -104,6 +105,11 @@ def add_stage_arguments(
     parser.add_argument("--data", required=True, nargs=nargs, metavar="FILE_OR_ID", help=data_help)
     parser.add_argument(
         "--dev-data", nargs=nargs, metavar="FILE_OR_ID", help="the same, held out; scored while training"
+    )
+    parser.add_argument(
+        "--allow-overlap",
+        action="store_true",
+        help="train although texts of --data are held out too, in --dev-data or in the test of the prepared set",
     )
     parser.add_argument(
         "--max-length",
@@ -310,7 +316,10 @@ def describe_run(
     digest = hashlib.sha256()
     for item in (item for part in data for item in (f"{len(part)} of:", *part)):
         digest.update(json.dumps(item, sort_keys=True).encode())
-    contents = {"data_sha256": digest.hexdigest()}
+    contents: dict[str, Any] = {"data_sha256": digest.hexdigest()}
+    if "data" in arguments:
+        sources = arguments["data"] if isinstance(arguments["data"], list) else [arguments["data"]]
+        contents["mteb_tasks"] = mteb_tasks_of(sources, (record for part in data for record in part))
     for key in ("model", "mining_model"):
         if os.path.isdir(arguments.get(key) or ""):
             contents[f"{key}_sha256"] = layouts.fingerprint(arguments[key])

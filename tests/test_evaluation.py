@@ -125,7 +125,7 @@ def test_search_finds_the_text_itself(saved, capsys):
         (folder / f"{number}.md").write_text(text)
     model = SentenceTransformer(str(saved / "model"))
     model.prompts.update(query="", document="")
-    passages = lbr_st.records.read_passages(folder)
+    passages = lbr_st.data.records.read_passages(folder)
     for text, hits in zip(TEXTS, search.search(model, passages, TEXTS), strict=True):
         assert hits[0][1]["document"] == text
         assert hits[0][0] == pytest.approx(1, abs=1e-5)

@@ -11,12 +11,12 @@ from test_masks import HAVE_FLEX, PARTS, random_ids
 import lbr_st
 from lbr_st import grcl
 from lbr_st.batches import IGNORE, PackedRows, collate
+from lbr_st.data.records import read_records
 from lbr_st.files import write_jsonl
 from lbr_st.held_out import HeldOutEvaluator
 from lbr_st.ibgl_model import IBGLModel, check_packing
 from lbr_st.loss import cross_entropy_sum
 from lbr_st.masks import TARGET, check_no_leak, cutoff_mask
-from lbr_st.records import read_records
 
 pytestmark = pytest.mark.gpu
 

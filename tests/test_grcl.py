@@ -17,10 +17,10 @@ from transformers import BertConfig, BertModel, BertTokenizer
 
 import lbr_st
 from lbr_st import grcl, hard_negatives, ibgl
+from lbr_st.data.records import read_records
 from lbr_st.errors import InputError
 from lbr_st.files import write_jsonl
 from lbr_st.held_out import HeldOutEvaluator
-from lbr_st.records import read_records
 from lbr_st.verify import verify
 
 PAIRS = [{"question": q, "answer": d} for q, d in zip(TEXTS[::2], TEXTS[1::2], strict=True)]

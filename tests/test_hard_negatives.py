@@ -8,9 +8,9 @@ from conftest import TEXTS
 from test_grcl import MANY, make_bert
 
 from lbr_st import grcl, hard_negatives
+from lbr_st.data.records import read_tuples
 from lbr_st.errors import InputError
 from lbr_st.files import write_jsonl
-from lbr_st.records import read_tuples
 
 RECORDS = [
     {"id": str(n), "query": q, "document": d, "negatives": []}

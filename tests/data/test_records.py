@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from lbr_st.data.records import read_passages, read_records, read_texts, read_tuples
 from lbr_st.errors import InputError
 from lbr_st.files import write_jsonl
-from lbr_st.records import read_passages, read_records, read_texts, read_tuples
 
 
 @pytest.mark.parametrize(

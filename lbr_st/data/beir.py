@@ -1,0 +1,82 @@
+"""Collections in the form of BEIR (Thakur et al. 2021): a corpus, queries, and graded judgements (qrels)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from lbr_st.data.columns import Record, RowError
+from lbr_st.data.sources import Row, Wrong
+
+Rows = Callable[[], Iterator[Row]]
+
+
+class BeirCollection:
+    """Joins judgements with their texts.
+
+    Args:
+        name: Of the collection.
+        corpus: Reads its documents, ``_id``, ``title`` and ``text``.
+        queries: Reads its queries, ``_id`` and ``text``.
+        wrong: Called with a `RowError` for each row that cannot be used; reading goes on if it returns.
+    """
+
+    def __init__(self, name: str, corpus: Rows, queries: Rows, wrong: Wrong) -> None:
+        self.name, self.wrong = name, wrong
+        self._read = {"corpus": corpus, "queries": queries}
+        self._texts: dict[str, dict[str, str]] = {}
+
+    def texts(self, kind: str) -> dict[str, str]:
+        """Return the texts of the ``corpus`` or the ``queries`` by id; title and text are one, as in mteb."""
+        if kind not in self._texts:
+            found = self._texts[kind] = {}
+            for row in self._read[kind]():
+                id_ = row.values.get("_id", row.values.get("id"))
+                title, text = row.values.get("title"), row.values.get("text")
+                if id_ is None or not isinstance(text, str):
+                    self.wrong(RowError(row.where, "missing column", "expected _id and text, as BEIR has them"))
+                    continue
+                found[str(id_)] = f"{title} {text}" if isinstance(title, str) and title.strip() else text
+        return self._texts[kind]
+
+    def judged(self, rows: Rows) -> Iterator[Record]:
+        """Yield a record for each document that is relevant to a query, with its grade as ``relevance``.
+
+        Args:
+            rows: Reads judgements, ``query-id``, ``corpus-id`` and ``score``.
+        """
+        for row in rows():
+            try:
+                yield self._judgement(row)
+            except RowError as error:
+                self.wrong(error)
+
+    def _judgement(self, row: Row) -> Record:
+        query, document = _value(row, "query-id", "query_id"), _value(row, "corpus-id", "corpus_id")
+        try:
+            score = float(_value(row, "score", "relevance"))
+        except ValueError as error:
+            raise RowError(row.where, "no number", f"column 'score': {error}") from error
+        for kind, id_ in (("queries", query), ("corpus", document)):
+            if id_ not in self.texts(kind):
+                raise RowError(row.where, "judges what is not there", f"there is no {id_!r} in the {kind}")
+        return {
+            "id": f"{query}:{document}",
+            "query": self.texts("queries")[query],
+            "document": self.texts("corpus")[document],
+            "document_id": document,
+            "negatives": [],
+            "relevance": score,
+            "source": self.name,
+        }
+
+    def documents_alone(self) -> Iterator[Record]:
+        """Yield all documents, as records without a query."""
+        for id_, text in self.texts("corpus").items():
+            yield {"id": id_, "document": text, "negatives": [], "source": self.name}
+
+
+def _value(row: Row, *names: str) -> str:
+    for name in names:
+        if row.values.get(name) is not None:
+            return str(row.values[name])
+    raise RowError(row.where, "missing column", f"no column {names[0]!r} (found: {', '.join(row.values)})")

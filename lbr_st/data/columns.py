@@ -1,0 +1,312 @@
+"""Where the query, the document and the hard negatives of a row are: usual names, templates, chats, multiple choice."""
+
+from __future__ import annotations
+
+import json
+import re
+import string
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from lbr_st.data.texts import same_text
+from lbr_st.errors import InputError
+
+Record = dict[str, Any]
+Values = Mapping[str, Any]
+
+# The names a field goes by, in the order they are looked for.
+COLUMNS = {
+    "query": ("query", "question", "anchor", "instruction"),
+    "document": ("document", "answer", "positive", "passage", "output", "response", "text", "content"),
+}
+NEGATIVES = re.compile(r"(hard_)?negatives?(_\d+)?", re.IGNORECASE)
+# A title is asked for where nothing else is.
+TITLE = {"query": ("title",), "document": ()}
+CHOICES = ("choices", "options")
+CHOICE_ANSWERS = ("answer_idx", "answerkey", "answer_index", "correct_idx", "label", "answer")
+PATH = re.compile(r"(?P<name>[^\[\].]+)(?P<rest>(\[[^\[\]]+\]|\.[^\[\].]+)*)")
+STEP = re.compile(r"\[([^\[\]]+)\]|\.([^\[\].]+)")
+EXCERPT = 40
+
+
+class RowError(InputError):
+    """A row that cannot be used.
+
+    Args:
+        where: Source and line, and the column where it is one.
+        reason: What is wrong, in words that are the same for all rows it is wrong with.
+        detail: What is wrong with this one; default is the reason.
+    """
+
+    def __init__(self, where: str, reason: str, detail: str | None = None) -> None:
+        super().__init__(f"{where}: {detail or reason}")
+        self.where = where
+        self.reason = reason
+
+
+def text_of(where: str, column: str, value: Any) -> str:
+    """Return a value that must be text.
+
+    Raises:
+        RowError: If it is another thing, or blank.
+    """
+    where = f"{where}, column {column!r}"
+    if not isinstance(value, str):
+        raise RowError(where, "not text", f"expected text, found {json.dumps(value, default=str)[:EXCERPT]}")
+    if not value.strip():
+        raise RowError(where, "empty text", "the text is empty")
+    return value
+
+
+class Template:
+    """Text with fields of a row in it: ``{iupac}; {formula}``, ``{names[0]}``, ``{answers[text][0]}``.
+
+    Numbers are written as they are; ``{{`` and ``}}`` are braces.
+
+    Args:
+        text: The template.
+
+    Raises:
+        InputError: If braces do not match, a field has no name, or there is no field.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._parts: list[tuple[str, list[str] | None]] = []
+        try:
+            pieces = list(string.Formatter().parse(text))
+        except ValueError as error:
+            raise InputError(f"template {text!r}: {error}") from error
+        for literal, name, form, conversion in pieces:
+            match = PATH.fullmatch(name or "")
+            if name is not None and (not match or form or conversion):
+                raise InputError(f"template {text!r}: {{{name}}} is no field; write {{name}}, {{name[0]}} or {{a[b]}}")
+            steps = [match["name"], *(a or b for a, b in STEP.findall(match["rest"]))] if match else None
+            self._parts.append((literal, steps))
+        if not any(steps for _, steps in self._parts):
+            raise InputError(f"template {text!r} has no field; write a field of the data in braces, {{name}}")
+
+    def fill(self, where: str, values: Values) -> str:
+        """Return the text for a row.
+
+        Raises:
+            RowError: If a field is not there, is null or is no text or number.
+        """
+        return "".join(literal + (self._value(where, values, steps) if steps else "") for literal, steps in self._parts)
+
+    def _value(self, where: str, values: Any, steps: list[str]) -> str:
+        value, path = values, ""
+        for step in steps:
+            path += f"[{step}]" if path else step
+            if isinstance(value, Mapping) and step in value:
+                value = value[step]
+            elif isinstance(value, Sequence) and not isinstance(value, str) and re.fullmatch(r"-?\d+", step):
+                if not -len(value) <= int(step) < len(value):
+                    raise RowError(where, "missing field", f"no {path}: there are {len(value)} entries")
+                value = value[int(step)]
+            else:
+                found = f" (found: {', '.join(map(str, value))[:200]})" if isinstance(value, Mapping) else ""
+                raise RowError(where, "missing field", f"no field {path!r}{found}")
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            found = json.dumps(value, default=str)[:EXCERPT]
+            raise RowError(where, "not text", f"field {path!r}: expected text or a number, found {found}")
+        return str(value)
+
+
+class Source(Protocol):
+    """Where a text of a row comes from."""
+
+    def fill(self, where: str, values: Values) -> str:
+        """Return it."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A text under a name of its own; see `Source`.
+
+    Attributes:
+        name: As the row has it.
+        may_be_blank: Blank and null are "", not an error.
+    """
+
+    name: str
+    may_be_blank: bool = False
+
+    def fill(self, where: str, values: Values) -> str:
+        """Return the text.
+
+        Raises:
+            RowError: If there is none, or it is blank or no text.
+        """
+        if self.name not in values:
+            raise RowError(where, "missing column", f"no column {self.name!r} (found: {', '.join(map(str, values))})")
+        value = values[self.name]
+        return "" if self.may_be_blank and (value is None or value == "") else text_of(where, self.name, value)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Where the user says that things are; what is None is found by its usual names.
+
+    Attributes:
+        query: Template of the query.
+        document: Template of the document.
+        negatives: Templates of hard negatives.
+        choices: The options of a multiple-choice question: the field that holds them, as a list, a mapping of letters
+            or ``{"text": [...], "label": [...]}``; or a template for each.
+        answer: The field that says which option is right: its number from 0, its letter or label, or its text.
+    """
+
+    query: Template | None = None
+    document: Template | None = None
+    negatives: tuple[Template, ...] = ()
+    choices: str | tuple[Template, ...] | None = None
+    answer: str | None = None
+
+
+def reader_of(
+    columns: Columns, where: str, first: Values, needed: Sequence[str], optional: Sequence[str] = ()
+) -> Callable[[str, Values], Record]:
+    """Decide by the first row of a source how its rows are read.
+
+    Args:
+        columns: What the user says.
+        where: Source and line, for messages.
+        first: The first row.
+        needed: Which of ``query`` and ``document`` there must be.
+        optional: Which of them are read where they are there.
+
+    Returns:
+        A function of source and line and a row, that returns ``query``, ``document`` and ``negatives`` (a list), those
+        of them that there are, and ``is_choice`` for multiple choice; it raises `RowError`.
+
+    Raises:
+        InputError: If the first row has no column for what is needed.
+    """
+    wants_query = "query" in (*needed, *optional)
+    if wants_query and columns.document is None and (columns.choices or _field(first, CHOICES) is not None):
+        return _choice_reader(columns, where, first)
+    if wants_query and columns.query is columns.document is None and isinstance(_get(first, "messages"), list):
+        return _chat
+    sources: dict[str, Source] = {}
+    for name in ("query", "document"):
+        given = getattr(columns, name)
+        if given is not None:
+            sources[name] = given
+        elif name in needed or (name in optional and find_column(name, first) is not None):
+            sources[name] = _column(where, name, first)
+
+    def read(where: str, values: Values) -> Record:
+        record: Record = {name: source.fill(where, values) for name, source in sources.items()}
+        if not record.get("query", "something"):
+            del record["query"]
+        extra = _get(values, "input") if isinstance(sources.get("query"), Column) else None
+        if isinstance(extra, str) and extra.strip() and _get(values, "instruction") is not None:
+            record["query"] += f"\n{extra}"
+        record["negatives"] = [source.fill(where, values) for source in columns.negatives] or negatives(where, values)
+        return record
+
+    return read
+
+
+def find_column(name: str, values: Values) -> str | None:
+    """Return the column of the query or of the document by its usual names, or None."""
+    columns = {str(column).lower(): column for column in values}
+    return next((columns[usual] for usual in (*COLUMNS[name], *TITLE[name]) if usual in columns), None)
+
+
+def _column(where: str, name: str, values: Values) -> Column:
+    column = find_column(name, values)
+    if column is None:
+        usual = ", ".join((*COLUMNS[name], *TITLE[name]))
+        source, found = where.rpartition(", ")[0] or where, ", ".join(map(str, values))
+        raise InputError(f"{source}: no column for the {name}; found: {found}; looked for: {usual}")
+    return Column(column, may_be_blank=column.lower() in TITLE[name])
+
+
+def _get(values: Values, name: str) -> Any:
+    return next((value for key, value in values.items() if str(key).lower() == name), None)
+
+
+def _field(values: Values, names: Sequence[str]) -> str | None:
+    columns = {str(column).lower(): column for column in values}
+    return next((columns[name] for name in names if isinstance(values.get(columns.get(name, "")), list | dict)), None)
+
+
+def negatives(where: str, values: Values) -> list[str]:
+    """Return the hard negatives of a row: texts, or lists of them, in the order of their numbers; null is none.
+
+    Raises:
+        RowError: If one is blank or no text.
+    """
+    columns = [column for column in values if NEGATIVES.fullmatch(str(column))]
+    found: list[str] = []
+    for column in sorted(columns, key=lambda name: int((re.findall(r"\d+", name) or [0])[0])):
+        several = values[column] if isinstance(values[column], list) else [values[column]]
+        found += (text_of(where, column, value) for value in several if value is not None)
+    return found
+
+
+def _chat(where: str, values: Values) -> Record:
+    """Read the first question of a conversation and its answer."""
+    record: Record = {"negatives": []}
+    for message in _get(values, "messages") or []:
+        if not isinstance(message, Mapping):
+            raise RowError(where, "not text", f"column 'messages': expected messages, found {message!r}"[:120])
+        role = str(message.get("role", message.get("from", ""))).lower()
+        content = message.get("content", message.get("value"))
+        if role in ("user", "human") and "query" not in record:
+            record["query"] = text_of(where, "messages", content)
+        if role in ("assistant", "gpt") and "query" in record:
+            return record | {"document": text_of(where, "messages", content)}
+    raise RowError(where, "no answer", "column 'messages': no question of a user with an answer of the assistant")
+
+
+def _choice_reader(columns: Columns, where: str, first: Values) -> Callable[[str, Values], Record]:
+    query: Source = columns.query or _column(where, "query", first)
+    options = columns.choices or _field(first, CHOICES)
+    lower = {str(column).lower(): column for column in first}
+    answer = columns.answer or next((lower[name] for name in CHOICE_ANSWERS if name in lower), None)
+    if answer is None:
+        raise InputError(f"{where}: nothing says which option is right; looked for: {', '.join(CHOICE_ANSWERS)}")
+
+    def read(where: str, values: Values) -> Record:
+        labels, texts = _options(where, values, options)
+        right = texts[_right(where, answer, values.get(answer), labels, texts)]
+        others = [text for text in texts if same_text(text) != same_text(right) and text.strip()]
+        record = {"query": query.fill(where, values), "document": text_of(where, answer, right), "negatives": others}
+        return record | {"is_choice": True}
+
+    return read
+
+
+def _options(where: str, values: Values, options: Any) -> tuple[list[str], list[str]]:
+    """Return labels and texts."""
+    if not isinstance(options, str):
+        texts = [template.fill(where, values) for template in options]
+        return list(string.ascii_uppercase[: len(texts)]), texts
+    found = values.get(options)
+    if isinstance(found, Mapping) and isinstance(found.get("text"), list):
+        labels, found = found.get("label") or [], found["text"]
+    elif isinstance(found, Mapping):
+        labels, found = list(found), list(found.values())
+    else:
+        labels = list(string.ascii_uppercase)
+    if not isinstance(found, list) or not found or not all(isinstance(text, str) for text in found):
+        found = json.dumps(found, default=str)[:EXCERPT]
+        raise RowError(where, "no options", f"column {options!r}: expected the options of a question, found {found}")
+    return [str(label) for label in labels[: len(found)]], found
+
+
+def _right(where: str, column: str, answer: Any, labels: list[str], texts: list[str]) -> int:
+    """Return the index of the right option."""
+    if isinstance(answer, str):
+        for these, wanted in ((labels, answer.strip()), ([same_text(text) for text in texts], same_text(answer))):
+            if wanted in these:
+                return these.index(wanted)
+    number = str(answer).strip()
+    if not isinstance(answer, bool) and number.isdecimal() and int(number) < len(texts):
+        return int(number)
+    answer = json.dumps(answer, default=str)[:EXCERPT]
+    raise RowError(where, "no answer", f"column {column!r}: {answer} is none of the {len(texts)} options")

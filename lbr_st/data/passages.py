@@ -1,0 +1,176 @@
+"""Passages out of text, Markdown, HTML and source files, cut where sentences, paragraphs and functions end."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from bs4 import BeautifulSoup
+from markdown_it import MarkdownIt
+from markdownify import markdownify
+from semantic_text_splitter import TextSplitter
+
+from lbr_st.data.columns import Record, RowError
+from lbr_st.data.installed import documented_functions
+from lbr_st.data.sources import Wrong, check_decoded, open_text, stop
+from lbr_st.errors import InputError
+
+MARKDOWN, HTML = {".md", ".markdown"}, {".html", ".htm"}
+CODE = {
+    ".py", ".js", ".ts", ".java", ".c", ".h", ".cc", ".cpp", ".hpp", ".go", ".rs", ".rb", ".php", ".cs", ".kt",
+    ".swift", ".scala", ".sh", ".sql", ".r", ".jl", ".lua",
+}  # fmt: skip
+TEXT = {".txt", ".rst", ".tex"} | MARKDOWN | HTML | CODE
+CHUNK_TOKENS = 256
+WORD_OR_MARK = re.compile(r"\w+|[^\w\s]")
+TRAIL = " > "
+
+Count = Callable[[str], int]
+
+
+def count_words(text: str) -> int:
+    """Return the number of words and marks: what stands for tokens where no tokenizer is given."""
+    return sum(1 for _ in WORD_OR_MARK.finditer(text))
+
+
+class Chunker:
+    """Cuts text into passages of at most so many tokens, as large as they can be, at the highest boundary there is.
+
+    Boundaries are blank lines, lines, sentences and words, in this order (Unicode Annex 29; `semantic_text_splitter`).
+    In code these are functions, statements and lines. What is cut is text of the original, none twice, and none left
+    out but white space.
+
+    Args:
+        tokens: The most that a passage has.
+        count: Counts the tokens of a text.
+    """
+
+    def __init__(self, tokens: int = CHUNK_TOKENS, count: Count = count_words) -> None:
+        self.tokens, self.count = tokens, count
+        self._splitter = TextSplitter.from_callback(count, tokens, trim=False)
+
+    def cut(self, text: str) -> Iterator[tuple[int, str]]:
+        """Yield (line from 1, passage); indentation stays."""
+        line, end = 1, 0
+        for start, chunk in self._splitter.chunk_indices(text):
+            line += text.count("\n", end, start)
+            end = start
+            stripped = chunk.strip("\n").rstrip()
+            if stripped.strip():
+                blank = len(chunk) - len(chunk.lstrip("\n"))
+                yield line + blank, stripped
+
+
+def text_files(folder: Path) -> list[Path]:
+    """Return the text files below a folder, in the order of their names; hidden ones are left out.
+
+    Raises:
+        InputError: If there is none.
+    """
+    found = [
+        file
+        for file in folder.rglob("*")
+        if file.suffix.lower() in TEXT
+        and file.is_file()
+        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+    ]
+    if not found:
+        raise InputError(f"{folder}: no text in files that end in {', '.join(sorted(TEXT))}")
+    return sorted(found, key=lambda file: file.relative_to(folder).as_posix())
+
+
+def read_folder(folder: Path, chunker: Chunker, encoding: str = "utf-8", wrong: Wrong = stop) -> Iterator[Record]:
+    """Yield the passages of all text files of a folder.
+
+    Args:
+        folder: See `text_files`.
+        chunker: Cuts them.
+        encoding: Of the files.
+        wrong: Called with a `RowError` for a file that is not in it; reading goes on if it returns.
+
+    Yields:
+        Records with ``id`` (file and line; of HTML file and number of the passage), ``document``, ``file`` and
+        ``keep_html``. Those under headings of Markdown or HTML have them as ``query``, and Python functions their
+        docstring, which is cut out of them.
+
+    Raises:
+        InputError: If a file cannot be read.
+    """
+    for file in text_files(folder):
+        name = file.relative_to(folder).as_posix()
+        try:
+            with open_text(file, encoding, newline=None) as opened:
+                text = opened.read()
+        except (OSError, UnicodeError) as error:
+            raise InputError(f"{file}: cannot be read: {error}") from error
+        try:
+            for number, line in enumerate(text.split("\n"), start=1):
+                check_decoded(f"{file}, line {number}", line, encoding)
+        except RowError as error:
+            wrong(error)
+            continue
+        for passage in passages_of(name, text, chunker):
+            yield {**passage, "file": name, "keep_html": file.suffix.lower() in CODE}
+
+
+def passages_of(name: str, text: str, chunker: Chunker) -> Iterator[Record]:
+    """Yield ``id``, ``document`` and, where there is one, ``query`` of the passages of one file."""
+    suffix = Path(name).suffix.lower()
+    if suffix in HTML:
+        yield from _sections(_from_html(text), chunker, lambda _, number: f"{name}#{number}")
+    elif suffix in MARKDOWN:
+        yield from _sections(text, chunker, lambda line, _: f"{name}:{line}")
+    elif suffix == ".py":
+        yield from _python(name, text, chunker)
+    else:
+        yield from ({"id": f"{name}:{line}", "document": chunk} for line, chunk in chunker.cut(text))
+
+
+def _from_html(text: str) -> str:
+    """Return the body of a page as Markdown."""
+    soup = BeautifulSoup(text, "html.parser")
+    for element in soup(["script", "style", "head", "nav"]):
+        element.decompose()
+    return markdownify(str(soup), heading_style="atx")
+
+
+def _sections(text: str, chunker: Chunker, id_of: Callable[[int, int], str]) -> Iterator[Record]:
+    """Yield the passages of Markdown; the headings above a passage are its query: ``Guide > Install``."""
+    lines = text.split("\n")
+    tokens = MarkdownIt().parse(text)
+    headings = [
+        (token.map, int(token.tag[1]), inline.content)
+        for token, inline in zip(tokens, tokens[1:], strict=False)
+        if token.type == "heading_open" and token.map and not token.level
+    ]
+    starts = [(0, 0, 0, "")] + [(span[0], span[1], level, title) for span, level, title in headings]
+    trail: dict[int, str] = {}
+    number = 0
+    for section, (_, begin, level, title) in enumerate(starts):
+        trail = {depth: above for depth, above in trail.items() if depth < level}
+        if title.strip():
+            trail[level] = " ".join(title.split())
+        end = starts[section + 1][0] if section + 1 < len(starts) else len(lines)
+        for line, chunk in chunker.cut("\n".join(lines[begin:end])):
+            number += 1
+            passage = {"id": id_of(begin + line, number), "document": chunk}
+            yield {**passage, "query": TRAIL.join(trail.values())} if trail else passage
+
+
+def _python(name: str, text: str, chunker: Chunker) -> Iterator[Record]:
+    """Yield documented functions with their docstring as query, then what is left of the file."""
+    lines: list[Any] = text.split("\n")
+    for function in documented_functions(text, nested=False):
+        for line, chunk in chunker.cut(function.code):
+            # A line of code is further down than in the file once the docstring above it is cut out.
+            yield {"id": f"{name}:{function.line}+{line - 1}" if line > 1 else f"{name}:{function.line}",
+                   "query": function.docstring, "document": chunk}  # fmt: skip
+        lines[function.start - 1 : function.end] = [None] * (function.end - function.start + 1)
+    start = 0
+    for at in range(len(lines) + 1):
+        if at == len(lines) or lines[at] is None:
+            for line, chunk in chunker.cut("\n".join(lines[start:at])):
+                yield {"id": f"{name}:{start + line}", "document": chunk}
+            start = at + 1

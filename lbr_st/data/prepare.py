@@ -1,0 +1,544 @@
+"""``lbr data prepare``: sources in; a clean set out, split, isolated and described."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, Features, List, Value
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
+
+from lbr_st.data import card, near, registry, splits
+from lbr_st.data.columns import Record, RowError
+from lbr_st.data.isolation import FIELDS, Overlap, count, overlaps
+from lbr_st.data.passages import count_words
+from lbr_st.data.reading import Part, Reading, parts_of
+from lbr_st.data.records import UniqueIds, read_records
+from lbr_st.data.sets import FILES, SET_FILE
+from lbr_st.data.sources import stop
+from lbr_st.data.texts import clean, same_text
+from lbr_st.errors import InputError
+from lbr_st.files import UNFINISHED, file_sha256, write_json, write_jsonl, write_text
+
+logger = logging.getLogger(__name__)
+
+SAMPLES = 5  # of each reason, kept in dropped.jsonl
+SAMPLE_CHARACTERS = 200
+HELD_OUT = ("test", "dev")
+# What a record is while it is prepared.
+FEATURES = Features(
+    {
+        "id": Value("string"),
+        "document_id": Value("string"),
+        "query": Value("string"),
+        "document": Value("string"),
+        "negatives": List(Value("string")),
+        "source": Value("string"),
+        "group": Value("string"),
+        "side": Value("string"),
+        "relevance": Value("int64"),
+        "is_choice": Value("bool"),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides a prepared set, beside its sources.
+
+    Attributes:
+        query_characters: Least and most characters of a query.
+        document_characters: The same of a document.
+        keep_html: Leave markup in texts as it is.
+        near_duplicates: Least Jaccard index of near-duplicates, 0 for none.
+        isolated: Which of ``query`` and ``document`` must not be on two sides; None is both, or, of multiple choice,
+            whose options come again and again, the query.
+        sizes: Number or share of the pairs of ``test`` and ``dev``; of the training pairs for ``gl`` and ``cl``.
+        regime: One of `lbr_st.data.sets.REGIMES`.
+        resplit: Forget the sides that sources have.
+        on_error: ``stop`` at the first row that cannot be used, or ``skip`` and count it.
+        count_tokens: Counts the tokens of a text.
+        token: What it counts.
+        processes: To run in.
+    """
+
+    query_characters: tuple[int, int] = (1, 2_000)
+    document_characters: tuple[int, int] = (1, 50_000)
+    keep_html: bool = False
+    near_duplicates: float = near.THRESHOLD
+    isolated: Sequence[str] | None = None
+    sizes: dict[str, str | int | float] = field(
+        default_factory=lambda: {"test": "0.1", "dev": "0.05", "gl": "1.0", "cl": "1.0"}
+    )
+    regime: str = "strict"
+    resplit: bool = False
+    on_error: str = "stop"
+    count_tokens: Callable[[str], int] = count_words
+    token: str = "words and marks"
+    processes: int = 1
+
+
+class Drops:
+    """What was left out: how many by reason, and some of each."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self._samples: dict[str, list[dict[str, str]]] = defaultdict(list)
+
+    def add(self, reason: str, id_: str, text: str) -> None:
+        """Count one."""
+        self.counts[reason] += 1
+        if len(self._samples[reason]) < SAMPLES:
+            self._samples[reason].append({"reason": reason, "id": id_, "text": text[:SAMPLE_CHARACTERS]})
+
+    def add_error(self, error: RowError) -> None:
+        """Count a row that could not be read, and go on."""
+        self.add(f"cannot be read: {error.reason}", error.where, str(error))
+
+    @property
+    def samples(self) -> list[dict[str, str]]:
+        """Some of each reason, by reason."""
+        return [sample for reason in sorted(self._samples) for sample in self._samples[reason]]
+
+
+class Stopwatch:
+    """Seconds by step."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, step: str) -> Iterator[None]:
+        """Time a step."""
+        start = time.perf_counter()
+        yield
+        self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - start
+
+
+def prepare(
+    sources: Sequence[tuple[str, str | None]],
+    output_dir: str | Path,
+    reading: Reading,
+    settings: Settings,
+    about: card.About,
+) -> dict[str, float]:
+    """Prepare a set.
+
+    The same sources and settings give the same bytes.
+
+    Args:
+        sources: What `lbr_st.data.reading.parts_of` takes, each with the side the user says that it is, or None.
+        output_dir: New or empty folder. It is there when all of it is whole, not before.
+        reading: How sources are read.
+        settings: What decides the set.
+        about: What the card says beside what was found.
+
+    Returns:
+        Seconds by step.
+
+    Raises:
+        InputError: If a source or a row cannot be used, nothing is left of them, or the folder is not empty or cannot
+            be written.
+    """
+    output_dir = Path(output_dir)
+    check(output_dir, settings)
+    drops, watch = Drops(), Stopwatch()
+    reading = replace(reading, wrong=drops.add_error if settings.on_error == "skip" else stop)
+    parts = [part for source, side in sources for part in parts_of(source, reading, side)]
+    unfinished = output_dir.resolve().with_name(output_dir.resolve().name + UNFINISHED)
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        unfinished.mkdir(parents=True)
+        with tempfile.TemporaryDirectory(dir=unfinished) as work:
+            with watch("read"):
+                table = _read(parts, work, settings, drops)
+            found = _Found(table, settings, drops, watch)
+            with watch("write"):
+                found.write(unfinished)
+        names = [source for source, _ in sources]
+        _describe(unfinished, found, drops, about, names)
+        if output_dir.is_dir():
+            output_dir.rmdir()
+        os.replace(unfinished, output_dir)
+    except OSError as error:
+        raise InputError(f"{output_dir} was not written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return watch.seconds
+
+
+def check(output_dir: Path, settings: Settings) -> None:
+    """Refuse settings that cannot be meant, before anything is read.
+
+    Raises:
+        InputError: Which.
+    """
+    if output_dir.is_file() or (output_dir.is_dir() and any(output_dir.iterdir())):
+        raise InputError(f"--output-dir {output_dir} is not an empty folder; choose another")
+    near.check_threshold(settings.near_duplicates)
+    for flag, (least, most) in (
+        ("--query-characters", settings.query_characters),
+        ("--document-characters", settings.document_characters),
+    ):
+        if not 1 <= least <= most:
+            raise InputError(f"{flag} must be two numbers from 1, the smaller first, got {least} {most}")
+    for name, size in settings.sizes.items():
+        splits.size_of(size, 1, f"--{name}")
+
+
+def _read(parts: Sequence[Part], work: str, settings: Settings, drops: Drops) -> Dataset:
+    """Read, clean and lay down on disk, so that memory does not grow with the data."""
+    # The name that the library would give the data is made of their code, which says nothing about files.
+    return Dataset.from_generator(
+        partial(_records, parts, settings, drops), features=FEATURES, cache_dir=work, fingerprint="prepared"
+    )
+
+
+def _records(parts: Sequence[Part], settings: Settings, drops: Drops) -> Iterator[Record]:
+    unique = UniqueIds()
+    seen: set[int] = set()
+    for part in parts:
+        side = None if settings.resplit else part.side
+        progress = tqdm(part.records(), f"Reading {part.name}", unit="rows")
+        for number, record in enumerate(progress, start=1):
+            reason = _clean(record, settings)
+            if reason is None:
+                key = splits.content_hash(side, record.get("query"), record["document"], *record["negatives"])
+                # A document alone may be that of a pair, which is no reason to leave it out.
+                reason = "exact duplicate" if key in seen else None
+                seen.add(key)
+            if reason is not None:
+                drops.add(reason, record["id"], record.get("query") or record["document"])
+                continue
+            id_ = unique(record["id"], number)
+            yield {
+                **dict.fromkeys(FEATURES), **{key: record[key] for key in FEATURES if key in record},
+                "id": id_, "document_id": record.get("document_id", id_), "side": side,
+            }  # fmt: skip
+
+
+def _clean(record: Record, settings: Settings) -> str | None:
+    """Clean a record in place; return why it has to be left out, or None."""
+    keep_html = settings.keep_html or record.get("keep_html", False)
+    for field_, (least, most) in (
+        ("query", settings.query_characters),
+        ("document", settings.document_characters),
+    ):
+        if field_ in record:
+            text = record[field_] = clean(record[field_], keep_html, one_line=field_ == "query")
+            if not text:
+                return f"{field_} empty"
+            if len(text) < least:
+                return f"{field_} shorter than {least} characters"
+            if len(text) > most:
+                return f"{field_} longer than {most} characters"
+    negatives = (clean(text, keep_html) for text in record["negatives"])
+    record["negatives"] = [text for text in negatives if text]
+    if record.get("relevance") is not None:
+        if record["relevance"] <= 0:
+            return "judged not relevant"
+        record["relevance"] = max(1, int(record["relevance"]))
+    return None
+
+
+class _Found:
+    """What is found out about the records, step by step: near-duplicates, sides, what is on two sides.
+
+    Args:
+        table: The records.
+        settings: What decides the set.
+        drops: Counts what is left out.
+        watch: Times the steps.
+
+    Attributes:
+        side: Of each record: ``train``, ``dev``, ``test``, ``corpus`` (searched, and seen by no stage), or ``""`` where
+            it is left out.
+        isolated: Which fields are.
+        order: A hash of each record's contents.
+        tokens: Of each record's ``query`` and ``document``.
+        overlaps: What was on two sides, and is not any more.
+        rows: Indices of the records of each file.
+    """
+
+    def __init__(self, table: Dataset, settings: Settings, drops: Drops, watch: Stopwatch) -> None:
+        if not len(table):
+            raise InputError(f"no records are left{_list_drops(drops)}")
+        self.table, self.settings, self.drops = table, settings, drops
+        self.text = {name: table.data.column(name) for name in ("id", "query", "document")}
+        has_choices = any(self.table["is_choice"])
+        self.isolated = settings.isolated or (("query",) if has_choices else FIELDS)
+        self.has_query = ~self.text["query"].is_null().to_numpy()
+        with watch("measure"):
+            self._measure()
+        with watch("near-duplicates"):
+            self.cluster = {name: self._clusters(name) for name in FIELDS}
+            kept = self._without_duplicates()
+        with watch("split"):
+            self.side = self._split(kept)
+        with watch("isolation"):
+            self.overlaps = self._isolate()
+        self.rows = self._files()
+
+    def _map(self, table: Dataset, function: Callable[..., dict[str, Any]], features: Features, what: str) -> Any:
+        processes = min(self.settings.processes, max(1, len(table) // 1000))
+        mapped = table.map(
+            function,
+            batched=True,
+            remove_columns=table.column_names,
+            features=features,
+            num_proc=processes if processes > 1 else None,
+            new_fingerprint=f"{what}-{len(table)}".replace(" ", "-"),
+            load_from_cache_file=False,
+            desc=what,
+        )
+        return mapped.data.table
+
+    def _measure(self) -> None:
+        features = Features({name: Value("int64") for name in ("order", "query", "document", "queries", "documents")})
+        measured = self._map(self.table, partial(_measures, self.settings.count_tokens), features, "Measuring")
+        column = lambda name: measured.column(name).to_numpy()  # noqa: E731
+        self.order = column("order")
+        self.key = {name: column(name) for name in FIELDS}
+        self.tokens = {"query": column("queries"), "document": column("documents")}
+
+    def _clusters(self, name: str) -> NDArray[np.int64]:
+        """Return the number of the cluster of near-duplicates of each record's text, -1 where it has none."""
+        own = np.flatnonzero(self.key[name] >= 0)
+        _, first, inverse = np.unique(self.key[name][own], return_index=True, return_inverse=True)
+        clusters = np.full(len(self.table), -1)
+        if not len(own):
+            return clusters
+        first = own[first]
+        pairs: list[tuple[int, int]] = []
+        if self.settings.near_duplicates:
+            features = Features({"signature": List(Value("uint32"), length=near.PERMUTATIONS)})
+            signed = self._map(
+                self.table.select_columns([name]).select(first), partial(_sign, name), features, f"MinHash of {name}"
+            )
+            signatures = signed.column("signature").combine_chunks().flatten().to_numpy().reshape(-1, near.PERMUTATIONS)
+            text_of = lambda i: self.text[name][int(first[i])].as_py()  # noqa: E731
+            pairs = [(i, j) for i, j, _ in near.near_pairs(signatures, text_of, self.settings.near_duplicates)]
+        clusters[own] = splits.connected([np.arange(len(first))], pairs)[inverse]
+        return clusters
+
+    def _without_duplicates(self) -> NDArray[np.bool_]:
+        """Tell which records to keep: of those alike in query and document, on one side, that with the least hash."""
+        order = np.lexsort((np.arange(len(self.order)), self.order))
+        sides = np.unique(np.array([side or "" for side in self.table["side"]]), return_inverse=True)[1]
+        alike = np.stack([self.cluster["query"], self.cluster["document"], sides])[:, order]
+        _, first, inverse = np.unique(alike, axis=1, return_index=True, return_inverse=True)
+        kept = np.zeros(len(order), bool)
+        kept[order[first]] = True
+        # Documents alone that are equal to one of a pair are no duplicates: they are one passage in the corpus.
+        for index, original in zip(order, order[first[inverse.ravel()]], strict=True):
+            if not kept[index]:
+                self._drop("near-duplicate", int(index), f"like {self._id(int(original))}: ")
+        return kept
+
+    def _id(self, index: int) -> str:
+        return self.text["id"][index].as_py()
+
+    def _drop(self, reason: str, index: int, before: str = "") -> None:
+        text = self.text["query"][index].as_py() or self.text["document"][index].as_py()
+        self.drops.add(reason, self._id(index), before + text)
+
+    def _split(self, kept: NDArray[np.bool_]) -> NDArray[np.str_]:
+        given = np.array([side or "" for side in self.table["side"]], dtype="<U6")
+        side = np.where(given == "", "train", given)
+        side[~kept] = ""
+        pool = (side == "train") & kept
+        has_pairs = bool((self.has_query & kept).any())
+        counted = self.has_query if has_pairs else np.ones(len(side), bool)
+        total = int((counted & kept).sum())
+        names = [name for name in HELD_OUT if name not in given and (has_pairs or name == "dev")]
+        sizes = {name: splits.size_of(self.settings.sizes[name], total, f"--{name}") for name in names}
+        if any(sizes.values()):
+            groups = self._groups()
+            own = splits.cut(groups[pool], self.order[pool], counted[pool], sizes)
+            # What is held out is asked for; documents alone in its groups are searched only.
+            own[(own != "train") & ~counted[pool]] = "corpus"
+            side[pool] = own
+        for name, size in sizes.items():
+            found = int((side == name).sum())
+            if not found and str(self.settings.sizes[name]) not in ("0", "0.0"):
+                raise InputError(self._why_empty(name, total, groups if size else None))
+            if found < size / 2:
+                logger.warning("%s has %d of %d: the other groups are too large for it", name, found, size)
+        return side
+
+    def _groups(self) -> NDArray[np.int64]:
+        """Return what must stay together: what the user says, or records that share a query or a document."""
+        group = [-1 if each is None else splits.content_hash(each) for each in self.table["group"]]
+        if max(group) >= 0:
+            return splits.connected([np.array(group)])
+        return splits.connected([self.cluster[name] for name in self.isolated])
+
+    def _why_empty(self, name: str, total: int, groups: NDArray[np.int64] | None) -> str:
+        size = self.settings.sizes[name]
+        if groups is None:
+            return f"--{name} {size}: {total} records are too few for that; give a number of records"
+        largest = int(np.bincount(groups).max())
+        return (
+            f"--{name} {size}: no group of records is small enough; the largest of those that must stay together has "
+            f"{largest} of {len(groups)} (--isolate query keeps together what shares a query alone)"
+        )
+
+    def _isolate(self) -> list[Overlap]:
+        """Take out of the training side, and of dev, what is held out; return it."""
+        found: list[Overlap] = []
+        test, dev, train = (np.flatnonzero(self.side == name) for name in ("test", "dev", "train"))
+        for held_out, trained, what in ((test, dev, "dev"), (np.concatenate([test, dev]), train, "train")):
+            held_out = held_out[self.side[held_out] != ""]
+            settings = self.settings
+            records = list(self.records(held_out))
+            numbers = dict(zip((str(number) for number in trained), trained, strict=True))
+            rows = ({**record, "id": str(n)} for n, record in zip(trained, self.records(trained), strict=True))
+            for overlap in overlaps(rows, records, self.isolated, settings.near_duplicates):
+                index = int(numbers[overlap.id])
+                is_pair = bool(self.has_query[index])
+                found += [overlap._replace(id=self._id(index))] if is_pair else []
+                if is_pair and self.side[index]:
+                    self._drop(f"{what} overlaps what is held out", index, f"like {overlap.held_out_id}: ")
+                self.side[index] = "" if is_pair else "corpus"
+        return found
+
+    def records(self, indices: NDArray[np.int64]) -> Iterator[Record]:
+        """Yield records as they are written."""
+        for batch in self.table.select(indices).iter(batch_size=1000):
+            for values in zip(*batch.values(), strict=True):
+                row = dict(zip(batch, values, strict=True))
+                record = {"id": row["id"], "query": row["query"], "document": row["document"]}
+                record |= {key: row[key] for key in ("negatives", "relevance") if row[key]}
+                yield {key: value for key, value in record.items() if value is not None} | {"source": row["source"]}
+
+    def passages(self, indices: NDArray[np.int64]) -> Iterator[Record]:
+        """Yield the documents of records."""
+        columns = ["document_id", "document", "source"]
+        for batch in self.table.select_columns(columns).select(indices).iter(batch_size=1000):
+            for id_, document, source in zip(*(batch[column] for column in columns), strict=True):
+                yield {"id": id_, "document": document, "source": source}
+
+    def _files(self) -> dict[str, NDArray[np.int64]]:
+        by_hash = np.argsort(self.order, kind="stable")
+        of = lambda side: by_hash[self.side[by_hash] == side]  # noqa: E731
+        pairs, alone = (of("train")[self.has_query[of("train")] == has] for has in (True, False))
+        sizes = {
+            name: splits.size_of(self.settings.sizes[name], len(pairs) if len(pairs) else len(alone), f"--{name}")
+            for name in ("gl", "cl")
+        }
+        # From the two ends: the stages share no record unless both ask for more than there is.
+        rows = {"gl": pairs[: sizes["gl"]], "cl": pairs[len(pairs) - sizes["cl"] :] if len(pairs) else pairs}
+        rows |= {name: of(name) for name in ("dev", "test")}
+        every = np.concatenate([*(of(side) for side in ("test", "dev", "train", "corpus"))])
+        rows["corpus"] = self._unique(every)
+        if self.settings.regime == "corpus-taught":
+            rows["passages"] = rows["corpus"]
+        else:
+            rows["passages"] = self._unique(np.concatenate([rows["gl"], alone if len(pairs) else alone[: sizes["gl"]]]))
+        return {name: rows[name] for name in FILES if len(rows[name])}
+
+    def _unique(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the first record of each document."""
+        first = np.unique(self.key["document"][indices], return_index=True)[1]
+        return indices[np.sort(first)]
+
+    @property
+    def objective(self) -> str:
+        """What stage 1 does with the set by default."""
+        if "gl" not in self.rows:
+            return "reconstruct"
+        return "sft:0.5,reconstruct:0.5" if self.settings.regime == "corpus-taught" else "sft"
+
+    def write(self, folder: Path) -> None:
+        """Write the files."""
+        for name, indices in self.rows.items():
+            rows = self.passages(indices) if name in ("passages", "corpus") else self.records(indices)
+            write_jsonl(folder / f"{name}.jsonl", tqdm(rows, f"Writing {name}", len(indices), unit="rows"))
+        write_jsonl(folder / "dropped.jsonl", self.drops.samples)
+
+    def tokens_of(self, name: str) -> dict[str, NDArray[np.int64]]:
+        """Return the tokens of the queries and documents of a file, those that are there."""
+        indices = self.rows[name]
+        fields = ["document"] if name in ("passages", "corpus") else FIELDS
+        found = {field: self.tokens[field][indices] for field in fields}
+        return {field: tokens for field, tokens in found.items() if tokens.any()}
+
+
+def _measures(count: Callable[[str], int], batch: dict[str, list[Any]]) -> dict[str, Any]:
+    queries, documents = batch["query"], batch["document"]
+    return {
+        "order": [
+            splits.content_hash(q, d, *n) for q, d, n in zip(queries, documents, batch["negatives"], strict=True)
+        ],
+        "query": [-1 if text is None else splits.content_hash(same_text(text)) for text in queries],
+        "document": [splits.content_hash(same_text(text)) for text in documents],
+        "queries": [0 if text is None else count(text) for text in queries],
+        "documents": [count(text) for text in documents],
+    }
+
+
+def _sign(name: str, batch: dict[str, list[str]]) -> dict[str, Any]:
+    return {"signature": near.signatures(batch[name])}
+
+
+def _list_drops(drops: Drops) -> str:
+    listed = ", ".join(f"{number} {reason}" for reason, number in drops.counts.most_common())
+    return f": {listed}" if listed else ""
+
+
+def _describe(folder: Path, found: _Found, drops: Drops, about: card.About, sources: Sequence[str]) -> None:
+    """Write ``set.json``, the card and its picture."""
+    settings = found.settings
+    origins = [*sources, *about.derived_from]
+    sources_seen = [{"source": source} for source in dict.fromkeys(found.table["source"])]
+    licences = dict.fromkeys(entry.licence for entry in registry.entries_of(origins, sources_seen))
+    described = {
+        "name": about.name,
+        "regime": settings.regime,
+        "objective": found.objective,
+        "isolated": list(found.isolated),
+        "near_duplicates": settings.near_duplicates,
+        "licence": about.licence or ", ".join(licences) or None,
+        "mteb": registry.mteb_tasks(origins, sources_seen),
+        "files": {
+            name: {
+                "records": len(indices),
+                "tokens": sum(int(tokens.sum()) for tokens in found.tokens_of(name).values()),
+                "sha256": file_sha256(folder / f"{name}.jsonl"),
+            }
+            for name, indices in found.rows.items()
+        },
+        "tokens_are": settings.token,
+        "in_both_stages": int(np.isin(found.rows.get("gl", []), found.rows.get("cl", [])).sum()),
+        "dropped": dict(sorted(drops.counts.items())),
+        "overlaps_taken_out": count(found.overlaps),
+        "overlaps_left": _left(folder, found),
+        "command": about.command,
+    }
+    write_json(folder / SET_FILE, described)
+    card.plot(folder / card.PICTURE, {name: found.tokens_of(name) for name in found.rows}, settings.token)
+    write_text(folder / "README.md", card.text(described))
+
+
+def _left(folder: Path, found: _Found) -> dict[str, dict[str, int]]:
+    """Count, in the files as they were written, what is on two sides still."""
+    read = lambda name: read_records(folder / f"{name}.jsonl", _fields(found, name))  # noqa: E731
+    held_out = [record for name in ("dev", "test") if name in found.rows for record in read(name)]
+    trained = {record["id"]: record for name in ("gl", "cl") if name in found.rows for record in read(name)}
+    return count(overlaps(trained.values(), held_out, found.isolated, 0))
+
+
+def _fields(found: _Found, name: str) -> tuple[str, ...]:
+    return FIELDS if bool(found.has_query[found.rows[name]].all()) else ("document",)

@@ -1,0 +1,145 @@
+"""A prepared set on disk: which file each stage reads, and whether it is still as it was checked."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lbr_st.data.columns import Record
+from lbr_st.data.isolation import FIELDS, refuse_overlap
+from lbr_st.data.records import read_records
+from lbr_st.data.registry import mteb_tasks
+from lbr_st.errors import InputError
+from lbr_st.files import file_sha256
+
+SET_FILE = "set.json"
+# What each file is for.
+FILES = {
+    "gl": "stage 1: pairs",
+    "passages": "stage 1: passages, for the objectives that read documents alone",
+    "cl": "stage 2: pairs",
+    "dev": "chooses settings and checkpoints",
+    "test": "what is reported",
+    "corpus": "all passages, to be searched",
+}
+REGIMES = {
+    "strict": "stage 1 sees training records only",
+    "corpus-taught": "stage 1 also sees the passages that will be searched, never the questions of dev and test",
+}
+
+
+@dataclass(frozen=True)
+class PreparedSet:
+    """A folder that ``lbr data prepare`` wrote.
+
+    Attributes:
+        folder: Where it is.
+        about: What its ``set.json`` says.
+    """
+
+    folder: Path
+    about: dict[str, Any]
+
+    @classmethod
+    def open(cls, path: str | Path | None) -> PreparedSet | None:
+        """Open the set that a folder is, or that a file is part of; None if there is none.
+
+        Raises:
+            InputError: If its ``set.json`` cannot be read.
+        """
+        if path is None:
+            return None
+        folder = Path(path) if Path(path).is_dir() else Path(path).parent
+        file = folder / SET_FILE
+        if not file.is_file():
+            return None
+        try:
+            about = json.loads(file.read_text(encoding="utf-8"))
+            about["files"], about["objective"], about["isolated"], about["mteb"], about["regime"]  # noqa: B018
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{file} is not what lbr data prepare wrote: {error!r}") from error
+        return cls(folder, about)
+
+    def has(self, name: str) -> bool:
+        """Tell whether the set has a file, by its name in `FILES`."""
+        return name in self.about["files"]
+
+    def file(self, name: str) -> str:
+        """Return the path of a file.
+
+        Raises:
+            InputError: If the set has none of it.
+        """
+        if not self.has(name):
+            why = "; its documents have no queries" if self.about["objective"] == "reconstruct" else ""
+            raise InputError(f"{self.folder} has no {name}.jsonl ({FILES[name]}){why}")
+        return str(self.folder / f"{name}.jsonl")
+
+    def is_untouched(self, names: Sequence[str]) -> bool:
+        """Tell whether files are as they were when their isolation was checked."""
+        return all(file_sha256(self.file(name)) == self.about["files"][name]["sha256"] for name in names)
+
+
+def file_of(source: str, name: str) -> str:
+    """Return the file that a source means: of a prepared set the one by this name, else the source itself.
+
+    Raises:
+        InputError: If the set has none of it.
+    """
+    prepared = PreparedSet.open(source) if Path(source).is_dir() else None
+    return prepared.file(name) if prepared else source
+
+
+def mteb_tasks_of(sources: Sequence[str], records: Iterable[Record]) -> list[str]:
+    """Return the mteb tasks that test on what a model is trained on, as far as is known.
+
+    Args:
+        sources: Prepared sets, files and Hub datasets, also written ``objective=FILE``.
+        records: What is in them.
+    """
+    names = [source if os.path.exists(source) else source.rpartition("=")[2] for source in sources]
+    prepared = [own for own in map(PreparedSet.open, names) if own]
+    others = [name for name in names if not os.path.exists(name)]
+    return sorted({task for own in prepared for task in own.about["mteb"]} | set(mteb_tasks(others, records)))
+
+
+def refuse_overlaps(
+    train: Sequence[tuple[str, Sequence[Record]]], dev: Sequence[tuple[str, Sequence[Record]]], allowed: bool
+) -> None:
+    """Refuse to train on what is held out: on the dev data, or on the test of the prepared set that is trained on.
+
+    A prepared set whose files are untouched was checked when it was made.
+
+    Args:
+        train: Sources, as files, and their records.
+        dev: The same, held out.
+        allowed: The user knows, and trains all the same.
+
+    Raises:
+        InputError: If a text is on both sides.
+    """
+    for source, records in () if allowed else train:
+        own = PreparedSet.open(source)
+        fields = _isolated(own, Path(source).stem) if own else FIELDS
+        for held_out, theirs in _held_out(own, dev):
+            names = [Path(source).stem, Path(held_out).stem]
+            is_checked = own is not None and Path(held_out).parent == own.folder and all(map(own.has, names))
+            if not (is_checked and own is not None and own.is_untouched(names)):
+                held_out_records = read_records(held_out, ("query", "document")) if theirs is None else theirs
+                refuse_overlap(records, held_out_records, held_out, fields)
+
+
+def _isolated(own: PreparedSet, name: str) -> Sequence[str]:
+    may_see_documents = own.about["regime"] == "corpus-taught" and name == "passages"
+    return ("query",) if may_see_documents else own.about["isolated"]
+
+
+def _held_out(
+    own: PreparedSet | None, dev: Sequence[tuple[str, Sequence[Record]]]
+) -> list[tuple[str, Sequence[Record] | None]]:
+    test = [(own.file("test"), None)] if own and own.has("test") else []
+    return [*dev, *test]

@@ -1,0 +1,287 @@
+"""Rows out of files of any usual format, and out of Hub datasets, each with where it stands."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import json
+import os
+import re
+import sys
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from lzma import LZMAError
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import fsspec
+import pyarrow
+import pyarrow.parquet
+from datasets import load_dataset
+
+from lbr_st.data.columns import EXCERPT, RowError
+from lbr_st.errors import InputError
+
+COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd"}
+JSON_LINES = (".jsonl", ".ndjson")
+TABLES = (*JSON_LINES, ".json", ".csv", ".tsv", ".parquet")
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+(:[\w.-]+){0,2}")
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+class Row(NamedTuple):
+    """One row of a source.
+
+    Attributes:
+        where: Source and line, for people.
+        number: Of the line, the item or the row, from 1.
+        values: Its fields.
+    """
+
+    where: str
+    number: int
+    values: dict[str, Any]
+
+
+Wrong = Callable[[RowError], None]
+
+
+def stop(error: RowError) -> None:
+    """Raise what is wrong with a row: the default of what reads rows."""
+    raise error
+
+
+def is_table(path: str | Path) -> bool:
+    """Tell by its name whether a file holds rows."""
+    return _format(Path(path)) in TABLES
+
+
+def _format(path: Path) -> str:
+    """Return the suffix that says the format: ``.csv`` of ``a.csv.gz``."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes and suffixes[-1] in COMPRESSED:
+        suffixes.pop()
+    return suffixes[-1] if suffixes else ""
+
+
+def is_hub_id(source: str | Path) -> bool:
+    """Tell whether a source is meant to be on the Hub: an owner and a name that are no path here, nor look like one."""
+    return bool(HUB_ID.fullmatch(str(source))) and not os.path.exists(source) and not is_table(source)
+
+
+def read_rows(source: str | Path, encoding: str = "utf-8", wrong: Wrong = stop) -> Iterator[Row]:
+    """Yield the rows of a file or of a Hub dataset.
+
+    Args:
+        source: JSON Lines, JSON (a list of objects), CSV, TSV (with a header) or Parquet, also as ``.gz``, ``.bz2``,
+            ``.xz`` and ``.zst``. A name with one slash that is no file is a Hub dataset, ``owner/name``,
+            ``owner/name:split`` or ``owner/name:config:split``, by default the split ``train``.
+        encoding: Of text; a mark of byte order is left out.
+        wrong: Called with a `RowError` for each row that does not parse; reading goes on if it returns.
+
+    Raises:
+        InputError: If the source cannot be read, or not to its end.
+    """
+    if is_hub_id(source):
+        yield from _hub_rows(str(source))
+        return
+    path = Path(source)
+    if not path.is_file():
+        raise InputError(f"{path}: {'is a folder, a file is needed' if path.is_dir() else 'no such file'}")
+    kind = _format(path)
+    try:
+        if kind == ".parquet":
+            yield from _parquet_rows(path)
+        elif kind == ".json" and not _is_json_lines(path, encoding):
+            yield from _json_items(path, encoding, wrong)
+        elif kind in (".csv", ".tsv"):
+            yield from _table_rows(path, encoding, "\t" if kind == ".tsv" else ",", wrong)
+        else:
+            yield from _json_lines(path, encoding, wrong)
+    except (EOFError, zlib.error, LZMAError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None and error.filename not in (None, str(path)):
+            raise  # of another file
+        raise InputError(f"{path}: cannot be read to its end: {str(error) or type(error).__name__}") from error
+    except pyarrow.ArrowException as error:
+        raise InputError(f"{path}: not a Parquet file that can be read: {str(error).splitlines()[0]}") from error
+
+
+def open_text(path: Path, encoding: str = "utf-8", newline: str | None = "\n") -> IO[str]:
+    """Open a text file, compressed or not. Bytes that are no UTF-8 come as lone surrogates, see `check_decoded`.
+
+    Raises:
+        InputError: If the encoding is unknown, or the file says that it has another, or a package is missing.
+    """
+    compression = COMPRESSED.get(path.suffix.lower())
+    try:
+        codec = codecs.lookup(encoding).name
+    except LookupError as error:
+        raise InputError(f"--encoding {encoding}: Python knows no such encoding") from error
+    try:
+        if codec == "utf-8":
+            with fsspec.open(str(path), "rb", compression=compression).open() as file:
+                if file.read(2) in UTF_16:
+                    raise InputError(f"{path}: not UTF-8: it begins with the mark of UTF-16; give --encoding utf-16")
+            encoding = "utf-8-sig"
+        return fsspec.open(
+            str(path), "r", compression=compression, encoding=encoding, errors="surrogateescape", newline=newline
+        ).open()
+    except ValueError as error:
+        raise InputError(f"{path}: cannot be unpacked: {error}; for .zst: pip install zstandard") from error
+
+
+def check_decoded(where: str, text: str, encoding: str = "utf-8") -> None:
+    """Refuse text that has bytes of another encoding in it.
+
+    Raises:
+        RowError: With the column and the text around it.
+    """
+    if text.isascii():
+        return
+    wrong = re.search("[\udc80-\udcff]", text)
+    if wrong:
+        at, byte = wrong.start(), ord(wrong.group()) - 0xDC00
+        around = re.sub("[\udc80-\udcff]", "?", text[max(0, at - EXCERPT // 2) : at + EXCERPT // 2]).strip()
+        message = f"not {encoding.upper()}: byte 0x{byte:02x} in {around!r}; lbr data prepare reads other encodings too"
+        raise RowError(f"{where}, column {at + 1}", "wrong encoding", message)
+
+
+def _lines(path: Path, encoding: str, wrong: Wrong) -> Iterator[tuple[int, str]]:
+    with open_text(path, encoding) as file:
+        number = 0
+        try:
+            for number, line in enumerate(file, start=1):
+                try:
+                    check_decoded(f"{path}, line {number}", line, encoding)
+                except RowError as error:
+                    wrong(error)
+                    continue
+                if line.strip():
+                    yield number, line.rstrip()
+        except UnicodeError as error:  # of encodings that have no lone bytes, such as UTF-16
+            raise InputError(f"{path}, after line {number}: not {encoding}: {error}") from error
+
+
+def _json_lines(path: Path, encoding: str, wrong: Wrong) -> Iterator[Row]:
+    for number, line in _lines(path, encoding, wrong):
+        where = f"{path}, line {number}"
+        try:
+            # Control characters in texts are cleaned away; they are no reason to refuse a line.
+            row = json.loads(line, strict=False)
+        except (json.JSONDecodeError, RecursionError) as error:
+            wrong(_not_json(where, line, error))
+            continue
+        if isinstance(row, dict):
+            yield Row(where, number, row)
+        else:
+            hint = "; a file that is one JSON list is named .json" if line.startswith("[") else ""
+            wrong(RowError(where, "no object", f"expected a JSON object, found {line.strip()[:EXCERPT]}{hint}"))
+
+
+def _not_json(where: str, text: str, error: json.JSONDecodeError | RecursionError) -> RowError:
+    if isinstance(error, RecursionError):
+        return RowError(where, "not JSON", "not JSON: nested too deep")
+    around = text[max(0, error.pos - EXCERPT // 2) : error.pos + EXCERPT // 2].strip()
+    return RowError(f"{where}, column {error.colno}", "not JSON", f"not JSON: {error.msg}, in {around!r}")
+
+
+def _is_json_lines(path: Path, encoding: str) -> bool:
+    """Tell whether a file named ``.json`` holds an object a line, as many do."""
+    with open_text(path, encoding) as file:
+        first = file.readline()
+        try:
+            return isinstance(json.loads(first.lstrip("\ufeff")), dict) and bool(file.readline().strip())
+        except (json.JSONDecodeError, RecursionError):
+            return False
+
+
+def _json_items(path: Path, encoding: str, wrong: Wrong) -> Iterator[Row]:
+    with open_text(path, encoding) as file:
+        try:
+            text = file.read()
+        except UnicodeError as error:
+            raise InputError(f"{path}: not {encoding}: {error}") from error
+    check_decoded(str(path), text, encoding)
+    try:
+        found = json.loads(text, strict=False)
+    except (json.JSONDecodeError, RecursionError) as error:
+        line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        raise _not_json(f"{path}{line}", text, error) from error
+    if isinstance(found, dict):  # {"data": [...]}
+        lists = [value for value in found.values() if isinstance(value, list) and value and isinstance(value[0], dict)]
+        found = lists[0] if len(lists) == 1 else [found]
+    if not isinstance(found, list):
+        raise InputError(f"{path}: expected a JSON list of objects, found {text.strip()[:EXCERPT]}")
+    for number, row in enumerate(found, start=1):
+        where = f"{path}, item {number}"
+        if isinstance(row, dict):
+            yield Row(where, number, row)
+        else:
+            wrong(RowError(where, "no object", f"expected a JSON object, found {json.dumps(row)[:EXCERPT]}"))
+
+
+def _table_rows(path: Path, encoding: str, delimiter: str, wrong: Wrong) -> Iterator[Row]:
+    csv.field_size_limit(sys.maxsize)  # 131,072 characters are not a long document
+    with open_text(path, encoding, newline="") as file:
+        table = csv.reader(file, delimiter=delimiter, strict=True)
+        header: list[str] | None = None
+        while True:
+            line = table.line_num + 1  # where the next row begins; it may have several lines
+            where = f"{path}, line {line}"
+            try:
+                fields = next(table, None)
+                if fields is None:
+                    return
+                check_decoded(where, delimiter.join(fields), encoding)
+            except csv.Error as error:
+                wrong(RowError(where, "not CSV", f"not CSV: {error}"))
+                continue
+            except RowError as error:
+                wrong(error)
+                continue
+            except UnicodeError as error:
+                raise InputError(f"{where}: not {encoding}: {error}") from error
+            if header is None:
+                header = _header(where, fields)
+            elif len(fields) == len(header):
+                yield Row(where, line, dict(zip(header, fields, strict=True)))
+            elif fields:
+                line_text = delimiter.join(fields)[:EXCERPT]
+                detail = f"{len(fields)} fields where the header has {len(header)}, in {line_text!r}"
+                wrong(RowError(where, "not as many fields as the header", detail))
+
+
+def _header(where: str, fields: list[str]) -> list[str]:
+    names = [name.strip() for name in fields]
+    if len(set(names)) < len(names) or not all(names):
+        raise InputError(f"{where}: the first line must name each column once, found {', '.join(fields)[:200]}")
+    return names
+
+
+def _parquet_rows(path: Path) -> Iterator[Row]:
+    number = 0
+    for batch in pyarrow.parquet.ParquetFile(path).iter_batches():
+        for values in batch.to_pylist():
+            number += 1
+            yield Row(f"{path}, row {number}", number, values)
+
+
+def _hub_rows(source: str) -> Iterable[Row]:
+    name, *rest = source.split(":")
+    config, split = (rest[0], rest[1]) if len(rest) == 2 else (None, rest[0] if rest else "train")
+    return hub_rows(name, config, split)
+
+
+def hub_rows(name: str, config: str | None, split: str) -> Iterator[Row]:
+    """Yield the rows of a split of a Hub dataset, or of a local folder that `datasets.load_dataset` reads.
+
+    Raises:
+        InputError: If there is none, or it cannot be read.
+    """
+    try:
+        dataset = load_dataset(name, config, split=split)
+    except Exception as error:  # of many libraries: no network, no such dataset, no such split, a gated one
+        message = " ".join(str(error).split())
+        raise InputError(f"{name}: no such file, and no dataset of the Hub that can be read: {message}") from error
+    for number, values in enumerate(dataset, start=1):
+        yield Row(f"{name}, row {number}", number, values)

@@ -1,0 +1,63 @@
+"""Cleaning of one text, and when two texts are the same."""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+
+from bs4 import BeautifulSoup
+
+# Elements that markup of running text is made of. A text with none of them is no HTML, whatever angle brackets it has.
+HTML_TAG = re.compile(
+    r"</?(a|abbr|b|blockquote|br|center|code|div|em|font|h[1-6]|hr|i|img|li|ol|p|pre|small|span|strong|sub|sup|table|"
+    r"tbody|td|th|thead|tr|u|ul)(\s[^<>]*)?/?>",
+    re.IGNORECASE,
+)
+HTML_ENTITY = re.compile(r"&(#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z]{2,31}\d{0,2});")
+BLOCK_TAG = re.compile(r"<(br|/?(p|div|li|tr|h[1-6]|table|ul|ol|blockquote|pre))\b[^<>]*>", re.IGNORECASE)
+
+# What is seen by nobody and stands in texts by accident: controls but tab and newline, halves of surrogate pairs,
+# noncharacters, soft hyphens, zero-width spaces and marks of byte order. Joiners stay: scripts are written with them.
+INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u200b\u2060\ufeff\ufdd0-\ufdef\ufffe\uffff\ud800-\udfff]")
+SPACES = re.compile(r"[^\S\n\t]+")
+TRAILING = re.compile(r"[ \t]+$", re.MULTILINE)
+BLANK_LINES = re.compile(r"\n{3,}")
+WHITE = re.compile(r"\s+")
+
+
+def clean(text: str, keep_html: bool = False, one_line: bool = False) -> str:
+    """Return a text in Unicode's form C, without control characters, markup, and white space that says nothing.
+
+    Indentation and single blank lines stay, as code and Markdown mean something by them. Cleaning a text that is clean
+    changes nothing, unless it spells markup by entities.
+
+    Args:
+        text: Any string.
+        keep_html: Leave tags and entities as they are.
+        one_line: White space of any kind becomes one space, as in a query.
+    """
+    if not keep_html:
+        text = without_html(text)
+    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\u2028", "\n").replace("\u2029", "\n\n")
+    text = unicodedata.normalize("NFC", INVISIBLE.sub("", text))
+    if one_line:
+        return WHITE.sub(" ", text).strip()
+    text = re.sub(r"[^\S\n\t ]", " ", text)
+    return BLANK_LINES.sub("\n\n", TRAILING.sub("", text)).strip("\n").rstrip()
+
+
+def without_html(text: str) -> str:
+    """Return the text of HTML, with a line for every block; what is no HTML comes back as it is, entities resolved."""
+    if HTML_TAG.search(text):
+        soup = BeautifulSoup(BLOCK_TAG.sub(lambda match: "\n" + match.group(), text), "html.parser")
+        for element in soup(["script", "style"]):
+            element.decompose()
+        lines = (SPACES.sub(" ", line).strip() for line in soup.get_text().split("\n"))
+        return re.sub(r"\n{2,}", "\n", "\n".join(lines)).strip()
+    return html.unescape(text) if HTML_ENTITY.search(text) else text
+
+
+def same_text(text: str) -> str:
+    """Return what texts have in common that differ in capitals, white space, Unicode form or the last mark alone."""
+    return WHITE.sub("", unicodedata.normalize("NFKC", text).casefold()).rstrip(".?!") or text
