@@ -38,7 +38,7 @@ SEEDS = (0, 1, 2)
 def run_arm(arm: str, seed: int, data: Path, work: Path, settings: dict[str, Any]) -> None:
     """Train one arm with one seed, score it and write its result file."""
     common = [*shlex.split(medical.COMMON), "--seed", str(seed), "--save-steps", "100", "--resume", *settings["flags"]]
-    dev = ["--dev-data", str(data / "dev.jsonl")]
+    dev = ["--dev-data", str(data / "dev.jsonl"), "--allow-overlap"]
     stage1, final = work / f"stage1-{arm}-seed{seed}", work / f"{arm}-seed{seed}"
     args = ["--model", str(work / "backbone"), "--data", str(data / "train.jsonl"), "--output-dir", str(stage1), *dev]
     ibgl.main([*args, *shlex.split(medical.STAGE1), *ARMS[arm], *common])

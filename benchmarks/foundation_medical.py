@@ -29,10 +29,10 @@ from pathlib import Path
 from typing import Any
 
 import results
-from lbr_st.code_domain import installed_files
 from tqdm.auto import tqdm
 
 from lbr_st import grcl, ibgl, nano
+from lbr_st.data.installed import installed_files
 from lbr_st.evaluation import evaluate, local_task, open_for_evaluation
 from lbr_st.files import sha256, write_jsonl, write_text
 from lbr_st.training import run_command
@@ -91,7 +91,15 @@ def run_arm(arm: str, data: Path, work: Path, settings: dict[str, Any]) -> None:
         args = ["--model", str(backbone), "--data", str(data / "train.jsonl"), "--output-dir", str(model)]
         ibgl.main([*args, *shlex.split(STAGE1), *common])
     final = work / f"{arm}-seed{SEED}"
-    args = ["--model", str(model), "--data", str(work / "pairs.jsonl"), "--dev-data", str(data / "dev.jsonl")]
+    args = [
+        "--model",
+        str(model),
+        "--data",
+        str(work / "pairs.jsonl"),
+        "--dev-data",
+        str(data / "dev.jsonl"),
+        "--allow-overlap",
+    ]
     grcl.main([*args, "--output-dir", str(final), *shlex.split(STAGE2), *common])
     results.write_arm(PROGRAM, arm, SEED, {"scores": score(final, data, work), "settings": settings})
 

@@ -23,6 +23,7 @@ from transformers import (
 )
 
 import lbr_st
+from lbr_st.data.command import main
 
 TEXTS = [
     "What causes high blood pressure?",
@@ -135,3 +136,14 @@ def _shared_model(backbone):
 def model(_shared_model):
     """A tiny model with two bottleneck tokens, longest input 24 tokens; a fresh copy for each test."""
     return copy.deepcopy(_shared_model)
+
+
+@pytest.fixture
+def prepare(tmp_path):
+    """Prepare a set from arguments of `lbr data prepare`; return its folder."""
+
+    def run(*argv, name="set"):
+        main(["prepare", "--num-proc", "1", *map(str, argv), "--output-dir", str(tmp_path / name)])
+        return tmp_path / name
+
+    return run

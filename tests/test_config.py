@@ -83,6 +83,7 @@ def test_shipped_recipes_run(name, backbone, tmp_path, monkeypatch):
     run = json.loads((tmp_path / "out" / "lbr_run.json").read_text())
     assert run["training_arguments"]["learning_rate"] == 2e-5
     assert run["training_arguments"]["bf16"] is True
+    assert run["contents"]["mteb_tasks"] == ["MedicalQARetrieval"]
 
 
 def test_recipes_of_stage_1_differ_by_the_backbone():

@@ -76,6 +76,7 @@ def test_two_processes_are_one(tmp_path):
     write_jsonl(tmp_path / "train.jsonl", ROWS)
     argv = [
         "--model", backbone, "--data", str(tmp_path / "train.jsonl"), "--dev-data", str(tmp_path / "train.jsonl"),
+        "--allow-overlap",
         "--max-length", "24", "--optim", "sgd", "--learning-rate", "1e-1", "--max-steps", "5", "--logging-steps", "1",
         "--save-steps", "4",
     ]  # fmt: skip
@@ -198,6 +199,7 @@ def test_two_processes_of_stage_2_are_one(tmp_path):
     write_jsonl(tmp_path / "train.jsonl", rows)
     common = [
         "--model", backbone, "--data", str(tmp_path / "train.jsonl"), "--dev-data", str(tmp_path / "train.jsonl"),
+        "--allow-overlap",
         "--max-length", "24", "--optim", "sgd", "--learning-rate", "1e-1", "--max-steps", "5", "--logging-steps", "1",
         "--save-steps", "4", "--keep", "last", "--temperature", "0.1", "--eval-steps", "3",
     ]  # fmt: skip

@@ -99,7 +99,8 @@ def test_stage_2_on_the_gpu(tmp_path):
     write_jsonl(tmp_path / "pairs.jsonl", MANY)
     data = str(tmp_path / "pairs.jsonl")
     grcl.main(
-        ["--model", make_backbone(tmp_path / "backbone"), "--data", data, "--dev-data", data, "--max-length", "24",
+        ["--model", make_backbone(tmp_path / "backbone"), "--data", data, "--dev-data", data,
+         "--allow-overlap", "--max-length", "24",
          "--output-dir", str(tmp_path / "out"), "--per-device-train-batch-size", "8", "--mini-batch-size", "3",
          "--lm-weight", "0.1", "--bf16", "--max-steps", "6", "--learning-rate", "1e-2", "--eval-steps", "2"]
     )  # fmt: skip

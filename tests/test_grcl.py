@@ -61,6 +61,7 @@ def test_script(backbone, tmp_path):
     output = tmp_path / "out"
     grcl.main(
         ["--model", backbone, "--data", str(tmp_path / "train.jsonl"), "--dev-data", str(tmp_path / "train.jsonl"),
+         "--allow-overlap",
          "--output-dir", str(output), "--bottleneck-tokens", "3", "--max-length", "24", "--learning-rate", "1e-3",
          "--num-train-epochs", "6", "--per-device-train-batch-size", "8", "--query-prompt", "q: "]
     )  # fmt: skip
@@ -116,6 +117,7 @@ def argv(backbone, tmp_path):
     write_jsonl(tmp_path / "train.jsonl", MANY)
     return [
         "--model", backbone, "--data", str(tmp_path / "train.jsonl"), "--dev-data", str(tmp_path / "train.jsonl"),
+        "--allow-overlap",
         "--max-length", "24", "--per-device-train-batch-size", "8", "--output-dir", str(tmp_path / "out"),
         "--learning-rate", "1e-3", "--max-steps", "4", "--eval-steps", "2",
     ]  # fmt: skip
@@ -132,7 +134,7 @@ def values(log, name):
 def test_the_language_model_is_watched_from_before_the_first_step(argv, tmp_path):
     """The loss at step 0 is that of stage 1's own log; the last step is scored too."""
     stage1 = tmp_path / "stage1"
-    data = ["--data", str(tmp_path / "train.jsonl"), "--dev-data", str(tmp_path / "train.jsonl")]
+    data = ["--data", str(tmp_path / "train.jsonl"), "--dev-data", str(tmp_path / "train.jsonl"), "--allow-overlap"]
     ibgl.main([*argv[:2], *data, "--max-length", "24", "--output-dir", str(stage1), "--max-steps", "3"])
     grcl.main([*argv, "--model", str(stage1), "--max-steps", "5"])
     log = log_of(tmp_path / "out")

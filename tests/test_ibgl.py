@@ -166,6 +166,7 @@ def test_script(backbone, tmp_path, objective):
     write_jsonl(tmp_path / "train.jsonl", rows)
     ibgl.main(
         ["--model", backbone, "--data", str(tmp_path / "train.jsonl"), "--dev-data", str(tmp_path / "train.jsonl"),
+         "--allow-overlap",
          "--output-dir", str(tmp_path / "out"), "--objective", objective, "--max-length", "24", "--learning-rate",
          "1e-2", "--num-train-epochs", "4", "--per-device-train-batch-size", "8", "--document-prompt", "d: "]
     )  # fmt: skip
@@ -228,6 +229,7 @@ def run_stage1(tmp_path, backbone, *flags, rows=None, name="out"):
     write_jsonl(tmp_path / "train.jsonl", rows or PAIRS * 8)
     argv = [
         "--model", backbone, "--data", str(tmp_path / "train.jsonl"), "--dev-data", str(tmp_path / "train.jsonl"),
+        "--allow-overlap",
         "--output-dir", str(tmp_path / name), "--max-length", "24", "--learning-rate", "1e-2", "--max-steps", "10",
         "--per-device-train-batch-size", "8", "--logging-steps", "2",
     ]  # fmt: skip
@@ -279,7 +281,8 @@ def test_mixture_of_pairs_and_passages(backbone, tmp_path, caplog):
     with caplog.at_level("INFO", logger="lbr_st"):
         sources = [f"sft={tmp_path}/pairs.jsonl", f"reconstruct={tmp_path}/corpus.jsonl"]
         ibgl.main(
-            ["--model", backbone, "--data", *sources, "--dev-data", *sources, "--objective", "sft:0.7,reconstruct:0.3",
+            ["--model", backbone, "--data", *sources, "--dev-data", *sources,
+             "--allow-overlap", "--objective", "sft:0.7,reconstruct:0.3",
              "--output-dir", str(tmp_path / "out"), "--max-length", "24", "--max-steps", "4"]
         )  # fmt: skip
     log = json.loads((tmp_path / "out" / "training_log.json").read_text())
@@ -426,6 +429,7 @@ def test_the_checkpoint_is_selected_by_a_signal(tmp_path, backbone, select_by, o
     out = tmp_path / "out"
     main(
         ["--model", backbone, "--data", str(tmp_path / "train.jsonl"), "--dev-data", str(tmp_path / "train.jsonl"),
+         "--allow-overlap",
          "--objective", objective, "--select-by", select_by, "--max-length", "24", "--output-dir", str(out),
          "--learning-rate", rate, "--max-steps", "11", "--eval-steps", "2", "--per-device-train-batch-size", "8",
          "--save-total-limit", "9", "--warmup-steps", "3"]
@@ -454,7 +458,7 @@ def test_the_checkpoint_is_selected_by_a_signal(tmp_path, backbone, select_by, o
 def test_select_by_that_cannot_select(tmp_path, backbone, flags, message):
     write_jsonl(tmp_path / "train.jsonl", [{"document": p["document"]} for p in PAIRS])
     argv = ["--model", backbone, "--data", str(tmp_path / "train.jsonl"), "--output-dir", str(tmp_path / "out")]
-    dev = ["--dev-data", str(tmp_path / "train.jsonl")] if "needs --dev-data" not in message else []
+    dev = ["--dev-data", str(tmp_path / "train.jsonl"), "--allow-overlap"] if "needs --dev-data" not in message else []
     with pytest.raises(InputError, match=message):
         main([*argv, *dev, *flags])
     assert not (tmp_path / "out").exists()

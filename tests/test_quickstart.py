@@ -4,23 +4,24 @@ import pytest
 from conftest import TEXTS
 from sentence_transformers import SentenceTransformer
 
-from lbr_st import code_domain, nano, quickstart
-from lbr_st.files import write_jsonl
+from lbr_st import nano, quickstart
+from lbr_st.data import installed
 
 
-def write_toy_domain(folder):
-    folder.mkdir(parents=True)
-    for name in ("train", "dev", "test"):
-        rows = [{"id": f"{n}", "query": f"{name} {n} {q}", "document": f"{d} {name} {n}"}
-                for n in range(8) for q, d in [TEXTS[:2]]]  # fmt: skip
-        write_jsonl(folder / f"{name}.jsonl", rows)
-    write_jsonl(folder / "corpus.jsonl", [{"id": str(n), "document": text} for n, text in enumerate(TEXTS)])
+def toy_pairs():
+    for package in range(30):
+        for n, (query, document) in enumerate(zip(TEXTS[:3], TEXTS[3:], strict=True)):
+            name = f"package {package} number {n}"
+            yield {"id": f"{package}.py:{n}", "query": f"{name} {query}", "document": f"{document} {name}",
+                   "package": f"p{package}"}  # fmt: skip
 
 
 @pytest.fixture
 def toy(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(code_domain, "write_code_domain", write_toy_domain)
+    monkeypatch.setattr(installed, "installed_pairs", toy_pairs)
+    monkeypatch.setattr(quickstart, "TEST_PAIRS", "9")
+    monkeypatch.setattr(quickstart, "DEV_PAIRS", "9")
     for name in ("NANO_STEPS", "STAGE1_STEPS", "STAGE2_STEPS"):
         monkeypatch.setattr(quickstart, name, 2)
     monkeypatch.setattr(quickstart, "BLOCK_LENGTH", 32)
@@ -33,7 +34,7 @@ def test_steps_rows_and_starting_again(toy, tmp_path, capsys, monkeypatch):
     quickstart.main(["--baseline"])
     printed = capsys.readouterr().out
     assert [f"[{n}/6]" in printed for n in range(1, 7)] == [True] * 6
-    assert "8 docstrings as queries, 8 functions" in printed
+    assert "9 docstrings as queries, 9 functions" in printed
     assert all(row in printed for row in ("| BM25 ", "| stage 2 alone ", "| stage 1 + stage 2 "))
     assert all(f"> {question}" in printed for question in quickstart.QUESTIONS)
     assert SentenceTransformer("lbr-model").encode(["one"]).shape == (1, 64)

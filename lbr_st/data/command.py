@@ -206,10 +206,11 @@ def _counter(name: str) -> Any:
 
 
 def _again(argv: list[str]) -> str:
-    """Return the command that makes the set, without where it was made: the same data give the same card."""
-    at = next(n for n, flag in enumerate(argv) if flag.partition("=")[0] == "--output-dir")
-    rest = argv[:at] + argv[at + (1 if "=" in argv[at] else 2) :]
-    return shlex.join(["lbr", "data", *rest, "--output-dir", "DIR"])
+    """Return the command that makes the set, without where and how fast: the same data give the same card."""
+    for flag in ("--output-dir", "--num-proc"):
+        for at in [n for n, each in enumerate(argv) if each.partition("=")[0] == flag]:
+            argv = argv[:at] + argv[at + (1 if "=" in argv[at] else 2) :]
+    return shlex.join(["lbr", "data", *argv, "--output-dir", "DIR"])
 
 
 def _add_check(parser: argparse.ArgumentParser) -> None:

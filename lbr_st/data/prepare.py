@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset, Features, List, Value
+from datasets.arrow_writer import ArrowWriter
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
@@ -200,10 +201,12 @@ def check(output_dir: Path, settings: Settings) -> None:
 
 def _read(parts: Sequence[Part], work: str, settings: Settings, drops: Drops) -> Dataset:
     """Read, clean and lay down on disk, so that memory does not grow with the data."""
-    # The name that the library would give the data is made of their code, which says nothing about files.
-    return Dataset.from_generator(
-        partial(_records, parts, settings, drops), features=FEATURES, cache_dir=work, fingerprint="prepared"
-    )
+    file = os.path.join(work, "records.arrow")
+    with ArrowWriter(path=file, features=FEATURES) as writer:
+        for record in _records(parts, settings, drops):
+            writer.write(record)
+        writer.finalize()
+    return Dataset.from_file(file)
 
 
 def _records(parts: Sequence[Part], settings: Settings, drops: Drops) -> Iterator[Record]:

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from lbr_st.data.columns import Columns, Record, Template
+from lbr_st.data.sources import is_hub_id
 from lbr_st.errors import InputError
 
 
@@ -34,6 +35,7 @@ class Entry:
     queries: dict[str, str] = field(default_factory=dict)
     qrels: dict[str, str] = field(default_factory=dict)
     mteb: list[str] = field(default_factory=list)
+    copies: list[str] = field(default_factory=list)
     recognised_by: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -48,8 +50,8 @@ class Entry:
 
     @property
     def hubs(self) -> set[str]:
-        """The Hub datasets it is made of."""
-        return {self.hub, *(part["hub"] for part in (self.corpus, self.queries, self.qrels) if part)}
+        """The Hub datasets it is made of, and copies of it."""
+        return {self.hub, *self.copies, *(part["hub"] for part in (self.corpus, self.queries, self.qrels) if part)}
 
 
 @functools.cache
@@ -107,7 +109,7 @@ def mteb_tasks(sources: Iterable[str], records: Iterable[Record] = ()) -> list[s
     sources = list(sources)
     entries = entries_of(sources, records)
     tasks = {task for entry in entries for task in entry.mteb}
-    hubs = {source.partition(":")[0] for source in sources if "/" in source}
+    hubs = {source.partition(":")[0] for source in sources if is_hub_id(source)}
     hubs = {hub.lower() for hub in hubs.union(*(entry.hubs for entry in entries))}
     if hubs:
         import mteb  # takes seconds, and most data are of no Hub

@@ -103,7 +103,7 @@ def mteb_tasks_of(sources: Sequence[str], records: Iterable[Record]) -> list[str
     """
     names = [source if os.path.exists(source) else source.rpartition("=")[2] for source in sources]
     prepared = [own for own in map(PreparedSet.open, names) if own]
-    others = [name for name in names if not os.path.exists(name)]
+    others = [name for name in names if not os.path.isfile(name)]
     return sorted({task for own in prepared for task in own.about["mteb"]} | set(mteb_tasks(others, records)))
 
 

@@ -65,8 +65,11 @@ def _format(path: Path) -> str:
 
 
 def is_hub_id(source: str | Path) -> bool:
-    """Tell whether a source is meant to be on the Hub: an owner and a name that are no path here, nor look like one."""
-    return bool(HUB_ID.fullmatch(str(source))) and not os.path.exists(source) and not is_table(source)
+    """Tell whether a source is meant to be on the Hub: an owner and a name that are no file here, nor look like one.
+
+    A folder of that name is what `datasets` takes for the dataset, too.
+    """
+    return bool(HUB_ID.fullmatch(str(source))) and not os.path.isfile(source) and not is_table(source)
 
 
 def read_rows(source: str | Path, encoding: str = "utf-8", wrong: Wrong = stop) -> Iterator[Row]:

@@ -37,7 +37,7 @@ def size_of(size: str | int | float, total: int, flag: str) -> int:
     except ValueError:
         value = -1
     is_count = text.isdecimal()
-    if value < 0 or (not is_count and value > 1):
+    if not value >= 0 or (not is_count and value > 1):
         raise InputError(f"{flag} must be a number of records or a share from 0.0 to 1.0, got {size}")
     return min(int(text), total) if is_count else round(value * total)
 

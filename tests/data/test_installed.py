@@ -1,6 +1,6 @@
 """The domain of the installed packages: what a pair is, and how packages are split."""
 
-from lbr_st.code_domain import functions_of_file, split_by_package
+from lbr_st.data.installed import Function, documented_functions, functions_of_file, installed_pairs
 
 SOURCE = '''
 import os
@@ -28,23 +28,29 @@ def test_functions_of_a_file(tmp_path):
     """Docstring and decorators cut out, indentation taken away, line numbers right."""
     (tmp_path / "a.py").write_text(SOURCE)
     first, second = functions_of_file(tmp_path / "a.py")
-    assert first == (7, "Return the first thing of all.", "def first(a):\n    if a:\n        return 1\n    return 2")
-    assert second[:2] == (16, "Wait for the second.")
+    code = "def first(a):\n    if a:\n        return 1\n    return 2"
+    assert first == Function(7, 6, 14, "Return the first thing of all.", code)
+    assert (second.line, second.docstring) == (16, "Wait for the second.")
     (tmp_path / "b.py").write_text("print 'python 2'")
     assert functions_of_file(tmp_path / "b.py") == []
 
 
-def test_no_package_is_on_two_sides():
-    pairs = [
-        {"id": f"{p}-{n}", "query": f"q {p} {n}", "document": f"d {p} {n}", "package": f"p{p}"}
-        for p in range(60)
-        for n in range(500 if p == 0 else 70)
+def test_functions_within_functions():
+    source = 'def a():\n    """Outer."""\n    def b():\n        """Inner."""\n'
+    assert [f.docstring for f in documented_functions(source)] == ["Outer.", "Inner."]
+    assert [f.docstring for f in documented_functions(source, nested=False)] == ["Outer."]
+
+
+def test_each_docstring_and_each_function_once(tmp_path, monkeypatch):
+    from lbr_st.data import installed
+
+    function = 'def {}():\n    """{}"""\n    x = {}\n    return x\n'
+    sources = [("f", "Return the number of it.", 1), ("g", "Return the number of it.", 2), ("h", "Short.", 3),
+               ("f", "Return another number of it.", 1), ("i", "Return the fourth number of it.", 4)]  # fmt: skip
+    (tmp_path / "m.py").write_text("".join(function.format(*each) for each in sources))
+    monkeypatch.setattr(installed, "installed_files", lambda: [("p", "p/m.py", tmp_path / "m.py")])
+    found = list(installed_pairs())
+    assert [(r["id"], r["query"], r["package"]) for r in found] == [
+        ("p/m.py:1", "Return the number of it.", "p"),
+        ("p/m.py:17", "Return the fourth number of it.", "p"),
     ]
-    split = split_by_package(pairs)
-    sides = {name: {row["package"] for row in rows} for name, rows in split.items()}
-    assert not sides["train"] & sides["test"] and not sides["train"] & sides["dev"] and not sides["dev"] & sides["test"]
-    assert sum(map(len, split.values())) == len(pairs)
-    assert 1000 <= len(split["test"]) < 1070
-    assert 500 <= len(split["dev"]) < 570
-    assert "p0" in sides["train"]
-    assert split == split_by_package(pairs[::-1])

@@ -74,7 +74,7 @@ def test_texts_of_files_and_folders(tmp_path):
 
 
 def test_passages_of_a_folder_lead_back_to_their_lines(tmp_path):
-    paragraphs = [f"paragraph {n}\n" + "word " * 150 for n in range(6)]
+    paragraphs = [f"paragraph {n}\n" + " ".join(["word"] * 150) for n in range(6)]
     text = "\n\n".join(paragraphs)
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "a.md").write_text(text)

@@ -31,6 +31,7 @@ def test_qlora_trains_and_ends_with_whole_weights(tmp_path):
     write_jsonl(tmp_path / "train.jsonl", PAIRS * 8)
     argv = [
         "--model", backbone, "--data", str(tmp_path / "train.jsonl"), "--dev-data", str(tmp_path / "train.jsonl"),
+        "--allow-overlap",
         "--output-dir", str(tmp_path / "out"), "--max-length", "24", "--learning-rate", "1e-2", "--max-steps", "10",
         "--per-device-train-batch-size", "8", "--lora-rank", "4", "--load-in-4bit", "--bf16",
     ]  # fmt: skip

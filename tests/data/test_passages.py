@@ -1,0 +1,144 @@
+"""Passages: what is cut where, and that ids lead back."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lbr_st.data.passages import Chunker, count_words, passages_of, read_folder
+from lbr_st.errors import InputError
+
+PIECES = st.lists(
+    st.sampled_from(["word", "Ünïcode 中文", "sentence. Another one!", "    indented", "a=b;", "", " ", "\t", "#"]),
+    max_size=30,
+)
+
+
+@settings(deadline=None)
+@given(pieces=PIECES, breaks=st.lists(st.sampled_from([" ", "\n", "\n\n", "\n\n\n"]), min_size=30, max_size=30))
+def test_chunks_are_the_text_itself(pieces, breaks):
+    """In order, none too long, nothing lost but white space, each on the line it says."""
+    text = "".join(piece + space for piece, space in zip(pieces, breaks, strict=False))
+    chunks = list(Chunker(5).cut(text))
+    assert "".join("".join(chunk.split()) for _, chunk in chunks) == "".join(text.split())
+    at = 0
+    for line, chunk in chunks:
+        start = text.index(chunk, at)
+        at = start + len(chunk)
+        assert text.count("\n", 0, start) + 1 == line
+        assert count_words(chunk) <= 5 and chunk.strip()
+
+
+def test_boundaries():
+    """Paragraphs before lines, lines before sentences, and functions whole."""
+    assert [c for _, c in Chunker(4).cut("One two.\n\nThree four. Five six.")] == [
+        "One two.",
+        "Three four.",
+        "Five six.",
+    ]
+    code = "def a():\n    return 1\n\n\ndef b():\n    return 2\n"
+    assert [(n, c) for n, c in Chunker(8).cut(code)] == [(1, "def a():\n    return 1"), (5, "def b():\n    return 2")]
+
+
+MARKDOWN = """Before any heading.
+
+# Guide
+Intro.
+
+## Install
+```
+# no heading
+pip
+```
+
+Setext
+------
+Text *of* it.
+
+### Deep
+d
+
+# Other
+"""
+
+
+def test_headings_are_the_queries_of_their_passages():
+    found = [(p["id"], p.get("query"), p["document"]) for p in passages_of("a.md", MARKDOWN, Chunker(50))]
+    assert found == [
+        ("a.md:1", None, "Before any heading."),
+        ("a.md:4", "Guide", "Intro."),
+        ("a.md:7", "Guide > Install", "```\n# no heading\npip\n```"),
+        ("a.md:14", "Guide > Setext", "Text *of* it."),
+        ("a.md:17", "Guide > Setext > Deep", "d"),
+    ]
+
+
+def test_long_sections_are_cut():
+    text = "# A\n" + "\n\n".join(f"Paragraph number {n}." for n in range(4))
+    found = list(passages_of("a.md", text, Chunker(8)))
+    assert [(p["id"], p["query"]) for p in found] == [("a.md:2", "A"), ("a.md:6", "A")]
+
+
+def test_html():
+    text = (
+        "<html><head><title>t</title></head><nav>menu</nav><h1>Guide</h1><p>Intro &amp; more.</p><script>x</script>"
+        "<h2>Install</h2><p>pip</p>"
+    )
+    found = [(p["id"], p["query"], p["document"]) for p in passages_of("a.html", text, Chunker(50))]
+    assert found == [("a.html#1", "Guide", "Intro & more."), ("a.html#2", "Guide > Install", "pip")]
+
+
+PYTHON = '''import os
+
+
+@cache
+def first(a):
+    """Return the first of all."""
+    return a
+
+
+class B:
+    def second(self):
+        return 2
+'''
+
+
+def test_python():
+    """A documented function is asked for by its docstring; the rest of the file is passages."""
+    found = [(p["id"], p.get("query"), p["document"]) for p in passages_of("m.py", PYTHON, Chunker(50))]
+    assert found == [
+        ("m.py:5", "Return the first of all.", "def first(a):\n    return a"),
+        ("m.py:1", None, "import os"),
+        ("m.py:10", None, "class B:\n    def second(self):\n        return 2"),
+    ]
+    assert [p["document"] for p in passages_of("n.py", "print 'python 2'", Chunker(50))] == ["print 'python 2'"]
+
+
+def test_a_folder(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "hidden.md").write_text("# no")
+    (tmp_path / "sub" / "b.txt").write_bytes("\ufeffline one\r\n\r\nline three".encode())
+    (tmp_path / "a.rs").write_text("fn main() {}")
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG")
+    found = list(read_folder(tmp_path, Chunker(2)))
+    assert [(p["id"], p["document"], p["file"]) for p in found] == [
+        ("a.rs:1", "fn main", "a.rs"),
+        ("a.rs:1", "()", "a.rs"),
+        ("a.rs:1", "{}", "a.rs"),
+        ("sub/b.txt:1", "line one", "sub/b.txt"),
+        ("sub/b.txt:3", "line three", "sub/b.txt"),
+    ]
+    assert [p["keep_html"] for p in found] == [True] * 3 + [False] * 2
+
+
+def test_folders_that_cannot_be_used(tmp_path):
+    with pytest.raises(InputError, match="no text in files that end in"):
+        list(read_folder(tmp_path, Chunker()))
+    (tmp_path / "a.txt").write_bytes(b"fine\ncaf\xe9")
+    with pytest.raises(InputError, match=r"a\.txt, line 2, column 4: not UTF-8: byte 0xe9"):
+        list(read_folder(tmp_path, Chunker()))
+    (tmp_path / "b.txt").write_text("b")
+    errors = []
+    assert [p["id"] for p in read_folder(tmp_path, Chunker(), wrong=errors.append)] == ["b.txt:1"]
+    assert len(errors) == 1
+    assert [p["document"] for p in read_folder(tmp_path, Chunker(), "latin-1")] == ["fine\ncafé", "b"]

@@ -1,0 +1,355 @@
+"""Preparing a set: every shape, what is in which file, the same bytes again, and what goes wrong."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from shapes import ASPECTS, PAIRS, SHAPES, TOPICS, qa, sides, write_jsonl
+
+from lbr_st.data.command import main
+from lbr_st.data.isolation import overlaps
+from lbr_st.errors import InputError
+
+
+def read(folder, name):
+    return [json.loads(line) for line in (folder / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def about(folder):
+    return json.loads((folder / "set.json").read_text())
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_shape(shape, prepare, tmp_path):
+    """All files are there, say what they are, and nothing of test is in training."""
+    folder = prepare(*SHAPES[shape](tmp_path))
+    sets = {name: read(folder, name) for name in ("gl", "passages", "cl", "dev", "test", "corpus")}
+    for name, rows in sets.items():
+        keys = {"id", "document", "source"} | ({"query"} if name not in ("passages", "corpus") else set())
+        assert all(keys <= set(row) <= keys | {"negatives", "relevance"} for row in rows), name
+        assert len({row["id"] for row in rows}) == len(rows) > 0
+        assert about(folder)["files"][name]["records"] == len(rows)
+    fields = about(folder)["isolated"]
+    assert fields == (["query"] if shape == "choice" else ["query", "document"])
+    trained = [*sets["gl"], *sets["cl"]]
+    assert not list(overlaps(trained, [*sets["dev"], *sets["test"]], fields))
+    assert not list(overlaps(sets["dev"], sets["test"], fields))
+    if shape != "choice":
+        assert not list(overlaps(sets["passages"], sets["test"], fields))
+    searched = {row["document"] for row in sets["corpus"]}
+    assert all(row["document"] in searched for name in sets for row in sets[name])
+    assert len(searched) == len(sets["corpus"])
+
+
+def test_pairs_by_hand(prepare, tmp_path):
+    folder = prepare(*qa(tmp_path), "--test", "6", "--dev", "0.05")
+    sets = {name: read(folder, name) for name in ("gl", "cl", "dev", "test")}
+    assert [len(rows) for rows in sets.values()] == [51, 51, 3, 6]
+    by_id = {row["id"]: row for row in PAIRS}
+    for rows in sets.values():
+        for row in rows:
+            original = by_id[row["id"]]
+            assert row == {"id": row["id"], "query": original["question"], "document": original["answer"],
+                           "source": "qa.jsonl"}  # fmt: skip
+    assert sets["gl"] == sets["cl"]
+
+
+def test_given_sides_stay(prepare, tmp_path):
+    folder = prepare(*sides(tmp_path))
+    assert {row["id"] for row in read(folder, "test")} == {row["id"] for row in PAIRS[48:]}
+    assert {row["id"] for row in read(folder, "dev")} == {row["id"] for row in PAIRS[40:48]}
+    again = prepare(*sides(tmp_path), "--resplit", name="again")
+    assert {row["id"] for row in read(again, "test")} != {row["id"] for row in PAIRS[48:]}
+
+
+def test_overlap_is_taken_from_training_never_from_test(prepare, tmp_path):
+    """Exact, but for capitals, and nearly; of dev too."""
+    sides(tmp_path)
+    test, dev = PAIRS[48], PAIRS[40]
+    long = " ".join(f"long{n}" for n in range(60))
+    changed = [
+        {"id": "exact", "question": test["question"], "answer": "Another answer altogether."},
+        {"id": "capitals", "question": "Asked anew", "answer": test["answer"].upper()},
+        {"id": "of dev", "question": dev["question"], "answer": "And another."},
+        {"id": "near", "question": "And again", "answer": long + " more"},
+    ]
+    write_jsonl(tmp_path / "sides" / "train.jsonl", [*PAIRS[:40], *changed])
+    write_jsonl(tmp_path / "sides" / "test.jsonl", [*PAIRS[48:], {"id": "long", "question": "Of it", "answer": long}])
+    twin = {"id": "dev twin", "question": test["question"], "answer": "In dev."}
+    write_jsonl(tmp_path / "sides" / "dev.jsonl", [*PAIRS[40:48], twin])
+    folder = prepare(tmp_path / "sides")
+    assert {row["id"] for row in read(folder, "test")} == {*(row["id"] for row in PAIRS[48:]), "long"}
+    assert {row["id"] for row in read(folder, "cl")} == {row["id"] for row in PAIRS[:40]}
+    assert {row["id"] for row in read(folder, "dev")} == {row["id"] for row in PAIRS[40:48]}
+    said = about(folder)
+    assert said["dropped"] == {"dev overlaps what is held out": 1, "train overlaps what is held out": 4}
+    assert said["overlaps_taken_out"] == {
+        "query": {"exact": 3, "normalised": 0, "near": 0},
+        "document": {"exact": 0, "normalised": 1, "near": 1},
+    }
+    assert {row["document"] for row in read(folder, "corpus")}.isdisjoint({"And another.", "In dev."})
+    near = prepare(tmp_path / "sides", "--near-duplicates", "0", name="near")
+    assert "near" in {row["id"] for row in read(near, "cl")}
+
+
+def test_a_file_for_test(prepare, tmp_path):
+    rows = write_jsonl(tmp_path / "train.csv.jsonl", PAIRS[:50])
+    test = write_jsonl(tmp_path / "held-out.jsonl", PAIRS[50:])
+    folder = prepare(rows, "--test", test, "--dev", "5")
+    assert {row["id"] for row in read(folder, "test")} == {row["id"] for row in PAIRS[50:]}
+    assert len(read(folder, "dev")) == 5 and len(read(folder, "cl")) == 45
+
+
+def test_duplicates(prepare, tmp_path):
+    long = " ".join(f"w{n}" for n in range(60))
+    extra = [
+        {"id": "copy", "question": PAIRS[0]["question"] + " ", "answer": PAIRS[0]["answer"]},
+        {"id": "same", "question": PAIRS[1]["question"].upper(), "answer": PAIRS[1]["answer"]},
+        {"id": "a", "question": "A long one?", "answer": long},
+        {"id": "b", "question": "a long one", "answer": long + " end"},
+        {"id": "c", "question": "Another question on it?", "answer": long + " end."},  # kept: another question
+    ]
+    folder = prepare(write_jsonl(tmp_path / "qa.jsonl", [*PAIRS, *extra]))
+    assert about(folder)["dropped"] == {"exact duplicate": 1, "near-duplicate": 2}
+    kept = {row["id"]: side for side in ("cl", "dev", "test") for row in read(folder, side)}
+    assert len(kept) == len(PAIRS) + 2 and len({"a", "b"} & set(kept)) == 1
+    assert kept["c"] == kept[({"a", "b"} & set(kept)).pop()]  # documents alike are on one side
+    samples = read(folder, "dropped")
+    assert {(s["reason"], s["id"]) for s in samples} >= {("exact duplicate", "copy")}
+    assert any(s["text"].startswith("like ") for s in samples if s["reason"] == "near-duplicate")
+
+
+def test_cleaning_and_lengths(prepare, tmp_path):
+    extra = [
+        {"id": "html", "question": "<b>What</b>\n is &lt;it&gt;?", "answer": "<p>One</p><p>two\x00</p>"},
+        {"id": "short", "question": "a", "answer": "An answer of some length."},
+        {"id": "long", "question": "What is long?", "answer": "x" * 400},
+        {"id": "empty", "question": "What is empty?", "answer": "<br>\x07"},
+    ]
+    folder = prepare(
+        write_jsonl(tmp_path / "qa.jsonl", [*PAIRS, *extra]),
+        "--query-characters",
+        2,
+        100,
+        "--document-characters",
+        5,
+        300,
+    )
+    said = about(folder)["dropped"]
+    assert said == {
+        "document empty": 1, "document longer than 300 characters": 1, "query shorter than 2 characters": 1,
+    }  # fmt: skip
+    row = next(row for side in ("cl", "dev", "test") for row in read(folder, side) if row["id"] == "html")
+    assert (row["query"], row["document"]) == ("What is <it>?", "One\ntwo")
+
+
+def test_groups_stay_together(prepare, tmp_path):
+    folder = prepare(*qa(tmp_path), "--group-by", "focus", "--test", "18", "--dev", "18")
+    sides = {name: {row["id"].split("-")[0] for row in read(folder, name)} for name in ("cl", "dev", "test")}
+    assert sum(map(len, sides.values())) == len(TOPICS) == len(set.union(*sides.values()))
+    assert all(len(read(folder, name)) == len(ASPECTS) * len(sides[name]) for name in sides)
+    assert len(sides["test"]) == len(sides["dev"]) == 3
+
+
+def test_stages_share_no_record_unless_they_ask_for_more_than_there_is(prepare, tmp_path):
+    folder = prepare(*qa(tmp_path), "--test", 6, "--dev", 4, "--gl", 30, "--cl", "20")
+    gl, cl = ({row["id"] for row in read(folder, name)} for name in ("gl", "cl"))
+    assert (len(gl), len(cl)) == (30, 20) and not gl & cl
+    assert len(read(folder, "passages")) == 30  # stage 1 sees no passage of the others
+    more = prepare(*qa(tmp_path), "--test", 6, "--dev", 4, "--gl", 40, "--cl", 0.4, name="more")
+    gl, cl = ({row["id"] for row in read(more, name)} for name in ("gl", "cl"))
+    assert (len(gl), len(cl), len(gl & cl)) == (40, 20, 10) and about(more)["in_both_stages"] == 10
+
+
+def test_regimes(prepare, tmp_path):
+    """Corpus-taught: stage 1 sees what is searched, and still no question of test."""
+    strict = prepare(*qa(tmp_path))
+    taught = prepare(*qa(tmp_path), "--regime", "corpus-taught", name="taught")
+    for name in ("gl", "cl", "dev", "test", "corpus"):
+        assert read(strict, name) == read(taught, name)
+    assert read(taught, "passages") == read(taught, "corpus")
+    test = {row["document"] for row in read(strict, "test")}
+    assert test.isdisjoint(row["document"] for row in read(strict, "passages"))
+    assert (about(strict)["objective"], about(taught)["objective"]) == ("sft", "sft:0.5,reconstruct:0.5")
+    assert "Regime: **corpus-taught**" in (taught / "README.md").read_text()
+
+
+def test_passages_alone(prepare, tmp_path):
+    """Text without queries is for stage 1; what it is not for says so."""
+    (tmp_path / "texts").mkdir()
+    for topic in TOPICS:
+        (tmp_path / "texts" / f"{topic}.txt").write_text(
+            "\n\n".join(pair["answer"] for pair in PAIRS if pair["focus"] == topic)
+        )
+    folder = prepare(tmp_path / "texts", "--chunk-tokens", 20, "--dev", "6")
+    assert about(folder)["objective"] == "reconstruct"
+    assert set(about(folder)["files"]) == {"passages", "dev", "corpus"}
+    assert len(read(folder, "corpus")) == len(PAIRS) and len(read(folder, "dev")) == 6
+    assert all("query" not in row for row in read(folder, "dev"))
+
+
+def test_long_documents_without_queries_are_cut(prepare, tmp_path):
+    rows = [{"id": "long", "text": "A sentence of it. " * 30}, {"id": "short", "text": "One."}]
+    folder = prepare(write_jsonl(tmp_path / "f.jsonl", rows), "--chunk-tokens", 50, "--dev", 0, "--near-duplicates", 0)
+    ids = {row["id"] for row in read(folder, "corpus")}
+    assert "short" in ids and "long#1" in ids and "long" not in ids
+
+
+def test_graded_judgements(prepare, tmp_path):
+    folder = prepare(*SHAPES["beir"](tmp_path))
+    test = read(folder, "test")
+    grades = {row["id"]: row["relevance"] for row in test}
+    assert all(grades[f"q-{p['id']}:{p['id']}"] == 2 for p in PAIRS[40:50]) and 1 in grades.values()
+    assert about(folder)["dropped"]["judged not relevant"] == 15
+    assert {row["id"] for row in read(folder, "corpus")} >= {p["id"] for p in PAIRS[40:50]}
+    first = next(row for row in read(folder, "corpus") if row["id"] == PAIRS[40]["id"])
+    assert first["document"] == f"{PAIRS[40]['focus']} {PAIRS[40]['answer']}"
+
+
+def test_the_same_bytes_again(prepare, tmp_path, monkeypatch):
+    """Whatever the order of the records, the number of processes and the folder they go to."""
+    source = qa(tmp_path)
+    first = prepare(*source)
+    monkeypatch.chdir(tmp_path)
+    main(["prepare", *source, "--output-dir=again", "--num-proc", "1"])
+    files = sorted(path.name for path in first.iterdir())
+    assert files == sorted(path.name for path in (tmp_path / "again").iterdir())
+    assert {"README.md", "lengths.png", "set.json", "dropped.jsonl"} < set(files)
+    for name in files:
+        assert (first / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
+    write_jsonl(tmp_path / "qa.jsonl", PAIRS[::-1])
+    turned = prepare(*source, name="turned")
+    for name in ("gl", "passages", "cl", "dev", "test", "corpus"):
+        assert read(turned, name) == read(first, name)
+
+
+def test_processes_make_no_difference(tmp_path):
+    rows = [{"id": n, "question": f"question number {n}", "answer": f"answer {n % 1500} " + f"w{n % 1500} " * 20}
+            for n in range(3000)]  # fmt: skip
+    source = write_jsonl(tmp_path / "many.jsonl", rows)
+    for processes in ("1", "2"):
+        main(["prepare", source, "--output-dir", str(tmp_path / processes), "--num-proc", processes])
+    for path in (tmp_path / "1").iterdir():
+        assert path.read_bytes() == (tmp_path / "2" / path.name).read_bytes(), path.name
+
+
+def test_the_card(prepare, tmp_path):
+    source = write_jsonl(tmp_path / "qa.jsonl", [*PAIRS, PAIRS[0] | {"id": "copy"}])
+    folder = prepare(source, "--licence", "CC-BY-4.0", "--name", "ailments", "--derived-from", "medquad")
+    card = (folder / "README.md").read_text()
+    for text in (
+        "# ailments", "![lengths](lengths.png)", "Licence: CC-BY-4.0", "MedicalQARetrieval", "exact duplicate",
+        "Regime: **strict**", f"lbr data prepare {source} --licence CC-BY-4.0 --name ailments", "words and marks",
+    ):  # fmt: skip
+        assert text in card
+    tokens = about(folder)["files"]["test"]["tokens"]
+    import re
+
+    words = [len(re.findall(r"\w+|[^\w\s]", r["query"] + " " + r["document"])) for r in read(folder, "test")]
+    assert tokens == sum(words)
+    assert (folder / "lengths.png").read_bytes().startswith(b"\x89PNG")
+    from datasets import load_dataset
+
+    loaded = load_dataset(str(folder), "pairs", split="test", cache_dir=str(tmp_path / "cache"))
+    assert loaded["query"][:] == [row["query"] for row in read(folder, "test")]
+
+
+def test_tokens_of_a_backbone(prepare, tmp_path, backbone):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(backbone)
+    folder = prepare(*SHAPES["markdown"](tmp_path), "--tokenizer", backbone, "--chunk-tokens", 30)
+    count = lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])  # noqa: E731
+    rows = read(folder, "corpus")
+    assert max(count(row["document"]) for row in rows) <= 30
+    assert about(folder)["files"]["corpus"]["tokens"] == sum(count(row["document"]) for row in rows)
+    with pytest.raises(InputError, match="--tokenizer .*absent"):
+        prepare(*qa(tmp_path), "--tokenizer", tmp_path / "absent", name="other")
+
+
+def test_skipped_rows_are_counted(prepare, tmp_path):
+    path = tmp_path / "qa.jsonl"
+    write_jsonl(path, PAIRS)
+    with open(path, "ab") as file:
+        file.write(b'no json\n{"question": "q", "answer": 5}\n{"question": "q"}\n{"question": "\xe9"}\n')
+        file.write(b'{"question": "q", "answer": null}\n')
+    with pytest.raises(InputError, match=r"qa\.jsonl, line 61, column 1: not JSON"):
+        prepare(path)
+    assert not (tmp_path / "set").exists()
+    folder = prepare(path, "--on-error", "skip")
+    assert about(folder)["dropped"] == {
+        "cannot be read: missing column": 1,
+        "cannot be read: not JSON": 1,
+        "cannot be read: not text": 2,
+        "cannot be read: wrong encoding": 1,
+    }
+    assert any("line 62, column 'answer': expected text, found 5" in s["text"] for s in read(folder, "dropped"))
+
+
+def test_ids_that_come_again(prepare, tmp_path):
+    """In one file and over two."""
+    rows = [row | {"id": "same"} for row in PAIRS]
+    one, two = (write_jsonl(tmp_path / f"{n}.jsonl", part) for n, part in enumerate((rows[:30], rows[30:])))
+    folder = prepare(one, two)
+    assert len({row["id"] for name in ("cl", "dev", "test") for row in read(folder, name)}) == len(PAIRS)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], r"no records are left: 60 document longer than 3 characters"),
+        (["--document-characters", "5", "3"], "--document-characters must be two numbers from 1, the smaller first"),
+        (["--near-duplicates", "0.5"], "--near-duplicates must be from 0.8 to 1"),
+        (["--test", "half"], "--test must be a number of records or a share"),
+        (["--test", "0.001"], "--test 0.001: 60 records are too few for that; give a number of records"),
+        (["--group-by", "absent"], "no column 'absent' to group by"),
+        (["--query", "{absent}"], r"no field 'absent' \(found: id, question, answer, focus\)"),
+        (["--derived-from", "medquid"], "--derived-from medquid: no set of the registry"),
+        (["--num-proc", "0"], "--chunk-tokens and --num-proc must be at least 1"),
+    ],
+)
+def test_refusals_leave_nothing(prepare, tmp_path, argv, message):
+    lengths = [] if argv else ["--document-characters", "1", "3"]
+    with pytest.raises(InputError, match=message):
+        prepare(*qa(tmp_path), *argv, *lengths)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["qa.jsonl"]
+
+
+def test_one_group_cannot_be_split(prepare, tmp_path):
+    rows = [row | {"answer": "The same answer."} for row in PAIRS]
+    with pytest.raises(InputError, match="the largest of those that must stay together has 60 of 60 .--isolate query"):
+        prepare(write_jsonl(tmp_path / "qa.jsonl", rows))
+    folder = prepare(tmp_path / "qa.jsonl", "--isolate", "query")
+    assert len(read(folder, "test")) == 6
+
+
+def test_a_folder_that_is_not_empty_is_left_alone(prepare, tmp_path):
+    source = qa(tmp_path)
+    (tmp_path / "set").mkdir()
+    prepare(*source)  # an empty one is fine
+    before = (tmp_path / "set" / "README.md").read_bytes()
+    with pytest.raises(InputError, match="--output-dir .* is not an empty folder"):
+        prepare(*source)
+    assert (tmp_path / "set" / "README.md").read_bytes() == before
+
+
+FULL_DISK = """
+import resource, sys
+from lbr_st.data.command import main
+from lbr_st.errors import InputError
+for limit in sys.argv[1:3]:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), resource.RLIM_INFINITY))
+    try:
+        main(["prepare", *sys.argv[3:]])
+    except InputError as error:
+        print(error)
+"""
+
+
+def test_a_full_disk(tmp_path):
+    """Files cannot grow: while reading, and while writing. Nothing that could be taken for a set is left."""
+    argv = ["2000", "14000", *qa(tmp_path), "--output-dir", str(tmp_path / "set"), "--num-proc", "1"]
+    run = subprocess.run([sys.executable, "-c", FULL_DISK, *argv], capture_output=True, text=True)
+    assert run.stdout.splitlines() == [f"{tmp_path}/set was not written: File too large"] * 2, run.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["qa.jsonl"]
