@@ -57,15 +57,19 @@ class HeldOutTexts:
             self._same.setdefault(same_text(text), (id_, text))
         self._texts = list(self._exact.items()) if threshold else []
         self._sets = [shingles(text) for text, _ in self._texts]
-        self._counts = Counter(shingle for each in self._sets for shingle in each)
+        self._counts = dict(Counter(shingle for each in self._sets for shingle in each))
         self._by_shingle: dict[int, list[int]] = defaultdict(list)
         for number, each in enumerate(self._sets):
             for shingle in self._prefix(each):
                 self._by_shingle[shingle].append(number)
 
     def _prefix(self, each: set[int]) -> list[int]:
-        ordered = sorted(each, key=lambda shingle: (self._counts[shingle], shingle))
-        return ordered[: math.floor((1 - self.threshold) * len(each) + 1e-9) + 1]
+        ordered = sorted(each, key=lambda shingle: (self._counts.get(shingle, 0), shingle))
+        return ordered[: self._most_absent(each) + 1]
+
+    def _most_absent(self, each: set[int]) -> int:
+        """Return how many elements of a set another that is similar enough may lack."""
+        return math.floor((1 - self.threshold) * len(each) + 1e-9)
 
     def find(self, text: str) -> tuple[str, str, float] | None:
         """Return (kind, id, similarity) of the held-out text that a text is most like, or None."""
@@ -77,6 +81,8 @@ class HeldOutTexts:
         if not self._sets:
             return None
         own = shingles(text)
+        if len(own.difference(self._counts)) > self._most_absent(own):  # nobody has enough of them
+            return None
         candidates = {number for shingle in self._prefix(own) for number in self._by_shingle.get(shingle, ())}
         values = [(similarity(own, self._sets[number]), -number) for number in candidates]
         value, number = max(values, default=(0.0, 0))
