@@ -4,13 +4,13 @@ INSTALLED := .venv/.installed
 
 INTEGRATIONS := .integrations
 
-.PHONY: help setup quickstart test test-slow test-gpu test-integrations bench bench-gpu check format clean
+.PHONY: help setup quickstart test test-slow test-gpu test-integrations bench bench-data bench-gpu check format clean
 
 help:
 	@echo "make quickstart   domain, backbone, both stages, scores, search; writes lbr-model/ (BASELINE=1: and the arm without stage 1)"
 	@echo "make test         the fast tests"
 	@echo "make check        ruff, mypy"
-	@echo "make bench        stage 1 beside TRL on this machine, half an hour; make bench-gpu: on a GPU, minutes"
+	@echo "make bench        stage 1 beside TRL on this machine, half an hour; make bench-data: half a million rows, ten minutes; make bench-gpu: on a GPU, minutes"
 	@echo "make test-slow, test-gpu, test-integrations   the others: minutes; a GPU; node and environments of their own"
 
 $(INSTALLED): pyproject.toml constraints-cpu.txt
@@ -66,6 +66,9 @@ $(INTEGRATIONS)/liger/.installed: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python -m pip install -q -c constraints-cpu.txt -e ".[bench]"
 	$(BIN)/python benchmarks/stage1_speed.py
+
+bench-data: $(INSTALLED)
+	$(BIN)/python benchmarks/data_speed.py
 
 # With the Python that has the GPU's torch; nothing is installed.
 bench-gpu:

@@ -6,8 +6,7 @@ Protocol:
 
 - 500,000 question-answer rows, JSON Lines. A question has 8 to 16 words and an answer 20 to 100, drawn from 50,000
   words by Zipf's law, seed 0. Of the rows 2% are copies of an earlier one, and 3% an earlier one with one word of the
-  answer
-  and one mark of the question changed, where the answer is long enough that this leaves them near-duplicates.
+  answer and one mark of the question changed, where the answer is long enough that they are near-duplicates.
 - `prepare` is `lbr data prepare` with its defaults (near-duplicates at 0.9, isolation by query and document) in two
   processes. `map` is what `datasets` takes to parse the same file: `load_dataset("text")`, then `map(json.loads)` in
   two processes; the time is that of both.
@@ -59,7 +58,7 @@ def write_rows(file: Path, rows: int) -> None:
     shares = np.cumsum(1 / np.arange(1, WORDS + 1))
     draw = lambda count: np.searchsorted(shares, shares[-1] * rng.random(count))  # noqa: E731
     kinds = rng.choice(["row", "copy", "near"], rows, p=[1 - COPIES - NEAR, COPIES, NEAR])
-    kinds[:1000] = "row"
+    kinds[: rows // 100] = "row"  # what others are made of
     kept: list[tuple[str, str]] = []
     with open(file, "w", encoding="utf-8") as out:
         for number, kind in enumerate(kinds):
@@ -71,7 +70,7 @@ def write_rows(file: Path, rows: int) -> None:
                 question, answer = kept[rng.integers(len(kept))]
             if kind == "near":
                 question, changed = question.rstrip("?"), answer.split()
-                changed[-1] = "changed"
+                changed[-1] = f"changed{number}"
                 kind = "near" if _is_near(answer, " ".join(changed)) else "row"
                 answer = " ".join(changed)
             elif kind == "row":

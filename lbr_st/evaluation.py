@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -178,5 +179,6 @@ def local_task(data: str | Path, corpus_extra: str | Path | None = None) -> Loca
     files += [str(corpus_extra)] if corpus_extra else []
     records = read_records(files[0])
     extra = [record for file in files[1:] for record in read_records(file, fields=("document",))]
-    name = "-".join([*([prepared.about["name"]] if prepared else []), *(Path(file).stem for file in files)])
+    parts = [*([prepared.about["name"]] if prepared else []), *(Path(file).stem for file in files)]
+    name = re.sub(r"[^\w.-]+", "-", "-".join(parts))  # of a file
     return LocalRetrieval(records, extra, name=name, revision=sha256(files)[:40])

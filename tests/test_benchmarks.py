@@ -293,3 +293,29 @@ def test_program_of_the_memory_of_stage_2(speed, tmp_path, monkeypatch):
     ratios = [cached / plain for cached, plain in pairs]
     assert figures["time_ratio_cached_vs_plain_64_pairs"] == pytest.approx(sum(ratios) / 2, abs=1e-3)
     assert figures["time_ratio_cached_vs_plain_64_pairs_max"] == pytest.approx(max(ratios), abs=1e-3)
+
+
+def test_program_of_the_data_layer(tmp_path, argv, monkeypatch):
+    """Planted duplicates are counted as found, and the ratio is that of the files."""
+    import data_speed
+    import results
+
+    monkeypatch.setattr(data_speed, "ROWS", 2000)
+    monkeypatch.setattr(data_speed, "REPEATS", 1)
+    monkeypatch.setattr(data_speed, "SAMPLE_SECONDS", 0.001)
+
+    def run_worker(arm, file):
+        (tmp_path / arm).mkdir()
+        return data_speed.measure(arm, file, tmp_path / arm)
+
+    monkeypatch.setattr(data_speed, "run_worker", run_worker)
+    data_speed.main([])
+    figures = read_summary(tmp_path, "data_speed")["figures"]
+    assert figures["near_duplicates_found"] == figures["exact_duplicates_found"] == 1
+    seconds = {arm: results.read_arm("data_speed", arm, 0)["seconds"] for arm in ("prepare", "map")}
+    assert figures["rows_per_second"] == round(2000 / seconds["prepare"])
+    assert figures["throughput_ratio_vs_map"] == pytest.approx(seconds["map"] / seconds["prepare"], abs=1e-3)
+    assert figures["peak_memory_gib"] > 0.1
+    assert {"read", "measure", "near_duplicates", "split", "isolation", "write"} <= {
+        name.removeprefix("rows_per_second_") for name in figures
+    }

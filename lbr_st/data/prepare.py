@@ -156,7 +156,8 @@ def prepare(
     output_dir = Path(output_dir)
     check(output_dir, settings)
     drops, watch = Drops(), Stopwatch()
-    reading = replace(reading, wrong=drops.add_error if settings.on_error == "skip" else stop)
+    wrong = drops.add_error if settings.on_error == "skip" else stop
+    reading = replace(reading, wrong=wrong, incomplete=drops.add_error)
     parts = [part for source, side in sources for part in parts_of(source, reading, side)]
     unfinished = output_dir.resolve().with_name(output_dir.resolve().name + UNFINISHED)
     shutil.rmtree(unfinished, ignore_errors=True)

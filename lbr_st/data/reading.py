@@ -33,6 +33,7 @@ class Reading:
         encoding: Of text files.
         chunker: Cuts documents that have no query.
         wrong: Called with a `RowError` for each row that cannot be used; reading goes on if it returns.
+        incomplete: The same for rows of public sets that are known to lack texts.
     """
 
     columns: Columns = field(default_factory=Columns)
@@ -41,6 +42,7 @@ class Reading:
     encoding: str = "utf-8"
     chunker: Chunker = field(default_factory=Chunker)
     wrong: Wrong = stop
+    incomplete: Wrong = stop
 
 
 class Part(NamedTuple):
@@ -180,7 +182,7 @@ def _of_registry(entry: registry.Entry, reading: Reading, side: str | None) -> l
         collection = BeirCollection(entry.name, corpus, queries, reading.wrong)
         judged = [(side or ours, theirs, rows(entry.qrels, theirs)) for ours, theirs in entry.splits.items()]
         return _beir_parts(collection, judged)
-    own = replace(reading, columns=entry.columns)
+    own = replace(reading, columns=entry.columns, wrong=reading.incomplete if entry.incomplete else reading.wrong)
     # A set that comes as one split says nothing about sides.
     sides = [(None if len(entry.splits) == 1 else ours, theirs) for ours, theirs in entry.splits.items()]
     return [

@@ -35,6 +35,7 @@ class Entry:
     queries: dict[str, str] = field(default_factory=dict)
     qrels: dict[str, str] = field(default_factory=dict)
     mteb: list[str] = field(default_factory=list)
+    incomplete: bool = False
     copies: list[str] = field(default_factory=list)
     recognised_by: dict[str, str] = field(default_factory=dict)
 

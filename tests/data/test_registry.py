@@ -105,6 +105,19 @@ def test_tasks_behind_data():
     assert registry.mteb_tasks(["mine.jsonl", "owner/unknown"], [{"source": "mine.jsonl"}, {}]) == []
 
 
+def test_rows_without_an_answer(hub):
+    """Some public sets are known to have them; they are not what stops a run, and they are counted."""
+    rows = [{"question": "q", "answer": None}, {"question": "q", "answer": "d"}]
+    hub["lavita/MedQuAD", None, "train"] = Dataset.from_list(rows)
+    counted = []
+    [part] = parts_of("medquad", Reading(incomplete=counted.append))
+    assert [record["document"] for record in part.records()] == ["d"]
+    assert [error.reason for error in counted] == ["not text"]
+    hub["qiaojin/PubMedQA", "pqa_artificial", "train"] = Dataset.from_list([{"question": "q", "long_answer": None}])
+    with pytest.raises(InputError, match="expected text or a number, found null"):
+        list(parts_of("pubmedqa", Reading(incomplete=counted.append))[0].records())
+
+
 def test_names_that_are_unknown():
     registry.check_names(["medquad", "owner/name"])
     with pytest.raises(InputError, match="--derived-from medquat: no set of the registry .camel_chemistry, "):
