@@ -306,7 +306,7 @@ def _right(where: str, column: str, answer: Any, labels: list[str], texts: list[
             if wanted in these:
                 return these.index(wanted)
     number = str(answer).strip()
-    if not isinstance(answer, bool) and number.isdecimal() and int(number) < len(texts):
+    if number.isdecimal() and int(number) < len(texts):
         return int(number)
     answer = json.dumps(answer, default=str)[:EXCERPT]
     raise RowError(where, "no answer", f"column {column!r}: {answer} is none of the {len(texts)} options")

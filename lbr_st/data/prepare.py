@@ -159,6 +159,8 @@ def prepare(
     wrong = drops.add_error if settings.on_error == "skip" else stop
     reading = replace(reading, wrong=wrong, incomplete=drops.add_error)
     parts = [part for source, side in sources for part in parts_of(source, reading, side)]
+    # What is held out keeps its ids, and others give way.
+    parts.sort(key=lambda part: HELD_OUT.index(part.side) if part.side in HELD_OUT else len(HELD_OUT))
     unfinished = output_dir.resolve().with_name(output_dir.resolve().name + UNFINISHED)
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
@@ -289,10 +291,16 @@ class _Found:
         with watch("near-duplicates"):
             self.cluster = {name: self._clusters(name) for name in FIELDS}
             kept = self._without_duplicates()
-        with watch("split"):
-            self.side = self._split(kept)
+        given = np.array([side or "" for side in self.table["side"]], dtype="<U6")
+        self.side = np.where(given == "", "train", given)
+        self.side[~kept] = ""
+        # What is held out already, before more is cut off: a set is then as large as was asked.
         with watch("isolation"):
             self.overlaps = self._isolate()
+        with watch("split"):
+            sizes = self._split(given)
+        with watch("isolation"):
+            self.overlaps += self._isolate() if any(sizes.values()) else []
         self.rows = self._files()
 
     def _map(self, table: Dataset, function: Callable[..., dict[str, Any]], features: Features, what: str) -> Any:
@@ -358,11 +366,11 @@ class _Found:
         text = self.text["query"][index].as_py() or self.text["document"][index].as_py()
         self.drops.add(reason, self._id(index), before + text)
 
-    def _split(self, kept: NDArray[np.bool_]) -> NDArray[np.str_]:
-        given = np.array([side or "" for side in self.table["side"]], dtype="<U6")
-        side = np.where(given == "", "train", given)
-        side[~kept] = ""
-        pool = (side == "train") & kept
+    def _split(self, given: NDArray[np.str_]) -> dict[str, int]:
+        """Cut the held-out sets that the sources do not have; return the sizes asked for."""
+        side = self.side
+        pool = side == "train"
+        kept = side != ""
         has_pairs = bool((self.has_query & kept).any())
         counted = self.has_query if has_pairs else np.ones(len(side), bool)
         total = int((counted & kept).sum())
@@ -380,7 +388,7 @@ class _Found:
                 raise InputError(self._why_empty(name, total, groups if size else None))
             if found < size / 2:
                 logger.warning("%s has %d of %d: the other groups are too large for it", name, found, size)
-        return side
+        return sizes
 
     def _groups(self) -> NDArray[np.int64]:
         """Return what must stay together: what the user says, or records that share a query or a document."""

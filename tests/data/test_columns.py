@@ -56,9 +56,10 @@ def test_fields_that_are_not_there(template, message):
         Template(template).fill("w", COMPOUND)
 
 
-def test_null_is_no_text():
-    with pytest.raises(RowError, match="field 'a': expected text or a number, found null"):
-        Template("{a}").fill("w", {"a": None})
+@pytest.mark.parametrize(("value", "found"), [(None, "null"), (True, "true"), (["a"], '."a".')])
+def test_neither_text_nor_number(value, found):
+    with pytest.raises(RowError, match=f"field 'a': expected text or a number, found {found}"):
+        Template("{a}").fill("w", {"a": value})
 
 
 @pytest.mark.parametrize(

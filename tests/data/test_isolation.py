@@ -31,6 +31,15 @@ def test_near_duplicates_exactly(seed, threshold):
     assert found > 5
 
 
+def test_at_the_threshold():
+    """18 of 20 shingles are 0.9; sets that are equal are 1, also of texts that are not."""
+    words = [f"w{n}" for n in range(22)]
+    index = HeldOutTexts([("t", " ".join(words[:20]))])
+    assert index.find(" ".join(words)) == ("near", "t", 0.9)
+    assert index.find(" ".join([*words, "one", "more"])) is None
+    assert HeldOutTexts([("t", "x y z x y z")], 1.0).find("x y z x y z x y z") == ("near", "t", 1.0)
+
+
 HELD_OUT = [record("t1", "What is anaemia ?", "Too little iron in the blood, and what follows from that."),
             record("t2", "Other question", "Other document")]  # fmt: skip
 

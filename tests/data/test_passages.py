@@ -72,6 +72,11 @@ def test_headings_are_the_queries_of_their_passages():
     ]
 
 
+def test_a_quoted_heading_is_text():
+    [passage] = passages_of("a.md", "# A\n\n> # quoted\n> text", Chunker(50))
+    assert (passage["query"], passage["document"]) == ("A", "> # quoted\n> text")
+
+
 def test_long_sections_are_cut():
     text = "# A\n" + "\n\n".join(f"Paragraph number {n}." for n in range(4))
     found = list(passages_of("a.md", text, Chunker(8)))

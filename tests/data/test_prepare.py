@@ -94,7 +94,7 @@ def test_overlap_is_taken_from_training_never_from_test(prepare, tmp_path):
 
 
 def test_a_file_for_test(prepare, tmp_path):
-    rows = write_jsonl(tmp_path / "train.csv.jsonl", PAIRS[:50])
+    rows = write_jsonl(tmp_path / "train.csv.jsonl", PAIRS[:51])  # the last is one of the test, and stays there
     test = write_jsonl(tmp_path / "held-out.jsonl", PAIRS[50:])
     folder = prepare(rows, "--test", test, "--dev", "5")
     assert {row["id"] for row in read(folder, "test")} == {row["id"] for row in PAIRS[50:]}
@@ -187,6 +187,19 @@ def test_passages_alone(prepare, tmp_path):
     assert set(about(folder)["files"]) == {"passages", "dev", "corpus"}
     assert len(read(folder, "corpus")) == len(PAIRS) and len(read(folder, "dev")) == 6
     assert all("query" not in row for row in read(folder, "dev"))
+
+
+def test_pairs_and_passages(prepare, tmp_path):
+    """A passage that is the document of a test pair is searched, and not seen by stage 1."""
+    alone = [{"id": f"alone-{row['id']}", "text": row["answer"]} for row in PAIRS[:30]]
+    alone += [{"id": "other", "text": "A passage that nobody asks for."}]
+    folder = prepare(*qa(tmp_path), write_jsonl(tmp_path / "passages.jsonl", alone))
+    assert all("query" in row for name in ("gl", "cl", "dev", "test") for row in read(folder, name))
+    assert len(read(folder, "corpus")) == len(PAIRS) + 1
+    held_out = {row["document"] for name in ("dev", "test") for row in read(folder, name)}
+    seen = {row["document"] for row in read(folder, "passages")}
+    assert seen.isdisjoint(held_out) and "A passage that nobody asks for." in seen
+    assert len(held_out) + len(seen) == len(PAIRS) + 1
 
 
 def test_long_documents_without_queries_are_cut(prepare, tmp_path):
