@@ -125,7 +125,7 @@ def measure(arm: str, file: Path, folder: Path) -> dict[str, Any]:
     found["seconds"] = time.perf_counter() - start
     found["peak_bytes"] = peak.stop()
     if arm == "prepare":
-        found["about"] = json.loads((folder / "set" / "set.json").read_text(encoding="utf-8"))
+        found["about"] = json.loads((folder / "set" / "lbr_set.json").read_text(encoding="utf-8"))
     return found
 
 

@@ -26,7 +26,7 @@ from transformers.trainer_utils import EvalLoopOutput
 from lbr_st import adapters, held_out, signals
 from lbr_st.batches import PackedRows, StratifiedSampler, collate, pack
 from lbr_st.data.records import Record, read_records
-from lbr_st.data.sets import PreparedSet, refuse_overlaps
+from lbr_st.data.sets import PreparedSet, file_of, refuse_overlaps
 from lbr_st.errors import InputError
 from lbr_st.ibgl_model import IBGLModel, check_packing
 from lbr_st.masks import COMPOSED_ATTENTION, check_no_leak
@@ -325,10 +325,10 @@ def _sources(args: argparse.Namespace) -> tuple[dict[str, str], dict[str, str], 
         args.objective = prepared.about["objective"] if prepared else "sft"
     weights = parse_objective(args.objective)
     sources = parse_data("--data", args.data, list(weights))
-    if prepared:
-        sources = {each: prepared.file("gl" if each == "sft" else "passages") for each in sources}
+    sources = {each: file_of(source, "gl" if each == "sft" else "passages") for each, source in sources.items()}
     if args.dev_data:
-        return sources, parse_data("--dev-data", args.dev_data, list(weights)), weights
+        dev_sources = parse_data("--dev-data", args.dev_data, list(weights))
+        return sources, {each: file_of(source, "dev") for each, source in dev_sources.items()}, weights
     dev_sources = dict.fromkeys(weights, prepared.file("dev")) if prepared and prepared.has("dev") else {}
     if prepared and prepared.about["regime"] == "corpus-taught":  # its passages are trained on
         dev_sources = {each: file for each, file in dev_sources.items() if each == "sft"}

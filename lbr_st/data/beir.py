@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from lbr_st.data.columns import Record, RowError
+from lbr_st.data.columns import Record, RowError, grade
 from lbr_st.data.sources import Row, Wrong
 
 Rows = Callable[[], Iterator[Row]]
@@ -52,10 +52,7 @@ class BeirCollection:
 
     def _judgement(self, row: Row) -> Record:
         query, document = _value(row, "query-id", "query_id"), _value(row, "corpus-id", "corpus_id")
-        try:
-            score = float(_value(row, "score", "relevance"))
-        except ValueError as error:
-            raise RowError(row.where, "no number", f"column 'score': {error}") from error
+        score = grade(row.where, "score", _value(row, "score", "relevance"))
         for kind, id_ in (("queries", query), ("corpus", document)):
             if id_ not in self.texts(kind):
                 raise RowError(row.where, "judges what is not there", f"there is no {id_!r} in the {kind}")

@@ -12,7 +12,7 @@ import yaml
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from lbr_st.data.isolation import KINDS
+from lbr_st.data.isolation import KINDS, PLURALS
 from lbr_st.data.sets import FILES, REGIMES
 
 PICTURE = "lengths.png"
@@ -63,7 +63,7 @@ def text(about: Mapping[str, Any]) -> str:
     """Return the card.
 
     Args:
-        about: What ``set.json`` says.
+        about: What ``lbr_set.json`` says.
     """
     pairs = [name for name in ("gl", "cl", "dev", "test") if name in about["files"]]
     alone = [name for name in ("passages", "corpus") if name in about["files"]]
@@ -104,19 +104,24 @@ def text(about: Mapping[str, Any]) -> str:
 
 
 def _isolation(about: Mapping[str, Any]) -> str:
-    fields = about["isolated"]
-    near = f"near-duplicates share at least {about['near_duplicates']} of their shingles (three words or marks)"
+    fields, least = about["isolated"], about["near_duplicates"]
+    near = f"near-duplicates share at least {least} of their shingles (three words or marks)"
     rows = [
-        [f"{field}, {what}", *(str(counts[field][kind]) for kind in kinds)]
-        for what, counts, kinds in (
-            ("was on two sides, taken out of the training side or of dev", about["overlaps_taken_out"], KINDS),
-            ("is on two sides in these files", about["overlaps_left"], KINDS),
+        [f"{PLURALS[field]} {what}", *(str(counts[field][kind]) for kind in KINDS)]
+        for what, counts in (
+            ("on two sides, taken out of training or of dev", about["overlaps_taken_out"]),
+            ("on two sides in these files", about["overlaps_left"]),
         )
-        for field in fields
+        for field in (*fields, *(("negative",) if "document" in fields else ()))
     ]
-    sides = "Training records (gl, cl), dev and test were compared with each other"
+    if not least:
+        rows = [[*row[:-1], "not compared"] for row in rows]
     compared = "by query and document" if len(fields) == 2 else f"by {fields[0]} alone"
-    return f"{sides} {compared}; {near}.\n\n" + _table(["", *KINDS], rows)
+    return (
+        f"Training records (gl, cl; where there are no pairs, passages) were compared with dev and test, and dev with "
+        f"test, {compared}; {near if least else 'near-duplicates were not looked for'}.\n\n"
+        + _table(["", *KINDS], rows)
+    )
 
 
 def _left_out(dropped: Mapping[str, int]) -> str:

@@ -7,6 +7,7 @@ import re
 import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from lbr_st.data.texts import same_text
@@ -15,6 +16,7 @@ from lbr_st.errors import InputError
 Record = dict[str, Any]
 Values = Mapping[str, Any]
 
+FIELDS = ("query", "document")
 # The names a field goes by, in the order they are looked for.
 COLUMNS = {
     "query": ("query", "question", "anchor", "instruction"),
@@ -103,7 +105,7 @@ class Template:
                 value = value[step]
             elif isinstance(value, Sequence) and not isinstance(value, str) and re.fullmatch(r"-?\d+", step):
                 if not -len(value) <= int(step) < len(value):
-                    raise RowError(where, "missing field", f"no {path}: there are {len(value)} entries")
+                    raise RowError(where, "too short a list", f"no {path}: there are {len(value)} entries")
                 value = value[int(step)]
             else:
                 found = f" (found: {', '.join(map(str, value))[:200]})" if isinstance(value, Mapping) else ""
@@ -165,49 +167,83 @@ class Columns:
     answer: str | None = None
 
 
-def reader_of(
-    columns: Columns, where: str, first: Values, needed: Sequence[str], optional: Sequence[str] = ()
-) -> Callable[[str, Values], Record]:
-    """Decide by the first row of a source how its rows are read.
+class RowReader:
+    """Reads the rows of one source.
+
+    How a row is read, is decided by the columns it has: they need not be the same in all rows.
 
     Args:
         columns: What the user says.
-        where: Source and line, for messages.
-        first: The first row.
         needed: Which of ``query`` and ``document`` there must be.
         optional: Which of them are read where they are there.
+    """
 
-    Returns:
-        A function of source and line and a row, that returns ``query``, ``document`` and ``negatives`` (a list), those
-        of them that there are, and ``is_choice`` for multiple choice; it raises `RowError`.
+    def __init__(self, columns: Columns, needed: Sequence[str], optional: Sequence[str] = ()) -> None:
+        self.columns, self.needed, self.optional = columns, needed, optional
+        self._readers: dict[tuple[str, ...], Callable[[str, Values], Record]] = {}
+
+    def __call__(self, where: str, values: Values) -> Record:
+        """Return what is in a row.
+
+        Args:
+            where: Source and line, for messages.
+            values: The row.
+
+        Returns:
+            ``query``, ``document`` and ``negatives`` (a list), those of them that there are, ``relevance`` where the
+            row has it, and ``is_choice`` for multiple choice.
+
+        Raises:
+            RowError: If a column is missing, or a value is blank or of another kind.
+        """
+        names = tuple(values)
+        if names not in self._readers:
+            self._readers[names] = self._reader(where, values)
+        record = self._readers[names](where, values)
+        relevance = _get(values, "relevance")
+        return record if relevance is None else record | {"relevance": grade(where, "relevance", relevance)}
+
+    def _reader(self, where: str, values: Values) -> Callable[[str, Values], Record]:
+        columns, wants_query = self.columns, "query" in (*self.needed, *self.optional)
+        if wants_query and columns.document is None and (columns.choices or _first(values, CHOICES)):
+            return _choice_reader(columns, where, values)
+        if wants_query and columns.query is columns.document is None and isinstance(_get(values, "messages"), list):
+            return _chat
+        sources: dict[str, Source] = {}
+        for name in FIELDS:
+            given = getattr(columns, name)
+            if given is not None:
+                sources[name] = given
+            elif name in self.needed or (name in self.optional and find_column(name, values) is not None):
+                sources[name] = _column(where, name, values)
+        return partial(_pair, columns, sources)
+
+
+def _pair(columns: Columns, sources: Mapping[str, Source], where: str, values: Values) -> Record:
+    record: Record = {name: source.fill(where, values) for name, source in sources.items()}
+    if not record.get("query", "something"):
+        del record["query"]
+    extra = _get(values, "input") if isinstance(sources.get("query"), Column) else None
+    if isinstance(extra, str) and extra.strip() and _get(values, "instruction") is not None:
+        record["query"] += f"\n{extra}"
+    record["negatives"] = [source.fill(where, values) for source in columns.negatives] or negatives(where, values)
+    return record
+
+
+def grade(where: str, column: str, value: Any) -> int:
+    """Return a grade of relevance.
 
     Raises:
-        InputError: If the first row has no column for what is needed.
+        RowError: If it is no whole number.
     """
-    wants_query = "query" in (*needed, *optional)
-    if wants_query and columns.document is None and (columns.choices or _field(first, CHOICES) is not None):
-        return _choice_reader(columns, where, first)
-    if wants_query and columns.query is columns.document is None and isinstance(_get(first, "messages"), list):
-        return _chat
-    sources: dict[str, Source] = {}
-    for name in ("query", "document"):
-        given = getattr(columns, name)
-        if given is not None:
-            sources[name] = given
-        elif name in needed or (name in optional and find_column(name, first) is not None):
-            sources[name] = _column(where, name, first)
-
-    def read(where: str, values: Values) -> Record:
-        record: Record = {name: source.fill(where, values) for name, source in sources.items()}
-        if not record.get("query", "something"):
-            del record["query"]
-        extra = _get(values, "input") if isinstance(sources.get("query"), Column) else None
-        if isinstance(extra, str) and extra.strip() and _get(values, "instruction") is not None:
-            record["query"] += f"\n{extra}"
-        record["negatives"] = [source.fill(where, values) for source in columns.negatives] or negatives(where, values)
-        return record
-
-    return read
+    try:
+        number = float(value)
+        if number == int(number):
+            return int(number)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    found = json.dumps(value, default=str)[:EXCERPT]
+    raise RowError(where, "no whole number", f"column {column!r}: expected a whole number, found {found}")
 
 
 def find_column(name: str, values: Values) -> str | None:
@@ -220,8 +256,8 @@ def _column(where: str, name: str, values: Values) -> Column:
     column = find_column(name, values)
     if column is None:
         usual = ", ".join((*COLUMNS[name], *TITLE[name]))
-        source, found = where.rpartition(", ")[0] or where, ", ".join(map(str, values))
-        raise InputError(f"{source}: no column for the {name}; found: {found}; looked for: {usual}")
+        found = ", ".join(map(str, values))
+        raise RowError(where, "missing column", f"no column for the {name}; found: {found}; looked for: {usual}")
     return Column(column, may_be_blank=column.lower() in TITLE[name])
 
 
@@ -229,9 +265,9 @@ def _get(values: Values, name: str) -> Any:
     return next((value for key, value in values.items() if str(key).lower() == name), None)
 
 
-def _field(values: Values, names: Sequence[str]) -> str | None:
+def _first(values: Values, names: Sequence[str]) -> str | None:
     columns = {str(column).lower(): column for column in values}
-    return next((columns[name] for name in names if isinstance(values.get(columns.get(name, "")), list | dict)), None)
+    return next((columns[name] for name in names if name in columns), None)
 
 
 def negatives(where: str, values: Values) -> list[str]:
@@ -265,14 +301,17 @@ def _chat(where: str, values: Values) -> Record:
 
 def _choice_reader(columns: Columns, where: str, first: Values) -> Callable[[str, Values], Record]:
     query: Source = columns.query or _column(where, "query", first)
-    options = columns.choices or _field(first, CHOICES)
-    lower = {str(column).lower(): column for column in first}
-    answer = columns.answer or next((lower[name] for name in CHOICE_ANSWERS if name in lower), None)
+    options = columns.choices or _first(first, CHOICES)
+    answer = columns.answer or _first(first, CHOICE_ANSWERS)
     if answer is None:
-        raise InputError(f"{where}: nothing says which option is right; looked for: {', '.join(CHOICE_ANSWERS)}")
+        looked_for = ", ".join(CHOICE_ANSWERS)
+        raise RowError(where, "missing column", f"nothing says which option is right; looked for: {looked_for}")
+    # An answer that is one of the options by its column is no letter, whatever it spells.
+    by_text = isinstance(options, tuple) and any(option.text == f"{{{answer}}}" for option in options)
 
     def read(where: str, values: Values) -> Record:
         labels, texts = _options(where, values, options)
+        labels = [] if by_text else labels
         right = texts[_right(where, answer, values.get(answer), labels, texts)]
         others = [text for text in texts if same_text(text) != same_text(right) and text.strip()]
         record = {"query": query.fill(where, values), "document": text_of(where, answer, right), "negatives": others}

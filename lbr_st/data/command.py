@@ -16,10 +16,10 @@ from lbr_st.data.card import About
 from lbr_st.data.columns import Columns, Template
 from lbr_st.data.isolation import FIELDS, describe, overlaps
 from lbr_st.data.passages import CHUNK_TOKENS, Chunker, count_words
-from lbr_st.data.prepare import Settings, prepare
+from lbr_st.data.prepare import DEFAULT_SIZES, HELD_OUT, Settings, prepare
 from lbr_st.data.reading import INSTALLED, Reading
-from lbr_st.data.records import read_records
-from lbr_st.data.sets import REGIMES
+from lbr_st.data.records import read_records, read_tuples
+from lbr_st.data.sets import REGIMES, file_of
 from lbr_st.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -115,15 +115,12 @@ def _add_cleaning(group: Any) -> None:
 
 def _add_splits(group: Any) -> None:
     group.add_argument(
-        "--test", default="0.1", metavar="SIZE", help="number or share of the pairs, or a file (default: %(default)s)"
+        "--test", metavar="SIZE", help=f"number or share of the pairs, or a file (default: {DEFAULT_SIZES['test']})"
     )
-    group.add_argument("--dev", default="0.05", metavar="SIZE", help="the same (default: %(default)s)")
-    group.add_argument(
-        "--gl", default="1.0", metavar="SIZE", help="of the training pairs, for stage 1 (default: all, 1.0)"
-    )
+    group.add_argument("--dev", metavar="SIZE", help=f"the same (default: {DEFAULT_SIZES['dev']})")
+    group.add_argument("--gl", metavar="SIZE", help="of the training pairs, for stage 1 (default: all, 1.0)")
     group.add_argument(
         "--cl",
-        default="1.0",
         metavar="SIZE",
         help="of the training pairs, for stage 2; none of them in gl unless both ask for more than there is (default: "
         "all, 1.0)",
@@ -147,20 +144,22 @@ def _add_splits(group: Any) -> None:
 def _prepare(args: argparse.Namespace, argv: list[str]) -> None:
     registry.check_names(args.derived_from)
     sources: list[tuple[str, str | None]] = [(source, None) for source in args.source]
-    sizes: dict[str, str | int | float] = {"gl": args.gl, "cl": args.cl}
-    for side in ("test", "dev"):
-        size = getattr(args, side)
-        is_file = Path(size).exists() and not size.replace(".", "").isdecimal()
-        sources += [(size, side)] if is_file else []
-        sizes[side] = 0 if is_file else size
+    sizes: dict[str, str | int | float] = {}
+    for name in DEFAULT_SIZES:
+        size = getattr(args, name)
+        if size is not None and name in HELD_OUT and os.path.exists(size) and not size.replace(".", "").isdecimal():
+            sources.append((size, name))
+        elif size is not None:
+            sizes[name] = size
     count = _counter(args.tokenizer) if args.tokenizer else count_words
     if args.chunk_tokens < 1 or args.num_proc < 1:
         raise InputError("--chunk-tokens and --num-proc must be at least 1")
-    reading = Reading(_columns(args), args.id, args.group_by, args.encoding, Chunker(args.chunk_tokens, count))
+    reading = Reading(
+        _columns(args), args.id, args.group_by, args.encoding, Chunker(args.chunk_tokens, count), args.keep_html
+    )
     settings = Settings(
         query_characters=tuple(args.query_characters),
         document_characters=tuple(args.document_characters),
-        keep_html=args.keep_html,
         near_duplicates=args.near_duplicates,
         isolated={"both": FIELDS, "query": ("query",), None: None}[args.isolate],
         sizes=sizes,
@@ -195,26 +194,33 @@ def _columns(args: argparse.Namespace) -> Columns:
 
 def _counter(name: str) -> Any:
     """Return what counts the tokens of a backbone."""
+    from tokenizers import Tokenizer
     from transformers import AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError) as error:
         raise InputError(f"--tokenizer {name}: {str(error).splitlines()[0]}") from error
-    backend = tokenizer.backend_tokenizer
+    if not tokenizer.is_fast:
+        raise InputError(f"--tokenizer {name} has no tokenizer.json to count with; leave it out to count words")
+    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    backend.no_truncation()
+    backend.no_padding()
     return lambda text: len(backend.encode(text, add_special_tokens=False))
 
 
 def _again(argv: list[str]) -> str:
     """Return the command that makes the set, without where and how fast: the same data give the same card."""
-    for flag in ("--output-dir", "--num-proc"):
-        for at in [n for n, each in enumerate(argv) if each.partition("=")[0] == flag]:
-            argv = argv[:at] + argv[at + (1 if "=" in argv[at] else 2) :]
+    left_out = ("--output-dir", "--num-proc")
+    while found := [at for at, each in enumerate(argv) if each.partition("=")[0] in left_out]:
+        argv = argv[: found[0]] + argv[found[0] + (1 if "=" in argv[found[0]] else 2) :]
     return shlex.join(["lbr", "data", *argv, "--output-dir", "DIR"])
 
 
 def _add_check(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("train", metavar="TRAIN", help="what is trained on: a file or the id of a Hub dataset")
+    parser.add_argument(
+        "train", metavar="TRAIN", help="what is trained on: a file, the id of a Hub dataset, or a prepared set"
+    )
     parser.add_argument("held_out", metavar="HELD_OUT", help="what is tested on")
     parser.add_argument("--isolate", choices=("both", "query"), default="both", help="(default: %(default)s)")
     parser.add_argument("--near-duplicates", type=float, default=near.THRESHOLD, metavar="J", help="see prepare")
@@ -223,7 +229,7 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
 def _check(args: argparse.Namespace) -> None:
     near.check_threshold(args.near_duplicates)
     fields = FIELDS if args.isolate == "both" else ("query",)
-    train, held_out = read_records(args.train, fields), read_records(args.held_out, fields)
+    train, held_out = read_tuples(file_of(args.train, "cl")), read_records(file_of(args.held_out, "test"))
     found = list(overlaps(train, held_out, fields, args.near_duplicates))
     if found:
         raise InputError(f"{args.train} and {args.held_out} overlap in {describe(found)}")

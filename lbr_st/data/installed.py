@@ -82,10 +82,10 @@ def documented_functions(source: str, nested: bool = True) -> list[Function]:
 
 
 def functions_of_file(path: Path) -> list[Function]:
-    """Return the documented functions of a file; one that is not UTF-8 has none."""
+    """Return the documented functions of a file; one that cannot be read, or is not UTF-8, has none."""
     try:
         return documented_functions(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError:
+    except (OSError, UnicodeDecodeError):
         return []
 
 

@@ -7,13 +7,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from lbr_st.data.columns import Record
+from lbr_st.data.columns import FIELDS, Record
 from lbr_st.data.near import THRESHOLD, shingles, similarity
 from lbr_st.data.texts import same_text
 from lbr_st.errors import InputError
 
 KINDS = ("exact", "normalised", "near")
-FIELDS = ("query", "document")
+PLURALS = {"query": "queries", "document": "documents", "negative": "hard negatives"}
 MOST_NAMED = 3
 
 
@@ -22,10 +22,11 @@ class Overlap(NamedTuple):
 
     Attributes:
         kind: One of `KINDS`: equal; equal but for what `same_text` leaves out; a near-duplicate.
-        field: ``query`` or ``document``.
+        field: ``query``, ``document`` or ``negative``.
         id: Of the record that is trained on.
         held_out_id: Of the one that is tested on.
         similarity: Jaccard index of their shingles.
+        text: Of the record that is trained on.
     """
 
     kind: str
@@ -33,6 +34,7 @@ class Overlap(NamedTuple):
     id: str
     held_out_id: str
     similarity: float
+    text: str
 
 
 class HeldOutTexts:
@@ -98,8 +100,9 @@ def overlaps(
     """Yield every text of ``train`` that is among those of ``held_out``, queries and documents each for themselves.
 
     Args:
-        train: Records with ``id`` and, where they have them, ``query`` and ``document``.
-        held_out: The same.
+        train: Records with ``id`` and, where they have them, ``query``, ``document`` and ``negatives``. Where documents
+            are compared, these are documents too.
+        held_out: Records with ``query`` and ``document``, where they have them.
         fields: Which of them to compare.
         threshold: Least Jaccard index of near-duplicates; 0 for none.
     """
@@ -108,24 +111,27 @@ def overlaps(
         for field in fields
     }
     for record in train:
-        for field, held_out_texts in texts.items():
-            found = held_out_texts.find(record[field]) if record.get(field) else None
-            if found:
+        own = [(field, field, record.get(field)) for field in fields]
+        if "document" in fields:
+            own += [("negative", "document", negative) for negative in record.get("negatives") or ()]
+        for field, among, text in own:
+            found = texts[among].find(text) if text else None
+            if text and found:
                 kind, other, value = found
-                yield Overlap(kind, field, str(record.get("id")), other, value)
+                yield Overlap(kind, field, str(record.get("id")), other, value, text)
 
 
 def count(found: Iterable[Overlap]) -> dict[str, dict[str, int]]:
     """Return the number of overlaps by field and kind."""
     counts = Counter((overlap.field, overlap.kind) for overlap in found)
-    return {field: {kind: counts[field, kind] for kind in KINDS} for field in FIELDS}
+    return {field: {kind: counts[field, kind] for kind in KINDS} for field in PLURALS}
 
 
 def describe(found: Sequence[Overlap]) -> str:
     """Say how many texts are on both sides, and name some of them."""
     counts = count(found)
     parts = [
-        f"{sum(by_kind.values())} {'queries' if field == 'query' else 'documents'} ("
+        f"{sum(by_kind.values())} {PLURALS[field]} ("
         + ", ".join(f"{number} {kind}" for kind, number in by_kind.items() if number)
         + ")"
         for field, by_kind in counts.items()

@@ -1,7 +1,7 @@
 """Near-duplicates: texts that share most of their shingles, found with MinHash (datasketch) and then compared exactly.
 
 The similarity is the Jaccard index of the sets of three consecutive words or marks. MinHash (Broder 1997) finds the
-candidates; whether they are near-duplicates is decided by the sets themselves, so none is one by chance.
+candidates; whether they are near-duplicates is decided by the sets themselves.
 """
 
 from __future__ import annotations

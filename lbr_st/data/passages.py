@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -81,11 +81,14 @@ def text_files(folder: Path) -> list[Path]:
     return sorted(found, key=lambda file: file.relative_to(folder).as_posix())
 
 
-def read_folder(folder: Path, chunker: Chunker, encoding: str = "utf-8", wrong: Wrong = stop) -> Iterator[Record]:
-    """Yield the passages of all text files of a folder.
+def read_text_files(
+    files: Iterable[Path], folder: Path, chunker: Chunker, encoding: str = "utf-8", wrong: Wrong = stop
+) -> Iterator[Record]:
+    """Yield the passages of text files.
 
     Args:
-        folder: See `text_files`.
+        files: Text, Markdown, HTML or source files.
+        folder: That their names are given within.
         chunker: Cuts them.
         encoding: Of the files.
         wrong: Called with a `RowError` for a file that is not in it; reading goes on if it returns.
@@ -98,7 +101,7 @@ def read_folder(folder: Path, chunker: Chunker, encoding: str = "utf-8", wrong: 
     Raises:
         InputError: If a file cannot be read.
     """
-    for file in text_files(folder):
+    for file in files:
         name = file.relative_to(folder).as_posix()
         try:
             with open_text(file, encoding, newline=None) as opened:
@@ -112,7 +115,7 @@ def read_folder(folder: Path, chunker: Chunker, encoding: str = "utf-8", wrong: 
             wrong(error)
             continue
         for passage in passages_of(name, text, chunker):
-            yield {**passage, "file": name, "keep_html": file.suffix.lower() in CODE}
+            yield {**passage, "file": name, "keep_html": True}
 
 
 def passages_of(name: str, text: str, chunker: Chunker) -> Iterator[Record]:

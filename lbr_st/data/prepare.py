@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
 import tempfile
 import time
+import uuid
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -26,10 +28,10 @@ from lbr_st.data.columns import Record, RowError
 from lbr_st.data.isolation import FIELDS, Overlap, count, overlaps
 from lbr_st.data.passages import count_words
 from lbr_st.data.reading import Part, Reading, parts_of
-from lbr_st.data.records import UniqueIds, read_records
+from lbr_st.data.records import UniqueIds
 from lbr_st.data.sets import FILES, SET_FILE
 from lbr_st.data.sources import stop
-from lbr_st.data.texts import clean, same_text
+from lbr_st.data.texts import clean, printable, same_text
 from lbr_st.errors import InputError
 from lbr_st.files import UNFINISHED, file_sha256, write_json, write_jsonl, write_text
 
@@ -38,6 +40,7 @@ logger = logging.getLogger(__name__)
 SAMPLES = 5  # of each reason, kept in dropped.jsonl
 SAMPLE_CHARACTERS = 200
 HELD_OUT = ("test", "dev")
+DEFAULT_SIZES = {"test": "0.1", "dev": "0.05", "gl": "1.0", "cl": "1.0"}
 # What a record is while it is prepared.
 FEATURES = Features(
     {
@@ -62,11 +65,11 @@ class Settings:
     Attributes:
         query_characters: Least and most characters of a query.
         document_characters: The same of a document.
-        keep_html: Leave markup in texts as it is.
         near_duplicates: Least Jaccard index of near-duplicates, 0 for none.
         isolated: Which of ``query`` and ``document`` must not be on two sides; None is both, or, of multiple choice,
             whose options come again and again, the query.
-        sizes: Number or share of the pairs of ``test`` and ``dev``; of the training pairs for ``gl`` and ``cl``.
+        sizes: Number or share of the pairs of ``test`` and ``dev``, and of the training pairs for ``gl`` and ``cl``;
+            default is `DEFAULT_SIZES`, as far as there is enough.
         regime: One of `lbr_st.data.sets.REGIMES`.
         resplit: Forget the sides that sources have.
         on_error: ``stop`` at the first row that cannot be used, or ``skip`` and count it.
@@ -77,12 +80,9 @@ class Settings:
 
     query_characters: tuple[int, int] = (1, 2_000)
     document_characters: tuple[int, int] = (1, 50_000)
-    keep_html: bool = False
     near_duplicates: float = near.THRESHOLD
     isolated: Sequence[str] | None = None
-    sizes: dict[str, str | int | float] = field(
-        default_factory=lambda: {"test": "0.1", "dev": "0.05", "gl": "1.0", "cl": "1.0"}
-    )
+    sizes: Mapping[str, str | int | float] = field(default_factory=dict)
     regime: str = "strict"
     resplit: bool = False
     on_error: str = "stop"
@@ -102,7 +102,8 @@ class Drops:
         """Count one."""
         self.counts[reason] += 1
         if len(self._samples[reason]) < SAMPLES:
-            self._samples[reason].append({"reason": reason, "id": id_, "text": text[:SAMPLE_CHARACTERS]})
+            sample = {"reason": reason, "id": id_, "text": text[:SAMPLE_CHARACTERS]}
+            self._samples[reason].append({key: printable(value) for key, value in sample.items()})
 
     def add_error(self, error: RowError) -> None:
         """Count a row that could not be read, and go on."""
@@ -153,17 +154,25 @@ def prepare(
         InputError: If a source or a row cannot be used, nothing is left of them, or the folder is not empty or cannot
             be written.
     """
-    output_dir = Path(output_dir)
-    check(output_dir, settings)
+    target = Path(output_dir).resolve()
+    check(target, settings)
     drops, watch = Drops(), Stopwatch()
     wrong = drops.add_error if settings.on_error == "skip" else stop
     reading = replace(reading, wrong=wrong, incomplete=drops.add_error)
-    parts = [part for source, side in sources for part in parts_of(source, reading, side)]
+    parts = [
+        part._replace(side=side) if settings.resplit else part
+        for source, side in sources
+        for part in parts_of(source, reading, side)
+    ]
     # What is held out keeps its ids, and others give way.
     parts.sort(key=lambda part: HELD_OUT.index(part.side) if part.side in HELD_OUT else len(HELD_OUT))
-    unfinished = output_dir.resolve().with_name(output_dir.resolve().name + UNFINISHED)
-    shutil.rmtree(unfinished, ignore_errors=True)
+    for leftover in target.parent.glob(f".{target.name}-*{UNFINISHED}"):
+        logger.warning("%s is left of a run that was killed, or one that still runs; it can be deleted", leftover)
+    unfinished = target.parent / f".{target.name}-{uuid.uuid4().hex[:8]}{UNFINISHED}"
     try:
+        if target.is_dir():  # what could not be replaced in the end is found out now
+            target.rmdir()
+            target.mkdir()
         unfinished.mkdir(parents=True)
         with tempfile.TemporaryDirectory(dir=unfinished) as work:
             with watch("read"):
@@ -171,11 +180,11 @@ def prepare(
             found = _Found(table, settings, drops, watch)
             with watch("write"):
                 found.write(unfinished)
-        names = [source for source, _ in sources]
-        _describe(unfinished, found, drops, about, names)
-        if output_dir.is_dir():
-            output_dir.rmdir()
-        os.replace(unfinished, output_dir)
+        with watch("card"):
+            _describe(unfinished, found, drops, about, [source for source, _ in sources])
+        if target.is_dir():
+            target.rmdir()
+        os.replace(unfinished, target)
     except OSError as error:
         raise InputError(f"{output_dir} was not written: {error.strerror or error}") from error
     finally:
@@ -189,6 +198,8 @@ def check(output_dir: Path, settings: Settings) -> None:
     Raises:
         InputError: Which.
     """
+    if output_dir == Path.cwd():
+        raise InputError("--output-dir is where you are; give the set a folder of its own")
     if output_dir.is_file() or (output_dir.is_dir() and any(output_dir.iterdir())):
         raise InputError(f"--output-dir {output_dir} is not an empty folder; choose another")
     near.check_threshold(settings.near_duplicates)
@@ -198,12 +209,16 @@ def check(output_dir: Path, settings: Settings) -> None:
     ):
         if not 1 <= least <= most:
             raise InputError(f"{flag} must be two numbers from 1, the smaller first, got {least} {most}")
-    for name, size in settings.sizes.items():
-        splits.size_of(size, 1, f"--{name}")
+    for name in settings.sizes:
+        _size(settings, name, 1)
+
+
+def _size(settings: Settings, name: str, total: int) -> int:
+    return splits.size_of(settings.sizes.get(name, DEFAULT_SIZES[name]), total, f"--{name}")
 
 
 def _read(parts: Sequence[Part], work: str, settings: Settings, drops: Drops) -> Dataset:
-    """Read, clean and lay down on disk, so that memory does not grow with the data."""
+    """Read, clean and lay down on disk: in memory are ids and hashes, and, of BEIR, the texts."""
     file = os.path.join(work, "records.arrow")
     with ArrowWriter(path=file, features=FEATURES) as writer:
         for record in _records(parts, settings, drops):
@@ -216,28 +231,29 @@ def _records(parts: Sequence[Part], settings: Settings, drops: Drops) -> Iterato
     unique = UniqueIds()
     seen: set[int] = set()
     for part in parts:
-        side = None if settings.resplit else part.side
-        progress = tqdm(part.records(), f"Reading {part.name}", unit="rows")
-        for number, record in enumerate(progress, start=1):
+        number = 0
+        for number, record in enumerate(tqdm(part.records(), f"Reading {part.name}", unit="rows"), start=1):
             reason = _clean(record, settings)
             if reason is None:
-                key = splits.content_hash(side, record.get("query"), record["document"], *record["negatives"])
-                # A document alone may be that of a pair, which is no reason to leave it out.
+                key = splits.content_hash(part.side, record.get("query"), record["document"], *record["negatives"])
                 reason = "exact duplicate" if key in seen else None
                 seen.add(key)
             if reason is not None:
                 drops.add(reason, record["id"], record.get("query") or record["document"])
                 continue
-            id_ = unique(record["id"], number)
+            id_ = unique(printable(record["id"]), number)
+            texts = {key: printable(record[key]) for key in ("source", "group") if record.get(key) is not None}
             yield {
-                **dict.fromkeys(FEATURES), **{key: record[key] for key in FEATURES if key in record},
-                "id": id_, "document_id": record.get("document_id", id_), "side": side,
+                **dict.fromkeys(FEATURES), **{key: record[key] for key in FEATURES if key in record}, **texts,
+                "id": id_, "document_id": printable(record.get("document_id", id_)), "side": part.side,
             }  # fmt: skip
+        if not number and part.side in HELD_OUT:
+            raise InputError(f"{part.name}: no records")
 
 
 def _clean(record: Record, settings: Settings) -> str | None:
     """Clean a record in place; return why it has to be left out, or None."""
-    keep_html = settings.keep_html or record.get("keep_html", False)
+    keep_html = record.get("keep_html", False)
     for field_, (least, most) in (
         ("query", settings.query_characters),
         ("document", settings.document_characters),
@@ -252,11 +268,7 @@ def _clean(record: Record, settings: Settings) -> str | None:
                 return f"{field_} longer than {most} characters"
     negatives = (clean(text, keep_html) for text in record["negatives"])
     record["negatives"] = [text for text in negatives if text]
-    if record.get("relevance") is not None:
-        if record["relevance"] <= 0:
-            return "judged not relevant"
-        record["relevance"] = max(1, int(record["relevance"]))
-    return None
+    return "judged not relevant" if record.get("relevance", 1) <= 0 else None
 
 
 class _Found:
@@ -273,8 +285,10 @@ class _Found:
             it is left out.
         isolated: Which fields are.
         order: A hash of each record's contents.
+        document: A hash of each record's document.
         tokens: Of each record's ``query`` and ``document``.
         overlaps: What was on two sides, and is not any more.
+        negatives: Hard negatives of records that lost some, by index.
         rows: Indices of the records of each file.
     """
 
@@ -283,8 +297,7 @@ class _Found:
             raise InputError(f"no records are left{_list_drops(drops)}")
         self.table, self.settings, self.drops = table, settings, drops
         self.text = {name: table.data.column(name) for name in ("id", "query", "document")}
-        has_choices = any(self.table["is_choice"])
-        self.isolated = settings.isolated or (("query",) if has_choices else FIELDS)
+        self.isolated = self._isolated()
         self.has_query = ~self.text["query"].is_null().to_numpy()
         with watch("measure"):
             self._measure()
@@ -294,6 +307,10 @@ class _Found:
         given = np.array([side or "" for side in self.table["side"]], dtype="<U6")
         self.side = np.where(given == "", "train", given)
         self.side[~kept] = ""
+        self.has_pairs = bool((self.has_query & kept).any())
+        if self.has_pairs:  # documents alone are neither asked for nor trained on in pairs: they are searched
+            self.side[kept & ~self.has_query] = "corpus"
+        self.negatives: dict[int, list[str]] = {}
         # What is held out already, before more is cut off: a set is then as large as was asked.
         with watch("isolation"):
             self.overlaps = self._isolate()
@@ -302,6 +319,14 @@ class _Found:
         with watch("isolation"):
             self.overlaps += self._isolate() if any(sizes.values()) else []
         self.rows = self._files()
+
+    def _isolated(self) -> Sequence[str]:
+        is_choice = [bool(each) for each in self.table["is_choice"]]
+        if self.settings.isolated is not None or not any(is_choice):
+            return self.settings.isolated or FIELDS
+        if not all(is_choice):
+            raise InputError("multiple choice and others in one set: say what to keep apart, --isolate query or both")
+        return ("query",)
 
     def _map(self, table: Dataset, function: Callable[..., dict[str, Any]], features: Features, what: str) -> Any:
         processes = min(self.settings.processes, max(1, len(table) // 1000))
@@ -318,10 +343,11 @@ class _Found:
         return mapped.data.table
 
     def _measure(self) -> None:
-        features = Features({name: Value("int64") for name in ("order", "query", "document", "queries", "documents")})
+        names = ("order", "text", "query", "document", "queries", "documents")
+        features = Features({name: Value("int64") for name in names})
         measured = self._map(self.table, partial(_measures, self.settings.count_tokens), features, "Measuring")
         column = lambda name: measured.column(name).to_numpy()  # noqa: E731
-        self.order = column("order")
+        self.order, self.document = column("order"), column("text")
         self.key = {name: column(name) for name in FIELDS}
         self.tokens = {"query": column("queries"), "document": column("documents")}
 
@@ -346,18 +372,35 @@ class _Found:
         return clusters
 
     def _without_duplicates(self) -> NDArray[np.bool_]:
-        """Tell which records to keep: of those alike in query and document, on one side, that with the least hash."""
-        order = np.lexsort((np.arange(len(self.order)), self.order))
+        """Tell which records to keep: those that are near-duplicates of none that is kept, the least hash first."""
         sides = np.unique(np.array([side or "" for side in self.table["side"]]), return_inverse=True)[1]
-        alike = np.stack([self.cluster["query"], self.cluster["document"], sides])[:, order]
-        _, first, inverse = np.unique(alike, axis=1, return_index=True, return_inverse=True)
-        kept = np.zeros(len(order), bool)
-        kept[order[first]] = True
-        # Documents alone that are equal to one of a pair are no duplicates: they are one passage in the corpus.
-        for index, original in zip(order, order[first[inverse.ravel()]], strict=True):
-            if not kept[index]:
-                self._drop("near-duplicate", int(index), f"like {self._id(int(original))}: ")
+        alike = np.stack([self.cluster["query"], self.cluster["document"], sides], axis=1)
+        _, groups, sizes = np.unique(alike, axis=0, return_inverse=True, return_counts=True)
+        kept = np.ones(len(alike), bool)
+        several = np.flatnonzero(sizes[groups.ravel()] > 1)
+        by_group: dict[int, list[int]] = defaultdict(list)
+        for index in several[np.lexsort((several, self.order[several]))].tolist():
+            originals = by_group[int(groups.ravel()[index])]
+            found = next(((each, why) for each in originals if (why := self._alike(index, each))), None)
+            if found is None:
+                originals.append(index)
+            else:
+                kept[index] = False
+                self._drop(found[1], index, f"like {self._id(found[0])}: ")
         return kept
+
+    def _alike(self, index: int, other: int) -> str | None:
+        """Say in which way two records are duplicates of each other, or None."""
+        if all(self.key[name][index] == self.key[name][other] for name in FIELDS):
+            return "normalised duplicate"
+        least = self.settings.near_duplicates
+        return "near-duplicate" if least and all(self._is_near(name, index, other) for name in FIELDS) else None
+
+    def _is_near(self, name: str, index: int, other: int) -> bool:
+        if self.key[name][index] == self.key[name][other]:
+            return True
+        one, two = (near.shingles(self.text[name][each].as_py() or "") for each in (index, other))
+        return near.similarity(one, two) >= self.settings.near_duplicates
 
     def _id(self, index: int) -> str:
         return self.text["id"][index].as_py()
@@ -370,24 +413,20 @@ class _Found:
         """Cut the held-out sets that the sources do not have; return the sizes asked for."""
         side = self.side
         pool = side == "train"
-        kept = side != ""
-        has_pairs = bool((self.has_query & kept).any())
-        counted = self.has_query if has_pairs else np.ones(len(side), bool)
-        total = int((counted & kept).sum())
-        names = [name for name in HELD_OUT if name not in given and (has_pairs or name == "dev")]
-        sizes = {name: splits.size_of(self.settings.sizes[name], total, f"--{name}") for name in names}
-        if any(sizes.values()):
+        counted = self.has_query if self.has_pairs else np.ones(len(side), bool)
+        total = int((counted & (side != "")).sum())
+        names = [name for name in HELD_OUT if name not in given and (self.has_pairs or name == "dev")]
+        sizes = {name: _size(self.settings, name, total) for name in names}
+        if any(sizes.values()) and pool.any():
             groups = self._groups()
-            own = splits.cut(groups[pool], self.order[pool], counted[pool], sizes)
-            # What is held out is asked for; documents alone in its groups are searched only.
-            own[(own != "train") & ~counted[pool]] = "corpus"
-            side[pool] = own
+            side[pool] = splits.cut(groups[pool], self.order[pool], counted[pool], sizes)
         for name, size in sizes.items():
             found = int((side == name).sum())
-            if not found and str(self.settings.sizes[name]) not in ("0", "0.0"):
-                raise InputError(self._why_empty(name, total, groups if size else None))
-            if found < size / 2:
-                logger.warning("%s has %d of %d: the other groups are too large for it", name, found, size)
+            why = None if found else self._why_empty(name, total, size, pool)
+            if why and name in self.settings.sizes:
+                raise InputError(why)
+            if why or found < size / 2:
+                logger.warning("%s", why or f"{name} has {found} of {size}: the other groups are too large for it")
         return sizes
 
     def _groups(self) -> NDArray[np.int64]:
@@ -395,42 +434,65 @@ class _Found:
         group = [-1 if each is None else splits.content_hash(each) for each in self.table["group"]]
         if max(group) >= 0:
             return splits.connected([np.array(group)])
-        return splits.connected([self.cluster[name] for name in self.isolated])
+        return splits.connected([self.cluster[name] for name in (self.isolated if self.has_pairs else FIELDS)])
 
-    def _why_empty(self, name: str, total: int, groups: NDArray[np.int64] | None) -> str:
-        size = self.settings.sizes[name]
-        if groups is None:
-            return f"--{name} {size}: {total} records are too few for that; give a number of records"
-        largest = int(np.bincount(groups).max())
+    def _why_empty(self, name: str, total: int, size: int, pool: NDArray[np.bool_]) -> str | None:
+        """Say why a set is empty, or None if it was meant to be."""
+        asked = self.settings.sizes.get(name, DEFAULT_SIZES[name])
+        if not float(asked):
+            return None
+        if not pool.any():
+            return f"no {name}: nothing is left to cut it from"
+        if not size:
+            return f"no {name}: {total} records are too few for --{name} {asked}; give a number of records"
+        largest = int(np.bincount(self._groups()[pool]).max())
         return (
-            f"--{name} {size}: no group of records is small enough; the largest of those that must stay together has "
-            f"{largest} of {len(groups)} (--isolate query keeps together what shares a query alone)"
+            f"no {name}: no group of records is small enough for --{name} {asked}; the largest of those that must stay "
+            f"together has {largest} of {int(pool.sum())} (--isolate query keeps together what shares a query alone)"
         )
 
     def _isolate(self) -> list[Overlap]:
         """Take out of the training side, and of dev, what is held out; return it."""
         found: list[Overlap] = []
-        test, dev, train = (np.flatnonzero(self.side == name) for name in ("test", "dev", "train"))
-        for held_out, trained, what in ((test, dev, "dev"), (np.concatenate([test, dev]), train, "train")):
-            held_out = held_out[self.side[held_out] != ""]
-            settings = self.settings
-            records = list(self.records(held_out))
-            numbers = dict(zip((str(number) for number in trained), trained, strict=True))
-            rows = ({**record, "id": str(n)} for n, record in zip(trained, self.records(trained), strict=True))
-            for overlap in overlaps(rows, records, self.isolated, settings.near_duplicates):
-                index = int(numbers[overlap.id])
-                is_pair = bool(self.has_query[index])
-                found += [overlap._replace(id=self._id(index))] if is_pair else []
-                if is_pair and self.side[index]:
-                    self._drop(f"{what} overlaps what is held out", index, f"like {overlap.held_out_id}: ")
-                self.side[index] = "" if is_pair else "corpus"
+        for trained, held_out in (("dev", ("test",)), ("train", HELD_OUT)):
+            own, theirs = np.flatnonzero(self.side == trained), np.flatnonzero(np.isin(self.side, held_out))
+            if len(own) and len(theirs):
+                self._keep_groups_apart(own, theirs, trained)
+                own = own[self.side[own] == trained]
+                found += self._take_out(own, theirs, trained)
+        return found
+
+    def _keep_groups_apart(self, own: NDArray[np.int64], theirs: NDArray[np.int64], what: str) -> None:
+        group = self.table.data.column("group")
+        held_out = {group[int(index)].as_py() for index in theirs} - {None}
+        for index in own.tolist() if held_out else ():
+            if group[index].as_py() in held_out:
+                self._drop(f"{what}: its group is held out", index)
+                self.side[index] = ""
+
+    def _take_out(self, own: NDArray[np.int64], theirs: NDArray[np.int64], what: str) -> list[Overlap]:
+        found: list[Overlap] = []
+        rows = (record | {"id": index} for index, record in zip(own.tolist(), self.records(own), strict=True))
+        fields = self.isolated if self.has_pairs else ("document",)
+        for overlap in overlaps(rows, list(self.records(theirs)), fields, self.settings.near_duplicates):
+            index = int(overlap.id)
+            found.append(overlap._replace(id=self._id(index)))
+            if overlap.field == "negative":
+                self._drop(f"{what}: hard negative is held out", index, f"like {overlap.held_out_id}: ")
+                negatives = self.negatives.setdefault(index, self.table[index]["negatives"])
+                self.negatives[index] = [text for text in negatives if text != overlap.text]
+            elif self.side[index]:
+                self._drop(f"{what} overlaps what is held out", index, f"like {overlap.held_out_id}: ")
+                self.side[index] = ""
         return found
 
     def records(self, indices: NDArray[np.int64]) -> Iterator[Record]:
         """Yield records as they are written."""
+        numbers = iter(indices.tolist())
         for batch in self.table.select(indices).iter(batch_size=1000):
             for values in zip(*batch.values(), strict=True):
                 row = dict(zip(batch, values, strict=True))
+                row["negatives"] = self.negatives.get(next(numbers), row["negatives"])
                 record = {"id": row["id"], "query": row["query"], "document": row["document"]}
                 record |= {key: row[key] for key in ("negatives", "relevance") if row[key]}
                 yield {key: value for key, value in record.items() if value is not None} | {"source": row["source"]}
@@ -438,38 +500,41 @@ class _Found:
     def passages(self, indices: NDArray[np.int64]) -> Iterator[Record]:
         """Yield the documents of records."""
         columns = ["document_id", "document", "source"]
+        unique = UniqueIds()  # collections may have the same ids
+        number = 0
         for batch in self.table.select_columns(columns).select(indices).iter(batch_size=1000):
             for id_, document, source in zip(*(batch[column] for column in columns), strict=True):
-                yield {"id": id_, "document": document, "source": source}
+                number += 1
+                yield {"id": unique(id_, number), "document": document, "source": source}
 
     def _files(self) -> dict[str, NDArray[np.int64]]:
         by_hash = np.argsort(self.order, kind="stable")
         of = lambda side: by_hash[self.side[by_hash] == side]  # noqa: E731
-        pairs, alone = (of("train")[self.has_query[of("train")] == has] for has in (True, False))
-        sizes = {
-            name: splits.size_of(self.settings.sizes[name], len(pairs) if len(pairs) else len(alone), f"--{name}")
-            for name in ("gl", "cl")
-        }
-        # From the two ends: the stages share no record unless both ask for more than there is.
-        rows = {"gl": pairs[: sizes["gl"]], "cl": pairs[len(pairs) - sizes["cl"] :] if len(pairs) else pairs}
-        rows |= {name: of(name) for name in ("dev", "test")}
-        every = np.concatenate([*(of(side) for side in ("test", "dev", "train", "corpus"))])
-        rows["corpus"] = self._unique(every)
-        if self.settings.regime == "corpus-taught":
-            rows["passages"] = rows["corpus"]
-        else:
-            rows["passages"] = self._unique(np.concatenate([rows["gl"], alone if len(pairs) else alone[: sizes["gl"]]]))
-        return {name: rows[name] for name in FILES if len(rows[name])}
+        train = of("train")
+        gl, cl = (_size(self.settings, name, len(train)) for name in ("gl", "cl"))
+        rows = {"corpus": self._unique(np.concatenate([of(side) for side in (*HELD_OUT, "train", "corpus")]))}
+        is_taught = self.settings.regime == "corpus-taught"
+        rows["passages"] = rows["corpus"] if is_taught else self._unique(train[:gl])
+        if self.has_pairs:  # from the two ends: the stages share no record unless both ask for more than there is
+            rows |= {"gl": train[:gl], "cl": train[len(train) - cl :]}
+            self._warn_of_negatives(rows["cl"])
+        rows |= {name: of(name) for name in HELD_OUT}
+        return {name: rows[name] for name in FILES if len(rows.get(name, ()))}
+
+    def _warn_of_negatives(self, rows: NDArray[np.int64]) -> None:
+        having = sum(bool(record.get("negatives")) for record in self.records(rows))
+        if 0 < having < len(rows):
+            logger.warning("%d of %d pairs have hard negatives; stage 2 takes all or none with them", having, len(rows))
 
     def _unique(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the first record of each document."""
-        first = np.unique(self.key["document"][indices], return_index=True)[1]
+        first = np.unique(self.document[indices], return_index=True)[1]
         return indices[np.sort(first)]
 
     @property
     def objective(self) -> str:
         """What stage 1 does with the set by default."""
-        if "gl" not in self.rows:
+        if not self.has_pairs:
             return "reconstruct"
         return "sft:0.5,reconstruct:0.5" if self.settings.regime == "corpus-taught" else "sft"
 
@@ -494,6 +559,7 @@ def _measures(count: Callable[[str], int], batch: dict[str, list[Any]]) -> dict[
         "order": [
             splits.content_hash(q, d, *n) for q, d, n in zip(queries, documents, batch["negatives"], strict=True)
         ],
+        "text": [splits.content_hash(text) for text in documents],
         "query": [-1 if text is None else splits.content_hash(same_text(text)) for text in queries],
         "document": [splits.content_hash(same_text(text)) for text in documents],
         "queries": [0 if text is None else count(text) for text in queries],
@@ -511,7 +577,7 @@ def _list_drops(drops: Drops) -> str:
 
 
 def _describe(folder: Path, found: _Found, drops: Drops, about: card.About, sources: Sequence[str]) -> None:
-    """Write ``set.json``, the card and its picture."""
+    """Write ``lbr_set.json``, the card and its picture."""
     settings = found.settings
     origins = [*sources, *about.derived_from]
     sources_seen = [{"source": source} for source in dict.fromkeys(found.table["source"])]
@@ -546,11 +612,16 @@ def _describe(folder: Path, found: _Found, drops: Drops, about: card.About, sour
 
 def _left(folder: Path, found: _Found) -> dict[str, dict[str, int]]:
     """Count, in the files as they were written, what is on two sides still."""
-    read = lambda name: read_records(folder / f"{name}.jsonl", _fields(found, name))  # noqa: E731
-    held_out = [record for name in ("dev", "test") if name in found.rows for record in read(name)]
-    trained = {record["id"]: record for name in ("gl", "cl") if name in found.rows for record in read(name)}
-    return count(overlaps(trained.values(), held_out, found.isolated, 0))
 
+    def rows(*names: str) -> Iterator[Record]:
+        for name in names if found.has_pairs else ["passages" if name == "cl" else name for name in names]:
+            if name in found.rows:
+                with open(folder / f"{name}.jsonl", encoding="utf-8") as file:
+                    yield from map(json.loads, file)
 
-def _fields(found: _Found, name: str) -> tuple[str, ...]:
-    return FIELDS if bool(found.has_query[found.rows[name]].all()) else ("document",)
+    fields = found.isolated if found.has_pairs else ("document",)
+    least = found.settings.near_duplicates
+    trained: list[tuple[Sequence[str], Sequence[str]]] = [(("dev",), ("test",))]
+    if found.has_pairs or found.settings.regime == "strict":  # else what is searched is taught, and that is all
+        trained.append((("gl", "cl"), HELD_OUT))
+    return count(each for own, theirs in trained for each in overlaps(rows(*own), list(rows(*theirs)), fields, least))

@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 
 from lbr_st.data import installed, registry
 from lbr_st.data.beir import BeirCollection, Rows
-from lbr_st.data.columns import Columns, Record, RowError, reader_of
-from lbr_st.data.passages import Chunker, read_folder
+from lbr_st.data.columns import Columns, Record, RowError, RowReader
+from lbr_st.data.passages import TEXT, Chunker, read_text_files, text_files
+from lbr_st.data.sets import SET_FILE
 from lbr_st.data.sources import Row, Wrong, hub_rows, is_hub_id, is_table, read_rows, stop
+from lbr_st.data.texts import clean
 from lbr_st.errors import InputError
 
 INSTALLED = "installed-packages"
@@ -32,6 +34,7 @@ class Reading:
         group: Field whose values must not be parted, or None.
         encoding: Of text files.
         chunker: Cuts documents that have no query.
+        keep_html: Leave markup in texts as it is.
         wrong: Called with a `RowError` for each row that cannot be used; reading goes on if it returns.
         incomplete: The same for rows of public sets that are known to lack texts.
     """
@@ -41,6 +44,7 @@ class Reading:
     group: str | None = None
     encoding: str = "utf-8"
     chunker: Chunker = field(default_factory=Chunker)
+    keep_html: bool = False
     wrong: Wrong = stop
     incomplete: Wrong = stop
 
@@ -52,14 +56,12 @@ class Part(NamedTuple):
         name: Of the source, without its folder.
         side: ``train``, ``dev`` or ``test``, where the source says so.
         records: Reads it, to records with ``id``, ``document``, ``negatives``, ``source`` and, where they have them,
-            ``query``, ``relevance``, ``group``, ``document_id``, ``keep_html``.
-        group: What groups are made of unless the user says so.
+            ``query``, ``relevance``, ``group``, ``document_id``, ``is_choice``, ``keep_html``.
     """
 
     name: str
     side: str | None
     records: Callable[[], Iterator[Record]]
-    group: str | None = None
 
 
 def parts_of(source: str, reading: Reading, side: str | None = None) -> list[Part]:
@@ -77,10 +79,12 @@ def parts_of(source: str, reading: Reading, side: str | None = None) -> list[Par
     path = Path(source)
     if path.is_dir():
         return _folder(path, reading, side)
+    if path.is_file() and path.suffix.lower() in TEXT:
+        return [Part(path.name, side, lambda: _texts([path], path.parent, path.name, reading))]
     if path.is_file():
         return [_rows_part(path.name, side, partial(read_rows, path, reading.encoding, reading.wrong), reading)]
     if source == INSTALLED:
-        return [Part(INSTALLED, side, lambda: _installed(reading), "package")]
+        return [Part(INSTALLED, side, lambda: _installed(reading))]
     sets = registry.load()
     if source in sets:
         return _of_registry(sets[source], reading, side)
@@ -95,10 +99,9 @@ def _rows_part(name: str, side: str | None, rows: Rows, reading: Reading) -> Par
 
 def records_of(rows: Iterable[Row], name: str, reading: Reading) -> Iterator[Record]:
     """Yield the records of the rows of one source; see `Part`."""
-    read: Callable[[str, Mapping[str, Any]], Record] | None = None
+    read = RowReader(reading.columns, ("document",), ("query",))
     for row in rows:
         where = row.where
-        read = read or reader_of(reading.columns, where, row.values, ("document",), ("query",))
         try:
             record = read(where, row.values)
             group = _group_of(where, row.values, reading.group)
@@ -110,6 +113,7 @@ def records_of(rows: Iterable[Row], name: str, reading: Reading) -> Iterator[Rec
         record["group"] = group
         id_ = row.values.get(reading.id)
         record["id"] = str(row.number if id_ is None else id_)
+        record["keep_html"] = reading.keep_html
         yield from [record] if "query" in record else _chunks(record, reading.chunker)
 
 
@@ -122,7 +126,8 @@ def _group_of(where: str, values: Mapping[str, Any], name: str | None) -> str | 
 
 
 def _chunks(record: Record, chunker: Chunker) -> Iterator[Record]:
-    """Cut a document that has no query."""
+    """Cut a document that has no query; it is cleaned first, as what is cut within a tag is no tag any more."""
+    record = record | {"document": clean(record["document"], record["keep_html"]), "keep_html": True}
     chunks = [chunk for _, chunk in chunker.cut(record["document"])]
     if len(chunks) < 2:
         yield record
@@ -142,29 +147,42 @@ def _folder(folder: Path, reading: Reading, side: str | None) -> list[Part]:
     corpus = _one_of(folder, "corpus")
     queries = _one_of(folder, "queries")
     qrels = sorted(folder.joinpath("qrels").glob("*.tsv"))
+    if (folder / SET_FILE).is_file():
+        raise InputError(f"{folder} is a prepared set; give its files as sources to make another of them")
     if corpus and queries and qrels:
+        if reading.group is not None:
+            raise InputError(f"--group-by {reading.group}: {folder} is a collection of BEIR, whose rows have no groups")
         rows = lambda path: partial(read_rows, path, reading.encoding, reading.wrong)  # noqa: E731
         collection = BeirCollection(folder.resolve().name, rows(corpus), rows(queries), reading.wrong)
         judged = [(side or SIDES.get(file.stem.lower()), file.name, rows(file)) for file in qrels]
         return _beir_parts(collection, judged)
-    parts = []
-    for file in sorted(folder.iterdir()):
-        stem = file.name.partition(".")[0].lower()
-        of_file = SIDES.get(re.split(r"-\d+-of-\d+$", stem)[0])
-        if file.is_file() and is_table(file) and of_file:
-            parts += [part._replace(side=side or of_file) for part in parts_of(str(file), reading)]
+    tables = [file for file in sorted(folder.iterdir()) if file.is_file() and is_table(file)]
+    sides = {file: SIDES.get(re.split(r"-\d+-of-\d+$", file.name.partition(".")[0].lower())[0]) for file in tables}
+    # Repositories have JSON files that are no data.
+    others = [file.name for file in tables if not sides[file] and not file.name.lower().endswith(".json")]
+    if others:
+        raise InputError(
+            f"{folder} holds {', '.join(others[:5])}: in a folder, data are files named train, dev or test; give other "
+            "files themselves as sources"
+        )
+    parts = [
+        part._replace(side=side or of_file)
+        for file, of_file in sides.items()
+        if of_file
+        for part in parts_of(str(file), reading)
+    ]
     if parts:
         return parts
     name = folder.resolve().name
-    return [Part(name, side, lambda: _texts(folder, name, reading))]
+    return [Part(name, side, lambda: _texts(text_files(folder), folder, name, reading))]
 
 
 def _one_of(folder: Path, stem: str) -> Path | None:
     return next((file for file in sorted(folder.glob(f"{stem}.*")) if is_table(file)), None)
 
 
-def _texts(folder: Path, name: str, reading: Reading) -> Iterator[Record]:
-    for record in read_folder(folder, reading.chunker, reading.encoding, reading.wrong):
+def _texts(files: Sequence[Path], folder: Path, name: str, reading: Reading) -> Iterator[Record]:
+    for record in read_text_files(files, folder, reading.chunker, reading.encoding, reading.wrong):
         group = _group_of(record["id"], record, reading.group)
         yield record | {"source": name, "group": group, "negatives": []}
 
@@ -182,10 +200,17 @@ def _of_registry(entry: registry.Entry, reading: Reading, side: str | None) -> l
         collection = BeirCollection(entry.name, corpus, queries, reading.wrong)
         judged = [(side or ours, theirs, rows(entry.qrels, theirs)) for ours, theirs in entry.splits.items()]
         return _beir_parts(collection, judged)
-    own = replace(reading, columns=entry.columns, wrong=reading.incomplete if entry.incomplete else reading.wrong)
+    wrong = partial(_lacks_text, reading) if entry.incomplete else reading.wrong
+    own = replace(reading, columns=entry.columns, keep_html=reading.keep_html or entry.keep_html, wrong=wrong)
     # A set that comes as one split says nothing about sides.
     sides = [(None if len(entry.splits) == 1 else ours, theirs) for ours, theirs in entry.splits.items()]
     return [
         _rows_part(f"{entry.name}/{theirs}", side or ours, partial(hub_rows, entry.hub, entry.config, theirs), own)
         for ours, theirs in sides
     ]
+
+
+def _lacks_text(reading: Reading, error: RowError) -> None:
+    """Count a row of a set that is known to have such; another mistake is one, as in every set."""
+    lacks = error.reason in ("not text", "empty text", "too short a list", "no options", "no answer")
+    (reading.incomplete if lacks else reading.wrong)(error)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from lbr_st.data.columns import COLUMNS, Columns, Record, find_column, reader_of
-from lbr_st.data.passages import Chunker, read_folder
+from lbr_st.data.columns import COLUMNS, Columns, Record, RowReader, find_column
+from lbr_st.data.passages import Chunker, read_text_files, text_files
 from lbr_st.data.sources import is_table, open_text, read_rows
 from lbr_st.errors import InputError
 
 TEXT_SUFFIXES = {".txt", ".md", ".rst", ".py"}
-KEPT = ("relevance", "source")  # beside what the columns are
 
 
 def read_records(path: str | Path, fields: Sequence[str] = ("query", "document")) -> list[Record]:
@@ -51,14 +50,15 @@ def read_tuples(path: str | Path) -> list[Record]:
 
 
 def _records(path: str | Path, fields: Sequence[str]) -> Iterator[Record]:
-    read: Callable[..., Record] | None = None
-    unique = UniqueIds()
+    read, unique, row = RowReader(Columns(), fields), UniqueIds(), None
     for row in read_rows(path):
-        read = read or reader_of(Columns(), row.where, row.values, fields)
         record = {"id": unique(row.values.get("id"), row.number), **read(row.where, row.values)}
         record.pop("is_choice", None)
-        yield record | {key: row.values[key] for key in KEPT if row.values.get(key) is not None}
-    if read is None:
+        if record.get("relevance", 1) < 1:
+            raise InputError(f"{row.where}: relevance {record['relevance']}; lbr data prepare leaves such rows out")
+        source = row.values.get("source")
+        yield record if source is None else record | {"source": source}
+    if row is None:
         raise InputError(f"{path}: no records")
 
 
@@ -132,4 +132,6 @@ def read_passages(path: str | Path) -> list[Record]:
     path = Path(path)
     if not path.is_dir():
         return read_records(path, fields=("document",))
-    return [{"id": each["id"], "document": each["document"]} for each in read_folder(path, Chunker())]
+    return [
+        {"id": each["id"], "document": each["document"]} for each in read_text_files(text_files(path), path, Chunker())
+    ]

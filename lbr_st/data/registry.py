@@ -36,6 +36,7 @@ class Entry:
     qrels: dict[str, str] = field(default_factory=dict)
     mteb: list[str] = field(default_factory=list)
     incomplete: bool = False
+    keep_html: bool = False
     copies: list[str] = field(default_factory=list)
     recognised_by: dict[str, str] = field(default_factory=dict)
 
@@ -69,9 +70,9 @@ def entries_of(sources: Iterable[str], records: Iterable[Record] = ()) -> list[E
         sources: Names of sets, ids of Hub datasets (also ``owner/name:split``), anything else.
         records: Data of unknown origin; some sets are known by what their records say of themselves.
     """
-    named = {source.partition(":")[0] for source in sources} | set(sources)
+    named = {source.partition(":")[0].lower() for source in sources}
     sets = load()
-    found = {name for name, entry in sets.items() if named & {name, *entry.hubs}}
+    found = {name for name, entry in sets.items() if named & {name, *map(str.lower, entry.hubs)}}
     marks = [
         (name, key, re.compile(pattern)) for name, entry in sets.items() for key, pattern in entry.recognised_by.items()
     ]
@@ -117,5 +118,8 @@ def mteb_tasks(sources: Iterable[str], records: Iterable[Record] = ()) -> list[s
 
         every = {task.metadata.name: task.metadata for task in mteb.get_tasks(exclude_superseded=False)}
         tasks |= {name for name, task in every.items() if task.dataset["path"].lower() in hubs}
-        tasks |= {name for name, task in every.items() if tasks & set(task.adapted_from or ())}
+        adapted = tasks
+        while adapted:  # from one to the next
+            adapted = {name for name, task in every.items() if tasks & set(task.adapted_from or ())} - tasks
+            tasks |= adapted
     return sorted(tasks)

@@ -16,7 +16,7 @@ from lbr_st.data.registry import mteb_tasks
 from lbr_st.errors import InputError
 from lbr_st.files import file_sha256
 
-SET_FILE = "set.json"
+SET_FILE = "lbr_set.json"
 # What each file is for.
 FILES = {
     "gl": "stage 1: pairs",
@@ -38,7 +38,7 @@ class PreparedSet:
 
     Attributes:
         folder: Where it is.
-        about: What its ``set.json`` says.
+        about: What its ``lbr_set.json`` says.
     """
 
     folder: Path
@@ -49,7 +49,7 @@ class PreparedSet:
         """Open the set that a folder is, or that a file is part of; None if there is none.
 
         Raises:
-            InputError: If its ``set.json`` cannot be read.
+            InputError: If its ``lbr_set.json`` cannot be read.
         """
         if path is None:
             return None
@@ -79,9 +79,13 @@ class PreparedSet:
             raise InputError(f"{self.folder} has no {name}.jsonl ({FILES[name]}){why}")
         return str(self.folder / f"{name}.jsonl")
 
-    def is_untouched(self, names: Sequence[str]) -> bool:
-        """Tell whether files are as they were when their isolation was checked."""
-        return all(file_sha256(self.file(name)) == self.about["files"][name]["sha256"] for name in names)
+    def was_compared(self, train: str, held_out: str) -> bool:
+        """Tell whether two files were compared when the set was made, and are as they were then."""
+        names = [self._name_of(train, ("gl", "cl", "passages")), self._name_of(held_out, ("dev", "test"))]
+        return all(name and file_sha256(self.file(name)) == self.about["files"][name]["sha256"] for name in names)
+
+    def _name_of(self, file: str, names: Sequence[str]) -> str | None:
+        return next((name for name in names if self.has(name) and Path(self.file(name)) == Path(file)), None)
 
 
 def file_of(source: str, name: str) -> str:
@@ -126,9 +130,7 @@ def refuse_overlaps(
         own = PreparedSet.open(source)
         fields = _isolated(own, Path(source).stem) if own else FIELDS
         for held_out, theirs in _held_out(own, dev):
-            names = [Path(source).stem, Path(held_out).stem]
-            is_checked = own is not None and Path(held_out).parent == own.folder and all(map(own.has, names))
-            if not (is_checked and own is not None and own.is_untouched(names)):
+            if own is None or not own.was_compared(source, held_out):
                 held_out_records = read_records(held_out, ("query", "document")) if theirs is None else theirs
                 refuse_overlap(records, held_out_records, held_out, fields)
 

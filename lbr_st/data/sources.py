@@ -118,6 +118,7 @@ def open_text(path: Path, encoding: str = "utf-8", newline: str | None = "\n") -
     compression = COMPRESSED.get(path.suffix.lower())
     try:
         codec = codecs.lookup(encoding).name
+        "".encode(encoding)  # some turn bytes into bytes
     except LookupError as error:
         raise InputError(f"--encoding {encoding}: Python knows no such encoding") from error
     try:
@@ -191,10 +192,10 @@ def _not_json(where: str, text: str, error: json.JSONDecodeError | RecursionErro
 def _is_json_lines(path: Path, encoding: str) -> bool:
     """Tell whether a file named ``.json`` holds an object a line, as many do."""
     with open_text(path, encoding) as file:
-        first = file.readline()
         try:
+            first = file.readline()
             return isinstance(json.loads(first.lstrip("\ufeff")), dict) and bool(file.readline().strip())
-        except (json.JSONDecodeError, RecursionError):
+        except (json.JSONDecodeError, RecursionError, UnicodeError):
             return False
 
 
@@ -237,6 +238,8 @@ def _table_rows(path: Path, encoding: str, delimiter: str, wrong: Wrong) -> Iter
                     return
                 check_decoded(where, delimiter.join(fields), encoding)
             except csv.Error as error:
+                if "unexpected end of data" in str(error):  # the rest of the file went into one field
+                    raise InputError(f"{where}: not CSV: a quote is opened and never closed") from error
                 wrong(RowError(where, "not CSV", f"not CSV: {error}"))
                 continue
             except RowError as error:

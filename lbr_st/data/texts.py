@@ -8,10 +8,12 @@ import unicodedata
 
 from bs4 import BeautifulSoup
 
-# Elements that markup of running text is made of. A text with none of them is no HTML, whatever angle brackets it has.
+# Elements that markup of running text is made of, with attributes that have values. A text with none of them is no
+# HTML, whatever angle brackets it has; nor is a<b and c>d.
 HTML_TAG = re.compile(
-    r"</?(a|abbr|b|blockquote|br|center|code|div|em|font|h[1-6]|hr|i|img|li|ol|p|pre|small|span|strong|sub|sup|table|"
-    r"tbody|td|th|thead|tr|u|ul)(\s[^<>]*)?/?>",
+    r"(?<!\w)</?(a|abbr|b|blockquote|br|center|code|div|em|font|h[1-6]|hr|i|img|li|ol|p|pre|small|span|strong|sub|sup|table|"
+    r"tbody|td|th|thead|tr|u|ul)(\s+[\w-]+\s*=\s*(\"[^\"]*\"|'[^']*'|[^\s\"'<>=]+))*\s*/?>"
+    r"|(?<=\w)</(a|b|code|em|i|p|span|strong|sub|sup|td|th|u|li|div|h[1-6])>|(?<=\w)<(br|sub|sup)\s*/?>",
     re.IGNORECASE,
 )
 HTML_ENTITY = re.compile(r"&(#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z]{2,31}\d{0,2});")
@@ -20,6 +22,7 @@ BLOCK_TAG = re.compile(r"<(br|/?(p|div|li|tr|h[1-6]|table|ul|ol|blockquote|pre))
 # What is seen by nobody and stands in texts by accident: controls but tab and newline, halves of surrogate pairs,
 # noncharacters, soft hyphens, zero-width spaces and marks of byte order. Joiners stay: scripts are written with them.
 INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u200b\u2060\ufeff\ufdd0-\ufdef\ufffe\uffff\ud800-\udfff]")
+LINE_BREAKS = re.compile("\r\n|[\r\x0b\x0c\x1c-\x1e\x85\u2028]")
 SPACES = re.compile(r"[^\S\n\t]+")
 TRAILING = re.compile(r"[ \t]+$", re.MULTILINE)
 BLANK_LINES = re.compile(r"\n{3,}")
@@ -29,7 +32,8 @@ WHITE = re.compile(r"\s+")
 def clean(text: str, keep_html: bool = False, one_line: bool = False) -> str:
     """Return a text in Unicode's form C, without control characters, markup, and white space that says nothing.
 
-    Indentation and single blank lines stay, as code and Markdown mean something by them. Cleaning a text that is clean
+    Indentation and single blank lines stay, as code and Markdown mean something by them; in HTML they mean nothing.
+    Cleaning a text that is clean
     changes nothing, unless it spells markup by entities.
 
     Args:
@@ -39,7 +43,7 @@ def clean(text: str, keep_html: bool = False, one_line: bool = False) -> str:
     """
     if not keep_html:
         text = without_html(text)
-    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\u2028", "\n").replace("\u2029", "\n\n")
+    text = LINE_BREAKS.sub("\n", text).replace("\u2029", "\n\n").replace("\x1f", " ")
     text = unicodedata.normalize("NFC", INVISIBLE.sub("", text))
     if one_line:
         return WHITE.sub(" ", text).strip()
@@ -56,6 +60,11 @@ def without_html(text: str) -> str:
         lines = (SPACES.sub(" ", line).strip() for line in soup.get_text().split("\n"))
         return re.sub(r"\n{2,}", "\n", "\n".join(lines)).strip()
     return html.unescape(text) if HTML_ENTITY.search(text) else text
+
+
+def printable(text: str) -> str:
+    """Return a text without what cannot be written or seen, for ids and messages."""
+    return INVISIBLE.sub("", text)
 
 
 def same_text(text: str) -> str:

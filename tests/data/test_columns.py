@@ -2,7 +2,7 @@
 
 import pytest
 
-from lbr_st.data.columns import Columns, RowError, Template, reader_of
+from lbr_st.data.columns import Columns, RowError, RowReader, Template
 from lbr_st.errors import InputError
 
 COMPOUND = {
@@ -17,8 +17,8 @@ COMPOUND = {
 NO_COLUMNS = Columns()
 
 
-def read(values, columns=NO_COLUMNS, needed=("query", "document"), optional=(), first=None):
-    return reader_of(columns, "f, line 1", first or values, needed, optional)("f, line 2", values)
+def read(values, columns=NO_COLUMNS, needed=("query", "document"), optional=()):
+    return RowReader(columns, needed, optional)("f, line 2", values)
 
 
 @pytest.mark.parametrize(
@@ -115,6 +115,41 @@ def test_multiple_choice(values):
     assert read(values) == CHOICE
 
 
+def test_an_answer_that_is_an_option_by_its_column_is_no_letter():
+    columns = Columns(choices=tuple(map(Template, ("{right}", "{wrong}", "{other}"))), answer="right")
+    found = read({"question": "q", "right": "B", "wrong": "A", "other": "C"}, columns)
+    assert (found["document"], found["negatives"]) == ("B", ["A", "C"])
+
+
+def test_rows_of_one_source_may_have_other_columns():
+    """Each is read by its own; none decides for those that follow."""
+    read = RowReader(Columns(), ("document",), ("query",))
+    rows = [{"answer": "d"}, {"question": "q", "answer": "d"}, {"question": "q", "choices": ["a", "d"], "answer": 1}]
+    assert ["query" in read("w", row) for row in rows] == [False, True, True]
+    assert read("w", rows[2])["negatives"] == ["a"]
+    for row, message in (
+        ({"question": "q"}, "w: no column for the document; found: question"),
+        (
+            {"question": "q", "choices": None, "answer": "B"},
+            "column 'choices': expected the options of a question, found null",
+        ),
+        ({"question": "q", "choices": ["a"]}, "nothing says which option is right"),
+    ):
+        with pytest.raises(RowError, match=message):
+            read("w", row)
+
+
+@pytest.mark.parametrize(("value", "expected"), [(2, 2), ("1", 1), (0, 0), (3.0, 3), (None, None)])
+def test_relevance(value, expected):
+    assert read({"question": "q", "answer": "d", "relevance": value}).get("relevance") == expected
+
+
+@pytest.mark.parametrize("value", [1.5, "high", float("nan"), float("inf"), [1]])
+def test_relevance_that_is_none(value):
+    with pytest.raises(RowError, match="column 'relevance': expected a whole number, found"):
+        read({"question": "q", "answer": "d", "relevance": value})
+
+
 def test_options_in_columns_of_their_own():
     columns = Columns(choices=tuple(map(Template, ("{opa}", "{opb}", "{opc}"))), answer="cop")
     assert read({"question": "q", "opa": "a", "opb": "b", "opc": "c", "cop": 1}, columns) == CHOICE
@@ -134,7 +169,7 @@ def test_options_in_columns_of_their_own():
 def test_choices_without_a_right_one(change, message):
     first = {"question": "q", "choices": ["a", "b", "c"], "answer": 1}
     with pytest.raises(RowError, match=message):
-        read(first | change, first=first)
+        read(first | change)
 
 
 @pytest.mark.parametrize(
@@ -144,12 +179,11 @@ def test_choices_without_a_right_one(change, message):
         ({"question": "q", "answer": {"text": ["d"]}}, "column 'answer': expected text, found {\"text\""),
         ({"question": None, "answer": "d"}, "column 'question': expected text, found null"),
         ({"question": " ", "answer": "d"}, "column 'question': the text is empty"),
-        ({"answer": "d"}, r"no column 'question' \(found: answer\)"),
+        ({"answer": "d"}, "line 2: no column for the query; found: answer; looked for: query, question, anchor"),
         ({"messages": [{"role": "user", "content": "q"}]}, "no question of a user with an answer"),
         ({"messages": ["q"]}, "expected messages"),
     ],
 )
 def test_rows_that_cannot_be_used(values, message):
-    first = values if "messages" in values else {"question": "q", "answer": "d"}
     with pytest.raises(RowError, match=message):
-        read(values, first=first)
+        read(values)

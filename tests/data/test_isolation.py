@@ -62,8 +62,18 @@ def test_kinds():
     assert count(found) == {
         "query": {"exact": 1, "normalised": 1, "near": 0},
         "document": {"exact": 1, "normalised": 1, "near": 0},
+        "negative": {"exact": 0, "normalised": 0, "near": 0},
     }
     assert [o.id for o in overlaps(train, HELD_OUT, ["query"])] == ["a", "b"]
+
+
+def test_hard_negatives_are_documents():
+    train = [record("a", "q", "d") | {"negatives": ["fine", "other DOCUMENT"]}]
+    found = list(overlaps(train, HELD_OUT))
+    assert [(o.kind, o.field, o.id, o.held_out_id, o.text) for o in found] == [
+        ("normalised", "negative", "a", "t2", "other DOCUMENT")
+    ]
+    assert not list(overlaps(train, HELD_OUT, ["query"]))
 
 
 def test_off():
@@ -86,4 +96,4 @@ def test_refusal_names_what_and_what_to_do():
 def test_an_overlap_says_how_alike():
     words = " ".join(f"w{n}" for n in range(40))
     found = list(overlaps([record("a", "q", words + " x")], [record("t", "r", words)]))
-    assert found == [Overlap("near", "document", "a", "t", 38 / 39)]
+    assert found == [Overlap("near", "document", "a", "t", 38 / 39, words + " x")]

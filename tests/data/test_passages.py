@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lbr_st.data.passages import Chunker, count_words, passages_of, read_folder
+from lbr_st.data.passages import Chunker, count_words, passages_of, read_text_files, text_files
 from lbr_st.errors import InputError
 
 PIECES = st.lists(
@@ -125,7 +125,7 @@ def test_a_folder(tmp_path):
     (tmp_path / "sub" / "b.txt").write_bytes("\ufeffline one\r\n\r\nline three".encode())
     (tmp_path / "a.rs").write_text("fn main() {}")
     (tmp_path / "picture.png").write_bytes(b"\x89PNG")
-    found = list(read_folder(tmp_path, Chunker(2)))
+    found = list(read_text_files(text_files(tmp_path), tmp_path, Chunker(2)))
     assert [(p["id"], p["document"], p["file"]) for p in found] == [
         ("a.rs:1", "fn main", "a.rs"),
         ("a.rs:1", "()", "a.rs"),
@@ -133,17 +133,21 @@ def test_a_folder(tmp_path):
         ("sub/b.txt:1", "line one", "sub/b.txt"),
         ("sub/b.txt:3", "line three", "sub/b.txt"),
     ]
-    assert [p["keep_html"] for p in found] == [True] * 3 + [False] * 2
 
 
 def test_folders_that_cannot_be_used(tmp_path):
     with pytest.raises(InputError, match="no text in files that end in"):
-        list(read_folder(tmp_path, Chunker()))
+        list(read_text_files(text_files(tmp_path), tmp_path, Chunker()))
     (tmp_path / "a.txt").write_bytes(b"fine\ncaf\xe9")
     with pytest.raises(InputError, match=r"a\.txt, line 2, column 4: not UTF-8: byte 0xe9"):
-        list(read_folder(tmp_path, Chunker()))
+        list(read_text_files(text_files(tmp_path), tmp_path, Chunker()))
     (tmp_path / "b.txt").write_text("b")
     errors = []
-    assert [p["id"] for p in read_folder(tmp_path, Chunker(), wrong=errors.append)] == ["b.txt:1"]
+    assert [p["id"] for p in read_text_files(text_files(tmp_path), tmp_path, Chunker(), wrong=errors.append)] == [
+        "b.txt:1"
+    ]
     assert len(errors) == 1
-    assert [p["document"] for p in read_folder(tmp_path, Chunker(), "latin-1")] == ["fine\ncafé", "b"]
+    assert [p["document"] for p in read_text_files(text_files(tmp_path), tmp_path, Chunker(), "latin-1")] == [
+        "fine\ncafé",
+        "b",
+    ]

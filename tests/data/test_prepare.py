@@ -17,7 +17,7 @@ def read(folder, name):
 
 
 def about(folder):
-    return json.loads((folder / "set.json").read_text())
+    return json.loads((folder / "lbr_set.json").read_text())
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -87,10 +87,13 @@ def test_overlap_is_taken_from_training_never_from_test(prepare, tmp_path):
     assert said["overlaps_taken_out"] == {
         "query": {"exact": 3, "normalised": 0, "near": 0},
         "document": {"exact": 0, "normalised": 1, "near": 1},
+        "negative": {"exact": 0, "normalised": 0, "near": 0},
     }
+    assert not any(n for kinds in said["overlaps_left"].values() for n in kinds.values())
     assert {row["document"] for row in read(folder, "corpus")}.isdisjoint({"And another.", "In dev."})
     near = prepare(tmp_path / "sides", "--near-duplicates", "0", name="near")
     assert "near" in {row["id"] for row in read(near, "cl")}
+    assert "| not compared |" in (near / "README.md").read_text()
 
 
 def test_a_file_for_test(prepare, tmp_path):
@@ -111,7 +114,7 @@ def test_duplicates(prepare, tmp_path):
         {"id": "c", "question": "Another question on it?", "answer": long + " end."},  # kept: another question
     ]
     folder = prepare(write_jsonl(tmp_path / "qa.jsonl", [*PAIRS, *extra]))
-    assert about(folder)["dropped"] == {"exact duplicate": 1, "near-duplicate": 2}
+    assert about(folder)["dropped"] == {"exact duplicate": 1, "normalised duplicate": 1, "near-duplicate": 1}
     kept = {row["id"]: side for side in ("cl", "dev", "test") for row in read(folder, side)}
     assert len(kept) == len(PAIRS) + 2 and len({"a", "b"} & set(kept)) == 1
     assert kept["c"] == kept[({"a", "b"} & set(kept)).pop()]  # documents alike are on one side
@@ -192,14 +195,17 @@ def test_passages_alone(prepare, tmp_path):
 def test_pairs_and_passages(prepare, tmp_path):
     """A passage that is the document of a test pair is searched, and not seen by stage 1."""
     alone = [{"id": f"alone-{row['id']}", "text": row["answer"]} for row in PAIRS[:30]]
-    alone += [{"id": "other", "text": "A passage that nobody asks for."}]
+    nobody = "A passage that nobody asks for."
+    alone += [{"id": "other", "text": nobody}]
     folder = prepare(*qa(tmp_path), write_jsonl(tmp_path / "passages.jsonl", alone))
     assert all("query" in row for name in ("gl", "cl", "dev", "test") for row in read(folder, name))
     assert len(read(folder, "corpus")) == len(PAIRS) + 1
     held_out = {row["document"] for name in ("dev", "test") for row in read(folder, name)}
     seen = {row["document"] for row in read(folder, "passages")}
-    assert seen.isdisjoint(held_out) and "A passage that nobody asks for." in seen
-    assert len(held_out) + len(seen) == len(PAIRS) + 1
+    assert seen.isdisjoint(held_out) and nobody not in seen  # strict: training records only
+    assert len(held_out) + len(seen) == len(PAIRS)
+    taught = prepare(*qa(tmp_path), tmp_path / "passages.jsonl", "--regime", "corpus-taught", name="taught")
+    assert {row["document"] for row in read(taught, "passages")} == seen | held_out | {nobody}
 
 
 def test_long_documents_without_queries_are_cut(prepare, tmp_path):
@@ -228,7 +234,7 @@ def test_the_same_bytes_again(prepare, tmp_path, monkeypatch):
     main(["prepare", *source, "--output-dir=again", "--num-proc", "1"])
     files = sorted(path.name for path in first.iterdir())
     assert files == sorted(path.name for path in (tmp_path / "again").iterdir())
-    assert {"README.md", "lengths.png", "set.json", "dropped.jsonl"} < set(files)
+    assert {"README.md", "lengths.png", "lbr_set.json", "dropped.jsonl"} < set(files)
     for name in files:
         assert (first / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
     write_jsonl(tmp_path / "qa.jsonl", PAIRS[::-1])
@@ -315,7 +321,7 @@ def test_ids_that_come_again(prepare, tmp_path):
         (["--document-characters", "5", "3"], "--document-characters must be two numbers from 1, the smaller first"),
         (["--near-duplicates", "0.5"], "--near-duplicates must be from 0.8 to 1"),
         (["--test", "half"], "--test must be a number of records or a share"),
-        (["--test", "0.001"], "--test 0.001: 60 records are too few for that; give a number of records"),
+        (["--test", "0.001"], "no test: 60 records are too few for --test 0.001; give a number of records"),
         (["--group-by", "absent"], "no column 'absent' to group by"),
         (["--query", "{absent}"], r"no field 'absent' \(found: id, question, answer, focus\)"),
         (["--derived-from", "medquid"], "--derived-from medquid: no set of the registry"),
@@ -331,8 +337,10 @@ def test_refusals_leave_nothing(prepare, tmp_path, argv, message):
 
 def test_one_group_cannot_be_split(prepare, tmp_path):
     rows = [row | {"answer": "The same answer."} for row in PAIRS]
+    source = write_jsonl(tmp_path / "qa.jsonl", rows)
     with pytest.raises(InputError, match="the largest of those that must stay together has 60 of 60 .--isolate query"):
-        prepare(write_jsonl(tmp_path / "qa.jsonl", rows))
+        prepare(source, "--test", "6")
+    assert not (prepare(source, name="none") / "test.jsonl").exists()  # nobody asked for one
     folder = prepare(tmp_path / "qa.jsonl", "--isolate", "query")
     assert len(read(folder, "test")) == 6
 
@@ -345,6 +353,141 @@ def test_a_folder_that_is_not_empty_is_left_alone(prepare, tmp_path):
     with pytest.raises(InputError, match="--output-dir .* is not an empty folder"):
         prepare(*source)
     assert (tmp_path / "set" / "README.md").read_bytes() == before
+
+
+def test_a_test_file_is_not_split_again(prepare, tmp_path):
+    """`--resplit` forgets what sources are called, not what the user says."""
+    sides(tmp_path)
+    test = write_jsonl(
+        tmp_path / "held-out.jsonl", [row | {"question": row["question"] + " Tell me."} for row in PAIRS[:9]]
+    )
+    folder = prepare(tmp_path / "sides", "--test", test, "--resplit", "--dev", 5)
+    assert len(read(folder, "test")) == 9 and all(row["query"].endswith("me.") for row in read(folder, "test"))
+    assert len(read(folder, "dev")) == 5 and len(read(folder, "cl")) == len(PAIRS) - 9 - 5
+
+
+def test_strict_is_strict_whatever_is_isolated(prepare, tmp_path):
+    """By queries alone, a document of a test pair may be that of a training pair; else stage 1 does not see it."""
+    folder = prepare(*SHAPES["beir"](tmp_path), "--isolate", "query")
+    assert {row["document"] for row in read(folder, "passages")} == {row["document"] for row in read(folder, "gl")}
+
+
+def test_hard_negatives_that_are_held_out_go(prepare, tmp_path):
+    rows = [
+        row | {"negative": PAIRS[n - 1]["answer"], "negative_2": f"Nobody's answer {n}."} for n, row in enumerate(PAIRS)
+    ]
+    folder = prepare(write_jsonl(tmp_path / "qa.jsonl", rows))
+    held_out = {row["document"] for name in ("dev", "test") for row in read(folder, name)}
+    negatives = [set(row["negatives"]) for row in read(folder, "cl")]
+    assert not set.union(*negatives) & held_out
+    lost = sum(len(each) == 1 for each in negatives)
+    assert about(folder)["dropped"]["train: hard negative is held out"] == lost > 0
+    assert about(folder)["overlaps_taken_out"]["negative"]["exact"] >= lost
+
+
+def test_groups_of_a_given_test_are_held_out(prepare, tmp_path):
+    write_jsonl(tmp_path / "s" / "train.jsonl", PAIRS[:51])  # three of a topic that test has, too
+    write_jsonl(tmp_path / "s" / "test.jsonl", PAIRS[51:])
+    folder = prepare(tmp_path / "s", "--group-by", "focus", "--dev", 0)
+    assert len(read(folder, "cl")) == 48 and about(folder)["dropped"] == {"train: its group is held out": 3}
+    with pytest.raises(InputError, match="--group-by focus: .* is a collection of BEIR, whose rows have no groups"):
+        prepare(*SHAPES["beir"](tmp_path), "--group-by", "focus", name="beir-set")
+
+
+def test_a_given_test_asks_with_queries(prepare, tmp_path):
+    """What has none there is searched."""
+    rows = [{"title": row["question"] if n % 2 else "", "text": row["answer"]} for n, row in enumerate(PAIRS)]
+    write_jsonl(tmp_path / "s" / "train.jsonl", rows[:40])
+    write_jsonl(tmp_path / "s" / "test.jsonl", rows[40:])
+    folder = prepare(tmp_path / "s", "--dev", 0)
+    assert len(read(folder, "test")) == 10 and all("query" in row for row in read(folder, "test"))
+    assert len(read(folder, "corpus")) == len(PAIRS)
+
+
+def test_multiple_choice_among_others(prepare, tmp_path):
+    sources = [*SHAPES["choice"](tmp_path), *qa(tmp_path)]
+    with pytest.raises(InputError, match="multiple choice and others in one set: say what to keep apart"):
+        prepare(*sources)
+    assert about(prepare(*sources, "--isolate", "query"))["isolated"] == ["query"]
+
+
+def test_near_duplicates_of_near_duplicates_are_none(prepare, tmp_path):
+    """Each shares 58 of 62 shingles with the next, and the first little with the last."""
+    words = [f"w{n}" for n in range(200)]
+    rows = [{"id": n, "question": "The same?", "answer": " ".join(words[2 * n : 2 * n + 62])} for n in range(40)]
+    folder = prepare(write_jsonl(tmp_path / "f.jsonl", rows), "--test", 0, "--dev", 0)
+    starts = sorted(int(row["id"]) for row in read(folder, "cl"))
+    assert 14 <= len(starts) <= 25 and all(b - a >= 2 for a, b in zip(starts, starts[1:], strict=False))
+
+
+def test_documents_that_differ_in_capitals_are_two_in_the_corpus(prepare, tmp_path):
+    rows = [{"question": "benzene", "answer": "c1ccccc1"}, {"question": "cyclohexane", "answer": "C1CCCCC1"}]
+    folder = prepare(write_jsonl(tmp_path / "f.jsonl", rows), "--test", 0, "--dev", 0)
+    assert {row["document"] for row in read(folder, "corpus")} == {"c1ccccc1", "C1CCCCC1"}
+
+
+def test_markup_is_cleaned_before_it_is_cut(prepare, tmp_path):
+    html = "".join(f'<p>Paragraph <a href="http://x.org/{n}?a=b">number {n}</a> of it.</p>' for n in range(40))
+    folder = prepare(write_jsonl(tmp_path / "f.jsonl", [{"text": html}]), "--chunk-tokens", 12, "--dev", 0)
+    assert not any("<" in row["document"] or "href" in row["document"] for row in read(folder, "corpus"))
+
+
+def test_what_cannot_be_printed(prepare, tmp_path):
+    rows = [row | {"id": f"\ud800{row['id']}", "source": "a\udfff"} for row in PAIRS]
+    rows += [{"id": "x", "question": "", "answer": "\ud800 d", "source": None}]
+    path = tmp_path / "qa.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    folder = prepare(path, "--query", "{question}", "--on-error", "skip")
+    assert {row["source"] for row in read(folder, "cl")} == {"a"}
+
+
+def test_a_set_to_ask_with(prepare, tmp_path):
+    """A collection with judgements for test alone, as many have."""
+    source = SHAPES["beir"](tmp_path)
+    for name in ("train", "dev"):
+        (tmp_path / "beir" / "qrels" / f"{name}.tsv").unlink()
+    folder = prepare(*source)
+    assert set(about(folder)["files"]) == {"test", "corpus"}
+    assert len(read(folder, "corpus")) == len(PAIRS)
+
+
+def test_an_empty_test_is_no_test(prepare, tmp_path):
+    sides(tmp_path)
+    (tmp_path / "sides" / "test.jsonl").write_text("")
+    with pytest.raises(InputError, match="test.jsonl: no records"):
+        prepare(tmp_path / "sides")
+
+
+def test_where_a_set_goes(prepare, tmp_path, monkeypatch):
+    """A link to an empty folder, and a user's own folder of a name like ours."""
+    (tmp_path / "set.unfinished").mkdir()
+    (tmp_path / "set.unfinished" / "mine").write_text("")
+    (tmp_path / "real").mkdir()
+    (tmp_path / "set").symlink_to(tmp_path / "real")
+    prepare(*qa(tmp_path))
+    assert (tmp_path / "real" / "README.md").is_file() and (tmp_path / "set.unfinished" / "mine").is_file()
+    assert not list(tmp_path.glob(".*"))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(InputError, match="--output-dir is where you are"):
+        main(["prepare", str(tmp_path / "qa.jsonl"), "--output-dir", "."])
+    main(["prepare", str(tmp_path / "qa.jsonl"), "--output-dir", "in", "--num-proc", "1", "--num-proc=1"])
+    assert "--num-proc" not in (tmp_path / "here" / "in" / "README.md").read_text()
+
+
+def test_a_prepared_set_and_odd_folders_as_sources(prepare, tmp_path):
+    folder = prepare(*qa(tmp_path))
+    with pytest.raises(InputError, match="is a prepared set; give its files as sources"):
+        prepare(folder, name="again")
+    write_jsonl(tmp_path / "mixed" / "data.jsonl", PAIRS)
+    (tmp_path / "mixed" / "README.md").write_text("# A")
+    with pytest.raises(
+        InputError, match="mixed holds data.jsonl: in a folder, data are files named train, dev or test"
+    ):
+        prepare(tmp_path / "mixed", name="mixed-set")
+    (tmp_path / "notes.md").write_text("# Notes\n\n" + "\n\n".join(f"## {p['question']}\n{p['answer']}" for p in PAIRS))
+    notes = prepare(tmp_path / "notes.md", name="notes-set")
+    assert next(row["id"] for row in read(notes, "corpus")).startswith("notes.md:")
 
 
 FULL_DISK = """

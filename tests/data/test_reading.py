@@ -9,7 +9,7 @@ from lbr_st.errors import InputError
 
 def test_sides_of_a_folder(tmp_path):
     names = {"train.jsonl": "train", "validation.csv.gz": "dev", "test-00000-of-00002.parquet": "test",
-             "test-00001-of-00002.parquet": "test", "notes.jsonl": None, "README.md": None}  # fmt: skip
+             "test-00001-of-00002.parquet": "test", "package.json": None, "README.md": None}  # fmt: skip
     for name in names:
         (tmp_path / name).write_bytes(b"")
     found = {part.name: part.side for part in parts_of(str(tmp_path), Reading())}
@@ -34,7 +34,7 @@ def test_what_is_wrong_with_beir(tmp_path):
     part = next(part for part in parts_of(root, Reading(wrong=errors.append)) if part.side == "train")
     assert list(part.records()) == []
     assert [error.reason for error in errors] == [
-        "missing column", "judges what is not there", "judges what is not there", "no number",
+        "missing column", "judges what is not there", "judges what is not there", "no whole number",
     ]  # fmt: skip
     assert "train.tsv, line 2: there is no 'absent' in the queries" in str(errors[1])
     with pytest.raises(InputError, match="queries.jsonl, line 2: expected _id and text"):

@@ -9,6 +9,7 @@ from shapes import PAIRS, SHAPES, qa, write_jsonl
 
 import lbr_st
 from lbr_st import evaluation, grcl, ibgl, search, separation
+from lbr_st.data.command import main
 from lbr_st.data.records import read_records
 from lbr_st.data.sets import PreparedSet, file_of, mteb_tasks_of, refuse_overlaps
 from lbr_st.errors import InputError
@@ -30,7 +31,7 @@ def test_both_stages_and_evaluation_read_every_shape(shape, prepare, backbone, t
     assert any("eval_dev_cosine_ndcg@10" in entry for entry in log)
     assert any("eval_loss" in entry for entry in json.loads((tmp_path / "stage1" / "training_log.json").read_text()))
     task = evaluation.local_task(folder)
-    about = json.loads((folder / "set.json").read_text())
+    about = json.loads((folder / "lbr_set.json").read_text())
     assert len(task.documents) == about["files"]["corpus"]["records"]
     if shape != "beir":  # what follows is the same for all
         return
@@ -128,6 +129,34 @@ def test_in_a_corpus_taught_set_passages_may_be_those_of_test(prepare, tmp_path)
         refuse_overlaps([(str(strict / "passages.jsonl"), read_records(file, ("document",)))], [], allowed=False)
 
 
+def test_only_what_was_compared_is_taken_as_compared(prepare, tmp_path):
+    """The test itself, or a file of another name, was not."""
+    folder = prepare(*qa(tmp_path))
+    for name in ("test", "corpus"):
+        file = str(folder / f"{name}.jsonl")
+        fields = ("document",) if name == "corpus" else ("query", "document")
+        with pytest.raises(InputError, match="test.jsonl overlap in"):
+            refuse_overlaps([(file, read_records(file, fields))], [], allowed=False)
+    copy = folder / "cl.csv"
+    row = read_records(folder / "test.jsonl")[0]
+    copy.write_text(f"question,answer\n{row['query']},{row['document']}\n")
+    with pytest.raises(InputError, match="test.jsonl overlap in"):
+        refuse_overlaps([(str(copy), read_records(copy))], [], allowed=False)
+
+
+def test_sets_as_dev_data_and_to_be_checked(prepare, tmp_path, backbone, capsys):
+    folder = prepare(*qa(tmp_path))
+    other = [row | {"question": f"{row['focus']}: {n}?", "answer": f"{n} of {n}"} for n, row in enumerate(PAIRS)]
+    train = write_jsonl(tmp_path / "other.jsonl", other)
+    argv = ["--model", backbone, "--data", f"sft={train}", "--dev-data", str(folder), *FEW]
+    ibgl.main([*argv, "--output-dir", str(tmp_path / "out")])
+    capsys.readouterr()
+    main(["check", str(folder), train])
+    assert capsys.readouterr().out.startswith("no overlap of 51 records with 60")
+    with pytest.raises(InputError, match="overlap in 6 queries .6 exact. and 6 documents .6 exact."):
+        main(["check", str(folder / "test.jsonl"), str(folder)])
+
+
 def test_what_a_source_means(prepare, tmp_path):
     folder = prepare(*qa(tmp_path))
     assert file_of(str(folder), "cl") == str(folder / "cl.jsonl")
@@ -135,8 +164,8 @@ def test_what_a_source_means(prepare, tmp_path):
     assert file_of(str(folder / "dev.jsonl"), "cl") == str(folder / "dev.jsonl")
     assert PreparedSet.open(tmp_path / "absent") is None
     assert mteb_tasks_of([f"sft={folder}"], []) == []
-    (folder / "set.json").write_text('{"files": 5}')
-    with pytest.raises(InputError, match="set.json is not what lbr data prepare wrote"):
+    (folder / "lbr_set.json").write_text('{"files": 5}')
+    with pytest.raises(InputError, match="lbr_set.json is not what lbr data prepare wrote"):
         PreparedSet.open(folder)
 
 

@@ -109,7 +109,7 @@ LINE = '{"question": "q", "answer": "d"}\n'
         ("f.csv", "question,answer\nq,d\nq\n", r"f\.csv, line 3: 1 fields where the header has 2, in 'q'"),
         ("f.csv", "question,answer\nq,d,e\n", "line 2: 3 fields where the header has 2, in 'q,d,e'"),
         ("f.csv", 'question,answer\n"q"x,d\n', "line 2: not CSV"),
-        ("f.csv", 'question,answer\n"q,d\n', "line 2: not CSV: unexpected end of data"),
+        ("f.csv", 'question,answer\n"q,d\nr,e\n', "line 2: not CSV: a quote is opened and never closed"),
         ("f.csv", "question,question\nq,d\n", "line 1: the first line must name each column once"),
         ("f.csv", "question,\nq,d\n", "line 1: the first line must name each column once"),
         ("f.csv", "question,answer\nq,caf\xe9\n", "line 2, column 6: not UTF-8: byte 0xe9"),
@@ -165,6 +165,11 @@ def test_encodings_that_are_wrong(tmp_path):
     (tmp_path / "f.jsonl").write_bytes(b'{"a": "b"}\n\xff')
     with pytest.raises(InputError, match="Python knows no such encoding"):
         values(tmp_path / "f.jsonl", encoding="utf-88")
+    with pytest.raises(InputError, match="Python knows no such encoding"):
+        values(tmp_path / "f.jsonl", encoding="base64")
+    (tmp_path / "f.json").write_text('[{"a": "b"}]')
+    with pytest.raises(InputError, match="f.json: not utf-16"):
+        values(tmp_path / "f.json", encoding="utf-16")
     with pytest.raises(InputError, match="f.jsonl, after line 0: not utf-16"):
         values(tmp_path / "f.jsonl", encoding="utf-16")
 

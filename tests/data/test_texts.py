@@ -21,6 +21,12 @@ ANY_TEXT = st.text(st.characters(exclude_categories=()))  # lone surrogates too
         ("نمی\u200cخواهم", "نمی\u200cخواهم"),  # a joiner that Persian is written with
         ("a\r\nb\rc\u2028d", "a\nb\nc\nd"),
         ("a\u00a0b\u3000c", "a b c"),
+        ("page one\x0cpage two\x85three\x1ffour", "page one\npage two\nthree four"),
+        ("if a<b and c>d: stop", "if a<b and c>d: stop"),
+        ("WHERE a <b AND c> d", "WHERE a <b AND c> d"),
+        ("    x = List<int>()", "    x = List<int>()"),
+        ("CO<sub>2</sub> and m<sup>2</sup>", "CO2 and m2"),
+        ('see <a href="http://x.org" target=_blank>this</a>', "see this"),
         ("a   \n\n\n\n  b\t\n", "a\n\n  b"),
         ("    if a:\n        return", "    if a:\n        return"),
         ("if a < b and c > d: x<y>z", "if a < b and c > d: x<y>z"),
