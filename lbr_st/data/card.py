@@ -112,7 +112,7 @@ def _isolation(about: Mapping[str, Any]) -> str:
             ("on two sides, taken out of training or of dev", about["overlaps_taken_out"]),
             ("on two sides in these files", about["overlaps_left"]),
         )
-        for field in (*fields, *(("negative",) if "document" in fields else ()))
+        for field in (*fields, *(("negative",) if "document" in fields and about["pairs_with_hard_negatives"] else ()))
     ]
     if not least:
         rows = [[*row[:-1], "not compared"] for row in rows]

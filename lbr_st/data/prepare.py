@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute
 from datasets import Dataset, Features, List, Value
 from datasets.arrow_writer import ArrowWriter
 from numpy.typing import NDArray
@@ -517,14 +518,20 @@ class _Found:
         rows["passages"] = rows["corpus"] if is_taught else self._unique(train[:gl])
         if self.has_pairs:  # from the two ends: the stages share no record unless both ask for more than there is
             rows |= {"gl": train[:gl], "cl": train[len(train) - cl :]}
-            self._warn_of_negatives(rows["cl"])
+            having = int(self.has_negatives(rows["cl"]).sum())
+            if 0 < having < len(rows["cl"]):
+                of = (having, len(rows["cl"]))
+                logger.warning(
+                    "%d of %d pairs have hard negatives; stage 2 takes pairs that all have some, or none", *of
+                )
         rows |= {name: of(name) for name in HELD_OUT}
         return {name: rows[name] for name in FILES if len(rows.get(name, ()))}
 
-    def _warn_of_negatives(self, rows: NDArray[np.int64]) -> None:
-        having = sum(bool(record.get("negatives")) for record in self.records(rows))
-        if 0 < having < len(rows):
-            logger.warning("%d of %d pairs have hard negatives; stage 2 takes all or none with them", having, len(rows))
+    def has_negatives(self, indices: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Tell which records have hard negatives."""
+        has = pyarrow.compute.list_value_length(self.table.data.column("negatives")).to_numpy() > 0
+        has[[index for index, left in self.negatives.items() if not left]] = False
+        return has[indices]
 
     def _unique(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the first record of each document."""
@@ -600,6 +607,7 @@ def _describe(folder: Path, found: _Found, drops: Drops, about: card.About, sour
         },
         "tokens_are": settings.token,
         "in_both_stages": int(np.isin(found.rows.get("gl", []), found.rows.get("cl", [])).sum()),
+        "pairs_with_hard_negatives": int(found.has_negatives(found.rows["cl"]).sum()) if "cl" in found.rows else 0,
         "dropped": dict(sorted(drops.counts.items())),
         "overlaps_taken_out": count(found.overlaps),
         "overlaps_left": _left(folder, found),

@@ -383,6 +383,8 @@ def test_hard_negatives_that_are_held_out_go(prepare, tmp_path):
     lost = sum(len(each) == 1 for each in negatives)
     assert about(folder)["dropped"]["train: hard negative is held out"] == lost > 0
     assert about(folder)["overlaps_taken_out"]["negative"]["exact"] >= lost
+    assert about(folder)["pairs_with_hard_negatives"] == len(negatives)
+    assert "hard negatives on two sides" in (folder / "README.md").read_text()
 
 
 def test_groups_of_a_given_test_are_held_out(prepare, tmp_path):
