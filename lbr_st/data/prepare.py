@@ -520,9 +520,10 @@ class _Found:
             rows |= {"gl": train[:gl], "cl": train[len(train) - cl :]}
             having = int(self.has_negatives(rows["cl"]).sum())
             if 0 < having < len(rows["cl"]):
-                of = (having, len(rows["cl"]))
                 logger.warning(
-                    "%d of %d pairs have hard negatives; stage 2 takes pairs that all have some, or none", *of
+                    "%d of %d pairs have hard negatives; stage 2 takes pairs that all have some, or none",
+                    having,
+                    len(rows["cl"]),
                 )
         rows |= {name: of(name) for name in HELD_OUT}
         return {name: rows[name] for name in FILES if len(rows.get(name, ()))}

@@ -98,6 +98,14 @@ def check_names(names: Iterable[str]) -> None:
             raise InputError(f"--derived-from {name}: no set of the registry ({', '.join(load())}) and no Hub id")
 
 
+@functools.cache
+def _every_task() -> dict[str, Any]:
+    """Return the metadata of all tasks of mteb by name."""
+    import mteb  # takes seconds, and most data are of no Hub
+
+    return {task.metadata.name: task.metadata for task in mteb.get_tasks(exclude_superseded=False)}
+
+
 def mteb_tasks(sources: Iterable[str], records: Iterable[Record] = ()) -> list[str]:
     """Return the names of the mteb tasks that test on what the data come from, sorted.
 
@@ -114,9 +122,7 @@ def mteb_tasks(sources: Iterable[str], records: Iterable[Record] = ()) -> list[s
     hubs = {source.partition(":")[0] for source in sources if is_hub_id(source)}
     hubs = {hub.lower() for hub in hubs.union(*(entry.hubs for entry in entries))}
     if hubs:
-        import mteb  # takes seconds, and most data are of no Hub
-
-        every = {task.metadata.name: task.metadata for task in mteb.get_tasks(exclude_superseded=False)}
+        every = _every_task()
         tasks |= {name for name, task in every.items() if task.dataset["path"].lower() in hubs}
         adapted = tasks
         while adapted:  # from one to the next

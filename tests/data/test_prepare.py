@@ -387,6 +387,13 @@ def test_hard_negatives_that_are_held_out_go(prepare, tmp_path):
     assert "hard negatives on two sides" in (folder / "README.md").read_text()
 
 
+def test_pairs_of_which_some_have_hard_negatives(prepare, tmp_path, caplog):
+    rows = [row | ({"negative": f"Nobody's answer {n}."} if n % 2 else {}) for n, row in enumerate(PAIRS)]
+    folder = prepare(write_jsonl(tmp_path / "qa.jsonl", rows))
+    having = sum("negatives" in row for row in read(folder, "cl"))
+    assert f"{having} of {len(read(folder, 'cl'))} pairs have hard negatives; stage 2 takes" in caplog.text
+
+
 def test_groups_of_a_given_test_are_held_out(prepare, tmp_path):
     write_jsonl(tmp_path / "s" / "train.jsonl", PAIRS[:51])  # three of a topic that test has, too
     write_jsonl(tmp_path / "s" / "test.jsonl", PAIRS[51:])

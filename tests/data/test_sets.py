@@ -15,13 +15,18 @@ from lbr_st.data.sets import PreparedSet, file_of, mteb_tasks_of, refuse_overlap
 from lbr_st.errors import InputError
 
 FEW = ["--max-length", "24", "--max-steps", "1", "--per-device-train-batch-size", "8", "--eval-steps", "1"]
+FEW += ["--save-strategy", "no"]
 
 
 def run_of(folder):
     return json.loads((folder / "lbr_run.json").read_text())
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+# Of three shapes plain pairs come out, as of BEIR.
+SLOW = {"qa", "sides", "chemistry"}
+
+
+@pytest.mark.parametrize("shape", [pytest.param(s, marks=[pytest.mark.slow] if s in SLOW else []) for s in SHAPES])
 def test_both_stages_and_evaluation_read_every_shape(shape, prepare, backbone, tmp_path, capsys):
     """With no further flag, but for size; the test is asked of the whole corpus."""
     folder = prepare(*SHAPES[shape](tmp_path))
