@@ -107,7 +107,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--hidden-size", type=int, default=256, metavar="N", help="a multiple of 64 (default: %(default)s)"
     )
-    parser.add_argument("--layers", type=int, default=4, metavar="N", help="(default: %(default)s)")
+    parser.add_argument(
+        "--layers", type=int, default=4, metavar="N", help="2 at least for stage 1 (default: %(default)s)"
+    )
     parser.add_argument(
         "--block-length", type=int, default=256, metavar="N", help="tokens in a training row (default: %(default)s)"
     )

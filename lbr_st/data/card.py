@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import yaml
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 from numpy.typing import NDArray
 
 from lbr_st.data.isolation import KINDS, PLURALS
@@ -44,17 +45,26 @@ def plot(file: Path, tokens: Mapping[str, Mapping[str, NDArray[np.int64]]], unit
         tokens: By file and field.
         unit: What was counted.
     """
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    for axes, name in zip(figure.subplots(1, 2), ("query", "document"), strict=True):
-        curves = {of: lengths[name] for of, lengths in tokens.items() if name in lengths}
-        most = max((int(lengths.max()) for lengths in curves.values()), default=1)
-        bins = np.unique(np.geomspace(1, most + 1, BINS).round())
-        for of, lengths in curves.items():
-            weights = np.full(len(lengths), 1 / len(lengths))
-            axes.hist(lengths, bins=bins, weights=weights, histtype="step", label=f"{of} ({len(lengths):,})")
+    names = [name for name in ("query", "document") if any(name in lengths for lengths in tokens.values())]
+    figure = Figure(figsize=(5 * len(names), 4.5), layout="constrained")
+    colours = {of: f"C{number}" for number, of in enumerate(FILES)}
+    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+        curves: dict[bytes, list[str]] = {}
+        for of, lengths in tokens.items():
+            if name in lengths:  # files with the same records are one curve
+                curves.setdefault(np.sort(lengths[name]).tobytes(), []).append(of)
+        every = np.concatenate([tokens[each[0]][name] for each in curves.values()])
+        bins = np.unique(np.geomspace(max(1, every.min()), every.max() + 1, BINS).round())
+        for each in curves.values():
+            lengths_of = tokens[each[0]][name]
+            weights = np.full(len(lengths_of), 1 / len(lengths_of))
+            label = f"{' = '.join(each)} ({len(lengths_of):,})"
+            axes.hist(lengths_of, bins=bins, weights=weights, histtype="step", label=label, color=colours[each[0]])
         axes.set(xscale="log", xlabel=f"{unit} of a {name}", ylabel="share of the records")
-        if curves:
-            axes.legend()
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(ScalarFormatter())
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2)
     # Without the version of the library, so that the same data give the same bytes.
     figure.savefig(file, dpi=120, metadata={"Software": None})
 
@@ -89,8 +99,8 @@ def text(about: Mapping[str, Any]) -> str:
         f"![lengths]({PICTURE})",
         f"- Regime: **{about['regime']}**. {REGIMES[about['regime']].capitalize()}. Stage 1 does "
         f"`--objective {about['objective']}` unless told otherwise.\n"
-        f"- {about['in_both_stages']:,} records are both in gl and in cl.\n"
-        f"- Licence: {about['licence'] or 'not stated'}.\n"
+        + _facts(about)
+        + f"- Licence: {about['licence'] or 'not stated'}.\n"
         f"- Public tests on the same source: {', '.join(about['mteb']) or 'none known'}"
         + (" (mteb tasks; a model trained on this set names them)." if about["mteb"] else "."),
         "## Isolation",
@@ -103,7 +113,20 @@ def text(about: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _facts(about: Mapping[str, Any]) -> str:
+    facts = [
+        f"There is no {name}: nothing is held out for it." for name in ("dev", "test") if name not in about["files"]
+    ]
+    if "cl" in about["files"]:
+        facts.append(f"{about['in_both_stages']:,} records are both in gl and in cl.")
+    if about["searched_only"]:
+        facts.append(f"{about['searched_only']:,} documents have no query, and are searched beside those of the pairs.")
+    return "".join(f"- {fact}\n" for fact in facts)
+
+
 def _isolation(about: Mapping[str, Any]) -> str:
+    if not {"dev", "test"} & set(about["files"]):
+        return "Nothing is held out, so nothing was compared."
     fields, least = about["isolated"], about["near_duplicates"]
     near = f"near-duplicates share at least {least} of their shingles (three words or marks)"
     rows = [

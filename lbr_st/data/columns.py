@@ -257,8 +257,19 @@ def _column(where: str, name: str, values: Values) -> Column:
     if column is None:
         usual = ", ".join((*COLUMNS[name], *TITLE[name]))
         found = ", ".join(map(str, values))
-        raise RowError(where, "missing column", f"no column for the {name}; found: {found}; looked for: {usual}")
+        raise RowError(
+            where,
+            "missing column",
+            f"no column for the {name}; found: {found}; looked for: {usual}; {_remedy(name, values)}",
+        )
     return Column(column, may_be_blank=column.lower() in TITLE[name])
+
+
+def _remedy(name: str, values: Values) -> str:
+    names = list(map(str, values))
+    if len(names) == 1 and re.search(r"[;|\t]", names[0]):
+        return "this is one column: separate columns by commas, or by tabs in a .tsv"
+    return f"lbr data prepare takes a template, --{name} '{{{names[0] if names else 'column'}}}'"
 
 
 def _get(values: Values, name: str) -> Any:

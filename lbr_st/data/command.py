@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lbr_st.data import near, registry
-from lbr_st.data.card import About
+from lbr_st.data.card import PICTURE, About
 from lbr_st.data.columns import Columns, Template
 from lbr_st.data.isolation import FIELDS, describe, overlaps
 from lbr_st.data.passages import CHUNK_TOKENS, Chunker, count_words
@@ -109,7 +109,7 @@ def _add_cleaning(group: Any) -> None:
         type=float,
         default=near.THRESHOLD,
         metavar="J",
-        help="least Jaccard index of near-duplicates, of shingles of three words; 0: none (default: %(default)s)",
+        help="least Jaccard index of near-duplicates, of shingles of 3 words, 0.8 to 1; 0: none (default: %(default)s)",
     )
 
 
@@ -175,7 +175,9 @@ def _prepare(args: argparse.Namespace, argv: list[str]) -> None:
         sources, args.output_dir, reading, settings, About(name, _again(argv), args.licence, args.derived_from)
     )
     logger.info("%s", ", ".join(f"{step} {each:.1f} s" for step, each in seconds.items()))
-    print(Path(args.output_dir, "README.md").read_text(encoding="utf-8").partition("---\n\n")[2])  # noqa: T201
+    text = Path(args.output_dir, "README.md").read_text(encoding="utf-8").partition("---\n\n")[2]
+    text = text.partition("## Made by")[0].replace(f"![lengths]({PICTURE})\n\n", "")
+    print(f"{text}Saved {args.output_dir}: what is above is in its README.md; --data {args.output_dir} reads it.")  # noqa: T201
 
 
 def _columns(args: argparse.Namespace) -> Columns:

@@ -41,6 +41,7 @@ logger = logging.getLogger(__name__)
 SAMPLES = 5  # of each reason, kept in dropped.jsonl
 SAMPLE_CHARACTERS = 200
 HELD_OUT = ("test", "dev")
+FEWEST = 30  # held-out records, below which a warning says so
 DEFAULT_SIZES = {"test": "0.1", "dev": "0.05", "gl": "1.0", "cl": "1.0"}
 # What a record is while it is prepared.
 FEATURES = Features(
@@ -218,6 +219,13 @@ def _size(settings: Settings, name: str, total: int) -> int:
     return splits.size_of(settings.sizes.get(name, DEFAULT_SIZES[name]), total, f"--{name}")
 
 
+def _check_enough(settings: Settings, name: str, total: int, of: str) -> None:
+    """Refuse a number of records that there are not."""
+    asked = str(settings.sizes.get(name, 0))
+    if asked.isdecimal() and int(asked) > total:
+        raise InputError(f"--{name} {asked}, but there are only {total} {of}")
+
+
 def _read(parts: Sequence[Part], work: str, settings: Settings, drops: Drops) -> Dataset:
     """Read, clean and lay down on disk: in memory are ids and hashes, and, of BEIR, the texts."""
     file = os.path.join(work, "records.arrow")
@@ -248,7 +256,7 @@ def _records(parts: Sequence[Part], settings: Settings, drops: Drops) -> Iterato
                 **dict.fromkeys(FEATURES), **{key: record[key] for key in FEATURES if key in record}, **texts,
                 "id": id_, "document_id": printable(record.get("document_id", id_)), "side": part.side,
             }  # fmt: skip
-        if not number and part.side in HELD_OUT:
+        if not number and not drops.counts:
             raise InputError(f"{part.name}: no records")
 
 
@@ -417,6 +425,8 @@ class _Found:
         counted = self.has_query if self.has_pairs else np.ones(len(side), bool)
         total = int((counted & (side != "")).sum())
         names = [name for name in HELD_OUT if name not in given and (self.has_pairs or name == "dev")]
+        for name in names:
+            _check_enough(self.settings, name, total, "records to cut it from")
         sizes = {name: _size(self.settings, name, total) for name in names}
         if any(sizes.values()) and pool.any():
             groups = self._groups()
@@ -428,6 +438,8 @@ class _Found:
                 raise InputError(why)
             if why or found < size / 2:
                 logger.warning("%s", why or f"{name} has {found} of {size}: the other groups are too large for it")
+            elif 0 < found < FEWEST:
+                logger.warning("%s has %d records: scores on so few say little", name, found)
         return sizes
 
     def _groups(self) -> NDArray[np.int64]:
@@ -446,11 +458,17 @@ class _Found:
             return f"no {name}: nothing is left to cut it from"
         if not size:
             return f"no {name}: {total} records are too few for --{name} {asked}; give a number of records"
-        largest = int(np.bincount(self._groups()[pool]).max())
-        return (
-            f"no {name}: no group of records is small enough for --{name} {asked}; the largest of those that must stay "
-            f"together has {largest} of {int(pool.sum())} (--isolate query keeps together what shares a query alone)"
+        groups = self._groups()[pool]
+        sizes = np.bincount(groups)
+        most = max(1, int(splits.LARGEST_SHARE * size))
+        by_field = self.table.data.column("group").null_count < len(self.table)
+        advice = (
+            "ask for more" if by_field else "ask for more, or keep together what shares a query alone: --isolate query"
         )
+        return (
+            f"no {name}: --{name} {asked} is {size} records, of which one group may be {most}; records that must stay "
+            f"together come in groups of {int(sizes[sizes > 0].min())} to {int(sizes.max())}. Or {advice}"
+        ).replace("Or ask", "Ask")
 
     def _isolate(self) -> list[Overlap]:
         """Take out of the training side, and of dev, what is held out; return it."""
@@ -512,21 +530,34 @@ class _Found:
         by_hash = np.argsort(self.order, kind="stable")
         of = lambda side: by_hash[self.side[by_hash] == side]  # noqa: E731
         train = of("train")
+        for name in ("gl", "cl"):
+            _check_enough(self.settings, name, len(train), "training records")
         gl, cl = (_size(self.settings, name, len(train)) for name in ("gl", "cl"))
         rows = {"corpus": self._unique(np.concatenate([of(side) for side in (*HELD_OUT, "train", "corpus")]))}
         is_taught = self.settings.regime == "corpus-taught"
         rows["passages"] = rows["corpus"] if is_taught else self._unique(train[:gl])
         if self.has_pairs:  # from the two ends: the stages share no record unless both ask for more than there is
             rows |= {"gl": train[:gl], "cl": train[len(train) - cl :]}
-            having = int(self.has_negatives(rows["cl"]).sum())
-            if 0 < having < len(rows["cl"]):
-                logger.warning(
-                    "%d of %d pairs have hard negatives; stage 2 takes pairs that all have some, or none",
-                    having,
-                    len(rows["cl"]),
-                )
+            rows["cl"] = self._with_negatives(rows["cl"])
         rows |= {name: of(name) for name in HELD_OUT}
         return {name: rows[name] for name in FILES if len(rows.get(name, ()))}
+
+    def _with_negatives(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Leave out of stage 2 the pairs that lost all hard negatives: it takes pairs that all have some, or none."""
+        has = self.has_negatives(rows)
+        lost = np.isin(rows, list(self.negatives)) & ~has
+        if lost.any() and has.any():
+            for index in rows[lost].tolist():
+                self._drop("cl: no hard negative is left", index)
+            rows, has = rows[~lost], has[~lost]
+        if 0 < has.sum() < len(rows):
+            logger.warning(
+                "%d of %d pairs have hard negatives; stage 2 takes pairs that all have some, or none: leave them out "
+                "of the sources, and --mine-negatives finds some for all",
+                has.sum(),
+                len(rows),
+            )
+        return rows
 
     def has_negatives(self, indices: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Tell which records have hard negatives."""
@@ -607,6 +638,7 @@ def _describe(folder: Path, found: _Found, drops: Drops, about: card.About, sour
             for name, indices in found.rows.items()
         },
         "tokens_are": settings.token,
+        "searched_only": int((found.side == "corpus").sum()),
         "in_both_stages": int(np.isin(found.rows.get("gl", []), found.rows.get("cl", [])).sum()),
         "pairs_with_hard_negatives": int(found.has_negatives(found.rows["cl"]).sum()) if "cl" in found.rows else 0,
         "dropped": dict(sorted(drops.counts.items())),

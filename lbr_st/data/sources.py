@@ -146,7 +146,8 @@ def check_decoded(where: str, text: str, encoding: str = "utf-8") -> None:
     if wrong:
         at, byte = wrong.start(), ord(wrong.group()) - 0xDC00
         around = re.sub("[\udc80-\udcff]", "?", text[max(0, at - EXCERPT // 2) : at + EXCERPT // 2]).strip()
-        message = f"not {encoding.upper()}: byte 0x{byte:02x} in {around!r}; lbr data prepare reads other encodings too"
+        remedy = "lbr data prepare --encoding latin-1 (or what it is) reads it"
+        message = f"not {encoding.upper()}: byte 0x{byte:02x} in {around!r}; {remedy}"
         raise RowError(f"{where}, column {at + 1}", "wrong encoding", message)
 
 

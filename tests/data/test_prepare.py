@@ -338,9 +338,13 @@ def test_refusals_leave_nothing(prepare, tmp_path, argv, message):
 def test_one_group_cannot_be_split(prepare, tmp_path):
     rows = [row | {"answer": "The same answer."} for row in PAIRS]
     source = write_jsonl(tmp_path / "qa.jsonl", rows)
-    with pytest.raises(InputError, match="the largest of those that must stay together has 60 of 60 .--isolate query"):
+    with pytest.raises(InputError, match="come in groups of 60 to 60. Ask for more, or .* --isolate query"):
         prepare(source, "--test", "6")
-    assert not (prepare(source, name="none") / "test.jsonl").exists()  # nobody asked for one
+    none = prepare(source, name="none")  # nobody asked for one
+    assert (
+        not (none / "test.jsonl").exists()
+        and "There is no test: nothing is held out" in (none / "README.md").read_text()
+    )
     folder = prepare(tmp_path / "qa.jsonl", "--isolate", "query")
     assert len(read(folder, "test")) == 6
 
@@ -379,12 +383,28 @@ def test_hard_negatives_that_are_held_out_go(prepare, tmp_path):
     folder = prepare(write_jsonl(tmp_path / "qa.jsonl", rows))
     held_out = {row["document"] for name in ("dev", "test") for row in read(folder, name)}
     negatives = [set(row["negatives"]) for row in read(folder, "cl")]
+    assert len(negatives) == len(read(folder, "gl"))
     assert not set.union(*negatives) & held_out
     lost = sum(len(each) == 1 for each in negatives)
     assert about(folder)["dropped"]["train: hard negative is held out"] == lost > 0
     assert about(folder)["overlaps_taken_out"]["negative"]["exact"] >= lost
     assert about(folder)["pairs_with_hard_negatives"] == len(negatives)
     assert "hard negatives on two sides" in (folder / "README.md").read_text()
+
+
+def test_pairs_that_lose_all_their_hard_negatives(prepare, tmp_path):
+    """Stage 2 takes pairs that all have some: they are no pairs of it, and are counted."""
+    rows = [row | {"negative": PAIRS[n - 1]["answer"]} for n, row in enumerate(PAIRS)]
+    folder = prepare(write_jsonl(tmp_path / "qa.jsonl", rows))
+    assert all(row["negatives"] for row in read(folder, "cl"))
+    lost = about(folder)["dropped"]["cl: no hard negative is left"]
+    assert len(read(folder, "cl")) == len(read(folder, "gl")) - lost < len(read(folder, "gl"))
+
+
+def test_more_than_there_is(prepare, tmp_path):
+    for flag, message in (("--test", "only 60 records to cut it from"), ("--gl", "only 51 training records")):
+        with pytest.raises(InputError, match=f"{flag} 500, but there are {message}"):
+            prepare(*qa(tmp_path), flag, "500")
 
 
 def test_pairs_of_which_some_have_hard_negatives(prepare, tmp_path, caplog):
