@@ -132,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"\nDone in {(time.perf_counter() - start) / 60:.1f} minutes. Your model:\n\n"
         "    from sentence_transformers import SentenceTransformer\n"
         f'    SentenceTransformer("{output_dir}").encode(["..."])\n\n'
-        f'    lbr search --model {output_dir} --data {domain / "corpus.jsonl"} "your question"'
+        f'    lbr search --model {output_dir} --data {domain} "your question"'
     )
 
 

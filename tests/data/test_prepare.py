@@ -279,10 +279,19 @@ def test_tokens_of_a_backbone(prepare, tmp_path, backbone):
 
     tokenizer = AutoTokenizer.from_pretrained(backbone)
     folder = prepare(*SHAPES["markdown"](tmp_path), "--tokenizer", backbone, "--chunk-tokens", 30)
-    count = lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])  # noqa: E731
+    plain = AutoTokenizer.from_pretrained(backbone)
+    count = lambda text: len(plain(text, add_special_tokens=False)["input_ids"])  # noqa: E731
     rows = read(folder, "corpus")
     assert max(count(row["document"]) for row in rows) <= 30
     assert about(folder)["files"]["corpus"]["tokens"] == sum(count(row["document"]) for row in rows)
+    # Many are saved with how they were used: cut and filled up to one length.
+    tokenizer.backend_tokenizer.enable_truncation(5)
+    tokenizer.backend_tokenizer.enable_padding(length=5)
+    tokenizer.backend_tokenizer.save(str(tmp_path / "tokenizer.json"))
+    tokenizer.save_pretrained(tmp_path / "cut")
+    (tmp_path / "tokenizer.json").replace(tmp_path / "cut" / "tokenizer.json")
+    again = prepare(*SHAPES["qa"](tmp_path), "--tokenizer", tmp_path / "cut", name="again")
+    assert about(again)["files"]["corpus"]["tokens"] == sum(count(row["document"]) for row in read(again, "corpus"))
     with pytest.raises(InputError, match="--tokenizer .*absent"):
         prepare(*qa(tmp_path), "--tokenizer", tmp_path / "absent", name="other")
 

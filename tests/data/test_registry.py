@@ -101,8 +101,18 @@ def test_tasks_behind_data():
     assert registry.mteb_tasks([], [{"source": "5_NIDDK_QA"}, {"source": "x"}]) == ["MedicalQARetrieval"]
     # Its own data, and by mteb's word tasks adapted from it.
     found = registry.mteb_tasks(["mteb/nfcorpus"])
-    assert "NFCorpus" in found and "NanoNFCorpusRetrieval" in found
+    assert {"NFCorpus", "NanoNFCorpusRetrieval", "NFCorpus-NL", "NFCorpus-NL.v2"} <= set(found)  # the last by the third
+    assert registry.mteb_tasks(["lavita/medquad"]) == ["MedicalQARetrieval"]  # the Hub knows no capitals
     assert registry.mteb_tasks(["mine.jsonl", "owner/unknown"], [{"source": "mine.jsonl"}, {}]) == []
+
+
+def test_angle_brackets_of_code_are_its_own(hub):
+    row = SCHEMAS["codesearchnet_go"][0] | {"func_code_string": "    a <b>\n"}
+    hub["claudios/code_search_net", "go", "train"] = Dataset.from_list([row])
+    [record] = parts_of("codesearchnet_go", Reading())[0].records()
+    assert record["keep_html"] and record["document"] == "    a <b>\n"
+    hub["lavita/MedQuAD", None, "train"] = Dataset.from_list([SCHEMAS["medquad"][0]])
+    assert not next(parts_of("medquad", Reading())[0].records())["keep_html"]
 
 
 def test_rows_without_an_answer(hub):
