@@ -18,7 +18,18 @@ from lbr_st.errors import InputError
 from lbr_st.files import write_json
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("torch", "transformers", "sentence-transformers", "mteb", "datasets", "peft", "tokenizers", "bm25s", "trl", "datasketch")
+PACKAGES = (
+    "torch",
+    "transformers",
+    "sentence-transformers",
+    "mteb",
+    "datasets",
+    "peft",
+    "tokenizers",
+    "bm25s",
+    "trl",
+    "datasketch",
+)
 
 
 @functools.cache
