@@ -102,6 +102,7 @@ def test_a_file_for_test(prepare, tmp_path):
     folder = prepare(rows, "--test", test, "--dev", "5")
     assert {row["id"] for row in read(folder, "test")} == {row["id"] for row in PAIRS[50:]}
     assert len(read(folder, "dev")) == 5 and len(read(folder, "cl")) == 45
+    assert about(folder)["overlaps_taken_out"]["query"]["exact"] == 1  # said as what it is, not as a duplicate
 
 
 def test_duplicates(prepare, tmp_path):
@@ -387,11 +388,13 @@ def test_strict_is_strict_whatever_is_isolated(prepare, tmp_path):
 
 def test_hard_negatives_that_are_held_out_go(prepare, tmp_path):
     rows = [
-        row | {"negative": PAIRS[n - 1]["answer"], "negative_2": f"Nobody's answer {n}."} for n, row in enumerate(PAIRS)
+        row | {"negative": PAIRS[n - 1]["answer"], "negative_2": f"<b>Nobody's</b>\x00 answer {n}."}
+        for n, row in enumerate(PAIRS)
     ]
     folder = prepare(write_jsonl(tmp_path / "qa.jsonl", rows))
     held_out = {row["document"] for name in ("dev", "test") for row in read(folder, name)}
     negatives = [set(row["negatives"]) for row in read(folder, "cl")]
+    assert all(any(text.startswith("Nobody's answer") for text in each) for each in negatives)  # cleaned
     assert len(negatives) == len(read(folder, "gl"))
     assert not set.union(*negatives) & held_out
     lost = sum(len(each) == 1 for each in negatives)
