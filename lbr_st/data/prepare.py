@@ -621,7 +621,7 @@ def _describe(folder: Path, found: _Found, drops: Drops, about: card.About, sour
     origins = [*sources, *about.derived_from]
     sources_seen = [{"source": source} for source in dict.fromkeys(found.table["source"])]
     licences = dict.fromkeys(entry.licence for entry in registry.entries_of(origins, sources_seen))
-    described = {
+    described: dict[str, Any] = {
         "name": about.name,
         "regime": settings.regime,
         "objective": found.objective,
@@ -646,6 +646,10 @@ def _describe(folder: Path, found: _Found, drops: Drops, about: card.About, sour
         "overlaps_left": _left(folder, found),
         "command": about.command,
     }
+    if any(number for kinds in described["overlaps_left"].values() for number in kinds.values()):
+        raise RuntimeError(
+            f"a set that is not isolated was not kept: {described['overlaps_left']}; this is a bug of lbr-st"
+        )
     write_json(folder / SET_FILE, described)
     card.plot(folder / card.PICTURE, {name: found.tokens_of(name) for name in found.rows}, settings.token)
     write_text(folder / "README.md", card.text(described))

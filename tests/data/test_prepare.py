@@ -96,6 +96,16 @@ def test_overlap_is_taken_from_training_never_from_test(prepare, tmp_path):
     assert "| not compared |" in (near / "README.md").read_text()
 
 
+def test_a_set_that_is_not_isolated_is_not_kept(prepare, tmp_path, monkeypatch):
+    """What was written is compared again, whatever was done about it before."""
+    monkeypatch.setattr("lbr_st.data.prepare._Found._isolate", lambda self: [])
+    sides(tmp_path)
+    write_jsonl(tmp_path / "sides" / "train.jsonl", PAIRS[:50])
+    with pytest.raises(RuntimeError, match="'query': {'exact': 20, .*this is a bug"):
+        prepare(tmp_path / "sides")
+    assert not (tmp_path / "set").exists()
+
+
 def test_a_file_for_test(prepare, tmp_path):
     rows = write_jsonl(tmp_path / "train.csv.jsonl", PAIRS[:51])  # the last is one of the test, and stays there
     test = write_jsonl(tmp_path / "held-out.jsonl", PAIRS[50:])
