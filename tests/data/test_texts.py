@@ -24,6 +24,7 @@ ANY_TEXT = st.text(st.characters(exclude_categories=()))  # lone surrogates too
         ("page one\x0cpage two\x85three\x1ffour", "page one\npage two\nthree four"),
         ("if a<b and c>d: stop", "if a<b and c>d: stop"),
         ("WHERE a <b AND c> d", "WHERE a <b AND c> d"),
+        ("call f<b>(x)", "call f<b>(x)"),
         ("    x = List<int>()", "    x = List<int>()"),
         ("CO<sub>2</sub> and m<sup>2</sup>", "CO2 and m2"),
         ('see <a href="http://x.org" target=_blank>this</a>', "see this"),
