@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from lbr_st.errors import InputError
@@ -96,6 +97,26 @@ def is_measured(program: str, arm: str, seed: int, settings: dict[str, Any]) -> 
     if read_arm(program, arm, seed).get("settings") != settings:
         raise InputError(f"{path} was measured with other settings; move it away to measure again")
     return True
+
+
+def paired_interval(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
+    """Return the 95% interval of how much more one arm finds than another, by a paired bootstrap.
+
+    Seeds and queries are drawn anew 2,000 times, the same for both arms.
+
+    Args:
+        one: Whether each query was answered, ``(seeds, queries)``.
+        other: The same of the other arm.
+    """
+    generator = np.random.default_rng(0)
+    difference = one - other
+    seeds, queries = difference.shape
+    drawn = [
+        difference[generator.integers(seeds, size=seeds)][:, generator.integers(queries, size=queries)].mean()
+        for _ in range(2000)
+    ]
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(low), float(high)
 
 
 def write_summary(program: str, figures: dict[str, float], arms: Sequence[dict[str, Any]], argv: Sequence[str]) -> None:

@@ -100,7 +100,13 @@ def open_for_evaluation(name: str) -> Any:
     return wrapped
 
 
-def evaluate(model: Any, task: AbsTaskRetrieval, results_dir: str | Path, batch_size: int = 64) -> dict[str, float]:
+def evaluate(
+    model: Any,
+    task: AbsTaskRetrieval,
+    results_dir: str | Path,
+    batch_size: int = 64,
+    predictions: str | Path | None = None,
+) -> dict[str, float]:
     """Score a model on a task with mteb, which writes its result files under ``results_dir``.
 
     Args:
@@ -108,6 +114,7 @@ def evaluate(model: Any, task: AbsTaskRetrieval, results_dir: str | Path, batch_
         task: The task.
         results_dir: Root of mteb's result files.
         batch_size: Texts encoded at once.
+        predictions: Folder where mteb writes the documents that each query found; default is nowhere.
 
     Returns:
         mteb's scores on the test split: ``recall_at_10``, ``ndcg_at_10`` and the rest.
@@ -118,6 +125,7 @@ def evaluate(model: Any, task: AbsTaskRetrieval, results_dir: str | Path, batch_
         encode_kwargs={"batch_size": batch_size},
         cache=mteb.ResultCache(results_dir),
         overwrite_strategy="always",
+        prediction_folder=predictions,
     )
     return dict(results.task_results[0].scores["test"][0])
 

@@ -1,0 +1,346 @@
+"""The stages of an arm of the evidence: a backbone, stage 1 on a budget of tokens, stage 2 on some pairs, scores.
+
+Every program of the evidence trains and scores through these functions alone, so that two arms differ by what they ask
+for and by nothing else. Models are kept in the work folder under names that say what they are, and made once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import itertools
+import json
+import random
+import shlex
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import foundation_medical
+import numpy as np
+import torch
+from domains import SPLITS, Domain, code_backbone_texts, prepare
+
+import lbr_st
+from lbr_st import evaluation, grcl, ibgl, nano
+from lbr_st.data.records import read_records
+from lbr_st.errors import InputError
+from lbr_st.files import sha256, write_jsonl
+from lbr_st.held_out import NDCG, HeldOutEvaluator
+from lbr_st.objectives import build_examples, fields_of, parse_objective
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Sizes and settings that all arms share.
+
+    Attributes:
+        backbone: Model to start from; None trains a nano backbone that never saw the domain.
+        nano: Arguments of that.
+        length: Longest text in tokens.
+        records: Training records of a domain, at the most.
+        stage1_tokens: Tokens of X, Z and Y that stage 1 reads, padding not counted.
+        stage1: Arguments of stage 1.
+        stage2: Arguments of stage 2.
+        epochs: Of stage 2, by its number of pairs.
+        learning_rates: Of stage 2; the grid is these by `temperatures`.
+        temperatures: Of stage 2.
+    """
+
+    backbone: str | None
+    nano: str
+    length: int
+    records: int
+    stage1_tokens: int
+    stage1: str
+    stage2: str
+    epochs: dict[int, int]
+    learning_rates: tuple[float, ...]
+    temperatures: tuple[float, ...] = (0.02, 0.05)
+
+    @property
+    def grid(self) -> list[tuple[float, float]]:
+        """Learning rates by temperatures."""
+        return list(itertools.product(self.learning_rates, self.temperatures))
+
+
+SCALES = {
+    "nano": Scale(
+        backbone=None,
+        nano="--learning-rate 1e-3 --num-train-epochs 1 --per-device-train-batch-size 16",
+        length=64,
+        records=7000,
+        stage1_tokens=1_000_000,
+        stage1="--learning-rate 5e-4 --per-device-train-batch-size 32 --attention eager",
+        stage2="--per-device-train-batch-size 64 --attention eager",
+        epochs={200: 8, 1000: 4, 5000: 2},
+        learning_rates=(3e-4, 1e-3),
+    ),
+    # For those with GPUs: 150,000 samples of stage 1, 50,000 pairs of stage 2 where the domain has them.
+    "paper": Scale(
+        backbone="Qwen/Qwen2-1.5B",
+        nano="",
+        length=512,
+        records=150_000,
+        stage1_tokens=150_000 * 512,
+        stage1="--learning-rate 2e-5 --per-device-train-batch-size 32 --warmup-steps 0.05",
+        stage2="--per-device-train-batch-size 64 --mini-batch-size 16 --warmup-steps 0.05",
+        epochs={200: 10, 1000: 5, 5000: 2, 50_000: 1},
+        learning_rates=(1e-5, 3e-5),
+    ),
+}
+
+CODE_TEXTS = 4000  # files
+
+
+@dataclass(frozen=True)
+class Stage1:
+    """What stage 1 of an arm is.
+
+    Attributes:
+        objective: As ``train_ibgl.py`` takes it.
+        bottleneck: False for the control arms.
+    """
+
+    objective: str
+    bottleneck: bool = True
+
+    @property
+    def flags(self) -> list[str]:
+        """Arguments of ``train_ibgl.py``."""
+        flags = ["--objective", self.objective, "--prefix-share", "0.2", "0.8"]
+        if "prefix-suffix" not in self.objective:
+            flags = flags[:2]
+        return flags if self.bottleneck else [*flags, "--no-bottleneck"]
+
+
+# By the names of the thesis test and of the paper's tables.
+STAGE1 = {
+    "none": None,
+    "pt": Stage1("reconstruct", bottleneck=False),
+    "gl": Stage1("sft", bottleneck=False),
+    "ibgl-sft": Stage1("sft"),
+    "ibgl-reconstruct": Stage1("reconstruct"),
+    "ibgl-prefix-suffix": Stage1("prefix-suffix"),
+    "ibgl-mixture": Stage1("sft:0.5,reconstruct:0.5"),
+    "ibgl-mixture-sft": Stage1("sft:0.8,reconstruct:0.2"),
+}
+
+
+@dataclass(frozen=True)
+class Lab:
+    """Where an experiment is run, and with what.
+
+    Attributes:
+        scale: Sizes and settings.
+        work: Folder of the models.
+        flags: Arguments of the user for every training run, such as ``--bf16``.
+    """
+
+    scale: Scale
+    work: Path
+    flags: tuple[str, ...] = ()
+
+    def domain(self, name: str, data: Path | None) -> Domain:
+        """Return a domain; its files are written once."""
+        return prepare(name, data, self.work / name, max(self.scale.epochs), self.scale.records)
+
+    def backbone(self, domain: Domain) -> Path | str:
+        """Return the backbone of a domain; a nano one is trained on text that has nothing to do with it, once."""
+        if self.scale.backbone is not None:
+            return self.scale.backbone
+        of = "code" if domain.name == "code" else "general"
+        folder = self.work / f"backbone-{of}"
+        text = self.work / f"{folder.name}.jsonl"
+        if not text.is_file():
+            self.work.mkdir(parents=True, exist_ok=True)
+            if of == "code":
+                write_jsonl(text, ({"text": each} for each in itertools.islice(code_backbone_texts(), CODE_TEXTS)))
+            else:
+                foundation_medical.write_general_text(text)
+        args = ["--text", str(text), "--output-dir", str(folder), "--resume"]
+        nano.main([*args, *shlex.split(self.scale.nano), *self.flags])
+        return folder
+
+    def stage1(self, domain: Domain, regime: str, name: str, seed: int) -> Path | str:
+        """Return the model of stage 1; the backbone for ``none``."""
+        stage, backbone = STAGE1[name], self.backbone(domain)
+        if stage is None:
+            return backbone
+        output = self.work / domain.name / f"{regime}-{name}-seed{seed}"
+        files = {each: domain.stage1(regime, "pairs" if each == "sft" else "passages") for each in self.shares(stage)}
+        data = [f"{each}={file}" for each, file in files.items()] if len(files) > 1 else [str(*files.values())]
+        steps = self.stage1_steps(domain, regime, stage)
+        args = ["--model", str(backbone), "--data", *data, "--output-dir", str(output), "--resume", *stage.flags]
+        args += ["--max-length", str(self.scale.length), "--max-steps", str(steps), "--seed", str(seed)]
+        ibgl.main([*args, *shlex.split(self.scale.stage1), "--save-strategy", "no", *self.flags])
+        return output
+
+    @staticmethod
+    def shares(stage: Stage1) -> dict[str, float]:
+        """Return the share of each objective."""
+        return parse_objective(stage.objective)
+
+    def stage1_steps(self, domain: Domain, regime: str, stage: Stage1) -> int:
+        """Return how many steps read the budget of tokens, by the mean length of 1,000 examples drawn at random."""
+        files = {each: domain.stage1(regime, "pairs" if each == "sft" else "passages") for each in self.shares(stage)}
+        lengths = {
+            each: _mean_length(str(self.backbone(domain)), self.scale.length, file, each, stage.bottleneck)
+            for each, file in files.items()
+        }
+        mean = sum(share * lengths[each] for each, share in self.shares(stage).items())
+        batch = int(_value(self.scale.stage1, "--per-device-train-batch-size"))
+        return max(1, round(self.scale.stage1_tokens / (mean * batch)))
+
+    def stage2(
+        self,
+        domain: Domain,
+        model: Path | str,
+        name: str,
+        pairs: int,
+        setting: tuple[float, float],
+        seed: int,
+        flags: Sequence[str] = (),
+    ) -> Path:
+        """Align a model on the first ``pairs`` pairs of the domain.
+
+        Args:
+            domain: The domain.
+            model: What stage 1 returned.
+            name: Of the folder of the model.
+            pairs: How many.
+            setting: Learning rate and temperature.
+            seed: Of the batches.
+            flags: More arguments of ``train_grcl.py``.
+        """
+        output = self.work / domain.name / "stage2" / name
+        data = self.work / domain.name / f"pairs-{pairs}.jsonl"
+        if not data.is_file():
+            write_jsonl(data, read_records(domain.pairs)[:pairs])
+        learning_rate, temperature = setting
+        args = ["--model", str(model), "--data", str(data), "--output-dir", str(output), "--resume"]
+        args += ["--max-length", str(self.scale.length), "--seed", str(seed), "--save-strategy", "no"]
+        args += ["--learning-rate", str(learning_rate), "--temperature", str(temperature)]
+        args += ["--num-train-epochs", str(self.scale.epochs[pairs])]
+        grcl.main([*args, *shlex.split(self.scale.stage2), *flags, *self.flags])
+        return output
+
+    def choose(
+        self, domain: Domain, model: Path | str, name: str, pairs: int, flags: Sequence[str] = ()
+    ) -> tuple[tuple[float, float], dict[str, float]]:
+        """Return the setting of stage 2 that is best on dev by nDCG@10, and the scores of all of the grid.
+
+        Seed 0; dev is searched in its own documents and `Domain.dev_corpus`.
+        """
+        scores = {}
+        for setting in self.scale.grid:
+            trained = self.stage2(domain, model, f"grid-{name}-{setting[0]}-{setting[1]}", pairs, setting, 0, flags)
+            scores[setting] = dev_score(trained, domain)
+            shutil.rmtree(trained)
+        best = max(scores, key=lambda setting: scores[setting])
+        return best, {f"lr {rate} tau {temperature}": score for (rate, temperature), score in scores.items()}
+
+
+def add_arguments(parser: argparse.ArgumentParser, program: str, of: Sequence[str]) -> None:
+    """Add the flags that all programs of the evidence have; what they do not know goes to every training run."""
+    parser.add_argument("--data", type=Path, help="folder with medical and chemistry, each train, dev and test.jsonl")
+    parser.add_argument("--domains", nargs="+", choices=of, default=of, help="(default: all)")
+    parser.add_argument("--scale", choices=SCALES, default="nano", help="paper: for a GPU (default: %(default)s)")
+    parser.add_argument("--backbone", help="language model to start from (default: that of the scale)")
+    parser.add_argument("--work-dir", type=Path, default=Path("runs") / "evidence", help="models and mteb's files")
+
+
+def open_lab(args: argparse.Namespace, flags: Sequence[str]) -> tuple[Lab, dict[str, Any]]:
+    """Return where arms are run, and the settings that their result files carry.
+
+    Raises:
+        InputError: If the data is not there.
+    """
+    files = []
+    if set(args.domains) & {"medical", "chemistry"}:
+        if args.data is None:
+            raise InputError("--data is needed: a folder with medical and chemistry")
+        files = [args.data / name / f"{split}.jsonl" for name in ("medical", "chemistry") for split in SPLITS]
+        if missing := [file for file in files if not file.is_file()]:
+            raise InputError(f"{missing[0]}: no such file")
+    scale = SCALES[args.scale]
+    if args.backbone is not None:
+        scale = dataclasses.replace(scale, backbone=args.backbone)
+    settings = {"flags": list(flags), "scale": args.scale, "backbone": scale.backbone}
+    return Lab(scale, args.work_dir, tuple(flags)), settings | ({"data_sha256": sha256(files)} if files else {})
+
+
+def _value(flags: str, name: str) -> str:
+    words = shlex.split(flags)
+    return words[words.index(name) + 1]
+
+
+@functools.cache
+def _mean_length(backbone: str, length: int, file: Path, objective: str, bottleneck: bool) -> float:
+    model = lbr_st.from_backbone(backbone, num_bottleneck_tokens=1, max_seq_length=length)
+    records = read_records(file, fields_of(objective))
+    records = random.Random(0).sample(records, min(1000, len(records)))
+    examples = build_examples(records, model, objective, bottleneck=bottleneck, prefix_share=(0.2, 0.8))
+    return float(np.mean([len(ids) for ids in examples["input_ids"]]))
+
+
+def dev_score(model: Path, domain: Domain) -> float:
+    """Return nDCG@10 of the dev queries, in their own documents and `Domain.dev_corpus`."""
+    corpus = read_records(domain.dev_corpus, ("document",))
+    evaluator = HeldOutEvaluator(read_records(domain.dev), corpus, batch_size=128)
+    return round(evaluator(half(lbr_st.load(str(model))))[NDCG], 4)
+
+
+def open_to_score(model: Path) -> Any:
+    """Open a trained model for mteb, in bf16."""
+    opened = evaluation.open_for_evaluation(str(model))
+    half(opened.model)
+    return opened
+
+
+def half(model: Any) -> Any:
+    """Return a model in bf16: encoding takes half of the time, and embeddings come out in float32."""
+    return model.to(torch.bfloat16)
+
+
+def score(model: Any, domain: Domain, work: Path) -> dict[str, Any]:
+    """Score a model on the test queries with mteb, in the test documents and in the full corpus.
+
+    Args:
+        model: What mteb takes.
+        domain: The domain.
+        work: Folder for mteb's files.
+
+    Returns:
+        ``scores``, recall@10 and nDCG@10 by corpus, and ``hits_at_10``: for each query in order, whether its document
+        is among the first ten, a text of 0 and 1 by corpus.
+    """
+    scores: dict[str, float] = {}
+    hits: dict[str, str] = {}
+    for corpus, extra in (("test", None), ("full", domain.full)):
+        task = evaluation.local_task(domain.test, extra)
+        name, queries = task.metadata.name, task.queries
+        relevant = {task.queries[r["query"]]: task.documents[r["document"]] for r in task.records}
+        folder = work / "predictions"
+        found = evaluation.evaluate(model, task, work / "mteb", batch_size=128, predictions=folder)
+        scores |= {f"{metric}_{corpus}": found[metric] for metric in ("recall_at_10", "ndcg_at_10")}
+        file = folder / f"{name}_predictions.json"
+        ranked = json.loads(file.read_text(encoding="utf-8"))["default"]["test"]
+        file.unlink()
+        is_hit = [relevant[id_] in _first(ranked[id_], 10) for id_ in queries.values()]
+        assert abs(np.mean(is_hit) - found["recall_at_10"]) < 1e-4, (np.mean(is_hit), found["recall_at_10"])
+        hits[corpus] = "".join("01"[hit] for hit in is_hit)
+    return {"scores": scores, "hits_at_10": hits}
+
+
+def _first(ranked: dict[str, float], number: int) -> set[str]:
+    # trec_eval, which mteb asks, puts the later id first where scores are equal.
+    return set(sorted(ranked, key=lambda id_: (ranked[id_], id_), reverse=True)[:number])
+
+
+def as_array(hits: str) -> np.ndarray:
+    """Return hits as numbers."""
+    return np.array([int(hit) for hit in hits])

@@ -1,0 +1,221 @@
+"""Does knowledge taught in stage 1 help on things that contrastive learning never saw?
+
+    python benchmarks/thesis.py --data DIR_WITH_MEDICAL_AND_CHEMISTRY --bf16
+
+Protocol, fixed before the test set was touched:
+
+- Domains: medical and chemistry, as `domains.py` makes them, of 7,000 training records each. Stage 2 never sees a
+  disease or compound that is asked for in dev or test. Chemistry: a query is the first name of a compound, its document
+  the structure; stage 1 is taught by another name, near spellings of the first removed. Medical: a query is a question,
+  its document the answer; what is searched is taught in stage 1 by its title, never by a test question.
+- Regimes of stage 1, never mixed: corpus-taught (the passages that will be searched too) and strict (training records
+  only).
+- Backbone: a general nano language model (4 layers, 256 wide, 8k BPE) trained on 20,000 docstrings. It never saw the
+  domains.
+- Arms: no stage 1 (`none`); plain pretraining (`pt`) and plain fine-tuning (`gl`), without a bottleneck; IB-GL with
+  each objective (`ibgl-sft`, `ibgl-reconstruct`, `ibgl-prefix-suffix` with a share of 0.2 to 0.8) and with mixtures of
+  the first two, half of each (`ibgl-mixture`) and four fifths SFT-style (`ibgl-mixture-sft`). Stage 1 reads 1,000,000
+  tokens of X, Z and Y, whatever the arm (batch 32, learning rate 5e-4). Texts are cut at 64 tokens, k = 1.
+- Stage 2, the same for all: 200, 1,000 and 5,000 pairs (8, 4 and 2 epochs, batch 64, the last weights).
+- Equal effort: for every arm the same grid of stage 2, learning rates 3e-4 and 1e-3 by temperatures 0.02 and 0.05,
+  at 1,000 pairs, seed 0, corpus-taught; the best nDCG@10 of dev, in its documents and 2,000 training ones, is used for
+  all its numbers of pairs, seeds and regimes. `ibgl` in the figures is the arm of IB-GL that is best on dev so.
+- Seeds 0, 1 and 2, of stage 1 and stage 2 both.
+- Scores: recall@10 and nDCG@10 of mteb, weights in bf16, in two corpora: test documents, and these and all training
+  documents (``full``). BM25 beside them. Intervals: paired bootstrap of recall@10 over seeds and queries.
+- Figures: ``DOMAIN_ARM_cl_METRIC_at_10_CORPUS_PAIRS`` are means over the seeds, corpus-taught; with ``_strict`` in that
+  regime. `ARM_cl` is `cl` for the arm without stage 1. Differences to `ibgl_cl` have their intervals beside them.
+- Minutes on one core, estimated before it ran: backbone 20; of an arm and seed, stage 1 2.7, stage 2 0.4, 0.9 and 2,
+  scores 0.5 each; the grid of an arm 4.5. Of all: stage 1 84 times, 3.8 hours; stage 2 and scores with 1,000 pairs 90
+  times, 2.1 hours, with 200 and 5,000 pairs 180 times, 5.1 hours; grid 16 times, 1.2 hours. What is most asked for
+  runs first: 1,000 pairs of all seeds, then the others.
+
+Every step resumes; an arm whose result file is there is not run again. `--domains` and `--regimes` run some, so that
+two processes can share the work once the backbone is there; the summary is written when all are there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import arms
+import domains
+import numpy as np
+import results
+from arms import Lab
+from domains import Domain
+
+from lbr_st import evaluation
+from lbr_st.training import run_command
+
+PROGRAM = "thesis"
+DOMAINS = ("medical", "chemistry")
+SEEDS = (0, 1, 2)
+MAIN_PAIRS, OTHER_PAIRS = 1000, (200, 5000)
+NONE = "none"
+BM25 = "bm25"
+
+
+class Arm(NamedTuple):
+    """One arm: what stage 1 was, where and in which regime, and how many pairs stage 2 had."""
+
+    domain: str
+    regime: str
+    stage1: str
+    pairs: int
+
+    @property
+    def name(self) -> str:
+        """Of its result file; without stage 1 there is no regime."""
+        parts = [self.domain, *([] if self.stage1 == NONE else [self.regime]), self.stage1, str(self.pairs)]
+        return "-".join(parts)
+
+
+def arms_of(domain: str, pairs: int) -> list[Arm]:
+    """Return the arms of a domain, the corpus-taught ones first."""
+    of_regimes = itertools.product(domains.REGIMES, arms.STAGE1)
+    return [
+        Arm(domain, regime, stage1, pairs)
+        for regime, stage1 in of_regimes
+        if stage1 != NONE or regime == domains.REGIMES[0]
+    ]
+
+
+def order() -> list[tuple[Arm, int]]:
+    """Return all arms and seeds, what is most asked for first."""
+    return [
+        (arm, seed)
+        for sizes in ((MAIN_PAIRS,), OTHER_PAIRS)
+        for seed in SEEDS
+        for domain in DOMAINS
+        for pairs in sizes
+        for arm in arms_of(domain, pairs)
+    ]
+
+
+def grid_name(domain: str, stage1: str) -> str:
+    """Return the name of the result file of an arm's grid."""
+    return f"grid-{domain}-{stage1}"
+
+
+def setting_of(domain: Domain, stage1: str, lab: Lab, settings: dict[str, Any]) -> tuple[float, float]:
+    """Return the learning rate and temperature of stage 2 of an arm, chosen once: corpus-taught, seed 0, on dev."""
+    name = grid_name(domain.name, stage1)
+    if not results.is_measured(PROGRAM, name, 0, settings):
+        model = lab.stage1(domain, domains.REGIMES[0], stage1, 0)
+        best, scores = lab.choose(domain, model, stage1, MAIN_PAIRS)
+        results.write_arm(PROGRAM, name, 0, {"best": best, "dev_ndcg_at_10": scores, "settings": settings})
+    rate, temperature = results.read_arm(PROGRAM, name, 0)["best"]
+    return rate, temperature
+
+
+def run_arm(arm: Arm, seed: int, domain: Domain, lab: Lab, settings: dict[str, Any]) -> None:
+    """Train an arm with one seed, score it and write its result file."""
+    times = [time.monotonic()]
+    model = lab.stage1(domain, arm.regime, arm.stage1, seed)
+    times.append(time.monotonic())
+    setting = setting_of(domain, arm.stage1, lab, settings)
+    times.append(time.monotonic())
+    trained = lab.stage2(domain, model, f"{arm.name}-seed{seed}", arm.pairs, setting, seed)
+    times.append(time.monotonic())
+    found = arms.score(arms.open_to_score(trained), domain, lab.work / domain.name)
+    times.append(time.monotonic())
+    shutil.rmtree(trained)
+    took = dict(zip(("stage1", "grid", "stage2", "scores"), np.diff(times) / 60, strict=True))
+    minutes = {step: round(number, 2) for step, number in took.items()}
+    result = {**found, "setting": setting, "minutes": minutes, "settings": settings}
+    results.write_arm(PROGRAM, arm.name, seed, result)
+
+
+def run_bm25(domain: Domain, lab: Lab, settings: dict[str, Any]) -> None:
+    """Score BM25 and write its result file."""
+    found = arms.score(evaluation.open_for_evaluation(BM25), domain, lab.work / domain.name)
+    results.write_arm(PROGRAM, f"{domain.name}-{BM25}", 0, {**found, "settings": settings})
+
+
+def best_ibgl(domain: str) -> str:
+    """Return the arm of IB-GL that is best on dev, each with the best setting of its grid."""
+    scores = {
+        stage1: max(results.read_arm(PROGRAM, grid_name(domain, stage1), 0)["dev_ndcg_at_10"].values())
+        for stage1 in arms.STAGE1
+        if stage1.startswith("ibgl")
+    }
+    return max(scores, key=lambda stage1: scores[stage1])
+
+
+def figures_of(domain: str, kinds: Sequence[str]) -> dict[str, float]:
+    """Return the figures of a domain.
+
+    Args:
+        domain: Its name.
+        kinds: Of the test queries, in order; in chemistry recall@10 is given of each.
+    """
+    figures: dict[str, float] = {}
+    for name, value in results.read_arm(PROGRAM, f"{domain}-{BM25}", 0)["scores"].items():
+        figures[f"{domain}_{BM25}_{name}"] = value
+    for pairs, regime in itertools.product((MAIN_PAIRS, *OTHER_PAIRS), domains.REGIMES):
+        suffix = f"_{pairs}" + ("_strict" if regime == "strict" else "")
+        hits = {}
+        for stage1 in [*arms.STAGE1, best_ibgl(domain)]:
+            label = "ibgl_cl" if stage1 in hits else label_of(stage1)
+            read = [results.read_arm(PROGRAM, Arm(domain, regime, stage1, pairs).name, seed) for seed in SEEDS]
+            for name in read[0]["scores"]:
+                values = [each["scores"][name] for each in read]
+                for end, value in (("", np.mean(values)), ("_min", min(values)), ("_max", max(values))):
+                    figures[f"{domain}_{label}_{name}{suffix}{end}"] = float(value)
+            hits[stage1] = np.array([arms.as_array(each["hits_at_10"]["full"]) for each in read])
+            for kind in sorted(set(kinds)) if domain == "chemistry" else []:
+                of_kind = hits[stage1][:, [each == kind for each in kinds]]
+                figures[f"{domain}_{label}_recall_at_10_full{suffix}_{kind}"] = float(of_kind.mean())
+        for stage1, found in hits.items():
+            key = f"{domain}_ibgl_cl_less_{label_of(stage1)}_recall_at_10_full{suffix}"
+            low, high = results.paired_interval(hits[best_ibgl(domain)], found)
+            difference = float((hits[best_ibgl(domain)] - found).mean())
+            figures |= {key: difference, f"{key}_low": low, f"{key}_high": high}
+    return figures
+
+
+def label_of(stage1: str) -> str:
+    """Return what the figures call an arm."""
+    return "cl" if stage1 == NONE else f"{stage1.replace('-', '_')}_cl"
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run what is missing, and write the summary when all is there."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arms.add_arguments(parser, PROGRAM, DOMAINS)
+    parser.add_argument("--regimes", nargs="+", choices=domains.REGIMES, default=domains.REGIMES)
+    args, flags = parser.parse_known_args(argv)
+
+    results.conditions()
+    lab, settings = arms.open_lab(args, flags)
+    of = {name: lab.domain(name, args.data) for name in DOMAINS}
+    for name in args.domains:
+        if not results.is_measured(PROGRAM, f"{name}-{BM25}", 0, settings):
+            run_bm25(of[name], lab, settings)
+
+    def missing() -> list[tuple[Arm, int]]:
+        return [(arm, seed) for arm, seed in order() if not results.is_measured(PROGRAM, arm.name, seed, settings)]
+
+    for arm, seed in missing():
+        if arm.domain in args.domains and arm.regime in args.regimes:
+            run_arm(arm, seed, of[arm.domain], lab, settings)
+    if left := missing():
+        print(f"{len(left)} arms are still to be measured, the summary is written after them")
+        return
+    figures: dict[str, float] = {}
+    for name in DOMAINS:
+        figures |= figures_of(name, domains.kinds(of[name]))
+    figures = {name: round(value, 4) for name, value in figures.items()}
+    measured = [results.read_arm(PROGRAM, arm.name, seed) for arm, seed in order()]
+    results.write_summary(PROGRAM, figures, measured, argv if argv is not None else sys.argv[1:])
+
+
+if __name__ == "__main__":
+    run_command(main)

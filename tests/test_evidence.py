@@ -1,0 +1,182 @@
+"""The programs of the evidence, at toy size."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import lbr_st
+from lbr_st.files import write_jsonl
+
+ROOT = Path(__file__).parent.parent
+SPLITS = {"train": 12, "dev": 4, "test": 4}
+
+
+@pytest.fixture
+def argv(tmp_path, monkeypatch, backbone):
+    """Arguments for a program of the evidence, over data and with sizes of a toy."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import arms
+    import results
+
+    monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
+    toy = dataclasses.replace(
+        arms.SCALES["nano"],
+        length=16,
+        records=10,
+        stage1_tokens=100,
+        stage1="--learning-rate 1e-3 --per-device-train-batch-size 2",
+        stage2="--per-device-train-batch-size 4",
+        epochs={4: 1, 6: 1},
+        learning_rates=(1e-3,),
+    )
+    monkeypatch.setitem(arms.SCALES, "nano", toy)
+    data = tmp_path / "data"
+    for domain, row in (("medical", medical_row), ("chemistry", chemistry_row)):
+        (data / domain).mkdir(parents=True)
+        for split, number in SPLITS.items():
+            write_jsonl(data / domain / f"{split}.jsonl", (row(split, n) for n in range(number)))
+    return ["--data", str(data), "--work-dir", str(tmp_path / "work"), "--backbone", str(backbone)]
+
+
+def medical_row(split, n):
+    # Of the training records the last one is about what a test question is about.
+    focus = "Test 0 disease" if (split, n) == ("train", SPLITS["train"] - 1) else f"{split.title()} {n} disease"
+    text = {"question": f"What is {focus}, {split} {n} ?", "answer": f"The {focus} is {split} {n}."}
+    return {"id": f"{split}-{n}", **text, "focus": focus, "question_type": "information", "source": "s"}
+
+
+def chemistry_row(split, n):
+    names = [f"{n}-{split}amine", f"{n} {split}amine", f"{split} oil {n}"]
+    return {"id": f"{split}-{n}", "iupac": f"{n}-azanyl{split}ane", "formula": f"C{n}", "smiles": "CN", "names": names}
+
+
+def rows(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_what_is_held_out_is_not_taught(tmp_path, argv):
+    """No disease of a test question in stage 2, no test question in either; the passages in one regime only."""
+    import domains
+
+    domain = domains.prepare("medical", tmp_path / "data", tmp_path / "medical", pairs=20, records=20)
+    held_out = {row[key] for file in (domain.dev, domain.test) for row in rows(file) for key in ("query", "document")}
+    assert len(rows(domain.pairs)) == 11
+    assert not [row for row in rows(domain.pairs) if "Test 0" in row["query"]]
+    strict = rows(domain.stage1("strict", "pairs"))
+    assert len(strict) == 12
+    assert not held_out & {row[key] for row in strict for key in ("query", "document")}
+    taught = rows(domain.stage1("corpus-taught", "pairs"))
+    more = [row for row in taught if row not in strict]
+    assert {row["document"] for row in more} == {text for text in held_out if text.startswith("The")}
+    assert not held_out & {row["query"] for row in taught}
+    assert {"query": "Test 0 disease", "document": "The Test 0 disease is test 0.", "id": "test-0"} in taught
+    passages = rows(domain.stage1("corpus-taught", "passages"))
+    assert {"id": "test-0", "document": "Test 0 disease\nThe Test 0 disease is test 0."} in passages
+    assert [row["id"] for row in passages] == [row["id"] for row in taught]
+    assert {row["id"] for row in rows(domain.full)} == {f"train-{n}" for n in range(12)}
+
+
+def test_a_near_spelling_is_no_alias(tmp_path, argv):
+    import domains
+
+    domain = domains.prepare("chemistry", tmp_path / "data", tmp_path / "chemistry", pairs=4, records=6)
+    taught = {row["id"]: row["query"] for row in rows(domain.stage1("corpus-taught", "pairs"))}
+    assert taught["test-0"] == "test oil 0"
+    assert len(taught) == 6 + 8
+    assert len(rows(domain.pairs)) == 4
+    assert {row["id"] for row in rows(domain.pairs)} <= {row["id"] for row in rows(domain.full)}
+    assert domains.likeness("1-naphthyl amine", "1-Naphthylamine") == 1
+    kinds = {"names": ["vx"], "formula": "C", "iupac": "n-[2-[ethoxy(methyl)phosphoryl]]", "smiles": "C", "id": "1"}
+    assert domains.chemistry_record(kinds)["kind"] == "trivial"
+    assert domains.chemistry_record(kinds)["title"] == "C"
+    assert domains.chemistry_record(kinds | {"names": ["2,3-dichloronitrobenzene"]})["kind"] == "systematic"
+
+
+def test_groups_of_packages_are_apart(monkeypatch):
+    """Backbone, domain and test are of different packages."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import domains
+
+    pairs = [
+        {"id": str(n), "query": f"does {n}", "document": f"def f{n}(self):\n    return {n}", "package": f"p{n % 40}"}
+        for n in range(400)
+    ]
+    monkeypatch.setattr(domains, "installed_pairs", lambda: iter(pairs))
+    monkeypatch.setattr(domains, "CODE_SIZES", {"dev": 5, "test": 5})
+    splits = domains.code_records()
+    packages = {split: {record["topic"] for record in records} for split, records in splits.items()}
+    assert not packages["train"] & (packages["dev"] | packages["test"])
+    assert {domains.group_of(package) for package in packages["train"]} == {1}
+    assert len(splits["dev"]) == len(splits["test"]) == 5
+    assert next(record["title"] for record in splits["train"]).startswith("f")
+
+
+def test_stage_1_reads_its_budget_of_tokens(tmp_path, argv, backbone):
+    """Steps times batch times the mean length is the budget, in every arm."""
+    import arms
+    from arms import Lab
+
+    lab = Lab(dataclasses.replace(arms.SCALES["nano"], backbone=str(backbone), stage1_tokens=5000), tmp_path / "work")
+    domain = lab.domain("medical", tmp_path / "data")
+    for stage in arms.STAGE1.values():
+        if stage is None:
+            continue
+        model = lbr_st.from_backbone(str(backbone), num_bottleneck_tokens=1, max_seq_length=16)
+        pairs, passages = (rows(domain.stage1("strict", of)) for of in ("pairs", "passages"))
+
+        def count(text, model=model):
+            return min(len(model.tokenizer(text, add_special_tokens=False)["input_ids"]), 15)
+
+        def target(text, model=model):
+            return min(len(model.tokenizer(text, add_special_tokens=False)["input_ids"]) + 1, 16)
+
+        k = int(stage.bottleneck)
+        sft = np.mean([count(row["query"]) + k + target(row["document"]) for row in pairs])
+        reconstruct = np.mean([k * (count(row["document"]) + 1) + target(row["document"]) for row in passages])
+        means = {"sft": sft, "reconstruct": reconstruct, "sft:0.5,reconstruct:0.5": (sft + reconstruct) / 2}
+        if stage.objective in means:
+            assert lab.stage1_steps(domain, "strict", stage) == round(5000 / (means[stage.objective] * 2))
+
+
+def test_thesis(tmp_path, argv, monkeypatch):
+    """Every arm of a domain, its files, and the summary once all are there."""
+    import arms
+    import results
+    import thesis
+
+    monkeypatch.setattr(thesis, "SEEDS", (0,))
+    monkeypatch.setattr(thesis, "MAIN_PAIRS", 4)
+    monkeypatch.setattr(thesis, "OTHER_PAIRS", (6,))
+    monkeypatch.setattr(arms, "STAGE1", {name: arms.STAGE1[name] for name in ("none", "gl", "ibgl-mixture")})
+    thesis.main([*argv, "--domains", "medical"])
+    folder = tmp_path / "results" / "thesis"
+    assert not (folder / "summary.json").exists()
+    thesis.main(argv)
+    figures = json.loads((folder / "summary.json").read_text())["figures"]
+    for domain in ("medical", "chemistry"):
+        for regime, end in (("corpus-taught", ""), ("strict", "_strict")):
+            arm = results.read_arm("thesis", f"{domain}-{regime}-ibgl-mixture-4", 0)
+            assert figures[f"{domain}_ibgl_cl_recall_at_10_full_4{end}"] == round(arm["scores"]["recall_at_10_full"], 4)
+            assert len(arm["hits_at_10"]["full"]) == SPLITS["test"]
+            cl = results.read_arm("thesis", f"{domain}-none-4", 0)["scores"]["recall_at_10_full"]
+            less = figures[f"{domain}_ibgl_cl_less_cl_recall_at_10_full_4{end}"]
+            assert less == pytest.approx(arm["scores"]["recall_at_10_full"] - cl, abs=1e-3)
+    assert "chemistry_gl_cl_recall_at_10_full_6_trivial" in figures or "systematic" in "".join(figures)
+    assert len(list(folder.glob("*-seed0.json"))) == 2 * (1 + 3 + 2 * 5)
+
+
+def test_paired_interval(monkeypatch):
+    """Against the normal approximation, for one seed."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import results
+
+    generator = np.random.default_rng(1)
+    one, other = generator.integers(2, size=(2, 1, 4000))
+    low, high = results.paired_interval(one, other)
+    difference = (one - other)[0]
+    half = 1.96 * difference.std() / np.sqrt(len(difference))
+    assert (low, high) == pytest.approx((difference.mean() - half, difference.mean() + half), abs=half / 10)
+    assert results.paired_interval(one, one) == (0, 0)
