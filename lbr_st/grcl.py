@@ -388,7 +388,7 @@ def _make_parser() -> argparse.ArgumentParser:
     speed.add_argument(
         "--attention",
         choices=("eager", "sdpa"),
-        help="implementation to train with; for short texts on a CPU eager is the faster one (default: the model's own, "
+        help="implementation to train with; eager is faster for short texts on a CPU (default: the model's own, "
         "sdpa for most)",
     )
     return parser
