@@ -41,8 +41,9 @@ from datasets import load_dataset
 
 from lbr_st.data.card import About
 from lbr_st.data.near import THRESHOLD, shingles, similarity
-from lbr_st.data.prepare import Settings, prepare
+from lbr_st.data.prepare import prepare
 from lbr_st.data.reading import Reading
+from lbr_st.data.settings import Settings
 from lbr_st.training import run_command
 
 PROGRAM = "data_speed"

@@ -113,6 +113,10 @@ def text(about: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+# Files of pairs; a set without them has documents alone, and is compared by these.
+PAIRS = {"gl", "cl", "test"}
+
+
 def _facts(about: Mapping[str, Any]) -> str:
     facts = [
         f"There is no {name}: nothing is held out for it." for name in ("dev", "test") if name not in about["files"]
@@ -127,7 +131,7 @@ def _facts(about: Mapping[str, Any]) -> str:
 def _isolation(about: Mapping[str, Any]) -> str:
     if not {"dev", "test"} & set(about["files"]):
         return "Nothing is held out, so nothing was compared."
-    fields, least = about["isolated"], about["near_duplicates"]
+    fields, least = about["isolated"] if PAIRS & set(about["files"]) else ["document"], about["near_duplicates"]
     near = f"near-duplicates share at least {least} of their shingles (three words or marks)"
     rows = [
         [f"{PLURALS[field]} {what}", *(str(counts[field][kind]) for kind in KINDS)]

@@ -139,10 +139,8 @@ class Column:
         """Return the text.
 
         Raises:
-            RowError: If there is none, or it is blank or no text.
+            RowError: If it is blank or no text.
         """
-        if self.name not in values:
-            raise RowError(where, "missing column", f"no column {self.name!r} (found: {', '.join(map(str, values))})")
         value = values[self.name]
         return "" if self.may_be_blank and (value is None or value == "") else text_of(where, self.name, value)
 
@@ -248,8 +246,7 @@ def grade(where: str, column: str, value: Any) -> int:
 
 def find_column(name: str, values: Values) -> str | None:
     """Return the column of the query or of the document by its usual names, or None."""
-    columns = {str(column).lower(): column for column in values}
-    return next((columns[usual] for usual in (*COLUMNS[name], *TITLE[name]) if usual in columns), None)
+    return _first(values, (*COLUMNS[name], *TITLE[name]))
 
 
 def _column(where: str, name: str, values: Values) -> Column:
@@ -273,7 +270,8 @@ def _remedy(name: str, values: Values) -> str:
 
 
 def _get(values: Values, name: str) -> Any:
-    return next((value for key, value in values.items() if str(key).lower() == name), None)
+    column = _first(values, (name,))
+    return None if column is None else values[column]
 
 
 def _first(values: Values, names: Sequence[str]) -> str | None:

@@ -16,10 +16,11 @@ from lbr_st.data.card import PICTURE, About
 from lbr_st.data.columns import Columns, Template
 from lbr_st.data.isolation import FIELDS, describe, overlaps
 from lbr_st.data.passages import CHUNK_TOKENS, Chunker, count_words
-from lbr_st.data.prepare import DEFAULT_SIZES, HELD_OUT, Settings, prepare
+from lbr_st.data.prepare import prepare
 from lbr_st.data.reading import INSTALLED, Reading
 from lbr_st.data.records import read_records, read_tuples
 from lbr_st.data.sets import REGIMES, file_of
+from lbr_st.data.settings import DEFAULT_SIZES, HELD_OUT, Settings
 from lbr_st.errors import InputError
 
 logger = logging.getLogger(__name__)

@@ -45,14 +45,12 @@ class PreparedSet:
     about: dict[str, Any]
 
     @classmethod
-    def open(cls, path: str | Path | None) -> PreparedSet | None:
+    def open(cls, path: str | Path) -> PreparedSet | None:
         """Open the set that a folder is, or that a file is part of; None if there is none.
 
         Raises:
             InputError: If its ``lbr_set.json`` cannot be read.
         """
-        if path is None:
-            return None
         folder = Path(path) if Path(path).is_dir() else Path(path).parent
         file = folder / SET_FILE
         if not file.is_file():

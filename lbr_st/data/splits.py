@@ -39,7 +39,7 @@ def size_of(size: str | int | float, total: int, flag: str) -> int:
     is_count = text.isdecimal()
     if not value >= 0 or (not is_count and value > 1):
         raise InputError(f"{flag} must be a number of records or a share from 0.0 to 1.0, got {size}")
-    return min(int(text), total) if is_count else round(value * total)
+    return int(text) if is_count else round(value * total)
 
 
 def connected(keys: Sequence[NDArray[np.int64]], pairs: Sequence[tuple[int, int]] = ()) -> NDArray[np.int64]:

@@ -33,8 +33,8 @@ def clean(text: str, keep_html: bool = False, one_line: bool = False) -> str:
     """Return a text in Unicode's form C, without control characters, markup, and white space that says nothing.
 
     Indentation and single blank lines stay, as code and Markdown mean something by them; in HTML they mean nothing.
-    Cleaning a text that is clean
-    changes nothing, unless it spells markup by entities.
+    Cleaning a text
+    that is clean changes nothing, unless it spells markup by entities.
 
     Args:
         text: Any string.

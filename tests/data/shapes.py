@@ -7,6 +7,16 @@ TOPICS = ["anaemia", "asthma", "gout", "malaria", "measles", "mumps", "rabies", 
 ASPECTS = ["caused", "treated", "prevented", "diagnosed", "described", "inherited"]
 
 
+def read(folder, name):
+    """Return the records of a file of a prepared set."""
+    return [json.loads(line) for line in (folder / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def about(folder):
+    """Return what a prepared set says of itself."""
+    return json.loads((folder / "lbr_set.json").read_text())
+
+
 def pair(topic, aspect):
     """Words that no other pair has in this order."""
     words = random.Random(f"{topic} {aspect}").sample([f"{aspect}{n}" for n in range(40)], 12)

@@ -69,7 +69,7 @@ def test_content_hash():
 
 
 @pytest.mark.parametrize(
-    ("size", "expected"), [("0.1", 10), ("1.0", 100), ("1", 1), ("0", 0), ("250", 100), (0.25, 25), (7, 7), ("0.0", 0)]
+    ("size", "expected"), [("0.1", 10), ("1.0", 100), ("1", 1), ("0", 0), ("250", 250), (0.25, 25), (7, 7), ("0.0", 0)]
 )
 def test_sizes(size, expected):
     assert size_of(size, 100, "--test") == expected
