@@ -29,7 +29,7 @@ def argv(tmp_path, monkeypatch, backbone):
         stage1_tokens=100,
         stage1="--learning-rate 1e-3 --per-device-train-batch-size 2",
         stage2="--per-device-train-batch-size 4",
-        epochs={4: 1, 6: 1},
+        epochs={2: 1, 4: 1, 6: 1},
         learning_rates=(1e-3,),
     )
     monkeypatch.setitem(arms.SCALES, "nano", toy)
@@ -142,30 +142,41 @@ def test_stage_1_reads_its_budget_of_tokens(tmp_path, argv, backbone):
 
 
 def test_thesis(tmp_path, argv, monkeypatch):
-    """Every arm of a domain, its files, and the summary once all are there."""
+    """Every arm, its files, and the summary once all are there."""
     import arms
     import results
     import thesis
 
+    for name, pairs in (("MAIN_PAIRS", 4), ("FEW_PAIRS", 2), ("MANY_PAIRS", 6)):
+        monkeypatch.setattr(thesis, name, pairs)
+    monkeypatch.setattr(thesis, "DOMAINS", ("chemistry",))
     monkeypatch.setattr(thesis, "SEEDS", (0,))
-    monkeypatch.setattr(thesis, "MAIN_PAIRS", 4)
-    monkeypatch.setattr(thesis, "OTHER_PAIRS", (6,))
-    monkeypatch.setattr(arms, "STAGE1", {name: arms.STAGE1[name] for name in ("none", "gl", "ibgl-mixture")})
-    thesis.main([*argv, "--domains", "medical"])
+    monkeypatch.setattr(arms, "STAGE1", {name: arms.STAGE1[name] for name in ("none", "ibgl-mixture")})
+    thesis.main([*argv, "--domains", "chemistry", "--regimes", "corpus-taught"])
     folder = tmp_path / "results" / "thesis"
     assert not (folder / "summary.json").exists()
-    thesis.main(argv)
+    thesis.main([*argv, "--domains", "chemistry"])
     figures = json.loads((folder / "summary.json").read_text())["figures"]
-    for domain in ("medical", "chemistry"):
-        for regime, end in (("corpus-taught", ""), ("strict", "_strict")):
-            arm = results.read_arm("thesis", f"{domain}-{regime}-ibgl-mixture-4", 0)
-            assert figures[f"{domain}_ibgl_cl_recall_at_10_full_4{end}"] == round(arm["scores"]["recall_at_10_full"], 4)
-            assert len(arm["hits_at_10"]["full"]) == SPLITS["test"]
-            cl = results.read_arm("thesis", f"{domain}-none-4", 0)["scores"]["recall_at_10_full"]
-            less = figures[f"{domain}_ibgl_cl_less_cl_recall_at_10_full_4{end}"]
-            assert less == pytest.approx(arm["scores"]["recall_at_10_full"] - cl, abs=1e-3)
-    assert "chemistry_gl_cl_recall_at_10_full_6_trivial" in figures or "systematic" in "".join(figures)
-    assert len(list(folder.glob("*-seed0.json"))) == 2 * (1 + 3 + 2 * 5)
+    for regime, end in (("corpus-taught", ""), ("strict", "_strict")):
+        arm = results.read_arm("thesis", f"chemistry-{regime}-ibgl-mixture-4", 0)
+        assert figures[f"chemistry_ibgl_cl_recall_at_10_full_4{end}"] == round(arm["scores"]["recall_at_10_full"], 4)
+        assert figures[f"chemistry_ibgl_cl_recall_at_10_full_4{end}_systematic"] == round(
+            arms.as_array(arm["hits_at_10"]["full"]).mean(), 4
+        )
+        cl = results.read_arm("thesis", "chemistry-none-4", 0)["scores"]["recall_at_10_full"]
+        less = figures[f"chemistry_ibgl_cl_less_cl_recall_at_10_full_4{end}"]
+        assert less == pytest.approx(arm["scores"]["recall_at_10_full"] - cl, abs=1e-3)
+    assert len(list(folder.glob("*-seed0.json"))) == 1 + 2 + 3 * 3  # BM25, grids, sizes by arms
+
+
+def test_order_of_the_thesis(argv):
+    """Each arm once; those without stage 1 belong to both regimes."""
+    import thesis
+
+    names = [(arm.name, seed) for arm, seed in thesis.order()]
+    assert len(names) == len(set(names)) == 2 * (15 * 3 + 8 * 3 + 7 + 15)
+    assert names[0] == ("medical-none-1000", 0)
+    assert ("chemistry-strict-gl-1000", 2) in names and ("chemistry-strict-gl-200", 1) not in names
 
 
 def test_paired_interval(monkeypatch):
