@@ -126,9 +126,9 @@ def prepare(name: str, data: Path | None, folder: Path, pairs: int, records: int
 
 
 def medical_record(row: dict[str, Any]) -> Record:
-    """Return a question and its answer; the title of the answer is the disease it is about."""
-    kind = row["question_type"]
-    texts = {"query": row["question"], "document": row["answer"], "title": row["focus"]}
+    """Return a question and its answer; the title of the answer is the disease it is about, else its first words."""
+    kind, title = row["question_type"], row["focus"].strip() or " ".join(row["answer"].split()[:5])
+    texts = {"query": row["question"], "document": row["answer"], "title": title}
     return {"id": row["id"], **texts, "topic": same_text(row["focus"]), "kind": kind, "taught_by": row["question"]}
 
 
