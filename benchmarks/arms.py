@@ -14,18 +14,20 @@ import json
 import random
 import shlex
 import shutil
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import foundation_medical
 import numpy as np
+import results
 import torch
 from domains import SPLITS, Domain, code_backbone_texts, prepare
 
 import lbr_st
-from lbr_st import evaluation, grcl, ibgl, nano
+from lbr_st import evaluation, grcl, ibgl, layouts, nano
 from lbr_st.data.records import read_records
 from lbr_st.errors import InputError
 from lbr_st.files import sha256, write_jsonl
@@ -103,10 +105,12 @@ class Stage1:
     Attributes:
         objective: As ``train_ibgl.py`` takes it.
         bottleneck: False for the control arms.
+        compression_ratio: Tokens of X to a bottleneck token; None is one bottleneck token for any X.
     """
 
     objective: str
     bottleneck: bool = True
+    compression_ratio: float | None = None
 
     @property
     def flags(self) -> list[str]:
@@ -114,6 +118,8 @@ class Stage1:
         flags = ["--objective", self.objective, "--prefix-share", "0.2", "0.8"]
         if "prefix-suffix" not in self.objective:
             flags = flags[:2]
+        if self.compression_ratio is not None:
+            flags += ["--compression-ratio", str(self.compression_ratio)]
         return flags if self.bottleneck else [*flags, "--no-bottleneck"]
 
 
@@ -165,9 +171,17 @@ class Lab:
         nano.main([*args, *shlex.split(self.scale.nano), *self.flags])
         return folder
 
-    def stage1(self, domain: Domain, regime: str, name: str, seed: int) -> Path | str:
-        """Return the model of stage 1; the backbone for ``none``."""
-        stage, backbone = STAGE1[name], self.backbone(domain)
+    def stage1(self, domain: Domain, regime: str, name: str, seed: int, like: Stage1 | None = None) -> Path | str:
+        """Return the model of stage 1; the backbone for ``none``.
+
+        Args:
+            domain: The domain.
+            regime: One of `domains.REGIMES`.
+            name: One of `STAGE1`, or of the folder of the model where ``like`` is given.
+            seed: Of everything that is drawn.
+            like: What stage 1 is, where it is none of `STAGE1`.
+        """
+        stage, backbone = like or STAGE1[name], self.backbone(domain)
         if stage is None:
             return backbone
         output = self.work / domain.name / f"{regime}-{name}-seed{seed}"
@@ -188,11 +202,11 @@ class Lab:
         """Return how many steps read the budget of tokens, by the mean length of 1,000 examples drawn at random."""
         files = {each: domain.stage1(regime, "pairs" if each == "sft" else "passages") for each in self.shares(stage)}
         lengths = {
-            each: _mean_length(str(self.backbone(domain)), self.scale.length, file, each, stage.bottleneck)
+            each: _mean_length(str(self.backbone(domain)), self.scale.length, file, each, stage)
             for each, file in files.items()
         }
         mean = sum(share * lengths[each] for each, share in self.shares(stage).items())
-        batch = int(_value(self.scale.stage1, "--per-device-train-batch-size"))
+        batch = int(value_of(self.scale.stage1, "--per-device-train-batch-size"))
         return max(1, round(self.scale.stage1_tokens / (mean * batch)))
 
     def stage2(
@@ -243,6 +257,16 @@ class Lab:
         best = max(scores, key=lambda setting: scores[setting])
         return best, {f"lr {rate} tau {temperature}": score for (rate, temperature), score in scores.items()}
 
+    def tuned(
+        self, domain: Domain, model: Path | str, name: str, pairs: int, flags: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        """Choose the setting of stage 2 for a model, align the model with it (seed 0), and return its scores too."""
+        setting, scores = self.choose(domain, model, name, pairs, flags)
+        trained = self.stage2(domain, model, name, pairs, setting, 0, flags)
+        found = score(open_to_score(trained), domain, self.work / domain.name)
+        shutil.rmtree(trained)
+        return {**found, "setting": setting, "dev_ndcg_at_10": scores}
+
 
 def add_arguments(parser: argparse.ArgumentParser, program: str, of: Sequence[str]) -> None:
     """Add the flags that all programs of the evidence have; what they do not know goes to every training run."""
@@ -259,13 +283,12 @@ def open_lab(args: argparse.Namespace, flags: Sequence[str]) -> tuple[Lab, dict[
     Raises:
         InputError: If the data is not there.
     """
-    files = []
-    if set(args.domains) & {"medical", "chemistry"}:
-        if args.data is None:
-            raise InputError("--data is needed: a folder with medical and chemistry")
-        files = [args.data / name / f"{split}.jsonl" for name in ("medical", "chemistry") for split in SPLITS]
-        if missing := [file for file in files if not file.is_file()]:
-            raise InputError(f"{missing[0]}: no such file")
+    if args.data is None and set(args.domains) & {"medical", "chemistry"}:
+        raise InputError("--data is needed: a folder with medical and chemistry")
+    names = itertools.product(("medical", "chemistry"), SPLITS) if args.data else ()
+    files = [args.data / name / f"{split}.jsonl" for name, split in names]
+    if missing := [file for file in files if not file.is_file()]:
+        raise InputError(f"{missing[0]}: no such file")
     scale = SCALES[args.scale]
     if args.backbone is not None:
         scale = dataclasses.replace(scale, backbone=args.backbone)
@@ -273,17 +296,20 @@ def open_lab(args: argparse.Namespace, flags: Sequence[str]) -> tuple[Lab, dict[
     return Lab(scale, args.work_dir, tuple(flags)), settings | ({"data_sha256": sha256(files)} if files else {})
 
 
-def _value(flags: str, name: str) -> str:
+def value_of(flags: str, name: str) -> str:
+    """Return the value of an argument in a line of arguments."""
     words = shlex.split(flags)
     return words[words.index(name) + 1]
 
 
 @functools.cache
-def _mean_length(backbone: str, length: int, file: Path, objective: str, bottleneck: bool) -> float:
-    model = lbr_st.from_backbone(backbone, num_bottleneck_tokens=1, max_seq_length=length)
+def _mean_length(backbone: str, length: int, file: Path, objective: str, stage: Stage1) -> float:
+    ratio = stage.compression_ratio
+    tokens = 1 if ratio is None else None
+    model = lbr_st.from_backbone(backbone, num_bottleneck_tokens=tokens, max_seq_length=length, compression_ratio=ratio)
     records = read_records(file, fields_of(objective))
     records = random.Random(0).sample(records, min(1000, len(records)))
-    examples = build_examples(records, model, objective, bottleneck=bottleneck, prefix_share=(0.2, 0.8))
+    examples = build_examples(records, model, objective, bottleneck=stage.bottleneck, prefix_share=(0.2, 0.8))
     return float(np.mean([len(ids) for ids in examples["input_ids"]]))
 
 
@@ -291,7 +317,7 @@ def dev_score(model: Path, domain: Domain) -> float:
     """Return nDCG@10 of the dev queries, in their own documents and `Domain.dev_corpus`."""
     corpus = read_records(domain.dev_corpus, ("document",))
     evaluator = HeldOutEvaluator(read_records(domain.dev), corpus, batch_size=128)
-    return round(evaluator(half(lbr_st.load(str(model))))[NDCG], 4)
+    return round(evaluator(half(layouts.open_sentence_transformer(str(model))))[NDCG], 4)
 
 
 def open_to_score(model: Path) -> Any:
@@ -344,3 +370,13 @@ def _first(ranked: dict[str, float], number: int) -> set[str]:
 def as_array(hits: str) -> np.ndarray:
     """Return hits as numbers."""
     return np.array([int(hit) for hit in hits])
+
+
+def measured(program: str, name: str, seed: int, settings: dict[str, Any], run: Callable[[], dict[str, Any]]) -> Any:
+    """Return the result of an arm, which is run if it was not; its file is written when it is done."""
+    if not results.is_measured(program, name, seed, settings):
+        start = time.monotonic()
+        found = run()
+        minutes = round((time.monotonic() - start) / 60, 2)
+        results.write_arm(program, name, seed, {**found, "minutes": minutes, "settings": settings})
+    return results.read_arm(program, name, seed)

@@ -141,10 +141,20 @@ def run_arm(arm: Arm, seed: int, domain: Domain, lab: Lab, settings: dict[str, A
     results.write_arm(PROGRAM, arm.name, seed, result)
 
 
-def run_bm25(domain: Domain, lab: Lab, settings: dict[str, Any]) -> None:
-    """Score BM25 and write its result file."""
-    found = arms.score(evaluation.open_for_evaluation(BM25), domain, lab.work / domain.name)
-    results.write_arm(PROGRAM, f"{domain.name}-{BM25}", 0, {**found, "settings": settings})
+def measured(arm: Arm, seed: int, domain: Domain, lab: Lab, settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the result of an arm, which is measured if it was not."""
+    if not results.is_measured(PROGRAM, arm.name, seed, settings):
+        run_arm(arm, seed, domain, lab, settings)
+    return results.read_arm(PROGRAM, arm.name, seed)
+
+
+def measured_bm25(domain: Domain, lab: Lab, settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the result of BM25, which is measured if it was not."""
+    name = f"{domain.name}-{BM25}"
+    if not results.is_measured(PROGRAM, name, 0, settings):
+        found = arms.score(evaluation.open_for_evaluation(BM25), domain, lab.work / domain.name)
+        results.write_arm(PROGRAM, name, 0, {**found, "settings": settings})
+    return results.read_arm(PROGRAM, name, 0)
 
 
 def best_ibgl(domain: str) -> str:
@@ -206,8 +216,7 @@ def main(argv: list[str] | None = None) -> None:
     lab, settings = arms.open_lab(args, flags)
     of = {name: lab.domain(name, args.data) for name in DOMAINS}
     for name in args.domains:
-        if not results.is_measured(PROGRAM, f"{name}-{BM25}", 0, settings):
-            run_bm25(of[name], lab, settings)
+        measured_bm25(of[name], lab, settings)
 
     def missing() -> list[tuple[Arm, int]]:
         return [(arm, seed) for arm, seed in order() if not results.is_measured(PROGRAM, arm.name, seed, settings)]

