@@ -4,13 +4,14 @@ INSTALLED := .venv/.installed
 
 INTEGRATIONS := .integrations
 
-.PHONY: help setup quickstart test test-slow test-gpu test-integrations bench bench-data bench-gpu check format clean
+.PHONY: help setup quickstart test test-slow test-gpu test-integrations bench bench-data bench-gpu evidence report check format clean
 
 help:
 	@echo "make quickstart   domain, backbone, both stages, scores, search; writes lbr-model/ (BASELINE=1: and the arm without stage 1)"
 	@echo "make test         the fast tests"
 	@echo "make check        ruff, mypy"
 	@echo "make bench        stage 1 beside TRL on this machine, half an hour; make bench-data: half a million rows, ten minutes; make bench-gpu: on a GPU, minutes"
+	@echo "make evidence     thesis, tables and figure of the paper, hours: DATA=DIR_WITH_MEDICAL_AND_CHEMISTRY; make report: docs/results.md"
 	@echo "make test-slow, test-gpu, test-integrations   the others: minutes; a GPU; node and environments of their own"
 
 $(INSTALLED): pyproject.toml constraints-cpu.txt
@@ -69,6 +70,20 @@ bench: $(INSTALLED)
 
 bench-data: $(INSTALLED)
 	$(BIN)/python benchmarks/data_speed.py
+
+# All of docs/results.md. DATA is a folder with medical and chemistry, each with train, dev and test.jsonl; FLAGS go to
+# every training run. Large tensors are kept by malloc for the next step: on a CPU, steps are a fifth shorter.
+EVIDENCE := thesis table1 table2 table3 table4 table5 figure3 table6
+evidence: export MALLOC_MMAP_THRESHOLD_ := 4294967296
+evidence: export MALLOC_TRIM_THRESHOLD_ := 17179869184
+evidence: $(INSTALLED)
+	@test -n "$(DATA)" || { echo "make evidence DATA=DIR_WITH_MEDICAL_AND_CHEMISTRY [FLAGS=--bf16]"; exit 2; }
+	$(BIN)/python -m pip install -q -c constraints-cpu.txt -e ".[bench]"
+	set -e; for program in $(EVIDENCE); do $(BIN)/python benchmarks/$$program.py --data $(DATA) $(FLAGS); done
+	$(MAKE) report
+
+report: $(INSTALLED)
+	$(BIN)/python benchmarks/report.py
 
 # With the Python that has the GPU's torch; nothing is installed.
 bench-gpu:

@@ -1,0 +1,333 @@
+"""Turn what was measured into docs/results.md, and what people would rather see than read into pictures.
+
+    python benchmarks/report.py
+
+The words are in ``report.md``, beside this file; every number, table and picture in it is put in from the summaries in
+``results``: ``{{thesis:NAME}}`` is a figure of a program, ``{{table:NAME}}`` one of the tables below. A program whose
+summary is not there leaves "not measured yet".
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import arms
+import domains
+import figure3
+import matplotlib.figure
+import results
+import table1
+import table2
+import table3
+import table5
+import table6
+import thesis
+
+from lbr_st.errors import InputError
+from lbr_st.files import write_text
+from lbr_st.training import run_command
+
+TEMPLATE = Path(__file__).with_name("report.md")
+PLACEHOLDER = re.compile(r"\{\{(\w+):([\w.-]+)\}\}")
+NOT_YET = "not measured yet"
+# What a reader calls an arm.
+NAMES = {
+    "bm25": "BM25",
+    "llm": "the backbone",
+    "gl": "+ plain fine-tuning (GL)",
+    "pt": "+ plain pretraining",
+    "ibgl": "+ IB-GL",
+    "ibgl-sft": "+ IB-GL, SFT-style",
+    "ibgl-reconstruct": "+ IB-GL, reconstruction",
+    "ibgl-prefix-suffix": "+ IB-GL, prefix to suffix",
+    "ibgl-mixture": "+ IB-GL, half SFT-style, half reconstruction",
+    "ibgl-mixture-sft": "+ IB-GL, four fifths SFT-style",
+    "none": "no stage 1",
+    "cl": "+ CL",
+    "gl_cl": "+ GL + CL",
+    "ibgl_cl": "+ IB-GL + CL",
+    "bidirectional_cl": "bidirectional (as LLM2Vec) + CL",
+    "minilm": "all-MiniLM-L6-v2, as it is",
+    "minilm_cl": "all-MiniLM-L6-v2 + CL",
+}
+PICTURES = Path("../benchmarks/results")
+
+
+def summary(program: str) -> dict[str, Any] | None:
+    """Return what a program measured, or None."""
+    file = results.RESULTS / program / "summary.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+
+def figure_of(program: str, name: str) -> str:
+    """Return a figure as text.
+
+    Raises:
+        InputError: If the program measured no such figure.
+    """
+    found = summary(program)
+    if found is None:
+        return NOT_YET
+    if name not in found["figures"]:
+        raise InputError(f"{TEMPLATE.name}: {program} has no figure {name}")
+    value = found["figures"][name]
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}"
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Lay a table out."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def with_interval(figures: dict[str, float], key: str) -> str:
+    """Return a difference in points, with its interval."""
+    value, low, high = (100 * figures[key + end] for end in ("", "_low", "_high"))
+    return f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
+
+
+def sceptic(figures: dict[str, float]) -> str:
+    """What IB-GL + CL finds more than others do, in points of recall@10, with intervals."""
+    rows = []
+    for name in thesis.DOMAINS:
+        for regime in domains.REGIMES:
+            end = f"recall_at_10_full_{thesis.MAIN_PAIRS}" + ("_strict" if regime == "strict" else "")
+            ours = figures[f"{name}_ibgl_cl_{end}"]
+            differences = [with_interval(figures, f"{name}_ibgl_cl_less_{arm}_cl_{end}") for arm in ("gl", "pt")]
+            cl = with_interval(figures, f"{name}_ibgl_cl_less_cl_{end}")
+            bm25 = figures[f"{name}_{thesis.BM25}_recall_at_10_full"]
+            rows.append([name, regime, f"{ours:.3f}", cl, *differences, f"{100 * (ours - bm25):+.1f}"])
+    head = [
+        "domain",
+        "stage 1 saw",
+        "IB-GL + CL",
+        "less CL alone",
+        "less GL + CL",
+        "less pretraining + CL",
+        "less BM25",
+    ]
+    return markdown(head, rows)
+
+
+def thesis_table(domain: str, regime: str) -> Callable[[dict[str, float]], str]:
+    """All arms of a domain and regime by the number of pairs."""
+    end = "_strict" if regime == "strict" else ""
+
+    def table(figures: dict[str, float]) -> str:
+        rows = [[NAMES["bm25"], *[f"{figures[f'{domain}_bm25_recall_at_10_full']:.3f}"] * 3, "", ""]]
+        rows[0] += ["", ""] if domain == "chemistry" else []
+        for stage1 in arms.STAGE1:
+            label = thesis.label_of(stage1)
+            cells = [NAMES[stage1] if stage1 == thesis.NONE else f"{NAMES[stage1]}".removeprefix("+ ")]
+            for pairs in (thesis.FEW_PAIRS, thesis.MAIN_PAIRS, thesis.MANY_PAIRS):
+                cells.append(f"{figures[f'{domain}_{label}_recall_at_10_full_{pairs}{end}']:.3f}")
+            of_main = f"{thesis.MAIN_PAIRS}{end}"
+            low, high = (figures[f"{domain}_{label}_recall_at_10_full_{of_main}_{each}"] for each in ("min", "max"))
+            cells += [f"{low:.3f} to {high:.3f}", f"{figures[f'{domain}_{label}_ndcg_at_10_full_{of_main}']:.3f}"]
+            if domain == "chemistry":
+                for kind in ("trivial", "systematic"):
+                    cells.append(f"{figures[f'{domain}_{label}_recall_at_10_full_{of_main}_{kind}']:.3f}")
+            rows.append(cells)
+        head = ["stage 1", *(f"{n:,} pairs" for n in (thesis.FEW_PAIRS, thesis.MAIN_PAIRS, thesis.MANY_PAIRS))]
+        head += [f"seeds, {thesis.MAIN_PAIRS:,} pairs", "nDCG@10"]
+        return markdown(head + (["trivial names", "systematic names"] if domain == "chemistry" else []), rows)
+
+    return table
+
+
+def of_table1(figures: dict[str, float]) -> str:
+    """Systems by domain."""
+    rows = []
+    for system in ("bm25", "llm", "gl", "ibgl", "cl", "gl_cl", "ibgl_cl", "bidirectional_cl", "minilm", "minilm_cl"):
+        cells = [NAMES[system]]
+        for name in domains.DOMAINS:
+            for metric in ("recall_at_10_test", "recall_at_10_full", "ndcg_at_10_full"):
+                value = figures.get(f"{name}_{system}_{metric}")
+                cells.append("" if value is None else f"{value:.3f}")
+        rows.append(cells)
+    head = ["", *(f"{name}, {what}" for name in domains.DOMAINS for what in ("R@10 test", "R@10 full", "N@10 full"))]
+    return markdown(head, rows)
+
+
+def of_table2(figures: dict[str, float]) -> str:
+    """What a language model says, and what its embeddings find."""
+    rows = []
+    for name in thesis.DOMAINS:
+        for model in table2.MODELS:
+            cells = [name, NAMES[model]]
+            for metric in ("bleu_4_open", "rouge_l_open", "bleu_4_bottleneck", "rouge_l_bottleneck"):
+                value = figures.get(f"{name}_{model}_{metric}")
+                cells.append("" if value is None else f"{value:.1f}")
+            rows.append([*cells, f"{figures[f'{name}_{model}_recall_at_10_full_after_stage_2']:.3f}"])
+    head = ["domain", "model", "BLEU-4, open", "ROUGE-L, open", "BLEU-4, bottleneck", "ROUGE-L, bottleneck"]
+    return markdown([*head, "R@10 full after stage 2"], rows)
+
+
+def of_table3(figures: dict[str, float]) -> str:
+    """What each stage adds."""
+    rows = []
+    for arm in (*table3.WITHOUT_STAGE2, *table1.AFTER_STAGE2):
+        cells = [NAMES[arm]]
+        for name in thesis.DOMAINS:
+            key = f"{name}_{arm}_recall_at_10"
+            for corpus in ("test", "full"):
+                value, low, high = (figures[f"{key}_{corpus}{end}"] for end in ("", "_min", "_max"))
+                cells.append(f"{value:.3f}" + (f" ({low:.3f} to {high:.3f})" if low != high else ""))
+        rows.append(cells)
+    for one, other in table3.COMPARISONS:
+        cells = [f"{NAMES[one]} less {NAMES[other]}".replace("+ ", "", 1)]
+        for name in thesis.DOMAINS:
+            cells += ["", with_interval(figures, f"{name}_{one}_less_{other}_recall_at_10_full")]
+        rows.append(cells)
+    return markdown(["", *(f"{name}, R@10 {corpus}" for name in thesis.DOMAINS for corpus in ("test", "full"))], rows)
+
+
+def of_table4(figures: dict[str, float]) -> str:
+    """Causal or bidirectional attention in stage 2."""
+    rows = []
+    for name in thesis.DOMAINS:
+        scores = [f"{figures[f'{name}_{arm}_recall_at_10_full']:.3f}" for arm in ("causal", "bidirectional")]
+        difference = with_interval(figures, f"{name}_causal_less_bidirectional_recall_at_10_full")
+        rows.append([name, *scores, difference])
+    return markdown(["domain", "causal, R@10 full", "bidirectional, R@10 full", "difference, points"], rows)
+
+
+def of_table5(figures: dict[str, float]) -> str:
+    """The compression ratio."""
+    rows = []
+    for ratio in table5.RATIOS:
+        key = f"r_{ratio}_tau_{table5.TEMPERATURE}".replace(".", "_")
+        metrics = ("recall_at_10_test", "recall_at_10_full", "ndcg_at_10_full")
+        rows.append([str(ratio), str(-(-512 // ratio)), *(f"{figures[f'{key}_{metric}']:.3f}" for metric in metrics)])
+    return markdown(["R", "bottleneck tokens at 512", "R@10 test", "R@10 full", "N@10 full"], rows)
+
+
+def of_grid(figures: dict[str, float]) -> str:
+    """The compression ratio by the temperature."""
+    rows = []
+    for ratio in table5.OF_GRID:
+        keys = [f"r_{ratio}_tau_{temperature}".replace(".", "_") for temperature in table5.TEMPERATURES]
+        rows.append([str(ratio), *(f"{figures[f'{key}_recall_at_10_full']:.3f}" for key in keys)])
+    return markdown(["R, recall@10 full", *(f"temperature {t}" for t in table5.TEMPERATURES)], rows)
+
+
+def of_table6(figures: dict[str, float]) -> str:
+    """SFT-style or PT-style, quality and cost."""
+    rows = []
+    for name in thesis.DOMAINS:
+        for style in table6.STYLES:
+            key = f"{name}_{style.replace('-', '_')}"
+            cells = [f"{figures[f'{key}_recall_at_10_full']:.3f}", f"{figures[f'{key}_tokens_per_second']:,.0f}"]
+            cells += [f"{figures[f'{key}_minutes']:.1f}", f"{figures[f'{key}_documents']:,.0f}"]
+            rows.append([name, NAMES[style].removeprefix("+ "), *cells])
+    return markdown(["domain", "stage 1", "R@10 full", "tokens a second", "minutes", "examples read"], rows)
+
+
+def of_figure3(figures: dict[str, float]) -> str:
+    """The share of stage 1."""
+    rows = [
+        [name, *(f"{figures[f'{name}_share_{share}_recall_at_10_full']:.3f}" for share in figure3.SHARES)]
+        for name in thesis.DOMAINS
+    ]
+    return markdown(["R@10 full", *(f"{share}%" for share in figure3.SHARES)], rows)
+
+
+def conditions(found: dict[str, Any]) -> str:
+    """What a program ran on."""
+    commits = found["commit"] if isinstance(found["commit"], list) else [found["commit"]]
+    versions = found["versions"] if isinstance(found["versions"], dict) else found["versions"][0]
+    named = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return f"`{found['command']}`; commit {', '.join(each[:10] for each in commits)}; {found['hardware']}; {named}"
+
+
+# The program that a table is of, and what makes it.
+TABLES: dict[str, tuple[str, Callable[[dict[str, float]], str]]] = {
+    "sceptic": ("thesis", sceptic),
+    **{
+        f"thesis-{domain}-{regime}": ("thesis", thesis_table(domain, regime))
+        for domain in thesis.DOMAINS
+        for regime in domains.REGIMES
+    },
+    "table1": ("table1", of_table1),
+    "table2": ("table2", of_table2),
+    "table3": ("table3", of_table3),
+    "table4": ("table4", of_table4),
+    "table5": ("table5", of_table5),
+    "grid": ("table5", of_grid),
+    "table6": ("table6", of_table6),
+    "figure3": ("figure3", of_figure3),
+}
+
+
+def draw_thesis(figures: dict[str, float], path: Path) -> None:
+    """Draw recall@10 by arm and number of pairs, the seeds' spread beside it."""
+    shown = ("none", "pt", "gl", "ibgl-sft", "ibgl-mixture")
+    sizes = (thesis.FEW_PAIRS, thesis.MAIN_PAIRS, thesis.MANY_PAIRS)
+    figure = matplotlib.figure.Figure(figsize=(10, 7), layout="constrained")
+    axes_of = figure.subplots(2, 2, sharex=True)
+    for row, name in zip(axes_of, thesis.DOMAINS, strict=True):
+        for axes, regime in zip(row, domains.REGIMES, strict=True):
+            end = "_strict" if regime == "strict" else ""
+            for number, stage1 in enumerate(shown):
+                keys = [f"{name}_{thesis.label_of(stage1)}_recall_at_10_full_{pairs}{end}" for pairs in sizes]
+                values = [figures[key] for key in keys]
+                errors = [
+                    [value - figures[f"{key}_min"] for key, value in zip(keys, values, strict=True)],
+                    [figures[f"{key}_max"] - value for key, value in zip(keys, values, strict=True)],
+                ]
+                at = [position + 0.06 * (number - 2) for position in range(len(sizes))]
+                label = NAMES[stage1].removeprefix("+ ")
+                axes.errorbar(at, values, errors, marker="o", markersize=4, capsize=3, linewidth=1, label=label)
+            axes.axhline(figures[f"{name}_bm25_recall_at_10_full"], color="gray", linestyle=":", label="BM25")
+            axes.set_xticks(range(len(sizes)), [f"{pairs:,}" for pairs in sizes])
+            axes.set_title(f"{name}, {regime}")
+            axes.grid(alpha=0.3)
+        row[0].set_ylabel("recall@10, full corpus")
+    for axes in axes_of[-1]:
+        axes.set_xlabel("pairs of stage 2")
+    figure.legend(*axes_of[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    figure.savefig(path, dpi=120)
+
+
+def fill(template: str) -> str:
+    """Put figures, tables and conditions in their places.
+
+    Raises:
+        InputError: If a placeholder is of nothing that is measured.
+    """
+
+    def replace(match: re.Match[str]) -> str:
+        kind, name = match.groups()
+        if kind == "table":
+            if name not in TABLES:
+                raise InputError(f"{TEMPLATE.name}: there is no table {name}")
+            program, make = TABLES[name]
+            found = summary(program)
+            return NOT_YET if found is None else make(found["figures"])
+        if kind == "conditions":
+            found = summary(name)
+            return NOT_YET if found is None else conditions(found)
+        return figure_of(kind, name)
+
+    return PLACEHOLDER.sub(replace, template)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Write the report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    output = Path(__file__).parent.parent / "docs" / "results.md"
+    parser.add_argument("--output", type=Path, default=output, help="(default: docs/results.md)")
+    args = parser.parse_args(argv)
+    found = summary("thesis")
+    if found is not None:
+        draw_thesis(found["figures"], results.RESULTS / "thesis" / "thesis.png")
+    write_text(args.output, fill(TEMPLATE.read_text(encoding="utf-8")))
+
+
+if __name__ == "__main__":
+    run_command(main)
