@@ -13,6 +13,7 @@ COMMANDS = {
     "evaluate": ("lbr_st.evaluation", "score models on a question-answer file, by mteb"),
     "separation": ("lbr_st.separation", "what the embeddings of a model are worth on held-out pairs"),
     "verify": ("lbr_st.verify", "check that a saved model keeps its promises"),
+    "encode": ("lbr_st.encode", "encode a corpus of any size into Parquet files, here or on a Ray cluster"),
     "search": ("lbr_st.search", "search documents with a model"),
     "nano": ("lbr_st.nano", "train a small language model from scratch on raw text"),
     "data": ("lbr_st.data.command", "make clean, split and isolated sets of any text; list public ones"),

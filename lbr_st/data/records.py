@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from lbr_st.data.columns import COLUMNS, Columns, Record, RowReader, find_column
@@ -49,10 +49,12 @@ def read_tuples(path: str | Path) -> list[Record]:
     return list(_records(path, ("query", "document")))
 
 
-def _records(path: str | Path, fields: Sequence[str]) -> Iterator[Record]:
-    read, unique, row = RowReader(Columns(), fields), UniqueIds(), None
+def _records(
+    path: str | Path, fields: Sequence[str], id_of: Callable[[object, int], str] | None = None
+) -> Iterator[Record]:
+    read, id_of, row = RowReader(Columns(), fields), id_of or UniqueIds(), None
     for row in read_rows(path):
-        record = {"id": unique(row.values.get("id"), row.number), **read(row.where, row.values)}
+        record = {"id": id_of(row.values.get("id"), row.number), **read(row.where, row.values)}
         record.pop("is_choice", None)
         if record.get("relevance", 1) < 1:
             raise InputError(f"{row.where}: relevance {record['relevance']}; lbr data prepare leaves such rows out")
@@ -130,8 +132,18 @@ def read_passages(path: str | Path) -> list[Record]:
         InputError: See `read_records`; and if a folder holds no text.
     """
     path = Path(path)
-    if not path.is_dir():
-        return read_records(path, fields=("document",))
-    return [
-        {"id": each["id"], "document": each["document"]} for each in read_text_files(text_files(path), path, Chunker())
-    ]
+    return list(iterate_passages(path)) if path.is_dir() else read_records(path, fields=("document",))
+
+
+def iterate_passages(path: str | Path) -> Iterator[Record]:
+    """Yield what `read_passages` reads, one after the other: a corpus that memory cannot hold.
+
+    Ids are the rows' own, or their numbers: whether one comes again is not looked at.
+    """
+    path = Path(path)
+    if path.is_dir():
+        for each in read_text_files(text_files(path), path, Chunker()):
+            yield {"id": each["id"], "document": each["document"]}
+        return
+    for record in _records(path, ("document",), lambda id_, number: str(number if id_ is None else id_)):
+        yield {"id": record["id"], "document": record["document"]}
