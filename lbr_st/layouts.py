@@ -28,6 +28,7 @@ from sentence_transformers.base.modules import Normalize
 from sentence_transformers.sentence_transformer.modules import Pooling
 from sentence_transformers.util import is_sentence_transformer_model, load_file_path
 
+from lbr_st import model_card
 from lbr_st.errors import InputError
 from lbr_st.file_contract import (
     LAST_TOKEN_POOLING,
@@ -198,7 +199,7 @@ def save(model: SentenceTransformer, path: str | Path) -> None:
 
     The files are made in a folder of their own and moved to ``path`` one by one, ``config.json`` last: without that
     file nothing loads a directory, so an interrupted save cannot be taken for a model. Weights that were there go;
-    other files in ``path`` are left alone.
+    other files in ``path`` are left alone, a card that somebody else wrote among them.
 
     Args:
         model: A model whose first module is a `BottleneckTransformer`.
@@ -230,6 +231,7 @@ def save(model: SentenceTransformer, path: str | Path) -> None:
         except VerificationError as error:
             raise RuntimeError(f"the model was not saved, what was written is wrong: {error}") from error
         publish(folder, path)
+    model_card.write(path, path.resolve().name)
     if is_portable:
         logger.info("saved and verified %s: load it with SentenceTransformer(%r)", path, str(path))
     else:

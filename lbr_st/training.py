@@ -56,6 +56,16 @@ PART_OF_THE_BEST = {"save_steps", "save_strategy", "eval_steps", "eval_strategy"
 # What a trainer raises of arguments that contradict each other, want a package that is not there, or a network.
 CANNOT_START = (ValueError, RuntimeError, ImportError, OSError)
 
+# What a saved model says of its training beside our own flags, and of what it scored: names in the trainer's log.
+SAID_OF_TRAINING = (
+    "learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps",
+    "warmup_steps", "lr_scheduler_type", "bf16", "fp16", "seed",
+)  # fmt: skip
+SCORES = {
+    "loss": "eval_loss", "nats through the bottleneck": "eval_bottleneck_nats",
+    "recall@10": "eval_dev_cosine_recall@10", "nDCG@10": "eval_dev_cosine_ndcg@10",
+}  # fmt: skip
+
 Arguments = TypeVar("Arguments", bound=TrainingArguments)
 
 EPILOG = (
@@ -551,12 +561,26 @@ def is_sharded(trainer: Trainer) -> bool:
     return any(hasattr(parameter, "full_tensor") for parameter in model.parameters())
 
 
+def scores_of(trainer: Trainer) -> dict[str, float]:
+    """Return what the weights that training ended with scored on held-out data: of the best step, or the last."""
+    kept = trainer.state.best_global_step if trainer.args.load_best_model_at_end else None
+    scores: dict[str, float] = {}
+    for entry in trainer.state.log_history:
+        if kept is None or entry.get("step") == kept:
+            scores |= {name: entry[key] for name, key in SCORES.items() if key in entry}
+    return scores
+
+
 def finish(model: SentenceTransformer, trainer: Trainer, stage: str, output_dir: str, run: dict[str, Any]) -> None:
     """Save and verify the trained model, with what it was made from and the trainer's log."""
     made_from = {key: value for key, value in run["arguments"].items() if value is not None}
     is_ours = isinstance(model[0], BottleneckTransformer)
     if is_ours:
-        bottleneck_module(model).history.append({"stage": stage, **made_from, **run["contents"]})
+        said = {
+            name: value for name in SAID_OF_TRAINING if (value := run["training_arguments"].get(name)) not in (None, -1)
+        }
+        step = {"stage": stage, **made_from, **run["contents"], "training_arguments": said}
+        bottleneck_module(model).history.append({**step, "scores": scores_of(trainer)})
     sharded = is_sharded(trainer) or getattr(trainer, "deepspeed", None) is not None
     whole = checkpoint_dir(output_dir) / "whole"
     if sharded:

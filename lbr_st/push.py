@@ -1,0 +1,55 @@
+"""``lbr push``: a saved model to the Hugging Face Hub, verified before and with its card."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OfflineModeIsEnabled
+
+from lbr_st.errors import InputError
+from lbr_st.model_card import read, write
+from lbr_st.verify import verify
+
+logger = logging.getLogger(__name__)
+
+# What is of training, or unfinished: a model is published, the way to it is not.
+LEFT_OUT = ["checkpoints/*", "lbr_run.json", ".*", "*.unfinished"]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run ``lbr push``.
+
+    Raises:
+        InputError: If the model does not pass `lbr_st.verify`, or the Hub refuses it or cannot be reached.
+    """
+    parser = argparse.ArgumentParser(prog="lbr push", description="Put a saved model on the Hugging Face Hub.")
+    parser.add_argument("--model", required=True, metavar="DIR", help="directory of the model")
+    parser.add_argument("--repo-id", required=True, metavar="OWNER/NAME", help="on the Hub; made if it is not there")
+    parser.add_argument("--public", action="store_true", help="everyone may see it (default: a new one is private)")
+    args = parser.parse_args(argv)
+    read(args.model)  # that it is ours at all
+    for line in verify(args.model):
+        logger.info(line)
+    if Path(args.model).resolve().name != args.repo_id.rpartition("/")[2]:
+        logger.info("the card names %s; lbr card --name %s changes it", Path(args.model).name, args.repo_id)
+    write_card_if_missing(args.model, args.repo_id)
+    api = HfApi()
+    try:
+        url = api.create_repo(args.repo_id, private=not args.public, exist_ok=True)
+        commit = api.upload_folder(
+            repo_id=args.repo_id, folder_path=args.model, ignore_patterns=LEFT_OUT, commit_message="Model of lbr-st"
+        )
+    except (HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        raise InputError(f"--repo-id {args.repo_id}: {str(error).strip().splitlines()[0]}") from error
+    logger.info("%s is there, revision %s", url, commit.oid)
+
+
+def write_card_if_missing(folder: str, name: str) -> None:
+    """Write a card where there is none."""
+    if not os.path.isfile(os.path.join(folder, "README.md")):
+        write(folder, name)
