@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from huggingface_hub import EvalResult, ModelCardData
+from transformers import AutoConfig
 
 from lbr_st.data.sources import is_hub_id
 from lbr_st.errors import InputError
@@ -95,7 +96,7 @@ def text(
     about = read(folder)
     history: list[dict[str, Any]] = about["history"]
     datasets = [source for step in history for source in _sources(step) if is_hub_id(source)]
-    first = history[0]["model"] if history else None
+    first = history[0].get("model") if history else None
     data = ModelCardData(
         model_name=name,
         library_name="sentence-transformers",
@@ -143,14 +144,14 @@ def read(folder: str | Path) -> dict[str, Any]:
     def parse(name: str) -> dict[str, Any]:
         return json.loads((folder / name).read_text(encoding="utf-8"))
 
-    config = parse("config.json")
+    config = AutoConfig.from_pretrained(folder)
     modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
     portable = (folder / POOLING_CONFIG).is_file() and modules[0]["type"].startswith("sentence_transformers.")
     return {
         **parse(LBR_CONFIG),
-        "architecture": config["architectures"][0],
-        "dimensions": config.get("text_config", config)["hidden_size"],
-        "matryoshka_dimensions": config.get("matryoshka_dimensions"),
+        "architecture": config.architectures[0],
+        "dimensions": config.get_text_config().hidden_size,
+        "matryoshka_dimensions": getattr(config, "matryoshka_dimensions", None),
         "prompts": parse("config_sentence_transformers.json")["prompts"],
         "is_portable": portable,
     }
@@ -243,8 +244,9 @@ def _data(history: Sequence[Mapping[str, Any]]) -> str:
     tasks: set[str] = set()
     for step in history:
         tasks |= set(step.get("mteb_tasks", []))
-        named = ", ".join(_sources(step)) or "nothing"
-        lines.append(f"- {STAGES[step['stage']][0]}: {named} (SHA-256 of the records {step['data_sha256'][:16]}).")
+        named = ", ".join(_sources(step)) or "not known"
+        digest = f" (SHA-256 of the records {step['data_sha256'][:16]})" if "data_sha256" in step else ""
+        lines.append(f"- {STAGES[step['stage']][0]}: {named}{digest}.")
     known = ", ".join(sorted(tasks))
     if lines:
         lines.append(

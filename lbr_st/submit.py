@@ -48,7 +48,7 @@ def describe(folder: Path, args: argparse.Namespace) -> ModelMeta:
     """
     about = read(folder)
     parameters, embeddings, size = weights(folder)
-    first = about["history"][0]["model"] if about["history"] else None
+    first = about["history"][0].get("model") if about["history"] else None
     dimensions = about["matryoshka_dimensions"]
     prompts = {role: prompt for role, prompt in about["prompts"].items() if prompt}
     try:
