@@ -34,7 +34,7 @@ from lbr_st.layouts import fingerprint, open_sentence_transformer
 
 logger = logging.getLogger(__name__)
 
-MANIFEST, TEXTS = "manifest.json", ".texts"
+MANIFEST, TEXTS = "_manifest.json", ".texts"  # readers of Parquet folders leave both out
 TEXT_SCHEMA = pa.schema({"id": pa.string(), "document": pa.string()})
 # Of the numbers of an embedding; binary has eight dimensions in each.
 TYPES = {"float32": pa.float32(), "float16": pa.float16(), "int8": pa.int8(), "binary": pa.uint8()}

@@ -37,9 +37,8 @@ def argv(saved, tmp_path):
 
 def read(folder):
     """Return ids and embeddings as any reader of Parquet gets them."""
-    tables = [pq.read_table(file) for file in sorted(folder.glob("*.parquet"))]
-    ids = [id_ for table in tables for id_ in table["id"].to_pylist()]
-    return ids, np.array([row for table in tables for row in table["embedding"].to_pylist()])
+    table = pq.read_table(folder)
+    return table["id"].to_pylist(), np.array(table["embedding"].to_pylist())
 
 
 def expected(saved, role="document"):
@@ -54,9 +53,9 @@ def test_the_embeddings_of_the_model(argv, saved, tmp_path, role):
     ids, embeddings = read(tmp_path / "output")
     assert ids == [row["id"] for row in ROWS]
     assert np.allclose(embeddings, expected(saved, role), atol=1e-6)
-    manifest = json.loads((tmp_path / "output" / "manifest.json").read_text())
+    manifest = json.loads((tmp_path / "output" / "_manifest.json").read_text())
     assert [each["rows"] for each in manifest["files"]] == [10, 10, 5] and manifest["finished"]
-    assert sorted(os.listdir(tmp_path / "output")) == ["manifest.json", *(f"part-0000{n}.parquet" for n in range(3))]
+    assert sorted(os.listdir(tmp_path / "output")) == ["_manifest.json", *(f"part-0000{n}.parquet" for n in range(3))]
 
 
 def test_precisions(argv, saved, tmp_path, monkeypatch):
@@ -102,7 +101,7 @@ def test_an_interrupted_run_goes_on(argv, saved, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         encode.main(argv)
     first = tmp_path / "output" / "part-00000.parquet"
-    manifest = json.loads((tmp_path / "output" / "manifest.json").read_text())
+    manifest = json.loads((tmp_path / "output" / "_manifest.json").read_text())
     assert manifest["files"] == [{"file": first.name, "rows": 10}] and not manifest["finished"]
     before = first.stat().st_mtime_ns
     monkeypatch.undo()
