@@ -3,6 +3,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 INTEGRATIONS := .integrations
+RAG := langchain llamaindex haystack
 
 .PHONY: help setup quickstart test test-slow test-gpu test-integrations bench bench-data bench-gpu evidence report check format clean
 
@@ -37,7 +38,7 @@ test-gpu: $(INSTALLED)
 	$(BIN)/python -m pytest -q -m gpu
 
 # Environments of their own: these packages exclude the versions that this one needs.
-test-integrations: $(INSTALLED) $(foreach name,sentence-transformers-3 sentence-transformers-5 javascript tokenizers qlora liger,$(INTEGRATIONS)/$(name)/.installed)
+test-integrations: $(INSTALLED) $(foreach name,sentence-transformers-3 sentence-transformers-5 javascript tokenizers qlora liger ray $(RAG),$(INTEGRATIONS)/$(name)/.installed)
 	$(BIN)/python -m pytest -q -m integration
 
 $(INTEGRATIONS)/sentence-transformers-%/.installed:
@@ -62,6 +63,25 @@ $(INTEGRATIONS)/qlora/.installed: $(INSTALLED)
 
 $(INTEGRATIONS)/liger/.installed: $(INSTALLED)
 	$(BIN)/python -m pip install -q --no-deps --target $(@D) liger-kernel==0.8.5 triton==3.9.0
+	@touch $@
+
+$(INTEGRATIONS)/ray/.installed:
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install -q -c constraints-cpu.txt torch
+	$(@D)/bin/python -m pip install -q -c constraints-cpu.txt -e ".[ray,dev]"
+	@touch $@
+
+# The frameworks of examples/rag_*.py with their stores. faiss-haystack wants numpy 1, which pyarrow 26 does not take.
+$(INTEGRATIONS)/langchain/.installed: PACKAGES := langchain-core==1.7.2 langchain-chroma==1.1.0 langchain-qdrant==1.1.0
+$(INTEGRATIONS)/llamaindex/.installed: PACKAGES := llama-index-core==0.14.25 llama-index-embeddings-huggingface==0.8.0 \
+	llama-index-vector-stores-faiss==0.7.0 faiss-cpu==1.15.1 llama-index-vector-stores-chroma==0.6.0 \
+	llama-index-vector-stores-qdrant==0.10.4 llama-index-vector-stores-lancedb==0.6.0
+$(INTEGRATIONS)/haystack/.installed: PACKAGES := haystack-ai==3.4.0 sentence-transformers-haystack==2.0.0 \
+	faiss-haystack==3.0.0 "pyarrow<26" chroma-haystack==5.0.0 qdrant-haystack==13.1.0
+$(RAG:%=$(INTEGRATIONS)/%/.installed):
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install -q -c constraints-cpu.txt torch
+	$(@D)/bin/python -m pip install -q -c constraints-cpu.txt -e . $(PACKAGES)
 	@touch $@
 
 bench: $(INSTALLED)

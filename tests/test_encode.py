@@ -194,14 +194,3 @@ def test_ray_is_an_extra(argv, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InputError, match=r"--engine ray needs an extra: pip install 'lbr-st\[ray\]'"):
         encode.main([*argv, "--engine", "ray"])
-
-
-@pytest.mark.integration
-def test_ray_gives_the_same_files(argv, tmp_path):
-    """Two actors, and a run that was begun here."""
-    pytest.importorskip("ray")
-    encode.main([*argv, "--output", str(tmp_path / "straight")])
-    encode.main([*argv, "--engine", "ray", "--actors", "2"])
-    (ids, embeddings), (_, straight) = read(tmp_path / "output"), read(tmp_path / "straight")
-    assert ids == [row["id"] for row in ROWS]
-    assert np.allclose(embeddings, straight, atol=1e-6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -94,9 +95,9 @@ def read_text_files(
         wrong: Called with a `RowError` for a file that is not in it; reading goes on if it returns.
 
     Yields:
-        Records with ``id`` (file and line; of HTML file and number of the passage), ``document``, ``file`` and
-        ``keep_html``. Those under headings of Markdown or HTML have them as ``query``, and Python functions their
-        docstring, which is cut out of them.
+        Records with ``id`` (file and line, with a number from the second passage of one line on; of HTML file and
+        number of the passage), ``document``, ``file`` and ``keep_html``. Those under headings of Markdown or HTML have
+        them as ``query``, and Python functions their docstring, which is cut out of them.
 
     Raises:
         InputError: If a file cannot be read.
@@ -114,8 +115,12 @@ def read_text_files(
         except RowError as error:
             wrong(error)
             continue
+        times: Counter[str] = Counter()
         for passage in passages_of(name, text, chunker):
-            yield {**passage, "file": name, "keep_html": True}
+            times[passage["id"]] += 1
+            again = times[passage["id"]]  # a long line is cut into several that all start in it
+            own = passage["id"] if again == 1 else f"{passage['id']}#{again}"
+            yield {**passage, "id": own, "file": name, "keep_html": True}
 
 
 def passages_of(name: str, text: str, chunker: Chunker) -> Iterator[Record]:

@@ -128,8 +128,8 @@ def test_a_folder(tmp_path):
     found = list(read_text_files(text_files(tmp_path), tmp_path, Chunker(2)))
     assert [(p["id"], p["document"], p["file"]) for p in found] == [
         ("a.rs:1", "fn main", "a.rs"),
-        ("a.rs:1", "()", "a.rs"),
-        ("a.rs:1", "{}", "a.rs"),
+        ("a.rs:1#2", "()", "a.rs"),
+        ("a.rs:1#3", "{}", "a.rs"),
         ("sub/b.txt:1", "line one", "sub/b.txt"),
         ("sub/b.txt:3", "line three", "sub/b.txt"),
     ]
@@ -151,3 +151,10 @@ def test_folders_that_cannot_be_used(tmp_path):
         "fine\ncafé",
         "b",
     ]
+
+
+def test_passages_of_one_line_have_ids_of_their_own(tmp_path):
+    (tmp_path / "long.txt").write_text(" ".join(f"Sentence {n} is one of many." for n in range(30)) + "\nAnother line.")
+    ids = [each["id"] for each in read_text_files(text_files(tmp_path), tmp_path, Chunker(tokens=40))]
+    assert ids[:3] == ["long.txt:1", "long.txt:1#2", "long.txt:1#3"]
+    assert len(ids) == len(set(ids))
