@@ -173,8 +173,9 @@ from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderW
 
 def steps(args: argparse.Namespace, output: Path, tasks: Sequence[str], module: str, digest: str) -> str:
     """Return what is left for people to do."""
+    named = f"{len(tasks)} task{'s' * (len(tasks) != 1)} ({', '.join(tasks)})"
     return f"""
-Prepared in {output}, of the model {digest[:12]}: {len(tasks)} tasks ({", ".join(tasks)}); mteb's mock tasks pass.
+Prepared in {output}, of the model {digest[:12]}: {named}; mteb's mock tasks pass.
 
 What is left, by hand:
 1. https://huggingface.co/{args.name} must hold this model at {args.revision} (lbr push), for everyone.

@@ -158,7 +158,7 @@ def test_public_tests(saved, nfcorpus, tmp_path, capsys):
     wanted = ["--prepare", "--model", str(saved), "--name", "owner/name", "--revision", REVISION, "--licence", "mit"]
     submit.main([*wanted, "--results-dir", str(results), "--output", str(output)])
     shown = capsys.readouterr().out
-    assert "1 tasks (NFCorpus); mteb's mock tasks pass" in shown and "lbr push" in shown
+    assert "1 task (NFCorpus); mteb's mock tasks pass" in shown and "lbr push" in shown
     folder = output / "results" / "owner__name" / REVISION
     assert sorted(file.name for file in folder.iterdir()) == ["NFCorpus.json", "model_meta.json"]
     meta = json.loads((folder / "model_meta.json").read_text())
