@@ -11,6 +11,7 @@ COMMANDS = {
     "train-ibgl": ("lbr_st.ibgl", "stage 1: teach a language model a domain through a bottleneck"),
     "train-grcl": ("lbr_st.grcl", "stage 2: align it with query-document pairs"),
     "evaluate": ("lbr_st.evaluation", "score models on a question-answer file, by mteb"),
+    "export": ("lbr_st.export", "write a model for ONNX Runtime or OpenVINO, compared with the original"),
     "benchmark": ("lbr_st.public_tests", "score a model on the public tests of mteb that can be loaded"),
     "separation": ("lbr_st.separation", "what the embeddings of a model are worth on held-out pairs"),
     "verify": ("lbr_st.verify", "check that a saved model keeps its promises"),
