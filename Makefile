@@ -5,13 +5,13 @@ INSTALLED := .venv/.installed
 INTEGRATIONS := .integrations
 RAG := langchain llamaindex haystack
 
-.PHONY: help setup quickstart test test-slow test-gpu test-integrations bench bench-data bench-gpu evidence report check format clean
+.PHONY: help setup quickstart test test-slow test-gpu test-integrations bench bench-data bench-encode bench-gpu evidence report check format clean
 
 help:
 	@echo "make quickstart   domain, backbone, both stages, scores, search; writes lbr-model/ (BASELINE=1: and the arm without stage 1)"
 	@echo "make test         the fast tests"
 	@echo "make check        ruff, mypy"
-	@echo "make bench        stage 1 beside TRL on this machine, half an hour; make bench-data: half a million rows, ten minutes; make bench-gpu: on a GPU, minutes"
+	@echo "make bench        stage 1 beside TRL on this machine, half an hour; make bench-data: half a million rows, ten minutes; make bench-encode: killed and on Ray, ten minutes; make bench-gpu: on a GPU, minutes"
 	@echo "make evidence     thesis, tables and figure of the paper, hours: DATA=DIR_WITH_MEDICAL_AND_CHEMISTRY; make report: docs/results.md"
 	@echo "make test-slow, test-gpu, test-integrations   the others: minutes; a GPU; node and environments of their own"
 
@@ -90,6 +90,10 @@ bench: $(INSTALLED)
 
 bench-data: $(INSTALLED)
 	$(BIN)/python benchmarks/data_speed.py
+
+bench-encode: $(INSTALLED)
+	$(BIN)/python -m pip install -q -c constraints-cpu.txt -e ".[ray]"
+	$(BIN)/python benchmarks/encode_corpus.py
 
 # All of docs/results.md. DATA is a folder with medical and chemistry, each with train, dev and test.jsonl; FLAGS go to
 # every training run. Large tensors are kept by malloc for the next step: on a CPU, steps are a fifth shorter.

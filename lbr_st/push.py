@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OfflineModeIsEnabled
 
 from lbr_st.errors import InputError
-from lbr_st.model_card import read, write
+from lbr_st.model_card import CARD, read, write
 from lbr_st.verify import verify
 
 logger = logging.getLogger(__name__)
@@ -35,9 +34,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     read(args.model)  # that it is ours at all
     for line in verify(args.model):
         logger.info(line)
-    if Path(args.model).resolve().name != args.repo_id.rpartition("/")[2]:
-        logger.info("the card names %s; lbr card --name %s changes it", Path(args.model).name, args.repo_id)
-    write_card_if_missing(args.model, args.repo_id)
+    card = Path(args.model, CARD)
+    if not card.is_file():
+        write(args.model, args.repo_id)
+    elif args.repo_id not in card.read_text(encoding="utf-8"):
+        logger.info("the card does not name %s; lbr card --name does that", args.repo_id)
     api = HfApi()
     try:
         url = api.create_repo(args.repo_id, private=not args.public, exist_ok=True)
@@ -47,9 +48,3 @@ def main(argv: Sequence[str] | None = None) -> None:
     except (HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OfflineModeIsEnabled, OSError) as error:
         raise InputError(f"--repo-id {args.repo_id}: {str(error).strip().splitlines()[0]}") from error
     logger.info("%s is there, revision %s", url, commit.oid)
-
-
-def write_card_if_missing(folder: str, name: str) -> None:
-    """Write a card where there is none."""
-    if not os.path.isfile(os.path.join(folder, "README.md")):
-        write(folder, name)
