@@ -244,11 +244,11 @@ def save(model: SentenceTransformer, path: str | Path) -> None:
 
 
 def save_other(model: SentenceTransformer, path: str | Path) -> None:
-    """Save a sentence-transformers model of another kind as it saves itself, whole or not at all."""
+    """Save a sentence-transformers model of another kind as it saves itself, whole or not at all; a card stays."""
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
     with unfinished_folder(path) as folder:
-        model.save_pretrained(str(folder), create_model_card=False)
+        model.save_pretrained(str(folder), create_model_card=not (path / model_card.CARD).exists())
         publish(folder, path)
     logger.info("saved %s: load it with SentenceTransformer(%r)", path, str(path))
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import mteb
+from huggingface_hub import ModelCard
 from mteb.models import ModelMeta
 from mteb.models.model_meta import ScoringFunction
 from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper
@@ -26,7 +27,7 @@ from lbr_st.errors import InputError
 from lbr_st.evaluation import open_for_evaluation
 from lbr_st.files import write_json, write_text
 from lbr_st.layouts import fingerprint
-from lbr_st.model_card import CITATION, read
+from lbr_st.model_card import CARD, CITATION, read
 from lbr_st.model_card_command import results_of
 from lbr_st.verify import verify
 
@@ -80,6 +81,19 @@ def describe(folder: Path, args: argparse.Namespace) -> ModelMeta:
         )
     except ValueError as error:
         raise InputError(f"mteb refuses this description: {' '.join(str(error).split())[:300]}") from error
+
+
+def licence_of(folder: Path) -> str:
+    """Return the licence that the card of a model states.
+
+    Raises:
+        InputError: If it states none.
+    """
+    card = folder / CARD
+    licence = ModelCard.load(card).data.license if card.is_file() else None
+    if not licence:
+        raise InputError(f"{card} states no licence; give --licence, or write it with lbr card --licence")
+    return licence
 
 
 def weights(folder: Path) -> tuple[int, int, int]:
@@ -152,6 +166,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise InputError(f"--output {output} is not an empty folder; choose another")
     if not read(folder)["is_portable"]:
         raise InputError(f"{folder} is in the native layout, which mteb's runners do not open; see docs/model.md")
+    args.licence = args.licence or licence_of(folder)
     for line in verify(folder):
         logger.debug(line)
     meta = describe(folder, args)
@@ -196,9 +211,7 @@ def _make_parser() -> argparse.ArgumentParser:
         "--results-dir", default="results", metavar="DIR", help="what lbr benchmark wrote (default: %(default)s)"
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="new or empty folder")
-    parser.add_argument(
-        "--licence", required=True, help="of the model, as mteb names it: apache-2.0, mit, cc-by-4.0, ..."
-    )
+    parser.add_argument("--licence", help="of the model, as mteb names it (default: that of its card)")
     parser.add_argument(
         "--languages", nargs="+", default=["eng-Latn"], metavar="CODE", help="ISO 639-3 and script (default: eng-Latn)"
     )

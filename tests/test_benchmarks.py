@@ -319,3 +319,16 @@ def test_program_of_the_data_layer(tmp_path, argv, monkeypatch):
     assert {"read", "measure", "near_duplicates", "split", "isolation", "write"} <= {
         name.removeprefix("rows_per_second_") for name in figures
     }
+
+
+@pytest.mark.slow
+def test_program_of_encoding(tmp_path, monkeypatch):
+    """Kills and memory at toy size: what is whole stays, and the end is that of a straight run."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import encode_corpus
+
+    for name, value in {"ROWS": 1200, "FEWER_ROWS": 300, "SHARD_ROWS": 20, "KILLS": 2, "WAITS": (0.1, 0.2)}.items():
+        monkeypatch.setattr(encode_corpus, name, value)
+    encode_corpus.make_corpus(tmp_path)
+    assert encode_corpus.kills(tmp_path) == {"survived": 2, "files": 60}
+    assert encode_corpus.memory(tmp_path, "fewer", 0)["peak_memory_mib"] > 100

@@ -301,6 +301,7 @@ def test_any_embedding_model_is_trained_as_it_is(argv, tmp_path):
     log = log_of(out)
     assert values(log, "eval_dev_cosine_ndcg@10")[-1][0] == 4
     assert not values(log, "eval_dev_lm_loss")
+    assert "sentence-transformers" in (out / "README.md").read_text()
 
 
 def test_stage_1_alone_is_an_embedding_model(argv, tmp_path):

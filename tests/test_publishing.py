@@ -155,7 +155,7 @@ def test_public_tests(saved, nfcorpus, tmp_path, capsys):
     assert "lbr benchmark --model owner/name --suite NFCorpus" in (saved / "README.md").read_text()
 
     output = tmp_path / "submission"
-    wanted = ["--prepare", "--model", str(saved), "--name", "owner/name", "--revision", REVISION, "--licence", "mit"]
+    wanted = ["--prepare", "--model", str(saved), "--name", "owner/name", "--revision", REVISION]
     submit.main([*wanted, "--results-dir", str(results), "--output", str(output)])
     shown = capsys.readouterr().out
     assert "1 task (NFCorpus); mteb's mock tasks pass" in shown and "lbr push" in shown
@@ -207,6 +207,7 @@ def test_nothing_can_be_run(saved, tmp_path):
         ({"--name": "name"}, "--name name is no name on the Hub"),
         ({"--revision": "main"}, "--revision main is no commit"),
         ({"--licence": "none of these"}, "mteb refuses this description"),
+        ({"--licence": ""}, "states no licence; give --licence, or write it with lbr card --licence"),
         ({}, "has no scores on public tests of this model as it is now"),
     ],
 )
