@@ -24,7 +24,7 @@ CARD = "README.md"
 MARK = "<!-- written by lbr-st; a card without this line is left alone -->"
 STAGES = {"ibgl": ("Stage 1, IB-GL", "train-ibgl"), "grcl": ("Stage 2, GR-CL", "train-grcl")}
 # What a step of history says beside the arguments of its command.
-NOT_ARGUMENTS = {"stage", "mteb_tasks", "processes", "training_arguments", "scores"}
+NOT_ARGUMENTS = {"stage", "mteb_tasks", "sets", "processes", "training_arguments", "scores"}
 CITATION = """```bibtex
 @article{liang2026learn,
   title   = {Learn Before Represent: Bridging Generative and Contrastive Learning for Domain-Specific LLM Embeddings},
@@ -247,6 +247,7 @@ def _data(history: Sequence[Mapping[str, Any]]) -> str:
         named = ", ".join(_sources(step)) or "not known"
         digest = f" (SHA-256 of the records {step['data_sha256'][:16]})" if "data_sha256" in step else ""
         lines.append(f"- {STAGES[step['stage']][0]}: {named}{digest}.")
+        lines += [f"  - {_set(each)}" for each in step.get("sets", [])]
     known = ", ".join(sorted(tasks))
     if lines:
         lines.append(
@@ -255,6 +256,15 @@ def _data(history: Sequence[Mapping[str, Any]]) -> str:
             else "- No public test of mteb on the same sources is known."
         )
     return "\n".join(lines) or "None."
+
+
+def _set(about: Mapping[str, Any]) -> str:
+    records = ", ".join(f"{number:,} in {name}" for name, number in about["records"].items())
+    kept_apart = " and ".join(about["isolated"])
+    return (
+        f"Set {about['name']} ({records} records), {about['regime']}; training and held-out records kept apart by "
+        f"{kept_apart}; licence {about['licence'] or 'not stated'}."
+    )
 
 
 def _scores(history: Sequence[Mapping[str, Any]], scores: Sequence[Score], command: str | None) -> str:

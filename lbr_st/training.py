@@ -32,7 +32,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils.import_utils import enable_tf32
 
 from lbr_st import layouts
-from lbr_st.data.sets import mteb_tasks_of
+from lbr_st.data.sets import describe_set, mteb_tasks_of
 from lbr_st.errors import InputError
 from lbr_st.files import UNFINISHED, write_json
 from lbr_st.modules import BottleneckTransformer, bottleneck_module, check_room
@@ -330,6 +330,8 @@ def describe_run(
     if "data" in arguments:
         sources = arguments["data"] if isinstance(arguments["data"], list) else [arguments["data"]]
         contents["mteb_tasks"] = mteb_tasks_of(sources, (record for part in data for record in part))
+        if sets := [described for source in sources if (described := describe_set(source))]:
+            contents["sets"] = sets
     for key in ("model", "mining_model"):
         if os.path.isdir(arguments.get(key) or ""):
             contents[f"{key}_sha256"] = layouts.fingerprint(arguments[key])

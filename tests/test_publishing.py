@@ -262,3 +262,20 @@ def test_scores_are_of_the_checkpoint_that_is_kept(trained):
     [step] = model_card.read(trained)["history"]
     assert set(step["scores"]) == {"recall@10", "nDCG@10"}
     assert step["training_arguments"]["max_steps"] == 2
+
+
+def test_the_card_describes_the_prepared_set(backbone, prepare, tmp_path):
+    """Its records, its regime, what is kept apart, its licence."""
+    rows = (
+        {"question": f"What is thing number {n} made of?", "answer": f"Thing {n} is " + "abcdefgh"[n % 8] * n}
+        for n in range(1, 41)
+    )
+    write_jsonl(tmp_path / "things.jsonl", rows)
+    folder = prepare(tmp_path / "things.jsonl", "--licence", "CC0-1.0", "--name", "things")
+    argv = ["--model", str(backbone), "--data", str(folder), "--output-dir", str(tmp_path / "m"), "--max-length", "24"]
+    grcl.main([*argv, "--max-steps", "1", "--per-device-train-batch-size", "4"])
+    records = json.loads((folder / "lbr_set.json").read_text())["files"]
+    card = (tmp_path / "m" / "README.md").read_text()
+    named = ", ".join(f"{of['records']} in {name}" for name, of in records.items())
+    assert f"Set things ({named} records), strict; " in card
+    assert "kept apart by query and document; licence CC0-1.0." in card

@@ -96,6 +96,16 @@ def file_of(source: str, name: str) -> str:
     return prepared.file(name) if prepared else source
 
 
+def describe_set(source: str) -> dict[str, Any] | None:
+    """Return what a model's card says of the prepared set that it was trained on; None for other sources."""
+    own = PreparedSet.open(source) if os.path.isdir(source) else None
+    if own is None:
+        return None
+    about = own.about
+    records = {name: of["records"] for name, of in about["files"].items()}
+    return {key: about.get(key) for key in ("name", "regime", "isolated", "licence")} | {"records": records}
+
+
 def mteb_tasks_of(sources: Sequence[str], records: Iterable[Record]) -> list[str]:
     """Return the mteb tasks that test on what a model is trained on, as far as is known.
 
