@@ -24,7 +24,7 @@ import foundation_medical
 import numpy as np
 import results
 import torch
-from domains import SPLITS, Domain, code_backbone_texts, prepare
+from domains import REGIMES, SPLITS, Domain, code_backbone_texts, prepare
 
 import lbr_st
 from lbr_st import evaluation, grcl, ibgl, layouts, nano
@@ -122,6 +122,11 @@ class Stage1:
             flags += ["--compression-ratio", str(self.compression_ratio)]
         return flags if self.bottleneck else [*flags, "--no-bottleneck"]
 
+    def files(self, domain: Domain, regime: str) -> dict[str, Path]:
+        """Return what each objective reads."""
+        objectives = parse_objective(self.objective)
+        return {each: domain.stage1(regime, "pairs" if each == "sft" else "passages") for each in objectives}
+
 
 # By the names of the thesis test and of the paper's tables.
 STAGE1 = {
@@ -185,7 +190,7 @@ class Lab:
         if stage is None:
             return backbone
         output = self.work / domain.name / f"{regime}-{name}-seed{seed}"
-        files = {each: domain.stage1(regime, "pairs" if each == "sft" else "passages") for each in self.shares(stage)}
+        files = stage.files(domain, regime)
         data = [f"{each}={file}" for each, file in files.items()] if len(files) > 1 else [str(*files.values())]
         steps = self.stage1_steps(domain, regime, stage)
         args = ["--model", str(backbone), "--data", *data, "--output-dir", str(output), "--resume", *stage.flags]
@@ -193,19 +198,13 @@ class Lab:
         ibgl.main([*args, *shlex.split(self.scale.stage1), "--save-strategy", "no", *self.flags])
         return output
 
-    @staticmethod
-    def shares(stage: Stage1) -> dict[str, float]:
-        """Return the share of each objective."""
-        return parse_objective(stage.objective)
-
     def stage1_steps(self, domain: Domain, regime: str, stage: Stage1) -> int:
         """Return how many steps read the budget of tokens, by the mean length of 1,000 examples drawn at random."""
-        files = {each: domain.stage1(regime, "pairs" if each == "sft" else "passages") for each in self.shares(stage)}
         lengths = {
             each: _mean_length(str(self.backbone(domain)), self.scale.length, file, each, stage)
-            for each, file in files.items()
+            for each, file in stage.files(domain, regime).items()
         }
-        mean = sum(share * lengths[each] for each, share in self.shares(stage).items())
+        mean = sum(share * lengths[each] for each, share in parse_objective(stage.objective).items())
         batch = int(value_of(self.scale.stage1, "--per-device-train-batch-size"))
         return max(1, round(self.scale.stage1_tokens / (mean * batch)))
 
@@ -268,16 +267,37 @@ class Lab:
         return {**found, "setting": setting, "dev_ndcg_at_10": scores}
 
 
-def add_arguments(parser: argparse.ArgumentParser, program: str, of: Sequence[str]) -> None:
-    """Add the flags that all programs of the evidence have; what they do not know goes to every training run."""
+def begin(
+    argv: Sequence[str] | None, about: str | None, of: Sequence[str], regimes: bool = False
+) -> tuple[argparse.Namespace, Lab, dict[str, Any]]:
+    """Read the arguments that all programs of the evidence have; what they do not know goes to every training run.
+
+    Args:
+        argv: Of the command line.
+        about: The program's docstring.
+        of: Domains that it knows.
+        regimes: Some of them can be asked for too.
+
+    Returns:
+        The arguments, where arms are run, and the settings that their result files carry.
+
+    Raises:
+        InputError: If the data is not there.
+    """
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder with medical and chemistry, each train, dev and test.jsonl")
     parser.add_argument("--domains", nargs="+", choices=of, default=of, help="(default: all)")
+    if regimes:
+        parser.add_argument("--regimes", nargs="+", choices=REGIMES, default=REGIMES, help="(default: both)")
     parser.add_argument("--scale", choices=SCALES, default="nano", help="paper: for a GPU (default: %(default)s)")
     parser.add_argument("--backbone", help="language model to start from (default: that of the scale)")
     parser.add_argument("--work-dir", type=Path, default=Path("runs") / "evidence", help="models and mteb's files")
+    args, flags = parser.parse_known_args(argv)
+    results.conditions()
+    return args, *_open_lab(args, flags)
 
 
-def open_lab(args: argparse.Namespace, flags: Sequence[str]) -> tuple[Lab, dict[str, Any]]:
+def _open_lab(args: argparse.Namespace, flags: Sequence[str]) -> tuple[Lab, dict[str, Any]]:
     """Return where arms are run, and the settings that their result files carry.
 
     Raises:

@@ -18,7 +18,6 @@ Protocol, fixed before the test set was touched: that of `thesis.py`, corpus-tau
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import sys
 from pathlib import Path
@@ -101,12 +100,7 @@ def measured(system: str, domain: Domain, lab: Lab, settings: dict[str, Any]) ->
 
 def main(argv: list[str] | None = None) -> None:
     """Measure what is missing and write the summary of the domains that were asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arms.add_arguments(parser, PROGRAM, domains.DOMAINS)
-    args, flags = parser.parse_known_args(argv)
-
-    results.conditions()
-    lab, settings = arms.open_lab(args, flags)
+    args, lab, settings = arms.begin(argv, __doc__, domains.DOMAINS)
     figures: dict[str, float] = {}
     files = []
     for name in args.domains:

@@ -14,7 +14,6 @@ Protocol, fixed before the test set was touched: that of `thesis.py`, corpus-tau
 
 from __future__ import annotations
 
-import argparse
 import sys
 from typing import Any
 
@@ -47,12 +46,7 @@ def measured(name: str, seed: int, domain: Domain, lab: Lab, settings: dict[str,
 
 def main(argv: list[str] | None = None) -> None:
     """Measure what is missing and write the summary of the domains that were asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arms.add_arguments(parser, PROGRAM, thesis.DOMAINS)
-    args, flags = parser.parse_known_args(argv)
-
-    results.conditions()
-    lab, settings = arms.open_lab(args, flags)
+    args, lab, settings = arms.begin(argv, __doc__, thesis.DOMAINS)
     figures: dict[str, float] = {}
     files = []
     for each in args.domains:

@@ -11,7 +11,6 @@ Protocol, fixed before the test set was touched: that of `thesis.py`, corpus-tau
 
 from __future__ import annotations
 
-import argparse
 import sys
 from functools import partial
 from pathlib import Path
@@ -39,12 +38,7 @@ def bidirectional(domain: Domain, lab: Lab) -> dict[str, Any]:
 
 def main(argv: list[str] | None = None) -> None:
     """Measure what is missing and write the summary of the domains that were asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arms.add_arguments(parser, PROGRAM, thesis.DOMAINS)
-    args, flags = parser.parse_known_args(argv)
-
-    results.conditions()
-    lab, settings = arms.open_lab(args, flags)
+    args, lab, settings = arms.begin(argv, __doc__, thesis.DOMAINS)
     figures: dict[str, float] = {}
     files: list[dict[str, Any]] = []
     for name in args.domains:

@@ -15,7 +15,6 @@ Protocol, fixed before the test set was touched: that of `thesis.py`, corpus-tau
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import random
 import shutil
@@ -86,12 +85,7 @@ def run_arm(ratio: int, temperature: float, domain: Domain, lab: Lab) -> dict[st
 
 def main(argv: list[str] | None = None) -> None:
     """Measure what is missing and write the summary."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arms.add_arguments(parser, PROGRAM, ("medical",))
-    args, flags = parser.parse_known_args(argv)
-
-    results.conditions()
-    lab, settings = arms.open_lab(args, flags)
+    args, lab, settings = arms.begin(argv, __doc__, ("medical",))
     medical = lab.domain("medical", args.data)
     lab = dataclasses.replace(lab, scale=dataclasses.replace(lab.scale, **LONG))
     domain = long_documents(medical, lab)

@@ -38,7 +38,6 @@ two processes can share the work once the backbone is there; the summary is writ
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import shutil
 import sys
@@ -207,13 +206,7 @@ def label_of(stage1: str) -> str:
 
 def main(argv: list[str] | None = None) -> None:
     """Run what is missing, and write the summary when all is there."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arms.add_arguments(parser, PROGRAM, DOMAINS)
-    parser.add_argument("--regimes", nargs="+", choices=domains.REGIMES, default=domains.REGIMES)
-    args, flags = parser.parse_known_args(argv)
-
-    results.conditions()
-    lab, settings = arms.open_lab(args, flags)
+    args, lab, settings = arms.begin(argv, __doc__, DOMAINS, regimes=True)
     of = {name: lab.domain(name, args.data) for name in DOMAINS}
     for name in args.domains:
         measured_bm25(of[name], lab, settings)

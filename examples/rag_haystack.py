@@ -106,8 +106,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except ModuleNotFoundError as error:
         raise InputError(f"{error.name} is not installed: see the first lines of {__file__}") from error
     if build:
-        # Ids of passages are not unique: a long line is cut into several.
-        documents = [Document(str(i), p["document"], meta={"id": p["id"]}) for i, p in enumerate(passages)]
+        documents = [Document(p["id"], p["document"], meta={"id": p["id"]}) for p in passages]
         store.write_documents(document_embedder.run(documents)["documents"])
         if args.store == "faiss":  # the others are on disk already
             (args.index / "store").mkdir(parents=True)
