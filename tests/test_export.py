@@ -15,7 +15,7 @@ from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
 
 import lbr_st
-from lbr_st import export
+from lbr_st import export, export_check, runtimes
 from lbr_st.errors import InputError
 from lbr_st.file_contract import VerificationError
 
@@ -64,7 +64,7 @@ def exports(models, tmp_path_factory):
             with contextlib.redirect_stdout(io.StringIO()) as printed, pytest.MonkeyPatch.context() as patch:
                 if to == "openvino" and (family, "onnx") in made:  # which is made through the same file
                     file = made[family, "onnx"][0] / "onnx/model.onnx"
-                    patch.setattr(export, "write_onnx", lambda model, path: shutil.copyfile(file, path))
+                    patch.setattr(runtimes, "write_onnx", lambda model, path: shutil.copyfile(file, path))
                 export.main(["--model", str(models(family)), "--to", to, "--output-dir", str(folder)])
             made[family, to] = folder, printed.getvalue()
         return made[family, to]
@@ -165,7 +165,7 @@ def test_the_pooled_output_is_compared_too(models):
     model = export._open_in_float32(models("qwen2"))
     tokenizer = Tokenizer.from_file(str(models("qwen2") / "tokenizer.json"))
     tokenizer.enable_truncation(LENGTH)
-    graph = export._Graph(model)
+    graph = runtimes.Graph(model)
 
     @torch.no_grad()
     def run(inputs, wrong):
@@ -179,17 +179,17 @@ def test_the_pooled_output_is_compared_too(models):
     }.items():
         tokenizer.enable_padding(**pad)
         with pytest.raises(VerificationError, match=message):
-            export.compare(lambda inputs, by=wrong: run(inputs, by), tokenizer, model, export.FORMATS["onnx"])
-    cosines = export.compare(lambda inputs: run(inputs, 1.0), tokenizer, model, export.FORMATS["onnx"])
+            export_check.compare(lambda inputs, by=wrong: run(inputs, by), tokenizer, model, export.FORMATS["onnx"])
+    cosines = export_check.compare(lambda inputs: run(inputs, 1.0), tokenizer, model, export.FORMATS["onnx"])
     assert min(cosines) > 0.999999
     tokenizer.enable_truncation(LENGTH - 1)
     with pytest.raises(VerificationError, match="'many words .* cuts it into other tokens"):
-        export.compare(lambda inputs: run(inputs, 1.0), tokenizer, model, export.FORMATS["onnx"])
+        export_check.compare(lambda inputs: run(inputs, 1.0), tokenizer, model, export.FORMATS["onnx"])
 
 
 def test_padding_on_the_left_is_compared_where_it_does_not_move_a_text(models):
-    assert export._sides(export._open_in_float32(models("llama"))) == ["right", "left"]
-    assert export._sides(export._open_in_float32(models("gpt2"))) == ["right"]
+    assert export_check.sides(export._open_in_float32(models("llama"))) == ["right", "left"]
+    assert export_check.sides(export._open_in_float32(models("gpt2"))) == ["right"]
 
 
 def test_a_model_torch_cannot_export(models, tmp_path, monkeypatch):

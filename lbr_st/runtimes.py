@@ -1,0 +1,217 @@
+"""What a model is exported to: how each format is written, and opened in its own runtime."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+from torch import Tensor, nn
+
+from lbr_st.errors import InputError
+
+INPUTS = ["input_ids", "attention_mask"]
+
+
+OUTPUTS = ["last_hidden_state", "sentence_embedding"]
+
+
+# Of int8: weights that share a scale; and ONNX Runtime's accuracy level at which it multiplies int8 with int8. At its
+# default it rebuilds float32 weights for every batch, which takes three times as long for a single text.
+BLOCK, INT8_PRODUCTS = 32, 4
+
+
+# Cosines of vectors that are the same but for rounding, in float32 and with weights in int8.
+SAME, SAME_INT8 = 0.99999, 0.999
+
+
+# Both inputs, as int64 arrays (batch, sequence), in; both outputs, as float32 arrays, out.
+Run = Callable[[dict[str, np.ndarray]], list[np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format to export to.
+
+    Attributes:
+        file: Where it goes in the output directory.
+        extra: Of this package: what installs ``packages``.
+        packages: To import.
+        least_cosine: Between its vectors and those of the original.
+        write: Writes a model to this file.
+        open: Opens the file in its own runtime.
+        use: How to do that, for people: the lines ``open`` and ``run`` of `USE`.
+    """
+
+    file: str
+    extra: str
+    packages: tuple[str, ...]
+    least_cosine: float
+    write: Callable[[SentenceTransformer, Path], None]
+    open: Callable[[Path], Run]
+    use: tuple[str, str]
+
+
+class Graph(nn.Module):
+    """What is exported: the language model without its head, and all modules behind it."""
+
+    def __init__(self, model: SentenceTransformer) -> None:
+        super().__init__()
+        transformer, *rest = model
+        self.language_model: Any = transformer.model
+        self.rest = nn.ModuleList(rest)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ``last_hidden_state`` and ``sentence_embedding`` of ``(batch, sequence)`` ids and their mask."""
+        hidden = self.language_model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        return hidden, self.pool(hidden, attention_mask)
+
+    def pool(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return what the modules behind the language model make of its last hidden states, ``(batch, width)``."""
+        features = {"token_embeddings": hidden, "attention_mask": attention_mask}
+        for module in self.rest:
+            features = module(features)
+        return features["sentence_embedding"]
+
+
+def write_onnx(model: SentenceTransformer, file: Path) -> None:
+    """Write a model as one ONNX file; above 2 GB, which that format cannot hold, with its weights in a second.
+
+    Raises:
+        InputError: If torch cannot export it.
+    """
+    # Two texts, one of them padded: of one text alone the exporter would learn that there is always one.
+    ids, mask = torch.ones(2, 8, dtype=torch.long), torch.tensor([[1] * 8, [1] * 5 + [0] * 3])
+    free = {0: torch.export.Dim("batch"), 1: torch.export.Dim("sequence")}
+    graph = Graph(model).eval()
+    try:
+        program: Any = torch.onnx.export(
+            graph,
+            (ids, mask),
+            dynamo=True,
+            dynamic_shapes=(free, free),
+            input_names=INPUTS,
+            output_names=OUTPUTS,
+            verbose=False,
+        )
+    except Exception as error:  # the exporter has errors of many kinds
+        cause = error.__cause__ or error
+        raise InputError(
+            f"torch cannot export a {type(graph.language_model).__name__} to ONNX "
+            f"({type(cause).__name__}: {str(cause).strip().partition(chr(10))[0]})"
+        ) from error
+    program.save(str(file))
+
+
+def open_onnx(file: Path) -> Run:
+    """Open an ONNX file in ONNX Runtime, on the CPU."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    return lambda inputs: session.run(OUTPUTS, inputs)
+
+
+class _Int8Embedding(nn.Module):
+    """The rows of an embedding matrix in int8, each with a scale of its own."""
+
+    rows: Tensor
+    scales: Tensor
+
+    def __init__(self, embedding: nn.Embedding) -> None:
+        super().__init__()
+        # What the module gives, not its weight: Gemma scales it.
+        rows = embedding(torch.arange(embedding.num_embeddings))
+        scales = rows.abs().amax(dim=1, keepdim=True).clamp(min=torch.finfo(rows.dtype).tiny) / 127
+        self.register_buffer("scales", scales)
+        self.register_buffer("rows", (rows / scales).round().to(torch.int8))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.rows[ids].float() * self.scales[ids]
+
+
+@contextlib.contextmanager
+def _int8_embeddings(model: SentenceTransformer) -> Iterator[None]:
+    transformer: Any = model[0]
+    language_model = transformer.model
+    embedding = language_model.get_input_embeddings()
+    language_model.set_input_embeddings(_Int8Embedding(embedding))
+    try:
+        yield
+    finally:
+        language_model.set_input_embeddings(embedding)
+
+
+def write_int8(model: SentenceTransformer, file: Path) -> None:
+    """Write a model as ONNX with weights in int8, each block of a matrix and each row of the embeddings by its scale.
+
+    ``quantize_dynamic`` has one scale for a whole matrix and for all texts of a batch: of a trained nano model it gave
+    cosines down to 0.990, this 0.9997.
+    """
+    import onnx
+    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
+    whole = file.with_name("model.onnx")
+    with _int8_embeddings(model):
+        write_onnx(model, whole)
+    quantizer = MatMulNBitsQuantizer(onnx.load(whole), bits=8, block_size=BLOCK, accuracy_level=INT8_PRODUCTS)
+    quantizer.process()
+    written = list(file.parent.iterdir())
+    for each in written:
+        each.unlink()
+    # Where float32 asked for a second file, this may: no harm is done by one that was not needed.
+    quantizer.model.save_model_to_file(str(file), use_external_data_format=len(written) > 1)
+
+
+def write_openvino(model: SentenceTransformer, file: Path) -> None:
+    """Write a model as OpenVINO's ``.xml`` and, beside it, the ``.bin`` of its weights, in float32."""
+    import openvino
+
+    onnx_file = file.with_name("model.onnx")
+    write_onnx(model, onnx_file)
+    # Not openvino.convert_model, which reads the file just so and sends word of it to the makers of OpenVINO.
+    openvino.save_model(openvino.Core().read_model(onnx_file), file, compress_to_fp16=False)
+    for each in file.parent.glob("model.onnx*"):
+        each.unlink()
+
+
+def open_openvino(file: Path) -> Run:
+    """Open an OpenVINO model on the CPU, in float32: its own choice is bfloat16 where a processor has it."""
+    import openvino
+
+    compiled = openvino.compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+    def run(inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+        outputs = compiled(inputs)
+        return [outputs[name] for name in OUTPUTS]
+
+    return run
+
+
+USE_ONNX = (
+    "onnxruntime.InferenceSession({file!r})",
+    'model.run(["sentence_embedding"], {"input_ids": ids, "attention_mask": mask})[0]',
+)
+
+
+USE_OPENVINO = (
+    'openvino.compile_model({file!r}, "CPU", {{"INFERENCE_PRECISION_HINT": "f32"}})',
+    'model({"input_ids": ids, "attention_mask": mask})["sentence_embedding"]',
+)
+
+
+ONNX = ("onnx", ("onnx", "onnxscript", "onnxruntime"))
+
+
+OPENVINO = ("openvino", ("onnx", "onnxscript", "openvino"))
+
+
+FORMATS = {
+    "onnx": Format("onnx/model.onnx", *ONNX, SAME, write_onnx, open_onnx, USE_ONNX),
+    "openvino": Format("openvino/openvino_model.xml", *OPENVINO, SAME, write_openvino, open_openvino, USE_OPENVINO),
+    "int8": Format("onnx/model_int8.onnx", *ONNX, SAME_INT8, write_int8, open_onnx, USE_ONNX),
+}

@@ -1,0 +1,69 @@
+"""The programs of the evidence, at toy size: data, sizes, a place to run in."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from lbr_st.files import write_jsonl
+
+ROOT = Path(__file__).parent.parent.parent
+SPLITS = {"train": 12, "dev": 4, "test": 4}
+
+
+@pytest.fixture
+def argv(tmp_path, monkeypatch, backbone):
+    """Arguments for a program of the evidence, over data and with sizes of a toy."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import arms
+    import results
+
+    monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
+    toy = dataclasses.replace(
+        arms.SCALES["nano"],
+        length=16,
+        records=10,
+        stage1_tokens=100,
+        stage1="--learning-rate 1e-3 --per-device-train-batch-size 2",
+        stage2="--per-device-train-batch-size 4",
+        epochs={2: 1, 4: 1, 6: 1},
+        learning_rates=(1e-3,),
+    )
+    monkeypatch.setitem(arms.SCALES, "nano", toy)
+    data = tmp_path / "data"
+    for domain, row in (("medical", medical_row), ("chemistry", chemistry_row)):
+        (data / domain).mkdir(parents=True)
+        for split, number in SPLITS.items():
+            write_jsonl(data / domain / f"{split}.jsonl", (row(split, n) for n in range(number)))
+    return ["--data", str(data), "--work-dir", str(tmp_path / "work"), "--backbone", str(backbone)]
+
+
+@pytest.fixture
+def lab(tmp_path, argv, backbone):
+    """A place to run arms of toy size in."""
+    import arms
+
+    return arms.Lab(dataclasses.replace(arms.SCALES["nano"], backbone=str(backbone)), tmp_path / "work")
+
+
+@pytest.fixture
+def medical(tmp_path, lab):
+    """The domain, of toy size."""
+    return lab.domain("medical", tmp_path / "data")
+
+
+def medical_row(split, n):
+    # Of the training records the last one is about what a test question is about.
+    focus = "Test 0 disease" if (split, n) == ("train", SPLITS["train"] - 1) else f"{split.title()} {n} disease"
+    text = {"question": f"What is {focus}, {split} {n} ?", "answer": f"The {focus} is {split} {n}."}
+    return {"id": f"{split}-{n}", **text, "focus": focus, "question_type": "information", "source": "s"}
+
+
+def chemistry_row(split, n):
+    names = [f"{n}-{split}amine", f"{n} {split}amine", f"{split} oil {n}"]
+    return {"id": f"{split}-{n}", "iupac": f"{n}-azanyl{split}ane", "formula": f"C{n}", "smiles": "CN", "names": names}
+
+
+def rows(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]

