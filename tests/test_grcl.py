@@ -344,6 +344,19 @@ def test_flags_that_need_dev_data(argv):
             grcl.main([*argv, *flags])
 
 
+@pytest.mark.parametrize("of", ["language model", "bert"])
+def test_attention_is_that_which_was_asked_for(argv, tmp_path, monkeypatch, of):
+    """Of both kinds of models; it is of the run and not of the model that is saved."""
+    if of == "bert":
+        argv += ["--model", make_bert(tmp_path / "bert")]
+    seen = []
+    monkeypatch.setattr(grcl, "train_to_the_end", lambda trainer, folder: seen.append(trainer.model[0].model.config))
+    monkeypatch.setattr(grcl, "finish", lambda *args: None)
+    for name in ("eager", "sdpa"):
+        grcl.main([*argv, "--output-dir", str(tmp_path / name), "--attention", name])
+    assert [config._attn_implementation for config in seen] == ["eager", "sdpa"]
+
+
 def test_a_run_that_makes_the_model_worse_says_so(argv, tmp_path, caplog):
     grcl.main([*argv, "--max-steps", "30", "--learning-rate", "1e-2", "--eval-steps", "30"])
     with caplog.at_level(logging.WARNING, logger="lbr_st"):
