@@ -11,19 +11,15 @@ FAISS and LanceDB are not among them: LangChain has both in langchain-community 
 
 from __future__ import annotations
 
-import argparse
-import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rag import TOP_K, Retrieve, answer
 from sentence_transformers import SentenceTransformer
 
-from lbr_st.data.records import read_passages
-from lbr_st.errors import InputError
-from lbr_st.layouts import fingerprint, open_sentence_transformer
-from lbr_st.search import format_hits
+from lbr_st.data.records import Record
+from lbr_st.layouts import open_sentence_transformer
 from lbr_st.training import run_command
 
 if TYPE_CHECKING:
@@ -80,46 +76,26 @@ STORES = {
 }
 
 
+def open_index(model: str, store: str, folder: Path, passages: list[Record] | None) -> Retrieve:
+    """Open a store, or make it of passages."""
+    opened = open_sentence_transformer(model)
+    open_store, cosine_of = STORES[store]
+    index = open_store(folder, embeddings_of(opened), opened.get_embedding_dimension())
+    passages = passages or []
+    for start in range(0, len(passages), BATCH):
+        batch = passages[start : start + BATCH]
+        index.add_texts([p["document"] for p in batch], metadatas=[{"id": p["id"]} for p in batch])
+
+    def retrieve(question: str) -> list[tuple[float, Record]]:
+        found = index.similarity_search_with_score(question, k=TOP_K)
+        return [(cosine_of(score), {"id": d.metadata["id"], "document": d.page_content}) for d, score in found]
+
+    return retrieve
+
+
 def main(argv: Sequence[str] | None = None) -> None:
-    """Index a folder and answer questions with its passages.
-
-    Raises:
-        InputError: If the model, the folder or the index cannot be used, or a package is missing.
-    """
-    parser = argparse.ArgumentParser(description="Search a folder of text with LangChain.")
-    parser.add_argument("--model", required=True, metavar="DIR", help="sentence-transformers directory")
-    parser.add_argument("--folder", required=True, metavar="DIR", help="text, Markdown, HTML and source files")
-    parser.add_argument("--store", choices=STORES, default="chroma", help="(default: %(default)s)")
-    parser.add_argument("--index", required=True, type=Path, metavar="DIR", help="where the store is kept")
-    parser.add_argument("question", nargs="+")
-    args = parser.parse_args(argv)
-
-    if not (Path(args.model) / "modules.json").is_file():
-        raise InputError(f"--model {args.model} is not a sentence-transformers directory: it has no modules.json")
-    if not Path(args.folder).is_dir():
-        raise InputError(f"--folder {args.folder}: no such directory")
-    passages = read_passages(args.folder)  # where text is cut into passages; put your own way of cutting here
-    of = [f"langchain {args.store}", fingerprint(args.model), hashlib.sha256(json.dumps(passages).encode()).hexdigest()]
-    built = args.index / "built.json"  # written last: an index without it is not whole
-    build = not args.index.exists()
-    if not build and not (built.is_file() and json.loads(built.read_text()) == of):
-        raise InputError(f"--index {args.index} is unfinished, or of another folder, model or store: delete it")
-    open_store, cosine_of = STORES[args.store]
-    model = open_sentence_transformer(args.model)
-    try:
-        store = open_store(args.index / "store", embeddings_of(model), model.get_embedding_dimension())
-    except ModuleNotFoundError as error:
-        raise InputError(f"{error.name} is not installed: see the first lines of {__file__}") from error
-    if build:
-        for start in range(0, len(passages), BATCH):
-            batch = passages[start : start + BATCH]
-            store.add_texts([p["document"] for p in batch], metadatas=[{"id": p["id"]} for p in batch])
-        built.write_text(json.dumps(of))
-
-    for question in args.question:
-        found = store.similarity_search_with_score(question, k=3)
-        hits = [(cosine_of(score), {"id": d.metadata["id"], "document": d.page_content}) for d, score in found]
-        print(format_hits(question, hits))  # noqa: T201
+    """Index a folder and answer questions with its passages."""
+    answer(argv, "LangChain", STORES, open_index)
 
 
 if __name__ == "__main__":

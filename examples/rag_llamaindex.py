@@ -14,18 +14,15 @@ The index is made once and opened from then on.
 
 from __future__ import annotations
 
-import argparse
-import hashlib
 import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lbr_st.data.records import read_passages
-from lbr_st.errors import InputError
-from lbr_st.layouts import fingerprint
-from lbr_st.search import format_hits
+from rag import TOP_K, Retrieve, answer
+
+from lbr_st.data.records import Record
 from lbr_st.training import run_command
 
 if TYPE_CHECKING:
@@ -96,54 +93,30 @@ STORES = {
 }
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Index a folder and answer questions with its passages.
+def open_index(model: str, store: str, folder: Path, passages: list[Record] | None) -> Retrieve:
+    """Open a store, or make it of passages."""
+    from llama_index.core.schema import TextNode
 
-    Raises:
-        InputError: If the model, the folder or the index cannot be used, or a package is missing.
-    """
-    parser = argparse.ArgumentParser(description="Search a folder of text with LlamaIndex.")
-    parser.add_argument("--model", required=True, metavar="DIR", help="sentence-transformers directory")
-    parser.add_argument("--folder", required=True, metavar="DIR", help="text, Markdown, HTML and source files")
-    parser.add_argument("--store", choices=STORES, default="faiss", help="(default: %(default)s)")
-    parser.add_argument("--index", required=True, type=Path, metavar="DIR", help="where the store is kept")
-    parser.add_argument("question", nargs="+")
-    args = parser.parse_args(argv)
-
-    if not (Path(args.model) / "modules.json").is_file():
-        raise InputError(f"--model {args.model} is not a sentence-transformers directory: it has no modules.json")
-    if not Path(args.folder).is_dir():
-        raise InputError(f"--folder {args.folder}: no such directory")
-    passages = read_passages(args.folder)  # where text is cut into passages; put your own way of cutting here
-    of = [
-        f"llamaindex {args.store}",
-        fingerprint(args.model),
-        hashlib.sha256(json.dumps(passages).encode()).hexdigest(),
-    ]
-    built = args.index / "built.json"  # written last: an index without it is not whole
-    build = not args.index.exists()
-    if not build and not (built.is_file() and json.loads(built.read_text()) == of):
-        raise InputError(f"--index {args.index} is unfinished, or of another folder, model or store: delete it")
-    open_store, cosine_of = STORES[args.store]
-    try:
-        from llama_index.core.schema import TextNode
-
-        index = open_store(args.index / "store", embedding_of(args.model))
-    except ModuleNotFoundError as error:
-        raise InputError(f"{error.name} is not installed: see the first lines of {__file__}") from error
-    if build:
+    open_store, cosine_of = STORES[store]
+    index = open_store(folder, embedding_of(model))
+    if passages is not None:
         # Metadata that is not excluded is put before the text, and into its vector.
         exclude = {"excluded_embed_metadata_keys": ["id"]}
         index.insert_nodes([TextNode(text=p["document"], metadata={"id": p["id"]}, **exclude) for p in passages])
-        if args.store == "faiss":  # the others are on disk already
-            index.storage_context.persist(str(args.index / "store"))
-        built.write_text(json.dumps(of))
+        if store == "faiss":  # the others are on disk already
+            index.storage_context.persist(str(folder))
+    retriever = index.as_retriever(similarity_top_k=TOP_K)
 
-    retriever = index.as_retriever(similarity_top_k=3)
-    for question in args.question:
+    def retrieve(question: str) -> list[tuple[float, Record]]:
         found = retriever.retrieve(question)
-        hits = [(cosine_of(each.score), {"id": each.metadata["id"], "document": each.text}) for each in found]
-        print(format_hits(question, hits))  # noqa: T201
+        return [(cosine_of(each.score), {"id": each.metadata["id"], "document": each.text}) for each in found]
+
+    return retrieve
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Index a folder and answer questions with its passages."""
+    answer(argv, "LlamaIndex", STORES, open_index)
 
 
 if __name__ == "__main__":

@@ -46,10 +46,11 @@ TOP = 3
 
 # The script as it is, but its hits are printed whole, with all their digits.
 EXACT = """
-import json, runpy, sys
+import json, os, runpy, sys
 import lbr_st.search
 lbr_st.search.format_hits = lambda _, hits: "HITS" + json.dumps([[float(score), p["document"]] for score, p in hits])
 sys.argv = sys.argv[1:]
+sys.path.insert(0, os.path.dirname(sys.argv[0]))
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
@@ -141,6 +142,7 @@ def test_empty_prompts(framework, models, folder, passages, cosines, tmp_path):
 @pytest.mark.parametrize("framework", sorted({framework for framework, _ in STORES}))
 def test_what_cannot_be_used(framework, models, folder, tmp_path, monkeypatch):
     monkeypatch.setenv("HAYSTACK_TELEMETRY_ENABLED", "False")
+    monkeypatch.syspath_prepend(EXAMPLES)
     main = runpy.run_path(str(EXAMPLES / f"rag_{framework}.py"))["main"]
     (tmp_path / "nothing").mkdir()
     given = {"--model": models["prompted"], "--folder": folder, "--index": tmp_path / "index", "--store": "chroma"}

@@ -1,0 +1,68 @@
+"""What the three examples share: their arguments, an index that is made once, and what they print."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from lbr_st.data.records import Record, read_passages
+from lbr_st.errors import InputError
+from lbr_st.layouts import fingerprint
+from lbr_st.search import format_hits
+
+TOP_K = 3
+
+# From a question to (cosine, passage) pairs, best first.
+Retrieve = Callable[[str], list[tuple[float, Record]]]
+
+
+def answer(
+    argv: Sequence[str] | None,
+    framework: str,
+    stores: Iterable[str],
+    open_index: Callable[[str, str, Path, list[Record] | None], Retrieve],
+) -> None:
+    """Index a folder and answer questions with its passages.
+
+    Args:
+        argv: Of the command line.
+        framework: Its name.
+        stores: That it can use; the first is the default.
+        open_index: From the directory of the model, the name of the store, its folder and the passages to put into it,
+            None if they are there already, to what retrieves.
+
+    Raises:
+        InputError: If the model, the folder or the index cannot be used, or a package is missing.
+    """
+    stores = list(stores)
+    parser = argparse.ArgumentParser(description=f"Search a folder of text with {framework}.")
+    parser.add_argument("--model", required=True, metavar="DIR", help="sentence-transformers directory")
+    parser.add_argument("--folder", required=True, metavar="DIR", help="text, Markdown, HTML and source files")
+    parser.add_argument("--store", choices=stores, default=stores[0], help="(default: %(default)s)")
+    parser.add_argument("--index", required=True, type=Path, metavar="DIR", help="where the store is kept")
+    parser.add_argument("question", nargs="+")
+    args = parser.parse_args(argv)
+
+    if not (Path(args.model) / "modules.json").is_file():
+        raise InputError(f"--model {args.model} is not a sentence-transformers directory: it has no modules.json")
+    if not Path(args.folder).is_dir():
+        raise InputError(f"--folder {args.folder}: no such directory")
+    passages = read_passages(args.folder)  # where text is cut into passages; put your own way of cutting here
+    digest = hashlib.sha256(json.dumps(passages).encode()).hexdigest()
+    of = [f"{framework} {args.store}", fingerprint(args.model), digest]
+    built = args.index / "built.json"  # written last: an index without it is not whole
+    build = not args.index.exists()
+    if not build and not (built.is_file() and json.loads(built.read_text()) == of):
+        raise InputError(f"--index {args.index} is unfinished, or of another folder, model or store: delete it")
+    try:
+        retrieve = open_index(args.model, args.store, args.index / "store", passages if build else None)
+    except ModuleNotFoundError as error:
+        script = f"examples/rag_{framework.lower()}.py"
+        raise InputError(f"{error.name} is not installed: see the first lines of {script}") from error
+    if build:
+        built.write_text(json.dumps(of))
+    for question in args.question:
+        print(format_hits(question, retrieve(question)))  # noqa: T201
