@@ -32,7 +32,7 @@ from lbr_st.data.records import read_records
 from lbr_st.errors import InputError
 from lbr_st.files import sha256, write_jsonl
 from lbr_st.held_out import NDCG, HeldOutEvaluator
-from lbr_st.objectives import build_examples, fields_of, parse_objective
+from lbr_st.objectives import READ_PAIRS, build_examples, fields_of, parse_objective
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class Stage1:
     def files(self, domain: Domain, regime: str) -> dict[str, Path]:
         """Return what each objective reads."""
         objectives = parse_objective(self.objective)
-        return {each: domain.stage1(regime, "pairs" if each == "sft" else "passages") for each in objectives}
+        return {each: domain.stage1(regime, "pairs" if each in READ_PAIRS else "passages") for each in objectives}
 
 
 # By the names of the thesis test and of the paper's tables.
@@ -176,7 +176,15 @@ class Lab:
         nano.main([*args, *shlex.split(self.scale.nano), *self.flags])
         return folder
 
-    def stage1(self, domain: Domain, regime: str, name: str, seed: int, like: Stage1 | None = None) -> Path | str:
+    def stage1(
+        self,
+        domain: Domain,
+        regime: str,
+        name: str,
+        seed: int,
+        like: Stage1 | None = None,
+        start: Path | str | None = None,
+    ) -> Path | str:
         """Return the model of stage 1; the backbone for ``none``.
 
         Args:
@@ -185,6 +193,7 @@ class Lab:
             name: One of `STAGE1`, or of the folder of the model where ``like`` is given.
             seed: Of everything that is drawn.
             like: What stage 1 is, where it is none of `STAGE1`.
+            start: Model to start from, the backbone if it is not given.
         """
         stage, backbone = like or STAGE1[name], self.backbone(domain)
         if stage is None:
@@ -193,7 +202,8 @@ class Lab:
         files = stage.files(domain, regime)
         data = [f"{each}={file}" for each, file in files.items()] if len(files) > 1 else [str(*files.values())]
         steps = self.stage1_steps(domain, regime, stage)
-        args = ["--model", str(backbone), "--data", *data, "--output-dir", str(output), "--resume", *stage.flags]
+        args = ["--model", str(start or backbone), "--data", *data, "--output-dir", str(output), "--resume"]
+        args += stage.flags
         args += ["--max-length", str(self.scale.length), "--max-steps", str(steps), "--seed", str(seed)]
         ibgl.main([*args, *shlex.split(self.scale.stage1), "--save-strategy", "no", *self.flags])
         return output

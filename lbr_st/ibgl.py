@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -34,6 +35,7 @@ from lbr_st.modes import autocast_dtype
 from lbr_st.modules import BottleneckTransformer, bottleneck_module
 from lbr_st.objectives import (
     OBJECTIVES,
+    READ_PAIRS,
     build_examples,
     check_fits,
     fields_of,
@@ -98,6 +100,7 @@ class IBGLTrainer(Trainer):
     Args:
         model: Model whose first module is a `BottleneckTransformer`; trained in place.
         bottleneck: False for the control arms.
+        read_out_weight: Of the read-out loss.
         adapter: What is trained of the model; default is all of it.
         eval_dataset: Held-out examples, by objective where there are several.
         evaluator: Of the embeddings.
@@ -109,6 +112,7 @@ class IBGLTrainer(Trainer):
         model: SentenceTransformer,
         *,
         bottleneck: bool = True,
+        read_out_weight: float = 0.0,
         adapter: PeftModel | None = None,
         eval_dataset: Dataset | dict[str, Dataset] | None = None,
         evaluator: held_out.HeldOutEvaluator | None = None,
@@ -131,7 +135,7 @@ class IBGLTrainer(Trainer):
         self._since: float | None = None
         self._paused = 0.0
         super().__init__(
-            model=IBGLModel(bottleneck_module(model).model, bottleneck=bottleneck),
+            model=IBGLModel(bottleneck_module(model).model, bottleneck=bottleneck, read_out_weight=read_out_weight),
             data_collator=collate,
             eval_dataset=concatenate_datasets(parts) if parts else None,
             **kwargs,
@@ -285,7 +289,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         allowed=args.allow_overlap,
     )
     data = [*records.values(), *dev_records.values()]
-    pairs = dev_records.get("sft", [])
+    pairs = next((dev_records[each] for each in READ_PAIRS if each in dev_records), [])
     if not pairs and args.select_by in OF_PAIRS:
         pairs = read_records(next(iter(dev_sources.values())))
         data.append(pairs)
@@ -300,6 +304,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         trainer = IBGLTrainer(
             model,
             bottleneck=args.bottleneck,
+            read_out_weight=args.read_out_weight or 0.0,
             adapter=adapter,
             args=training_args,
             train_dataset=train,
@@ -325,13 +330,13 @@ def _sources(args: argparse.Namespace) -> tuple[dict[str, str], dict[str, str], 
         args.objective = prepared.about["objective"] if prepared else "sft"
     weights = parse_objective(args.objective)
     sources = parse_data("--data", args.data, list(weights))
-    sources = {each: file_of(source, "gl" if each == "sft" else "passages") for each, source in sources.items()}
+    sources = {each: file_of(source, "gl" if each in READ_PAIRS else "passages") for each, source in sources.items()}
     if args.dev_data:
         dev_sources = parse_data("--dev-data", args.dev_data, list(weights))
         return sources, {each: file_of(source, "dev") for each, source in dev_sources.items()}, weights
     dev_sources = dict.fromkeys(weights, prepared.file("dev")) if prepared and prepared.has("dev") else {}
     if prepared and prepared.about["regime"] == "corpus-taught":  # its passages are trained on
-        dev_sources = {each: file for each, file in dev_sources.items() if each == "sft"}
+        dev_sources = {each: file for each, file in dev_sources.items() if each in READ_PAIRS}
     return sources, dev_sources, weights
 
 
@@ -424,6 +429,12 @@ def _make_parser() -> argparse.ArgumentParser:
         "reconstruct",
     )
     objective.add_argument(
+        "--read-out-weight",
+        type=float,
+        metavar="WEIGHT",
+        help="of a loss that asks the embedding itself for all tokens of Y, added to the paper's (default: none)",
+    )
+    objective.add_argument(
         "--hide-bos",
         action="store_true",
         help="hide the token before the text from the target too (see docs/model.md)",
@@ -475,11 +486,7 @@ def check_arguments(
         InputError: Which, and why.
     """
     check_launch(training_args)
-    if args.prefix_share is not None and "prefix-suffix" not in weights:
-        raise InputError(f"--prefix-share is for the objective prefix-suffix, not for {args.objective}")
-    prefix_share(args)
-    if args.hide_bos and not args.bottleneck:
-        raise InputError("--hide-bos means nothing with --no-bottleneck: nothing is hidden there")
+    check_objective(args, weights)
     if args.pack_length is not None and args.pack_length < 1:
         raise InputError(f"--pack-length must be at least 1, got {args.pack_length}")
     adapters.check_arguments(args, training_args)
@@ -494,6 +501,24 @@ def check_arguments(
     for flag, reason in NOT_SUPPORTED.items():
         if getattr(training_args, flag):
             raise InputError(f"--{flag.replace('_', '-')}: {reason}")
+
+
+def check_objective(args: argparse.Namespace, weights: dict[str, float]) -> None:
+    """Refuse flags of the objective that contradict each other.
+
+    Raises:
+        InputError: Which, and why.
+    """
+    if args.prefix_share is not None and "prefix-suffix" not in weights:
+        raise InputError(f"--prefix-share is for the objective prefix-suffix, not for {args.objective}")
+    prefix_share(args)
+    if args.hide_bos and not args.bottleneck:
+        raise InputError("--hide-bos means nothing with --no-bottleneck: nothing is hidden there")
+    if args.read_out_weight is not None:
+        if not 0 < args.read_out_weight < math.inf:
+            raise InputError(f"--read-out-weight must be a number above 0, got {args.read_out_weight}")
+        if not args.bottleneck:
+            raise InputError("--read-out-weight means nothing with --no-bottleneck: there is nothing to read out")
 
 
 def check_select_by(args: argparse.Namespace, training_args: TrainingArguments, has_dev: bool) -> None:

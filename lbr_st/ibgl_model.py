@@ -39,12 +39,26 @@ def head_is_all(model: PreTrainedModel) -> bool:
     return torch.allclose(found, expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item())
 
 
+def rows_of_read_out(segments: Tensor, has_loss: Tensor) -> tuple[Tensor, Tensor]:
+    """Return where the last bottleneck token before each target is, as indices ``(targets,)`` of rows and columns.
+
+    Args:
+        segments: ``(batch, seq)``.
+        has_loss: ``(batch, seq - 1)``, whether the next token is a target.
+    """
+    columns = torch.arange(segments.shape[1], device=segments.device)
+    last = torch.where(segments == BOTTLENECK, columns, 0).cummax(dim=1).values[:, 1:]
+    row, column = has_loss.nonzero(as_tuple=True)
+    return row, last[row, column]
+
+
 class IBGLModel(nn.Module):
     """The language model under the information cut-off, with its loss as output.
 
     Args:
         language_model: A causal language model that heeds attention masks.
         bottleneck: False for the control arms, plain fine-tuning and pretraining: nothing is cut off.
+        read_out_weight: Of the read-out loss, see `forward`; 0 is the paper's loss.
 
     Raises:
         InputError: If information leaks through it from X to Y, see `lbr_st.masks.check_no_leak`.
@@ -53,11 +67,14 @@ class IBGLModel(nn.Module):
     # Tells the trainer to pass num_items_in_batch, so that accumulated gradients are those of the large batch.
     accepts_loss_kwargs = True
 
-    def __init__(self, language_model: PreTrainedModel, *, bottleneck: bool = True) -> None:
+    def __init__(
+        self, language_model: PreTrainedModel, *, bottleneck: bool = True, read_out_weight: float = 0.0
+    ) -> None:
         super().__init__()
         if bottleneck:
             check_no_leak(language_model)
         self.bottleneck = bottleneck
+        self.read_out_weight = read_out_weight
         self.language_model: PreTrainedModel = language_model
         self.head_is_all = head_is_all(language_model)
         self._no_split_modules = language_model._no_split_modules  # what FSDP shards by
@@ -80,6 +97,11 @@ class IBGLModel(nn.Module):
         all rows are the largest tensor in training. Families that do more with logits than their head (Gemma 2 caps
         them, Granite and Cohere scale them) are run as a whole.
 
+        Y reads the keys and values of Z in every layer, and the last hidden state of Z, which is the embedding,
+        predicts its first token alone. The read-out loss, ours and not the paper's, asks that state for all of Y: the
+        mean cross-entropy of the tokens of Y in any order, as LLaRA does (arXiv 2312.15503). It is added to the
+        training loss ``read_out_weight`` times.
+
         Args:
             input_ids: ``(batch, seq)`` int64.
             attention_mask: ``(batch, seq)``, 1 for tokens, 0 for padding on the right.
@@ -93,12 +115,16 @@ class IBGLModel(nn.Module):
             ``{"loss"}``, a scalar. In evaluation mode ``loss_sums`` and ``targets`` too, both ``(batch,)``: the loss
             summed over each row, and the number of its targets.
         """
-        head, rows = self.head, self.target_rows(input_ids, attention_mask, segments, labels, sequences, position_ids)
+        head, output = self.head, self._output(input_ids, attention_mask, segments, sequences, position_ids)
         targets = labels[:, 1:]
         has_loss = targets != IGNORE
         counts = has_loss.sum(dim=1)
+        rows = output[:, :-1][has_loss]
         if self.training:
             total = cross_entropy_sum(head, rows, targets[has_loss])
+            if self.read_out_weight:
+                read_out = output[rows_of_read_out(segments, has_loss)]
+                total = total + self.read_out_weight * cross_entropy_sum(head, read_out, targets[has_loss])
             return {"loss": total / (counts.sum() if num_items_in_batch is None else num_items_in_batch)}
         losses = torch.zeros(targets.shape, device=rows.device)
         losses[has_loss] = token_losses(head, rows, targets[has_loss])
@@ -124,6 +150,17 @@ class IBGLModel(nn.Module):
         Last hidden states; of families that do more with logits than their head, the logits. The arguments are those
         of `forward`.
         """
+        output = self._output(input_ids, attention_mask, segments, sequences, position_ids)
+        return output[:, :-1][labels[:, 1:] != IGNORE]
+
+    def _output(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        segments: Tensor,
+        sequences: Tensor | None,
+        position_ids: Tensor | None,
+    ) -> Tensor:
         model = self.language_model
         mask: Any = attention_mask
         if self.bottleneck or sequences is not None:
@@ -132,8 +169,7 @@ class IBGLModel(nn.Module):
         inputs = {"input_ids": input_ids, "attention_mask": mask, "use_cache": False}
         if position_ids is not None:  # some families count their positions themselves and take none
             inputs["position_ids"] = position_ids
-        output = model.base_model(**inputs).last_hidden_state if self.head_is_all else model(**inputs).logits
-        return output[:, :-1][labels[:, 1:] != IGNORE]
+        return model.base_model(**inputs).last_hidden_state if self.head_is_all else model(**inputs).logits
 
     def activation_checkpointing_enable(self, **kwargs: Any) -> None:
         """Recompute activations in the backward pass (the trainer's ``--activation-checkpointing``)."""

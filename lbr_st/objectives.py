@@ -19,9 +19,12 @@ from lbr_st.modules import BottleneckTransformer, bottleneck_module, most_positi
 
 OBJECTIVES = {
     "sft": "X = query, Y = document",
+    "doc2query": "X = document, Y = query",
     "reconstruct": "X = Y = document",
     "prefix-suffix": "X = first part of the document, Y = the rest",
 }
+
+READ_PAIRS = ("sft", "doc2query")  # the others read documents alone
 
 
 def parse_objective(text: str) -> dict[str, float]:
@@ -79,7 +82,7 @@ def parse_data(flag: str, sources: Sequence[str], objectives: Sequence[str]) -> 
 
 def fields_of(objective: str) -> tuple[str, ...]:
     """Return the fields of a record that an objective reads."""
-    return ("query", "document") if objective == "sft" else ("document",)
+    return ("query", "document") if objective in READ_PAIRS else ("document",)
 
 
 def mix(datasets: dict[str, Dataset], weights: dict[str, float], seed: int) -> Dataset:
@@ -168,6 +171,8 @@ def example_maker(
         if objective == "prefix-suffix":
             shares = [draw_share(text, prefix_share, seed) for text in documents]
             sources, targets, is_cut = split_documents(documents, shares, tokenizer, room, length)
+        elif objective == "doc2query":
+            sources, targets = documents, batch["query"]
         else:
             sources, targets = batch.get("query", documents), documents
         x_ids = module.tokenize_rows([prompt + text for text in sources])

@@ -23,7 +23,7 @@ from lbr_st.files import write_jsonl
 from lbr_st.ibgl import IBGLTrainer, main
 from lbr_st.ibgl_model import IBGLModel
 from lbr_st.masks import TARGET
-from lbr_st.objectives import OBJECTIVES, build_examples
+from lbr_st.objectives import OBJECTIVES, READ_PAIRS, build_examples
 
 ROOT = Path(__file__).parent.parent
 
@@ -162,7 +162,7 @@ def test_a_checkpoint_cut_off_by_a_kill_is_passed_over(tmp_path):
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_script(backbone, tmp_path, objective):
     """Each objective trains, lowers its loss, and leaves a model whose history says how it was made."""
-    rows = PAIRS * 8 if objective == "sft" else [{"document": pair["document"]} for pair in PAIRS] * 8
+    rows = PAIRS * 8 if objective in READ_PAIRS else [{"document": pair["document"]} for pair in PAIRS] * 8
     write_jsonl(tmp_path / "train.jsonl", rows)
     ibgl.main(
         ["--model", backbone, "--data", str(tmp_path / "train.jsonl"), "--dev-data", str(tmp_path / "train.jsonl"),
@@ -377,11 +377,13 @@ def test_tensorboard(backbone, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--objective", "sfft"], "'sfft' is none of sft, reconstruct, prefix-suffix"),
+        (["--objective", "sfft"], "'sfft' is none of sft, doc2query, reconstruct, prefix-suffix"),
         (["--prefix-share", "0.5"], "--prefix-share is for the objective prefix-suffix, not for sft"),
         (["--objective", "prefix-suffix", "--prefix-share", "0.5", "0.2"], "one or two numbers between 0 and 1"),
         (["--objective", "prefix-suffix", "--prefix-share", "1"], "one or two numbers between 0 and 1"),
         (["--no-bottleneck", "--hide-bos"], "--hide-bos means nothing with --no-bottleneck"),
+        (["--no-bottleneck", "--read-out-weight", "1"], "--read-out-weight means nothing with --no-bottleneck"),
+        (["--read-out-weight", "-1"], "--read-out-weight must be a number above 0"),
         (["--load-in-4bit"], "--load-in-4bit is for LoRA: give its rank, --lora-rank"),
         (["--lora-alpha", "32"], "--lora-alpha is for LoRA: give its rank, --lora-rank"),
         (["--attention", "flex_attention"], "it has no backward pass on a CPU"),

@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
 
 import lbr_st
 from lbr_st import ibgl_model
-from lbr_st.batches import IGNORE, PackedRows, collate
+from lbr_st.batches import IGNORE, PackedRows, collate, join
 from lbr_st.errors import InputError
 from lbr_st.ibgl_model import IBGLModel, check_packing
 from lbr_st.masks import BOTTLENECK, SOURCE, TARGET, cutoff_mask
@@ -61,6 +61,23 @@ def test_loss_is_the_mean_over_target_tokens_of_the_batch(model):
     sums, counts = zip(*(two_pass_loss(model, pair) for pair in PAIRS), strict=True)
     assert len(set(counts)) > 1
     assert abs(loss - sum(sums) / sum(counts)) < 1e-5
+
+
+def test_read_out_loss_asks_the_embedding_for_all_targets(model):
+    """Against what the head makes of the state that encoding ends with; alone, and packed into a row."""
+    model.max_seq_length = 100
+    language_model, examples = model[0].model, list(build_examples(PAIRS, model, "sft"))
+    losses = []
+    for pair, example in zip(PAIRS, examples, strict=True):
+        last = language_model(model.preprocess([pair["query"]])["input_ids"]).logits[0, -1]
+        targets = [label for label in example["labels"] if label != IGNORE]
+        losses += (-last.log_softmax(0)[targets]).tolist()
+    plain, weighted = IBGLModel(language_model), IBGLModel(language_model, read_out_weight=0.5)
+    for batch in (collate(examples), collate([join(examples)])):
+        expected = plain.train()(**batch)["loss"].item() + 0.5 * sum(losses) / len(losses)
+        assert abs(weighted.train()(**batch)["loss"].item() - expected) < 1e-5
+        # Held-out losses of both are those of the paper.
+        assert weighted.eval()(**batch)["loss"].item() == plain.eval()(**batch)["loss"].item()
 
 
 def test_loss_of_a_zeroed_head_is_the_log_of_the_vocabulary(tmp_path):

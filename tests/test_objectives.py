@@ -64,6 +64,15 @@ def test_long_target_is_cut_without_eos(model):
     assert model.tokenizer.eos_token_id not in targets
 
 
+def test_doc2query_is_sft_with_its_sides_exchanged(model):
+    pair = {"query": "what raises it", "document": "salt and age"}
+    model.prompts |= {"query": "ask ", "document": "a text "}
+    [example] = build_examples([pair], model, "doc2query")
+    model.prompts |= {"query": "a text ", "document": "ask "}
+    [expected] = build_examples([{"query": pair["document"], "document": pair["query"]}], model, "sft")
+    assert example == expected
+
+
 def test_reconstruct_reads_and_predicts_the_document(model):
     [example] = build_examples([{"document": "salt and age"}], model, "reconstruct")
     ids = model.tokenizer("salt and age", add_special_tokens=False)["input_ids"]
@@ -105,7 +114,7 @@ def test_objectives_and_their_weights(text, expected):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("sftt", "'sftt' is none of sft, reconstruct, prefix-suffix"), ("sft:1,sft:1", "sft is there twice"),
+    [("sftt", "'sftt' is none of sft, doc2query, reconstruct, prefix-suffix"), ("sft:1,sft:1", "sft is there twice"),
      ("sft,reconstruct:1", "sft has no weight"), ("sft:x,reconstruct:1", "the weight of sft must be a number above 0"),
      ("sft:0,reconstruct:1", "not '0'"), ("sft:inf", "not 'inf'"), ("", "'' is none of")],
 )  # fmt: skip

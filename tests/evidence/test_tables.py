@@ -146,6 +146,30 @@ def test_table_5(lab, medical, monkeypatch):
     assert k == -(-(len(ids) - k) // 4)
 
 
+def test_explore(lab, medical, monkeypatch):
+    import arms
+    import explore
+    import thesis
+
+    monkeypatch.setattr(thesis, "MAIN_PAIRS", 4)
+    found = {
+        name: explore.run_variant(name, medical, 0, lab) for name in ("pt-first", "both-ways-read-out", "four-tokens")
+    }
+    for result in found.values():
+        [(setting, score)] = result["dev_ndcg_at_10"].items()
+        assert setting == "lr 0.001 tau 0.02"
+        assert 0 <= score <= 1
+
+    def stages(name):
+        return lbr_st.load(str(lab.work / "medical" / f"corpus-taught-{name}-seed0"))[0].history
+
+    first, second = stages("pt-first")
+    assert (first["objective"], second["objective"]) == ("reconstruct", arms.STAGE1["ibgl-mixture"].objective)
+    [stage] = stages("both-ways-read-out")
+    assert stage["read_out_weight"] == 1
+    assert stages("four-tokens")
+
+
 def test_table_6(lab, medical):
     import table6
     from arms import Stage1
