@@ -106,11 +106,13 @@ class Stage1:
         objective: As ``train_ibgl.py`` takes it.
         bottleneck: False for the control arms.
         compression_ratio: Tokens of X to a bottleneck token; None is one bottleneck token for any X.
+        more: Arguments of ``train_ibgl.py`` beside these, which come last.
     """
 
     objective: str
     bottleneck: bool = True
     compression_ratio: float | None = None
+    more: str = ""
 
     @property
     def flags(self) -> list[str]:
@@ -203,9 +205,9 @@ class Lab:
         data = [f"{each}={file}" for each, file in files.items()] if len(files) > 1 else [str(*files.values())]
         steps = self.stage1_steps(domain, regime, stage)
         args = ["--model", str(start or backbone), "--data", *data, "--output-dir", str(output), "--resume"]
-        args += stage.flags
         args += ["--max-length", str(self.scale.length), "--max-steps", str(steps), "--seed", str(seed)]
-        ibgl.main([*args, *shlex.split(self.scale.stage1), "--save-strategy", "no", *self.flags])
+        settings = [*shlex.split(self.scale.stage1), *stage.flags, *shlex.split(stage.more)]
+        ibgl.main([*args, *settings, "--save-strategy", "no", *self.flags])
         return output
 
     def stage1_steps(self, domain: Domain, regime: str, stage: Stage1) -> int:

@@ -365,7 +365,8 @@ def _examples(
     model: SentenceTransformer,
     records: dict[str, list[Record]],
 ) -> dict[str, Dataset]:
-    options = {"bottleneck": args.bottleneck, "prefix_share": prefix_share(args), "seed": training_args.seed}
+    options = {"bottleneck": args.bottleneck, "cut_off": not args.no_cut_off}
+    options |= {"prefix_share": prefix_share(args), "seed": training_args.seed}
     return {objective: build_examples(each, model, objective, **options) for objective, each in records.items()}
 
 
@@ -427,6 +428,12 @@ def _make_parser() -> argparse.ArgumentParser:
         action="store_false",
         help="the control arm: nothing is cut off and there is no Z. Plain fine-tuning for sft, plain pretraining for "
         "reconstruct",
+    )
+    objective.add_argument(
+        "--no-cut-off",
+        action="store_const",
+        const=True,
+        help="another control arm: Z is there, and Y sees X all the same",
     )
     objective.add_argument(
         "--read-out-weight",
@@ -512,8 +519,11 @@ def check_objective(args: argparse.Namespace, weights: dict[str, float]) -> None
     if args.prefix_share is not None and "prefix-suffix" not in weights:
         raise InputError(f"--prefix-share is for the objective prefix-suffix, not for {args.objective}")
     prefix_share(args)
-    if args.hide_bos and not args.bottleneck:
-        raise InputError("--hide-bos means nothing with --no-bottleneck: nothing is hidden there")
+    for flag, control in (("--no-bottleneck", not args.bottleneck), ("--no-cut-off", args.no_cut_off)):
+        if args.hide_bos and control:
+            raise InputError(f"--hide-bos means nothing with {flag}: nothing is hidden there")
+    if args.no_cut_off and not args.bottleneck:
+        raise InputError("--no-bottleneck leaves out Z and the cut-off both; leave out --no-cut-off")
     if args.read_out_weight is not None:
         if not 0 < args.read_out_weight < math.inf:
             raise InputError(f"--read-out-weight must be a number above 0, got {args.read_out_weight}")

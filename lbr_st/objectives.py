@@ -109,6 +109,7 @@ def build_examples(
     objective: str,
     *,
     bottleneck: bool = True,
+    cut_off: bool = True,
     prefix_share: tuple[float, float] = (0.5, 0.5),
     seed: int = 0,
 ) -> Dataset:
@@ -119,10 +120,12 @@ def build_examples(
         model: See `example_maker`, as the others.
         objective: One of `OBJECTIVES`.
         bottleneck: False for the control arms.
+        cut_off: False for the control arm with Z.
         prefix_share: For ``prefix-suffix``.
         seed: For ``prefix-suffix``.
     """
-    make = example_maker(model, objective, bottleneck=bottleneck, prefix_share=prefix_share, seed=seed)
+    options = {"bottleneck": bottleneck, "cut_off": cut_off}
+    make = example_maker(model, objective, **options, prefix_share=prefix_share, seed=seed)
     # The columns used are named: reconstruct reads the document of pairs too.
     dataset = Dataset.from_list([{name: record[name] for name in fields_of(objective)} for record in records])
     return dataset.map(make, batched=True, remove_columns=dataset.column_names, desc=f"Tokenizing for {objective}")
@@ -133,6 +136,7 @@ def example_maker(
     objective: str,
     *,
     bottleneck: bool = True,
+    cut_off: bool = True,
     prefix_share: tuple[float, float] = (0.5, 0.5),
     seed: int = 0,
 ) -> Callable[[dict[str, list[str]]], dict[str, list[list[int]]]]:
@@ -146,6 +150,7 @@ def example_maker(
         objective: One of `OBJECTIVES`.
         bottleneck: False for the control arms: ``[BOS? X Y EOS]`` with X in sight of Y. For ``reconstruct`` that is
             plain pretraining on the document, ``[BOS? Y EOS]``, as a document that is in sight need not be rebuilt.
+        cut_off: False for the control arm with Z: ``[BOS? X Z Y EOS]`` with X in sight of Y.
         prefix_share: For ``prefix-suffix``, the least and the largest share of a document that is X. Between them it
             is drawn for each document, the same in every run with one seed.
         seed: Of the draw.
@@ -157,8 +162,8 @@ def example_maker(
     module = bottleneck_module(model)
     tokenizer, length = module.tokenizer, module.max_seq_length
     prefix, ids_of_bottleneck = module.num_prefix_tokens, set(module.bottleneck_token_ids)
-    before_source = SOURCE if module.hide_bos else PREFIX
-    source = SOURCE if bottleneck else PREFIX  # what is seen by every row after it
+    source = SOURCE if bottleneck and cut_off else PREFIX  # what is seen by every row after it
+    before_source = source if module.hide_bos else PREFIX
     is_pretraining = objective == "reconstruct" and not bottleneck
     prompt = model.prompts["query" if objective == "sft" else "document"] or ""
     prompt_length = len(tokenizer(prompt, add_special_tokens=False)["input_ids"])

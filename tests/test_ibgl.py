@@ -383,6 +383,8 @@ def test_tensorboard(backbone, tmp_path, monkeypatch):
         (["--objective", "prefix-suffix", "--prefix-share", "1"], "one or two numbers between 0 and 1"),
         (["--no-bottleneck", "--hide-bos"], "--hide-bos means nothing with --no-bottleneck"),
         (["--no-bottleneck", "--read-out-weight", "1"], "--read-out-weight means nothing with --no-bottleneck"),
+        (["--no-cut-off", "--hide-bos"], "--hide-bos means nothing with --no-cut-off"),
+        (["--no-bottleneck", "--no-cut-off"], "leave out --no-cut-off"),
         (["--read-out-weight", "-1"], "--read-out-weight must be a number above 0"),
         (["--load-in-4bit"], "--load-in-4bit is for LoRA: give its rank, --lora-rank"),
         (["--lora-alpha", "32"], "--lora-alpha is for LoRA: give its rank, --lora-rank"),

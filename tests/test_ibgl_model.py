@@ -80,6 +80,19 @@ def test_read_out_loss_asks_the_embedding_for_all_targets(model):
         assert weighted.eval()(**batch)["loss"].item() == plain.eval()(**batch)["loss"].item()
 
 
+def test_without_the_cut_off_the_target_sees_the_text(model):
+    """Against the language model's own loss on the whole row, Z in it."""
+    model.max_seq_length = 100
+    [example] = build_examples(PAIRS[:1], model, "sft", cut_off=False)
+    cut, *_ = build_examples(PAIRS[:1], model, "sft")
+    assert (example["input_ids"], example["labels"]) == (cut["input_ids"], cut["labels"])
+    ids, labels = torch.tensor([example["input_ids"]]), torch.tensor([example["labels"]])
+    expected = model[0].model(ids, labels=labels).loss
+    training_model = IBGLModel(model[0].model)
+    assert abs(training_model(**collate([example]))["loss"] - expected) < 1e-5
+    assert abs(training_model(**collate([cut]))["loss"] - expected) > 1e-3
+
+
 def test_loss_of_a_zeroed_head_is_the_log_of_the_vocabulary(tmp_path):
     model = lbr_st.from_backbone(make_backbone(tmp_path / "backbone", tied=False), max_seq_length=24)
     head = model[0].model.get_output_embeddings()

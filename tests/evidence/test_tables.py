@@ -146,28 +146,24 @@ def test_table_5(lab, medical, monkeypatch):
     assert k == -(-(len(ids) - k) // 4)
 
 
-def test_explore(lab, medical, monkeypatch):
-    import arms
+def test_explore(lab, medical):
     import explore
-    import thesis
 
-    monkeypatch.setattr(thesis, "MAIN_PAIRS", 4)
-    found = {
-        name: explore.run_variant(name, medical, 0, lab) for name in ("pt-first", "both-ways-read-out", "four-tokens")
-    }
-    for result in found.values():
-        [(setting, score)] = result["dev_ndcg_at_10"].items()
-        assert setting == "lr 0.001 tau 0.02"
+    names = ("pt-first-read-out", "no-cut-off-read-out", "four-tokens-read-out")
+    for name, pairs in [*((name, 4) for name in names), (names[0], 0)]:
+        [(setting, score)] = explore.run_variant(name, pairs, medical, 0, lab)["dev_ndcg_at_10"].items()
+        assert setting == ("lr 0.001 tau 0.02" if pairs else "as it is")
         assert 0 <= score <= 1
 
-    def stages(name):
-        return lbr_st.load(str(lab.work / "medical" / f"corpus-taught-{name}-seed0"))[0].history
+    def opened(name):
+        return lbr_st.load(str(lab.work / "medical" / f"corpus-taught-{name}-seed0"))[0]
 
-    first, second = stages("pt-first")
-    assert (first["objective"], second["objective"]) == ("reconstruct", arms.STAGE1["ibgl-mixture"].objective)
-    [stage] = stages("both-ways-read-out")
-    assert stage["read_out_weight"] == 1
-    assert stages("four-tokens")
+    first, second = opened(names[0]).history
+    assert (first["objective"], second["objective"]) == ("reconstruct", explore.MIXTURE)
+    assert not first["bottleneck"]
+    assert (second["read_out_weight"], second["bottleneck"]) == (1, True)
+    assert opened(names[1]).history[0]["no_cut_off"]
+    assert opened(names[2]).num_bottleneck_tokens == 4
 
 
 def test_table_6(lab, medical):
