@@ -139,7 +139,8 @@ STAGE1 = {
     "ibgl-reconstruct": Stage1("reconstruct"),
     "ibgl-prefix-suffix": Stage1("prefix-suffix"),
     "ibgl-mixture": Stage1("sft:0.5,reconstruct:0.5"),
-    "ibgl-mixture-sft": Stage1("sft:0.8,reconstruct:0.2"),
+    "ibgl-read-out": Stage1("sft:0.5,reconstruct:0.5", more="--read-out-weight 1"),
+    "no-cut-off": Stage1("sft:0.5,reconstruct:0.5", more="--read-out-weight 1 --no-cut-off"),
 }
 
 

@@ -4,8 +4,8 @@
 
 Protocol, fixed before the test set was touched: that of `thesis.py`, corpus-taught, seed 0, and
 
-- 1,000,000 tokens in all, of which stage 1 (half SFT-style, half reconstruction) reads 0, 25, 50, 75 and 100%, and
-  stage 2 the rest, queries and documents of 5,000 pairs. At 100% there is no stage 2.
+- 1,000,000 tokens in all, of which stage 1 (half SFT-style, half reconstruction, with the read-out loss) reads 0, 25,
+  50, 75 and 100%, and stage 2 the rest, queries and documents of 5,000 pairs. At 100% there is no stage 2.
 - Learning rate and temperature of stage 2 are those that the grid of `thesis.py` found for the arm.
 - Minutes on one core, estimated before it ran: 4 for each of 5 shares in two domains: 40.
 """

@@ -6,9 +6,9 @@ Protocol, fixed before the test set was touched: that of `thesis.py`, corpus-tau
 
 - a third domain, code: docstrings ask for functions of the packages installed. The text of the backbone (4,000 files),
   the domain and the test come from disjoint groups of packages.
-- Systems: BM25; the backbone, its last token as embedding; after plain fine-tuning (`gl`) so; after IB-GL (half
-  SFT-style, half reconstruction: what the package does with a corpus-taught set), its bottleneck token; each of the
-  three after stage 2; the backbone made bidirectional in the manner of LLM2Vec on the same passages and tokens, mean
+- Systems: BM25; the backbone, its last token as embedding; after plain fine-tuning (`gl`) so; after IB-GL with the
+  paper's loss and with the read-out loss (half SFT-style, half reconstruction both), its bottleneck token; each of
+  the four after stage 2; the backbone made bidirectional in the manner of LLM2Vec on the same passages and tokens, mean
   pooling, and stage 2; all-MiniLM-L6-v2, an encoder of 22 M parameters trained on a billion pairs, as it is and
   after stage 2, both at 128 tokens.
 - Every system that is trained has the grid of `thesis.py`, MiniLM learning rates of 5e-5 and 2e-4.
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,23 +36,22 @@ from lbr_st import layouts
 from lbr_st.training import run_command
 
 PROGRAM = "table1"
-REGIME, PAIRS, IBGL = domains.REGIMES[0], thesis.MAIN_PAIRS, "ibgl-mixture"
+REGIME, PAIRS, IBGL, PAPER = domains.REGIMES[0], thesis.MAIN_PAIRS, "ibgl-read-out", "ibgl-mixture"
+# What stage 1 was, and whether the embedding is the bottleneck token.
+WITHOUT_STAGE2 = {"llm": ("none", False), "gl": ("gl", False), "ibgl_paper": (PAPER, True), "ibgl": (IBGL, True)}
 # What is scored after stage 2: an arm of the thesis test.
-AFTER_STAGE2 = {"cl": "none", "gl_cl": "gl", "ibgl_cl": IBGL}
+AFTER_STAGE2 = {"cl": "none", "gl_cl": "gl", "ibgl_paper_cl": PAPER, "ibgl_cl": IBGL}
 MINILM_LENGTH, MINILM_RATES = 128, (5e-5, 2e-4)
 
 
-def last_token(domain: Domain, lab: Lab, stage1: str, seed: int = 0) -> dict[str, Any]:
-    """Score a language model by its last token."""
+def without_stage2(system: str, domain: Domain, lab: Lab, seed: int = 0) -> dict[str, Any]:
+    """Score a language model by its last token, or by its bottleneck token."""
+    stage1, by_bottleneck = WITHOUT_STAGE2[system]
     model = lab.stage1(domain, REGIME, stage1, seed)
+    if by_bottleneck:
+        return arms.score(arms.open_to_score(Path(model)), domain, lab.work / domain.name)
     opened = systems.assemble(model, lab.backbone(domain), lab.scale.length, "lasttoken")
     return arms.score(arms.half(opened), domain, lab.work / domain.name)
-
-
-def bottleneck(domain: Domain, lab: Lab, stage1: str, seed: int = 0) -> dict[str, Any]:
-    """Score a model of stage 1 by its bottleneck token."""
-    model = Path(lab.stage1(domain, REGIME, stage1, seed))
-    return arms.score(arms.open_to_score(model), domain, lab.work / domain.name)
 
 
 def bidirectional(domain: Domain, lab: Lab) -> dict[str, Any]:
@@ -76,15 +76,8 @@ def minilm_cl(domain: Domain, lab: Lab) -> dict[str, Any]:
     return dataclasses.replace(lab, scale=scale).tuned(domain, systems.minilm(), "minilm-cl", PAIRS)
 
 
-# By the names of the result files; those of `AFTER_STAGE2` and BM25 are in results/thesis.
-SYSTEMS = {
-    "llm": lambda domain, lab: last_token(domain, lab, "none"),
-    "gl": lambda domain, lab: last_token(domain, lab, "gl"),
-    "ibgl": lambda domain, lab: bottleneck(domain, lab, IBGL),
-    "bidirectional_cl": bidirectional,
-    "minilm": minilm,
-    "minilm_cl": minilm_cl,
-}
+# Of the result files in results/table1, as `WITHOUT_STAGE2`; those of `AFTER_STAGE2` and BM25 are in results/thesis.
+OTHERS = {"bidirectional_cl": bidirectional, "minilm": minilm, "minilm_cl": minilm_cl}
 
 
 def measured(system: str, domain: Domain, lab: Lab, settings: dict[str, Any]) -> dict[str, Any]:
@@ -94,8 +87,8 @@ def measured(system: str, domain: Domain, lab: Lab, settings: dict[str, Any]) ->
     if system in AFTER_STAGE2:
         arm = thesis.Arm(domain.name, REGIME, AFTER_STAGE2[system], PAIRS)
         return thesis.measured(arm, 0, domain, lab, settings)
-    name = f"{domain.name}-{system}"
-    return arms.measured(PROGRAM, name, 0, settings, lambda: SYSTEMS[system](domain, lab))
+    run = OTHERS.get(system) or partial(without_stage2, system)
+    return arms.measured(PROGRAM, f"{domain.name}-{system}", 0, settings, lambda: run(domain, lab))
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -105,7 +98,7 @@ def main(argv: list[str] | None = None) -> None:
     files = []
     for name in args.domains:
         domain = lab.domain(name, args.data)
-        for system in (thesis.BM25, *AFTER_STAGE2, *SYSTEMS):
+        for system in (thesis.BM25, *WITHOUT_STAGE2, *AFTER_STAGE2, *OTHERS):
             found = measured(system, domain, lab, settings)
             figures |= {f"{name}_{system}_{metric}": round(value, 4) for metric, value in found["scores"].items()}
             files.append(found)

@@ -4,8 +4,9 @@
 
 Protocol, fixed before the test set was touched: that of `thesis.py`, corpus-taught, 1,000 pairs, seed 0, and
 
-- One model of stage 1 (half SFT-style, half reconstruction), read causally in stage 2 as it was in stage 1, or in both
-  directions. Nothing else differs: the embedding is the bottleneck token, and the bidirectional arm has the same grid.
+- One model of stage 1 (half SFT-style, half reconstruction, with the read-out loss), read causally in stage 2 as it was
+  in stage 1, or in both directions. Nothing else differs: the embedding is the bottleneck token, and the bidirectional
+  arm has the same grid.
 - Minutes on one core, estimated before it ran: the bidirectional arm 6 in each domain; the other is of `thesis.py`.
 """
 

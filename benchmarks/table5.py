@@ -6,8 +6,9 @@ Protocol, fixed before the test set was touched: that of `thesis.py`, corpus-tau
 
 - documents of 300 tokens and more alone, cut at 512: 500 pairs of stage 2 (2 epochs, batch 32), all others in stage 1,
   the test documents and 1,500 training documents as full corpus.
-- Stage 1 is half SFT-style, half reconstruction, on 1,200,000 tokens (batch 16), with one bottleneck token for every R
-  tokens of X: R of 10, 20, 100, 200, 500, 1000, and so 52, 26, 6, 3, 2 and 1 of them at 512 tokens.
+- Stage 1 is half SFT-style, half reconstruction, with the read-out loss, on 1,200,000 tokens (batch 16), with one
+  bottleneck token for every R tokens of X: R of 10, 20, 100, 200, 500, 1000, and so 52, 26, 6, 3, 2 and 1 of them at
+  512 tokens.
 - Stage 2 at learning rate 3e-4 and temperature 0.05, not tuned; and for R of 100, 500 and 1000 at 0.01 and 0.02 too.
 - Minutes on one core, estimated before it ran: stage 1 4.5 for each of 6 ratios, stage 2 with its scores 3 for each of
   12 arms: 63.
@@ -26,7 +27,8 @@ from typing import Any
 import arms
 import domains
 import results
-from arms import Lab, Stage1
+import table1
+from arms import Lab
 from domains import Domain
 from transformers import AutoTokenizer
 
@@ -74,7 +76,9 @@ def long_documents(medical: Domain, lab: Lab) -> Domain:
 
 def run_arm(ratio: int, temperature: float, domain: Domain, lab: Lab) -> dict[str, Any]:
     """Measure one ratio and temperature."""
-    stage = Stage1("sft:0.5,reconstruct:0.5", compression_ratio=ratio)
+    stage = arms.STAGE1[table1.IBGL]
+    assert stage is not None
+    stage = dataclasses.replace(stage, compression_ratio=ratio)
     model = lab.stage1(domain, domains.REGIMES[0], f"ratio-{ratio}", 0, stage)
     setting = (LEARNING_RATE, temperature)
     trained = lab.stage2(domain, model, f"ratio-{ratio}-{temperature}", PAIRS, setting, 0)

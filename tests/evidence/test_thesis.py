@@ -70,6 +70,6 @@ def test_order_of_the_thesis(argv):
     import thesis
 
     names = [(arm.name, seed) for arm, seed in thesis.order()]
-    assert len(names) == len(set(names)) == 2 * (15 * 3 + 8 * 3 + 7 + 15)
+    assert len(names) == len(set(names)) == 2 * (17 * 3 + 9 * 3 + 8 + 17)
     assert names[0] == ("medical-none-1000", 0)
     assert ("chemistry-strict-gl-1000", 2) in names and ("chemistry-strict-gl-200", 1) not in names
