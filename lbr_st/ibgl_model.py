@@ -39,17 +39,22 @@ def head_is_all(model: PreTrainedModel) -> bool:
     return torch.allclose(found, expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item())
 
 
-def rows_of_read_out(segments: Tensor, has_loss: Tensor) -> tuple[Tensor, Tensor]:
-    """Return where the last bottleneck token before each target is, as indices ``(targets,)`` of rows and columns.
+def read_out_loss(head: nn.Module, output: Tensor, segments: Tensor, labels: Tensor) -> Tensor:
+    """Return the cross-entropy of all targets under what the head makes of the last Z before them, summed, in nats.
 
     Args:
+        head: See `IBGLModel.head`.
+        output: What it makes logits of, ``(batch, seq, hidden)``.
         segments: ``(batch, seq)``.
-        has_loss: ``(batch, seq - 1)``, whether the next token is a target.
+        labels: ``(batch, seq)``.
     """
-    columns = torch.arange(segments.shape[1], device=segments.device)
-    last = torch.where(segments == BOTTLENECK, columns, 0).cummax(dim=1).values[:, 1:]
-    row, column = has_loss.nonzero(as_tuple=True)
-    return row, last[row, column]
+    targets = labels[:, 1:]
+    has_loss = targets != IGNORE
+    is_read_out = (segments[:, :-1] == BOTTLENECK) & (segments[:, 1:] == TARGET)
+    # One row of logits for an example, however long its target.
+    losses = -head(output[:, :-1][is_read_out]).float().log_softmax(dim=-1)
+    example = is_read_out.flatten().cumsum(0).view_as(is_read_out)[has_loss] - 1
+    return losses[example, targets[has_loss]].sum()
 
 
 class IBGLModel(nn.Module):
@@ -123,8 +128,7 @@ class IBGLModel(nn.Module):
         if self.training:
             total = cross_entropy_sum(head, rows, targets[has_loss])
             if self.read_out_weight:
-                read_out = output[rows_of_read_out(segments, has_loss)]
-                total = total + self.read_out_weight * cross_entropy_sum(head, read_out, targets[has_loss])
+                total = total + self.read_out_weight * read_out_loss(head, output, segments, labels)
             return {"loss": total / (counts.sum() if num_items_in_batch is None else num_items_in_batch)}
         losses = torch.zeros(targets.shape, device=rows.device)
         losses[has_loss] = token_losses(head, rows, targets[has_loss])
