@@ -130,15 +130,16 @@ class Stage1:
         return {each: domain.stage1(regime, "pairs" if each in READ_PAIRS else "passages") for each in objectives}
 
 
+PAPERS_LOSS = "--read-out-weight 0"
 # By the names of the thesis test and of the paper's tables.
 STAGE1 = {
     "none": None,
     "pt": Stage1("reconstruct", bottleneck=False),
     "gl": Stage1("sft", bottleneck=False),
-    "ibgl-sft": Stage1("sft"),
-    "ibgl-reconstruct": Stage1("reconstruct"),
-    "ibgl-prefix-suffix": Stage1("prefix-suffix"),
-    "ibgl-mixture": Stage1("sft:0.5,reconstruct:0.5"),
+    "ibgl-sft": Stage1("sft", more=PAPERS_LOSS),
+    "ibgl-reconstruct": Stage1("reconstruct", more=PAPERS_LOSS),
+    "ibgl-prefix-suffix": Stage1("prefix-suffix", more=PAPERS_LOSS),
+    "ibgl-mixture": Stage1("sft:0.5,reconstruct:0.5", more=PAPERS_LOSS),
     "ibgl-read-out": Stage1("sft:0.5,reconstruct:0.5", more="--read-out-weight 1"),
     "no-cut-off": Stage1("sft:0.5,reconstruct:0.5", more="--read-out-weight 1 --no-cut-off"),
 }

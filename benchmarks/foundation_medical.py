@@ -43,7 +43,7 @@ SEED, STAGE2_PAIRS = 0, 5000
 MIN_DOCSTRING_WORDS, DOCSTRINGS = 20, 20_000
 BACKBONE = "--learning-rate 1e-3 --num-train-epochs 1 --per-device-train-batch-size 16"
 STAGE1 = (
-    "--objective sft --learning-rate 5e-4 --num-train-epochs 1 --per-device-train-batch-size 32 "
+    "--objective sft --read-out-weight 0 --learning-rate 5e-4 --num-train-epochs 1 --per-device-train-batch-size 32 "
     "--train-sampling-strategy random"
 )
 STAGE2 = "--learning-rate 3e-4 --num-train-epochs 3 --per-device-train-batch-size 64 --temperature 0.05 --keep last"

@@ -68,7 +68,7 @@ STEPS, SEEDS, FEW = (50, 150, 300), (0, 1, 2), 1000
 COMMON = "--max-length 64 --bottleneck-tokens 1"
 STAGE1 = (
     "--learning-rate 5e-4 --per-device-train-batch-size 32 --save-steps 50 --save-total-limit 9 --seed 0 "
-    "--train-sampling-strategy random"
+    "--train-sampling-strategy random --read-out-weight 0"
 )
 STAGE2 = "--learning-rate 3e-4 --max-steps 100 --per-device-train-batch-size 64 --temperature 0.05 --save-strategy no"
 # Whether more of a signal is taken for better.

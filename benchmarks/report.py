@@ -18,6 +18,7 @@ from typing import Any
 
 import arms
 import domains
+import explore
 import figure3
 import matplotlib.figure
 import results
@@ -58,7 +59,28 @@ NAMES = {
     "minilm": "all-MiniLM-L6-v2, as it is",
     "minilm_cl": "all-MiniLM-L6-v2 + CL",
 }
-PICTURES = Path("../benchmarks/results")
+# What a reader calls a variation of stage 1.
+EXPLORED = {
+    "none": "none",
+    "pt": "plain pretraining",
+    "gl": "plain fine-tuning",
+    "ibgl-sft": "IB-GL, SFT-style",
+    "ibgl-reconstruct": "IB-GL, reconstruction",
+    "ibgl-mixture": "IB-GL, half of each: the mixture",
+    "read-out": "the mixture with the read-out loss",
+    "no-cut-off-read-out": "... and without the cut-off",
+    "sft-read-out": "SFT-style with the read-out loss",
+    "reconstruct-read-out": "reconstruction with the read-out loss",
+    "both-ways-read-out": "a third doc2query, with the read-out loss",
+    "read-out-3": "the mixture, read-out loss of weight 3",
+    "read-out-0.3": "the mixture, read-out loss of weight 0.3",
+    "rate-1e-3-read-out": "the mixture, read-out loss, learning rate 1e-3",
+    "four-tokens-read-out": "the mixture, read-out loss, 4 bottleneck tokens",
+    "pt-first-read-out": "half plain pretraining, then the mixture with the read-out loss",
+    "read-out-4x": "the mixture with the read-out loss, four times the tokens",
+    "gl-4x": "plain fine-tuning, four times the tokens",
+    "pt-4x": "plain pretraining, four times the tokens",
+}
 
 
 def summary(program: str) -> dict[str, Any] | None:
@@ -240,6 +262,17 @@ def of_figure3(figures: dict[str, float]) -> str:
     return markdown(["R@10 full", *(f"{share}%" for share in figure3.SHARES)], rows)
 
 
+def of_explore(figures: dict[str, float]) -> str:
+    """What was tried on dev."""
+    sizes = (0, thesis.FEW_PAIRS, thesis.MAIN_PAIRS)
+    rows = []
+    for variant in explore.VARIANTS:
+        keys = [f"{name}_{variant.replace('-', '_')}_dev_ndcg_at_10_{n}" for name in thesis.DOMAINS for n in sizes]
+        rows.append([EXPLORED[variant], *("" if key not in figures else f"{figures[key]:.3f}" for key in keys)])
+    said = ("as it is", *(f"{n:,} pairs" for n in sizes[1:]))
+    return markdown(["stage 1", *(f"{name}, {each}" for name in thesis.DOMAINS for each in said)], rows)
+
+
 def conditions(found: dict[str, Any]) -> str:
     """What a program ran on."""
     commits = found["commit"] if isinstance(found["commit"], list) else [found["commit"]]
@@ -264,6 +297,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, float]], str]]] = {
     "grid": ("table5", of_grid),
     "table6": ("table6", of_table6),
     "figure3": ("figure3", of_figure3),
+    "explore": ("explore", of_explore),
 }
 
 

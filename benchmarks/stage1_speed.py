@@ -175,7 +175,7 @@ def make_trainer(kind: str, backbone: Path, records: list[dict[str, str]], batch
         lengths = [len(ids) for ids in examples["input_ids"]]
         train = PackedRows(train, pack(lengths, PACKED_LENGTH, seed=0), lengths)
         arguments.per_device_train_batch_size = PACKED_ROWS
-    trainer = IBGLTrainer(model, bottleneck=bottleneck, args=arguments, train_dataset=train)
+    trainer = IBGLTrainer(model, bottleneck=bottleneck, read_out_weight=0, args=arguments, train_dataset=train)
     if kind == "full_logits":
         language_model: Any = model[0].model
         trainer.model = trainer.model_wrapped = FullLogits(language_model)
@@ -252,7 +252,7 @@ def measure_grid(backbone: Path, words: list[str]) -> list[dict[str, float]]:
             "output_dir": str(backbone / "out"), "use_cpu": True, "bf16": True, "max_steps": steps,
             "per_device_train_batch_size": rows, "save_strategy": "no", "disable_tqdm": True, "report_to": "none",
         }  # fmt: skip
-        trainer = IBGLTrainer(model, args=TrainingArguments(**arguments), train_dataset=examples)
+        trainer = IBGLTrainer(model, read_out_weight=0, args=TrainingArguments(**arguments), train_dataset=examples)
         clock = Clock()
         trainer.add_callback(clock)
         trainer.train()

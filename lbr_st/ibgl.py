@@ -29,7 +29,7 @@ from lbr_st.batches import PackedRows, StratifiedSampler, collate, pack
 from lbr_st.data.records import Record, read_records
 from lbr_st.data.sets import PreparedSet, file_of, refuse_overlaps
 from lbr_st.errors import InputError
-from lbr_st.ibgl_model import IBGLModel, check_packing
+from lbr_st.ibgl_model import READ_OUT_WEIGHT, IBGLModel, check_packing
 from lbr_st.masks import COMPOSED_ATTENTION, check_no_leak
 from lbr_st.modes import autocast_dtype
 from lbr_st.modules import BottleneckTransformer, bottleneck_module
@@ -100,7 +100,7 @@ class IBGLTrainer(Trainer):
     Args:
         model: Model whose first module is a `BottleneckTransformer`; trained in place.
         bottleneck: False for the control arms.
-        read_out_weight: Of the read-out loss.
+        read_out_weight: Of the read-out loss; without a bottleneck there is none.
         adapter: What is trained of the model; default is all of it.
         eval_dataset: Held-out examples, by objective where there are several.
         evaluator: Of the embeddings.
@@ -112,7 +112,7 @@ class IBGLTrainer(Trainer):
         model: SentenceTransformer,
         *,
         bottleneck: bool = True,
-        read_out_weight: float = 0.0,
+        read_out_weight: float = READ_OUT_WEIGHT,
         adapter: PeftModel | None = None,
         eval_dataset: Dataset | dict[str, Dataset] | None = None,
         evaluator: held_out.HeldOutEvaluator | None = None,
@@ -134,8 +134,9 @@ class IBGLTrainer(Trainer):
         self._tokens: Tensor | int = 0
         self._since: float | None = None
         self._paused = 0.0
+        weight = read_out_weight if bottleneck else 0.0
         super().__init__(
-            model=IBGLModel(bottleneck_module(model).model, bottleneck=bottleneck, read_out_weight=read_out_weight),
+            model=IBGLModel(bottleneck_module(model).model, bottleneck=bottleneck, read_out_weight=weight),
             data_collator=collate,
             eval_dataset=concatenate_datasets(parts) if parts else None,
             **kwargs,
@@ -304,7 +305,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         trainer = IBGLTrainer(
             model,
             bottleneck=args.bottleneck,
-            read_out_weight=args.read_out_weight or 0.0,
+            read_out_weight=args.read_out_weight,
             adapter=adapter,
             args=training_args,
             train_dataset=train,
@@ -438,8 +439,10 @@ def _make_parser() -> argparse.ArgumentParser:
     objective.add_argument(
         "--read-out-weight",
         type=float,
+        default=READ_OUT_WEIGHT,
         metavar="WEIGHT",
-        help="of a loss that asks the embedding itself for all tokens of Y, added to the paper's (default: none)",
+        help="of a loss that asks the embedding itself for all tokens of Y, which is added to the paper's; 0 is the "
+        "paper's alone (default: %(default)s)",
     )
     objective.add_argument(
         "--hide-bos",
@@ -524,11 +527,8 @@ def check_objective(args: argparse.Namespace, weights: dict[str, float]) -> None
             raise InputError(f"--hide-bos means nothing with {flag}: nothing is hidden there")
     if args.no_cut_off and not args.bottleneck:
         raise InputError("--no-bottleneck leaves out Z and the cut-off both; leave out --no-cut-off")
-    if args.read_out_weight is not None:
-        if not 0 < args.read_out_weight < math.inf:
-            raise InputError(f"--read-out-weight must be a number above 0, got {args.read_out_weight}")
-        if not args.bottleneck:
-            raise InputError("--read-out-weight means nothing with --no-bottleneck: there is nothing to read out")
+    if not 0 <= args.read_out_weight < math.inf:
+        raise InputError(f"--read-out-weight must be a number of 0 or more, got {args.read_out_weight}")
 
 
 def check_select_by(args: argparse.Namespace, training_args: TrainingArguments, has_dev: bool) -> None:

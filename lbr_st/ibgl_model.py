@@ -27,6 +27,10 @@ from lbr_st.modes import evaluating
 AFTER_THE_HEAD = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
 
+# What the read-out loss of stage 1 weighs unless told otherwise: docs/training.md has what was compared.
+READ_OUT_WEIGHT = 1.0
+
+
 def head_is_all(model: PreTrainedModel) -> bool:
     """Tell whether the logits of a language model are what its head makes of the last hidden states, and no more."""
     if any(getattr(model.config, name, None) not in (None, 1.0) for name in AFTER_THE_HEAD):

@@ -64,7 +64,9 @@ def needed(report, program):
     return asked
 
 
-@pytest.mark.parametrize("table", ["table1", "table2", "table3", "table4", "table5", "grid", "table6", "figure3"])
+@pytest.mark.parametrize(
+    "table", ["table1", "table2", "table3", "table4", "table5", "grid", "table6", "figure3", "explore"]
+)
 def test_tables_of_the_report(report, table):
     """As many cells in every row, and none of them empty but where nothing is measured."""
     lines = report.TABLES[table][1](Half()).splitlines()
