@@ -166,6 +166,22 @@ def test_explore(lab, medical):
     assert opened(names[2]).num_bottleneck_tokens == 4
 
 
+def test_best_model(tmp_path, lab, medical, argv, monkeypatch):
+    """It is there, and has the scores that are written."""
+    import best_model
+    import results
+    import thesis
+
+    monkeypatch.setattr(thesis, "MANY_PAIRS", 6)
+    best_model.main([*argv, "--domains", "medical"])
+    model = SentenceTransformer(str(lab.work / "medical" / "stage2" / "best_model"))
+    by_hand = hits_by_hand(model.to(torch.bfloat16), medical)
+    written = results.read_arm("best_model", "medical", 0)
+    assert recall(written) == pytest.approx(np.mean(by_hand), abs=1e-4)
+    figures = json.loads((tmp_path / "results" / "best_model" / "summary.json").read_text())["figures"]
+    assert figures["medical_recall_at_10_full"] == round(recall(written), 4)
+
+
 def test_table_6(lab, medical):
     import table6
     from arms import Stage1
