@@ -45,7 +45,7 @@ ibgl.main([*argv, "--output-dir", folder + "/resumed", "--resume"])
 
 model = lbr_st.from_backbone(argv[1], max_seq_length=24)
 examples = list(build_examples(rows, model, "sft"))
-training_model = IBGLModel(model[0].model)
+training_model = IBGLModel(model[0].model, read_out_weight=1)
 mesh = dist.device_mesh.init_device_mesh("cpu", (2,))
 for layer in training_model.language_model.model.layers:
     assert type(layer).__name__ in training_model._no_split_modules
@@ -116,7 +116,7 @@ def check_shards(backbone, folder):
     from lbr_st.objectives import build_examples
 
     model = lbr_st.from_backbone(backbone, max_seq_length=24)
-    training_model = IBGLModel(model[0].model)
+    training_model = IBGLModel(model[0].model, read_out_weight=1)
     expected = training_model(**collate(list(build_examples(ROWS, model, "sft"))))["loss"]
     expected.backward()
     loss, gradients = torch.load(folder / "gradients.pt")
