@@ -105,13 +105,15 @@ class Stage1:
     Attributes:
         objective: As ``train_ibgl.py`` takes it.
         bottleneck: False for the control arms.
-        compression_ratio: Tokens of X to a bottleneck token; None is one bottleneck token for any X.
+        compression_ratio: Tokens of X to a bottleneck token; None is as many for any X.
+        bottleneck_tokens: Of any X, where there is no ratio.
         more: Arguments of ``train_ibgl.py`` beside these, which come last.
     """
 
     objective: str
     bottleneck: bool = True
     compression_ratio: float | None = None
+    bottleneck_tokens: int = 1
     more: str = ""
 
     @property
@@ -120,6 +122,8 @@ class Stage1:
         flags = ["--objective", self.objective, "--prefix-share", "0.2", "0.8"]
         if "prefix-suffix" not in self.objective:
             flags = flags[:2]
+        if self.bottleneck_tokens != 1:
+            flags += ["--bottleneck-tokens", str(self.bottleneck_tokens)]
         if self.compression_ratio is not None:
             flags += ["--compression-ratio", str(self.compression_ratio)]
         return flags if self.bottleneck else [*flags, "--no-bottleneck"]
@@ -339,7 +343,7 @@ def value_of(flags: str, name: str) -> str:
 @functools.cache
 def _mean_length(backbone: str, length: int, file: Path, objective: str, stage: Stage1) -> float:
     ratio = stage.compression_ratio
-    tokens = 1 if ratio is None else None
+    tokens = stage.bottleneck_tokens if ratio is None else None
     model = lbr_st.from_backbone(backbone, num_bottleneck_tokens=tokens, max_seq_length=length, compression_ratio=ratio)
     records = read_records(file, fields_of(objective))
     records = random.Random(0).sample(records, min(1000, len(records)))

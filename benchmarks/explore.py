@@ -2,7 +2,7 @@
 
     python benchmarks/explore.py --data DIR_WITH_MEDICAL_AND_CHEMISTRY --bf16
 
-Protocol, fixed before it ran: the test set is not touched. Domains, backbone, budgets and stage 2 are those of
+Protocol: the test set is not touched. Domains, backbone, budgets and stage 2 are those of
 `thesis.py`, corpus-taught, seed 0. A model of stage 1 is judged by nDCG@10 on dev: as it is, after stage 2 on 200 pairs
 and on 1,000, with the better of stage 2's two learning rates, temperature 0.02. The arms of the thesis test are judged
 so too. What is varied of the half-and-half mixture of IB-GL:
@@ -16,7 +16,11 @@ so too. What is varied of the half-and-half mixture of IB-GL:
 - tokens: four times as many, for pretraining, plain fine-tuning and `read-out`.
 
 A first run, with 1,000 pairs alone and before `--no-cut-off` was there, had `doc2query` (0.645 medical, 0.464
-chemistry) and both objectives with reconstruction (0.664, 0.505) too; they are not run again.
+chemistry) and both objectives with reconstruction (0.664, 0.505) too, with the paper's loss; they are not run again.
+
+The first version of this protocol said that a variation becomes the default if it is better in both domains with three
+seeds. The read-out loss was made the default after one, for what it does with 200 pairs; three seeds of it, on test,
+are in `thesis.py`.
 
 Minutes on one core, estimated before it ran: 6 for a variation, 3 for an arm of the thesis test, 14 with four times the
 tokens: 2 hours for each domain.
@@ -70,7 +74,7 @@ VARIANTS = {
     "read-out-3": Variant(Stage1(MIXTURE, more="--read-out-weight 3")),
     "read-out-0.3": Variant(Stage1(MIXTURE, more="--read-out-weight 0.3")),
     "rate-1e-3-read-out": Variant(Stage1(MIXTURE, more=f"{READ_OUT} --learning-rate 1e-3")),
-    "four-tokens-read-out": Variant(Stage1(MIXTURE, more=f"{READ_OUT} --bottleneck-tokens 4")),
+    "four-tokens-read-out": Variant(Stage1(MIXTURE, bottleneck_tokens=4, more=READ_OUT)),
     "pt-first-read-out": Variant(Stage1(MIXTURE, more=READ_OUT), tokens=0.5, after="pt"),
     "both-ways-read-out": Variant(Stage1("sft:0.34,doc2query:0.33,reconstruct:0.33", more=READ_OUT)),
     "pt": Variant(arms.STAGE1["pt"]),
@@ -117,8 +121,10 @@ def main(argv: list[str] | None = None) -> None:
     for name in args.domains:
         domain = lab.domain(name, args.data)
         for variant in VARIANTS:
-            # The backbone alone has no bottleneck yet, and is no embedding model.
-            for pairs in (0, thesis.FEW_PAIRS, thesis.MAIN_PAIRS)[VARIANTS[variant].stage is None :]:
+            stage = VARIANTS[variant].stage
+            # What was learned without a bottleneck token is not read out of one before stage 2.
+            as_it_is = [0] if stage is not None and stage.bottleneck else []
+            for pairs in (*as_it_is, thesis.FEW_PAIRS, thesis.MAIN_PAIRS):
                 run = partial(run_variant, variant, pairs, domain, 0, lab)
                 found = arms.measured(PROGRAM, f"{name}-{variant}-{pairs}", 0, settings, run)
                 key = f"{name}_{variant.replace('-', '_')}_dev_ndcg_at_10_{pairs}"

@@ -100,6 +100,7 @@ class IBGLTrainer(Trainer):
     Args:
         model: Model whose first module is a `BottleneckTransformer`; trained in place.
         bottleneck: False for the control arms.
+        cut_off: False if the examples have Y in sight of X.
         read_out_weight: Of the read-out loss; without a bottleneck there is none.
         adapter: What is trained of the model; default is all of it.
         eval_dataset: Held-out examples, by objective where there are several.
@@ -112,6 +113,7 @@ class IBGLTrainer(Trainer):
         model: SentenceTransformer,
         *,
         bottleneck: bool = True,
+        cut_off: bool = True,
         read_out_weight: float = READ_OUT_WEIGHT,
         adapter: PeftModel | None = None,
         eval_dataset: Dataset | dict[str, Dataset] | None = None,
@@ -126,7 +128,7 @@ class IBGLTrainer(Trainer):
         by_objective = {"": eval_dataset} if isinstance(eval_dataset, Dataset) else eval_dataset or {}
         for objective, examples in by_objective.items():
             name = objective if len(by_objective) > 1 else ""
-            wrong = with_wrong_bottleneck(examples) if bottleneck else None
+            wrong = with_wrong_bottleneck(examples) if bottleneck and cut_off else None
             for part in (examples, wrong):
                 if part is not None:
                     self.held_out.append((name, part is wrong, len(part)))
@@ -278,6 +280,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     sources, dev_sources, weights = _sources(args)
     check_arguments(args, training_args, weights, has_dev=bool(dev_sources))
+    args.read_out_weight = read_out_weight(args)
     if dev_sources:
         evaluate_while_training(training_args)
     if args.select_by is not None:
@@ -305,7 +308,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         trainer = IBGLTrainer(
             model,
             bottleneck=args.bottleneck,
-            read_out_weight=args.read_out_weight,
+            cut_off=not args.no_cut_off,
+            read_out_weight=args.read_out_weight or 0.0,
             adapter=adapter,
             args=training_args,
             train_dataset=train,
@@ -439,10 +443,9 @@ def _make_parser() -> argparse.ArgumentParser:
     objective.add_argument(
         "--read-out-weight",
         type=float,
-        default=READ_OUT_WEIGHT,
         metavar="WEIGHT",
         help="of a loss that asks the embedding itself for all tokens of Y, which is added to the paper's; 0 is the "
-        "paper's alone (default: %(default)s)",
+        f"paper's alone (default: {READ_OUT_WEIGHT})",
     )
     objective.add_argument(
         "--hide-bos",
@@ -527,8 +530,23 @@ def check_objective(args: argparse.Namespace, weights: dict[str, float]) -> None
             raise InputError(f"--hide-bos means nothing with {flag}: nothing is hidden there")
     if args.no_cut_off and not args.bottleneck:
         raise InputError("--no-bottleneck leaves out Z and the cut-off both; leave out --no-cut-off")
-    if not 0 <= args.read_out_weight < math.inf:
-        raise InputError(f"--read-out-weight must be a number of 0 or more, got {args.read_out_weight}")
+    read_out_weight(args)
+
+
+def read_out_weight(args: argparse.Namespace) -> float | None:
+    """Return the weight of the read-out loss; None for none, as runs have it that were made before there was one.
+
+    Raises:
+        InputError: If it is no weight, or there is no bottleneck to read out.
+    """
+    weight = args.read_out_weight
+    if weight is None:
+        return READ_OUT_WEIGHT if args.bottleneck else None
+    if not 0 <= weight < math.inf:
+        raise InputError(f"--read-out-weight must be a number of 0 or more, got {weight}")
+    if weight and not args.bottleneck:
+        raise InputError("--read-out-weight means nothing with --no-bottleneck: there is nothing to read out")
+    return weight or None
 
 
 def check_select_by(args: argparse.Namespace, training_args: TrainingArguments, has_dev: bool) -> None:
@@ -543,8 +561,9 @@ def check_select_by(args: argparse.Namespace, training_args: TrainingArguments, 
         raise InputError("--select-by and --load-best-model-at-end ask for the same; leave out one of them")
     if training_args.save_strategy == "no":
         raise InputError("--select-by needs checkpoints, and --save-strategy no leaves none")
-    if args.select_by == "nats" and not args.bottleneck:
-        raise InputError("--select-by nats: with --no-bottleneck nothing passes through a bottleneck")
+    if args.select_by == "nats" and (args.no_cut_off or not args.bottleneck):
+        flag = "--no-cut-off" if args.no_cut_off else "--no-bottleneck"
+        raise InputError(f"--select-by nats: with {flag} nothing has to pass through a bottleneck")
     if args.select_by in OF_PAIRS and training_args.fsdp:
         raise InputError(f"--select-by {args.select_by}: encoding needs whole weights, and FSDP keeps shards")
 

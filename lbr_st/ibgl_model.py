@@ -51,6 +51,8 @@ def read_out_loss(head: nn.Module, output: Tensor, segments: Tensor, labels: Ten
         output: What it makes logits of, ``(batch, seq, hidden)``.
         segments: ``(batch, seq)``.
         labels: ``(batch, seq)``.
+
+    The logits of all examples of a batch are there at once, one row of them each.
     """
     targets = labels[:, 1:]
     has_loss = targets != IGNORE

@@ -220,6 +220,8 @@ def _recipe(history: Sequence[Mapping[str, Any]]) -> str:
     for step in history:
         title, command = STAGES[step["stage"]]
         arguments = {key: value for key, value in step.items() if key not in NOT_ARGUMENTS and "sha256" not in key}
+        if step["stage"] == "ibgl" and step.get("bottleneck", True):
+            arguments.setdefault("read_out_weight", 0)  # nothing is said of it where there was none
         arguments |= step.get("training_arguments", {})
         parts.append(f"{title}:\n\n```\n{_command(command, arguments)}\n```")
     return "\n\n".join(parts) + "\n\nFolders are left out of names; what is not said is the default."
@@ -233,7 +235,7 @@ def _command(command: str, arguments: Mapping[str, Any]) -> str:
             words += [] if value else ["--no-bottleneck"]
         elif value is True:
             words.append(flag)
-        elif value not in (None, False, 0):
+        elif value is not None and value is not False:
             values = value if isinstance(value, list) else [value]
             words.append(" ".join([flag, *(shlex.quote(str(each)) for each in values)]))
     return " \\\n    ".join(words)

@@ -116,7 +116,7 @@ def build_examples(
     """Tokenize records into ``[BOS? X Z Y EOS]``, see `example_maker`.
 
     Args:
-        records: With ``document``, and for ``sft`` with ``query``.
+        records: With ``document``, and for objectives that read pairs with ``query``.
         model: See `example_maker`, as the others.
         objective: One of `OBJECTIVES`.
         bottleneck: False for the control arms.
@@ -140,7 +140,7 @@ def example_maker(
     prefix_share: tuple[float, float] = (0.5, 0.5),
     seed: int = 0,
 ) -> Callable[[dict[str, list[str]]], dict[str, list[list[int]]]]:
-    """Return what tokenizes a batch of columns ``document``, and for ``sft`` ``query``, into ``[BOS? X Z Y EOS]``.
+    """Return what tokenizes a batch of columns ``document``, of pairs ``query`` too, into ``[BOS? X Z Y EOS]``.
 
     X is tokenized exactly as at encoding time: with its prompt, and cut to the model's ``max_seq_length`` before the
     bottleneck tokens. Y is cut to as many tokens; EOS ends a Y that reaches the end of its document.

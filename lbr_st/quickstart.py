@@ -23,7 +23,7 @@ from lbr_st.files import write_json
 from lbr_st.layouts import open_sentence_transformer
 from lbr_st.search import format_hits, search
 
-# Sized for at most 15 minutes on two cores, all steps together. Many small steps: a model of this size learns from the
+# Sized for some 20 minutes on one core, all steps together. Many small steps: a model of this size learns from the
 # number of its updates.
 TEST_PAIRS, DEV_PAIRS = "1000", "500"
 MAX_LENGTH, BLOCK_LENGTH = 64, 128

@@ -151,6 +151,23 @@ def test_resume_refuses_a_folder_of_something_else(good, tmp_path, capsys):
     assert "holds no run to go on with (no lbr_run.json)" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("flags", [["--read-out-weight", "0"], ["--no-bottleneck"]])
+def test_a_run_from_before_the_read_out_loss_is_gone_on_with(good, tmp_path, flags, caplog):
+    """What it says of itself is what it said then."""
+    argv = [*(part for pair in good.items() for part in pair), "--max-steps", "1", "--max-length", "16"]
+    ibgl.main([*argv, *flags])
+    file = tmp_path / "out" / "lbr_run.json"
+    run = json.loads(file.read_text())
+    del run["arguments"]["read_out_weight"], run["arguments"]["no_cut_off"]
+    file.write_text(json.dumps(run))
+    with caplog.at_level("INFO"):
+        ibgl.main([*argv, *flags, "--resume"])
+    assert "is finished already" in caplog.text
+    if flags[0] != "--no-bottleneck":
+        with pytest.raises(InputError, match="read_out_weight: was None, now 1.0"):
+            ibgl.main([*argv, "--resume"])
+
+
 def test_resume_refuses_other_data(good, tmp_path, capsys):
     (tmp_path / "out").mkdir()
     argv = [part for pair in good.items() for part in pair]

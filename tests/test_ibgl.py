@@ -384,6 +384,8 @@ def test_tensorboard(backbone, tmp_path, monkeypatch):
         (["--no-bottleneck", "--hide-bos"], "--hide-bos means nothing with --no-bottleneck"),
         (["--no-cut-off", "--hide-bos"], "--hide-bos means nothing with --no-cut-off"),
         (["--no-bottleneck", "--no-cut-off"], "leave out --no-cut-off"),
+        (["--no-cut-off", "--select-by", "nats"], "with --no-cut-off nothing has to pass"),
+        (["--no-bottleneck", "--read-out-weight", "1"], "--read-out-weight means nothing with --no-bottleneck"),
         (["--read-out-weight", "-1"], "--read-out-weight must be a number of 0 or more"),
         (["--load-in-4bit"], "--load-in-4bit is for LoRA: give its rank, --lora-rank"),
         (["--lora-alpha", "32"], "--lora-alpha is for LoRA: give its rank, --lora-rank"),
@@ -452,7 +454,7 @@ def test_the_checkpoint_is_selected_by_a_signal(tmp_path, backbone, select_by, o
     ("flags", "message"),
     [
         (["--select-by", "loss"], "--select-by needs --dev-data"),
-        (["--select-by", "nats", "--no-bottleneck"], "--select-by nats: with --no-bottleneck nothing passes"),
+        (["--select-by", "nats", "--no-bottleneck"], "--select-by nats: with --no-bottleneck nothing has to pass"),
         (["--select-by", "loss", "--save-strategy", "no"], "--select-by needs checkpoints"),
         (["--select-by", "loss", "--load-best-model-at-end", "--eval-strategy", "steps"], "ask for the same"),
         (["--select-by", "recall", "--objective", "reconstruct"], "no column for the query"),

@@ -14,7 +14,7 @@ from mteb.models.model_meta import ScoringFunction
 from sentence_transformers import SentenceTransformer
 
 import lbr_st
-from lbr_st import grcl, model_card, model_card_command, public_tests, push, submit
+from lbr_st import grcl, ibgl, model_card, model_card_command, public_tests, push, submit
 from lbr_st.errors import InputError
 from lbr_st.files import write_json, write_jsonl
 from lbr_st.layouts import fingerprint
@@ -61,6 +61,20 @@ def test_the_card_of_a_trained_model(trained):
     assert about["library_name"] == "sentence-transformers" and about["pipeline_tag"] == "sentence-similarity"
     assert "base_model" not in about and "datasets" not in about
     assert ModelCard.load(trained / "README.md").data.to_dict().items() >= about.items()
+
+
+@pytest.mark.parametrize(
+    "flags, asked",
+    [([], "--read-out-weight 1.0"), (["--read-out-weight", "0"], "--read-out-weight 0"), (["--no-bottleneck"], None)],
+)
+def test_the_recipe_says_which_loss_it_was(backbone, tmp_path, flags, asked):
+    """A weight of 0 is not the default, and runs from before there was such a loss say nothing of it."""
+    write_jsonl(tmp_path / "train.jsonl", PAIRS)
+    argv = ["--model", str(backbone), "--data", str(tmp_path / "train.jsonl"), "--output-dir", str(tmp_path / "m")]
+    ibgl.main([*argv, *flags, "--max-steps", "1", "--max-length", "24", "--seed", "0"])
+    card = (tmp_path / "m" / "README.md").read_text()
+    assert re.findall(r"--read-out-weight [\d.]+", card) == ([asked] if asked else [])
+    assert "--seed 0" in card
 
 
 def test_ids_of_the_hub_are_metadata(model, tmp_path):

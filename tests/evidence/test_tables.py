@@ -173,6 +173,7 @@ def test_best_model(tmp_path, lab, medical, argv, monkeypatch):
     import thesis
 
     monkeypatch.setattr(thesis, "MANY_PAIRS", 6)
+    monkeypatch.setattr(thesis, "MAIN_PAIRS", 4)
     best_model.main([*argv, "--domains", "medical"])
     model = SentenceTransformer(str(lab.work / "medical" / "stage2" / "best_model"))
     by_hand = hits_by_hand(model.to(torch.bfloat16), medical)
