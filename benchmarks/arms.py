@@ -14,6 +14,7 @@ import json
 import random
 import shlex
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -81,7 +82,7 @@ SCALES = {
         epochs={200: 8, 1000: 4, 5000: 2},
         learning_rates=(3e-4, 1e-3),
     ),
-    # For those with GPUs: 150,000 samples of stage 1, 50,000 pairs of stage 2 where the domain has them.
+    # For those with GPUs: as many samples of stage 1 as the paper has, where the domain has them.
     "paper": Scale(
         backbone="Qwen/Qwen2-1.5B",
         nano="",
@@ -90,12 +91,12 @@ SCALES = {
         stage1_tokens=150_000 * 512,
         stage1="--learning-rate 2e-5 --per-device-train-batch-size 32 --warmup-steps 0.05",
         stage2="--per-device-train-batch-size 64 --mini-batch-size 16 --warmup-steps 0.05",
-        epochs={200: 10, 1000: 5, 5000: 2, 50_000: 1},
+        epochs={200: 10, 1000: 5, 5000: 2},
         learning_rates=(1e-5, 3e-5),
     ),
 }
 
-CODE_TEXTS = 4000  # files
+CODE_CHARACTERS = 17_400_000  # as many as the general backbone reads
 
 
 @dataclass(frozen=True)
@@ -177,22 +178,14 @@ class Lab:
         if not text.is_file():
             self.work.mkdir(parents=True, exist_ok=True)
             if of == "code":
-                write_jsonl(text, ({"text": each} for each in itertools.islice(code_backbone_texts(), CODE_TEXTS)))
+                write_jsonl(text, ({"text": each} for each in code_backbone_texts(CODE_CHARACTERS)))
             else:
                 foundation_medical.write_general_text(text)
         args = ["--text", str(text), "--output-dir", str(folder), "--resume"]
         nano.main([*args, *shlex.split(self.scale.nano), *self.flags])
         return folder
 
-    def stage1(
-        self,
-        domain: Domain,
-        regime: str,
-        name: str,
-        seed: int,
-        like: Stage1 | None = None,
-        start: Path | str | None = None,
-    ) -> Path | str:
+    def stage1(self, domain: Domain, regime: str, name: str, seed: int, like: Stage1 | None = None) -> Path | str:
         """Return the model of stage 1; the backbone for ``none``.
 
         Args:
@@ -201,7 +194,6 @@ class Lab:
             name: One of `STAGE1`, or of the folder of the model where ``like`` is given.
             seed: Of everything that is drawn.
             like: What stage 1 is, where it is none of `STAGE1`.
-            start: Model to start from, the backbone if it is not given.
         """
         stage, backbone = like or STAGE1[name], self.backbone(domain)
         if stage is None:
@@ -210,7 +202,7 @@ class Lab:
         files = stage.files(domain, regime)
         data = [f"{each}={file}" for each, file in files.items()] if len(files) > 1 else [str(*files.values())]
         steps = self.stage1_steps(domain, regime, stage)
-        args = ["--model", str(start or backbone), "--data", *data, "--output-dir", str(output), "--resume"]
+        args = ["--model", str(backbone), "--data", *data, "--output-dir", str(output), "--resume"]
         args += ["--max-length", str(self.scale.length), "--max-steps", str(steps), "--seed", str(seed)]
         settings = [*shlex.split(self.scale.stage1), *stage.flags, *shlex.split(stage.more)]
         ibgl.main([*args, *settings, "--save-strategy", "no", *self.flags])
@@ -304,13 +296,14 @@ def begin(
     """
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder with medical and chemistry, each train, dev and test.jsonl")
-    parser.add_argument("--domains", nargs="+", choices=of, default=of, help="(default: all)")
+    parser.add_argument("--domains", nargs="+", choices=of, default=of, help="(default: all, and their summary)")
     if regimes:
         parser.add_argument("--regimes", nargs="+", choices=REGIMES, default=REGIMES, help="(default: both)")
     parser.add_argument("--scale", choices=SCALES, default="nano", help="paper: for a GPU (default: %(default)s)")
     parser.add_argument("--backbone", help="language model to start from (default: that of the scale)")
     parser.add_argument("--work-dir", type=Path, default=Path("runs") / "evidence", help="models and mteb's files")
     args, flags = parser.parse_known_args(argv)
+    args.all_domains = set(args.domains) == set(of)
     results.conditions()
     return args, *_open_lab(args, flags)
 
@@ -332,6 +325,20 @@ def _open_lab(args: argparse.Namespace, flags: Sequence[str]) -> tuple[Lab, dict
         scale = dataclasses.replace(scale, backbone=args.backbone)
     settings = {"flags": list(flags), "scale": args.scale, "backbone": scale.backbone}
     return Lab(scale, args.work_dir, tuple(flags)), settings | ({"data_sha256": sha256(files)} if files else {})
+
+
+def write_summary(
+    program: str,
+    args: argparse.Namespace,
+    figures: dict[str, float],
+    files: Sequence[dict[str, Any]],
+    argv: Sequence[str] | None,
+) -> None:
+    """Write the summary of a program, if it was run for all of its domains."""
+    if args.all_domains:
+        results.write_summary(program, figures, files, argv)
+    else:
+        print("The summary is written by a run for all domains")
 
 
 def value_of(flags: str, name: str) -> str:
@@ -388,12 +395,11 @@ def score(model: Any, domain: Domain, work: Path) -> dict[str, Any]:
         task = evaluation.local_task(domain.test, extra)
         name, queries = task.metadata.name, task.queries
         relevant = {task.queries[r["query"]]: task.documents[r["document"]] for r in task.records}
-        folder = work / "predictions"
-        found = evaluation.evaluate(model, task, work / "mteb", batch_size=128, predictions=folder)
+        with tempfile.TemporaryDirectory() as folder:
+            found = evaluation.evaluate(model, task, work / "mteb", batch_size=128, predictions=Path(folder))
+            file = Path(folder, f"{name}_predictions.json")
+            ranked = json.loads(file.read_text(encoding="utf-8"))["default"]["test"]
         scores |= {f"{metric}_{corpus}": found[metric] for metric in ("recall_at_10", "ndcg_at_10")}
-        file = folder / f"{name}_predictions.json"
-        ranked = json.loads(file.read_text(encoding="utf-8"))["default"]["test"]
-        file.unlink()
         is_hit = [relevant[id_] in _first(ranked[id_], 10) for id_ in queries.values()]
         assert abs(np.mean(is_hit) - found["recall_at_10"]) < 1e-4, (np.mean(is_hit), found["recall_at_10"])
         hits[corpus] = "".join("01"[hit] for hit in is_hit)

@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +74,7 @@ def main(argv: list[str] | None = None) -> None:
             figures[f"{name}_{arm}"] = round(sum(found) / len(found), 4)
             figures |= {f"{name}_{arm}_min": round(min(found), 4), f"{name}_{arm}_max": round(max(found), 4)}
     arms = [result for of_arm in measured.values() for result in of_arm]
-    results.write_summary(PROGRAM, figures, arms, argv if argv is not None else sys.argv[1:])
+    results.write_summary(PROGRAM, figures, arms, argv)
 
 
 if __name__ == "__main__":

@@ -190,7 +190,7 @@ def main(argv: list[str] | None = None) -> None:
             print(repeat, arm, f"{found['seconds']:.0f} s, {found['peak_bytes'] / GIB:.2f} GiB", flush=True)
             results.write_arm(PROGRAM, arm, repeat, {**found, "planted": planted, "settings": settings})
     figures, arms = summarize()
-    results.write_summary(PROGRAM, figures, arms, argv if argv is not None else sys.argv[1:])
+    results.write_summary(PROGRAM, figures, arms, argv)
 
 
 if __name__ == "__main__":

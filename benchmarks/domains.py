@@ -8,8 +8,10 @@ test.jsonl; code is that of the packages installed. The test and dev sets are ta
 - Stage 1 has two regimes. *Strict*: training records only. *Corpus-taught*: the passages that will be searched too,
   those of dev and test among them, each with what a corpus knows it by (its title, an alias of the compound, the
   function's name) and never with a question that is asked of it.
-- Stage 1 reads either pairs (SFT-style) or passages (PT-style). A passage is the same title and document as one text,
-  so that all arms are taught the same.
+- Stage 1 reads either pairs (SFT-style) or passages (PT-style). A passage is a title and its document as one text. A
+  pair asks for the document by the title if it is of dev or test, and by the question of the training record if not:
+  in medicine and code SFT-style arms have the labels of all training records, PT-style ones have none. In chemistry
+  both know a compound by the same alias.
 """
 
 from __future__ import annotations
@@ -172,8 +174,8 @@ def group_of(package: str) -> int:
     return hashlib.sha256(package.encode()).digest()[0] % 3
 
 
-def code_backbone_texts() -> Iterator[str]:
-    """Return whole files of the packages of group 0, docstrings and all."""
+def code_backbone_texts(characters: int) -> Iterator[str]:
+    """Return whole files of the packages of group 0, docstrings and all, until there are so many characters."""
     files = [file for package, _, file in installed_files() if group_of(package) == 0]
     random.Random(0).shuffle(files)
     for file in files:
@@ -183,6 +185,9 @@ def code_backbone_texts() -> Iterator[str]:
             continue
         if documented_functions(text):
             yield text
+            characters -= len(text)
+            if characters <= 0:
+                return
 
 
 def titled(record: Record) -> Record:

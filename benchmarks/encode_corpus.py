@@ -154,7 +154,7 @@ def main(argv: list[str] | None = None) -> None:
         rates = [results.read_arm(PROGRAM, name, repeat)["rows_per_second"] for repeat in range(REPEATS)]
         figures[f"rows_per_second_{name}"] = statistics.median(rates)
     figures = {name: round(value, 4) for name, value in figures.items()}
-    results.write_summary(PROGRAM, figures, files, argv if argv is not None else sys.argv[1:])
+    results.write_summary(PROGRAM, figures, files, argv)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,6 @@ import argparse
 import ast
 import random
 import shlex
-import sys
 import warnings
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -137,7 +136,7 @@ def main(argv: list[str] | None = None) -> None:
         for arm, suffix in zip(arms, ARMS.values(), strict=True)
         for name, value in arm["scores"].items()
     }
-    results.write_summary(PROGRAM, figures, arms, argv if argv is not None else sys.argv[1:])
+    results.write_summary(PROGRAM, figures, arms, argv)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,6 @@ from __future__ import annotations
 import argparse
 import shlex
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +95,7 @@ def main(argv: list[str] | None = None) -> None:
             key = f"{name}_weight_{weight.replace('.', '_')}"
             figures |= {key: float(np.mean(found)), f"{key}_min": min(found), f"{key}_max": max(found)}
     figures = {name: round(value, 4) for name, value in figures.items()}
-    results.write_summary(PROGRAM, figures, [before, *measured.values()], argv if argv is not None else sys.argv[1:])
+    results.write_summary(PROGRAM, figures, [before, *measured.values()], argv)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,6 @@ import argparse
 import json
 import shlex
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -241,7 +240,7 @@ def main(argv: list[str] | None = None) -> None:
     recall = {name: float(np.mean([arm["scores"]["recall_at_10"] for arm in measured[name]])) for name in names}
     draw(signals, recall, results.RESULTS / PROGRAM / "predictors.png")
     of_all = [arm for of_checkpoint in measured.values() for arm in of_checkpoint]
-    results.write_summary(PROGRAM, figures_of(signals, recall), of_all, argv if argv is not None else sys.argv[1:])
+    results.write_summary(PROGRAM, figures_of(signals, recall), of_all, argv)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ NAMES = {
     "gl": "+ plain fine-tuning (GL)",
     "pt": "+ plain pretraining",
     "ibgl_paper": "+ IB-GL, the paper's loss",
-    "ibgl": "+ IB-GL",
+    "ibgl": "+ IB-GL, with the read-out loss",
     "ibgl-sft": "+ IB-GL, SFT-style",
     "ibgl-reconstruct": "+ IB-GL, reconstruction",
     "ibgl-prefix-suffix": "+ IB-GL, prefix to suffix",
@@ -54,32 +54,25 @@ NAMES = {
     "cl": "+ CL",
     "gl_cl": "+ GL + CL",
     "ibgl_paper_cl": "+ IB-GL, the paper's loss, + CL",
-    "ibgl_cl": "+ IB-GL + CL",
+    "ibgl_cl": "+ IB-GL, with the read-out loss, + CL",
     "bidirectional_cl": "bidirectional (as LLM2Vec) + CL",
     "minilm": "all-MiniLM-L6-v2, as it is",
     "minilm_cl": "all-MiniLM-L6-v2 + CL",
 }
 # What a reader calls a variation of stage 1.
 EXPLORED = {
-    "none": "none",
-    "pt": "plain pretraining",
     "gl": "plain fine-tuning",
-    "ibgl-sft": "IB-GL, SFT-style",
-    "ibgl-reconstruct": "IB-GL, reconstruction",
-    "ibgl-mixture": "IB-GL, half of each: the mixture",
+    "ibgl-mixture": "IB-GL, half SFT-style, half reconstruction: the mixture",
     "read-out": "the mixture with the read-out loss",
     "no-cut-off-read-out": "... and without the cut-off",
     "sft-read-out": "SFT-style with the read-out loss",
     "reconstruct-read-out": "reconstruction with the read-out loss",
-    "both-ways-read-out": "a third doc2query, with the read-out loss",
     "read-out-3": "the mixture, read-out loss of weight 3",
     "read-out-0.3": "the mixture, read-out loss of weight 0.3",
     "rate-1e-3-read-out": "the mixture, read-out loss, learning rate 1e-3",
     "four-tokens-read-out": "the mixture, read-out loss, 4 bottleneck tokens",
-    "pt-first-read-out": "half plain pretraining, then the mixture with the read-out loss",
     "read-out-4x": "the mixture with the read-out loss, four times the tokens",
     "gl-4x": "plain fine-tuning, four times the tokens",
-    "pt-4x": "plain pretraining, four times the tokens",
 }
 
 
@@ -123,20 +116,27 @@ def sceptic(figures: dict[str, float]) -> str:
         for regime in domains.REGIMES:
             end = f"recall_at_10_full_{thesis.MAIN_PAIRS}" + ("_strict" if regime == "strict" else "")
             ours = figures[f"{name}_ibgl_cl_{end}"]
-            differences = [with_interval(figures, f"{name}_ibgl_cl_less_{arm}_cl_{end}") for arm in ("gl", "pt")]
-            cl = with_interval(figures, f"{name}_ibgl_cl_less_cl_{end}")
-            bm25 = figures[f"{name}_{thesis.BM25}_recall_at_10_full"]
-            rows.append([name, regime, f"{ours:.3f}", cl, *differences, f"{100 * (ours - bm25):+.1f}"])
-    head = [
-        "domain",
-        "stage 1 saw",
-        "IB-GL + CL",
-        "less CL alone",
-        "less GL + CL",
-        "less pretraining + CL",
-        "less BM25",
-    ]
-    return markdown(head, rows)
+            others = ("cl", "gl_cl", "pt_cl", thesis.BM25)
+            differences = [with_interval(figures, f"{name}_ibgl_cl_less_{other}_{end}") for other in others]
+            rows.append([name, regime, f"{ours:.3f}", *differences])
+    head = ["less CL alone", "less GL + CL", "less pretraining + CL", "less BM25"]
+    return markdown(["domain", "stage 1 saw", "IB-GL + CL", *head], rows)
+
+
+def of_default(pairs: int) -> Callable[[dict[str, float]], str]:
+    """What the package's default finds more than others do, corpus-taught, after stage 2 on so many pairs."""
+
+    def table(figures: dict[str, float]) -> str:
+        others = {thesis.label_of(stage1): stage1 for stage1 in (thesis.NONE, "pt", "gl", "ibgl-mixture", "no-cut-off")}
+        others |= {thesis.BM25: thesis.BM25}
+        ours = thesis.label_of(thesis.DEFAULT)
+        rows = []
+        for label, other in others.items():
+            keys = [f"{name}_{ours}_less_{label}_recall_at_10_full_{pairs}" for name in thesis.DOMAINS]
+            rows.append([NAMES[other].removeprefix("+ "), *(with_interval(figures, key) for key in keys)])
+        return markdown([f"less, with {pairs:,} pairs", *thesis.DOMAINS], rows)
+
+    return table
 
 
 def thesis_table(domain: str, regime: str) -> Callable[[dict[str, float]], str]:
@@ -150,7 +150,9 @@ def thesis_table(domain: str, regime: str) -> Callable[[dict[str, float]], str]:
             label = thesis.label_of(stage1)
             cells = [NAMES[stage1] if stage1 == thesis.NONE else f"{NAMES[stage1]}".removeprefix("+ ")]
             for pairs in (thesis.FEW_PAIRS, thesis.MAIN_PAIRS, thesis.MANY_PAIRS):
-                cells.append(f"{figures[f'{domain}_{label}_recall_at_10_full_{pairs}{end}']:.3f}")
+                is_measured = thesis.seeds_of(thesis.Arm(domain, regime, stage1, pairs))
+                key = f"{domain}_{label}_recall_at_10_full_{pairs}{end}"
+                cells.append(f"{figures[key]:.3f}" if is_measured else "")
             of_main = f"{thesis.MAIN_PAIRS}{end}"
             low, high = (figures[f"{domain}_{label}_recall_at_10_full_{of_main}_{each}"] for each in ("min", "max"))
             cells += [f"{low:.3f} to {high:.3f}", f"{figures[f'{domain}_{label}_ndcg_at_10_full_{of_main}']:.3f}"]
@@ -177,6 +179,15 @@ def of_table1(figures: dict[str, float]) -> str:
         rows.append(cells)
     head = ["", *(f"{name}, {what}" for name in domains.DOMAINS for what in ("R@10 test", "R@10 full", "N@10 full"))]
     return markdown(head, rows)
+
+
+def of_comparison(figures: dict[str, float]) -> str:
+    """What IB-GL with the read-out loss and stage 2 finds more than other systems."""
+    rows = []
+    for other in table1.COMPARED:
+        keys = [f"{name}_ibgl_cl_less_{other}_recall_at_10_full" for name in domains.DOMAINS]
+        rows.append([NAMES[other].removeprefix("+ "), *(with_interval(figures, key) for key in keys)])
+    return markdown(["less", *domains.DOMAINS], rows)
 
 
 def of_table2(figures: dict[str, float]) -> str:
@@ -227,9 +238,14 @@ def of_table5(figures: dict[str, float]) -> str:
     rows = []
     for ratio in table5.RATIOS:
         key = f"r_{ratio}_tau_{table5.TEMPERATURE}".replace(".", "_")
-        metrics = ("recall_at_10_test", "recall_at_10_full", "ndcg_at_10_full")
-        rows.append([str(ratio), str(-(-512 // ratio)), *(f"{figures[f'{key}_{metric}']:.3f}" for metric in metrics)])
-    return markdown(["R", "bottleneck tokens at 512", "R@10 test", "R@10 full", "N@10 full"], rows)
+        scores = [
+            figures[f"{key}_{metric}"] for metric in ("recall_at_10_test", "recall_at_10_full", "ndcg_at_10_full")
+        ]
+        less = with_interval(figures, f"r_{table5.PAPERS_BEST}_less_r_{ratio}_recall_at_10_full")
+        most = f"{figures[f'r_{ratio}_bottleneck_tokens']:.0f}"
+        rows.append([str(ratio), most, *(f"{score:.3f}" for score in scores), less])
+    head = ["R", "bottleneck tokens, at most", "R@10 test", "R@10 full", "N@10 full"]
+    return markdown([*head, f"R of {table5.PAPERS_BEST} less this"], rows)
 
 
 def of_grid(figures: dict[str, float]) -> str:
@@ -273,23 +289,34 @@ def of_explore(figures: dict[str, float]) -> str:
     return markdown(["stage 1", *(f"{name}, {each}" for name in thesis.DOMAINS for each in said)], rows)
 
 
+def of_best_model(figures: dict[str, float]) -> str:
+    """The best models."""
+    metrics = ("recall_at_10_test", "recall_at_10_full", "ndcg_at_10_test", "ndcg_at_10_full")
+    rows = [[name, *(f"{figures[f'{name}_{metric}']:.3f}" for metric in metrics)] for name in thesis.DOMAINS]
+    return markdown(["domain", "R@10 test", "R@10 full", "N@10 test", "N@10 full"], rows)
+
+
 def conditions(found: dict[str, Any]) -> str:
     """What a program ran on."""
     commits = found["commit"] if isinstance(found["commit"], list) else [found["commit"]]
     versions = found["versions"] if isinstance(found["versions"], dict) else found["versions"][0]
     named = ", ".join(f"{name} {version}" for name, version in versions.items())
-    return f"`{found['command']}`; commit {', '.join(each[:10] for each in commits)}; {found['hardware']}; {named}"
+    short = ", ".join(each[:10] + each[40:] for each in commits)  # with what is said of local changes
+    return f"`{found['command']}`; commit {short}; {found['hardware']}; {named}"
 
 
 # The program that a table is of, and what makes it.
 TABLES: dict[str, tuple[str, Callable[[dict[str, float]], str]]] = {
     "sceptic": ("thesis", sceptic),
+    "default": ("thesis", of_default(thesis.MAIN_PAIRS)),
+    "default-few": ("thesis", of_default(thesis.FEW_PAIRS)),
     **{
         f"thesis-{domain}-{regime}": ("thesis", thesis_table(domain, regime))
         for domain in thesis.DOMAINS
         for regime in domains.REGIMES
     },
     "table1": ("table1", of_table1),
+    "comparison": ("table1", of_comparison),
     "table2": ("table2", of_table2),
     "table3": ("table3", of_table3),
     "table4": ("table4", of_table4),
@@ -298,6 +325,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, float]], str]]] = {
     "table6": ("table6", of_table6),
     "figure3": ("figure3", of_figure3),
     "explore": ("explore", of_explore),
+    "best_model": ("best_model", of_best_model),
 }
 
 
@@ -311,13 +339,14 @@ def draw_thesis(figures: dict[str, float], path: Path) -> None:
         for axes, regime in zip(row, domains.REGIMES, strict=True):
             end = "_strict" if regime == "strict" else ""
             for number, stage1 in enumerate(shown):
-                keys = [f"{name}_{thesis.label_of(stage1)}_recall_at_10_full_{pairs}{end}" for pairs in sizes]
+                there = [pairs for pairs in sizes if thesis.seeds_of(thesis.Arm(name, regime, stage1, pairs))]
+                keys = [f"{name}_{thesis.label_of(stage1)}_recall_at_10_full_{pairs}{end}" for pairs in there]
                 values = [figures[key] for key in keys]
                 errors = [
                     [value - figures[f"{key}_min"] for key, value in zip(keys, values, strict=True)],
                     [figures[f"{key}_max"] - value for key, value in zip(keys, values, strict=True)],
                 ]
-                at = [position + 0.06 * (number - 2) for position in range(len(sizes))]
+                at = [position + 0.06 * (number - 2) for position in range(len(there))]
                 label = NAMES[stage1].removeprefix("+ ")
                 axes.errorbar(at, values, errors, marker="o", markersize=4, capsize=3, linewidth=1, label=label)
             axes.axhline(figures[f"{name}_bm25_recall_at_10_full"], color="gray", linestyle=":", label="BM25")

@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -119,11 +120,26 @@ def paired_interval(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def write_summary(program: str, figures: dict[str, float], arms: Sequence[dict[str, Any]], argv: Sequence[str]) -> None:
-    """Write ``summary.json`` with the figures of a program, by name, and the conditions its arms were measured in."""
+def difference(name: str, one: np.ndarray, other: np.ndarray) -> dict[str, float]:
+    """Return what `one` finds more than `other` as a figure, with its interval; see `paired_interval`."""
+    low, high = paired_interval(one, other)
+    return {name: float((one - other).mean()), f"{name}_low": low, f"{name}_high": high}
+
+
+def write_summary(
+    program: str, figures: dict[str, float], arms: Sequence[dict[str, Any]], argv: Sequence[str] | None
+) -> None:
+    """Write ``summary.json`` with the figures of a program, by name, and the conditions its arms were measured in.
+
+    Args:
+        program: Its name.
+        figures: By name.
+        arms: What `read_arm` gave.
+        argv: What the program was called with; None is the command line.
+    """
     conditions_of_arms = {}
     for key in ("commit", "versions", "hardware"):
         different = [value for n, value in enumerate(a[key] for a in arms) if value not in [a[key] for a in arms[:n]]]
         conditions_of_arms[key] = different[0] if len(different) == 1 else different
-    command = " ".join(["python", f"benchmarks/{program}.py", *argv])
+    command = " ".join(["python", f"benchmarks/{program}.py", *(sys.argv[1:] if argv is None else argv)])
     write_json(RESULTS / program / "summary.json", {"figures": figures, **conditions_of_arms, "command": command})

@@ -22,7 +22,6 @@ from __future__ import annotations
 import argparse
 import random
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -233,7 +232,7 @@ def main(argv: list[str] | None = None) -> None:
         figures |= {f"{name}_{arm}": round(statistics.median(each), 4) for name, each in values.items()}
         results.write_arm(PROGRAM, arm, 0, {**values, "settings": {"shape": args.shape, "device": args.device}})
         written.append(results.read_arm(PROGRAM, arm, 0))
-    results.write_summary(PROGRAM, figures, written, argv if argv is not None else sys.argv[1:])
+    results.write_summary(PROGRAM, figures, written, argv)
     for name, figure in figures.items():
         print(f"{name:50} {figure}")
 

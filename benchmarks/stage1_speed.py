@@ -336,7 +336,7 @@ def main(argv: list[str] | None = None) -> None:
             print(repeat, arm, {k: round(v, 3) for k, v in found.items() if isinstance(v, float | int)}, flush=True)
             results.write_arm(PROGRAM, arm, repeat, {**found, "settings": settings})
     figures, arms = summarize(args.repeats)
-    results.write_summary(PROGRAM, figures, arms, argv if argv is not None else sys.argv[1:])
+    results.write_summary(PROGRAM, figures, arms, argv)
     plot(figures, results.RESULTS / PROGRAM / "step_time.png")
 
 

@@ -24,7 +24,6 @@ import json
 import random
 import resource
 import statistics
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -116,7 +115,7 @@ def main(argv: list[str] | None = None) -> None:
             print(repeat, arm, {k: round(v, 3) for k, v in found.items() if isinstance(v, float | int)}, flush=True)
             results.write_arm(PROGRAM, arm, repeat, {**found, "settings": settings})
     figures, arms = summarize()
-    results.write_summary(PROGRAM, figures, arms, argv if argv is not None else sys.argv[1:])
+    results.write_summary(PROGRAM, figures, arms, argv)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from lbr_st.data.records import read_records
 from lbr_st.errors import InputError
 from lbr_st.files import UNFINISHED
 
-MASKED = 0.2  # of the tokens, as LLM2Vec masks for Mistral and Llama
+MASKED = 0.2  # of the tokens, as LLM2Vec masks for Llama
 
 
 def assemble(model: Path | str, tokenizer: Path | str, length: int, pooling: str) -> SentenceTransformer:
@@ -112,7 +112,8 @@ def llm2vec(backbone: Path | str, passages: Path, output: Path, tokens: int, len
     )
     parser: Any = HfArgumentParser
     arguments, _ = parser(TrainingArguments).parse_args_into_dataclasses(
-        ["--output-dir", f"{output}-checkpoints", "--save-strategy", "no", "--report-to", "none", *flags]
+        ["--output-dir", f"{output}-checkpoints", "--save-strategy", "no", "--report-to", "none"]
+        + ["--warmup-steps", "0.1", "--seed", "0", *flags]  # as stage 1 has
         + ([] if torch.cuda.is_available() else ["--use-cpu"]),
         return_remaining_strings=True,  # --attention of ours
     )

@@ -17,14 +17,12 @@ Protocol, fixed before the test set was touched: that of `thesis.py`, corpus-tau
 from __future__ import annotations
 
 import shutil
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import arms
 import domains
-import results
 import table1
 import thesis
 import torch
@@ -75,8 +73,8 @@ def plain_answers(module: BottleneckTransformer, queries: list[str]) -> list[str
     """Return the answers of a language model that was trained without bottleneck tokens."""
     tokenizer: Any = module.tokenizer
     rows = [ids[: -module.num_bottleneck_tokens] for ids in module.tokenize_rows(queries)]
-    batch = tokenizer.pad({"input_ids": rows}, padding_side="left", return_tensors="pt")
     language_model: Any = module.model
+    batch = tokenizer.pad({"input_ids": rows}, padding_side="left", return_tensors="pt").to(language_model.device)
     with torch.no_grad():
         output = language_model.generate(
             **batch, max_new_tokens=NEW_TOKENS, do_sample=False, pad_token_id=tokenizer.pad_token_id
@@ -127,7 +125,7 @@ def run_model(name: str, domain: Domain, lab: Lab, settings: dict[str, Any]) -> 
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Measure what is missing and write the summary of the domains that were asked for."""
+    """Measure what is missing, and write the summary if it was asked for all domains."""
     args, lab, settings = arms.begin(argv, __doc__, thesis.DOMAINS)
     figures: dict[str, float] = {}
     files = []
@@ -141,7 +139,7 @@ def main(argv: list[str] | None = None) -> None:
             figures |= {f"{each}_{name}_{metric}": round(value, 2) for metric, value in found["scores"].items()}
             figures[f"{each}_{name}_recall_at_10_full_after_stage_2"] = round(recall, 4)
             files.append(found)
-    results.write_summary(PROGRAM, figures, files, argv if argv is not None else sys.argv[1:])
+    arms.write_summary(PROGRAM, args, figures, files, argv)
 
 
 if __name__ == "__main__":

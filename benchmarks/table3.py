@@ -15,7 +15,6 @@ Protocol, fixed before the test set was touched: that of `thesis.py`, corpus-tau
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from typing import Any
 
@@ -51,7 +50,7 @@ def measured(name: str, seed: int, domain: Domain, lab: Lab, settings: dict[str,
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Measure what is missing and write the summary of the domains that were asked for."""
+    """Measure what is missing, and write the summary if it was asked for all domains."""
     args, lab, settings = arms.begin(argv, __doc__, thesis.DOMAINS)
     figures: dict[str, float] = {}
     files = []
@@ -67,11 +66,9 @@ def main(argv: list[str] | None = None) -> None:
             hits[name] = np.array([arms.as_array(result["hits_at_10"]["full"]) for result in found])
             files += found
         for one, other in COMPARISONS:
-            low, high = results.paired_interval(hits[one], hits[other])
-            key = f"{each}_{one}_less_{other}_recall_at_10_full"
-            figures |= {key: float((hits[one] - hits[other]).mean()), f"{key}_low": low, f"{key}_high": high}
+            figures |= results.difference(f"{each}_{one}_less_{other}_recall_at_10_full", hits[one], hits[other])
     figures = {name: round(value, 4) for name, value in figures.items()}
-    results.write_summary(PROGRAM, figures, files, argv if argv is not None else sys.argv[1:])
+    arms.write_summary(PROGRAM, args, figures, files, argv)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ Protocol, fixed before the test set was touched: that of `thesis.py`, corpus-tau
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,7 @@ def bidirectional(domain: Domain, lab: Lab) -> dict[str, Any]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Measure what is missing and write the summary of the domains that were asked for."""
+    """Measure what is missing, and write the summary if it was asked for all domains."""
     args, lab, settings = arms.begin(argv, __doc__, thesis.DOMAINS)
     figures: dict[str, float] = {}
     files: list[dict[str, Any]] = []
@@ -58,7 +57,7 @@ def main(argv: list[str] | None = None) -> None:
         figures |= {key: float((one - other).mean()), f"{key}_low": low, f"{key}_high": high}
         files += found.values()
     figures = {name: round(value, 4) for name, value in figures.items()}
-    results.write_summary(PROGRAM, figures, files, argv if argv is not None else sys.argv[1:])
+    arms.write_summary(PROGRAM, args, figures, files, argv)
 
 
 if __name__ == "__main__":

@@ -92,8 +92,9 @@ class IBGLTrainer(Trainer):
 
     Beside the training loss it logs ``tokens_per_second`` (X, Z and Y, without padding). Held-out examples give
     ``eval_loss`` per target token, whatever batches they come in, and ``eval_bottleneck_nats``: how much higher the
-    loss is with the X and Z of another example, which is what the bottleneck carries. Of several objectives each has
-    its own of both, too. With ``evaluator`` there is what embeddings of held-out pairs are worth as they are.
+    loss is with the X and Z of another example, which is what the bottleneck carries. ``eval_read_out_loss`` is apart
+    from ``eval_loss``. Of several objectives each has its own of all, too. With ``evaluator`` there is what embeddings
+    of held-out pairs are worth as they are.
 
     Checkpoints are whole models of the native layout; with LoRA they are the adapter alone.
 
@@ -149,6 +150,9 @@ class IBGLTrainer(Trainer):
     def metrics(self) -> list[str]:
         """Names of what evaluation gives of the held-out examples."""
         kinds = {(name, "bottleneck_nats" if is_wrong else "loss") for name, is_wrong, _ in self.held_out}
+        training_model: Any = self.model
+        if training_model.bottleneck:
+            kinds |= {(name, "read_out_loss") for name, _, _ in self.held_out}
         kinds |= {("", kind) for _, kind in kinds}
         kinds |= {("", name) for name in (self.evaluator.names if self.evaluator else [])}
         return sorted("_".join(part for part in ("eval", name, kind) if part) for name, kind in kinds)
@@ -207,24 +211,30 @@ class IBGLTrainer(Trainer):
         output = super().evaluation_loop(dataloader, description, False, ignore_keys, metric_key_prefix)
         predictions: Any = output.predictions
         metrics: Any = output.metrics
-        loss_sums, targets = predictions
+        loss_sums, targets, *read_out_loss_sums = predictions
         counts = [count for _, _, count in self.held_out]
         assert len(loss_sums) == sum(counts), (len(loss_sums), counts)
-        ends = np.cumsum(counts)[:-1]
-        loss_of_all = total_of_all = nats_of_all = total_with_wrong = 0.0
-        parts = zip(self.held_out, np.split(loss_sums.astype(np.float64), ends), np.split(targets, ends), strict=True)
-        for (name, is_wrong, _), losses, numbers in parts:
-            prefix = f"{metric_key_prefix}_{name}_" if name else f"{metric_key_prefix}_"
-            number = numbers.sum()
-            if not is_wrong:
-                own, loss_of_all, total_of_all = losses.sum(), loss_of_all + losses.sum(), total_of_all + number
-                metrics[f"{prefix}loss"] = own / number
-            else:  # right behind its own
-                nats_of_all, total_with_wrong = nats_of_all + losses.sum() - own, total_with_wrong + number
-                metrics[f"{prefix}bottleneck_nats"] = (losses.sum() - own) / number
-        metrics[f"{metric_key_prefix}_loss"] = loss_of_all / total_of_all
-        if total_with_wrong:
-            metrics[f"{metric_key_prefix}_bottleneck_nats"] = nats_of_all / total_with_wrong
+        sums: dict[str, tuple[float, int]] = {}
+
+        def add(objective: str, kind: str, loss: float, number: int) -> None:
+            for name in (kind, f"{objective}_{kind}") if objective else (kind,):
+                loss_before, number_before = sums.get(name, (0.0, 0))
+                sums[name] = (loss_before + loss, number_before + number)
+
+        own, ends = 0.0, np.cumsum(counts)[:-1]
+        of_parts = [np.split(each.astype(np.float64), ends) for each in (loss_sums, *read_out_loss_sums)]
+        for (objective, is_wrong, _), numbers, *losses in zip(
+            self.held_out, np.split(targets, ends), *of_parts, strict=True
+        ):
+            loss, *read_out_loss = (each.sum() for each in losses)
+            if is_wrong:  # right behind its own
+                add(objective, "bottleneck_nats", loss - own, numbers.sum())
+                continue
+            own = loss
+            add(objective, "loss", own, numbers.sum())
+            for each in read_out_loss:
+                add(objective, "read_out_loss", each, numbers.sum())
+        metrics |= {f"{metric_key_prefix}_{name}": loss / number for name, (loss, number) in sums.items()}
         if self.evaluator is not None:
             # All processes have the model; one encodes.
             is_one = self.args.process_index == 0
@@ -437,7 +447,7 @@ def _make_parser() -> argparse.ArgumentParser:
     objective.add_argument(
         "--no-cut-off",
         action="store_const",
-        const=True,
+        const=True,  # else None, as in runs that were made before there was the flag
         help="another control arm: Z is there, and Y sees X all the same",
     )
     objective.add_argument(
@@ -530,7 +540,6 @@ def check_objective(args: argparse.Namespace, weights: dict[str, float]) -> None
             raise InputError(f"--hide-bos means nothing with {flag}: nothing is hidden there")
     if args.no_cut_off and not args.bottleneck:
         raise InputError("--no-bottleneck leaves out Z and the cut-off both; leave out --no-cut-off")
-    read_out_weight(args)
 
 
 def read_out_weight(args: argparse.Namespace) -> float | None:

@@ -43,8 +43,8 @@ def head_is_all(model: PreTrainedModel) -> bool:
     return torch.allclose(found, expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item())
 
 
-def read_out_loss(head: nn.Module, output: Tensor, segments: Tensor, labels: Tensor) -> Tensor:
-    """Return the cross-entropy of all targets under what the head makes of the last Z before them, summed, in nats.
+def read_out_losses(head: nn.Module, output: Tensor, segments: Tensor, labels: Tensor) -> Tensor:
+    """Return the cross-entropy of each target under what the head makes of the last Z before it, in nats.
 
     Args:
         head: See `IBGLModel.head`.
@@ -52,7 +52,9 @@ def read_out_loss(head: nn.Module, output: Tensor, segments: Tensor, labels: Ten
         segments: ``(batch, seq)``.
         labels: ``(batch, seq)``.
 
-    The logits of all examples of a batch are there at once, one row of them each.
+    Returns:
+        ``(targets,)`` float32, in the order of ``labels[:, 1:][... != IGNORE]``. The logits of all examples of a batch
+        are there at once, one row of them each.
     """
     targets = labels[:, 1:]
     has_loss = targets != IGNORE
@@ -60,7 +62,7 @@ def read_out_loss(head: nn.Module, output: Tensor, segments: Tensor, labels: Ten
     # One row of logits for an example, however long its target.
     losses = -head(output[:, :-1][is_read_out]).float().log_softmax(dim=-1)
     example = is_read_out.flatten().cumsum(0).view_as(is_read_out)[has_loss] - 1
-    return losses[example, targets[has_loss]].sum()
+    return losses[example, targets[has_loss]]
 
 
 class IBGLModel(nn.Module):
@@ -110,7 +112,7 @@ class IBGLModel(nn.Module):
 
         Y reads the keys and values of Z in every layer, and the last hidden state of Z, which is the embedding,
         predicts its first token alone. The read-out loss, ours and not the paper's, asks that state for all of Y: the
-        mean cross-entropy of the tokens of Y in any order, as LLaRA does (arXiv 2312.15503). It is added to the
+        mean cross-entropy of the tokens of Y in any order, as Llama2Vec does (arXiv 2312.15503). It is added to the
         training loss ``read_out_weight`` times.
 
         Args:
@@ -124,7 +126,8 @@ class IBGLModel(nn.Module):
 
         Returns:
             ``{"loss"}``, a scalar. In evaluation mode ``loss_sums`` and ``targets`` too, both ``(batch,)``: the loss
-            summed over each row, and the number of its targets.
+            summed over each row, and the number of its targets; and ``read_out_loss_sums`` where there is a bottleneck.
+            There ``loss`` is without the read-out loss.
         """
         head, output = self.head, self._output(input_ids, attention_mask, segments, sequences, position_ids)
         targets = labels[:, 1:]
@@ -134,11 +137,17 @@ class IBGLModel(nn.Module):
         if self.training:
             total = cross_entropy_sum(head, rows, targets[has_loss])
             if self.read_out_weight:
-                total = total + self.read_out_weight * read_out_loss(head, output, segments, labels)
+                total = total + self.read_out_weight * read_out_losses(head, output, segments, labels).sum()
             return {"loss": total / (counts.sum() if num_items_in_batch is None else num_items_in_batch)}
-        losses = torch.zeros(targets.shape, device=rows.device)
-        losses[has_loss] = token_losses(head, rows, targets[has_loss])
-        return {"loss": losses.sum() / counts.sum(), "loss_sums": losses.sum(dim=1), "targets": counts}
+
+        def sum_of_rows(losses: Tensor) -> Tensor:
+            return torch.zeros(targets.shape, device=losses.device).masked_scatter(has_loss, losses).sum(dim=1)
+
+        loss_sums = sum_of_rows(token_losses(head, rows, targets[has_loss]))
+        found = {"loss": loss_sums.sum() / counts.sum(), "loss_sums": loss_sums, "targets": counts}
+        if self.bottleneck:
+            found["read_out_loss_sums"] = sum_of_rows(read_out_losses(head, output, segments, labels))
+        return found
 
     @property
     def head(self) -> nn.Module:

@@ -16,19 +16,14 @@ from torch import Tensor, nn
 from lbr_st.errors import InputError
 
 INPUTS = ["input_ids", "attention_mask"]
-
-
 OUTPUTS = ["last_hidden_state", "sentence_embedding"]
-
 
 # Of int8: weights that share a scale; and ONNX Runtime's accuracy level at which it multiplies int8 with int8. At its
 # default it rebuilds float32 weights for every batch, which takes three times as long for a single text.
 BLOCK, INT8_PRODUCTS = 32, 4
 
-
 # Cosines of vectors that are the same but for rounding, in float32 and with weights in int8.
 SAME, SAME_INT8 = 0.99999, 0.999
-
 
 # Both inputs, as int64 arrays (batch, sequence), in; both outputs, as float32 arrays, out.
 Run = Callable[[dict[str, np.ndarray]], list[np.ndarray]]
@@ -196,19 +191,13 @@ USE_ONNX = (
     "onnxruntime.InferenceSession({file!r})",
     'model.run(["sentence_embedding"], {"input_ids": ids, "attention_mask": mask})[0]',
 )
-
-
 USE_OPENVINO = (
     'openvino.compile_model({file!r}, "CPU", {{"INFERENCE_PRECISION_HINT": "f32"}})',
     'model({"input_ids": ids, "attention_mask": mask})["sentence_embedding"]',
 )
 
-
 ONNX = ("onnx", ("onnx", "onnxscript", "onnxruntime"))
-
-
 OPENVINO = ("openvino", ("onnx", "onnxscript", "openvino"))
-
 
 FORMATS = {
     "onnx": Format("onnx/model.onnx", *ONNX, SAME, write_onnx, open_onnx, USE_ONNX),

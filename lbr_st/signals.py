@@ -14,7 +14,8 @@ PLOT = "training.png"
 # Title of a panel: what of the trainer's log it shows, as a pattern of names, and the label of the line. Objectives
 # have lines of their own.
 STAGE_1 = {
-    "loss, nats per target token": {"loss": "training", "eval_(?:(?P<of>.+)_)?loss": "held out"},
+    "loss, nats per target token": {"loss": "training", "eval_(?:(?P<of>.+)_)?(?<!read_out_)loss": "held out"},
+    "read-out loss, nats per target token": {"eval_(?:(?P<of>.+)_)?read_out_loss": "held out"},
     "carried by the bottleneck, nats per target token": {"eval_(?:(?P<of>.+)_)?bottleneck_nats": "held out"},
     "embeddings of held-out pairs as they are": {
         "eval_dev_cosine_recall@10": "recall@10",

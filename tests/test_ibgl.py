@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import LONG_PAIR, PAIRS, SHORT_PAIR, make_backbone
@@ -170,13 +171,12 @@ def test_script(backbone, tmp_path, objective):
          "--output-dir", str(tmp_path / "out"), "--objective", objective, "--max-length", "24", "--learning-rate",
          "1e-2", "--num-train-epochs", "4", "--per-device-train-batch-size", "8", "--document-prompt", "d: "]
     )  # fmt: skip
-    losses = [
-        entry["eval_loss"]
-        for entry in json.loads((tmp_path / "out" / "training_log.json").read_text())
-        if "eval_loss" in entry
-    ]
+    log = json.loads((tmp_path / "out" / "training_log.json").read_text())
+    losses = [entry["eval_loss"] for entry in log if "eval_loss" in entry]
     assert len(losses) >= 4
     assert losses[-1] < losses[0]
+    recall = [entry for entry in log if "eval_dev_cosine_recall@10" in entry]
+    assert bool(recall) == (objective in READ_PAIRS)
     model = lbr_st.load(str(tmp_path / "out"))
     assert model.prompts == {"query": "", "document": "d: "}
     assert model[0].num_bottleneck_tokens == 1
@@ -195,6 +195,14 @@ def loss_by_hand(model, examples):
     with torch.no_grad():
         outputs = [training_model(**collate([example])) for example in examples]
     return sum(o["loss_sums"].item() for o in outputs), sum(o["targets"].item() for o in outputs)
+
+
+def read_out_by_hand(model, row):
+    """Loss of each target under the logits of the last row before the first of them."""
+    at = row["segments"].index(TARGET)
+    with torch.no_grad():
+        logits = model[0].model(torch.tensor([row["input_ids"][:at]])).logits[0, -1]
+    return (-logits.log_softmax(0)[row["labels"][at:]]).tolist()
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
@@ -223,6 +231,10 @@ def test_held_out_loss_and_nats(model, tmp_path, batch_size):
     total, number = (sum(own[name][n] for name in dev) for n in (0, 1))
     assert abs(metrics["eval_loss"] - total / number) < 1e-5
     assert abs(metrics["eval_bottleneck_nats"] - (sum(wrong[n][0] for n in dev) - total) / number) < 1e-5
+    losses = {name: [loss for row in rows for loss in read_out_by_hand(model, row)] for name, rows in dev.items()}
+    for name in dev:
+        assert abs(metrics[f"eval_{name}_read_out_loss"] - np.mean(losses[name])) < 1e-5
+    assert abs(metrics["eval_read_out_loss"] - np.mean(losses["sft"] + losses["reconstruct"])) < 1e-5
 
 
 def run_stage1(tmp_path, backbone, *flags, rows=None, name="out"):
@@ -235,6 +247,33 @@ def run_stage1(tmp_path, backbone, *flags, rows=None, name="out"):
     ]  # fmt: skip
     ibgl.main([*argv, *flags])
     return json.loads((tmp_path / name / "training_log.json").read_text())
+
+
+def test_losses_and_control_arms_of_the_command(backbone, tmp_path):
+    """What is asked for is trained with: the loss of the first step is linear in the weight, and 1 is its default."""
+
+    def run(name, *flags):
+        return run_stage1(tmp_path, backbone, "--max-steps", "1", "--logging-steps", "1", *flags, name=name)
+
+    logs = {
+        name: run(str(number), *flags)
+        for number, (name, flags) in enumerate(
+            {
+                "paper": ["--read-out-weight", "0"],
+                "default": [],
+                "three": ["--read-out-weight", "3"],
+                "seen": ["--read-out-weight", "0", "--no-cut-off"],
+            }.items()
+        )
+    }
+    loss = {name: next(entry["loss"] for entry in log if "loss" in entry) for name, log in logs.items()}
+    read_out = loss["default"] - loss["paper"]
+    assert read_out > 1
+    assert loss["three"] - loss["paper"] == pytest.approx(3 * read_out, abs=1e-3)
+    assert abs(loss["seen"] - loss["paper"]) > 1e-4
+    # Where Y sees X, what Z carries cannot be told by exchanging both.
+    nats = {name for name, log in logs.items() if any("eval_bottleneck_nats" in entry for entry in log)}
+    assert nats == {"paper", "default", "three"}
 
 
 @pytest.mark.parametrize(

@@ -76,8 +76,10 @@ def test_read_out_loss_asks_the_embedding_for_all_targets(model):
     for batch in (collate(examples), collate([join(examples)])):
         expected = plain.train()(**batch)["loss"].item() + 0.5 * sum(losses) / len(losses)
         assert abs(weighted.train()(**batch)["loss"].item() - expected) < 1e-5
-        # Held-out losses of both are those of the paper.
-        assert weighted.eval()(**batch)["loss"].item() == plain.eval()(**batch)["loss"].item()
+        # Held-out losses of both are those of the paper, and the read-out loss is beside it.
+        found = plain.eval()(**batch)
+        assert weighted.eval()(**batch)["loss"].item() == found["loss"].item()
+        assert abs(found["read_out_loss_sums"].sum() - sum(losses)) < 1e-4
 
 
 def test_without_the_cut_off_the_target_sees_the_text(model):

@@ -23,7 +23,15 @@ def test_curves(tmp_path, monkeypatch):
     """Each number of the log is a point of the curve it belongs to; a panel without points is not drawn."""
     log = [
         {"step": 1, "loss": 3.0, "tokens_per_second": 10.0},
-        {"step": 2, "eval_loss": 2.5, "eval_sft_loss": 2.0, "eval_prefix-suffix_loss": 3.0, "eval_runtime": 1.0},
+        {
+            "step": 2,
+            "eval_loss": 2.5,
+            "eval_sft_loss": 2.0,
+            "eval_prefix-suffix_loss": 3.0,
+            "eval_runtime": 1.0,
+            "eval_read_out_loss": 5.0,
+            "eval_sft_read_out_loss": 4.0,
+        },
         {"step": 3, "loss": 2.0, "tokens_per_second": 12.0},
         {"step": 4, "train_loss": 2.5, "train_runtime": 9.0},
     ]
@@ -42,6 +50,7 @@ def test_curves(tmp_path, monkeypatch):
             "training": [[1, 3.0], [3, 2.0]], "held out": [[2, 2.5]], "held out, sft": [[2, 2.0]],
             "held out, prefix-suffix": [[2, 3.0]],
         },
+        "read-out loss, nats per target token": {"held out": [[2, 5.0]], "held out, sft": [[2, 4.0]]},
         "tokens per second": {"training": [[1, 10.0], [3, 12.0]]},
     }  # fmt: skip
     assert (tmp_path / "training.png").read_bytes().startswith(b"\x89PNG")

@@ -61,6 +61,8 @@ def test_stage_1_does_what_the_set_is_for(prepare, backbone, tmp_path):
     assert entry["mteb_tasks"] == ["MedicalQARetrieval"]
     log = json.loads((tmp_path / "out" / "training_log.json").read_text())
     assert not any("eval_reconstruct_loss" in entry for entry in log)
+    ibgl.main([*argv, "--objective", "doc2query", "--output-dir", str(tmp_path / "pairs")])
+    assert "eval_loss" in (tmp_path / "pairs" / "training_log.json").read_text()
     ibgl.main([*argv, "--objective", "prefix-suffix", "--output-dir", str(tmp_path / "other")])
     assert run_of(tmp_path / "other")["arguments"]["objective"] == "prefix-suffix"
 

@@ -138,46 +138,58 @@ def test_table_5(lab, medical, monkeypatch):
     monkeypatch.setattr(table5, "PAIRS", 4)
     long = dataclasses.replace(lab, scale=dataclasses.replace(lab.scale, length=32))
     domain = table5.long_documents(medical, long)
-    assert 0 <= recall(table5.run_arm(4, 0.05, domain, long)) <= 1
+    found = table5.run_arm(4, 0.05, domain, long)
+    assert 0 <= recall(found) <= 1
     module = lbr_st.load(str(lab.work / "medical-long" / "corpus-taught-ratio-4-seed0"))[0]
     text = rows(domain.test)[0]["document"]
     ids = module.tokenize_rows([text])[0]
     k = sum(id_ in module.bottleneck_token_ids for id_ in ids)
     assert k == -(-(len(ids) - k) // 4)
+    assert found["bottleneck_tokens"] == -(-32 // 5)
 
 
 def test_explore(lab, medical):
     import explore
 
-    names = ("pt-first-read-out", "no-cut-off-read-out", "four-tokens-read-out")
-    for name, pairs in [*((name, 4) for name in names), (names[0], 0)]:
-        [(setting, score)] = explore.run_variant(name, pairs, medical, 0, lab)["dev_ndcg_at_10"].items()
+    explore.stage1_of("no-cut-off-read-out", medical, 0, lab)
+    for pairs in (4, 0):
+        found = explore.run_variant("four-tokens-read-out", pairs, medical, 0, lab)
+        [(setting, score)] = found["dev_ndcg_at_10"].items()
         assert setting == ("lr 0.001 tau 0.02" if pairs else "as it is")
         assert 0 <= score <= 1
 
     def opened(name):
         return lbr_st.load(str(lab.work / "medical" / f"corpus-taught-{name}-seed0"))[0]
 
-    first, second = opened(names[0]).history
-    assert (first["objective"], second["objective"]) == ("reconstruct", explore.MIXTURE)
-    assert not first["bottleneck"]
-    assert (second["read_out_weight"], second["bottleneck"]) == (1, True)
-    assert opened(names[1]).history[0]["no_cut_off"]
-    assert opened(names[2]).num_bottleneck_tokens == 4
+    [seen], [four] = (opened(f"{name}-read-out").history for name in ("no-cut-off", "four-tokens"))
+    assert seen["no_cut_off"] and seen["objective"] == four["objective"] == explore.MIXTURE
+    assert seen["read_out_weight"] == four["read_out_weight"] == 1
+    assert opened("four-tokens-read-out").num_bottleneck_tokens == 4
 
 
 def test_best_model(tmp_path, lab, medical, argv, monkeypatch):
     """It is there, and has the scores that are written."""
+    import arms
     import best_model
+    import explore
     import results
     import thesis
 
     monkeypatch.setattr(thesis, "MANY_PAIRS", 6)
     monkeypatch.setattr(thesis, "MAIN_PAIRS", 4)
+    monkeypatch.setattr(thesis, "DOMAINS", ("medical",))
+    monkeypatch.setattr(
+        explore, "VARIANTS", {name: explore.VARIANTS[name] for name in ("gl", "ibgl-mixture", "read-out")}
+    )
+    settings = arms.begin([*argv, "--domains", "medical"], None, ("medical",))[2]
+    for name, score in (("gl", 0.9), ("ibgl-mixture", 0.1), ("read-out", 0.2)):
+        found = {"dev_ndcg_at_10": {explore.key_of(0.001): score}, "settings": settings}
+        results.write_arm("explore", f"medical-{name}-4", 0, found)
     best_model.main([*argv, "--domains", "medical"])
     model = SentenceTransformer(str(lab.work / "medical" / "stage2" / "best_model"))
     by_hand = hits_by_hand(model.to(torch.bfloat16), medical)
     written = results.read_arm("best_model", "medical", 0)
+    assert written["stage1"] == "read-out"
     assert recall(written) == pytest.approx(np.mean(by_hand), abs=1e-4)
     figures = json.loads((tmp_path / "results" / "best_model" / "summary.json").read_text())["figures"]
     assert figures["medical_recall_at_10_full"] == round(recall(written), 4)
