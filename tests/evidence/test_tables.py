@@ -93,14 +93,16 @@ def test_plain_answers_are_those_of_the_language_model(lab, backbone):
 
 
 def test_table_3(lab, medical, monkeypatch):
-    """IB-GL alone is scored by its bottleneck token; what is not drawn at random is measured once."""
+    """IB-GL alone is scored by its bottleneck token; what table 1 measured, or is not drawn at random, is so once."""
+    import table1
     import table3
 
     found = table3.measured("ibgl", 1, medical, lab, {})
     model = SentenceTransformer(str(lab.work / "medical" / "corpus-taught-ibgl-read-out-seed1"))
     by_hand = hits_by_hand(model.to(torch.bfloat16), medical)
     assert recall(found) == pytest.approx(np.mean(by_hand), abs=1e-4)
-    assert table3.measured("llm", 1, medical, lab, {}) == table3.measured("llm", 0, medical, lab, {})
+    assert table3.measured("llm", 1, medical, lab, {}) == table1.measured("llm", medical, lab, {})
+    assert table3.measured("ibgl", 0, medical, lab, {}) == table1.measured("ibgl", medical, lab, {}) != found
 
 
 def hits_by_hand(model, domain):
