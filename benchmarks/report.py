@@ -298,11 +298,13 @@ def of_best_model(figures: dict[str, float]) -> str:
 
 def conditions(found: dict[str, Any]) -> str:
     """What a program ran on."""
-    commits = found["commit"] if isinstance(found["commit"], list) else [found["commit"]]
-    versions = found["versions"] if isinstance(found["versions"], dict) else found["versions"][0]
-    named = ", ".join(f"{name} {version}" for name, version in versions.items())
+    commits, versions, hardware = (
+        found[key] if isinstance(found[key], list) else [found[key]] for key in ("commit", "versions", "hardware")
+    )
+    of_name = {name: list(dict.fromkeys(v[name] for v in versions if name in v)) for name in versions[0]}
+    named = ", ".join(f"{name} {' or '.join(of_name[name])}" for name in of_name)
     short = ", ".join(each[:10] + each[40:] for each in commits)  # with what is said of local changes
-    return f"`{found['command']}`; commit {short}; {found['hardware']}; {named}"
+    return f"`{found['command']}`; commit {short}; {' and '.join(hardware)}; {named}"
 
 
 # The program that a table is of, and what makes it.

@@ -57,6 +57,18 @@ def test_report(report, tmp_path):
     assert (results.RESULTS / "thesis" / "thesis.png").stat().st_size > 10_000
 
 
+def test_conditions_of_two_machines(report):
+    """Every commit, machine and version is named, once."""
+    import results
+
+    one = {"commit": "1" * 40, "versions": {"python": "3.11", "torch": "2.13"}, "hardware": "one CPU"}
+    other = {"commit": "2" * 40, "versions": {"python": "3.11", "torch": "2.14"}, "hardware": "other CPU"}
+    (results.RESULTS / "thesis").mkdir(parents=True)
+    results.write_summary("thesis", {}, [one, other, one], ["--data", "d"])
+    said = "`python benchmarks/thesis.py --data d`; commit 1111111111, 2222222222; one CPU and other CPU"
+    assert report.fill("{{conditions:thesis}}") == f"{said}; python 3.11, torch 2.13 or 2.14"
+
+
 def needed(report, program):
     """Return the names of all figures that the tables and pictures of a program ask for."""
     asked = set()
@@ -162,3 +174,19 @@ def test_paired_interval(monkeypatch):
     half = 1.96 * difference.std() / np.sqrt(len(difference))
     assert (low, high) == pytest.approx((difference.mean() - half, difference.mean() + half), abs=half / 10)
     assert results.paired_interval(one, one) == (0, 0)
+
+
+def test_readme_says_what_was_measured(monkeypatch):
+    """The README's table is of the figures of the thesis test."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import thesis
+
+    figures = json.loads((ROOT / "benchmarks" / "results" / "thesis" / "summary.json").read_text())["figures"]
+    section = (ROOT / "README.md").read_text(encoding="utf-8").split("## Does it work?")[1].split("\n## ")[0]
+    lines = [line.strip("| ") for line in section.splitlines() if line.startswith("| ")]
+    rows = [[cell.strip().strip("*") for cell in line.split(" | ")][1:] for line in lines[2:]]
+    columns = [(domain, pairs) for domain in thesis.DOMAINS for pairs in (thesis.FEW_PAIRS, thesis.MAIN_PAIRS)]
+    arms = [thesis.label_of(stage1) for stage1 in ("none", "gl", "ibgl-mixture", "ibgl-read-out", "no-cut-off")]
+    for arm, cells in zip(arms, rows[:-1], strict=True):
+        assert cells == [f"{figures[f'{d}_{arm}_recall_at_10_full_{pairs}']:.3f}" for d, pairs in columns]
+    assert rows[-1] == [f"{figures[f'{d}_{thesis.BM25}_recall_at_10_full']:.3f}" for d, _ in columns]
