@@ -39,6 +39,7 @@ NOT_YET = "not measured yet"
 # What a reader calls an arm.
 NAMES = {
     "bm25": "BM25",
+    "bm25_trigrams": "BM25 over trigrams of characters",
     "llm": "the backbone",
     "gl": "+ plain fine-tuning (GL)",
     "pt": "+ plain pretraining",
@@ -116,10 +117,10 @@ def sceptic(figures: dict[str, float]) -> str:
         for regime in domains.REGIMES:
             end = f"recall_at_10_full_{thesis.MAIN_PAIRS}" + ("_strict" if regime == "strict" else "")
             ours = figures[f"{name}_ibgl_cl_{end}"]
-            others = ("cl", "gl_cl", "pt_cl", thesis.BM25)
+            others = ("cl", "gl_cl", "pt_cl", *thesis.LEXICAL)
             differences = [with_interval(figures, f"{name}_ibgl_cl_less_{other}_{end}") for other in others]
             rows.append([name, regime, f"{ours:.3f}", *differences])
-    head = ["less CL alone", "less GL + CL", "less pretraining + CL", "less BM25"]
+    head = ["less CL alone", "less GL + CL", "less pretraining + CL", "less BM25", "less BM25 over trigrams"]
     return markdown(["domain", "stage 1 saw", "IB-GL + CL", *head], rows)
 
 
@@ -128,7 +129,7 @@ def of_default(pairs: int) -> Callable[[dict[str, float]], str]:
 
     def table(figures: dict[str, float]) -> str:
         others = {thesis.label_of(stage1): stage1 for stage1 in (thesis.NONE, "pt", "gl", "ibgl-mixture", "no-cut-off")}
-        others |= {thesis.BM25: thesis.BM25}
+        others |= {system: system for system in thesis.LEXICAL}
         ours = thesis.label_of(thesis.DEFAULT)
         rows = []
         for label, other in others.items():
@@ -144,8 +145,17 @@ def thesis_table(domain: str, regime: str) -> Callable[[dict[str, float]], str]:
     end = "_strict" if regime == "strict" else ""
 
     def table(figures: dict[str, float]) -> str:
-        rows = [[NAMES["bm25"], *[f"{figures[f'{domain}_bm25_recall_at_10_full']:.3f}"] * 3, "", ""]]
-        rows[0] += ["", ""] if domain == "chemistry" else []
+        kinds = ("trivial", "systematic") if domain == "chemistry" else ()
+        rows = []
+        for system in thesis.LEXICAL:
+            key = f"{domain}_{system}_recall_at_10_full"
+            cells = [
+                NAMES[system],
+                *[f"{figures[key]:.3f}"] * 3,
+                "",
+                f"{figures[f'{domain}_{system}_ndcg_at_10_full']:.3f}",
+            ]
+            rows.append(cells + [f"{figures[f'{key}_{kind}']:.3f}" for kind in kinds])
         for stage1 in arms.STAGE1:
             label = thesis.label_of(stage1)
             cells = [NAMES[stage1] if stage1 == thesis.NONE else f"{NAMES[stage1]}".removeprefix("+ ")]
@@ -156,13 +166,11 @@ def thesis_table(domain: str, regime: str) -> Callable[[dict[str, float]], str]:
             of_main = f"{thesis.MAIN_PAIRS}{end}"
             low, high = (figures[f"{domain}_{label}_recall_at_10_full_{of_main}_{each}"] for each in ("min", "max"))
             cells += [f"{low:.3f} to {high:.3f}", f"{figures[f'{domain}_{label}_ndcg_at_10_full_{of_main}']:.3f}"]
-            if domain == "chemistry":
-                for kind in ("trivial", "systematic"):
-                    cells.append(f"{figures[f'{domain}_{label}_recall_at_10_full_{of_main}_{kind}']:.3f}")
+            cells += [f"{figures[f'{domain}_{label}_recall_at_10_full_{of_main}_{kind}']:.3f}" for kind in kinds]
             rows.append(cells)
         head = ["stage 1", *(f"{n:,} pairs" for n in (thesis.FEW_PAIRS, thesis.MAIN_PAIRS, thesis.MANY_PAIRS))]
-        head += [f"seeds, {thesis.MAIN_PAIRS:,} pairs", "nDCG@10"]
-        return markdown(head + (["trivial names", "systematic names"] if domain == "chemistry" else []), rows)
+        head += [f"seeds, {thesis.MAIN_PAIRS:,} pairs", "nDCG@10", *(f"{kind} names" for kind in kinds)]
+        return markdown(head, rows)
 
     return table
 
@@ -170,7 +178,7 @@ def thesis_table(domain: str, regime: str) -> Callable[[dict[str, float]], str]:
 def of_table1(figures: dict[str, float]) -> str:
     """Systems by domain."""
     rows = []
-    for system in (thesis.BM25, *table1.WITHOUT_STAGE2, *table1.AFTER_STAGE2, *table1.OTHERS):
+    for system in (*thesis.LEXICAL, *table1.WITHOUT_STAGE2, *table1.AFTER_STAGE2, *table1.OTHERS):
         cells = [NAMES[system]]
         for name in domains.DOMAINS:
             for metric in ("recall_at_10_test", "recall_at_10_full", "ndcg_at_10_full"):
@@ -351,7 +359,9 @@ def draw_thesis(figures: dict[str, float], path: Path) -> None:
                 at = [position + 0.06 * (number - 2) for position in range(len(there))]
                 label = NAMES[stage1].removeprefix("+ ")
                 axes.errorbar(at, values, errors, marker="o", markersize=4, capsize=3, linewidth=1, label=label)
-            axes.axhline(figures[f"{name}_bm25_recall_at_10_full"], color="gray", linestyle=":", label="BM25")
+            for system, style in zip(thesis.LEXICAL, (":", "--"), strict=True):
+                recall = figures[f"{name}_{system}_recall_at_10_full"]
+                axes.axhline(recall, color="gray", linestyle=style, linewidth=1, label=NAMES[system])
             axes.set_xticks(range(len(sizes)), [f"{pairs:,}" for pairs in sizes])
             axes.set_title(f"{name}, {regime}")
             axes.grid(alpha=0.3)

@@ -1,4 +1,4 @@
-"""What the arms are compared with: the language model as it is, bidirectional attention, a ready-made encoder."""
+"""What the arms are compared with: BM25 over trigrams, the bare language model, a bidirectional one, an encoder."""
 
 from __future__ import annotations
 
@@ -24,11 +24,28 @@ from transformers import (
     TrainingArguments,
 )
 
+from lbr_st import evaluation
 from lbr_st.data.records import read_records
 from lbr_st.errors import InputError
 from lbr_st.files import UNFINISHED
 
 MASKED = 0.2  # of the tokens, as LLM2Vec masks for Llama
+
+
+def trigrams(text: str) -> list[str]:
+    """Return all runs of three characters, in lower case."""
+    text = text.lower()
+    return [text[at : at + 3] for at in range(len(text) - 2)]
+
+
+def bm25_of_trigrams() -> Any:
+    """Return mteb's BM25 over trigrams of characters: where words are names, these have the parts in common."""
+    from mteb.models.model_implementations.bm25 import BM25Search  # needs the extra that the next line asks for
+
+    of_words = evaluation.open_for_evaluation("bm25")
+    model: Any = BM25Search(tokenizer=trigrams)
+    model.mteb_model_meta = of_words.mteb_model_meta
+    return model
 
 
 def assemble(model: Path | str, tokenizer: Path | str, length: int, pooling: str) -> SentenceTransformer:

@@ -32,7 +32,8 @@ Protocol, fixed before the test set was touched:
   pairs were measured, all of medicine: with so many there are no stage 1, `pt`, `gl`, `ibgl-reconstruct` and
   `ibgl-read-out`. The file of `ibgl-sft` is there.
 - Scores: recall@10 and nDCG@10 of mteb, weights in bf16, in two corpora: test documents, and these and all training
-  documents (``full``). BM25 beside them. Intervals: paired bootstrap of recall@10 over seeds and queries.
+  documents (``full``). BM25 beside them; and BM25 over trigrams of characters, which a reader asked for when
+  most arms had been scored. Intervals: paired bootstrap of recall@10 over seeds and queries.
 - Figures: ``DOMAIN_ARM_cl_METRIC_at_10_CORPUS_PAIRS`` are means over the seeds, corpus-taught; with ``_strict`` in that
   regime. `ARM_cl` is `cl` for the arm without stage 1. What `ibgl_cl`, and `ibgl_read_out_cl`, the package's default,
   find more than others have their intervals beside them, over the seeds that both have.
@@ -60,6 +61,7 @@ import arms
 import domains
 import numpy as np
 import results
+import systems
 from arms import Lab
 from domains import Domain
 
@@ -74,7 +76,8 @@ NONE = "none"
 DEFAULT = "ibgl-read-out"  # what stage 1 of the package is by default, of a mixture
 MINOR = ("ibgl-sft", "ibgl-prefix-suffix")
 WITH_MANY_PAIRS = (NONE, "pt", "gl", "ibgl-reconstruct", DEFAULT)
-BM25 = "bm25"
+BM25, TRIGRAMS = "bm25", "bm25_trigrams"
+LEXICAL = {BM25: lambda: evaluation.open_for_evaluation("bm25"), TRIGRAMS: systems.bm25_of_trigrams}
 
 
 class Arm(NamedTuple):
@@ -166,11 +169,11 @@ def measured(arm: Arm, seed: int, domain: Domain, lab: Lab, settings: dict[str, 
     return results.read_arm(PROGRAM, arm.name, seed)
 
 
-def measured_bm25(domain: Domain, lab: Lab, settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the result of BM25, which is measured if it was not."""
-    name = f"{domain.name}-{BM25}"
+def measured_lexical(system: str, domain: Domain, lab: Lab, settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the result of one of `LEXICAL`, which is measured if it was not."""
+    name = f"{domain.name}-{system}"
     if not results.is_measured(PROGRAM, name, 0, settings):
-        found = arms.score(evaluation.open_for_evaluation(BM25), domain, lab.work / domain.name)
+        found = arms.score(LEXICAL[system](), domain, lab.work / domain.name)
         results.write_arm(PROGRAM, name, 0, {**found, "settings": settings})
     return results.read_arm(PROGRAM, name, 0)
 
@@ -193,9 +196,12 @@ def figures_of(domain: str, kinds: Sequence[str]) -> dict[str, float]:
         kinds: Of the test queries, in order; in chemistry recall@10 is given of each.
     """
     figures: dict[str, float] = {}
-    bm25 = results.read_arm(PROGRAM, f"{domain}-{BM25}", 0)
-    for name, value in bm25["scores"].items():
-        figures[f"{domain}_{BM25}_{name}"] = value
+    of_lexical = {}
+    for system in LEXICAL:
+        lexical = results.read_arm(PROGRAM, f"{domain}-{system}", 0)
+        figures |= {f"{domain}_{system}_{name}": value for name, value in lexical["scores"].items()}
+        of_lexical[system] = np.repeat(arms.as_array(lexical["hits_at_10"]["full"])[None], len(SEEDS), axis=0)
+        figures |= by_kind(f"{domain}_{system}_recall_at_10_full", of_lexical[system], domain, kinds)
     for pairs, regime in itertools.product((MAIN_PAIRS, FEW_PAIRS, MANY_PAIRS), domains.REGIMES):
         suffix = f"_{pairs}" + ("_strict" if regime == "strict" else "")
         hits = {}
@@ -210,17 +216,21 @@ def figures_of(domain: str, kinds: Sequence[str]) -> dict[str, float]:
                 for end, value in (("", np.mean(values)), ("_min", min(values)), ("_max", max(values))):
                     figures[f"{domain}_{label}_{name}{suffix}{end}"] = float(value)
             hits[stage1] = np.array([arms.as_array(each["hits_at_10"]["full"]) for each in read])
-            for kind in sorted(set(kinds)) if domain == "chemistry" else []:
-                of_kind = hits[stage1][:, [each == kind for each in kinds]]
-                figures[f"{domain}_{label}_recall_at_10_full{suffix}_{kind}"] = float(of_kind.mean())
-        others = {label_of(stage1): found for stage1, found in hits.items()}
-        others[BM25] = np.repeat(arms.as_array(bm25["hits_at_10"]["full"])[None], len(SEEDS), axis=0)
+            figures |= by_kind(f"{domain}_{label}_recall_at_10_full{suffix}", hits[stage1], domain, kinds)
+        others = {label_of(stage1): found for stage1, found in hits.items()} | of_lexical
         for label, ours in (("ibgl_cl", best_ibgl(domain)), (label_of(DEFAULT), DEFAULT)):
             for other, found in others.items() if ours in hits else []:
                 key = f"{domain}_{label}_less_{other}_recall_at_10_full{suffix}"
                 seeds = min(len(hits[ours]), len(found))
                 figures |= results.difference(key, hits[ours][:seeds], found[:seeds])
     return figures
+
+
+def by_kind(key: str, hits: np.ndarray, domain: str, kinds: Sequence[str]) -> dict[str, float]:
+    """Return recall@10 of each kind of query as figures, in chemistry."""
+    if domain != "chemistry":
+        return {}
+    return {f"{key}_{kind}": float(hits[:, [each == kind for each in kinds]].mean()) for kind in sorted(set(kinds))}
 
 
 def label_of(stage1: str) -> str:
@@ -233,7 +243,8 @@ def main(argv: list[str] | None = None) -> None:
     args, lab, settings = arms.begin(argv, __doc__, DOMAINS, regimes=True)
     of = {name: lab.domain(name, args.data) for name in DOMAINS}
     for name in args.domains:
-        measured_bm25(of[name], lab, settings)
+        for system in LEXICAL:
+            measured_lexical(system, of[name], lab, settings)
 
     def missing() -> list[tuple[Arm, int]]:
         return [(arm, seed) for arm, seed in order() if not results.is_measured(PROGRAM, arm.name, seed, settings)]

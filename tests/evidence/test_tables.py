@@ -224,3 +224,31 @@ def test_figure_3(lab, medical, tmp_path, monkeypatch):
     (results.RESULTS / "figure3").mkdir(parents=True, exist_ok=True)
     figure3.draw({f"medical_share_{share}_recall_at_10_full": 0.5 for share in figure3.SHARES}, ["medical"])
     assert (results.RESULTS / "figure3" / "figure3.png").stat().st_size > 1000
+
+
+def test_bm25_of_trigrams(lab, medical):
+    """It ranks as bm25s does over trigrams cut by hand."""
+    import arms
+    import bm25s
+    import systems
+
+    assert systems.trigrams("Aspirin") == ["asp", "spi", "pir", "iri", "rin"]
+    names = ["methylbenzene", "ethylbenzene", "methylpropane", "propylbutane"]  # each asked for by the next
+    records = [{"query": other, "document": f"1-{name}"} for name, other in zip(names, names[1:], strict=False)]
+    medical.test.write_text("".join(f"{json.dumps(record)}\n" for record in records))
+    found = arms.score(systems.bm25_of_trigrams(), medical, lab.work / "medical")
+    test, full = rows(medical.test), rows(medical.full)
+
+    def cut(text):
+        return ["".join(each) for each in zip(text.lower(), text.lower()[1:], text.lower()[2:], strict=False)]
+
+    corpus = [cut(f"\n{row['document']}") for row in [*test, *full]]
+    often = {t for t in set().union(*corpus) if sum(t in document for document in corpus) >= 0.9 * len(corpus)}
+    retriever = bm25s.BM25(k1=1.5, b=0.75, delta=0.5, method="lucene")
+    retriever.index([[t for t in document if t not in often] for document in corpus], show_progress=False)
+    gains = []
+    for number, row in enumerate(test):
+        scores = retriever.get_scores([t for t in cut(row["query"]) if t not in often])
+        assert sum(scores == scores[number]) == 1
+        gains.append(1 / np.log2(2 + sum(scores > scores[number])))
+    assert found["scores"]["ndcg_at_10_full"] == pytest.approx(np.mean(gains), abs=1e-4) != 1

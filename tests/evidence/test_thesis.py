@@ -62,7 +62,7 @@ def test_thesis(tmp_path, argv, monkeypatch):
         cl = results.read_arm("thesis", "chemistry-none-4", 0)["scores"]["recall_at_10_full"]
         less = figures[f"chemistry_ibgl_cl_less_cl_recall_at_10_full_4{end}"]
         assert less == pytest.approx(arm["scores"]["recall_at_10_full"] - cl, abs=1e-3)
-    assert len(list(folder.glob("*-seed0.json"))) == 1 + 2 + 5 + 2  # BM25, grids, taught arms, strict arms
+    assert len(list(folder.glob("*-seed0.json"))) == 2 + 2 + 5 + 2  # BM25s, grids, taught arms, strict arms
 
 
 def test_order_of_the_thesis(argv):
