@@ -4,7 +4,7 @@
 
 The words are in ``report.md``, beside this file; every number, table and picture in it is put in from the summaries in
 ``results``: ``{{thesis:NAME}}`` is a figure of a program, ``{{table:NAME}}`` one of the tables below. A program whose
-summary is not there leaves "not measured yet".
+summary is not there leaves "not measured yet". ``{{picture:NAME}}`` is that of a program.
 """
 
 from __future__ import annotations
@@ -387,6 +387,9 @@ def fill(template: str) -> str:
             program, make = TABLES[name]
             found = summary(program)
             return NOT_YET if found is None else make(found["figures"])
+        if kind == "picture":
+            picture = Path(results.RESULTS, name, f"{name}.png")
+            return f"![]({Path('../benchmarks/results', name, picture.name)})" if picture.is_file() else NOT_YET
         if kind == "conditions":
             found = summary(name)
             return NOT_YET if found is None else conditions(found)

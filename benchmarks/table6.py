@@ -42,11 +42,7 @@ def speed(style: str, domain: Domain, lab: Lab) -> dict[str, Any]:
     stage = arms.STAGE1[style]
     assert stage is not None
     steps = lab.stage1_steps(domain, domains.REGIMES[0], stage)
-    short = dataclasses.replace(
-        lab,
-        scale=dataclasses.replace(lab.scale, stage1_tokens=round(lab.scale.stage1_tokens * STEPS / steps)),
-        flags=(*lab.flags, "--logging-steps", str(WARMUP)),
-    )
+    short = dataclasses.replace(lab, flags=(*lab.flags, "--max-steps", str(STEPS), "--logging-steps", str(WARMUP)))
     model = Path(short.stage1(domain, domains.REGIMES[0], f"speed-{style}", 0, stage))
     log = json.loads((model / "training_log.json").read_text(encoding="utf-8"))
     shutil.rmtree(model)
