@@ -389,7 +389,7 @@ def fill(template: str) -> str:
             return NOT_YET if found is None else make(found["figures"])
         if kind == "picture":
             picture = Path(results.RESULTS, name, f"{name}.png")
-            return f"![]({Path('../benchmarks/results', name, picture.name)})" if picture.is_file() else NOT_YET
+            return f"![{name}]({Path('../benchmarks/results', name, picture.name)})" if picture.is_file() else NOT_YET
         if kind == "conditions":
             found = summary(name)
             return NOT_YET if found is None else conditions(found)
