@@ -52,9 +52,7 @@ def main(argv: list[str] | None = None) -> None:
         for arm, result in found.items():
             figures |= {f"{name}_{arm}_{metric}": value for metric, value in result["scores"].items()}
         one, other = (arms.as_array(result["hits_at_10"]["full"])[None] for result in found.values())
-        low, high = results.paired_interval(one, other)
-        key = f"{name}_causal_less_bidirectional_recall_at_10_full"
-        figures |= {key: float((one - other).mean()), f"{key}_low": low, f"{key}_high": high}
+        figures |= results.difference(f"{name}_causal_less_bidirectional_recall_at_10_full", one, other)
         files += found.values()
     figures = {name: round(value, 4) for name, value in figures.items()}
     arms.write_summary(PROGRAM, args, figures, files, argv)

@@ -53,7 +53,9 @@ def test_report(report, tmp_path):
     with pytest.raises(InputError, match="there is no table nothing"):
         report.fill("{{table:nothing}}")
     report.main(["--output", str(tmp_path / "results.md")])
-    assert "{{" not in (tmp_path / "results.md").read_text()
+    written = (tmp_path / "results.md").read_text()
+    assert "{{" not in written
+    assert "![thesis](../benchmarks/results/thesis/thesis.png)" in written and "figure3.png" not in written
     assert (results.RESULTS / "thesis" / "thesis.png").stat().st_size > 10_000
 
 
