@@ -4,7 +4,8 @@
 
 The words are in ``report.md``, beside this file; every number, table and picture in it is put in from the summaries in
 ``results``: ``{{thesis:NAME}}`` is a figure of a program, ``{{table:NAME}}`` one of the tables below. A program whose
-summary is not there leaves "not measured yet". ``{{picture:NAME}}`` is that of a program.
+summary is not there leaves "not measured yet". ``{{picture:NAME}}`` is that of a program, ``{{hours:evidence}}`` what all
+of `EVIDENCE` took.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,7 @@ from lbr_st.training import run_command
 TEMPLATE = Path(__file__).with_name("report.md")
 PLACEHOLDER = re.compile(r"\{\{(\w+):([\w.-]+)\}\}")
 NOT_YET = "not measured yet"
+EVIDENCE = ("thesis", "explore", "best_model", *(f"table{number}" for number in range(1, 7)), "figure3")
 # What a reader calls an arm.
 NAMES = {
     "bm25": "BM25",
@@ -96,6 +99,17 @@ def figure_of(program: str, name: str) -> str:
         raise InputError(f"{TEMPLATE.name}: {program} has no figure {name}")
     value = found["figures"][name]
     return f"{value:,}" if isinstance(value, int) else f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}"
+
+
+def hours() -> str:
+    """Return how many hours of one core the arms of `EVIDENCE` took, by processor."""
+    minutes: Counter[str] = Counter()
+    for program in EVIDENCE:
+        for file in (results.RESULTS / program).glob("*-seed*.json"):
+            found = json.loads(file.read_text(encoding="utf-8"))
+            took = found.get("minutes", 0)  # none where nothing was trained
+            minutes[found["hardware"].partition(",")[0]] += sum(took.values()) if isinstance(took, dict) else took
+    return " and ".join(f"{total / 60:.1f} on {processor}" for processor, total in sorted(minutes.items()))
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -390,6 +404,8 @@ def fill(template: str) -> str:
         if kind == "picture":
             picture = Path(results.RESULTS, name, f"{name}.png")
             return f"![{name}]({Path('../benchmarks/results', name, picture.name)})" if picture.is_file() else NOT_YET
+        if kind == "hours":
+            return hours()
         if kind == "conditions":
             found = summary(name)
             return NOT_YET if found is None else conditions(found)

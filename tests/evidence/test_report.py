@@ -71,6 +71,21 @@ def test_conditions_of_two_machines(report):
     assert report.fill("{{conditions:thesis}}") == f"{said}; python 3.11, torch 2.13 or 2.14"
 
 
+def test_hours_of_the_evidence(report, monkeypatch):
+    """Minutes of all arms, whole or step by step, by processor; an arm that trained nothing has none."""
+    import results
+
+    monkeypatch.setattr(results, "conditions", lambda: {"hardware": "A, 2 cores"})
+    results.write_arm("thesis", "one", 0, {"minutes": {"stage1": 60.0, "scores": 30.0}})
+    results.write_arm("thesis", "bm25", 0, {})
+    monkeypatch.setattr(results, "conditions", lambda: {"hardware": "A, 4 cores"})
+    results.write_arm("table4", "other", 0, {"minutes": 12.0})
+    monkeypatch.setattr(results, "conditions", lambda: {"hardware": "B, 2 cores"})
+    results.write_arm("figure3", "third", 0, {"minutes": 6.0})
+    results.write_arm("joint", "of no arm of the evidence", 0, {"minutes": 600.0})
+    assert report.fill("{{hours:evidence}}") == "1.7 on A and 0.1 on B"
+
+
 def needed(report, program):
     """Return the names of all figures that the tables and pictures of a program ask for."""
     asked = set()
