@@ -4,8 +4,8 @@
 
 The words are in ``report.md``, beside this file; every number, table and picture in it is put in from the summaries in
 ``results``: ``{{thesis:NAME}}`` is a figure of a program, ``{{table:NAME}}`` one of the tables below. A program whose
-summary is not there leaves "not measured yet". ``{{picture:NAME}}`` is that of a program, ``{{hours:evidence}}`` what all
-of `EVIDENCE` took.
+summary is not there leaves "not measured yet". ``{{picture:NAME}}`` is that of a program, ``{{hours:evidence}}`` what
+all of `EVIDENCE` took.
 """
 
 from __future__ import annotations
