@@ -74,6 +74,7 @@ EXPLORED = {
     "read-out-3": "the mixture, read-out loss of weight 3",
     "read-out-0.3": "the mixture, read-out loss of weight 0.3",
     "rate-1e-3-read-out": "the mixture, read-out loss, learning rate 1e-3",
+    "rate-1e-3-gl": "plain fine-tuning, learning rate 1e-3",
     "four-tokens-read-out": "the mixture, read-out loss, 4 bottleneck tokens",
     "read-out-4x": "the mixture with the read-out loss, four times the tokens",
     "gl-4x": "plain fine-tuning, four times the tokens",
