@@ -106,15 +106,13 @@ class Stage1:
     Attributes:
         objective: As ``train_ibgl.py`` takes it.
         bottleneck: False for the control arms.
-        compression_ratio: Tokens of X to a bottleneck token; None is as many for any X.
-        bottleneck_tokens: Of any X, where there is no ratio.
+        compression_ratio: Tokens of X to a bottleneck token; None is one bottleneck token for any X.
         more: Arguments of ``train_ibgl.py`` beside these, which come last.
     """
 
     objective: str
     bottleneck: bool = True
     compression_ratio: float | None = None
-    bottleneck_tokens: int = 1
     more: str = ""
 
     @property
@@ -123,8 +121,6 @@ class Stage1:
         flags = ["--objective", self.objective, "--prefix-share", "0.2", "0.8"]
         if "prefix-suffix" not in self.objective:
             flags = flags[:2]
-        if self.bottleneck_tokens != 1:
-            flags += ["--bottleneck-tokens", str(self.bottleneck_tokens)]
         if self.compression_ratio is not None:
             flags += ["--compression-ratio", str(self.compression_ratio)]
         return flags if self.bottleneck else [*flags, "--no-bottleneck"]
@@ -256,8 +252,10 @@ class Lab:
     ) -> tuple[tuple[float, float], dict[str, float]]:
         """Return the setting of stage 2 that is best on dev by nDCG@10, and the scores of all of the grid.
 
-        Seed 0; dev is searched in its own documents and `Domain.dev_corpus`.
+        Seed 0; dev is searched in its own documents and `Domain.dev_corpus`. A grid of one setting is not scored.
         """
+        if len(self.scale.grid) == 1:
+            return self.scale.grid[0], {}
         scores = {}
         for setting in self.scale.grid:
             trained = self.stage2(domain, model, f"grid-{name}-{setting[0]}-{setting[1]}", pairs, setting, 0, flags)
@@ -350,7 +348,7 @@ def value_of(flags: str, name: str) -> str:
 @functools.cache
 def _mean_length(backbone: str, length: int, file: Path, objective: str, stage: Stage1) -> float:
     ratio = stage.compression_ratio
-    tokens = stage.bottleneck_tokens if ratio is None else None
+    tokens = 1 if ratio is None else None
     model = lbr_st.from_backbone(backbone, num_bottleneck_tokens=tokens, max_seq_length=length, compression_ratio=ratio)
     records = read_records(file, fields_of(objective))
     records = random.Random(0).sample(records, min(1000, len(records)))

@@ -4,7 +4,7 @@
 
 Stage 1, and the learning rate of stage 2, are those of `explore.py` that were best on dev with 1,000 pairs, of all with
 a bottleneck token; stage 2 has 5,000 pairs; seed 0. Minutes on one core, estimated before it ran: backbone 20 and stage
-1 3, or 11 with four times the tokens, if they are not there, stage 2 with scores 4.
+1 3, if they are not there, stage 2 with scores 4.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def best_of(domain: Domain, lab: Lab, settings: dict[str, Any]) -> tuple[str, fl
     """Return the variation of stage 1 and the learning rate of stage 2 that are best on dev."""
     scores: dict[tuple[str, float], float] = {}
     for name, variant in explore.VARIANTS.items():
-        if variant.stage.bottleneck:
+        if variant.bottleneck:
             found = explore.measured(name, thesis.MAIN_PAIRS, domain, lab, settings)["dev_ndcg_at_10"]
             scores |= {(name, rate): found[explore.key_of(rate)] for rate in lab.scale.learning_rates}
     return max(scores, key=lambda each: scores[each])
