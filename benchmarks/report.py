@@ -283,13 +283,15 @@ def of_grid(figures: dict[str, float]) -> str:
 def of_table6(figures: dict[str, float]) -> str:
     """SFT-style or PT-style, quality and cost."""
     rows = []
-    for name in thesis.DOMAINS:
-        for style in table6.STYLES:
-            key = f"{name}_{style.replace('-', '_')}"
-            cells = [f"{figures[f'{key}_recall_at_10_full']:.3f}", f"{figures[f'{key}_tokens_per_second']:,.0f}"]
-            cells += [f"{figures[f'{key}_minutes']:.1f}", f"{figures[f'{key}_documents']:,.0f}"]
-            rows.append([name, NAMES[style].removeprefix("+ "), *cells])
-    return markdown(["domain", "stage 1", "R@10 full", "tokens a second", "minutes", "examples read"], rows)
+    for style in table6.STYLES:
+        key = table6.label_of(style)
+        cells = [f"{figures[f'{name}_{key}_recall_at_10_full']:.3f}" for name in thesis.DOMAINS]
+        low, rate, high = (figures[f"{key}_tokens_per_second{end}"] for end in ("_min", "", "_max"))
+        cells += [f"{rate:,.0f} ({low:,.0f} to {high:,.0f})"]
+        cells += [f"{figures[f'{key}_minutes']:.1f}", f"{figures[f'{key}_examples']:,.0f}"]
+        rows.append([NAMES[style].removeprefix("+ "), *cells])
+    quality = (f"{name}, R@10 full" for name in thesis.DOMAINS)
+    return markdown(["stage 1", *quality, "tokens a second", "minutes", "examples read"], rows)
 
 
 def of_figure3(figures: dict[str, float]) -> str:

@@ -160,7 +160,7 @@ def test_summaries_have_the_figures_of_the_report(program, report, argv, lab, me
         "scores": {f"{m}_at_10_{c}": 0.5 for m in ("recall", "ndcg") for c in ("test", "full")}
         | {f"{m}_{way}": 1.0 for m in ("bleu_4", "rouge_l") for way in ("open", "bottleneck")},
         "hits_at_10": {"full": "0101"}, "dev_ndcg_at_10": {"x": 0.5}, "best": [1e-3, 0.02],
-        "tokens_per_second": 1000.0, "documents": 10, "bottleneck_tokens": 3, **results.conditions(),
+        "tokens_per_second": 1000.0, "examples": 10, "bottleneck_tokens": 3, **results.conditions(),
     }  # fmt: skip
     monkeypatch.setattr(results, "is_measured", lambda *args: True)
     monkeypatch.setattr(results, "read_arm", lambda *args: arm)

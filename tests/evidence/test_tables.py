@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -186,7 +187,8 @@ def test_explore(lab, medical):
     [seen], [fast] = (opened(f"{name}-read-out").history for name in ("no-cut-off", "rate-1e-3"))
     assert seen["no_cut_off"] and seen["objective"] == fast["objective"] == explore.MIXTURE
     assert seen["read_out_weight"] == fast["read_out_weight"] == 1
-    assert (seen["learning_rate"], fast["learning_rate"]) == (5e-4, 1e-3)
+    rates = [each["training_arguments"]["learning_rate"] for each in (seen, fast)]
+    assert rates == [5e-4, 1e-3]
 
 
 def test_best_model(tmp_path, lab, medical, argv, monkeypatch):
@@ -217,6 +219,35 @@ def test_best_model(tmp_path, lab, medical, argv, monkeypatch):
     assert figures["medical_recall_at_10_full"] == round(recall(written), 4)
 
 
+def test_table_1_of_code(argv, monkeypatch):
+    """Without a grid, and without what takes longest."""
+    import arms
+    import table1
+    from domains import Domain
+
+    asked = {}
+
+    def measured(system, domain, lab, settings):
+        asked[system] = lab.scale.grid
+        return {"scores": {}, "hits_at_10": {"full": "01"}}
+
+    folder = Path(argv[1]) / "medical"
+    monkeypatch.setattr(table1, "measured", measured)
+    monkeypatch.setattr(arms.Lab, "domain", lambda self, name, data: Domain(name, folder))
+    monkeypatch.setattr(table1, "sha256", lambda files: "")
+    table1.main([*argv, "--domains", "code"])
+    assert asked["ibgl_cl"] == [(3e-4, 0.02)]
+    assert "minilm" in asked and not {"minilm_cl", "bidirectional_cl"} & set(asked)
+
+
+def test_a_grid_of_one_setting_is_not_scored(lab, medical, monkeypatch):
+    import arms
+
+    monkeypatch.setattr(arms.Lab, "stage2", None)
+    one = dataclasses.replace(lab, scale=dataclasses.replace(lab.scale, temperatures=(0.05,)))
+    assert one.choose(medical, "model", "name", 4) == ((1e-3, 0.05), {})
+
+
 def test_table_6(lab, medical):
     import table6
     from arms import Stage1
@@ -224,7 +255,31 @@ def test_table_6(lab, medical):
     found = table6.speed("ibgl-sft", medical, lab)
     assert found["tokens_per_second"] > 0
     steps = lab.stage1_steps(medical, "corpus-taught", Stage1("sft"))
-    assert found["documents"] == 2 * steps
+    assert found["examples"] == 2 * steps
+
+
+def test_table_6_asks_one_domain_for_the_cost(argv, tmp_path, monkeypatch):
+    """Its figures are of three repeats, the median and the ends of them."""
+    import results
+    import table6
+    import thesis
+
+    quality = {"scores": {"recall_at_10_full": 0.5}, **results.conditions()}
+    monkeypatch.setattr(thesis, "measured", lambda *args: quality)
+    rates = iter(range(100, 100 + 3 * len(table6.STYLES)))
+    asked = []
+
+    def speed(style, domain, lab):
+        asked.append((style, domain.name))
+        return {"tokens_per_second": next(rates), "examples": 8, "threads": 1}
+
+    monkeypatch.setattr(table6, "speed", speed)
+    table6.main(argv)
+    assert asked == 3 * [(style, "medical") for style in table6.STYLES]
+    figures = json.loads((tmp_path / "results" / "table6" / "summary.json").read_text())["figures"]
+    found = [figures[f"pt_tokens_per_second{end}"] for end in ("_min", "", "_max")]
+    assert found == [100, 100 + len(table6.STYLES), 100 + 2 * len(table6.STYLES)]
+    assert figures["pt_minutes"] == pytest.approx(100 / found[1] / 60, abs=1e-4)
 
 
 def test_figure_3(lab, medical, tmp_path, monkeypatch):
