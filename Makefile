@@ -97,7 +97,7 @@ bench-encode: $(INSTALLED)
 
 # All of docs/results.md. DATA is a folder with medical and chemistry, each with train, dev and test.jsonl; FLAGS go to
 # every training run. Large tensors are kept by malloc for the next step: on a CPU, steps are a fifth shorter.
-EVIDENCE := thesis explore table1 table2 table3 table4 table5 figure3 table6 best_model
+EVIDENCE := thesis explore rate table1 table2 table3 table4 table5 figure3 table6 best_model
 evidence: export MALLOC_MMAP_THRESHOLD_ := 4294967296
 evidence: export MALLOC_TRIM_THRESHOLD_ := 17179869184
 evidence: $(INSTALLED)

@@ -11,6 +11,7 @@ all of `EVIDENCE` took.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import re
 from collections import Counter
@@ -23,6 +24,7 @@ import domains
 import explore
 import figure3
 import matplotlib.figure
+import rate
 import results
 import table1
 import table2
@@ -38,7 +40,7 @@ from lbr_st.training import run_command
 TEMPLATE = Path(__file__).with_name("report.md")
 PLACEHOLDER = re.compile(r"\{\{(\w+):([\w.-]+)\}\}")
 NOT_YET = "not measured yet"
-EVIDENCE = ("thesis", "explore", "best_model", *(f"table{number}" for number in range(1, 7)), "figure3")
+EVIDENCE = ("thesis", "explore", "rate", "best_model", *(f"table{number}" for number in range(1, 7)), "figure3")
 # What a reader calls an arm.
 NAMES = {
     "bm25": "BM25",
@@ -314,6 +316,23 @@ def of_explore(figures: dict[str, float]) -> str:
     return markdown(["stage 1", *(f"{name}, {each}" for name in thesis.DOMAINS for each in said)], rows)
 
 
+def of_rate(figures: dict[str, float]) -> str:
+    """Plain fine-tuning and the default, with a higher learning rate in stage 1."""
+    gl, default = (thesis.label_of(stage1) for stage1 in rate.VARIANTS)
+    rows = []
+    for name, pairs in itertools.product(thesis.DOMAINS, rate.SIZES):
+        cells = [f"{name}, {pairs:,} pairs"]
+        for arm in (gl, default):
+            key, end = f"{name}_{arm}", f"recall_at_10_full_{pairs}"
+            ends = " to ".join(f"{figures[f'{key}_{end}_{which}']:.3f}" for which in ("min", "max"))
+            cells.append(f"{figures[f'{key}_{end}']:.3f} ({ends})")
+            cells.append(with_interval(figures, f"{key}_less_lower_rate_{end}"))
+        cells.append(with_interval(figures, f"{name}_{default}_less_{gl}_recall_at_10_full_{pairs}"))
+        rows.append(cells)
+    head = ["", "plain fine-tuning, R@10 full", "more than at 5e-4", "default, R@10 full", "more than at 5e-4"]
+    return markdown([*head, "default less plain fine-tuning, both at 1e-3"], rows)
+
+
 def of_best_model(figures: dict[str, float]) -> str:
     """The best models."""
     metrics = ("recall_at_10_test", "recall_at_10_full", "ndcg_at_10_test", "ndcg_at_10_full")
@@ -352,6 +371,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, float]], str]]] = {
     "table6": ("table6", of_table6),
     "figure3": ("figure3", of_figure3),
     "explore": ("explore", of_explore),
+    "rate": ("rate", of_rate),
     "best_model": ("best_model", of_best_model),
 }
 

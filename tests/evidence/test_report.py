@@ -117,6 +117,7 @@ def needed(report, program):
         "table6",
         "figure3",
         "explore",
+        "rate",
         "best_model",
     ],
 )
@@ -148,7 +149,9 @@ def test_figures_of_the_thesis_are_those_of_the_report(report, monkeypatch):
             assert f"{domain}_{name}_recall_at_10_full_1000" in figures
 
 
-@pytest.mark.parametrize("program", ["table1", "table2", "table3", "table4", "table5", "table6", "figure3", "explore"])
+@pytest.mark.parametrize(
+    "program", ["table1", "table2", "table3", "table4", "table5", "table6", "figure3", "explore", "rate"]
+)
 def test_summaries_have_the_figures_of_the_report(program, report, argv, lab, medical, monkeypatch):
     """Every figure that the report asks a program for, of all domains; and no summary of some domains alone."""
     import arms

@@ -191,6 +191,53 @@ def test_explore(lab, medical):
     assert rates == [5e-4, 1e-3]
 
 
+def test_rate(tmp_path, lab, medical, argv, monkeypatch):
+    """Models of the higher rate, each with the setting that was best for it on dev, beside those of the thesis test."""
+    import arms
+    import explore
+    import rate
+    import results
+    import thesis
+
+    monkeypatch.setattr(thesis, "FEW_PAIRS", 2)
+    monkeypatch.setattr(thesis, "MAIN_PAIRS", 4)
+    monkeypatch.setattr(rate, "SIZES", (2, 4))
+    monkeypatch.setattr(thesis, "SEEDS", (0, 1))
+    monkeypatch.setattr(thesis, "DOMAINS", ("medical",))
+    two = dataclasses.replace(lab.scale, backbone=None, learning_rates=(1e-3, 2e-3))
+    monkeypatch.setitem(arms.SCALES, "nano", two)
+    argv = [*argv, "--domains", "medical"]
+    settings = arms.begin(argv, None, ("medical",))[2]
+    generator = np.random.default_rng(0)
+
+    def of_thesis(*_):
+        hits = "".join("01"[hit] for hit in generator.integers(2, size=SPLITS["test"]))
+        return {"hits_at_10": {"full": hits}}
+
+    before = [[of_thesis() for _ in thesis.SEEDS] for _ in range(6)]
+    order = iter([*before])
+    monkeypatch.setattr(rate, "of_thesis", lambda *args: next(order))
+    monkeypatch.setattr(thesis, "measured_lexical", of_thesis)
+    for variant, scores in (("rate-1e-3-gl", (0.1, 0.2)), ("rate-1e-3-read-out", (0.2, 0.1))):
+        found = {explore.key_of(r): score for r, score in zip((1e-3, 2e-3), scores, strict=True)}
+        results.write_arm("explore", f"medical-{variant}-4", 0, {"dev_ndcg_at_10": found, "settings": settings})
+    rate.main(argv)
+    for stage1, expected in (("gl", 2e-3), ("ibgl-read-out", 1e-3)):
+        for seed in (0, 1):
+            written = results.read_arm("rate", f"medical-{stage1}-2", seed)
+            assert written["setting"] == [expected, 0.02]
+            model = lbr_st.load(str(lab.work / "medical" / f"corpus-taught-{rate.VARIANTS[stage1]}-seed{seed}"))
+            assert model[0].history[-1]["training_arguments"]["learning_rate"] == 1e-3
+    figures = json.loads((tmp_path / "results" / "rate" / "summary.json").read_text())["figures"]
+    hits = [
+        np.mean([[int(hit) for hit in each["hits_at_10"]["full"]] for each in found])
+        for found in ([results.read_arm("rate", "medical-gl-2", seed) for seed in (0, 1)], before[0])
+    ]
+    assert figures["medical_gl_cl_recall_at_10_full_2"] == pytest.approx(hits[0], abs=1e-4)
+    key = "medical_gl_cl_less_lower_rate_recall_at_10_full_2"
+    assert figures[key] == pytest.approx(hits[0] - hits[1], abs=1e-4)
+
+
 def test_best_model(tmp_path, lab, medical, argv, monkeypatch):
     """It is there, and has the scores that are written."""
     import arms
