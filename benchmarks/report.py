@@ -70,7 +70,7 @@ EXPLORED = {
     "gl": "plain fine-tuning",
     "ibgl-mixture": "IB-GL, half SFT-style, half reconstruction: the mixture",
     "read-out": "the mixture with the read-out loss",
-    "no-cut-off-read-out": "... and without the cut-off",
+    "no-cut-off-read-out": "the mixture, read-out loss, without the cut-off",
     "sft-read-out": "SFT-style with the read-out loss",
     "reconstruct-read-out": "reconstruction with the read-out loss",
     "read-out-3": "the mixture, read-out loss of weight 3",
