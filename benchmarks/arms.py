@@ -409,9 +409,9 @@ def _first(ranked: dict[str, float], number: int) -> set[str]:
     return set(sorted(ranked, key=lambda id_: (ranked[id_], id_), reverse=True)[:number])
 
 
-def as_array(hits: str) -> np.ndarray:
-    """Return hits as numbers."""
-    return np.array([int(hit) for hit in hits])
+def hits_of(found: Sequence[dict[str, Any]]) -> np.ndarray:
+    """Return whether each test query was answered in the full corpus, ``(results, queries)``, of what `score` gave."""
+    return np.array([[int(hit) for hit in result["hits_at_10"]["full"]] for result in found])
 
 
 def measured(program: str, name: str, seed: int, settings: dict[str, Any], run: Callable[[], dict[str, Any]]) -> Any:

@@ -21,12 +21,13 @@ seeds. The read-out loss was made the default after one, for what it does with 2
 are in `thesis.py`.
 
 Minutes on one core, estimated before it ran: 6 for a variation, 3 for an arm of the thesis test: 1 hour for each
-domain. (Cut, before they ran, by plain pretraining first, four arms of the thesis test, all three objectives with the
-read-out loss, 4 bottleneck tokens, of which `table5.py` has more, and four times the tokens.)
+domain. (Cut, before any of it was scored, by plain pretraining first, four arms of the thesis test, all three
+objectives with the read-out loss, 4 bottleneck tokens, of which `table5.py` has more, and four times the tokens.)
 """
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from functools import partial
 from pathlib import Path
@@ -63,7 +64,7 @@ VARIANTS = {
     "read-out-3": Stage1(MIXTURE, more="--read-out-weight 3"),
     "read-out-0.3": Stage1(MIXTURE, more="--read-out-weight 0.3"),
     "rate-1e-3-read-out": Stage1(MIXTURE, more=f"{READ_OUT} --learning-rate 1e-3"),
-    "rate-1e-3-gl": Stage1("sft", bottleneck=False, more="--learning-rate 1e-3"),
+    "rate-1e-3-gl": dataclasses.replace(of_thesis("gl"), more="--learning-rate 1e-3"),
 }
 
 

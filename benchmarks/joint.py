@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Any
 
 import foundation_medical as medical
-import numpy as np
 import predictors
 import results
 
@@ -93,7 +92,7 @@ def main(argv: list[str] | None = None) -> None:
         for name in before["scores"]:
             found = [measured[f"weight-{weight}", seed]["scores"][name] for seed in SEEDS]
             key = f"{name}_weight_{weight.replace('.', '_')}"
-            figures |= {key: float(np.mean(found)), f"{key}_min": min(found), f"{key}_max": max(found)}
+            figures |= results.spread(key, found)
     figures = {name: round(value, 4) for name, value in figures.items()}
     results.write_summary(PROGRAM, figures, [before, *measured.values()], argv)
 

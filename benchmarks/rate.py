@@ -3,7 +3,7 @@
     python benchmarks/rate.py --data DIR_WITH_MEDICAL_AND_CHEMISTRY --bf16
 
 The thesis test has one learning rate of stage 1 for all arms, 5e-4, tuned for none. On dev, `explore.py` found 1e-3
-better for IB-GL with the read-out loss in both domains, and for plain fine-tuning, in medicine first, as much.
+better for IB-GL with the read-out loss in both domains, and for plain fine-tuning, then known in medicine, too.
 
 Protocol, fixed before any of these models was scored on test: that of `thesis.py`, corpus-taught, and
 
@@ -30,7 +30,7 @@ import numpy as np
 import results
 import thesis
 from arms import Lab
-from domains import REGIMES, Domain
+from domains import Domain
 
 from lbr_st.training import run_command
 
@@ -66,31 +66,23 @@ def figures_of(domain: Domain, lab: Lab, settings: dict[str, Any]) -> tuple[dict
     for (stage1, pairs), of_seeds in found.items():
         key = f"{domain.name}_{thesis.label_of(stage1)}"
         for metric in of_seeds[0]["scores"]:
-            values = [each["scores"][metric] for each in of_seeds]
-            for end, value in (("", np.mean(values)), ("_min", min(values)), ("_max", max(values))):
-                figures[f"{key}_{metric}_{pairs}{end}"] = float(value)
-        before = _hits(of_thesis(stage1, pairs, domain, lab, settings))
-        figures |= results.difference(f"{key}_less_lower_rate_recall_at_10_full_{pairs}", _hits(of_seeds), before)
+            figures |= results.spread(f"{key}_{metric}_{pairs}", [each["scores"][metric] for each in of_seeds])
+        before = arms.hits_of(thesis.all_measured(stage1, pairs, domain, lab, settings))
+        figures |= results.difference(
+            f"{key}_less_lower_rate_recall_at_10_full_{pairs}", arms.hits_of(of_seeds), before
+        )
     for pairs in SIZES:
-        others = {thesis.label_of("gl"): _hits(found["gl", pairs])}
-        others[thesis.label_of(thesis.NONE)] = _hits(of_thesis(thesis.NONE, pairs, domain, lab, settings))
+        others = {
+            thesis.label_of("gl"): found["gl", pairs],
+            thesis.label_of(thesis.NONE): thesis.all_measured(thesis.NONE, pairs, domain, lab, settings),
+        }
         for system in thesis.LEXICAL:
-            others[system] = _hits([thesis.measured_lexical(system, domain, lab, settings)])
-        ours = _hits(found[thesis.DEFAULT, pairs])
-        for other, hits in others.items():
+            others[system] = [thesis.measured_lexical(system, domain, lab, settings)]
+        ours = arms.hits_of(found[thesis.DEFAULT, pairs])
+        for other, of_other in others.items():
             key = f"{domain.name}_{thesis.label_of(thesis.DEFAULT)}_less_{other}_recall_at_10_full_{pairs}"
-            figures |= results.difference(key, ours, np.broadcast_to(hits, ours.shape))
+            figures |= results.difference(key, ours, np.broadcast_to(arms.hits_of(of_other), ours.shape))
     return figures, [each for of_seeds in found.values() for each in of_seeds]
-
-
-def of_thesis(stage1: str, pairs: int, domain: Domain, lab: Lab, settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the results of an arm of the thesis test, one for each seed."""
-    arm = thesis.Arm(domain.name, REGIMES[0], stage1, pairs)
-    return [thesis.measured(arm, seed, domain, lab, settings) for seed in thesis.SEEDS]
-
-
-def _hits(found: list[dict[str, Any]]) -> np.ndarray:
-    return np.array([arms.as_array(each["hits_at_10"]["full"]) for each in found])
 
 
 def main(argv: list[str] | None = None) -> None:

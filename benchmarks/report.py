@@ -288,8 +288,8 @@ def of_table6(figures: dict[str, float]) -> str:
     for style in table6.STYLES:
         key = table6.label_of(style)
         cells = [f"{figures[f'{name}_{key}_recall_at_10_full']:.3f}" for name in thesis.DOMAINS]
-        low, rate, high = (figures[f"{key}_tokens_per_second{end}"] for end in ("_min", "", "_max"))
-        cells += [f"{rate:,.0f} ({low:,.0f} to {high:,.0f})"]
+        low, median, high = (figures[f"{key}_tokens_per_second{end}"] for end in ("_min", "", "_max"))
+        cells += [f"{median:,.0f} ({low:,.0f} to {high:,.0f})"]
         cells += [f"{figures[f'{key}_minutes']:.1f}", f"{figures[f'{key}_examples']:,.0f}"]
         rows.append([NAMES[style].removeprefix("+ "), *cells])
     quality = (f"{name}, R@10 full" for name in thesis.DOMAINS)

@@ -126,6 +126,11 @@ def difference(name: str, one: np.ndarray, other: np.ndarray) -> dict[str, float
     return {name: float((one - other).mean()), f"{name}_low": low, f"{name}_high": high}
 
 
+def spread(name: str, values: Sequence[float]) -> dict[str, float]:
+    """Return the mean of some seeds as a figure, with the smallest and the largest."""
+    return {name: float(np.mean(values)), f"{name}_min": min(values), f"{name}_max": max(values)}
+
+
 def write_summary(
     program: str, figures: dict[str, float], arms: Sequence[dict[str, Any]], argv: Sequence[str] | None
 ) -> None:

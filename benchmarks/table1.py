@@ -113,17 +113,17 @@ def main(argv: list[str] | None = None) -> None:
     files = []
     for name in args.domains:
         domain = lab.domain(name, args.data)
-        of_domain = settings
+        of_domain, lab_of_domain = settings, lab
         if name == "code":
             if args.scale == "nano":
-                lab = dataclasses.replace(lab, scale=dataclasses.replace(lab.scale, **GRID_OF_CODE))
+                lab_of_domain = dataclasses.replace(lab, scale=dataclasses.replace(lab.scale, **GRID_OF_CODE))
             # Which packages are installed is not told by --data.
             of_domain = settings | {"code_sha256": sha256([domain.stage1(REGIME, "pairs"), domain.pairs, domain.test])}
         hits = {}
         for system in systems_of(name):
-            found = measured(system, domain, lab, of_domain)
+            found = measured(system, domain, lab_of_domain, of_domain)
             figures |= {f"{name}_{system}_{metric}": value for metric, value in found["scores"].items()}
-            hits[system] = arms.as_array(found["hits_at_10"]["full"])[None]
+            hits[system] = arms.hits_of([found])
             files.append(found)
         for other in COMPARED:
             if other in hits:

@@ -20,7 +20,6 @@ from functools import partial
 from typing import Any
 
 import arms
-import numpy as np
 import results
 import table1
 import thesis
@@ -68,9 +67,8 @@ def main(argv: list[str] | None = None) -> None:
             found = [measured(name, seed, domain, lab, settings) for seed in seeds_of(name)]
             for metric in found[0]["scores"]:
                 values = [result["scores"][metric] for result in found]
-                ends = {"": float(np.mean(values)), "_min": min(values), "_max": max(values)}
-                figures |= {f"{each}_{name}_{metric}{end}": value for end, value in ends.items()}
-            hits[name] = np.array([arms.as_array(result["hits_at_10"]["full"]) for result in found])
+                figures |= results.spread(f"{each}_{name}_{metric}", values)
+            hits[name] = arms.hits_of(found)
             files += found
         for one, other in COMPARISONS:
             figures |= results.difference(f"{each}_{one}_less_{other}_recall_at_10_full", hits[one], hits[other])

@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> None:
         }
         for arm, result in found.items():
             figures |= {f"{name}_{arm}_{metric}": value for metric, value in result["scores"].items()}
-        one, other = (arms.as_array(result["hits_at_10"]["full"])[None] for result in found.values())
+        one, other = (arms.hits_of([result]) for result in found.values())
         figures |= results.difference(f"{name}_causal_less_bidirectional_recall_at_10_full", one, other)
         files += found.values()
     figures = {name: round(value, 4) for name, value in figures.items()}

@@ -89,8 +89,7 @@ def main(argv: list[str] | None = None) -> None:
     for name in args.domains:
         domain = lab.domain(name, args.data)
         for style in STYLES:
-            arm = thesis.Arm(name, domains.REGIMES[0], style, thesis.MAIN_PAIRS)
-            found = [thesis.measured(arm, seed, domain, lab, settings) for seed in thesis.SEEDS]
+            found = thesis.all_measured(style, thesis.MAIN_PAIRS, domain, lab, settings)
             key = f"{name}_{label_of(style)}_recall_at_10_full"
             figures[key] = float(np.mean([f["scores"]["recall_at_10_full"] for f in found]))
             files += found

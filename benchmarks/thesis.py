@@ -169,6 +169,12 @@ def measured(arm: Arm, seed: int, domain: Domain, lab: Lab, settings: dict[str, 
     return results.read_arm(PROGRAM, arm.name, seed)
 
 
+def all_measured(stage1: str, pairs: int, domain: Domain, lab: Lab, settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the results of a corpus-taught arm with each of `SEEDS`; what is missing is measured."""
+    arm = Arm(domain.name, domains.REGIMES[0], stage1, pairs)
+    return [measured(arm, seed, domain, lab, settings) for seed in SEEDS]
+
+
 def measured_lexical(system: str, domain: Domain, lab: Lab, settings: dict[str, Any]) -> dict[str, Any]:
     """Return the result of one of `LEXICAL`, which is measured if it was not."""
     name = f"{domain.name}-{system}"
@@ -200,7 +206,7 @@ def figures_of(domain: str, kinds: Sequence[str]) -> dict[str, float]:
     for system in LEXICAL:
         lexical = results.read_arm(PROGRAM, f"{domain}-{system}", 0)
         figures |= {f"{domain}_{system}_{name}": value for name, value in lexical["scores"].items()}
-        of_lexical[system] = np.repeat(arms.as_array(lexical["hits_at_10"]["full"])[None], len(SEEDS), axis=0)
+        of_lexical[system] = np.repeat(arms.hits_of([lexical]), len(SEEDS), axis=0)
         figures |= by_kind(f"{domain}_{system}_recall_at_10_full", of_lexical[system], domain, kinds)
     for pairs, regime in itertools.product((MAIN_PAIRS, FEW_PAIRS, MANY_PAIRS), domains.REGIMES):
         suffix = f"_{pairs}" + ("_strict" if regime == "strict" else "")
@@ -212,10 +218,8 @@ def figures_of(domain: str, kinds: Sequence[str]) -> dict[str, float]:
             if not read:
                 continue
             for name in read[0]["scores"]:
-                values = [each["scores"][name] for each in read]
-                for end, value in (("", np.mean(values)), ("_min", min(values)), ("_max", max(values))):
-                    figures[f"{domain}_{label}_{name}{suffix}{end}"] = float(value)
-            hits[stage1] = np.array([arms.as_array(each["hits_at_10"]["full"]) for each in read])
+                figures |= results.spread(f"{domain}_{label}_{name}{suffix}", [each["scores"][name] for each in read])
+            hits[stage1] = arms.hits_of(read)
             figures |= by_kind(f"{domain}_{label}_recall_at_10_full{suffix}", hits[stage1], domain, kinds)
         others = {label_of(stage1): found for stage1, found in hits.items()} | of_lexical
         for label, ours in (("ibgl_cl", best_ibgl(domain)), (label_of(DEFAULT), DEFAULT)):

@@ -216,7 +216,7 @@ def test_rate(tmp_path, lab, medical, argv, monkeypatch):
 
     before = [[of_thesis() for _ in thesis.SEEDS] for _ in range(6)]
     order = iter([*before])
-    monkeypatch.setattr(rate, "of_thesis", lambda *args: next(order))
+    monkeypatch.setattr(thesis, "all_measured", lambda *args: next(order))
     monkeypatch.setattr(thesis, "measured_lexical", of_thesis)
     for variant, scores in (("rate-1e-3-gl", (0.1, 0.2)), ("rate-1e-3-read-out", (0.2, 0.1))):
         found = {explore.key_of(r): score for r, score in zip((1e-3, 2e-3), scores, strict=True)}
@@ -229,13 +229,21 @@ def test_rate(tmp_path, lab, medical, argv, monkeypatch):
             model = lbr_st.load(str(lab.work / "medical" / f"corpus-taught-{rate.VARIANTS[stage1]}-seed{seed}"))
             assert model[0].history[-1]["training_arguments"]["learning_rate"] == 1e-3
     figures = json.loads((tmp_path / "results" / "rate" / "summary.json").read_text())["figures"]
-    hits = [
+    gl, default = (
+        [results.read_arm("rate", f"medical-{stage1}-2", seed) for seed in (0, 1)] for stage1 in ("gl", "ibgl-read-out")
+    )
+    gl, default, lower_rate, no_stage1 = (
         np.mean([[int(hit) for hit in each["hits_at_10"]["full"]] for each in found])
-        for found in ([results.read_arm("rate", "medical-gl-2", seed) for seed in (0, 1)], before[0])
-    ]
-    assert figures["medical_gl_cl_recall_at_10_full_2"] == pytest.approx(hits[0], abs=1e-4)
-    key = "medical_gl_cl_less_lower_rate_recall_at_10_full_2"
-    assert figures[key] == pytest.approx(hits[0] - hits[1], abs=1e-4)
+        for found in (gl, default, before[0], before[4])
+    )
+    expected = {
+        "gl_cl": gl,
+        "gl_cl_less_lower_rate": gl - lower_rate,
+        "ibgl_read_out_cl_less_gl_cl": default - gl,
+        "ibgl_read_out_cl_less_cl": default - no_stage1,
+    }
+    for name, value in expected.items():
+        assert figures[f"medical_{name}_recall_at_10_full_2"] == pytest.approx(value, abs=1e-4)
 
 
 def test_best_model(tmp_path, lab, medical, argv, monkeypatch):
@@ -267,7 +275,7 @@ def test_best_model(tmp_path, lab, medical, argv, monkeypatch):
 
 
 def test_table_1_of_code(argv, monkeypatch):
-    """Without a grid, and without what takes longest."""
+    """Without a grid, and without what takes longest; a domain that comes after it has both."""
     import arms
     import table1
     from domains import Domain
@@ -275,16 +283,18 @@ def test_table_1_of_code(argv, monkeypatch):
     asked = {}
 
     def measured(system, domain, lab, settings):
-        asked[system] = lab.scale.grid
+        asked[domain.name, system] = lab.scale.grid
         return {"scores": {}, "hits_at_10": {"full": "01"}}
 
     folder = Path(argv[1]) / "medical"
     monkeypatch.setattr(table1, "measured", measured)
     monkeypatch.setattr(arms.Lab, "domain", lambda self, name, data: Domain(name, folder))
     monkeypatch.setattr(table1, "sha256", lambda files: "")
-    table1.main([*argv, "--domains", "code"])
-    assert asked["ibgl_cl"] == [(3e-4, 0.02)]
-    assert "minilm" in asked and not {"minilm_cl", "bidirectional_cl"} & set(asked)
+    table1.main([*argv, "--domains", "code", "medical"])
+    assert asked["code", "ibgl_cl"] == [(3e-4, 0.02)]
+    assert asked["medical", "ibgl_cl"] == [(1e-3, 0.02), (1e-3, 0.05)]
+    of_code = {system for domain, system in asked if domain == "code"}
+    assert {system for domain, system in asked if domain == "medical"} - of_code == {"minilm_cl", "bidirectional_cl"}
 
 
 def test_a_grid_of_one_setting_is_not_scored(lab, medical, monkeypatch):
