@@ -338,7 +338,7 @@ def _make_parser() -> argparse.ArgumentParser:
     loss.add_argument(
         "--temperature",
         type=float,
-        default=0.05,
+        default=0.02,
         metavar="TAU",
         help="of InfoNCE; 0.01 to 0.05 is the range to search (default: %(default)s)",
     )
