@@ -44,8 +44,8 @@ def speed(style: str, domain: Domain, lab: Lab) -> dict[str, Any]:
     stage = arms.STAGE1[style]
     assert stage is not None
     steps = lab.stage1_steps(domain, domains.REGIMES[0], stage)
-    short = dataclasses.replace(lab, flags=(*lab.flags, "--max-steps", str(STEPS), "--logging-steps", str(WARMUP)))
-    model = Path(short.stage1(domain, domains.REGIMES[0], f"speed-{style}", 0, stage))
+    short = dataclasses.replace(stage, more=f"{stage.more} --max-steps {STEPS} --logging-steps {WARMUP}")
+    model = Path(lab.stage1(domain, domains.REGIMES[0], f"speed-{style}", 0, short))
     log = json.loads((model / "training_log.json").read_text(encoding="utf-8"))
     shutil.rmtree(model)
     rates = [entry["tokens_per_second"] for entry in log if "tokens_per_second" in entry]

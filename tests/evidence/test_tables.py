@@ -305,11 +305,15 @@ def test_a_grid_of_one_setting_is_not_scored(lab, medical, monkeypatch):
     assert one.choose(medical, "model", "name", 4) == ((1e-3, 0.05), {})
 
 
-def test_table_6(lab, medical):
+def test_table_6(lab, medical, monkeypatch):
+    """The backbone is asked for as everywhere else: its own run knows nothing of the few steps."""
     import table6
-    from arms import Stage1
+    from arms import Lab, Stage1
 
+    asked = []
+    monkeypatch.setattr(Lab, "backbone", lambda self, domain: asked.append(self.flags) or self.scale.backbone)
     found = table6.speed("ibgl-sft", medical, lab)
+    assert set(asked) == {lab.flags}
     assert found["tokens_per_second"] > 0
     steps = lab.stage1_steps(medical, "corpus-taught", Stage1("sft"))
     assert found["examples"] == 2 * steps
