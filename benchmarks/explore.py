@@ -21,7 +21,7 @@ seeds. The read-out loss was made the default after one, for what it does with 2
 are in `thesis.py`.
 
 Minutes on one core, estimated before it ran: 6 for a variation, 3 for an arm of the thesis test: 1 hour for each
-domain. (Cut, before any of it was scored, by plain pretraining first, four arms of the thesis test, all three
+domain. (Cut, before what is cut was scored, by plain pretraining first, four arms of the thesis test, all three
 objectives with the read-out loss, 4 bottleneck tokens, of which `table5.py` has more, and four times the tokens.)
 """
 

@@ -196,6 +196,14 @@ def test_paired_interval(monkeypatch):
     assert results.paired_interval(one, one) == (0, 0)
 
 
+def test_spread(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import results
+
+    found = results.spread("recall", [0.3, 0.1, 0.5])
+    assert found == pytest.approx({"recall": 0.3, "recall_min": 0.1, "recall_max": 0.5})
+
+
 def test_readme_says_what_was_measured(monkeypatch):
     """The README's table is of the figures of the thesis test."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
