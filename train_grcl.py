@@ -16,8 +16,8 @@ On a CPU, in a minute, after the small stage 1 of `train_ibgl.py`:
         --max-steps 20 --learning-rate 3e-4
 """
 
-from lbr_st.grcl import main
-from lbr_st.training import run_command
+from lbr_st.alignment.run import main
+from lbr_st.training.shared import run_command
 
 if __name__ == "__main__":
     run_command(main)

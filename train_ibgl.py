@@ -15,8 +15,8 @@ On a CPU, in a minute, with the backbone of `lbr nano`:
         --max-length 64 --max-steps 50 --learning-rate 5e-4
 """
 
-from lbr_st.ibgl import main
-from lbr_st.training import run_command
+from lbr_st.learning.run import main
+from lbr_st.training.shared import run_command
 
 if __name__ == "__main__":
     run_command(main)

@@ -28,12 +28,16 @@ import torch
 from domains import REGIMES, SPLITS, Domain, code_backbone_texts, prepare
 
 import lbr_st
-from lbr_st import evaluation, grcl, ibgl, layouts, nano
+from lbr_st.alignment import run as grcl
 from lbr_st.data.records import read_records
 from lbr_st.errors import InputError
+from lbr_st.evaluation import own_data as evaluation
 from lbr_st.files import sha256, write_jsonl
-from lbr_st.held_out import NDCG, HeldOutEvaluator
-from lbr_st.objectives import READ_PAIRS, build_examples, fields_of, parse_objective
+from lbr_st.learning import run as ibgl
+from lbr_st.learning.objectives import READ_PAIRS, build_examples, fields_of, parse_objective
+from lbr_st.model import saving as layouts
+from lbr_st.quickstart import nano
+from lbr_st.training.held_out import NDCG, HeldOutEvaluator
 
 
 @dataclass(frozen=True)

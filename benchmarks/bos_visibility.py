@@ -25,9 +25,10 @@ from typing import Any
 import foundation_medical as medical
 import results
 
-from lbr_st import grcl, ibgl
+from lbr_st.alignment import run as grcl
 from lbr_st.files import sha256
-from lbr_st.training import run_command
+from lbr_st.learning import run as ibgl
+from lbr_st.training.shared import run_command
 
 PROGRAM = "bos_visibility"
 ARMS = {"visible": [], "hidden": ["--hide-bos"]}

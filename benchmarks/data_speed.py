@@ -40,11 +40,11 @@ import results
 from datasets import load_dataset
 
 from lbr_st.data.card import About
-from lbr_st.data.near import THRESHOLD, shingles, similarity
-from lbr_st.data.prepare import prepare
-from lbr_st.data.reading import Reading
+from lbr_st.data.near_duplicates import THRESHOLD, shingles, similarity
+from lbr_st.data.parts import Reading
+from lbr_st.data.preparing import prepare
 from lbr_st.data.settings import Settings
-from lbr_st.training import run_command
+from lbr_st.training.shared import run_command
 
 PROGRAM = "data_speed"
 ROWS, WORDS, PROCESSES, REPEATS = 500_000, 50_000, 2, 3

@@ -37,18 +37,20 @@ import torch
 from transformers import Qwen2ForCausalLM
 
 import lbr_st
-from lbr_st.data.installed import installed_pairs
+from lbr_st.data.installed_packages import installed_pairs
 from lbr_st.errors import InputError
 from lbr_st.files import file_sha256, write_jsonl
-from lbr_st.nano import nano_config, train_tokenizer
-from lbr_st.training import run_command
+from lbr_st.quickstart.nano import nano_config, train_tokenizer
+from lbr_st.training.shared import run_command
 
 PROGRAM = "encode_corpus"
 ROWS, FEWER_ROWS, SHARD_ROWS, RAY_SHARD_ROWS = 20_000, 5_000, 500, 250
 KILLS, REPEATS, STARTED = 5, 3, 20
 WAITS = (1.0, 4.0)  # seconds of encoding before a kill
 # Prints the most memory that the process ever had, in KiB.
-RUN = "import resource, sys; from lbr_st.cli import main; main(sys.argv[1:]); print(resource.getrusage(0).ru_maxrss)"
+RUN = (
+    "import resource, sys; from lbr_st.cli.main import main; main(sys.argv[1:]); print(resource.getrusage(0).ru_maxrss)"
+)
 
 
 def make_corpus(work: Path) -> Path:

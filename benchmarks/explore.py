@@ -39,7 +39,7 @@ import thesis
 from arms import Lab, Stage1
 from domains import Domain
 
-from lbr_st.training import run_command
+from lbr_st.training.shared import run_command
 
 PROGRAM = "explore"
 TEMPERATURE = 0.02

@@ -31,7 +31,7 @@ from domains import Domain
 from transformers import AutoTokenizer
 
 from lbr_st.data.records import read_records
-from lbr_st.training import run_command
+from lbr_st.training.shared import run_command
 
 PROGRAM = "figure3"
 SHARES = (0, 25, 50, 75, 100)  # percent

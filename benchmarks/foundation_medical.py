@@ -30,11 +30,13 @@ from typing import Any
 import results
 from tqdm.auto import tqdm
 
-from lbr_st import grcl, ibgl, nano
-from lbr_st.data.installed import installed_files
-from lbr_st.evaluation import evaluate, local_task, open_for_evaluation
+from lbr_st.alignment import run as grcl
+from lbr_st.data.installed_packages import installed_files
+from lbr_st.evaluation.own_data import evaluate, local_task, open_for_evaluation
 from lbr_st.files import sha256, write_jsonl, write_text
-from lbr_st.training import run_command
+from lbr_st.learning import run as ibgl
+from lbr_st.quickstart import nano
+from lbr_st.training.shared import run_command
 
 PROGRAM = "foundation_medical"
 ARMS = {"ibgl_cl": "", "cl": "_no_stage1"}  # result file: suffix of its figures in the summary

@@ -31,13 +31,13 @@ import predictors
 import results
 
 import lbr_st
-from lbr_st import grcl
+from lbr_st.alignment import run as grcl
 from lbr_st.data.records import read_records
 from lbr_st.files import sha256
-from lbr_st.held_out import NAME, NDCG, RECALL, HeldOutEvaluator
-from lbr_st.ibgl_model import IBGLModel
-from lbr_st.modules import bottleneck_module
-from lbr_st.training import run_command
+from lbr_st.learning.masked_model import IBGLModel
+from lbr_st.model.bottleneck import bottleneck_module
+from lbr_st.training.held_out import NAME, NDCG, RECALL, HeldOutEvaluator
+from lbr_st.training.shared import run_command
 
 PROGRAM = "joint"
 WEIGHTS, SEEDS = ("0", "0.01", "0.1", "1"), (0, 1, 2)

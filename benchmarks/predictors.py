@@ -47,12 +47,13 @@ import torch
 from scipy.stats import spearmanr
 
 import lbr_st
-from lbr_st import grcl, ibgl
+from lbr_st.alignment import run as grcl
 from lbr_st.data.records import read_records
+from lbr_st.evaluation.inspect import measure
 from lbr_st.files import sha256, write_json, write_text
-from lbr_st.held_out import NDCG, RECALL, HeldOutEvaluator
-from lbr_st.separation import measure
-from lbr_st.training import run_command
+from lbr_st.learning import run as ibgl
+from lbr_st.training.held_out import NDCG, RECALL, HeldOutEvaluator
+from lbr_st.training.shared import run_command
 
 PROGRAM = "predictors"
 RUNS = {

@@ -32,7 +32,7 @@ import thesis
 from arms import Lab
 from domains import Domain
 
-from lbr_st.training import run_command
+from lbr_st.training.shared import run_command
 
 PROGRAM = "rate"
 # By the names of the thesis test, whose rate is the lower one.

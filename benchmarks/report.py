@@ -35,7 +35,7 @@ import thesis
 
 from lbr_st.errors import InputError
 from lbr_st.files import write_text
-from lbr_st.training import run_command
+from lbr_st.training.shared import run_command
 
 TEMPLATE = Path(__file__).with_name("report.md")
 PLACEHOLDER = re.compile(r"\{\{(\w+):([\w.-]+)\}\}")

@@ -31,10 +31,10 @@ import torch
 import torch.nn.functional as F
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from lbr_st.batches import IGNORE, Example, PackedRows, collate, pack
-from lbr_st.ibgl_model import IBGLModel
-from lbr_st.masks import BOTTLENECK, PREFIX, SOURCE, TARGET, cutoff_mask
-from lbr_st.training import run_command
+from lbr_st.learning.batches import IGNORE, Example, PackedRows, collate, pack
+from lbr_st.learning.masked_model import IBGLModel
+from lbr_st.model.cutoff import BOTTLENECK, PREFIX, SOURCE, TARGET, cutoff_mask
+from lbr_st.training.shared import run_command
 
 PROGRAM = "stage1_gpu"
 SHAPES: dict[str, dict[str, Any]] = {

@@ -49,13 +49,13 @@ from datasets import Dataset
 from transformers import Qwen2ForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
 import lbr_st
-from lbr_st.batches import IGNORE, PackedRows, collate, pack
-from lbr_st.ibgl import IBGLTrainer
-from lbr_st.ibgl_model import IBGLModel
-from lbr_st.masks import cutoff_mask
-from lbr_st.nano import nano_config, train_tokenizer
-from lbr_st.objectives import build_examples
-from lbr_st.training import run_command
+from lbr_st.learning.batches import IGNORE, PackedRows, collate, pack
+from lbr_st.learning.masked_model import IBGLModel
+from lbr_st.learning.objectives import build_examples
+from lbr_st.learning.run import IBGLTrainer
+from lbr_st.model.cutoff import cutoff_mask
+from lbr_st.quickstart.nano import nano_config, train_tokenizer
+from lbr_st.training.shared import run_command
 
 PROGRAM = "stage1_speed"
 VOCABULARIES = {"8k": 8192, "152k": 152_000}

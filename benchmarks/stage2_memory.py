@@ -34,10 +34,10 @@ from sentence_transformers.sentence_transformer.training_args import SentenceTra
 from stage1_speed import Clock, make_backbone, make_text, resident, run_worker
 
 import lbr_st
-from lbr_st.contrastive import info_nce
-from lbr_st.grcl import GRCLTrainer
-from lbr_st.pairs import training_rows
-from lbr_st.training import run_command
+from lbr_st.alignment.batches import training_rows
+from lbr_st.alignment.losses import info_nce
+from lbr_st.alignment.run import GRCLTrainer
+from lbr_st.training.shared import run_command
 
 PROGRAM = "stage2_memory"
 TOKENS, MINI_BATCH = 256, 32

@@ -24,9 +24,9 @@ from transformers import (
     TrainingArguments,
 )
 
-from lbr_st import evaluation
 from lbr_st.data.records import read_records
 from lbr_st.errors import InputError
+from lbr_st.evaluation import own_data as evaluation
 from lbr_st.files import UNFINISHED
 
 MASKED = 0.2  # of the tokens, as LLM2Vec masks for Llama

@@ -37,9 +37,9 @@ import thesis
 from arms import Lab
 from domains import Domain
 
-from lbr_st import layouts
 from lbr_st.files import sha256
-from lbr_st.training import run_command
+from lbr_st.model import saving as layouts
+from lbr_st.training.shared import run_command
 
 PROGRAM = "table1"
 REGIME, PAIRS, IBGL, PAPER = domains.REGIMES[0], thesis.MAIN_PAIRS, thesis.DEFAULT, "ibgl-mixture"

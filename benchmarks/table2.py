@@ -34,9 +34,9 @@ from tqdm.auto import tqdm
 import lbr_st
 from lbr_st.data.records import read_records
 from lbr_st.errors import InputError
-from lbr_st.generation import generate
-from lbr_st.modules import BottleneckTransformer, bottleneck_module
-from lbr_st.training import run_command
+from lbr_st.model.bottleneck import BottleneckTransformer, bottleneck_module
+from lbr_st.model.generation import generate
+from lbr_st.training.shared import run_command
 
 PROGRAM = "table2"
 QUERIES, NEW_TOKENS, BATCH = 200, 64, 32

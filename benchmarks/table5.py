@@ -37,7 +37,7 @@ from transformers import AutoTokenizer
 import lbr_st
 from lbr_st.data.records import read_records
 from lbr_st.files import write_jsonl
-from lbr_st.training import run_command
+from lbr_st.training.shared import run_command
 
 PROGRAM = "table5"
 RATIOS, TEMPERATURES = (10, 100, 500, 1000), (0.01, 0.02, 0.05)

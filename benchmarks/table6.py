@@ -31,7 +31,7 @@ import torch
 from arms import Lab
 from domains import Domain
 
-from lbr_st.training import run_command
+from lbr_st.training.shared import run_command
 
 PROGRAM = "table6"
 STYLES = ("pt", "gl", "ibgl-sft", "ibgl-reconstruct", "ibgl-prefix-suffix", "ibgl-mixture", "ibgl-read-out")

@@ -65,8 +65,8 @@ import systems
 from arms import Lab
 from domains import Domain
 
-from lbr_st import evaluation
-from lbr_st.training import run_command
+from lbr_st.evaluation import own_data as evaluation
+from lbr_st.training.shared import run_command
 
 PROGRAM = "thesis"
 DOMAINS = ("medical", "chemistry")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from lbr_st.data.records import Record, read_passages
 from lbr_st.errors import InputError
-from lbr_st.layouts import fingerprint
-from lbr_st.search import format_hits
+from lbr_st.model.saving import fingerprint
+from lbr_st.use.search import format_hits
 
 TOP_K = 3
 

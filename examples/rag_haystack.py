@@ -22,7 +22,7 @@ from typing import Any
 from rag import TOP_K, Retrieve, answer
 
 from lbr_st.data.records import Record
-from lbr_st.training import run_command
+from lbr_st.training.shared import run_command
 
 
 def open_faiss(folder: Path, dimension: int) -> tuple[Any, Any]:

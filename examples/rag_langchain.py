@@ -19,8 +19,8 @@ from rag import TOP_K, Retrieve, answer
 from sentence_transformers import SentenceTransformer
 
 from lbr_st.data.records import Record
-from lbr_st.layouts import open_sentence_transformer
-from lbr_st.training import run_command
+from lbr_st.model.saving import open_sentence_transformer
+from lbr_st.training.shared import run_command
 
 if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from rag import TOP_K, Retrieve, answer
 
 from lbr_st.data.records import Record
-from lbr_st.training import run_command
+from lbr_st.training.shared import run_command
 
 if TYPE_CHECKING:
     from llama_index.core import VectorStoreIndex

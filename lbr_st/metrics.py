@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lbr_st.batches import collate
 from lbr_st.data.records import Record
 from lbr_st.errors import InputError
-from lbr_st.ibgl_model import IBGLModel
-from lbr_st.modes import evaluating
-from lbr_st.objectives import with_wrong_bottleneck
+from lbr_st.learning.batches import collate
+from lbr_st.learning.masked_model import IBGLModel
+from lbr_st.learning.objectives import with_wrong_bottleneck
+from lbr_st.model.precision import evaluating
 
 ROWS_AT_A_TIME = 1024
 SIMILARITIES_AT_A_TIME = 2**27  # half a GiB in float32; for libraries that hold a matrix of them
@@ -184,7 +184,7 @@ def held_out_loss(model: IBGLModel, examples: Any, batch_size: int = 32) -> floa
 
     Args:
         model: The language model under the information cut-off.
-        examples: What `lbr_st.objectives.build_examples` returns.
+        examples: What `lbr_st.learning.objectives.build_examples` returns.
         batch_size: Examples at a time.
     """
     device = next(model.parameters()).device

@@ -4,19 +4,17 @@ import json
 
 import pytest
 import torch
-from conftest import make_backbone, tiny
-from test_grcl import MANY
-from test_masks import HAVE_FLEX, PARTS, random_ids
+from helpers import HAVE_FLEX, MANY, PARTS, make_backbone, random_ids, tiny
 
 import lbr_st
-from lbr_st import grcl
-from lbr_st.batches import IGNORE, PackedRows, collate
+from lbr_st.alignment import run as grcl
 from lbr_st.data.records import read_records
 from lbr_st.files import write_jsonl
-from lbr_st.held_out import HeldOutEvaluator
-from lbr_st.ibgl_model import IBGLModel, check_packing
-from lbr_st.loss import cross_entropy_sum
-from lbr_st.masks import TARGET, check_no_leak, cutoff_mask
+from lbr_st.learning.batches import IGNORE, PackedRows, collate
+from lbr_st.learning.cross_entropy import cross_entropy_sum
+from lbr_st.learning.masked_model import IBGLModel, check_packing
+from lbr_st.model.cutoff import TARGET, check_no_leak, cutoff_mask
+from lbr_st.training.held_out import HeldOutEvaluator
 
 pytestmark = pytest.mark.gpu
 

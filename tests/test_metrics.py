@@ -5,14 +5,14 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import PAIRS
+from helpers import PAIRS
 from transformers import TrainingArguments
 
 from lbr_st import metrics
 from lbr_st.errors import InputError
-from lbr_st.ibgl import IBGLTrainer
-from lbr_st.ibgl_model import IBGLModel
-from lbr_st.objectives import build_examples
+from lbr_st.learning.masked_model import IBGLModel
+from lbr_st.learning.objectives import build_examples
+from lbr_st.learning.run import IBGLTrainer
 
 RELEVANT = [[0], [1, 4], [2], [3], [0]]
 

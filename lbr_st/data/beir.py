@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from lbr_st.data.columns import Record, RowError, grade
-from lbr_st.data.sources import Row, Wrong
+from lbr_st.data.rows import Row, Wrong
 
 Rows = Callable[[], Iterator[Row]]
 

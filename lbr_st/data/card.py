@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 from numpy.typing import NDArray
 
-from lbr_st.data.isolation import KINDS, PLURALS
-from lbr_st.data.sets import FILES, REGIMES
+from lbr_st.data.overlap import KINDS, PLURALS
+from lbr_st.data.prepared_set import FILES, REGIMES
 
 PICTURE = "lengths.png"
 BINS = 40

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-from lbr_st.data.texts import same_text
+from lbr_st.data.cleaning import same_text
 from lbr_st.errors import InputError
 
 Record = dict[str, Any]

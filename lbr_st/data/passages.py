@@ -14,8 +14,8 @@ from markdownify import markdownify
 from semantic_text_splitter import TextSplitter
 
 from lbr_st.data.columns import Record, RowError
-from lbr_st.data.installed import documented_functions
-from lbr_st.data.sources import Wrong, check_decoded, open_text, stop
+from lbr_st.data.installed_packages import documented_functions
+from lbr_st.data.rows import Wrong, check_decoded, open_text, stop
 from lbr_st.errors import InputError
 
 MARKDOWN, HTML = {".md", ".markdown"}, {".html", ".htm"}

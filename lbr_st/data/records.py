@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lbr_st.data.columns import COLUMNS, Columns, Record, RowReader, find_column
 from lbr_st.data.passages import Chunker, read_text_files, text_files
-from lbr_st.data.sources import is_table, open_text, read_rows
+from lbr_st.data.rows import is_table, open_text, read_rows
 from lbr_st.errors import InputError
 
 TEXT_SUFFIXES = {".txt", ".md", ".rst", ".py"}
@@ -17,7 +17,7 @@ def read_records(path: str | Path, fields: Sequence[str] = ("query", "document")
     """Read a file of question-answer pairs, or of documents alone.
 
     Args:
-        path: A file of any format of `lbr_st.data.sources.read_rows`, or the id of a Hub dataset. A field is found
+        path: A file of any format of `lbr_st.data.rows.read_rows`, or the id of a Hub dataset. A field is found
             under any of its usual names (`lbr_st.data.columns.COLUMNS`), in capitals or not; chats and multiple choice
             are read too.
         fields: Which of ``query`` and ``document`` every row must have.

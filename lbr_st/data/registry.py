@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from lbr_st.data.columns import Columns, Record, Template
-from lbr_st.data.sources import is_hub_id
+from lbr_st.data.rows import is_hub_id
 from lbr_st.errors import InputError
 
 

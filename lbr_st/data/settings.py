@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from lbr_st.data import near, splits
+from lbr_st.data import near_duplicates as near
+from lbr_st.data import split as splits
 from lbr_st.data.passages import count_words
 from lbr_st.errors import InputError
 
@@ -25,7 +26,7 @@ class Settings:
             whose options come again and again, the query.
         sizes: Number or share of the pairs of ``test`` and ``dev``, and of the training pairs for ``gl`` and ``cl``;
             default is `DEFAULT_SIZES`, as far as there is enough.
-        regime: One of `lbr_st.data.sets.REGIMES`.
+        regime: One of `lbr_st.data.prepared_set.REGIMES`.
         resplit: Forget the sides that sources have.
         on_error: ``stop`` at the first row that cannot be used, or ``skip`` and count it.
         count_tokens: Counts the tokens of a text.

@@ -15,15 +15,16 @@ from datasets import Dataset, Features, List, Value
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from lbr_st.data import near, splits
+from lbr_st.data import near_duplicates as near
+from lbr_st.data import split as splits
+from lbr_st.data.cleaning import same_text
 from lbr_st.data.columns import FIELDS, Record
 from lbr_st.data.drops import Drops
-from lbr_st.data.isolation import Overlap, overlaps
+from lbr_st.data.overlap import Overlap, overlaps
+from lbr_st.data.prepared_set import FILES
 from lbr_st.data.records import UniqueIds
-from lbr_st.data.sets import FILES
 from lbr_st.data.settings import HELD_OUT, Settings
 from lbr_st.data.stopwatch import Stopwatch
-from lbr_st.data.texts import same_text
 from lbr_st.errors import InputError
 from lbr_st.files import write_jsonl
 

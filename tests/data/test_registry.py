@@ -4,8 +4,9 @@ import mteb
 import pytest
 from datasets import Dataset
 
-from lbr_st.data import reading, registry
-from lbr_st.data.reading import Reading, parts_of
+from lbr_st.data import parts as reading
+from lbr_st.data import registry
+from lbr_st.data.parts import Reading, parts_of
 from lbr_st.errors import InputError
 
 # One row as the Hub has it, and what is read of it. The types are those of the datasets' own cards.
@@ -54,7 +55,7 @@ def hub(monkeypatch):
     def load_dataset(name, config=None, *, split):
         return splits[name, config, split]
 
-    monkeypatch.setattr("lbr_st.data.sources.load_dataset", load_dataset)
+    monkeypatch.setattr("lbr_st.data.rows.load_dataset", load_dataset)
     return splits
 
 

@@ -1,20 +1,9 @@
 """Readers in environments of their own, made by ``make test-integrations``."""
 
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent.parent))  # the families of the fast tests
-
-from conftest import FAMILIES, TEXTS, make_backbone
+from helpers import FAMILIES, make_backbone
 
 import lbr_st
-from lbr_st.tokens import bottleneck_token
-
-ENVIRONMENTS = Path(__file__).parent.parent.parent / ".integrations"
-# Texts that end in no whitespace: sentence-transformers 3 strips it (docs/model.md).
-INPUTS = ["one", bottleneck_token(1), f"a {bottleneck_token(0)} b", "<|bottleneckĠ0|> <|bottleneck▁1|>", *TEXTS]
 
 
 @pytest.fixture(scope="session")
@@ -29,10 +18,3 @@ def saved(tmp_path_factory):
         lbr_st.save(model, folder / "model")
         models[family] = folder / "model", model
     return models
-
-
-def environment(name: str) -> Path:
-    """Return the folder of an environment, which must have been made."""
-    folder = ENVIRONMENTS / name
-    assert folder.is_dir(), f"{folder} is missing: run this through make test-integrations"
-    return folder

@@ -4,9 +4,8 @@ import json
 import subprocess
 
 import pytest
-from conftest import FAMILIES
-
-from integrations.conftest import INPUTS, environment
+from environments import INPUTS, environment
+from helpers import FAMILIES
 
 READ = """
 import fs from "node:fs";

@@ -16,7 +16,7 @@ COMPARE = """
 import json, sys
 import torch
 import torch.nn.functional as F
-from lbr_st.loss import fused_cross_entropy_sum
+from lbr_st.learning.cross_entropy import fused_cross_entropy_sum
 
 bias, frozen = json.loads(sys.argv[1])
 torch.manual_seed(0)

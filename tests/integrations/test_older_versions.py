@@ -5,9 +5,8 @@ import subprocess
 
 import numpy as np
 import pytest
-from conftest import FAMILIES
-
-from integrations.conftest import INPUTS, environment
+from environments import INPUTS, environment
+from helpers import FAMILIES
 
 READ = """
 import json, sys

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import PAIRS, TEXTS, make_backbone
+from helpers import PAIRS, TEXTS, make_backbone
 from sentence_transformers import SentenceTransformer
 
 import lbr_st
-from lbr_st import adapters
 from lbr_st.files import write_jsonl
+from lbr_st.training import lora as adapters
 
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parent.parent.parent

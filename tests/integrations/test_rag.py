@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_backbone
+from environments import environment
+from helpers import make_backbone
 from sentence_transformers import SentenceTransformer
 
 import lbr_st
-from integrations.conftest import environment
 from lbr_st.data.records import read_passages
 from lbr_st.errors import InputError
 
@@ -47,8 +47,8 @@ TOP = 3
 # The script as it is, but its hits are printed whole, with all their digits.
 EXACT = """
 import json, os, runpy, sys
-import lbr_st.search
-lbr_st.search.format_hits = lambda _, hits: "HITS" + json.dumps([[float(score), p["document"]] for score, p in hits])
+import lbr_st.use.search
+lbr_st.use.search.format_hits = lambda _, hits: "HITS" + json.dumps([[float(score), p["document"]] for score, p in hits])
 sys.argv = sys.argv[1:]
 sys.path.insert(0, os.path.dirname(sys.argv[0]))
 runpy.run_path(sys.argv[0], run_name="__main__")

@@ -8,10 +8,10 @@ import subprocess
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from environments import environment
 
-from integrations.conftest import environment
-from lbr_st import encode
 from lbr_st.files import write_json, write_jsonl
+from lbr_st.use import encode
 
 pytestmark = pytest.mark.integration
 

@@ -7,12 +7,12 @@ import subprocess
 import sys
 
 import pytest
-from conftest import tiny
-from test_attack import SPECIALS, SPELLED
+from environments import environment
+from helpers import tiny
+from hostile_texts import SPECIALS, SPELLED
 from transformers import AutoConfig, AutoTokenizer
 
 import lbr_st
-from integrations.conftest import environment
 
 pytestmark = pytest.mark.integration
 

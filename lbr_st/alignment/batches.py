@@ -1,0 +1,211 @@
+"""Stage 2's rows and batches: which texts may be negatives of which query."""
+
+from __future__ import annotations
+
+import collections
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from datasets import Dataset
+from sentence_transformers.base.sampler import DefaultBatchSampler
+
+from lbr_st.data.cleaning import same_text
+from lbr_st.data.records import Record
+from lbr_st.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+
+def training_rows(records: Sequence[Record]) -> Dataset:
+    """Lay records out as sentence-transformers' losses take them: anchor, positive, negative_1, ..., negative_n.
+
+    A record whose hard negative is known to answer its query is left out, with a count in the log. Where records have
+    different numbers of hard negatives, the first of them are used, as many as all have.
+
+    Args:
+        records: With ``query``, ``document`` and ``negatives``.
+
+    Raises:
+        InputError: If some records have hard negatives and others have none, or fewer than 2 are left.
+    """
+    known = documents_by_query(records)
+    kept = [
+        record
+        for record in records
+        if known[same_text(record["query"])].isdisjoint(map(same_text, record["negatives"]))
+    ]
+    if len(kept) < len(records):
+        logger.warning(
+            "left out %d of %d records: a hard negative of theirs is known to answer their query",
+            len(records) - len(kept),
+            len(records),
+        )
+    if len(kept) < 2:
+        raise InputError(f"in-batch negatives need at least 2 pairs, found {len(kept)}")
+    counts = [len(record["negatives"]) for record in kept]
+    fewest, most = min(counts), max(counts)
+    if fewest == 0 < most:
+        without = kept[counts.index(0)]["id"]
+        raise InputError(
+            f"record {without} has no hard negatives and others have up to {most}; give all of them some, or none (and "
+            "--mine-negatives N to find them)"
+        )
+    if fewest < most:
+        logger.warning(
+            "records have %d to %d hard negatives; the first %d of each are used (record %s has no more)",
+            fewest,
+            most,
+            fewest,
+            kept[counts.index(fewest)]["id"],
+        )
+    rows = [
+        {"anchor": r["query"], "positive": r["document"]}
+        | {f"negative_{n}": text for n, text in enumerate(r["negatives"][:fewest], start=1)}
+        for r in kept
+    ]
+    return Dataset.from_list(rows)
+
+
+def documents_by_query(records: Sequence[Record]) -> dict[str, set[str]]:
+    """Return the documents that are known to answer each query, all as `same_text` has them."""
+    known: dict[str, set[str]] = {}
+    for record in records:
+        known.setdefault(same_text(record["query"]), set()).add(same_text(record["document"]))
+    return known
+
+
+@dataclass
+class _Batch:
+    rows: list[int] = field(default_factory=list)
+    texts: set[int] = field(default_factory=set)
+    queries: set[int] = field(default_factory=set)
+
+
+class DistinctBatchSampler(DefaultBatchSampler):
+    """Batches in which no row's document is known to answer the query of another row, and no text is there twice.
+
+    Sentence-transformers' sampler without duplicates compares the texts of rows. That lets two passages of one query
+    meet when one of them comes with another query, or as another row's hard negative: each would be trained as a
+    negative of its own query. What is one text, `same_text` says.
+
+    In several processes the batch is that of all of them together, as its negatives are gathered; this sampler yields
+    the part of one process. All parts have one size, so up to ``num_processes - 1`` rows of a batch that is not full
+    are left out. Rows that fit into no batch of at least two rows are left out for an epoch.
+
+    Args:
+        dataset: Rows of `training_rows`.
+        batch_size: Rows of one process.
+        drop_last: Leave out batches that are not full.
+        known: Documents that answer each query, beside those of the rows.
+        seed: Of the order, together with the epoch.
+        num_processes: How many share a batch.
+        process_index: Whose part is yielded.
+
+    Raises:
+        InputError: If not one batch can be made.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        batch_size: int,
+        drop_last: bool,
+        *,
+        known: Mapping[str, Iterable[str]] | None = None,
+        seed: int = 0,
+        num_processes: int = 1,
+        process_index: int = 0,
+    ) -> None:
+        super().__init__(dataset, batch_size, drop_last, seed=seed)
+        self.random = torch.Generator()
+        self.num_processes, self.process_index = num_processes, process_index
+        number: dict[str, int] = {}
+
+        def number_of(text: str) -> int:
+            return number.setdefault(same_text(text), len(number))
+
+        columns = [[number_of(text) for text in dataset[name]] for name in dataset.column_names]
+        self.texts = [tuple(dict.fromkeys(row)) for row in zip(*columns, strict=True)]
+        self.queries = columns[0]
+        answers: dict[int, set[int]] = {}
+        for query, document in zip(*columns[:2], strict=True):
+            answers.setdefault(query, set()).add(document)
+        for text, its_documents in (known or {}).items():
+            answers.setdefault(number_of(text), set()).update(map(number_of, its_documents))
+        # Where a query has one answer, its row holds both, and comparing the texts of rows is enough.
+        self.answers = {query: documents for query, documents in answers.items() if len(documents) > 1}
+        self.answered_by: dict[int, set[int]] = {}  # the same, by document
+        for query, documents in self.answers.items():
+            for document in documents:
+                self.answered_by.setdefault(document, set()).add(query)
+
+        self.random.manual_seed(seed)
+        sizes = [len(batch) for batch in self._one_pass()]
+        self.length = len(sizes)
+        size = batch_size * num_processes
+        if not sizes:
+            raise InputError(
+                f"not one batch of {'' if drop_last else 'up to '}{size} rows can be made: two rows with the same "
+                "text, or with documents of the same query, are never in one batch"
+            )
+        if len(sizes) > 1 and sum(sizes) < 0.9 * size * (len(sizes) - 1):
+            logger.warning(
+                "batches have %.1f rows on average, where %d were asked for: many share their query or document, and "
+                "such rows are never in one batch",
+                sum(sizes) / len(sizes),
+                size,
+            )
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Yield as many batches in every epoch, from a second pass over the rows where one gives fewer."""
+        self.random.manual_seed(self.seed + self.epoch)
+        count = 0
+        while count < self.length:
+            for batch in self._one_pass():
+                yield batch[self.process_index :: self.num_processes]
+                count += 1
+                if count == self.length:
+                    return
+
+    def _add(self, row: int, batch: _Batch) -> int | None:
+        """Put a row into a batch; if it may not be there, return a text that is the reason."""
+        query = self.queries[row]
+        if not batch.texts.isdisjoint(self.answers.get(query, ())):
+            return query
+        for text in self.texts[row]:
+            if text in batch.texts or not batch.queries.isdisjoint(self.answered_by.get(text, ())):
+                return text
+        batch.rows.append(row)
+        batch.texts.update(self.texts[row])
+        batch.queries.add(query)
+        return None
+
+    def _one_pass(self) -> Iterator[list[int]]:
+        """Yield whole batches: rows in random order, each in the first batch that has a place for it.
+
+        Rows that have to wait because of the same text stand in one line, of which only the first is tried for each
+        batch: with few different documents nearly all rows wait.
+        """
+        waiting = collections.deque(torch.randperm(len(self.texts), generator=self.random).tolist())
+        lines: dict[int, collections.deque[int]] = {}
+        size = self.batch_size * self.num_processes
+        while waiting or lines:
+            batch = _Batch()
+            for text in list(lines):
+                if len(batch.rows) < size and self._add(lines[text][0], batch) is None:
+                    lines[text].popleft()
+                    if not lines[text]:
+                        del lines[text]
+            while waiting and len(batch.rows) < size:
+                row = waiting.popleft()
+                reason = self._add(row, batch)
+                if reason is not None:
+                    lines.setdefault(reason, collections.deque()).append(row)
+            whole = batch.rows[: len(batch.rows) - len(batch.rows) % self.num_processes]
+            if len(whole) == size or (len(whole) >= 2 and not self.drop_last):
+                yield whole

@@ -1,0 +1,163 @@
+"""Whether what is tested on is in what is trained on: exactly, but for capitals and space, or nearly."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from lbr_st.data.cleaning import same_text
+from lbr_st.data.columns import FIELDS, Record
+from lbr_st.data.near_duplicates import THRESHOLD, shingles, similarity
+from lbr_st.errors import InputError
+
+KINDS = ("exact", "normalised", "near")
+PLURALS = {"query": "queries", "document": "documents", "negative": "hard negatives"}
+MOST_NAMED = 3
+
+
+class Overlap(NamedTuple):
+    """A text that is on both sides.
+
+    Attributes:
+        kind: One of `KINDS`: equal; equal but for what `same_text` leaves out; a near-duplicate.
+        field: ``query``, ``document`` or ``negative``.
+        id: Of the record that is trained on.
+        held_out_id: Of the one that is tested on.
+        similarity: Jaccard index of their shingles.
+        text: Of the record that is trained on.
+    """
+
+    kind: str
+    field: str
+    id: str
+    held_out_id: str
+    similarity: float
+    text: str
+
+
+class HeldOutTexts:
+    """Finds the texts that are among those held out.
+
+    Near-duplicates are found exactly, by prefix filtering (Chaudhuri et al. 2006): two sets with a Jaccard index of at
+    least t share one of the first ``floor((1 - t) * size) + 1`` of their elements, whatever order all sets are in. With
+    the rarest first, few texts have to be compared.
+
+    Args:
+        texts: (id, text) of each.
+        threshold: Least similarity of near-duplicates; 0 for none.
+    """
+
+    def __init__(self, texts: Iterable[tuple[str, str]], threshold: float = THRESHOLD) -> None:
+        self.threshold = threshold
+        self._exact: dict[str, str] = {}
+        for id_, text in texts:
+            self._exact.setdefault(text, id_)
+        self._same: dict[str, tuple[str, str]] = {}
+        for text, id_ in self._exact.items():
+            self._same.setdefault(same_text(text), (id_, text))
+        self._texts = list(self._exact.items()) if threshold else []
+        self._sets = [shingles(text) for text, _ in self._texts]
+        self._counts = dict(Counter(shingle for each in self._sets for shingle in each))
+        self._by_shingle: dict[int, list[int]] = defaultdict(list)
+        for number, each in enumerate(self._sets):
+            for shingle in self._prefix(each):
+                self._by_shingle[shingle].append(number)
+
+    def _prefix(self, each: set[int]) -> list[int]:
+        ordered = sorted(each, key=lambda shingle: (self._counts.get(shingle, 0), shingle))
+        return ordered[: self._most_absent(each) + 1]
+
+    def _most_absent(self, each: set[int]) -> int:
+        """Return how many elements of a set another that is similar enough may lack."""
+        return math.floor((1 - self.threshold) * len(each) + 1e-9)
+
+    def find(self, text: str) -> tuple[str, str, float] | None:
+        """Return (kind, id, similarity) of the held-out text that a text is most like, or None."""
+        if text in self._exact:
+            return "exact", self._exact[text], 1.0
+        same = self._same.get(same_text(text))
+        if same is not None:
+            return "normalised", same[0], similarity(shingles(text), shingles(same[1]))
+        if not self._sets:
+            return None
+        own = shingles(text)
+        if len(own.difference(self._counts)) > self._most_absent(own):  # nobody has enough of them
+            return None
+        candidates = {number for shingle in self._prefix(own) for number in self._by_shingle.get(shingle, ())}
+        values = [(similarity(own, self._sets[number]), -number) for number in candidates]
+        value, number = max(values, default=(0.0, 0))
+        return ("near", self._texts[-number][1], value) if value >= self.threshold else None
+
+
+def overlaps(
+    train: Iterable[Record],
+    held_out: Sequence[Record],
+    fields: Sequence[str] = FIELDS,
+    threshold: float = THRESHOLD,
+) -> Iterator[Overlap]:
+    """Yield every text of ``train`` that is among those of ``held_out``, queries and documents each for themselves.
+
+    Args:
+        train: Records with ``id`` and, where they have them, ``query``, ``document`` and ``negatives``. Where documents
+            are compared, these are documents too.
+        held_out: Records with ``query`` and ``document``, where they have them.
+        fields: Which of them to compare.
+        threshold: Least Jaccard index of near-duplicates; 0 for none.
+    """
+    texts = {
+        field: HeldOutTexts(((str(r.get("id")), r[field]) for r in held_out if r.get(field)), threshold)
+        for field in fields
+    }
+    for record in train:
+        own = [(field, field, record.get(field)) for field in fields]
+        if "document" in fields:
+            own += [("negative", "document", negative) for negative in record.get("negatives") or ()]
+        for field, among, text in own:
+            found = texts[among].find(text) if text else None
+            if text and found:
+                kind, other, value = found
+                yield Overlap(kind, field, str(record.get("id")), other, value, text)
+
+
+def count(found: Iterable[Overlap]) -> dict[str, dict[str, int]]:
+    """Return the number of overlaps by field and kind."""
+    counts = Counter((overlap.field, overlap.kind) for overlap in found)
+    return {field: {kind: counts[field, kind] for kind in KINDS} for field in PLURALS}
+
+
+def describe(found: Sequence[Overlap]) -> str:
+    """Say how many texts are on both sides, and name some of them."""
+    counts = count(found)
+    parts = [
+        f"{sum(by_kind.values())} {PLURALS[field]} ("
+        + ", ".join(f"{number} {kind}" for kind, number in by_kind.items() if number)
+        + ")"
+        for field, by_kind in counts.items()
+        if any(by_kind.values())
+    ]
+    some = ", ".join(f"{o.field} of {o.id} and of {o.held_out_id}" for o in found[:MOST_NAMED])
+    return f"{' and '.join(parts)}: {some}{', ...' if len(found) > MOST_NAMED else ''}"
+
+
+def refuse_overlap(
+    train: Sequence[Record], held_out: Sequence[Record], named: str, fields: Sequence[str] = FIELDS
+) -> None:
+    """Refuse to train on what is tested on.
+
+    Args:
+        train: What is trained on.
+        held_out: What is held out.
+        named: What the held-out data are called, for the message.
+        fields: Which texts to compare.
+
+    Raises:
+        InputError: With the number of texts on both sides, some of them, and what to do.
+    """
+    found = list(overlaps(train, held_out, fields))
+    if found:
+        raise InputError(
+            f"the training data and {named} overlap in {describe(found)}; `lbr data prepare` takes them out of the "
+            "training data, --allow-overlap trains all the same"
+        )

@@ -1,0 +1,217 @@
+"""Any source as parts, each a stream of records: files, folders, BEIR, Hub ids, sets by name, installed packages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lbr_st.data import installed_packages as installed
+from lbr_st.data import registry
+from lbr_st.data.beir import BeirCollection, Rows
+from lbr_st.data.cleaning import clean
+from lbr_st.data.columns import Columns, Record, RowError, RowReader
+from lbr_st.data.passages import TEXT, Chunker, read_text_files, text_files
+from lbr_st.data.prepared_set import SET_FILE
+from lbr_st.data.rows import Row, Wrong, hub_rows, is_hub_id, is_table, read_rows, stop
+from lbr_st.errors import InputError
+
+INSTALLED = "installed-packages"
+# What files and splits are called that hold one side of a set.
+SIDES = {"train": "train", "training": "train", "dev": "dev", "validation": "dev", "valid": "dev", "val": "dev"}
+SIDES |= {"test": "test"}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How sources are read.
+
+    Attributes:
+        columns: Where things are in a row.
+        id: Field of the id.
+        group: Field whose values must not be parted, or None.
+        encoding: Of text files.
+        chunker: Cuts documents that have no query.
+        keep_html: Leave markup in texts as it is.
+        wrong: Called with a `RowError` for each row that cannot be used; reading goes on if it returns.
+        incomplete: The same for rows of public sets that are known to lack texts.
+    """
+
+    columns: Columns = field(default_factory=Columns)
+    id: str = "id"
+    group: str | None = None
+    encoding: str = "utf-8"
+    chunker: Chunker = field(default_factory=Chunker)
+    keep_html: bool = False
+    wrong: Wrong = stop
+    incomplete: Wrong = stop
+
+
+class Part(NamedTuple):
+    """One part of a source.
+
+    Attributes:
+        name: Of the source, without its folder.
+        side: ``train``, ``dev`` or ``test``, where the source says so.
+        records: Reads it, to records with ``id``, ``document``, ``negatives``, ``source`` and, where they have them,
+            ``query``, ``relevance``, ``group``, ``document_id``, ``is_choice``, ``keep_html``.
+    """
+
+    name: str
+    side: str | None
+    records: Callable[[], Iterator[Record]]
+
+
+def parts_of(source: str, reading: Reading, side: str | None = None) -> list[Part]:
+    """Return the parts of a source.
+
+    Args:
+        source: A file; a folder with files named after the sides, in the form of BEIR, or of text; the id of a Hub
+            dataset; the name of a set of the registry; or ``installed-packages``.
+        reading: How to read it.
+        side: What the user says that it is.
+
+    Raises:
+        InputError: If it is none of these.
+    """
+    path = Path(source)
+    if path.is_dir():
+        return _folder(path, reading, side)
+    if path.is_file() and path.suffix.lower() in TEXT:
+        return [Part(path.name, side, lambda: _texts([path], path.parent, path.name, reading))]
+    if path.is_file():
+        return [_rows_part(path.name, side, partial(read_rows, path, reading.encoding, reading.wrong), reading)]
+    if source == INSTALLED:
+        return [Part(INSTALLED, side, lambda: _installed(reading))]
+    sets = registry.load()
+    if source in sets:
+        return _of_registry(sets[source], reading, side)
+    if is_hub_id(source):
+        return [_rows_part(source, side, partial(read_rows, source), reading)]
+    raise InputError(f"{source}: no such file or folder, no id of a Hub dataset, and none of {', '.join(sets)}")
+
+
+def _rows_part(name: str, side: str | None, rows: Rows, reading: Reading) -> Part:
+    return Part(name, side, lambda: records_of(rows(), name, reading))
+
+
+def records_of(rows: Iterable[Row], name: str, reading: Reading) -> Iterator[Record]:
+    """Yield the records of the rows of one source; see `Part`."""
+    read = RowReader(reading.columns, ("document",), ("query",))
+    for row in rows:
+        where = row.where
+        try:
+            record = read(where, row.values)
+            group = _group_of(where, row.values, reading.group)
+        except RowError as error:
+            reading.wrong(error)
+            continue
+        own = row.values.get("source")
+        record["source"] = own if isinstance(own, str) and own.strip() else name
+        record["group"] = group
+        id_ = row.values.get(reading.id)
+        record["id"] = str(row.number if id_ is None else id_)
+        record["keep_html"] = reading.keep_html
+        yield from [record] if "query" in record else _chunks(record, reading.chunker)
+
+
+def _group_of(where: str, values: Mapping[str, Any], name: str | None) -> str | None:
+    if name is None:
+        return None
+    if values.get(name) is None:
+        raise RowError(where, "no group", f"no column {name!r} to group by (found: {', '.join(map(str, values))})")
+    return str(values[name])
+
+
+def _chunks(record: Record, chunker: Chunker) -> Iterator[Record]:
+    """Cut a document that has no query; it is cleaned first, as what is cut within a tag is no tag any more."""
+    record = record | {"document": clean(record["document"], record["keep_html"]), "keep_html": True}
+    chunks = [chunk for _, chunk in chunker.cut(record["document"])]
+    if len(chunks) < 2:
+        yield record
+        return
+    for number, chunk in enumerate(chunks, start=1):
+        yield record | {"id": f"{record['id']}#{number}", "document": chunk}
+
+
+def _installed(reading: Reading) -> Iterator[Record]:
+    group = reading.group or "package"
+    for record in installed.installed_pairs():
+        group_of = _group_of(record["id"], record, group)
+        yield record | {"source": record["package"], "group": group_of, "negatives": [], "keep_html": True}
+
+
+def _folder(folder: Path, reading: Reading, side: str | None) -> list[Part]:
+    corpus = _one_of(folder, "corpus")
+    queries = _one_of(folder, "queries")
+    qrels = sorted(folder.joinpath("qrels").glob("*.tsv"))
+    if (folder / SET_FILE).is_file():
+        raise InputError(f"{folder} is a prepared set; give its files as sources to make another of them")
+    if corpus and queries and qrels:
+        if reading.group is not None:
+            raise InputError(f"--group-by {reading.group}: {folder} is a collection of BEIR, whose rows have no groups")
+        rows = lambda path: partial(read_rows, path, reading.encoding, reading.wrong)  # noqa: E731
+        collection = BeirCollection(folder.resolve().name, rows(corpus), rows(queries), reading.wrong)
+        judged = [(side or SIDES.get(file.stem.lower()), file.name, rows(file)) for file in qrels]
+        return _beir_parts(collection, judged)
+    tables = [file for file in sorted(folder.iterdir()) if file.is_file() and is_table(file)]
+    sides = {file: SIDES.get(re.split(r"-\d+-of-\d+$", file.name.partition(".")[0].lower())[0]) for file in tables}
+    # Repositories have JSON files that are no data.
+    others = [file.name for file in tables if not sides[file] and not file.name.lower().endswith(".json")]
+    if others:
+        raise InputError(
+            f"{folder} holds {', '.join(others[:5])}: in a folder, data are files named train, dev or test; give other "
+            "files themselves as sources"
+        )
+    parts = [
+        part._replace(side=side or of_file)
+        for file, of_file in sides.items()
+        if of_file
+        for part in parts_of(str(file), reading)
+    ]
+    if parts:
+        return parts
+    name = folder.resolve().name
+    return [Part(name, side, lambda: _texts(text_files(folder), folder, name, reading))]
+
+
+def _one_of(folder: Path, stem: str) -> Path | None:
+    return next((file for file in sorted(folder.glob(f"{stem}.*")) if is_table(file)), None)
+
+
+def _texts(files: Sequence[Path], folder: Path, name: str, reading: Reading) -> Iterator[Record]:
+    for record in read_text_files(files, folder, reading.chunker, reading.encoding, reading.wrong):
+        group = _group_of(record["id"], record, reading.group)
+        yield record | {"source": name, "group": group, "negatives": []}
+
+
+def _beir_parts(collection: BeirCollection, judged: Sequence[tuple[str | None, str, Rows]]) -> list[Part]:
+    """Return a part for each file of judgements, and one of all documents."""
+    parts = [Part(f"{collection.name}/{name}", side, partial(collection.judged, rows)) for side, name, rows in judged]
+    return [*parts, Part(f"{collection.name}/corpus", None, collection.documents_alone)]
+
+
+def _of_registry(entry: registry.Entry, reading: Reading, side: str | None) -> list[Part]:
+    rows = lambda part, split: partial(hub_rows, part["hub"], part.get("config"), split)  # noqa: E731
+    if entry.qrels:
+        corpus, queries = (rows(part, part["split"]) for part in (entry.corpus, entry.queries))
+        collection = BeirCollection(entry.name, corpus, queries, reading.wrong)
+        judged = [(side or ours, theirs, rows(entry.qrels, theirs)) for ours, theirs in entry.splits.items()]
+        return _beir_parts(collection, judged)
+    wrong = partial(_lacks_text, reading) if entry.incomplete else reading.wrong
+    own = replace(reading, columns=entry.columns, keep_html=reading.keep_html or entry.keep_html, wrong=wrong)
+    # A set that comes as one split says nothing about sides.
+    sides = [(None if len(entry.splits) == 1 else ours, theirs) for ours, theirs in entry.splits.items()]
+    return [
+        _rows_part(f"{entry.name}/{theirs}", side or ours, partial(hub_rows, entry.hub, entry.config, theirs), own)
+        for ours, theirs in sides
+    ]
+
+
+def _lacks_text(reading: Reading, error: RowError) -> None:
+    """Count a row of a set that is known to have such; another mistake is one, as in every set."""
+    lacks = error.reason in ("not text", "empty text", "too short a list", "no options", "no answer")
+    (reading.incomplete if lacks else reading.wrong)(error)

@@ -1,0 +1,155 @@
+"""A prepared set on disk: which file each stage reads, and whether it is still as it was checked."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lbr_st.data.columns import Record
+from lbr_st.data.overlap import FIELDS, refuse_overlap
+from lbr_st.data.records import read_records
+from lbr_st.data.registry import mteb_tasks
+from lbr_st.errors import InputError
+from lbr_st.files import file_sha256
+
+SET_FILE = "lbr_set.json"
+# What each file is for.
+FILES = {
+    "gl": "stage 1: pairs",
+    "passages": "stage 1: passages, for the objectives that read documents alone",
+    "cl": "stage 2: pairs",
+    "dev": "chooses settings and checkpoints",
+    "test": "what is reported",
+    "corpus": "all passages, to be searched",
+}
+REGIMES = {
+    "strict": "stage 1 sees training records only",
+    "corpus-taught": "stage 1 also sees the passages that will be searched, never the questions of dev and test",
+}
+
+
+@dataclass(frozen=True)
+class PreparedSet:
+    """A folder that ``lbr data prepare`` wrote.
+
+    Attributes:
+        folder: Where it is.
+        about: What its ``lbr_set.json`` says.
+    """
+
+    folder: Path
+    about: dict[str, Any]
+
+    @classmethod
+    def open(cls, path: str | Path) -> PreparedSet | None:
+        """Open the set that a folder is, or that a file is part of; None if there is none.
+
+        Raises:
+            InputError: If its ``lbr_set.json`` cannot be read.
+        """
+        folder = Path(path) if Path(path).is_dir() else Path(path).parent
+        file = folder / SET_FILE
+        if not file.is_file():
+            return None
+        try:
+            about = json.loads(file.read_text(encoding="utf-8"))
+            about["files"], about["objective"], about["isolated"], about["mteb"], about["regime"]  # noqa: B018
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{file} is not what lbr data prepare wrote: {error!r}") from error
+        return cls(folder, about)
+
+    def has(self, name: str) -> bool:
+        """Tell whether the set has a file, by its name in `FILES`."""
+        return name in self.about["files"]
+
+    def file(self, name: str) -> str:
+        """Return the path of a file.
+
+        Raises:
+            InputError: If the set has none of it.
+        """
+        if not self.has(name):
+            why = "; its documents have no queries" if self.about["objective"] == "reconstruct" else ""
+            raise InputError(f"{self.folder} has no {name}.jsonl ({FILES[name]}){why}")
+        return str(self.folder / f"{name}.jsonl")
+
+    def was_compared(self, train: str, held_out: str) -> bool:
+        """Tell whether two files were compared when the set was made, and are as they were then."""
+        names = [self._name_of(train, ("gl", "cl", "passages")), self._name_of(held_out, ("dev", "test"))]
+        return all(name and file_sha256(self.file(name)) == self.about["files"][name]["sha256"] for name in names)
+
+    def _name_of(self, file: str, names: Sequence[str]) -> str | None:
+        return next((name for name in names if self.has(name) and Path(self.file(name)) == Path(file)), None)
+
+
+def file_of(source: str, name: str) -> str:
+    """Return the file that a source means: of a prepared set the one by this name, else the source itself.
+
+    Raises:
+        InputError: If the set has none of it.
+    """
+    prepared = PreparedSet.open(source) if Path(source).is_dir() else None
+    return prepared.file(name) if prepared else source
+
+
+def describe_set(source: str) -> dict[str, Any] | None:
+    """Return what a model's card says of the prepared set that it was trained on; None for other sources."""
+    own = PreparedSet.open(source) if os.path.isdir(source) else None
+    if own is None:
+        return None
+    about = own.about
+    records = {name: of["records"] for name, of in about["files"].items()}
+    return {key: about.get(key) for key in ("name", "regime", "isolated", "licence")} | {"records": records}
+
+
+def mteb_tasks_of(sources: Sequence[str], records: Iterable[Record]) -> list[str]:
+    """Return the mteb tasks that test on what a model is trained on, as far as is known.
+
+    Args:
+        sources: Prepared sets, files and Hub datasets, also written ``objective=FILE``.
+        records: What is in them.
+    """
+    names = [source if os.path.exists(source) else source.rpartition("=")[2] for source in sources]
+    prepared = [own for own in map(PreparedSet.open, names) if own]
+    others = [name for name in names if not os.path.isfile(name)]
+    return sorted({task for own in prepared for task in own.about["mteb"]} | set(mteb_tasks(others, records)))
+
+
+def refuse_overlaps(
+    train: Sequence[tuple[str, Sequence[Record]]], dev: Sequence[tuple[str, Sequence[Record]]], allowed: bool
+) -> None:
+    """Refuse to train on what is held out: on the dev data, or on the test of the prepared set that is trained on.
+
+    A prepared set whose files are untouched was checked when it was made.
+
+    Args:
+        train: Sources, as files, and their records.
+        dev: The same, held out.
+        allowed: The user knows, and trains all the same.
+
+    Raises:
+        InputError: If a text is on both sides.
+    """
+    for source, records in () if allowed else train:
+        own = PreparedSet.open(source)
+        fields = _isolated(own, Path(source).stem) if own else FIELDS
+        for held_out, theirs in _held_out(own, dev):
+            if own is None or not own.was_compared(source, held_out):
+                held_out_records = read_records(held_out, ("query", "document")) if theirs is None else theirs
+                refuse_overlap(records, held_out_records, held_out, fields)
+
+
+def _isolated(own: PreparedSet, name: str) -> Sequence[str]:
+    may_see_documents = own.about["regime"] == "corpus-taught" and name == "passages"
+    return ("query",) if may_see_documents else own.about["isolated"]
+
+
+def _held_out(
+    own: PreparedSet | None, dev: Sequence[tuple[str, Sequence[Record]]]
+) -> list[tuple[str, Sequence[Record] | None]]:
+    test = [(own.file("test"), None)] if own and own.has("test") else []
+    return [*dev, *test]

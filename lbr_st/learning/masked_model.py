@@ -1,0 +1,227 @@
+"""The language model as stage 1 trains it: under the information cut-off, with its loss as output."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from lbr_st.errors import InputError
+from lbr_st.learning.batches import IGNORE, Example, collate, join
+from lbr_st.learning.cross_entropy import cross_entropy_sum, token_losses
+from lbr_st.model.cutoff import (
+    BOTTLENECK,
+    PREFIX,
+    SAME_HIDDEN_STATE,
+    SAME_HIDDEN_STATE_HALF,
+    SOURCE,
+    TARGET,
+    check_no_leak,
+    cutoff_mask,
+)
+from lbr_st.model.precision import evaluating
+
+# What families name what they do to logits after the head. A cap shows in large logits only, so it is looked up too.
+AFTER_THE_HEAD = ("final_logit_softcapping", "logit_scale", "logits_scaling")
+
+
+# What the read-out loss of stage 1 weighs unless told otherwise: docs/training.md has what was compared.
+READ_OUT_WEIGHT = 1.0
+
+
+def head_is_all(model: PreTrainedModel) -> bool:
+    """Tell whether the logits of a language model are what its head makes of the last hidden states, and no more."""
+    if any(getattr(model.config, name, None) not in (None, 1.0) for name in AFTER_THE_HEAD):
+        return False
+    ids = torch.arange(4, device=model.device)[None]
+    with evaluating(model), torch.no_grad():
+        expected = model(input_ids=ids, use_cache=False).logits.float()
+        head: Any = model.get_output_embeddings()
+        found = head(model.base_model(input_ids=ids, use_cache=False).last_hidden_state).float()
+    return torch.allclose(found, expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item())
+
+
+def read_out_losses(head: nn.Module, output: Tensor, segments: Tensor, labels: Tensor) -> Tensor:
+    """Return the cross-entropy of each target under what the head makes of the last Z before it, in nats.
+
+    Args:
+        head: See `IBGLModel.head`.
+        output: What it makes logits of, ``(batch, seq, hidden)``.
+        segments: ``(batch, seq)``.
+        labels: ``(batch, seq)``.
+
+    Returns:
+        ``(targets,)`` float32, in the order of ``labels[:, 1:][... != IGNORE]``. The logits of all examples of a batch
+        are there at once, one row of them each.
+    """
+    targets = labels[:, 1:]
+    has_loss = targets != IGNORE
+    is_read_out = (segments[:, :-1] == BOTTLENECK) & (segments[:, 1:] == TARGET)
+    # One row of logits for an example, however long its target.
+    losses = -head(output[:, :-1][is_read_out]).float().log_softmax(dim=-1)
+    example = is_read_out.flatten().cumsum(0).view_as(is_read_out)[has_loss] - 1
+    return losses[example, targets[has_loss]]
+
+
+class IBGLModel(nn.Module):
+    """The language model under the information cut-off, with its loss as output.
+
+    Args:
+        language_model: A causal language model that heeds attention masks.
+        bottleneck: False for the control arms, plain fine-tuning and pretraining: nothing is cut off.
+        read_out_weight: Of the read-out loss, see `forward`; 0 is the paper's loss.
+
+    Raises:
+        InputError: If information leaks through it from X to Y, see `lbr_st.model.cutoff.check_no_leak`.
+    """
+
+    # Tells the trainer to pass num_items_in_batch, so that accumulated gradients are those of the large batch.
+    accepts_loss_kwargs = True
+
+    def __init__(
+        self, language_model: PreTrainedModel, *, bottleneck: bool = True, read_out_weight: float = 0.0
+    ) -> None:
+        super().__init__()
+        if bottleneck:
+            check_no_leak(language_model)
+        self.bottleneck = bottleneck
+        self.read_out_weight = read_out_weight
+        self.language_model: PreTrainedModel = language_model
+        self.head_is_all = head_is_all(language_model)
+        self._no_split_modules = language_model._no_split_modules  # what FSDP shards by
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        segments: Tensor,
+        labels: Tensor,
+        sequences: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> dict[str, Tensor]:
+        """Return the loss: next-token cross-entropy on Y and its EOS (arXiv 2601.11124, eq. 2), in nats.
+
+        The mean is per target token over the whole batch, not per sample: every token weighs the same however
+        long its sequence, and with gradient accumulation the trainer's ``num_items_in_batch`` counts the targets of
+        all micro-batches. The head runs on the rows that predict a target only: with a vocabulary of 151k, logits of
+        all rows are the largest tensor in training. Families that do more with logits than their head (Gemma 2 caps
+        them, Granite and Cohere scale them) are run as a whole.
+
+        Y reads the keys and values of Z in every layer, and the last hidden state of Z, which is the embedding,
+        predicts its first token alone. The read-out loss, ours and not the paper's, asks that state for all of Y: the
+        mean cross-entropy of the tokens of Y in any order, as Llama2Vec does (arXiv 2312.15503). It is added to the
+        training loss ``read_out_weight`` times.
+
+        Args:
+            input_ids: ``(batch, seq)`` int64.
+            attention_mask: ``(batch, seq)``, 1 for tokens, 0 for padding on the right.
+            segments: ``(batch, seq)``, see `lbr_st.model.cutoff`.
+            labels: ``(batch, seq)``, the token itself on Y, `IGNORE` elsewhere.
+            sequences: ``(batch, seq)``, of packed rows; see `lbr_st.learning.batches`.
+            position_ids: ``(batch, seq)``, of packed rows.
+            num_items_in_batch: Number of targets to divide by; default is those of this batch.
+
+        Returns:
+            ``{"loss"}``, a scalar. In evaluation mode ``loss_sums`` and ``targets`` too, both ``(batch,)``: the loss
+            summed over each row, and the number of its targets; and ``read_out_loss_sums`` where there is a bottleneck.
+            There ``loss`` is without the read-out loss.
+        """
+        head, output = self.head, self._output(input_ids, attention_mask, segments, sequences, position_ids)
+        targets = labels[:, 1:]
+        has_loss = targets != IGNORE
+        counts = has_loss.sum(dim=1)
+        rows = output[:, :-1][has_loss]
+        if self.training:
+            total = cross_entropy_sum(head, rows, targets[has_loss])
+            if self.read_out_weight:
+                total = total + self.read_out_weight * read_out_losses(head, output, segments, labels).sum()
+            return {"loss": total / (counts.sum() if num_items_in_batch is None else num_items_in_batch)}
+
+        def sum_of_rows(losses: Tensor) -> Tensor:
+            return torch.zeros(targets.shape, device=losses.device).masked_scatter(has_loss, losses).sum(dim=1)
+
+        loss_sums = sum_of_rows(token_losses(head, rows, targets[has_loss]))
+        found = {"loss": loss_sums.sum() / counts.sum(), "loss_sums": loss_sums, "targets": counts}
+        if self.bottleneck:
+            found["read_out_loss_sums"] = sum_of_rows(read_out_losses(head, output, segments, labels))
+        return found
+
+    @property
+    def head(self) -> nn.Module:
+        """What makes logits of `target_rows`."""
+        head: Any = self.language_model.get_output_embeddings() if self.head_is_all else nn.Identity()
+        return head
+
+    def target_rows(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        segments: Tensor,
+        labels: Tensor,
+        sequences: Tensor | None = None,
+        position_ids: Tensor | None = None,
+    ) -> Tensor:
+        """Return what predicts the targets, ``(targets, hidden)``, in the order of ``labels[:, 1:][... != IGNORE]``.
+
+        Last hidden states; of families that do more with logits than their head, the logits. The arguments are those
+        of `forward`.
+        """
+        output = self._output(input_ids, attention_mask, segments, sequences, position_ids)
+        return output[:, :-1][labels[:, 1:] != IGNORE]
+
+    def _output(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        segments: Tensor,
+        sequences: Tensor | None,
+        position_ids: Tensor | None,
+    ) -> Tensor:
+        model = self.language_model
+        mask: Any = attention_mask
+        if self.bottleneck or sequences is not None:
+            shape_of_embeddings = torch.empty(*input_ids.shape, 0, dtype=model.dtype, device=input_ids.device)
+            mask = cutoff_mask(model.config, shape_of_embeddings, attention_mask, segments, sequences)
+        inputs = {"input_ids": input_ids, "attention_mask": mask, "use_cache": False}
+        if position_ids is not None:  # some families count their positions themselves and take none
+            inputs["position_ids"] = position_ids
+        return model.base_model(**inputs).last_hidden_state if self.head_is_all else model(**inputs).logits
+
+    def activation_checkpointing_enable(self, **kwargs: Any) -> None:
+        """Recompute activations in the backward pass (the trainer's ``--activation-checkpointing``)."""
+        self.language_model.activation_checkpointing_enable(**kwargs)
+
+    def gradient_checkpointing_enable(self, **kwargs: Any) -> None:
+        """The same, as older versions of transformers call it."""
+        self.language_model.gradient_checkpointing_enable(**kwargs)
+
+
+def check_packing(model: PreTrainedModel) -> None:
+    """Show on the model itself that examples in a packed row are read as they are alone.
+
+    Raises:
+        InputError: If they are not, or the model takes no positions that start again.
+    """
+    parts = [PREFIX] + [SOURCE] * 3 + [BOTTLENECK] + [TARGET] * 2
+    ids = [[(start + 7 * n) % model.config.vocab_size for n in range(len(parts))] for start in (1, 3)]
+    alone: list[Example] = [{"input_ids": row, "segments": parts, "labels": row} for row in ids]
+
+    def read(examples: list[Example]) -> Tensor:
+        batch = {name: tensor.to(model.device) for name, tensor in collate(examples).items() if name != "labels"}
+        segments, sequences = batch.pop("segments"), batch.pop("sequences", None)
+        shape = torch.empty(*segments.shape, 0, dtype=model.dtype, device=model.device)
+        mask = cutoff_mask(model.config, shape, batch.pop("attention_mask"), segments, sequences)
+        return model.base_model(attention_mask=mask, use_cache=False, **batch).last_hidden_state
+
+    name = f"model type {model.config.model_type!r}"
+    try:
+        with evaluating(model), torch.no_grad():
+            expected, found = read(alone).flatten(0, 1), read([join(alone)])[0]
+    except Exception as error:  # what a family raises that takes no positions is not foreseeable
+        raise InputError(f"examples cannot be packed for {name}: {error}") from error
+    allowed = SAME_HIDDEN_STATE if expected.dtype == torch.float32 else SAME_HIDDEN_STATE_HALF
+    if not (found - expected).abs().max() <= allowed * expected.abs().max():
+        raise InputError(f"examples cannot be packed for {name}: it does not read them as it does alone")

@@ -1,0 +1,347 @@
+"""The sentence-transformers input module: a causal language model that reads ``[BOS? X Z]``.
+
+The embedding of a text is the last hidden state of its last bottleneck token. As the tokenizer always ends a text
+with that token, reading it out is sentence-transformers' own last-token pooling.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import InputModule
+from torch import Tensor
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from lbr_st.errors import InputError
+from lbr_st.model.generation import generate
+from lbr_st.model.precision import evaluating
+from lbr_st.model.tokens import add_bottleneck_tokens, save_tokenizer
+
+# What decides which files of the Hub are read.
+HUB_ARGUMENTS = ("revision", "token", "cache_dir", "local_files_only", "subfolder")
+
+# transformers writes 1e30 for the maximum length of a tokenizer that has none.
+UNLIMITED = 1e9
+
+# Of a model whose number of tokens follows the length of the text, where no number is asked for.
+MOST_BOTTLENECK_TOKENS = 64
+
+
+def check_room(length: int, num_prefix_tokens: int, num_bottleneck_tokens: int) -> None:
+    """Refuse a maximum length that leaves no room for text beside BOS and bottleneck tokens.
+
+    Raises:
+        InputError: If not one token of text would fit, or there are no bottleneck tokens.
+    """
+    if num_bottleneck_tokens < 1:
+        raise InputError(f"the number of bottleneck tokens must be at least 1, got {num_bottleneck_tokens}")
+    needed = num_prefix_tokens + num_bottleneck_tokens + 1
+    if length < needed:
+        raise InputError(
+            f"a maximum length of {length} leaves no room for text beside {num_bottleneck_tokens} "
+            f"bottleneck token(s); the smallest that does is {needed}"
+        )
+
+
+def most_positions(config: PretrainedConfig) -> float:
+    """Return how many tokens a language model reads in one row; infinity where its positions have no end (ALiBi)."""
+    return getattr(config, "max_position_embeddings", math.inf)
+
+
+def check_ratio(compression_ratio: float | None) -> None:
+    """Refuse a compression ratio that is no number of tokens.
+
+    Raises:
+        InputError: If it is not a number above 0.
+    """
+    if compression_ratio is not None and not 0 < compression_ratio < math.inf:
+        raise InputError(f"the compression ratio must be a number above 0, got {compression_ratio}")
+
+
+class BottleneckTransformer(InputModule):
+    """A causal language model whose tokenizer ends every text with bottleneck tokens.
+
+    The whole language model is kept, head included: stage 1 trains it as one, and the saved model generates.
+
+    Args:
+        model: Causal language model with embedding rows for the bottleneck tokens.
+        tokenizer: Tokenizer that appends them.
+        bottleneck_token_ids: Their ids, in order. The last one is the read-out token.
+        max_seq_length: Longest input in tokens, bottleneck tokens and BOS included. Longer texts are cut, the
+            bottleneck tokens stay.
+        compression_ratio: Tokens of text to a bottleneck token, R of arXiv 2601.11124 (section 3.2). A text of n
+            tokens, its prompt included, then ends with the last ``clamp(ceil(n / R), 1, K)`` of the K bottleneck
+            tokens. Default: every text ends with all of them.
+        hide_bos: Stage 1 hides BOS from the target too, and so does generation through the bottleneck. Encoding does
+            not change: the text sees BOS.
+        history: One entry per training stage, saying what the model was made from.
+
+    Raises:
+        InputError: If ``max_seq_length`` leaves no room for text, the tokenizer does not append the tokens, or the
+            compression ratio is not above 0.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    gathered_weights: dict[str, Tensor] | None = None  # set while it is saved, where those in memory are shards
+    config_file_name = "lbr_config.json"
+    config_keys = ["bottleneck_token_ids", "max_seq_length", "compression_ratio", "hide_bos", "history"]
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        bottleneck_token_ids: list[int],
+        max_seq_length: int,
+        compression_ratio: float | None = None,
+        hide_bos: bool = False,
+        history: list[dict[str, Any]] | None = None,
+    ) -> None:
+        super().__init__()
+        check_ratio(compression_ratio)
+        self.model = model
+        self.tokenizer = tokenizer
+        self.compression_ratio = compression_ratio
+        self.hide_bos = hide_bos
+        self.bottleneck_token_ids = list(bottleneck_token_ids)
+        # Where positions are learned (GPT-2), padding on the left would move the text to other positions.
+        self.tokenizer.padding_side = "right"
+        if self.tokenizer.pad_token is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+        if self.tokenizer.pad_token_id in (None, *self.bottleneck_token_ids):
+            raise InputError("the tokenizer needs a token to pad with: set its pad_token, or its eos_token")
+        self.history = list(history or [])
+        appended = tokenizer("")["input_ids"][-self.num_bottleneck_tokens :]
+        if appended != self.bottleneck_token_ids:
+            raise InputError(f"the tokenizer ends a text with ids {appended}, not with {self.bottleneck_token_ids}")
+        self.max_seq_length = max_seq_length
+
+    @classmethod
+    def from_backbone(
+        cls,
+        model_name_or_path: str,
+        *,
+        num_bottleneck_tokens: int | None = None,
+        max_seq_length: int | None = None,
+        compression_ratio: float | None = None,
+        **model_kwargs: Any,
+    ) -> BottleneckTransformer:
+        """Start from a plain causal language model: a local directory or a Hub id.
+
+        Args:
+            model_name_or_path: What ``AutoModelForCausalLM.from_pretrained`` takes.
+            num_bottleneck_tokens: Number of bottleneck tokens to add. Default: 1; with a compression ratio, as many
+                as the longest text asks for, at most `MOST_BOTTLENECK_TOKENS`.
+            max_seq_length: See the class; default is the longest that the backbone takes.
+            compression_ratio: See the class.
+            **model_kwargs: Passed on to ``AutoModelForCausalLM.from_pretrained``; ``revision``, ``token`` and other
+                arguments of the Hub to the tokenizer and the configuration too.
+
+        Raises:
+            InputError: See `add_bottleneck_tokens` and the class.
+        """
+        check_ratio(compression_ratio)
+        hub = {name: model_kwargs[name] for name in HUB_ARGUMENTS if name in model_kwargs}
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(model_name_or_path, **hub)
+        config = AutoConfig.from_pretrained(model_name_or_path, **hub)
+        if config.get_text_config() is not config:
+            raise InputError(
+                f"{model_name_or_path} is of model type {config.model_type!r}, which reads more than text; "
+                "start from its language model alone"
+            )
+        if max_seq_length is None:
+            longest = min(tokenizer.model_max_length, most_positions(config))
+            if longest > UNLIMITED:
+                raise InputError(f"{model_name_or_path} does not say how long a text it reads; give a max_seq_length")
+            max_seq_length = int(longest)
+        prefix = len(tokenizer("")["input_ids"])
+        if num_bottleneck_tokens is None:
+            # The longest text has n tokens with n + n / R = what is left beside the prefix.
+            most = 1 if compression_ratio is None else math.ceil((max_seq_length - prefix) / (compression_ratio + 1))
+            num_bottleneck_tokens = max(1, min(most, MOST_BOTTLENECK_TOKENS))
+        # Refused before gigabytes of weights are read.
+        check_room(max_seq_length, prefix, num_bottleneck_tokens)
+        model = AutoModelForCausalLM.from_pretrained(model_name_or_path, **model_kwargs)
+        tokenizer, ids = add_bottleneck_tokens(model, tokenizer, num_bottleneck_tokens)
+        # A bottleneck token is an input; as an output it would be noise.
+        if model.generation_config is None:
+            raise InputError(f"{type(model).__name__} does not generate, and stage 1 needs a model that does")
+        try:
+            model.generation_config.validate(strict=True)
+        except ValueError as error:
+            raise InputError(
+                f"the generation_config.json of {model_name_or_path} contradicts itself and could not be saved again "
+                f"({str(error).splitlines()[0]}); correct it in a copy of the model"
+            ) from error
+        model.generation_config.suppress_tokens = [*(model.generation_config.suppress_tokens or []), *ids]
+        return cls(
+            model,
+            tokenizer,
+            bottleneck_token_ids=ids,
+            max_seq_length=max_seq_length,
+            compression_ratio=compression_ratio,
+        )
+
+    @property
+    def num_bottleneck_tokens(self) -> int:
+        """Number of bottleneck tokens; of a model with a compression ratio, the most that a text can get."""
+        return len(self.bottleneck_token_ids)
+
+    @property
+    def num_prefix_tokens(self) -> int:
+        """Number of tokens the tokenizer puts before a text: 1 where the family has a BOS, else 0."""
+        return len(self.tokenizer("")["input_ids"]) - self.num_bottleneck_tokens
+
+    @property
+    def max_seq_length(self) -> int:
+        """Longest input in tokens, bottleneck tokens and BOS included."""
+        return self.tokenizer.model_max_length
+
+    @max_seq_length.setter
+    def max_seq_length(self, value: int) -> None:
+        # The tokenizer turns truncation off without a word when it cannot leave room for what it appends.
+        check_room(value, self.num_prefix_tokens, self.num_bottleneck_tokens)
+        self.tokenizer.model_max_length = int(value)
+
+    def get_embedding_dimension(self) -> int:
+        """Return the width of the hidden states."""
+        return self.model.config.hidden_size
+
+    def tokenize_rows(self, texts: Sequence[str], max_length: int | None = None) -> list[list[int]]:
+        """Tokenize texts into rows ``[BOS? X Z]``, not padded. Training and encoding both read a text like this.
+
+        Args:
+            texts: Texts, prompts included.
+            max_length: Longest row in tokens; default is ``max_seq_length``.
+
+        Returns:
+            A list of ids for each text. With a compression ratio, a row has the last of the bottleneck tokens only.
+        """
+        rows = self.tokenizer(list(texts), truncation=True, max_length=max_length or self.max_seq_length)["input_ids"]
+        if self.compression_ratio is None:
+            return rows
+        most, prefix, ratio = self.num_bottleneck_tokens, self.num_prefix_tokens, self.compression_ratio
+        ends = [len(row) - most for row in rows]
+        kept = [min(max(math.ceil((end - prefix) / ratio), 1), most) for end in ends]
+        return [row[:end] + row[len(row) - k :] for row, end, k in zip(rows, ends, kept, strict=True)]
+
+    def preprocess(
+        self, inputs: Sequence[Any], prompt: str | None = None, max_length: int | None = None, **kwargs: Any
+    ) -> dict[str, Tensor | Any]:
+        """Tokenize texts; every row ends with its bottleneck tokens, then padding.
+
+        Args:
+            inputs: Texts.
+            prompt: Put before every text.
+            max_length: Shorter limit for this call, in tokens.
+            **kwargs: Ignored (sentence-transformers passes ``task``).
+
+        Returns:
+            ``input_ids`` and ``attention_mask``, both ``(batch, seq)`` int64.
+
+        Raises:
+            InputError: If ``max_length`` leaves no room for text.
+        """
+        texts = self._prepend_prompt(list(inputs), prompt) if prompt else list(inputs)
+        if max_length is not None:
+            check_room(max_length, self.num_prefix_tokens, self.num_bottleneck_tokens)
+        padded = self.tokenizer.pad({"input_ids": self.tokenize_rows(texts, max_length)}, return_tensors="pt")
+        return {"input_ids": padded["input_ids"], "attention_mask": padded["attention_mask"]}
+
+    def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """Run the language model without its head.
+
+        Args:
+            features: ``input_ids`` and ``attention_mask``, ``(batch, seq)``.
+            **kwargs: Ignored.
+
+        Returns:
+            The features with ``token_embeddings`` ``(batch, seq, hidden)``: last hidden states after the final norm.
+        """
+        output = self.model.base_model(
+            input_ids=features["input_ids"], attention_mask=features["attention_mask"], use_cache=False
+        )
+        return {**features, "token_embeddings": output.last_hidden_state}
+
+    def generate(
+        self, texts: Sequence[str], *, prompt: str | None = None, through_bottleneck: bool = False, **kwargs: Any
+    ) -> list[str]:
+        """Let the language model answer texts, see `lbr_st.model.generation.generate`."""
+        if prompt and not isinstance(texts, str):
+            texts = self._prepend_prompt(list(texts), prompt)
+        with evaluating(self):
+            return generate(self, texts, through_bottleneck=through_bottleneck, **kwargs)
+
+    def save(self, output_path: str, *args: Any, **kwargs: Any) -> None:
+        """Write language model, tokenizer and ``lbr_config.json``: the native layout."""
+        self.model.save_pretrained(output_path, state_dict=self.gathered_weights)
+        save_tokenizer(self.tokenizer, output_path)
+        self.save_config(output_path)
+
+    @classmethod
+    def load(
+        cls,
+        model_name_or_path: str,
+        subfolder: str = "",
+        token: bool | str | None = None,
+        cache_folder: str | None = None,
+        revision: str | None = None,
+        local_files_only: bool = False,
+        init_defaults: dict[str, Any] | None = None,
+        *,
+        model_kwargs: dict[str, Any] | None = None,
+        processor_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> BottleneckTransformer:
+        """Load the module from a saved directory or Hub id, of the native or the portable layout.
+
+        Args:
+            model_name_or_path: Directory or Hub id.
+            subfolder: Folder within it.
+            token: Hub token.
+            cache_folder: Hub cache.
+            revision: Hub revision.
+            local_files_only: Do not ask the Hub.
+            init_defaults: Constructor arguments that the saved configuration may lack.
+            model_kwargs: Passed to ``AutoModelForCausalLM.from_pretrained``.
+            processor_kwargs: Passed to ``AutoTokenizer.from_pretrained``.
+            **kwargs: What sentence-transformers passes to modules in general; not used here.
+
+        Raises:
+            InputError: If there is no ``lbr_config.json``, or it and the tokenizer disagree.
+        """
+        hub: dict[str, Any] = {"token": token, "revision": revision, "local_files_only": local_files_only}
+        config = cls.load_config(model_name_or_path, subfolder=subfolder, cache_folder=cache_folder, **hub)
+        if not config:
+            raise InputError(
+                f"{model_name_or_path} has no {cls.config_file_name}, so it was not saved by lbr_st; "
+                "start from a plain language model with lbr_st.from_backbone"
+            )
+        hub |= {"subfolder": subfolder, "cache_dir": cache_folder}
+        model = AutoModelForCausalLM.from_pretrained(model_name_or_path, **hub, **(model_kwargs or {}))
+        tokenizer = AutoTokenizer.from_pretrained(model_name_or_path, **hub, **(processor_kwargs or {}))
+        return cls(model, tokenizer, **{**(init_defaults or {}), **config})
+
+
+def bottleneck_module(model: SentenceTransformer) -> BottleneckTransformer:
+    """Return the first module of a model of this package.
+
+    Raises:
+        InputError: If the model does not start with a `BottleneckTransformer`.
+    """
+    module = model[0]
+    if not isinstance(module, BottleneckTransformer):
+        name = type(module).__name__
+        raise InputError(f"not a model of lbr_st: its first module is a {name}; open it with lbr_st.load")
+    return module

@@ -1,0 +1,349 @@
+"""What the files of a saved model must say, for everyone who reads them: the rules, without loading the model.
+
+The readers are sentence-transformers, vLLM (before and after it learned the pooling file of sentence-transformers 5.4),
+text-embeddings-inference (TEI) and llama.cpp's converter. docs/model.md gives the source of each rule.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+import transformers
+from safetensors import SafetensorError, safe_open
+from tokenizers import Tokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
+
+from lbr_st.errors import InputError
+from lbr_st.model.bottleneck import BottleneckTransformer, check_ratio
+from lbr_st.model.tokens import INPUT_NAMES, TOKENIZER_CLASS, bottleneck_token, refuse_spellable
+
+LBR_CONFIG = "lbr_config.json"
+REFERENCE = "lbr_reference.json"
+POOLING_CONFIG = "1_Pooling/config.json"
+WEIGHTS_INDEX = "model.safetensors.index.json"
+
+# Files whose fields somebody reads.
+READ = [
+    LBR_CONFIG, REFERENCE, POOLING_CONFIG, WEIGHTS_INDEX, "config.json", "config_sentence_transformers.json",
+    "generation_config.json", "sentence_bert_config.json", "tokenizer.json", "tokenizer_config.json",
+]  # fmt: skip
+
+# The long-lived names: sentence-transformers 3 to 6 import them, vLLM and llama.cpp compare with exactly these.
+PORTABLE_MODULES = [
+    {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+    {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+    {"idx": 2, "name": "2", "path": "2_Normalize", "type": "sentence_transformers.models.Normalize"},
+]
+NATIVE_MODULE = "lbr_st.model.bottleneck.BottleneckTransformer"
+
+# In this order: vLLM before 0.18 takes the first key that is true, whatever it is.
+POOLING_MODES = ["cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken"]
+LAST_TOKEN_POOLING = {f"pooling_mode_{mode}": mode == "lasttoken" for mode in POOLING_MODES} | {"include_prompt": True}
+
+
+class VerificationError(InputError):
+    """A saved model that does not keep its promises: the file or input, and what is wrong with it."""
+
+
+def fail(where: str | Path, what: str) -> NoReturn:
+    """Raise a `VerificationError` that names the file or input."""
+    raise VerificationError(f"{where}: {what}")
+
+
+class SavedFiles:
+    """The files of a saved model, of either layout.
+
+    Args:
+        path: Its directory.
+
+    Raises:
+        VerificationError: If it is no model of this package, or a JSON file does not parse.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not self.path.is_dir():
+            fail(path, "no such directory")
+        names = sorted(file.relative_to(self.path).as_posix() for file in self.path.glob("*.json"))
+        self.json = {name: self._parse(name) for name in names}
+        if LBR_CONFIG not in self.json:
+            fail(
+                LBR_CONFIG,
+                "missing, so it was not saved by lbr_st; lbr_st.from_backbone starts from any language model",
+            )
+        modules = self["modules.json"]
+        self.is_portable = [module.get("type") for module in modules[:1]] != [NATIVE_MODULE]
+        if self.is_portable:
+            self.json[POOLING_CONFIG] = self._parse(POOLING_CONFIG)
+        config = self[LBR_CONFIG]
+        unknown = sorted(config.keys() - set(BottleneckTransformer.config_keys))
+        if unknown:
+            fail(LBR_CONFIG, f"has {', '.join(unknown)}, which this version of lbr_st does not know")
+        self.ids: list[int] = self.field(LBR_CONFIG, "bottleneck_token_ids", list)
+        if not self.ids or not all(isinstance(i, int) and i >= 0 for i in self.ids) or len({*self.ids}) < len(self.ids):
+            fail(LBR_CONFIG, f"bottleneck_token_ids are {self.ids}, not different token ids")
+        self.max_seq_length: int = self.field(LBR_CONFIG, "max_seq_length", int)
+        self.field(LBR_CONFIG, "history", list)
+        self.field(LBR_CONFIG, "hide_bos", bool)
+        self.compression_ratio: float | None = config.get("compression_ratio")
+        if self.compression_ratio is not None:
+            try:
+                check_ratio(self.compression_ratio)
+            except (InputError, TypeError):
+                fail(LBR_CONFIG, f"compression_ratio is {self.compression_ratio!r}, not null or a number above 0")
+            if self.is_portable:
+                fail(LBR_CONFIG, "has a compression_ratio, which the portable layout cannot keep to")
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self.json:
+            fail(name, "missing")
+        return self.json[name]
+
+    @cached_property
+    def config(self) -> PretrainedConfig:
+        """The configuration of the language model, as transformers reads it."""
+        try:
+            return AutoConfig.from_pretrained(self.path)
+        except Exception as error:  # transformers validates fields with errors of many kinds
+            fail("config.json", f"transformers cannot read it ({type(error).__name__}: {error})")
+
+    def _parse(self, name: str) -> Any:
+        try:
+            found = json.loads((self.path / name).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            fail(name, "missing")
+        except UnicodeDecodeError as error:
+            fail(name, f"not UTF-8: {error}")
+        except json.JSONDecodeError as error:
+            fail(f"{name}, line {error.lineno}, column {error.colno}", f"not JSON: {error.msg}")
+        if name == "modules.json":
+            if not isinstance(found, list) or not all(isinstance(module, dict) for module in found):
+                fail(name, "is not a list of modules")
+        elif not isinstance(found, dict) and name in READ:
+            fail(name, f"is a {type(found).__name__}, not an object with fields")
+        return found
+
+    def field(self, name: str, key: str, kind: type) -> Any:
+        """Return a field of a JSON file, which must be there and of this type."""
+        found = self[name].get(key) if isinstance(self[name], dict) else None
+        if not isinstance(found, kind) or (kind is int and isinstance(found, bool)):
+            fail(name, f"{key} is {found!r}, where {kind.__name__} is expected")
+        return found
+
+
+def check_files(path: str | Path) -> None:
+    """Check the files of a saved model, without loading it.
+
+    Raises:
+        VerificationError: With the file and the reason, for the first rule that is broken.
+    """
+    for _ in file_checks(SavedFiles(path)):
+        pass
+
+
+def file_checks(files: SavedFiles) -> Iterator[str]:
+    """Check the files rule by rule, and say a line for each file that is right.
+
+    Raises:
+        VerificationError: With the file and the reason, for the first rule that is broken.
+    """
+    yield f"JSON files: {len(files.json)} parse"
+    yield _check_config(files)
+    if files.is_portable:
+        yield _check_modules(files)
+        yield _check_pooling(files)
+        yield _check_sentence_bert_config(files)
+    else:
+        yield "modules.json: native layout, for sentence-transformers with lbr-st installed and trust_remote_code=True"
+    yield _check_sentence_transformers_config(files)
+    yield _check_tokenizer_config(files)
+    yield _check_tokenizer(files)
+    yield _check_weights(files)
+
+
+def _check_modules(files: SavedFiles) -> str:
+    found = files["modules.json"]
+    for module in PORTABLE_MODULES:
+        if module not in [{key: m.get(key) for key in module} for m in found]:
+            fail("modules.json", f"has no module {module}")
+    if len(found) != len(PORTABLE_MODULES):
+        fail("modules.json", f"has {len(found)} modules, not {len(PORTABLE_MODULES)}")
+    return "modules.json: the names that sentence-transformers 3 to 6, vLLM and llama.cpp know"
+
+
+def _check_pooling(files: SavedFiles) -> str:
+    config = files[POOLING_CONFIG]
+    for key, expected in LAST_TOKEN_POOLING.items():
+        if config.get(key) is not expected:
+            fail(POOLING_CONFIG, f"{key} is {config.get(key)!r}, not {expected}")
+    first_true = next(key for key, value in config.items() if value is True)
+    if first_true != "pooling_mode_lasttoken":
+        fail(POOLING_CONFIG, f"{first_true} comes before pooling_mode_lasttoken; vLLM before 0.18 takes the first")
+    unknown = sorted(config.keys() - LAST_TOKEN_POOLING.keys() - {"word_embedding_dimension"})
+    if unknown:
+        fail(POOLING_CONFIG, f"has {', '.join(unknown)}, which sentence-transformers 3 refuses")
+    width = files.config.get_text_config().hidden_size
+    dimension = files.field(POOLING_CONFIG, "word_embedding_dimension", int)
+    if dimension != width:
+        fail(POOLING_CONFIG, f"word_embedding_dimension is {dimension}, config.json has {width}")
+    return "1_Pooling: last token, in the form that sentence-transformers 3, vLLM, TEI and llama.cpp read"
+
+
+def _check_sentence_bert_config(files: SavedFiles) -> str:
+    name = "sentence_bert_config.json"
+    length = files.field(name, "max_seq_length", int)
+    if files.field(name, "do_lower_case", bool):
+        fail(name, "do_lower_case is true")
+    if length != files.max_seq_length:
+        fail(name, f"max_seq_length is {length}, {LBR_CONFIG} has {files.max_seq_length}")
+    return f"{name}: {length} tokens at most; TEI needs the one key, vLLM both"
+
+
+def _check_sentence_transformers_config(files: SavedFiles) -> str:
+    name = "config_sentence_transformers.json"
+    prompts = files.field(name, "prompts", dict)
+    for prompt_name, prompt in prompts.items():
+        if not isinstance(prompt, str):
+            fail(name, f"the prompt {prompt_name!r} is {prompt!r}, where a text is expected")
+    default = files[name].get("default_prompt_name")
+    if default is not None and default not in [*prompts]:
+        fail(name, f"default_prompt_name is {default!r}, which is no prompt")
+    if files[name].get("similarity_fn_name") != "cosine":
+        fail(name, f"similarity_fn_name is {files[name].get('similarity_fn_name')!r}, not 'cosine'")
+    return f"{name}: prompts {', '.join(sorted(prompts)) or 'none'}, cosine"
+
+
+def _check_config(files: SavedFiles) -> str:
+    name = "config.json"
+    config = files[name]
+    architectures = files.field(name, "architectures", list)
+    if len(architectures) != 1 or not hasattr(transformers, str(architectures[0])):
+        fail(name, f"architectures are {architectures}, not one class of transformers")
+    if "auto_map" in config:
+        fail(name, "has an auto_map: its code would be needed to load it")
+    files.config  # noqa: B018  (fails where transformers cannot read it)
+    vocab_size = files.field(name, "vocab_size", int)
+    if max(files.ids) >= vocab_size:
+        fail(name, f"vocab_size is {vocab_size}, but the bottleneck token ids of {LBR_CONFIG} are {files.ids}")
+    if files.is_portable:
+        if config.get("is_causal") is not True:
+            fail(name, f"is_causal is {config.get('is_causal')!r}, not True; vLLM reads false as bidirectional")
+        files.field(name, "pad_token_id", int)  # TEI refuses null
+        rope = config.get("rope_parameters") or {}
+        if "rope_theta" in rope and config.get("rope_theta") != rope["rope_theta"]:
+            fail(name, f"rope_theta is {config.get('rope_theta')!r}, in rope_parameters {rope['rope_theta']!r}")
+    return f"{name}: {architectures[0]}, {vocab_size} token ids"
+
+
+def _check_tokenizer_config(files: SavedFiles) -> str:
+    name = "tokenizer_config.json"
+    config = files[name]
+    found = config.get("tokenizer_class")
+    if found != TOKENIZER_CLASS:
+        fail(
+            name, f"tokenizer_class is {found!r}; any other than {TOKENIZER_CLASS} may rebuild what tokenizer.json says"
+        )
+    if config.get("model_input_names") != INPUT_NAMES:
+        fail(name, f"model_input_names are {config.get('model_input_names')}, not {INPUT_NAMES}")
+    for order in ("add_bos_token", "add_eos_token"):
+        if order in config:
+            fail(name, f"has {order}; the template in tokenizer.json is what counts")
+    if files.field(name, "model_max_length", int) != files.max_seq_length:
+        fail(name, f"model_max_length is {config['model_max_length']}, {LBR_CONFIG} has {files.max_seq_length}")
+    pad = config.get("pad_token")
+    if not isinstance(pad, str) or pad in map(bottleneck_token, range(len(files.ids))):
+        fail(name, f"pad_token is {pad!r}; it must be a token, and none of the bottleneck tokens")
+    return f"{name}: padded with {pad!r}"
+
+
+def _check_tokenizer(files: SavedFiles) -> str:
+    name = "tokenizer.json"
+    try:
+        tokenizer = Tokenizer.from_str(json.dumps(files[name]))
+        _check_appended(files, name)
+        refuse_spellable(tokenizer, [bottleneck_token(index) for index in range(len(files.ids))])
+    except VerificationError:
+        raise
+    except InputError as error:
+        fail(name, str(error))
+    except Exception as error:  # a tokenizer.json of any other shape than the one written
+        fail(name, f"not a tokenizer that appends bottleneck tokens ({type(error).__name__}: {error})")
+    highest, vocab_size = max(tokenizer.get_vocab().values()), files["config.json"]["vocab_size"]
+    if highest >= vocab_size:
+        fail(name, f"has a token id {highest}, config.json a vocab_size of {vocab_size}")
+    return f"{name}: appends ids {files.ids}, which no text can spell"
+
+
+def _check_appended(files: SavedFiles, name: str) -> None:
+    """Check that vocabulary and template have the bottleneck tokens, with their ids, at the end of every text."""
+    data = files[name]
+    for index, expected in enumerate(files.ids):
+        found = data["model"]["vocab"].get(bottleneck_token(index))
+        if found != expected:
+            fail(name, f"{bottleneck_token(index)!r} has id {found}, {LBR_CONFIG} has {expected}")
+    parts = data["post_processor"].get("processors", [data["post_processor"]])
+    templates = [part for part in parts if part["type"] == "TemplateProcessing"]
+    if not templates:
+        fail(name, "has no template: nothing appends the bottleneck tokens")
+    for kind in ("single", "pair"):
+        pieces = templates[-1][kind][-len(files.ids) :]
+        tokens = [piece["SpecialToken"]["id"] for piece in pieces if "SpecialToken" in piece]
+        ids = [id_ for token in tokens for id_ in templates[-1]["special_tokens"][token]["ids"]]
+        if ids != files.ids:
+            fail(name, f"its template for a {kind} text ends with ids {ids}, not with {files.ids}")
+        before = templates[-1][kind][-len(files.ids) - 1]
+        if "Sequence" not in before:
+            fail(name, f"its template for a {kind} text has {before} between the text and the bottleneck tokens")
+
+
+def _check_weights(files: SavedFiles) -> str:
+    foreign = foreign_weights(files.path)
+    if foreign:
+        fail(
+            foreign[0].name,
+            "weights must be whole and in model*.safetensors: no pickle, no adapter, nothing beside them",
+        )
+    weight_map = {}
+    if WEIGHTS_INDEX in files.json:
+        weight_map = files.field(WEIGHTS_INDEX, "weight_map", dict)
+    names = sorted(set(weight_map.values())) or ["model.safetensors"]
+    stray = sorted({file.name for file in files.path.glob("*.safetensors")} - {*names})
+    if stray:
+        fail(stray[0], "belongs to no model here; servers read every safetensors file")
+    shapes = {key: shape for name in names for key, shape in _shapes(files.path / name).items()}
+    absent = sorted(weight_map.keys() - shapes.keys())
+    if absent:
+        fail(WEIGHTS_INDEX, f"names {absent[0]}, which no file has")
+    embedding, rows = _embedding_name(files), files["config.json"]["vocab_size"]
+    if shapes.get(embedding, [0])[0] != rows:
+        fail(names[0], f"{embedding} has shape {shapes.get(embedding)}, config.json a vocab_size of {rows}")
+    return f"weights: {len(shapes)} tensors in {len(names)} file(s), embeddings for {rows} token ids"
+
+
+def foreign_weights(path: Path) -> list[Path]:
+    """Return files of a directory that some reader would load beside or in place of ``model*.safetensors``."""
+    found = [*path.glob("pytorch_model*.bin"), *path.glob("adapter_*"), *path.glob("*.safetensors")]
+    return sorted(file for file in found if not file.match("model*.safetensors"))
+
+
+def _shapes(path: Path) -> dict[str, list[int]]:
+    """Return the shape of each tensor of a safetensors file, which is whole."""
+    if not path.is_file():
+        fail(path.name, "missing")
+    try:
+        with safe_open(path, "pt") as tensors:
+            return {key: tensors.get_slice(key).get_shape() for key in tensors.keys()}
+    except (SafetensorError, OSError) as error:
+        fail(path.name, f"not whole: {error}")
+
+
+def _embedding_name(files: SavedFiles) -> str:
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(files.config)
+    weight = model.get_input_embeddings().weight
+    return next(name for name, parameter in model.named_parameters() if parameter is weight)

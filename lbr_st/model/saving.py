@@ -1,0 +1,315 @@
+"""One model, two layouts on disk.
+
+*Portable*, the default: stock classes only, so ``SentenceTransformer(path)`` needs neither this package nor a flag,
+and servers that read sentence-transformers directories read it too. *Native*: what ``model.save_pretrained`` writes
+of a model in memory (training checkpoints), and `save` of one whose number of bottleneck tokens follows the length of
+the text; ``SentenceTransformer(path, trust_remote_code=True)`` reads it where this package is installed. `load` reads
+both.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import sentence_transformers
+import torch
+import transformers
+from safetensors import SafetensorError
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Normalize
+from sentence_transformers.sentence_transformer.modules import Pooling
+from sentence_transformers.util import is_sentence_transformer_model, load_file_path
+
+from lbr_st.errors import InputError
+from lbr_st.files import UNFINISHED, sha256, write_json
+from lbr_st.model import card as model_card
+from lbr_st.model.bottleneck import BottleneckTransformer, bottleneck_module
+from lbr_st.model.contract import (
+    LAST_TOKEN_POOLING,
+    POOLING_CONFIG,
+    PORTABLE_MODULES,
+    REFERENCE,
+    VerificationError,
+    check_files,
+    foreign_weights,
+)
+from lbr_st.model.precision import evaluating
+from lbr_st.model.verify import quietly, reference_of, verify
+
+logger = logging.getLogger(__name__)
+
+# Files in a model directory that no loader reads.
+NOT_LOADED = {"lbr_run.json", "training_log.json", "trainer_state.json", REFERENCE}
+
+
+# Files that one model has and the next in the same directory may not have: they would be read with it.
+NOT_IN_EVERY_MODEL = ["sentence_bert_config.json", "chat_template.jinja", "generation_config.json", REFERENCE]
+
+
+def from_backbone(
+    model_name_or_path: str,
+    *,
+    num_bottleneck_tokens: int | None = None,
+    max_seq_length: int | None = None,
+    compression_ratio: float | None = None,
+    **model_kwargs: Any,
+) -> SentenceTransformer:
+    """Start from a plain causal language model: a local directory or a Hub id.
+
+    Args:
+        model_name_or_path: What ``AutoModelForCausalLM.from_pretrained`` takes.
+        num_bottleneck_tokens: Number of bottleneck tokens to add. Default: 1; with a compression ratio, as many as
+            the longest text asks for, at most 64.
+        max_seq_length: Longest input in tokens, bottleneck tokens and BOS included; default is the longest the
+            backbone takes.
+        compression_ratio: Tokens of text to a bottleneck token; default is a fixed number, see
+            `BottleneckTransformer`.
+        **model_kwargs: Passed on to ``AutoModelForCausalLM.from_pretrained``.
+
+    Returns:
+        A model whose first module is a `BottleneckTransformer`, with prompts ``query`` and ``document`` empty.
+
+    Raises:
+        InputError: If the backbone cannot take bottleneck tokens, or the length leaves no room for text.
+    """
+    return _assemble(
+        BottleneckTransformer.from_backbone(
+            model_name_or_path,
+            num_bottleneck_tokens=num_bottleneck_tokens,
+            max_seq_length=max_seq_length,
+            compression_ratio=compression_ratio,
+            **model_kwargs,
+        )
+    )
+
+
+def load(model_name_or_path: str, *, device: str | None = None, **kwargs: Any) -> SentenceTransformer:
+    """Load a model saved by this package, of either layout, with its `BottleneckTransformer`.
+
+    Args:
+        model_name_or_path: Directory or Hub id.
+        device: Where to put it; default as sentence-transformers chooses.
+        **kwargs: Passed to `BottleneckTransformer.load`: ``revision``, ``token``, ``model_kwargs`` ...
+
+    Raises:
+        InputError: If it was not saved by this package, or a directory is damaged: with the file and the reason.
+    """
+    if Path(model_name_or_path).is_dir():
+        try:
+            check_files(model_name_or_path)
+        except VerificationError as error:
+            raise VerificationError(f"{model_name_or_path} cannot be loaded: {error}") from error
+    module = BottleneckTransformer.load(model_name_or_path, **kwargs)
+    hub = {key: kwargs[key] for key in ("token", "cache_folder", "revision", "local_files_only") if key in kwargs}
+    path = load_file_path(model_name_or_path, "config_sentence_transformers.json", **hub)
+    saved = json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
+    return _assemble(module, saved.get("prompts"), saved.get("default_prompt_name"), device)
+
+
+def check_model_exists(name: str, flag: str = "--model") -> None:
+    """Refuse a local path that cannot be a model, before anything slow is tried with it.
+
+    Raises:
+        InputError: If it is a file, a directory without ``config.json`` or ``modules.json``, or does not exist.
+    """
+    path = Path(name)
+    if path.is_dir():
+        if not (path / "config.json").is_file() and not (path / "modules.json").is_file():
+            raise InputError(f"{flag} {name} is not a model: the directory has no config.json")
+    elif path.is_file() or name.count("/") > 1 or name.startswith((".", "/", "~")):
+        raise InputError(f"{flag} {name} is not a model: no such directory")
+
+
+@contextlib.contextmanager
+def _refusing_what_is_no_model(name: str, flag: str) -> Iterator[None]:
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, ValueError, SafetensorError) as error:
+        raise InputError(f"{flag} {name} is not a model: {str(error).splitlines()[0]}") from error
+
+
+def open_sentence_transformer(name: str, flag: str = "--model", **kwargs: Any) -> SentenceTransformer:
+    """Open any sentence-transformers model as everyone does; one in our native layout with our own loader.
+
+    Args:
+        name: Directory or Hub id.
+        flag: What it was given with.
+        **kwargs: Passed to ``SentenceTransformer``, for a model that is not in our native layout.
+
+    Raises:
+        InputError: If it is not an embedding model.
+    """
+    check_model_exists(name, flag)
+    modules = Path(name, "modules.json")
+    if Path(name).is_dir() and not modules.is_file():
+        raise InputError(f"{flag} {name} is a language model, not an embedding model: it has no modules.json")
+    with _refusing_what_is_no_model(name, flag):
+        if modules.is_file() and BottleneckTransformer.__module__ in modules.read_text(encoding="utf-8"):
+            return load(name)
+        return SentenceTransformer(name, **kwargs)
+
+
+def open_with_language_model(name: str) -> SentenceTransformer:
+    """Open a model of this package with its whole language model, of either layout; any other as above.
+
+    Raises:
+        InputError: If it is not an embedding model.
+    """
+    check_model_exists(name)
+    with _refusing_what_is_no_model(name, "--model"):
+        return load(name) if BottleneckTransformer.load_config(name) else open_sentence_transformer(name)
+
+
+def is_other_embedding_model(name: str) -> bool:
+    """Tell whether a directory or Hub id holds a sentence-transformers model that was not saved by this package."""
+    return is_sentence_transformer_model(name) and not BottleneckTransformer.load_config(name)
+
+
+def _assemble(
+    module: BottleneckTransformer,
+    prompts: dict[str, str] | None = None,
+    default_prompt_name: str | None = None,
+    device: str | None = None,
+) -> SentenceTransformer:
+    pooling = Pooling(module.get_embedding_dimension(), pooling_mode="lasttoken")
+    return SentenceTransformer(
+        modules=[module, pooling, Normalize()],
+        prompts=prompts or {"query": "", "document": ""},
+        default_prompt_name=default_prompt_name,
+        similarity_fn_name="cosine",
+        device=device,
+    )
+
+
+def save(model: SentenceTransformer, path: str | Path) -> None:
+    """Save a model, and verify what was written before it takes its place.
+
+    A model with a fixed number of bottleneck tokens is saved in the portable layout. One whose number follows the
+    length of the text is saved in the native layout: no stock class appends a number of tokens that varies.
+
+    The files are made in a folder of their own and moved to ``path`` one by one, ``config.json`` last: without that
+    file nothing loads a directory, so an interrupted save cannot be taken for a model. Weights that were there go;
+    other files in ``path`` are left alone, a card that somebody else wrote among them.
+
+    Args:
+        model: A model whose first module is a `BottleneckTransformer`.
+        path: Directory to write to.
+
+    Raises:
+        InputError: If the first module is of another class, or ``path`` holds weights in other files than this writes.
+        RuntimeError: If what was written does not pass `lbr_st.model.verify`, or gives other vectors than ``model``.
+    """
+    module = bottleneck_module(model)
+    path = Path(path)
+    path.mkdir(parents=True, exist_ok=True)
+    foreign = foreign_weights(path)
+    if foreign:
+        raise InputError(
+            f"{path} holds {foreign[0].name}, which readers would take for a part of the model; save elsewhere"
+        )
+    is_portable = module.compression_ratio is None
+    with unfinished_folder(path) as folder:
+        try:
+            with quietly(), evaluating(model):
+                if is_portable:
+                    _write_portable(model, module, folder)
+                else:
+                    model.save_pretrained(str(folder), create_model_card=False)
+                write_json(folder / REFERENCE, reference_of(model, folder))
+                for line in verify(folder, in_memory=model, device=str(model.device)):
+                    logger.debug(line)
+        except VerificationError as error:
+            raise RuntimeError(f"the model was not saved, what was written is wrong: {error}") from error
+        publish(folder, path)
+    model_card.write(path, path.resolve().name)
+    if is_portable:
+        logger.info("saved and verified %s: load it with SentenceTransformer(%r)", path, str(path))
+    else:
+        logger.info(
+            "saved and verified %s in the native layout, as the number of bottleneck tokens follows the length of the "
+            "text: load it with SentenceTransformer(%r, trust_remote_code=True) where lbr-st is installed",
+            path,
+            str(path),
+        )
+
+
+def save_other(model: SentenceTransformer, path: str | Path) -> None:
+    """Save a sentence-transformers model of another kind as it saves itself, whole or not at all; a card stays."""
+    path = Path(path)
+    path.mkdir(parents=True, exist_ok=True)
+    with unfinished_folder(path) as folder:
+        model.save_pretrained(str(folder), create_model_card=not (path / model_card.CARD).exists())
+        publish(folder, path)
+    logger.info("saved %s: load it with SentenceTransformer(%r)", path, str(path))
+
+
+@contextlib.contextmanager
+def unfinished_folder(path: Path) -> Iterator[Path]:
+    """Give a folder within ``path`` to make a model in. It goes afterwards, and those of killed saves with it."""
+    for leftover in path.glob(f".model-*{UNFINISHED}"):
+        shutil.rmtree(leftover)
+    with tempfile.TemporaryDirectory(prefix=".model-", suffix=UNFINISHED, dir=path) as folder:
+        yield Path(folder)
+
+
+def publish(folder: Path, path: Path) -> None:
+    """Move a whole model from ``folder`` to ``path`` in place of the one there, ``config.json`` last."""
+    for old in (path / "config.json", *path.glob("model*.safetensors*"), *(path / name for name in NOT_IN_EVERY_MODEL)):
+        old.unlink(missing_ok=True)
+    files = [file.relative_to(folder) for file in folder.rglob("*") if file.is_file()]
+    umask = os.umask(0)
+    os.umask(umask)
+    for file in sorted(files, key=lambda file: (file == Path("config.json"), file)):
+        (path / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).chmod(0o666 & ~umask)  # safetensors writes weights that only their owner can read
+        os.replace(folder / file, path / file)
+
+
+def fingerprint(path: str | Path) -> str:
+    """Return a hash of the files that a model directory is loaded from, as 64 hex digits."""
+    kinds = {".safetensors", ".json", ".bin", ".txt", ".model"}
+    files = [file for file in [*Path(path).glob("*"), *Path(path).glob("[0-9]_*/*")] if file.suffix in kinds]
+    return sha256(sorted(file for file in files if file.name not in NOT_LOADED))
+
+
+def _write_portable(model: SentenceTransformer, module: BottleneckTransformer, folder: Path) -> None:
+    module.save(str(folder))
+    write_json(folder / "modules.json", PORTABLE_MODULES)
+    write_json(
+        folder / "config_sentence_transformers.json",
+        {
+            "model_type": "SentenceTransformer",
+            "__version__": {
+                "sentence_transformers": sentence_transformers.__version__,
+                "transformers": transformers.__version__,
+                "pytorch": torch.__version__,
+            },
+            "prompts": model.prompts,
+            "default_prompt_name": model.default_prompt_name,
+            "similarity_fn_name": "cosine",
+        },
+    )
+    # No modality_config: beside a modules.json, sentence-transformers then reads plain text, also where the
+    # tokenizer has a chat template. text-embeddings-inference and vLLM need exactly these two.
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": module.max_seq_length, "do_lower_case": False})
+    (folder / "1_Pooling").mkdir()
+    width = {"word_embedding_dimension": module.get_embedding_dimension()}
+    write_json(folder / POOLING_CONFIG, width | LAST_TOKEN_POOLING)
+    (folder / "2_Normalize").mkdir()
+    write_json(folder / "2_Normalize" / "config.json", {})
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["is_causal"] = True
+    config["pad_token_id"] = module.tokenizer.pad_token_id  # text-embeddings-inference refuses null
+    if "rope_theta" in (config.get("rope_parameters") or {}):  # readers older than transformers 5 look at the top level
+        config["rope_theta"] = config["rope_parameters"]["rope_theta"]
+    write_json(folder / "config.json", config)

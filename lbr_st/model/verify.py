@@ -1,0 +1,331 @@
+"""Does a saved model keep its promises? Its files, its read-out token, its vectors, in every way it is loaded."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from sentence_transformers import SentenceTransformer
+from torch import Tensor
+from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from lbr_st.files import file_sha256
+from lbr_st.model.bottleneck import BottleneckTransformer
+from lbr_st.model.contract import LBR_CONFIG, REFERENCE, SavedFiles, VerificationError, fail, file_checks
+from lbr_st.model.tokens import bottleneck_token
+
+# Lengths of differences between vectors of length 1. Of one model they agree to about 1e-6 in float32 and 1e-2 in half
+# precision; a lost token or weight shows at 0.1 and more.
+SAME_VECTOR = 1e-4
+SAME_VECTOR_HALF_PRECISION = 5e-2
+
+# Vectors are compared on texts of at most so many tokens; token ids on texts of any length.
+VECTOR_LENGTH = 512
+
+TEXTS = [
+    "",
+    " ",
+    "\n\n\t",
+    "one",
+    "What is learned before it is represented?",
+    "One is longer than the others. " * 4,
+    "Ümläute, 漢字, हिन्दी, עברית, 👩‍🔬 and e\u0301 in one text",
+    "\x00 \u200b \ufeff \U0010ffff",
+]
+# Longer than any VECTOR_LENGTH, and longer than what one reads at all.
+LONG = "many words " * 400
+HUGE = "many words " * 10_000
+
+# Some families have hundreds of special tokens: the first have a text each, and all are in one.
+SPECIALS_ALONE = 8
+
+# Written down with every save, and found again on other machines and versions.
+REFERENCE_TEXTS = ["", "What is learned before it is represented?", "Ümläute, 漢字 and 👩‍🔬 in one text"]
+REFERENCE_NUMBERS = 8
+
+
+def verify(path: str | Path, in_memory: SentenceTransformer | None = None, device: str | None = None) -> Iterator[str]:
+    """Check a saved model, of either layout, and say a line for each check that holds.
+
+    Args:
+        path: Directory of the model.
+        in_memory: The model it was saved from, to compare vectors with.
+        device: Where to run it; default as sentence-transformers chooses.
+
+    Raises:
+        VerificationError: With the file or input and the reason, for the first check that does not hold.
+    """
+    files = SavedFiles(path)
+    yield from file_checks(files)
+    saved = _SavedModel(files, device)
+    for name, check in saved.checks(in_memory).items():
+        try:
+            line = check()
+        except VerificationError:
+            raise
+        except Exception as error:  # whatever any part of the stack says of a broken directory
+            fail(files.path, f"the check {name!r} ended with {type(error).__name__}: {error}")
+        yield f"{name}: {line}"
+    yield _servers(files)
+
+
+class _SavedModel:
+    """A saved model, loaded with sentence-transformers; the other ways are compared with that one."""
+
+    def __init__(self, files: SavedFiles, device: str | None) -> None:
+        self.files = files
+        self.path = str(files.path)
+        self.k = len(files.ids)
+        self.device = device
+
+    @cached_property
+    def model(self) -> SentenceTransformer:
+        trusted = not self.files.is_portable  # the native layout is our own code; the portable one must not need any
+        model = SentenceTransformer(self.path, device=self.device, local_files_only=True, trust_remote_code=trusted)
+        return model.eval()
+
+    def checks(self, in_memory: SentenceTransformer | None) -> dict[str, Callable[[], str]]:
+        checks = {
+            "loading": self.check_loading,
+            "read-out": self.check_read_out,
+            "vectors": self.check_vectors,
+            "batches": self.check_batches,
+            "by hand": self.check_by_hand,
+            "module": self.check_module,
+            "reference": self.check_reference,
+        }
+        return checks if in_memory is None else {**checks, "in memory": lambda: self.check_in_memory(in_memory)}
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """Texts of all kinds, the bottleneck tokens and every special token of the family spelled out among them."""
+        spelled = [bottleneck_token(index) for index in {0, self.k - 1}]
+        spelled += [token.replace(" ", space) for token in spelled for space in ("\u0120", "\u2581", "\xa0", "  ")]
+        specials = self.model.tokenizer.all_special_tokens
+        alone = [f"a {token} b {token}" for token in [*spelled, *specials[:SPECIALS_ALONE]]]
+        return [*TEXTS, *alone, "".join(spelled), "".join(specials), LONG]
+
+    @cached_property
+    def vectors(self) -> Tensor:
+        """float32 vectors ``(texts, width)`` on the CPU, each of a text encoded alone."""
+        return self.encode(self.model, batch_size=1)
+
+    def encode(self, model: SentenceTransformer, batch_size: int, padding_side: str = "right") -> Tensor:
+        with _reading(model, min(self.files.max_seq_length, VECTOR_LENGTH), padding_side):
+            return _encode(model, self.texts, batch_size)
+
+    @property
+    def tolerance(self) -> float:
+        return SAME_VECTOR if self.model.dtype == torch.float32 else SAME_VECTOR_HALF_PRECISION
+
+    def expected_ids(self, text_length: int) -> list[int]:
+        """Return the bottleneck token ids that a text of so many tokens ends with (arXiv 2601.11124, section 3.2)."""
+        ratio = self.files.compression_ratio
+        k = self.k if ratio is None else min(max(math.ceil(text_length / ratio), 1), self.k)
+        return self.files.ids[-k:]
+
+    def check_loading(self) -> str:
+        """sentence-transformers loads it, with no more than its layout asks for."""
+        parts = ", ".join(type(module).__name__ for module in self.model)
+        return f"SentenceTransformer gives {parts}"
+
+    def check_read_out(self) -> str:
+        """Every text ends with the bottleneck tokens, however it is padded, prompted and cut."""
+        prefix = len(self.model.tokenizer("")["input_ids"]) - self.k
+        lengths = (self.files.max_seq_length, prefix + self.k + 1)
+        prompts = dict.fromkeys(["", "query: ", *self.model.prompts.values()])
+        ways = list(itertools.product(("right", "left"), lengths, prompts))
+        for padding_side, length, prompt in ways:
+            texts = [*self.texts, HUGE] if not prompt and length == lengths[0] else self.texts
+            with _reading(self.model, length, padding_side):
+                batch = self.model.preprocess(texts, prompt=prompt)
+            for text, ids, mask in zip(texts, batch["input_ids"], batch["attention_mask"], strict=True):
+                row = ids[mask.bool()].tolist()
+                text_length = sum(id_ not in self.files.ids for id_ in row) - prefix
+                expected = self.expected_ids(text_length)
+                where = f"input {_short(text)} (padding {padding_side}, prompt {prompt!r}, at most {length} tokens)"
+                if row[prefix + text_length :] != expected:
+                    fail(where, f"does not end with token ids {expected}, or has them in its text: {row}")
+                if len(row) > length:
+                    fail(where, f"is read as {len(row)} tokens")
+        number = f"{self.k}" if self.files.compression_ratio is None else f"1 to {self.k}"
+        return f"{len(self.texts)} texts, in {len(ways)} ways, end with {number} bottleneck token(s)"
+
+    def check_vectors(self) -> str:
+        for text, vector in zip(self.texts, self.vectors, strict=True):
+            if not vector.isfinite().all():
+                fail(f"input {_short(text)}", "its vector is not finite")
+            if abs(vector.norm().item() - 1) > self.tolerance:
+                fail(f"input {_short(text)}", f"its vector has length {vector.norm().item():.6f}, not 1")
+        return f"{len(self.vectors)} of {self.vectors.shape[1]} numbers, finite, of length 1"
+
+    def check_batches(self) -> str:
+        # Positions start at the first column: where they are absolute, padding on the left moves the text.
+        sides = ["right"] if self.has_absolute_positions() else ["right", "left"]
+        largest = max(
+            self.compare(self.encode(self.model, batch_size=16, padding_side=side), f"in a batch padded on the {side}")
+            for side in sides
+        )
+        padded = f"padded on the {' or '.join(sides)}"
+        return f"a text has the same vector alone and among others ({padded}), to {largest:.1g}"
+
+    def has_absolute_positions(self) -> bool:
+        """Tell whether the same tokens further on are read differently, as with learned positions."""
+        language_model: Any = self.model[0].model
+        ids, positions = torch.tensor([self.files.ids[-1:] * 2, [0, 1]], device=self.model.device)[:, None]
+        far = min(64, self.files.max_seq_length - 2)  # as far as a position that surely exists
+        with torch.no_grad():
+            here, further_on = (language_model.base_model(ids, position_ids=positions + by)[0] for by in (0, far))
+        return (here - further_on).abs().max().item() > self.tolerance * here.abs().max().item()
+
+    def check_by_hand(self) -> str:
+        """AutoTokenizer, AutoModel, the last hidden state of the last token, divided by its length."""
+        tokenizer = AutoTokenizer.from_pretrained(self.path)
+        model = AutoModel.from_pretrained(self.path).to(self.model.device).eval()
+        prefix = len(tokenizer("")["input_ids"]) - self.k
+        vectors = []
+        for text in self.texts:
+            length = min(self.files.max_seq_length, VECTOR_LENGTH)
+            row = tokenizer(text, truncation=True, max_length=length)["input_ids"]
+            text_ids = row[: len(row) - self.k]
+            ids = torch.tensor([text_ids + self.expected_ids(len(text_ids) - prefix)], device=model.device)
+            with torch.no_grad():
+                hidden = model(ids).last_hidden_state[0, -1]
+            vectors.append(hidden / hidden.norm())
+        largest = self.compare(torch.stack(vectors), "with AutoModel by hand")
+        return f"AutoTokenizer and AutoModel give the same vectors, to {largest:.1g}"
+
+    def check_module(self) -> str:
+        """The whole language model: nothing missing in the file, the same vectors, and it generates."""
+        loaded: Any = AutoModelForCausalLM.from_pretrained(self.path, output_loading_info=True)
+        language_model, loading = loaded
+        for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+            if loading[problem]:
+                fail("weights", f"{problem.replace('_', ' ')}: {', '.join(map(str, sorted(loading[problem])[:3]))}")
+        config = {key: self.files[LBR_CONFIG].get(key) for key in BottleneckTransformer.config_keys}
+        module = BottleneckTransformer(language_model, AutoTokenizer.from_pretrained(self.path), **config)
+        rest = [self.model[index] for index in range(1, len(self.model))]
+        model = SentenceTransformer(modules=[module, *rest], device=str(self.model.device)).eval()
+        largest = self.compare(self.encode(model, batch_size=1), "with the module of lbr_st")
+        module.generate(["one"], max_new_tokens=2)
+        return f"the language model is whole, generates, and gives the same vectors, to {largest:.1g}"
+
+    def check_reference(self) -> str:
+        """What was written down when the model was saved: its weights bit for bit, and vectors of a few texts."""
+        if REFERENCE not in self.files.json:
+            return f"there is no {REFERENCE}; a model saved by lbr_st.save has one"
+        for name, hash_ in self.files.field(REFERENCE, "sha256", dict).items():
+            if file_sha256(self.files.path / name) != hash_:
+                fail(name, f"is not the file that was saved: its SHA-256 is not the one in {REFERENCE}")
+        reference = self.files.field(REFERENCE, "vectors", dict)
+        largest = 0.0
+        for text, vector in _reference_vectors(self.model).items():
+            expected = torch.tensor(reference[text])
+            difference = ((torch.tensor(vector) - expected).norm() / expected.norm()).item()
+            if not difference <= self.tolerance:
+                where = f"input {_short(text)}"
+                fail(where, f"its vector differs from the one written down in {REFERENCE}, by {difference:.2g} of it")
+            largest = max(largest, difference)
+        return f"weights and vectors are those of when the model was saved, to {largest:.1g}"
+
+    def check_in_memory(self, model: SentenceTransformer) -> str:
+        largest = self.compare(self.encode(model, batch_size=1), "of the model it was saved from")
+        return f"the model it was saved from gives the same vectors, to {largest:.1g}"
+
+    def compare(self, found: Tensor, way: str) -> float:
+        """Return the length of the largest difference to the vectors of the saved model: no more than rounding."""
+        differences = (found.float().cpu() - self.vectors).norm(dim=1)
+        worst = int(differences.argmax())
+        if not differences[worst] <= self.tolerance:  # NaN is not either
+            fail(f"input {_short(self.texts[worst])}", f"its vector {way} differs by {differences[worst]:.2g}")
+        return differences[worst].item()
+
+
+def _encode(model: SentenceTransformer, texts: Sequence[str], batch_size: int) -> Tensor:
+    """Return float32 vectors ``(texts, width)`` on the CPU, without any prompt."""
+    dimensions, model.truncate_dim = model.truncate_dim, None
+    try:
+        vectors = model.encode(
+            list(texts), prompt="", batch_size=batch_size, convert_to_tensor=True, show_progress_bar=False
+        )
+    finally:
+        model.truncate_dim = dimensions
+    return vectors.float().cpu()
+
+
+def reference_of(model: SentenceTransformer, folder: Path) -> dict[str, Any]:
+    """Return what a model saved in ``folder`` can be known by later: hashes of its weights, and a few vectors."""
+    hashes = {file.name: file_sha256(file) for file in sorted(folder.glob("*.safetensors"))}
+    return {"sha256": hashes, "vectors": _reference_vectors(model)}
+
+
+def _reference_vectors(model: SentenceTransformer) -> dict[str, list[float]]:
+    """Return the first numbers of the vectors of a few texts."""
+    vectors = _encode(model, REFERENCE_TEXTS, batch_size=1)[:, :REFERENCE_NUMBERS]
+    return dict(zip(REFERENCE_TEXTS, vectors.tolist(), strict=True))
+
+
+@contextlib.contextmanager
+def _reading(model: SentenceTransformer, length: int, padding_side: str) -> Iterator[None]:
+    """Cut texts at another length and pad them on a given side, for a while."""
+    before = model.max_seq_length, model.tokenizer.padding_side
+    model.max_seq_length, model.tokenizer.padding_side = length, padding_side
+    try:
+        yield
+    finally:
+        model.max_seq_length, model.tokenizer.padding_side = before
+
+
+def _short(text: str) -> str:
+    return repr(text) if len(text) <= 60 else f"{text[:40]!r}... ({len(text)} characters)"
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Load without transformers' reports: an encoder without its language-model head is what is wanted here."""
+    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
+def _servers(files: SavedFiles) -> str:
+    """What no directory can give: known limits of the engines, for the reader to decide."""
+    if not files.is_portable:
+        return "servers: vLLM, text-embeddings-inference and llama.cpp do not read the native layout"
+    if len(files.ids) > 1:
+        return f"servers: vLLM and text-embeddings-inference append all tokens; llama.cpp one, not {len(files.ids)}"
+    return "servers: for llama.cpp, convert a copy without the post-processor (docs/model.md)"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run ``lbr verify``: a line for each check, exit code 1 at the first that does not hold.
+
+    Raises:
+        InputError: If the arguments cannot be used.
+    """
+    parser = argparse.ArgumentParser(prog="lbr verify", description="Check that a saved model keeps its promises.")
+    parser.add_argument("model", metavar="DIR", help="directory of a model saved by lbr_st")
+    parser.add_argument("--device", help="where to run it: cpu, cuda, ... (default: as sentence-transformers chooses)")
+    args = parser.parse_args(argv)
+    try:
+        with quietly():
+            for line in verify(args.model, device=args.device):
+                print(f"ok    {line}", flush=True)  # noqa: T201
+    except VerificationError as error:
+        print(f"FAIL  {error}")  # noqa: T201
+        sys.exit(1)

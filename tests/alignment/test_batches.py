@@ -1,0 +1,160 @@
+"""Stage 2's rows and batches: what may be a negative of what."""
+
+import logging
+import time
+from collections import Counter
+
+import pytest
+from datasets import Dataset
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lbr_st.alignment.batches import DistinctBatchSampler, documents_by_query, training_rows
+from lbr_st.errors import InputError
+
+
+def record(query, document, *negatives):
+    return {"id": f"{query}-{document}", "query": query, "document": document, "negatives": list(negatives)}
+
+
+def rows_of(pairs):
+    return training_rows([record(*pair) for pair in pairs])
+
+
+def batches(dataset, size, epoch=0, **kwargs):
+    sampler = DistinctBatchSampler(dataset, size, kwargs.pop("drop_last", False), **kwargs)
+    sampler.set_epoch(epoch)
+    found = list(sampler)
+    assert len(found) == len(sampler)
+    return found
+
+
+def check(batch, dataset):
+    """No text twice, and nothing that answers a query is another row's document or negative."""
+    rows = [dataset[index] for index in batch]
+    texts = [text for row in rows for text in dict.fromkeys(row.values())]
+    assert max(Counter(texts).values()) == 1
+    for row in rows:
+        answers = {other["positive"] for other in dataset if other["anchor"] == row["anchor"]}
+        for other in rows:
+            if other is not row:
+                assert not answers.intersection(other.values())
+
+
+def test_rows_of_pairs_and_tuples(caplog):
+    assert rows_of([("q", "d"), ("r", "e")]).column_names == ["anchor", "positive"]
+    with caplog.at_level(logging.WARNING):
+        rows = rows_of([("q", "d", "n", "m"), ("r", "e", "o")])
+    assert rows.to_list()[0] == {"anchor": "q", "positive": "d", "negative_1": "n"}
+    assert "records have 1 to 2 hard negatives; the first 1 of each are used (record r-e has no more)" in caplog.text
+    with pytest.raises(InputError, match="record r-e has no hard negatives and others have up to 1"):
+        rows_of([("q", "d", "n"), ("r", "e")])
+    with pytest.raises(InputError, match="at least 2 pairs, found 1"):
+        rows_of([("q", "d")])
+
+
+def test_a_negative_that_answers_the_query_is_left_out(caplog):
+    with caplog.at_level(logging.WARNING):
+        rows = rows_of([("q", "d", "e"), ("q", "e", "n"), ("r", "f", "d"), ("s", "g", "G ")])
+    assert [(row["anchor"], row["positive"]) for row in rows] == [("q", "e"), ("r", "f")]
+    assert "left out 2 of 4 records" in caplog.text
+
+
+def test_two_passages_of_one_query_are_never_negatives_of_each_other():
+    """As rows of the same query, with another query, and as another row's hard negative."""
+    pairs = [("q", "d1"), ("q", "d2"), ("r", "d2"), *((f"x{n}", f"y{n}") for n in range(5))]
+    dataset = rows_of(pairs)
+    for epoch in range(20):
+        for batch in batches(dataset, 8, epoch):
+            assert len({0, 1, 2}.intersection(batch)) <= 1
+    dataset = rows_of([("q", "d1", "n1"), ("q", "d2", "n2"), ("r", "e", "d2"), ("s", "f", "n3")])
+    for epoch in range(20):
+        for batch in batches(dataset, 8, epoch):
+            assert len({0, 1, 2}.intersection(batch)) <= 1
+
+
+def test_what_was_known_of_a_record_that_is_left_out():
+    """q is answered by d1, as its left-out record says: d1 is no negative of q."""
+    records = [record(*each) for each in [("q", "d1", "d2"), ("q", "d2", "n1"), ("r", "d1", "n2"), ("s", "e", "n3")]]
+    dataset = training_rows(records)
+    assert dataset["anchor"][:] == ["q", "r", "s"]
+    known = documents_by_query(records)
+    for epoch in range(20):
+        for batch in batches(dataset, 4, epoch, known=known):
+            assert not {0, 1} <= set(batch)
+    assert any({0, 1} <= set(batch) for epoch in range(20) for batch in batches(dataset, 4, epoch))
+
+
+def test_capitals_and_white_space_make_no_other_text():
+    dataset = rows_of([("What is  Anaemia?", "d1"), ("what is anaemia? ", "d2"), ("r", "D2 "), ("s", "e")])
+    for epoch in range(20):
+        for batch in batches(dataset, 4, epoch):
+            assert len({0, 1, 2}.intersection(batch)) <= 1
+
+
+def test_few_documents_make_small_batches_in_little_time(caplog):
+    """Every batch has each of the documents once at the most; that they are small is said."""
+    dataset = Dataset.from_list([{"anchor": f"q{n}", "positive": f"d{n % 10}"} for n in range(20_000)])
+    start = time.perf_counter()
+    with caplog.at_level(logging.WARNING):
+        found = batches(dataset, 64)
+    assert time.perf_counter() - start < 20  # half a second; a quarter of an hour if all rows that wait were tried
+    assert "batches have 10.0 rows on average, where 64 were asked for" in caplog.text
+    assert [len(batch) for batch in found] == [10] * 2000
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    pairs=st.lists(st.tuples(*[st.integers(0, 12).map(str)] * 3), min_size=4, max_size=40),
+    size=st.integers(2, 6),
+    processes=st.integers(1, 3),
+    epoch=st.integers(0, 2),
+)
+def test_batches_of_any_rows(pairs, size, processes, epoch):
+    dataset = Dataset.from_list([{"anchor": f"q{q}", "positive": d, "negative_1": n} for q, d, n in pairs])
+    try:
+        parts = [
+            batches(dataset, size, epoch, seed=7, num_processes=processes, process_index=index)
+            for index in range(processes)
+        ]
+    except InputError:
+        return
+    for step in zip(*parts, strict=True):
+        assert len({len(part) for part in step}) == 1
+        batch = [row for part in step for row in part]
+        assert 2 <= len(batch) <= size * processes
+        check(batch, dataset)
+
+
+def test_distinct_rows_are_all_there_once_an_epoch():
+    dataset = rows_of([(f"q{n}", f"d{n}") for n in range(23)])
+    first, second = batches(dataset, 5), batches(dataset, 5, epoch=1)
+    assert [len(batch) for batch in first] == [5, 5, 5, 5, 3]
+    assert sorted(sum(first, [])) == sorted(sum(second, [])) == list(range(23))
+    assert first != second and first == batches(dataset, 5)
+    assert batches(dataset, 5, seed=1) != first
+    assert [len(batch) for batch in batches(dataset, 5, drop_last=True)] == [5, 5, 5, 5]
+    # A last batch of one row has no negatives.
+    assert [len(batch) for batch in batches(dataset, 11)] == [11, 11]
+
+
+def test_parts_of_two_processes_are_the_batch_of_one():
+    dataset = rows_of([(f"q{n // 2}", f"d{n}") for n in range(46)])
+    whole = batches(dataset, 8, epoch=2)
+    parts = [batches(dataset, 4, epoch=2, num_processes=2, process_index=index) for index in (0, 1)]
+    joined = [sorted(a + b) for a, b in zip(*parts, strict=True)]
+    assert joined == [sorted(batch[: len(batch) // 2 * 2]) for batch in whole]
+
+
+def test_an_epoch_is_as_long_as_the_first():
+    """Rows of few queries make more or fewer batches, as the order happens to be."""
+    dataset = rows_of([(f"q{n % 5}", f"d{n}") for n in range(31)])
+    lengths = {len(batches(dataset, 4, epoch)) for epoch in range(30)}
+    assert len(lengths) == 1
+
+
+def test_no_batch_can_be_made():
+    with pytest.raises(InputError, match="not one batch of up to 4 rows can be made"):
+        batches(rows_of([("q", f"d{n}") for n in range(9)]), 4)
+    with pytest.raises(InputError, match="not one batch of 16 rows can be made"):
+        batches(rows_of([(f"q{n}", f"d{n}") for n in range(9)]), 16, drop_last=True)

@@ -1,0 +1,334 @@
+"""The benchmark programs themselves, at toy size."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers import PAIRS
+
+import lbr_st
+from lbr_st.errors import InputError
+from lbr_st.files import write_jsonl
+from lbr_st.learning.batches import IGNORE, collate
+from lbr_st.learning.masked_model import IBGLModel
+from lbr_st.learning.objectives import build_examples
+from lbr_st.model.cutoff import cutoff_rule, same_sequence_rule
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture
+def argv(tmp_path, monkeypatch):
+    """Arguments for a program over medical data, with a backbone and texts of toy size."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import foundation_medical
+    import results
+
+    monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(foundation_medical, "DOCSTRINGS", 20)
+    source = [("torch", Path("functional.py"), Path(torch.functional.__file__))]
+    monkeypatch.setattr(foundation_medical, "installed_files", lambda: source)
+    monkeypatch.setattr(foundation_medical, "BACKBONE", "--vocab-size 300 --hidden-size 64 --layers 2")
+    monkeypatch.setattr(foundation_medical, "COMMON", "--max-length 16")
+    data = tmp_path / "data"
+    data.mkdir()
+    for name in ("train", "dev", "test"):
+        rows = [{"id": str(n), "question": f"{name} q {n}", "answer": f"{name} a {n}"} for n in range(12)]
+        write_jsonl(data / f"{name}.jsonl", rows)
+    return ["--data", str(data), "--work-dir", str(tmp_path / "work"), "--max-steps", "2"]
+
+
+def read_summary(tmp_path, program):
+    return json.loads((tmp_path / "results" / program / "summary.json").read_text())
+
+
+def test_program_of_the_medical_run(tmp_path, argv):
+    """Both arms, their files and the summary; other settings are refused."""
+    import foundation_medical
+    import results
+
+    foundation_medical.main(argv)
+    summary = read_summary(tmp_path, "foundation_medical")
+    names = [f"{m}_at_10_{c}" for m in ("recall", "ndcg") for c in ("test", "full")]
+    assert set(summary["figures"]) == {name + suffix for name in names for suffix in ("", "_no_stage1")}
+    with pytest.raises(InputError, match="measured with other settings"):
+        foundation_medical.main([*argv, "--weight-decay", "0.1"])
+    arms = [results.read_arm("foundation_medical", arm, 0) for arm in ("ibgl_cl", "cl")]
+    stages = [[s["stage"] for s in lbr_st.load(str(tmp_path / "work" / f"{a['arm']}-seed0"))[0].history] for a in arms]
+    assert stages == [["ibgl", "grcl"], ["grcl"]]
+    assert all(0 <= value <= 1 for arm in arms for value in arm["scores"].values())
+
+
+def test_program_of_bos_visibility(tmp_path, argv):
+    """Two arms that differ in one switch, on a backbone with BOS; means over the seeds that were asked for."""
+    import bos_visibility
+    import results
+
+    bos_visibility.main([*argv, "--seeds", "0"])
+    figures = read_summary(tmp_path, "bos_visibility")["figures"]
+    for arm, hidden in (("visible", False), ("hidden", True)):
+        scores = results.read_arm("bos_visibility", arm, 0)["scores"]
+        for name, value in scores.items():
+            expected = round(value, 4)
+            assert [figures[f"{name}_{arm}{end}"] for end in ("", "_min", "_max")] == [expected] * 3
+        module = lbr_st.load(str(tmp_path / "work" / f"{arm}-seed0"))[0]
+        assert (module.hide_bos, module.num_prefix_tokens) == (hidden, 1)
+        assert [stage["stage"] for stage in module.history] == ["ibgl", "grcl"]
+    assert len(figures) == 2 * 3 * 5
+
+
+@pytest.fixture
+def speed(monkeypatch, tmp_path):
+    """The program of stage 1's speed, with a toy backbone, few steps and results in a folder of the test."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import results
+    import stage1_speed
+
+    monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
+    for name, value in {
+        "VOCABULARIES": {"8k": 8192, "152k": 9000}, "PAIRS_A_STEP": {"8k": 2, "152k": 2}, "PASSAGES_A_STEP": 1,
+        "PASSAGE_LENGTH": 16, "TIMED_STEPS": {"8k": 1, "152k": 1}, "GRID_TOKENS": 128, "GRID_LENGTHS": (64,),
+        "GRID_KS": (1, 4), "GRID_STEPS": 1, "PACKED_ROWS": 1, "PAIRS_TO_GROUP": 4,
+    }.items():  # fmt: skip
+        monkeypatch.setattr(stage1_speed, name, value)
+    return stage1_speed
+
+
+@pytest.mark.slow
+def test_program_of_the_speed_of_stage_1(speed, tmp_path, monkeypatch):
+    """Every arm measures, in one process here; ratios are those of the files. TRL is no part of the environment."""
+    ask = []
+
+    def measure(arm, backbones):
+        ask.append(arm)
+        if arm.startswith("check"):
+            return {"losses": [1.0, 1.0]}
+        return speed.measure(arm.replace("sft", "trainer"), backbones)
+
+    monkeypatch.setattr(speed, "run_worker", measure)
+    speed.main(["--repeats", "1"])
+    assert ask == ["check_8k", *speed.ARMS]
+    figures = read_summary(tmp_path, "stage1_speed")["figures"]
+    import results
+
+    for name, (unit, ours, theirs) in speed.RATIOS.items():
+        values = [results.read_arm("stage1_speed", arm, 0)[unit] for arm in (ours, theirs)]
+        assert figures[name] == figures[f"{name}_min"] == pytest.approx(values[0] / values[1], abs=1e-3)
+    assert {"seconds_of_rows_64_k1", "throughput_ratio_packed_vs_grouped"} <= figures.keys()
+    assert (tmp_path / "results" / "stage1_speed" / "step_time.png").stat().st_size > 1000
+    speed.main(["--repeats", "1"])
+    assert len(ask) == 1 + len(speed.ARMS)  # nothing is measured again
+
+
+def test_a_control_that_is_not_trls_step_is_not_timed(speed, monkeypatch):
+    monkeypatch.setattr(speed, "run_worker", lambda *args: {"losses": [1.0, 1.1]})
+    with pytest.raises(RuntimeError, match="the control arm's loss is 1.1, TRL's 1.0: not the same step"):
+        speed.main(["--repeats", "1"])
+
+
+def test_full_logits_is_the_same_loss(speed, model):
+    """What the memory is compared with computes the same."""
+    batch = collate(list(build_examples(PAIRS, model, "sft")))
+    expected = IBGLModel(model[0].model)(**batch)["loss"]
+    number = (batch["labels"] != IGNORE).sum()
+    assert abs(speed.FullLogits(model[0].model)(**batch, num_items_in_batch=number)["loss"] - expected) < 1e-5
+
+
+# The packages that a GPU machine need not have.
+ABSENT = """
+import sys
+for name in ("mteb", "matplotlib", "trl", "bm25s"):
+    sys.modules[name] = None
+sys.path.insert(0, "benchmarks")
+from pathlib import Path
+import results, stage1_gpu
+results.RESULTS = Path(sys.argv[1])
+stage1_gpu.main(["--shape", "nano", "--device", "cpu", "--repeats", "1"])
+# sentence-transformers imports datasets itself where it is installed, so it cannot be taken away here.
+importers = {"lbr_st.learning.objectives", "lbr_st.records", "lbr_st.learning.run", "lbr_st.alignment.run", "lbr_st.quickstart.nano", "lbr_st.evaluation.own_data"}
+assert not importers & sys.modules.keys(), importers & sys.modules.keys()
+"""
+
+
+@pytest.mark.slow
+def test_program_for_the_gpu_needs_few_packages(tmp_path):
+    """All arms that a CPU has, at toy size, in a process in which the other packages cannot be imported."""
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", ABSENT, str(tmp_path)], cwd=ROOT, env=env, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    figures = json.loads((tmp_path / "stage1_gpu" / "summary.json").read_text())["figures"]
+    assert {"time_ratio_vs_sft", "tokens_per_second_packed", "share_of_matmul_rate_reconstruct"} <= figures.keys()
+
+
+def test_operations_of_a_step(monkeypatch):
+    """The pairs that attention computes, against the drawn rule; products against a count by hand."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import stage1_gpu
+    from transformers import Qwen2Config
+
+    batches = stage1_gpu.make_batches(100, pairs=5, passages=2, length=7)
+    for batch in batches.values():
+        rows, length = batch["input_ids"].shape
+        at = torch.meshgrid(torch.arange(rows), torch.arange(length), torch.arange(length), indexing="ij")
+        allowed = (at[1] >= at[2]) & cutoff_rule(batch["segments"])(at[0], 0, at[1], at[2])
+        if "sequences" in batch:
+            allowed &= same_sequence_rule(batch["sequences"])(at[0], 0, at[1], at[2])
+        keep = batch["attention_mask"].bool()
+        allowed &= keep[:, :, None] & keep[:, None, :]
+        assert stage1_gpu.attended_pairs(batch) == allowed.sum()
+    config = Qwen2Config(vocab_size=10, hidden_size=4, num_hidden_layers=3)
+    batch = batches["pretraining"]  # 2 rows of 7 tokens, 6 of them targets
+    assert stage1_gpu.operations(config, batch, body=11) == 6 * (11 * 14 + 40 * 12) + 12 * 12 * 2 * 28
+
+
+@pytest.fixture
+def studies(argv, monkeypatch):
+    """The studies of stage 2 at toy size."""
+    import joint
+    import predictors
+
+    for name, value in (
+        ("STEPS", (1, 2)), ("SEEDS", (0,)), ("FEW", 4), ("COMMON", "--max-length 16"),
+        ("STAGE1", "--save-steps 1 --save-total-limit 9 --per-device-train-batch-size 4"),
+        ("STAGE2", "--max-steps 2 --per-device-train-batch-size 4 --save-strategy no"), ("RESAMPLES", 20),
+        ("RUNS", {name: predictors.RUNS[name] for name in ("sft", "sft-few")}),
+    ):  # fmt: skip
+        monkeypatch.setattr(predictors, name, value)
+    monkeypatch.setattr(joint, "WEIGHTS", ("0", "0.1"))
+    monkeypatch.setattr(joint, "SEEDS", (0, 1))
+    return argv[:-2]
+
+
+@pytest.mark.slow
+def test_program_of_the_predictors(tmp_path, studies, capsys):
+    """Checkpoints of different steps and data, each with its signals and through stage 2; shared by two processes."""
+    import predictors
+    import results
+
+    predictors.main([*studies, "--runs", "sft"])
+    assert "3 arms are still to be measured" in capsys.readouterr().out
+    assert not (tmp_path / "results" / "predictors" / "summary.json").exists()
+    predictors.main(studies)
+    arm = results.read_arm("predictors", "sft-few-2", 0)
+    assert set(predictors.SIGNALS) - {"steps"} <= set(arm["signals"])
+    assert lbr_st.load(str(predictors.path_of("sft-few-2", tmp_path / "work")))[0].history == []  # a checkpoint
+    assert len((tmp_path / "work" / "few.jsonl").read_text().splitlines()) == 4
+    figures = read_summary(tmp_path, "predictors")["figures"]
+    names = {"spearman_separation_ratio_low", "spearman_nats_stage1_alone", "lost_by_recall_at_10_within_a_run"}
+    assert names <= set(figures)
+    assert (tmp_path / "results" / "predictors" / "predictors.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_figures_of_the_predictors(argv, monkeypatch):
+    """A signal that says it all, one that says the opposite, and what is lost by following them."""
+    import predictors
+
+    monkeypatch.setattr(predictors, "RUNS", {"a": "", "b": ""})
+    monkeypatch.setattr(predictors, "STEPS", (1, 2, 3))
+    monkeypatch.setattr(predictors, "RESAMPLES", 100)
+    recall = {"backbone": 0.1, "a-1": 0.2, "a-2": 0.5, "a-3": 0.4, "b-1": 0.3, "b-2": 0.6, "b-3": 0.9}
+    signals = {
+        name: dict.fromkeys(predictors.SIGNALS, value)
+        | {"loss": value, "nats": -value, "steps": predictors.steps_of(name)}
+        for name, value in recall.items()
+    }
+    figures = predictors.figures_of(signals, recall)
+    for signal, expected in (("separation_ratio", 1), ("loss", -1), ("nats", -1)):
+        assert figures[f"spearman_{signal}"] == figures[f"spearman_{signal}_stage1_alone"] == expected
+        assert figures[f"spearman_{signal}_low"] == figures[f"spearman_{signal}_high"] == expected
+        assert figures[f"spearman_{signal}_stage1_alone_by_run_low"] == expected
+    # Ranks of the steps 0, 1, 2, 3, 1, 2, 3 and of what they led to, by hand.
+    steps, after = np.array([1, 2.5, 4.5, 6.5, 2.5, 4.5, 6.5]), np.array([1, 2, 5, 4, 3, 6, 7])
+    assert figures["spearman_steps"] == pytest.approx(np.corrcoef(steps, after)[0, 1], abs=1e-4)
+    assert figures["spearman_steps_low"] < figures["spearman_steps"] < figures["spearman_steps_high"]
+    assert figures["lost_by_chance"] == pytest.approx(0.9 - 3.0 / 7, abs=1e-4)
+    assert figures["lost_by_chance_within_a_run"] == pytest.approx((0.5 - 1.1 / 3 + 0.9 - 0.6) / 2, abs=1e-4)
+    assert (figures["lost_by_recall_at_10"], figures["lost_by_recall_at_10_within_a_run"]) == (0, 0)
+    assert figures["lost_by_loss"] == pytest.approx(0.8)
+    assert figures["lost_by_loss_within_a_run"] == pytest.approx((0.3 + 0.6) / 2)
+    assert figures["lost_by_steps_within_a_run"] == pytest.approx((0.1 + 0) / 2)
+
+
+@pytest.mark.slow
+def test_program_of_the_joint_objective(tmp_path, studies):
+    """Each weight and seed, beside the model before stage 2."""
+    import joint
+    import results
+
+    joint.main(studies)
+    figures = read_summary(tmp_path, "joint")["figures"]
+    losses = [results.read_arm("joint", "weight-0.1", seed)["scores"]["lm_loss"] for seed in (0, 1)]
+    assert figures["lm_loss_weight_0_1"] == pytest.approx(sum(losses) / 2, abs=1e-4)
+    assert figures["lm_loss_weight_0_1_max"] == pytest.approx(max(losses), abs=1e-4)
+    assert figures["lm_loss_before"] != figures["lm_loss_weight_0"]
+
+
+def test_program_of_the_memory_of_stage_2(speed, tmp_path, monkeypatch):
+    """Every arm measures, in one process here; ratios are those of the files."""
+    import results
+    import stage2_memory
+
+    arms = {"cached_1024": (4, 2, 1), "plain_64": (2, 2, 2), "cached_64": (2, 2, 2)}
+    for name, value in (
+        ("ARMS", arms),
+        ("TOKENS", 16),
+        ("MINI_BATCH", 3),
+        ("run_worker", lambda arm, folder, program: stage2_memory.measure(arm, folder)),
+    ):
+        monkeypatch.setattr(stage2_memory, name, value)
+    stage2_memory.main([])
+    figures = read_summary(tmp_path, "stage2_memory")["figures"]
+    large = results.read_arm("stage2_memory", "cached_1024", 0)
+    assert figures["peak_memory_gib"] == pytest.approx(large["peak_bytes"] / 2**30, abs=1e-3)
+    pairs = [
+        [results.read_arm("stage2_memory", arm, n)["seconds"] for arm in ("cached_64", "plain_64")] for n in (0, 1)
+    ]
+    ratios = [cached / plain for cached, plain in pairs]
+    assert figures["time_ratio_cached_vs_plain_64_pairs"] == pytest.approx(sum(ratios) / 2, abs=1e-3)
+    assert figures["time_ratio_cached_vs_plain_64_pairs_max"] == pytest.approx(max(ratios), abs=1e-3)
+
+
+def test_program_of_the_data_layer(tmp_path, argv, monkeypatch):
+    """Planted duplicates are counted as found, and the ratio is that of the files."""
+    import data_speed
+    import results
+
+    monkeypatch.setattr(data_speed, "ROWS", 2000)
+    monkeypatch.setattr(data_speed, "REPEATS", 1)
+    monkeypatch.setattr(data_speed, "SAMPLE_SECONDS", 0.001)
+
+    def run_worker(arm, file):
+        (tmp_path / arm).mkdir()
+        return data_speed.measure(arm, file, tmp_path / arm)
+
+    monkeypatch.setattr(data_speed, "run_worker", run_worker)
+    data_speed.main([])
+    figures = read_summary(tmp_path, "data_speed")["figures"]
+    assert figures["near_duplicates_found"] == figures["exact_duplicates_found"] == 1
+    seconds = {arm: results.read_arm("data_speed", arm, 0)["seconds"] for arm in ("prepare", "map")}
+    assert figures["rows_per_second"] == round(2000 / seconds["prepare"])
+    assert figures["throughput_ratio_vs_map"] == pytest.approx(seconds["map"] / seconds["prepare"], abs=1e-3)
+    assert figures["peak_memory_gib"] > 0.1
+    assert {"read", "measure", "near_duplicates", "split", "isolation", "write"} <= {
+        name.removeprefix("rows_per_second_") for name in figures
+    }
+
+
+@pytest.mark.slow
+def test_program_of_encoding(tmp_path, monkeypatch):
+    """Kills and memory at toy size: what is whole stays, and the end is that of a straight run."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import encode_corpus
+
+    for name, value in {"ROWS": 1200, "FEWER_ROWS": 300, "SHARD_ROWS": 20, "KILLS": 2, "WAITS": (0.1, 0.2)}.items():
+        monkeypatch.setattr(encode_corpus, name, value)
+    encode_corpus.make_corpus(tmp_path)
+    assert encode_corpus.kills(tmp_path) == {"survived": 2, "files": 60}
+    assert encode_corpus.memory(tmp_path, "fewer", 0)["peak_memory_mib"] > 100

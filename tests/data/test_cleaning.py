@@ -1,0 +1,79 @@
+"""Cleaning: what it takes out, what it leaves, and that once is enough."""
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lbr_st.data.cleaning import clean, same_text
+
+ANY_TEXT = st.text(st.characters(exclude_categories=()))  # lone surrogates too
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a\x00b\x07c\x7f", "abc"),
+        ("cafe\u0301", "café"),
+        ("x² ½ ﬁ", "x² ½ ﬁ"),  # compatibility forms mean something
+        ("soft\u00adhyphen zero\u200bwidth \ufeffmark \ud83d", "softhyphen zerowidth mark"),
+        ("نمی\u200cخواهم", "نمی\u200cخواهم"),  # a joiner that Persian is written with
+        ("a\r\nb\rc\u2028d", "a\nb\nc\nd"),
+        ("a\u00a0b\u3000c", "a b c"),
+        ("page one\x0cpage two\x85three\x1ffour", "page one\npage two\nthree four"),
+        ("if a<b and c>d: stop", "if a<b and c>d: stop"),
+        ("WHERE a <b AND c> d", "WHERE a <b AND c> d"),
+        ("call f<b>(x)", "call f<b>(x)"),
+        ("    x = List<int>()", "    x = List<int>()"),
+        ("CO<sub>2</sub> and m<sup>2</sup>", "CO2 and m2"),
+        ('see <a href="http://x.org" target=_blank>this</a>', "see this"),
+        ("a   \n\n\n\n  b\t\n", "a\n\n  b"),
+        ("    if a:\n        return", "    if a:\n        return"),
+        ("if a < b and c > d: x<y>z", "if a < b and c > d: x<y>z"),
+        ("List<String> x", "List<String> x"),
+        ("H<sub>2</sub>O &amp; salt", "H2O & salt"),
+        ("<p>One</p><p>Two<br>three</p><script>x()</script>", "One\nTwo\nthree"),
+        ("5 &lt; 6 &#39;q&#39; &unknown;", "5 < 6 'q' &unknown;"),
+        ("<ul><li>a</li><li>b</li></ul>", "a\nb"),
+    ],
+)
+def test_clean(text, expected):
+    assert clean(text) == expected
+
+
+def test_what_is_kept_on_request():
+    assert clean("<b>a</b> &amp; b", keep_html=True) == "<b>a</b> &amp; b"
+    assert clean(" a\n\tb  c ", one_line=True) == "a b c"
+
+
+@given(ANY_TEXT)
+def test_clean_text_is_what_it_promises(text):
+    cleaned = clean(text, keep_html=True)
+    assert clean(cleaned, keep_html=True) == cleaned
+    cleaned.encode()  # no half of a surrogate pair
+    assert unicodedata.is_normalized("NFC", cleaned)
+    assert not any(unicodedata.category(c) == "Cc" for c in cleaned.replace("\n", "").replace("\t", ""))
+    assert "\n\n\n" not in cleaned and not cleaned.endswith((" ", "\n"))
+    line = clean(text, keep_html=True, one_line=True)
+    assert line == " ".join(line.split())
+
+
+@given(ANY_TEXT)
+def test_any_text_is_cleaned(text):
+    clean(text).encode()
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "same"),
+    [
+        ("What is  Anaemia ?", "what is anaemia", True),
+        ("ﬁne ①", "fine 1", True),
+        ("Straße", "STRASSE", True),
+        ("C=C", "C#C", False),
+        ("a - b", "a + b", False),
+        ("?", "!", False),  # nothing is left of either
+    ],
+)
+def test_same_text(a, b, same):
+    assert (same_text(a) == same_text(b)) is same

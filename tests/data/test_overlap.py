@@ -1,0 +1,99 @@
+"""What is on two sides, against a comparison of each with each."""
+
+import pytest
+from shapes import variants
+
+from lbr_st.data.near_duplicates import shingles, similarity
+from lbr_st.data.overlap import HeldOutTexts, Overlap, count, overlaps, refuse_overlap
+from lbr_st.errors import InputError
+
+
+def record(id_, query, document):
+    return {"id": id_, "query": query, "document": document}
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("threshold", [0.8, 0.9, 1.0])
+def test_near_duplicates_exactly(seed, threshold):
+    texts = variants(seed, 200)
+    train, held_out = texts[:100], texts[100:]
+    index = HeldOutTexts([(str(n), text) for n, text in enumerate(held_out)], threshold)
+    found = 0
+    for text in train:
+        values = [similarity(shingles(text), shingles(other)) for other in held_out]
+        if max(values) < threshold:
+            assert index.find(text) is None
+            continue
+        found += 1
+        kind, other, value = index.find(text)
+        assert value == max(values) == values[int(other)]
+        assert kind == ("exact" if text in held_out else "near")
+    assert found > 5
+
+
+def test_at_the_threshold():
+    """18 of 20 shingles are 0.9; sets that are equal are 1, also of texts that are not."""
+    words = [f"w{n}" for n in range(22)]
+    index = HeldOutTexts([("t", " ".join(words[:20]))])
+    assert index.find(" ".join(words)) == ("near", "t", 0.9)
+    assert index.find(" ".join([*words, "one", "more"])) is None
+    assert HeldOutTexts([("t", "x y z x y z")], 1.0).find("x y z x y z x y z") == ("near", "t", 1.0)
+
+
+HELD_OUT = [record("t1", "What is anaemia ?", "Too little iron in the blood, and what follows from that."),
+            record("t2", "Other question", "Other document")]  # fmt: skip
+
+
+def test_kinds():
+    train = [
+        record("a", "What is anaemia ?", "d1"),
+        record("b", "what is  ANAEMIA", "d2"),
+        record("c", "q", "Too little iron in the blood, and what follows from that"),
+        record("d", "Other document", "Other question"),  # another field is another matter
+        {"id": "e", "document": "Other document"},
+    ]
+    found = list(overlaps(train, HELD_OUT))
+    assert [(o.kind, o.field, o.id, o.held_out_id) for o in found] == [
+        ("exact", "query", "a", "t1"),
+        ("normalised", "query", "b", "t1"),
+        ("normalised", "document", "c", "t1"),
+        ("exact", "document", "e", "t2"),
+    ]
+    assert count(found) == {
+        "query": {"exact": 1, "normalised": 1, "near": 0},
+        "document": {"exact": 1, "normalised": 1, "near": 0},
+        "negative": {"exact": 0, "normalised": 0, "near": 0},
+    }
+    assert [o.id for o in overlaps(train, HELD_OUT, ["query"])] == ["a", "b"]
+
+
+def test_hard_negatives_are_documents():
+    train = [record("a", "q", "d") | {"negatives": ["fine", "other DOCUMENT"]}]
+    found = list(overlaps(train, HELD_OUT))
+    assert [(o.kind, o.field, o.id, o.held_out_id, o.text) for o in found] == [
+        ("normalised", "negative", "a", "t2", "other DOCUMENT")
+    ]
+    assert not list(overlaps(train, HELD_OUT, ["query"]))
+
+
+def test_off():
+    words = " ".join(f"w{n}" for n in range(60))
+    assert [o.kind for o in overlaps([record("a", "q", words + " x")], [record("t", "r", words)])] == ["near"]
+    assert not list(overlaps([record("a", "q", words + " x")], [record("t", "r", words)], threshold=0))
+
+
+def test_refusal_names_what_and_what_to_do():
+    train = [record(f"a{n}", "What is anaemia?", f"d{n}") for n in range(5)]
+    message = (
+        r"the training data and dev\.jsonl overlap in 5 queries \(5 normalised\): query of a0 and of t1, query of a1 "
+        r"and of t1, query of a2 and of t1, \.\.\.; `lbr data prepare` takes them out .* --allow-overlap trains all"
+    )
+    with pytest.raises(InputError, match=message):
+        refuse_overlap(train, HELD_OUT, "dev.jsonl")
+    refuse_overlap(train, HELD_OUT, "dev.jsonl", ["document"])
+
+
+def test_an_overlap_says_how_alike():
+    words = " ".join(f"w{n}" for n in range(40))
+    found = list(overlaps([record("a", "q", words + " x")], [record("t", "r", words)]))
+    assert found == [Overlap("near", "document", "a", "t", 38 / 39, words + " x")]

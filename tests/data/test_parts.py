@@ -1,0 +1,50 @@
+"""Which parts a source has, and what BEIR's files become."""
+
+import pytest
+from shapes import PAIRS, beir, write_jsonl
+
+from lbr_st.data.parts import Reading, parts_of
+from lbr_st.errors import InputError
+
+
+def test_sides_of_a_folder(tmp_path):
+    names = {"train.jsonl": "train", "validation.csv.gz": "dev", "test-00000-of-00002.parquet": "test",
+             "test-00001-of-00002.parquet": "test", "package.json": None, "README.md": None}  # fmt: skip
+    for name in names:
+        (tmp_path / name).write_bytes(b"")
+    found = {part.name: part.side for part in parts_of(str(tmp_path), Reading())}
+    assert found == {name: side for name, side in names.items() if side}
+    assert {part.side for part in parts_of(str(tmp_path), Reading(), "test")} == {"test"}
+
+
+def test_a_file_may_be_named_train_and_be_told_to_be_test(tmp_path):
+    path = write_jsonl(tmp_path / "train.jsonl", PAIRS)
+    assert [part.side for part in parts_of(path, Reading())] == [None]
+    assert [part.side for part in parts_of(path, Reading(), "test")] == ["test"]
+
+
+def test_what_is_wrong_with_beir(tmp_path):
+    [root] = beir(tmp_path)
+    qrels = (
+        "query-id\tcorpus-id\tscore\nabsent\tgout-caused\t1\nq-gout-caused\tabsent\t1\nq-gout-caused\tgout-caused\tx\n"
+    )
+    (tmp_path / "beir" / "qrels" / "train.tsv").write_text(qrels)
+    write_jsonl(tmp_path / "beir" / "queries.jsonl", [{"_id": "q-gout-caused", "text": "q"}, {"text": "no id"}])
+    errors = []
+    part = next(part for part in parts_of(root, Reading(wrong=errors.append)) if part.side == "train")
+    assert list(part.records()) == []
+    assert [error.reason for error in errors] == [
+        "missing column", "judges what is not there", "judges what is not there", "no whole number",
+    ]  # fmt: skip
+    assert "train.tsv, line 2: there is no 'absent' in the queries" in str(errors[1])
+    with pytest.raises(InputError, match="queries.jsonl, line 2: expected _id and text"):
+        list(next(part for part in parts_of(root, Reading()) if part.side == "train").records())
+
+
+def test_source_and_group(tmp_path):
+    rows = [{"question": "q", "answer": "d", "source": "book"}, {"question": "r", "answer": "e", "source": None}]
+    path = write_jsonl(tmp_path / "f.jsonl", rows)
+    [part] = parts_of(path, Reading(group="question"))
+    assert [(r["source"], r["group"], r["id"]) for r in part.records()] == [("book", "q", "1"), ("f.jsonl", "r", "2")]
+    with pytest.raises(InputError, match="line 2: no column 'source' to group by"):
+        list(parts_of(path, Reading(group="source"))[0].records())

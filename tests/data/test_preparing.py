@@ -1,0 +1,336 @@
+"""Preparing a set: every shape, what is in which file, the same bytes again, and what goes wrong."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from shapes import PAIRS, SHAPES, TOPICS, about, qa, read, sides, write_jsonl
+
+from lbr_st.cli.data import main
+from lbr_st.data.overlap import overlaps
+from lbr_st.errors import InputError
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_shape(shape, prepare, tmp_path):
+    """All files are there, say what they are, and nothing of test is in training."""
+    folder = prepare(*SHAPES[shape](tmp_path))
+    sets = {name: read(folder, name) for name in ("gl", "passages", "cl", "dev", "test", "corpus")}
+    for name, rows in sets.items():
+        keys = {"id", "document", "source"} | ({"query"} if name not in ("passages", "corpus") else set())
+        assert all(keys <= set(row) <= keys | {"negatives", "relevance"} for row in rows), name
+        assert len({row["id"] for row in rows}) == len(rows) > 0
+        assert about(folder)["files"][name]["records"] == len(rows)
+    fields = about(folder)["isolated"]
+    assert fields == (["query"] if shape == "choice" else ["query", "document"])
+    trained = [*sets["gl"], *sets["cl"]]
+    assert not list(overlaps(trained, [*sets["dev"], *sets["test"]], fields))
+    assert not list(overlaps(sets["dev"], sets["test"], fields))
+    if shape != "choice":
+        assert not list(overlaps(sets["passages"], sets["test"], fields))
+    searched = {row["document"] for row in sets["corpus"]}
+    assert all(row["document"] in searched for name in sets for row in sets[name])
+    assert len(searched) == len(sets["corpus"])
+
+
+def test_pairs_by_hand(prepare, tmp_path):
+    folder = prepare(*qa(tmp_path), "--test", "6", "--dev", "0.05")
+    sets = {name: read(folder, name) for name in ("gl", "cl", "dev", "test")}
+    assert [len(rows) for rows in sets.values()] == [51, 51, 3, 6]
+    by_id = {row["id"]: row for row in PAIRS}
+    for rows in sets.values():
+        for row in rows:
+            original = by_id[row["id"]]
+            assert row == {"id": row["id"], "query": original["question"], "document": original["answer"],
+                           "source": "qa.jsonl"}  # fmt: skip
+    assert sets["gl"] == sets["cl"]
+
+
+def test_a_set_that_is_not_isolated_is_not_kept(prepare, tmp_path, monkeypatch):
+    """What was written is compared again, whatever was done about it before."""
+    monkeypatch.setattr("lbr_st.data.sides.Sides._isolate", lambda self: [])
+    sides(tmp_path)
+    write_jsonl(tmp_path / "sides" / "train.jsonl", PAIRS[:50])
+    with pytest.raises(RuntimeError, match="'query': {'exact': 20, .*this is a bug"):
+        prepare(tmp_path / "sides")
+    assert not (tmp_path / "set").exists()
+
+
+def test_a_file_for_test(prepare, tmp_path):
+    rows = write_jsonl(tmp_path / "train.csv.jsonl", PAIRS[:51])  # the last is one of the test, and stays there
+    test = write_jsonl(tmp_path / "held-out.jsonl", PAIRS[50:])
+    folder = prepare(rows, "--test", test, "--dev", "5")
+    assert {row["id"] for row in read(folder, "test")} == {row["id"] for row in PAIRS[50:]}
+    assert len(read(folder, "dev")) == 5 and len(read(folder, "cl")) == 45
+    assert about(folder)["overlaps_taken_out"]["query"]["exact"] == 1  # said as what it is, not as a duplicate
+
+
+def test_cleaning_and_lengths(prepare, tmp_path):
+    extra = [
+        {"id": "html", "question": "<b>What</b>\n is &lt;it&gt;?", "answer": "<p>One</p><p>two\x00</p>"},
+        {"id": "short", "question": "a", "answer": "An answer of some length."},
+        {"id": "long", "question": "What is long?", "answer": "x" * 400},
+        {"id": "empty", "question": "What is empty?", "answer": "<br>\x07"},
+    ]
+    folder = prepare(
+        write_jsonl(tmp_path / "qa.jsonl", [*PAIRS, *extra]),
+        "--query-characters",
+        2,
+        100,
+        "--document-characters",
+        5,
+        300,
+    )
+    said = about(folder)["dropped"]
+    assert said == {
+        "document empty": 1, "document longer than 300 characters": 1, "query shorter than 2 characters": 1,
+    }  # fmt: skip
+    row = next(row for side in ("cl", "dev", "test") for row in read(folder, side) if row["id"] == "html")
+    assert (row["query"], row["document"]) == ("What is <it>?", "One\ntwo")
+
+
+def test_passages_alone(prepare, tmp_path):
+    """Text without queries is for stage 1; what it is not for says so."""
+    (tmp_path / "texts").mkdir()
+    for topic in TOPICS:
+        (tmp_path / "texts" / f"{topic}.txt").write_text(
+            "\n\n".join(pair["answer"] for pair in PAIRS if pair["focus"] == topic)
+        )
+    folder = prepare(tmp_path / "texts", "--chunk-tokens", 20, "--dev", "6")
+    assert about(folder)["objective"] == "reconstruct"
+    assert set(about(folder)["files"]) == {"passages", "dev", "corpus"}
+    assert len(read(folder, "corpus")) == len(PAIRS) and len(read(folder, "dev")) == 6
+    assert all("query" not in row for row in read(folder, "dev"))
+    card = (folder / "README.md").read_text()
+    assert "by document alone" in card and "queries on two sides" not in card
+
+
+def test_pairs_and_passages(prepare, tmp_path):
+    """A passage that is the document of a test pair is searched, and not seen by stage 1."""
+    alone = [{"id": f"alone-{row['id']}", "text": row["answer"]} for row in PAIRS[:30]]
+    nobody = "A passage that nobody asks for."
+    alone += [{"id": "other", "text": nobody}]
+    folder = prepare(*qa(tmp_path), write_jsonl(tmp_path / "passages.jsonl", alone))
+    assert all("query" in row for name in ("gl", "cl", "dev", "test") for row in read(folder, name))
+    assert len(read(folder, "corpus")) == len(PAIRS) + 1
+    held_out = {row["document"] for name in ("dev", "test") for row in read(folder, name)}
+    seen = {row["document"] for row in read(folder, "passages")}
+    assert seen.isdisjoint(held_out) and nobody not in seen  # strict: training records only
+    assert len(held_out) + len(seen) == len(PAIRS)
+    taught = prepare(*qa(tmp_path), tmp_path / "passages.jsonl", "--regime", "corpus-taught", name="taught")
+    assert {row["document"] for row in read(taught, "passages")} == seen | held_out | {nobody}
+
+
+def test_long_documents_without_queries_are_cut(prepare, tmp_path):
+    rows = [{"id": "long", "text": "A sentence of it. " * 30}, {"id": "short", "text": "One."}]
+    folder = prepare(write_jsonl(tmp_path / "f.jsonl", rows), "--chunk-tokens", 50, "--dev", 0, "--near-duplicates", 0)
+    ids = {row["id"] for row in read(folder, "corpus")}
+    assert "short" in ids and "long#1" in ids and "long" not in ids
+
+
+def test_graded_judgements(prepare, tmp_path):
+    folder = prepare(*SHAPES["beir"](tmp_path))
+    test = read(folder, "test")
+    grades = {row["id"]: row["relevance"] for row in test}
+    assert all(grades[f"q-{p['id']}:{p['id']}"] == 2 for p in PAIRS[40:50]) and 1 in grades.values()
+    assert about(folder)["dropped"]["judged not relevant"] == 15
+    assert {row["id"] for row in read(folder, "corpus")} >= {p["id"] for p in PAIRS[40:50]}
+    first = next(row for row in read(folder, "corpus") if row["id"] == PAIRS[40]["id"])
+    assert first["document"] == f"{PAIRS[40]['focus']} {PAIRS[40]['answer']}"
+
+
+def test_the_same_bytes_again(prepare, tmp_path, monkeypatch):
+    """Whatever the order of the records, the number of processes and the folder they go to."""
+    source = qa(tmp_path)
+    first = prepare(*source)
+    monkeypatch.chdir(tmp_path)
+    main(["prepare", *source, "--output-dir=again", "--num-proc", "1"])
+    files = sorted(path.name for path in first.iterdir())
+    assert files == sorted(path.name for path in (tmp_path / "again").iterdir())
+    assert {"README.md", "lengths.png", "lbr_set.json", "dropped.jsonl"} < set(files)
+    for name in files:
+        assert (first / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
+    write_jsonl(tmp_path / "qa.jsonl", PAIRS[::-1])
+    turned = prepare(*source, name="turned")
+    for name in ("gl", "passages", "cl", "dev", "test", "corpus"):
+        assert read(turned, name) == read(first, name)
+
+
+def test_processes_make_no_difference(tmp_path):
+    rows = [{"id": n, "question": f"question number {n}", "answer": f"answer {n % 1500} " + f"w{n % 1500} " * 20}
+            for n in range(3000)]  # fmt: skip
+    source = write_jsonl(tmp_path / "many.jsonl", rows)
+    for processes in ("1", "2"):
+        main(["prepare", source, "--output-dir", str(tmp_path / processes), "--num-proc", processes])
+    for path in (tmp_path / "1").iterdir():
+        assert path.read_bytes() == (tmp_path / "2" / path.name).read_bytes(), path.name
+
+
+def test_the_card(prepare, tmp_path):
+    source = write_jsonl(tmp_path / "qa.jsonl", [*PAIRS, PAIRS[0] | {"id": "copy"}])
+    folder = prepare(source, "--licence", "CC-BY-4.0", "--name", "ailments", "--derived-from", "medquad")
+    card = (folder / "README.md").read_text()
+    for text in (
+        "# ailments", "![lengths](lengths.png)", "Licence: CC-BY-4.0", "MedicalQARetrieval", "exact duplicate",
+        "Regime: **strict**", f"lbr data prepare {source} --licence CC-BY-4.0 --name ailments", "words and marks",
+    ):  # fmt: skip
+        assert text in card
+    tokens = about(folder)["files"]["test"]["tokens"]
+    import re
+
+    words = [len(re.findall(r"\w+|[^\w\s]", r["query"] + " " + r["document"])) for r in read(folder, "test")]
+    assert tokens == sum(words)
+    assert (folder / "lengths.png").read_bytes().startswith(b"\x89PNG")
+    from datasets import load_dataset
+
+    loaded = load_dataset(str(folder), "pairs", split="test", cache_dir=str(tmp_path / "cache"))
+    assert loaded["query"][:] == [row["query"] for row in read(folder, "test")]
+
+
+def test_tokens_of_a_backbone(prepare, tmp_path, backbone):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(backbone)
+    folder = prepare(*SHAPES["markdown"](tmp_path), "--tokenizer", backbone, "--chunk-tokens", 30)
+    plain = AutoTokenizer.from_pretrained(backbone)
+    count = lambda text: len(plain(text, add_special_tokens=False)["input_ids"])  # noqa: E731
+    rows = read(folder, "corpus")
+    assert max(count(row["document"]) for row in rows) <= 30
+    assert about(folder)["files"]["corpus"]["tokens"] == sum(count(row["document"]) for row in rows)
+    # Many are saved with how they were used: cut and filled up to one length.
+    tokenizer.backend_tokenizer.enable_truncation(5)
+    tokenizer.backend_tokenizer.enable_padding(length=5)
+    tokenizer.backend_tokenizer.save(str(tmp_path / "tokenizer.json"))
+    tokenizer.save_pretrained(tmp_path / "cut")
+    (tmp_path / "tokenizer.json").replace(tmp_path / "cut" / "tokenizer.json")
+    again = prepare(*SHAPES["qa"](tmp_path), "--tokenizer", tmp_path / "cut", name="again")
+    assert about(again)["files"]["corpus"]["tokens"] == sum(count(row["document"]) for row in read(again, "corpus"))
+    with pytest.raises(InputError, match="--tokenizer .*absent"):
+        prepare(*qa(tmp_path), "--tokenizer", tmp_path / "absent", name="other")
+
+
+def test_skipped_rows_are_counted(prepare, tmp_path):
+    path = tmp_path / "qa.jsonl"
+    write_jsonl(path, PAIRS)
+    with open(path, "ab") as file:
+        file.write(b'no json\n{"question": "q", "answer": 5}\n{"question": "q"}\n{"question": "\xe9"}\n')
+        file.write(b'{"question": "q", "answer": null}\n')
+    with pytest.raises(InputError, match=r"qa\.jsonl, line 61, column 1: not JSON"):
+        prepare(path)
+    assert not (tmp_path / "set").exists()
+    folder = prepare(path, "--on-error", "skip")
+    assert about(folder)["dropped"] == {
+        "cannot be read: missing column": 1,
+        "cannot be read: not JSON": 1,
+        "cannot be read: not text": 2,
+        "cannot be read: wrong encoding": 1,
+    }
+    assert any("line 62, column 'answer': expected text, found 5" in s["text"] for s in read(folder, "dropped"))
+
+
+def test_ids_that_come_again(prepare, tmp_path):
+    """In one file and over two."""
+    rows = [row | {"id": "same"} for row in PAIRS]
+    one, two = (write_jsonl(tmp_path / f"{n}.jsonl", part) for n, part in enumerate((rows[:30], rows[30:])))
+    folder = prepare(one, two)
+    assert len({row["id"] for name in ("cl", "dev", "test") for row in read(folder, name)}) == len(PAIRS)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], r"no records are left: 60 document longer than 3 characters"),
+        (["--document-characters", "5", "3"], "--document-characters must be two numbers from 1, the smaller first"),
+        (["--near-duplicates", "0.5"], "--near-duplicates must be from 0.8 to 1"),
+        (["--test", "half"], "--test must be a number of records or a share"),
+        (["--test", "0.001"], "no test: 60 records are too few for --test 0.001; give a number of records"),
+        (["--group-by", "absent"], "no column 'absent' to group by"),
+        (["--query", "{absent}"], r"no field 'absent' \(found: id, question, answer, focus\)"),
+        (["--derived-from", "medquid"], "--derived-from medquid: no set of the registry"),
+        (["--num-proc", "0"], "--chunk-tokens and --num-proc must be at least 1"),
+    ],
+)
+def test_refusals_leave_nothing(prepare, tmp_path, argv, message):
+    lengths = [] if argv else ["--document-characters", "1", "3"]
+    with pytest.raises(InputError, match=message):
+        prepare(*qa(tmp_path), *argv, *lengths)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["qa.jsonl"]
+
+
+def test_a_folder_that_is_not_empty_is_left_alone(prepare, tmp_path):
+    source = qa(tmp_path)
+    (tmp_path / "set").mkdir()
+    prepare(*source)  # an empty one is fine
+    before = (tmp_path / "set" / "README.md").read_bytes()
+    with pytest.raises(InputError, match="--output-dir .* is not an empty folder"):
+        prepare(*source)
+    assert (tmp_path / "set" / "README.md").read_bytes() == before
+
+
+def test_markup_is_cleaned_before_it_is_cut(prepare, tmp_path):
+    html = "".join(f'<p>Paragraph <a href="http://x.org/{n}?a=b">number {n}</a> of it.</p>' for n in range(40))
+    folder = prepare(write_jsonl(tmp_path / "f.jsonl", [{"text": html}]), "--chunk-tokens", 12, "--dev", 0)
+    assert not any("<" in row["document"] or "href" in row["document"] for row in read(folder, "corpus"))
+
+
+def test_what_cannot_be_printed(prepare, tmp_path):
+    rows = [row | {"id": f"\ud800{row['id']}", "source": "a\udfff"} for row in PAIRS]
+    rows += [{"id": "x", "question": "", "answer": "\ud800 d", "source": None}]
+    path = tmp_path / "qa.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    folder = prepare(path, "--query", "{question}", "--on-error", "skip")
+    assert {row["source"] for row in read(folder, "cl")} == {"a"}
+
+
+def test_where_a_set_goes(prepare, tmp_path, monkeypatch):
+    """A link to an empty folder, and a user's own folder of a name like ours."""
+    (tmp_path / "set.unfinished").mkdir()
+    (tmp_path / "set.unfinished" / "mine").write_text("")
+    (tmp_path / "real").mkdir()
+    (tmp_path / "set").symlink_to(tmp_path / "real")
+    prepare(*qa(tmp_path))
+    assert (tmp_path / "real" / "README.md").is_file() and (tmp_path / "set.unfinished" / "mine").is_file()
+    assert not list(tmp_path.glob(".*"))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(InputError, match="--output-dir is where you are"):
+        main(["prepare", str(tmp_path / "qa.jsonl"), "--output-dir", "."])
+    main(["prepare", str(tmp_path / "qa.jsonl"), "--output-dir", "in", "--num-proc", "1", "--num-proc=1"])
+    assert "--num-proc" not in (tmp_path / "here" / "in" / "README.md").read_text()
+
+
+def test_a_prepared_set_and_odd_folders_as_sources(prepare, tmp_path):
+    folder = prepare(*qa(tmp_path))
+    with pytest.raises(InputError, match="is a prepared set; give its files as sources"):
+        prepare(folder, name="again")
+    write_jsonl(tmp_path / "mixed" / "data.jsonl", PAIRS)
+    (tmp_path / "mixed" / "README.md").write_text("# A")
+    with pytest.raises(
+        InputError, match="mixed holds data.jsonl: in a folder, data are files named train, dev or test"
+    ):
+        prepare(tmp_path / "mixed", name="mixed-set")
+    (tmp_path / "notes.md").write_text("# Notes\n\n" + "\n\n".join(f"## {p['question']}\n{p['answer']}" for p in PAIRS))
+    notes = prepare(tmp_path / "notes.md", name="notes-set")
+    assert next(row["id"] for row in read(notes, "corpus")).startswith("notes.md:")
+
+
+FULL_DISK = """
+import resource, sys
+from lbr_st.cli.data import main
+from lbr_st.errors import InputError
+for limit in sys.argv[1:3]:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), resource.RLIM_INFINITY))
+    try:
+        main(["prepare", *sys.argv[3:]])
+    except InputError as error:
+        print(error)
+"""
+
+
+def test_a_full_disk(tmp_path):
+    """Files cannot grow: while reading, and while writing. Nothing that could be taken for a set is left."""
+    argv = ["2000", "14000", *qa(tmp_path), "--output-dir", str(tmp_path / "set"), "--num-proc", "1"]
+    run = subprocess.run([sys.executable, "-c", FULL_DISK, *argv], capture_output=True, text=True)
+    assert run.stdout.splitlines() == [f"{tmp_path}/set was not written: File too large"] * 2, run.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["qa.jsonl"]

@@ -1,0 +1,211 @@
+"""Files of every format give the same rows, and say where they are wrong."""
+
+import bz2
+import csv
+import gzip
+import io
+import json
+import lzma
+import string
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+from datasets import Dataset
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lbr_st.data.rows import hub_rows, is_hub_id, is_table, read_rows
+from lbr_st.errors import InputError
+
+ROWS = [
+    {"id": "1", "question": "What is it?", "answer": "It, \"so to say\",\nis\tthis."},
+    {"id": "2", "question": "Ümlaut und 中文?", "answer": "ja; 'nein'"},
+]  # fmt: skip
+SLOW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def as_jsonl(rows):
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def as_csv(rows, delimiter=","):
+    out = io.StringIO()
+    table = csv.DictWriter(out, list(rows[0]), delimiter=delimiter)
+    table.writeheader()
+    table.writerows(rows)
+    return out.getvalue()
+
+
+def values(path, **kwargs):
+    return [row.values for row in read_rows(path, **kwargs)]
+
+
+def write_all(folder, rows):
+    """Write rows in every format; yield the files."""
+    texts = {"a.jsonl": as_jsonl(rows), "a.json": json.dumps(rows), "b.json": json.dumps({"version": 1, "data": rows}),
+             "c.json": as_jsonl(rows), "a.csv": as_csv(rows), "a.tsv": as_csv(rows, "\t")}  # fmt: skip
+    for name, text in texts.items():
+        (folder / name).write_bytes(text.encode())
+        yield folder / name
+    for suffix, compress in (("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress)):
+        for name in ("a.jsonl", "a.csv"):
+            (folder / f"{name}.{suffix}").write_bytes(compress(texts[name].encode()))
+            yield folder / f"{name}.{suffix}"
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "a.parquet")
+    yield folder / "a.parquet"
+
+
+def test_formats(tmp_path):
+    for file in write_all(tmp_path, ROWS):
+        assert values(file) == ROWS, file.name
+        assert is_table(file)
+
+
+def test_zstandard(tmp_path):
+    zstandard = pytest.importorskip("zstandard")
+    (tmp_path / "a.jsonl.zst").write_bytes(zstandard.compress(as_jsonl(ROWS).encode()))
+    assert values(tmp_path / "a.jsonl.zst") == ROWS
+
+
+TEXT = st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=20)
+ANY_ROWS = st.lists(st.fixed_dictionaries({"id": TEXT, "question": TEXT, "answer": TEXT}), min_size=2, max_size=4)
+
+
+@SLOW
+@given(rows=ANY_ROWS)
+def test_any_rows_in_any_format(tmp_path, rows):
+    for file in write_all(tmp_path, rows):
+        assert values(file) == rows, file.name
+
+
+@SLOW
+@given(content=st.one_of(st.binary(max_size=60), st.text(string.printable, max_size=60).map(str.encode)))
+@pytest.mark.parametrize("name", ["f.jsonl", "f.json", "f.csv", "f.tsv", "f.parquet", "f.jsonl.gz", "f.csv.xz"])
+def test_any_bytes_give_rows_or_an_error_that_names_the_file(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    try:
+        assert all(isinstance(row, dict) for row in values(tmp_path / name))
+    except InputError as error:
+        assert name in str(error) and "\n" not in str(error)
+
+
+LINE = '{"question": "q", "answer": "d"}\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("f.jsonl", LINE + '{"question": "q" "answer": "d"}\n', r"f\.jsonl, line 2, column 18: not JSON: Expecting ',' "
+         r"delimiter, in '\{\"question\": \"q\" \"answer\": \"d\"\}'"),
+        ("f.jsonl", LINE + '{"question": "q", "ans', r"line 2, column 19: not JSON: Unterminated string"),
+        ("f.jsonl", '[{"question": "q"}]\n', "line 1: expected a JSON object, .* a file that is one JSON list is"),
+        ("f.jsonl", "[" * 100_000, "line 1: not JSON"),
+        ("f.jsonl", LINE + '{"question": "caf\xe9"}', r"line 2, column 18: not UTF-8: byte 0xe9 in"),
+        ("f.jsonl", LINE + "\x00\x00\x00", "line 2, column 1: not JSON"),
+        ("f.json", '[{"question": "q"},\n {"question" "r"}]', r"f\.json, line 2, column 14: not JSON"),
+        ("f.json", '["q"]', r"f\.json, item 1: expected a JSON object"),
+        ("f.json", '"q"', "expected a JSON list of objects"),
+        ("f.csv", "question,answer\nq,d\nq\n", r"f\.csv, line 3: 1 fields where the header has 2, in 'q'"),
+        ("f.csv", "question,answer\nq,d,e\n", "line 2: 3 fields where the header has 2, in 'q,d,e'"),
+        ("f.csv", 'question,answer\n"q"x,d\n', "line 2: not CSV"),
+        ("f.csv", 'question,answer\n"q,d\nr,e\n', "line 2: not CSV: a quote is opened and never closed"),
+        ("f.csv", "question,question\nq,d\n", "line 1: the first line must name each column once"),
+        ("f.csv", "question,\nq,d\n", "line 1: the first line must name each column once"),
+        ("f.csv", "question,answer\nq,caf\xe9\n", "line 2, column 6: not UTF-8: byte 0xe9"),
+        ("f.parquet", "PAR1 no", r"f\.parquet: not a Parquet file"),
+        ("f.jsonl.gz", "no gzip", r"f\.jsonl\.gz: cannot be read to its end"),
+        ("f.jsonl", "\xff\xfeq\x00", "begins with the mark of UTF-16; give --encoding utf-16"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_and_where(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content.encode("latin-1"))
+    with pytest.raises(InputError, match=message) as error:
+        values(tmp_path / name)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 400
+
+
+def test_reading_goes_on_after_rows_that_are_skipped(tmp_path):
+    (tmp_path / "f.jsonl").write_bytes(b'{"a": 1}\nno\n{"a": "\xe9"}\n[]\n{"a": 2}\n')
+    errors = []
+    assert values(tmp_path / "f.jsonl", wrong=errors.append) == [{"a": 1}, {"a": 2}]
+    assert [error.reason for error in errors] == ["not JSON", "wrong encoding", "no object"]
+    (tmp_path / "f.csv").write_text('a,b\n1,2\n3\n"4"x,5\n6,7\n')
+    errors.clear()
+    assert values(tmp_path / "f.csv", wrong=errors.append) == [{"a": "1", "b": "2"}, {"a": "6", "b": "7"}]
+    assert [error.reason for error in errors] == ["not as many fields as the header", "not CSV"]
+
+
+def test_line_numbers(tmp_path):
+    (tmp_path / "f.jsonl").write_bytes(b'\xef\xbb\xbf{"a": 1}\r\n\r\n{"a": 2}\r\n')
+    assert [(row.number, row.values) for row in read_rows(tmp_path / "f.jsonl")] == [(1, {"a": 1}), (3, {"a": 2})]
+    (tmp_path / "f.csv").write_bytes(b'\xef\xbb\xbfa,b\r\n"1\r\n1",2\r\n\r\n3,4\r\n')
+    rows = list(read_rows(tmp_path / "f.csv"))
+    assert [row.number for row in rows] == [2, 5]
+    assert rows[0].values == {"a": "1\r\n1", "b": "2"} and rows[0].where.endswith("f.csv, line 2")
+
+
+def test_nul_and_a_very_long_line(tmp_path):
+    long = "x" * 3_000_000
+    (tmp_path / "f.jsonl").write_text(f'{{"a": "nul\x00here"}}\n{{"a": "{long}"}}\n{{"a": "{long}\n', encoding="utf-8")
+    errors = []
+    assert values(tmp_path / "f.jsonl", wrong=errors.append) == [{"a": "nul\x00here"}, {"a": long}]
+    assert len(str(errors[0])) < 300
+    (tmp_path / "f.csv").write_text(f"a,b\n{long},1\n")
+    assert values(tmp_path / "f.csv") == [{"a": long, "b": "1"}]
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "utf-16-le", "cp1252", "utf-8-sig"])
+def test_other_encodings(tmp_path, encoding):
+    (tmp_path / "f.jsonl").write_bytes('{"a": "café"}\n'.encode(encoding))
+    assert values(tmp_path / "f.jsonl", encoding=encoding) == [{"a": "café"}]
+
+
+def test_encodings_that_are_wrong(tmp_path):
+    (tmp_path / "f.jsonl").write_bytes(b'{"a": "b"}\n\xff')
+    with pytest.raises(InputError, match="Python knows no such encoding"):
+        values(tmp_path / "f.jsonl", encoding="utf-88")
+    with pytest.raises(InputError, match="Python knows no such encoding"):
+        values(tmp_path / "f.jsonl", encoding="base64")
+    (tmp_path / "f.json").write_text('[{"a": "b"}]')
+    with pytest.raises(InputError, match="f.json: not utf-16"):
+        values(tmp_path / "f.json", encoding="utf-16")
+    with pytest.raises(InputError, match="f.jsonl, after line 0: not utf-16"):
+        values(tmp_path / "f.jsonl", encoding="utf-16")
+
+
+def test_a_file_that_ends_too_early(tmp_path):
+    whole = gzip.compress(as_jsonl([{"n": n} for n in range(5000)]).encode())
+    (tmp_path / "f.jsonl.gz").write_bytes(whole[: len(whole) // 2])
+    seen = []
+    with pytest.raises(InputError, match="f.jsonl.gz: cannot be read to its end"):
+        seen.extend(read_rows(tmp_path / "f.jsonl.gz"))
+
+
+def test_a_file_that_vanishes(tmp_path):
+    (tmp_path / "f.jsonl").write_text('{"a": 1}\n')
+    rows = read_rows(tmp_path / "f.jsonl")
+    (tmp_path / "f.jsonl").unlink()
+    with pytest.raises(InputError, match="f.jsonl: no such file"):
+        next(rows)
+    with pytest.raises(InputError, match="is a folder"):
+        next(read_rows(tmp_path))
+
+
+def test_what_is_on_the_hub(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b").write_text("")
+    assert is_hub_id("owner/name") and is_hub_id("owner/name:split") and is_hub_id("owner/name:config:split")
+    assert not is_hub_id("a/b") and not is_hub_id("a/c.jsonl") and not is_hub_id("name") and not is_hub_id("/a/b")
+    with pytest.raises(InputError, match="owner/name: no such file, and no dataset of the Hub that can be read"):
+        list(read_rows("owner/name"))
+
+
+def test_rows_of_a_dataset_repository(tmp_path):
+    """A local folder goes the way of a Hub id through `datasets`."""
+    Dataset.from_list([{"question": "q", "answer": "d"}]).to_parquet(tmp_path / "validation-00000-of-00001.parquet")
+    row = next(hub_rows(str(tmp_path), None, "validation"))
+    assert row.values == {"question": "q", "answer": "d"} and row.number == 1
+    with pytest.raises(InputError, match="no dataset of the Hub that can be read"):
+        next(hub_rows(str(tmp_path), None, "test"))

@@ -1,0 +1,92 @@
+"""Answers in sight of the text, and through the bottleneck alone, against the mask that stage 1 trains with."""
+
+import pytest
+import torch
+from helpers import FAMILIES, NEW, TEXTS, make_backbone, masked_greedy
+from transformers import AutoModelForCausalLM
+
+import lbr_st
+from lbr_st.errors import InputError
+
+
+def open_model(folder, family, **kwargs):
+    return lbr_st.from_backbone(make_backbone(folder, family=family, tied=False), max_seq_length=24, **kwargs).eval()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_through_the_bottleneck_is_what_stage_1_trains(tmp_path, family):
+    """In one batch of different lengths, so padded; the texts are hidden, and that makes a difference."""
+    module = open_model(tmp_path, family, num_bottleneck_tokens=2)[0]
+    expected = [masked_greedy(module, text) for text in TEXTS]
+    greedy = {"max_new_tokens": NEW, "do_sample": False}
+    assert module.generate(TEXTS, through_bottleneck=True, **greedy) == expected
+    assert [module.generate([text], through_bottleneck=True, **greedy)[0] for text in TEXTS] == expected
+    assert module.generate(TEXTS, **greedy) != expected
+
+
+@pytest.mark.parametrize("family", ["gemma3", "gpt2"])
+def test_beams_and_several_answers(tmp_path, family):
+    module = open_model(tmp_path, family, num_bottleneck_tokens=2)[0]
+    beams = {"max_new_tokens": NEW, "do_sample": False, "num_beams": 3, "num_return_sequences": 2}
+    together = module.generate(TEXTS, through_bottleneck=True, **beams)
+    alone = [answer for text in TEXTS for answer in module.generate([text], through_bottleneck=True, **beams)]
+    assert together == alone
+    assert len(together) == 2 * len(TEXTS)
+
+
+def test_by_length_and_without_bos(tmp_path):
+    module = open_model(tmp_path, "llama", compression_ratio=6)[0]
+    greedy = {"max_new_tokens": NEW, "do_sample": False, "through_bottleneck": True}
+    seeing_bos = module.generate(TEXTS, **greedy)
+    assert seeing_bos == [masked_greedy(module, text) for text in TEXTS]
+    module.hide_bos = True
+    assert module.generate(TEXTS, **greedy) == [masked_greedy(module, text) for text in TEXTS]
+    assert module.generate(TEXTS, **greedy) != seeing_bos
+
+
+def test_a_bottleneck_token_is_no_answer(tmp_path):
+    """Not even of a model that wants to say nothing else; by plain transformers neither."""
+    model = open_model(tmp_path / "backbone", "llama", num_bottleneck_tokens=2)
+    language_model, ids = model[0].model, model[0].bottleneck_token_ids
+    row = torch.tensor(model[0].tokenize_rows(["one"]))
+    with torch.no_grad():
+        last = language_model.base_model(row).last_hidden_state[0, -1]
+        language_model.get_output_embeddings().weight[ids] = 100 * last
+        assert int(language_model(row).logits[0, -1].argmax()) in ids
+    lbr_st.save(model, tmp_path / "model")
+    for answering in (language_model, AutoModelForCausalLM.from_pretrained(tmp_path / "model")):
+        answer = answering.generate(row, max_new_tokens=NEW, do_sample=False)[0, row.shape[1] :]
+        assert not set(answer.tolist()) & set(ids)
+
+
+def test_prompt_is_part_of_the_text(model):
+    greedy = {"max_new_tokens": NEW, "do_sample": False}
+    assert model[0].generate(["blood"], prompt="query: ", **greedy) == model[0].generate(["query: blood"], **greedy)
+
+
+def test_the_model_is_left_as_it_was(model):
+    before = model.encode(TEXTS)
+    model[0].generate(TEXTS, through_bottleneck=True, max_new_tokens=2)
+    assert (model.encode(TEXTS) == before).all()
+    assert not model[0].model._forward_pre_hooks
+
+
+@pytest.mark.parametrize("way", ["use_cache", "cache_implementation", "in its own configuration", "assistant_model"])
+def test_refuses_what_nothing_can_be_hidden_in(model, way):
+    module, kwargs = model[0], {"max_new_tokens": 4, "do_sample": False}
+    if way == "in its own configuration":
+        module.model.generation_config.cache_implementation = "static"
+    else:
+        kwargs[way] = {"use_cache": False, "cache_implementation": "static", "assistant_model": module.model}[way]
+    message = "takes no assistant" if way == "assistant_model" else "needs the default cache"
+    with pytest.raises(InputError, match=message):
+        module.generate(["one"], through_bottleneck=True, **kwargs)
+    assert len(module.generate(["one"], **kwargs)) == 1  # in sight of the text there is nothing to hide
+
+
+def test_what_it_takes_and_gives(model):
+    module = model[0]
+    assert module.generate([]) == []
+    with pytest.raises(InputError, match="takes a list of texts"):
+        module.generate("one", prompt="query: ")
+    assert isinstance(module.generate(["one"], max_new_tokens=2, return_dict_in_generate=True)[0], str)

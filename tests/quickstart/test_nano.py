@@ -1,0 +1,47 @@
+"""The nano backbone: an ordinary language model directory, trained on what it was given."""
+
+import math
+
+import pytest
+from helpers import TEXTS
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import lbr_st
+from lbr_st.quickstart import nano
+from lbr_st.quickstart.nano import nano_config, pack, train_tokenizer
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("nano")
+    (folder / "text.md").write_text("\n".join(TEXTS) * 40)
+    nano.main(
+        ["--text", str(folder / "text.md"), "--output-dir", str(folder / "out"), "--vocab-size", "300",
+         "--hidden-size", "64", "--layers", "1", "--block-length", "32", "--num-train-epochs", "8"]
+    )  # fmt: skip
+    return folder / "out"
+
+
+def test_is_an_ordinary_directory_that_learned(trained):
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(trained), AutoTokenizer.from_pretrained(trained)
+    ids = tokenizer("\n".join(TEXTS), return_tensors="pt")["input_ids"][:, :64]
+    assert model(ids, labels=ids).loss < 0.7 * math.log(300)
+    assert tokenizer.decode(tokenizer(TEXTS[-1])["input_ids"]) == TEXTS[-1]
+    assert lbr_st.from_backbone(str(trained), max_seq_length=16).encode(TEXTS).shape == (6, 64)
+
+
+def test_size_of_the_default():
+    """5 to 10 million parameters, counted from the shapes."""
+    config = nano_config(vocab_size=8192, hidden_size=256, num_layers=4, eos_token_id=0)
+    parameters = AutoModelForCausalLM.from_config(config).num_parameters()
+    layer = 4 * 256 * 256 + 3 * 256 + 3 * 256 * 768 + 2 * 256  # attention with q, k, v biases, MLP, norms
+    assert parameters == 8192 * 256 + 4 * layer + 256
+    assert 5e6 < parameters < 10e6
+
+
+def test_blocks_are_the_stream_of_texts_with_eos():
+    tokenizer = train_tokenizer(TEXTS, 300)
+    blocks = pack(TEXTS, tokenizer, 8)
+    stream = [i for text in TEXTS for i in [*tokenizer(text)["input_ids"], tokenizer.eos_token_id]]
+    assert [i for block in blocks for i in block["input_ids"]] == stream[: len(stream) // 8 * 8]
+    assert blocks["labels"] == blocks["input_ids"]

@@ -1,0 +1,92 @@
+"""LoRA: what trains, what stays, and that the merged model is the adapted one."""
+
+import json
+
+import pytest
+import torch
+from helpers import FAMILIES, PAIRS, TEXTS, make_backbone, same_weights
+from safetensors.torch import load_file
+
+import lbr_st
+from lbr_st.errors import InputError
+from lbr_st.files import write_jsonl
+from lbr_st.learning import run as ibgl
+from lbr_st.learning.batches import collate
+from lbr_st.learning.masked_model import IBGLModel
+from lbr_st.learning.objectives import build_examples
+from lbr_st.training import lora as adapters
+
+
+def scramble(model):
+    torch.manual_seed(0)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.05)
+
+
+@pytest.mark.parametrize(("family", "tied"), [*((family, True) for family in FAMILIES), ("qwen2", False)])
+def test_merged_is_adapted(tmp_path, family, tied):
+    model = lbr_st.from_backbone(make_backbone(tmp_path, family, tied=tied), num_bottleneck_tokens=2, max_seq_length=24)
+    module = model.eval()[0]
+    before = {name: p.detach().clone() for name, p in module.model.named_parameters()}
+    ids = module.bottleneck_token_ids
+    adapter = adapters.add_lora(module, rank=2)
+    trained = {name for name, p in module.model.named_parameters() if p.requires_grad}
+    assert all("lora_" in name or "trainable_tokens" in name for name in trained)
+    scramble(module.model)
+    batch = collate(list(build_examples(PAIRS, model, "sft")))
+    training_model = IBGLModel(module.model).eval()
+    with torch.no_grad():
+        vectors, losses = torch.tensor(model.encode(TEXTS)), training_model(**batch)["loss_sums"]
+        assert adapters.merge(adapter) is module.model
+        assert (torch.tensor(model.encode(TEXTS)) - vectors).abs().max() < 1e-5
+        assert ((training_model(**batch)["loss_sums"] - losses) / losses).abs().max() < 1e-5
+    after = dict(module.model.named_parameters())
+    assert after.keys() == before.keys()
+    embeddings = module.model.get_input_embeddings().weight
+    old = next(before[name] for name, p in after.items() if p is embeddings)
+    rest = [row for row in range(len(old)) if row not in ids]
+    assert torch.equal(embeddings[rest], old[rest])
+    assert (embeddings[ids] - old[ids]).abs().min(dim=1).values.max() > 0
+    assert any(not torch.equal(p, before[name]) for name, p in after.items() if p is not embeddings)
+    assert all(p.requires_grad for p in after.values())
+
+
+def test_saved_and_loaded(model, tmp_path):
+    import copy
+
+    other = copy.deepcopy(model)
+    first, second = adapters.add_lora(model[0], rank=2), adapters.add_lora(other[0], rank=2)
+    scramble(model[0].model)
+    adapters.save_adapter(first, tmp_path)
+    assert {file.suffix for file in tmp_path.iterdir()} <= {".json", ".safetensors", ".md"}
+    assert sum(len(t) for t in load_file(tmp_path / "adapter_model.safetensors").values()) < 2000
+    adapters.load_adapter(second, tmp_path)
+    assert (model.encode(TEXTS) == other.encode(TEXTS)).all()
+
+
+def test_lora_run_resumes_to_the_same_weights(backbone, tmp_path):
+    """Through the command: the run is cut off by deleting what came after its checkpoint, and goes on."""
+    write_jsonl(tmp_path / "train.jsonl", PAIRS * 8)
+    argv = [
+        "--model", backbone, "--data", str(tmp_path / "train.jsonl"), "--max-length", "24", "--learning-rate", "1e-2",
+        "--max-steps", "8", "--save-steps", "5", "--per-device-train-batch-size", "4", "--lora-rank", "2",
+        "--lora-alpha", "4",
+    ]  # fmt: skip
+    straight, resumed = tmp_path / "straight", tmp_path / "resumed"
+    ibgl.main([*argv, "--output-dir", str(straight)])
+    ibgl.main([*argv, "--output-dir", str(resumed)])
+    assert (resumed / "checkpoints" / "checkpoint-5" / "adapter_model.safetensors").is_file()
+    for name in ("config.json", "model.safetensors", "checkpoints/checkpoint-8/trainer_state.json"):
+        (resumed / name).unlink()
+    ibgl.main([*argv, "--output-dir", str(resumed), "--resume"])
+    assert same_weights(straight, resumed)
+    assert "PeftModel" not in json.loads((straight / "config.json").read_text())["architectures"]
+    [stage] = lbr_st.load(str(straight))[0].history
+    assert (stage["lora_rank"], stage["lora_alpha"]) == (2, 4)
+
+
+@pytest.mark.parametrize("settings", [{"rank": 0}, {"rank": 2, "alpha": 0}, {"rank": 2, "dropout": 1.0}])
+def test_refusals(model, settings):
+    with pytest.raises(InputError, match="LoRA needs a rank and an alpha of at least 1"):
+        adapters.add_lora(model[0], **settings)

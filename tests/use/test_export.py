@@ -1,0 +1,248 @@
+"""What an export gives to those who read it, computed here by hand, is what the model gives."""
+
+import contextlib
+import dataclasses
+import io
+import json
+import logging
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from helpers import FAMILIES, TEXTS, make_backbone
+from sentence_transformers import SentenceTransformer
+from tokenizers import Tokenizer
+
+import lbr_st
+from lbr_st.errors import InputError
+from lbr_st.model.contract import VerificationError
+from lbr_st.use import export, export_check
+from lbr_st.use import export_formats as runtimes
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxscript")
+onnxruntime = pytest.importorskip("onnxruntime")
+openvino = pytest.importorskip("openvino")
+
+LENGTH = 24
+# With BOS and layers of both kinds; with biases and parallel blocks. An export takes seconds.
+FAST = [("gemma3", "onnx"), ("gemma3", "openvino"), ("gpt-neox", "int8")]
+REST = [(family, to) for family in FAMILIES for to in ("onnx", "openvino") if (family, to) not in FAST]
+EXPORTS = [*FAST, *(pytest.param(*each, marks=pytest.mark.slow) for each in REST)]
+INPUTS = ["", "a", " ", "Ümläute, 漢字 and 👩‍🔬", TEXTS[0], "longer than the longest " * 20]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """The directory of a model of each family, made when it is asked for."""
+    made = {}
+
+    def model_of(family, **kwargs):
+        key = (family, *kwargs.items())
+        if key not in made:
+            folder = tmp_path_factory.mktemp(family)
+            backbone = make_backbone(
+                folder / "backbone", family, layers=2 if "layer_types" in FAMILIES[family][1] else 1
+            )
+            model = lbr_st.from_backbone(backbone, max_seq_length=LENGTH, **(kwargs or {"num_bottleneck_tokens": 2}))
+            model.prompts["query"] = "question: "
+            lbr_st.save(model, folder / "model")
+            made[key] = folder / "model"
+        return made[key]
+
+    return model_of
+
+
+@pytest.fixture(scope="module")
+def exports(models, tmp_path_factory):
+    """The output directory of an export and what the command printed, made when it is asked for."""
+    made = {}
+
+    def export_of(family, to):
+        if (family, to) not in made:
+            folder = tmp_path_factory.mktemp(f"{family}-{to}") / "new" / "export"
+            with contextlib.redirect_stdout(io.StringIO()) as printed, pytest.MonkeyPatch.context() as patch:
+                if to == "openvino" and (family, "onnx") in made:  # which is made through the same file
+                    file = made[family, "onnx"][0] / "onnx/model.onnx"
+                    patch.setattr(runtimes, "write_onnx", lambda model, path: shutil.copyfile(file, path))
+                export.main(["--model", str(models(family)), "--to", to, "--output-dir", str(folder)])
+            made[family, to] = folder, printed.getvalue()
+        return made[family, to]
+
+    return export_of
+
+
+def reader_of(folder):
+    """Read an export without anything of this package or torch."""
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    if (folder / "openvino").is_dir():
+        file = folder / "openvino/openvino_model.xml"
+        model = openvino.compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    else:
+        (file,) = (folder / "onnx").iterdir()
+        session = onnxruntime.InferenceSession(file)
+
+    def vectors_of(texts, side="right"):
+        rows = [np.array([row.ids, row.attention_mask]) for row in tokenizer.encode_batch(texts)]
+        if side == "left":
+            rows = [row[:, np.argsort(row[1], kind="stable")] for row in rows]
+        inputs = dict(zip(["input_ids", "attention_mask"], np.stack(rows, axis=1), strict=True))
+        if file.suffix == ".xml":
+            return model(inputs)["sentence_embedding"]
+        return session.run(["sentence_embedding"], inputs)[0]
+
+    return vectors_of
+
+
+@pytest.mark.parametrize(("family", "to"), EXPORTS)
+def test_vectors_are_those_of_the_model(models, exports, family, to):
+    vectors_of = reader_of(exports(family, to)[0])
+    expected = SentenceTransformer(str(models(family)), device="cpu").encode(INPUTS, batch_size=1)
+    alone = np.concatenate([vectors_of([text]) for text in INPUTS])
+    ways = [alone, vectors_of(INPUTS[:5]), vectors_of(INPUTS)]
+    if family != "gpt2":  # which learns positions
+        ways.append(vectors_of(INPUTS, "left"))
+    for found in ways:
+        if to == "int8":
+            assert (found * expected[: len(found)]).sum(axis=1).min() > 0.999
+        else:
+            np.testing.assert_allclose(found, expected[: len(found)], atol=1e-5)
+
+
+def test_what_is_there(exports):
+    folder, _ = exports("gemma3", "onnx")
+    session = onnxruntime.InferenceSession(folder / "onnx/model.onnx")
+    assert [each.name for each in session.get_inputs()] == ["input_ids", "attention_mask"]
+    assert [each.name for each in session.get_outputs()] == ["last_hidden_state", "sentence_embedding"]
+    files = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
+    assert files == {
+        "1_Pooling/config.json", "2_Normalize/config.json", "config.json", "config_sentence_transformers.json",
+        "generation_config.json", "lbr_config.json", "modules.json", "onnx/model.onnx", "sentence_bert_config.json",
+        "tokenizer.json", "tokenizer_config.json",
+    }  # fmt: skip
+    folder, _ = exports("gemma3", "openvino")
+    assert sorted(file.name for file in (folder / "openvino").iterdir()) == ["openvino_model.bin", "openvino_model.xml"]
+
+
+@pytest.mark.parametrize(("family", "to"), [("gemma3", "onnx"), ("gemma3", "openvino")])
+def test_printed_code_works_as_it_is(models, exports, family, to):
+    _, printed = exports(family, to)
+    assert "lowest cosine to the original in " in printed and "{'query': 'question: '}" in printed
+    code = printed[printed.index("import") : printed.index("Before a text")]
+    assert len(code.split("\n\n")[0].splitlines() + code.split("\n\n")[1].splitlines()) < 10
+    names = {}
+    exec(code, names)
+    texts = ["What is learned before it is represented?", "Another text."]
+    expected = SentenceTransformer(str(models(family)), device="cpu").encode(texts)
+    np.testing.assert_allclose(names["vectors"], expected, atol=1e-5)
+
+
+def double_a_weight(file):
+    model = onnx.load(file)
+    weight = next(each for each in model.graph.initializer if len(each.dims) == 2)
+    weight.raw_data = (2 * onnx.numpy_helper.to_array(weight)).tobytes()
+    onnx.save(model, file)
+
+
+def test_wrong_vectors_are_refused_and_nothing_is_left(models, exports, tmp_path, monkeypatch):
+    def write_wrong(model, file):
+        file.write_bytes((exports("gemma3", "onnx")[0] / "onnx/model.onnx").read_bytes())
+        double_a_weight(file)
+
+    monkeypatch.setitem(export.FORMATS, "onnx", dataclasses.replace(export.FORMATS["onnx"], write=write_wrong))
+    with pytest.raises(
+        VerificationError, match=r"^input '' alone: last_hidden_state .* cosine 0\.\d+ .* below 0.99999"
+    ):
+        export.export(models("gemma3"), "onnx", tmp_path / "new" / "export")
+    assert not any(tmp_path.iterdir())
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(VerificationError):
+        export.export(models("gemma3"), "onnx", tmp_path / "empty")
+    assert not any((tmp_path / "empty").iterdir())
+
+
+def test_the_pooled_output_is_compared_too(models):
+    model = export._open_in_float32(models("qwen2"))
+    tokenizer = Tokenizer.from_file(str(models("qwen2") / "tokenizer.json"))
+    tokenizer.enable_truncation(LENGTH)
+    graph = runtimes.Graph(model)
+
+    @torch.no_grad()
+    def run(inputs, wrong):
+        hidden, pooled = graph(*(torch.from_numpy(each) for each in inputs.values()))
+        return [hidden.numpy(), pooled.numpy() * wrong]
+
+    pad = {"pad_id": model.tokenizer.pad_token_id}
+    for wrong, message in {
+        np.nan: "sentence_embedding .* cosine nan",
+        -1.0: "sentence_embedding .* cosine -1.0",
+    }.items():
+        tokenizer.enable_padding(**pad)
+        with pytest.raises(VerificationError, match=message):
+            export_check.compare(lambda inputs, by=wrong: run(inputs, by), tokenizer, model, export.FORMATS["onnx"])
+    cosines = export_check.compare(lambda inputs: run(inputs, 1.0), tokenizer, model, export.FORMATS["onnx"])
+    assert min(cosines) > 0.999999
+    tokenizer.enable_truncation(LENGTH - 1)
+    with pytest.raises(VerificationError, match="'many words .* cuts it into other tokens"):
+        export_check.compare(lambda inputs: run(inputs, 1.0), tokenizer, model, export.FORMATS["onnx"])
+
+
+def test_padding_on_the_left_is_compared_where_it_does_not_move_a_text(models):
+    assert export_check.sides(export._open_in_float32(models("llama"))) == ["right", "left"]
+    assert export_check.sides(export._open_in_float32(models("gpt2"))) == ["right"]
+
+
+def test_a_model_torch_cannot_export(models, tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise RuntimeError("step 1/3\nmore") from ValueError("data-dependent guard\nmore")
+
+    monkeypatch.setattr(torch.onnx, "export", fail)
+    message = r"torch cannot export a Qwen2Model to ONNX \(ValueError: data-dependent guard\)$"
+    with pytest.raises(InputError, match=message):
+        export.export(models("qwen2"), "onnx", tmp_path / "export")
+    assert not any(tmp_path.iterdir())
+    assert logging.root.manager.disable == 0
+
+
+@pytest.mark.parametrize(
+    ("to", "absent", "extra"), [("int8", "onnxruntime", "onnx"), ("openvino", "openvino", "openvino")]
+)
+def test_absent_packages(models, tmp_path, monkeypatch, to, absent, extra):
+    found = export.importlib.util.find_spec
+    monkeypatch.setattr(export.importlib.util, "find_spec", lambda name: None if name == absent else found(name))
+    message = rf"--to {to} needs {absent}, not installed here: pip install 'lbr-st\[{extra}\]'"
+    with pytest.raises(InputError, match=message):
+        export.export(models("qwen2"), to, tmp_path / "export")
+
+
+def test_refused_models(models, tmp_path):
+    by_length = models("qwen2", compression_ratio=5)
+    native = tmp_path / "native"
+    lbr_st.load(str(models("qwen2"))).save_pretrained(str(native))
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    for file in ("config.json", "modules.json", "lbr_config.json"):
+        (damaged / file).write_text((models("qwen2") / file).read_text())
+    without = tmp_path / "without"
+    without.mkdir()
+    (without / "modules.json").write_text(json.dumps([]))
+    for model, message in {
+        by_length: r"a bottleneck token for every 5 tokens \(--compression-ratio\)",
+        native: "native layout.*lbr_st.save",
+        damaged: "1_Pooling/config.json: missing",
+        without: "has no tokenizer.json",
+        tmp_path / "nothing": "no such directory",
+        "owner/name": "not a directory",
+    }.items():
+        with pytest.raises(InputError, match=message):
+            export.export(model, "onnx", tmp_path / "export")
+    assert not (tmp_path / "export").exists()
+
+
+def test_nothing_is_written_over(models, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for output_dir, message in {tmp_path: "is not empty", tmp_path / "file": "is a file"}.items():
+        with pytest.raises(InputError, match=message):
+            export.export(models("qwen2"), "onnx", output_dir)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
