@@ -25,10 +25,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lbr_st.data.cleaning import same_text
-from lbr_st.data.columns import Record
 from lbr_st.data.installed_packages import documented_functions, installed_files, installed_pairs
 from lbr_st.files import write_jsonl
+from lbr_st.records import Record, same_text
 
 DOMAINS = ("medical", "chemistry", "code")
 REGIMES = ("corpus-taught", "strict")

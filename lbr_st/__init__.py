@@ -1,7 +1,48 @@
 """Learn Before Represent (arXiv 2601.11124) for sentence-transformers."""
 
-from lbr_st.model.bottleneck import BottleneckTransformer
-from lbr_st.model.saving import from_backbone, load, save
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lbr_st import data as data
+    from lbr_st.alignment.config import AlignConfig as AlignConfig
+    from lbr_st.alignment.run import align as align
+    from lbr_st.errors import InputError as InputError
+    from lbr_st.evaluation.own_data import evaluate as evaluate
+    from lbr_st.learning.config import LearnConfig as LearnConfig
+    from lbr_st.learning.run import learn as learn
+    from lbr_st.model.bottleneck import BottleneckTransformer as BottleneckTransformer
+    from lbr_st.model.saving import from_backbone as from_backbone
+    from lbr_st.model.saving import load as load
+    from lbr_st.model.saving import save as save
 
 __version__ = "0.1.0"
-__all__ = ["BottleneckTransformer", "from_backbone", "load", "save"]
+
+# Where a name is made. Imported when it is first asked for: torch and sentence-transformers take seconds.
+_EXPORTS = {
+    "AlignConfig": "lbr_st.alignment.config",
+    "BottleneckTransformer": "lbr_st.model.bottleneck",
+    "InputError": "lbr_st.errors",
+    "LearnConfig": "lbr_st.learning.config",
+    "align": "lbr_st.alignment.run",
+    "evaluate": "lbr_st.evaluation.own_data",
+    "from_backbone": "lbr_st.model.saving",
+    "learn": "lbr_st.learning.run",
+    "load": "lbr_st.model.saving",
+    "save": "lbr_st.model.saving",
+}
+__all__ = [*_EXPORTS, "data"]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name == "data":
+        return importlib.import_module("lbr_st.data")
+    if name not in _EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_EXPORTS[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -1,27 +1,130 @@
-"""Writing so that nothing half-written is ever taken for finished, and fingerprints of what was read."""
+"""Writing whole or not at all, so that nothing half-written is ever taken for finished; hashes of what was read."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+import shutil
+import tempfile
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-# What a name ends with until the file is whole.
+from lbr_st.errors import InputError
+
+# What a name ends with until the file or folder is whole.
 UNFINISHED = ".unfinished"
 
 
-def write_text(path: str | Path, text: str | Iterable[str]) -> None:
-    """Write a text, or pieces of one, whole or not at all: to a neighbour first, then renamed over ``path``."""
+@contextlib.contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Give a path to write a file to, which takes the place of ``path`` when it is whole; after an error nothing does.
+
+    Yields:
+        A neighbour of ``path`` whose name ends with `UNFINISHED`.
+    """
     path = Path(path)
     unfinished = path.with_name(path.name + UNFINISHED)
-    with open(unfinished, "w", encoding="utf-8", newline="\n") as file:
+    try:
+        yield unfinished
+        with open(unfinished, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def replacing_folder(path: str | Path) -> Iterator[Path]:
+    """Give a folder to fill, which takes the place of ``path`` in one step when it is whole; after an error nothing does.
+
+    ``path`` is absent or empty, see `require_empty`; a folder with files that stay is what `filling` is for.
+
+    Yields:
+        A neighbour of ``path`` whose name ends with `UNFINISHED`.
+    """
+    path = Path(path)
+    with _parents_that_go(path.parent):
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}-", suffix=UNFINISHED, dir=path.parent))
+        try:
+            folder.chmod(0o777 & ~_umask())
+            yield folder
+            if path.is_dir():
+                path.rmdir()
+            os.replace(folder, path)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def filling(path: str | Path, last: str, stale: Collection[str] = ()) -> Iterator[Path]:
+    """Give a folder to make files in, which are then moved into ``path`` one by one, beside the others that are there.
+
+    Args:
+        path: Folder to move them to; made where it is not there.
+        last: Name of the file that is moved last, and taken away first: without it nobody reads the folder.
+        stale: Patterns of files of ``path`` that would be read together with the new ones, and go.
+
+    Yields:
+        A folder within ``path`` whose name ends with `UNFINISHED`. Those of earlier processes that were killed go.
+    """
+    path = Path(path)
+    with _parents_that_go(path):
+        for leftover in path.glob(f".filling-*{UNFINISHED}"):
+            shutil.rmtree(leftover)
+        with tempfile.TemporaryDirectory(prefix=".filling-", suffix=UNFINISHED, dir=path) as name:
+            folder = Path(name)
+            yield folder
+            for old in (path / last, *(old for pattern in stale for old in path.glob(pattern))):
+                old.unlink(missing_ok=True)
+            files = [file.relative_to(folder) for file in folder.rglob("*") if file.is_file()]
+            umask = _umask()
+            for file in sorted(files, key=lambda file: (file == Path(last), file)):
+                (path / file).parent.mkdir(parents=True, exist_ok=True)
+                (folder / file).chmod(0o666 & ~umask)  # some writers make files that only their owner can read
+                os.replace(folder / file, path / file)
+
+
+@contextlib.contextmanager
+def _parents_that_go(folder: Path) -> Iterator[None]:
+    """Make a folder; after an error those that were made for it, and are empty, go."""
+    new = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            for each in new:
+                each.rmdir()
+        raise
+
+
+def _umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
+
+
+def require_empty(path: str | Path, flag: str = "--output-dir") -> None:
+    """Refuse a folder that holds something; what a killed process left unfinished is nothing.
+
+    Raises:
+        InputError: If it is a file or holds files.
+    """
+    path = Path(path)
+    if path.is_file():
+        raise InputError(f"{flag} {path} is a file; a folder is needed")
+    if path.is_dir() and any(each.suffix != UNFINISHED for each in path.iterdir()):
+        raise InputError(f"{flag} {path} is not empty; choose another folder")
+
+
+def write_text(path: str | Path, text: str | Iterable[str]) -> None:
+    """Write a text, or pieces of one, whole or not at all."""
+    with replacing(path) as unfinished, open(unfinished, "w", encoding="utf-8", newline="\n") as file:
         file.writelines([text] if isinstance(text, str) else text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(unfinished, path)
 
 
 def write_json(path: str | Path, value: Any) -> None:

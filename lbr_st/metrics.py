@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lbr_st.data.records import Record
 from lbr_st.errors import InputError
 from lbr_st.learning.batches import collate
 from lbr_st.learning.masked_model import IBGLModel
 from lbr_st.learning.objectives import with_wrong_bottleneck
 from lbr_st.model.precision import evaluating
+from lbr_st.records import Record
 
 ROWS_AT_A_TIME = 1024
 SIMILARITIES_AT_A_TIME = 2**27  # half a GiB in float32; for libraries that hold a matrix of them

@@ -11,9 +11,8 @@ import torch
 from datasets import Dataset
 from sentence_transformers.base.sampler import DefaultBatchSampler
 
-from lbr_st.data.cleaning import same_text
-from lbr_st.data.records import Record
 from lbr_st.errors import InputError
+from lbr_st.records import Record, same_text
 
 logger = logging.getLogger(__name__)
 

@@ -31,7 +31,7 @@ from lbr_st.alignment.batches import DistinctBatchSampler, documents_by_query, t
 from lbr_st.alignment.losses import JointCollator, JointLoss, info_nce
 from lbr_st.data import mining as hard_negatives
 from lbr_st.data.prepared_set import PreparedSet, file_of, refuse_overlaps
-from lbr_st.data.records import Record, read_records, read_tuples
+from lbr_st.data.records import read_records, read_tuples
 from lbr_st.errors import InputError
 from lbr_st.files import write_jsonl
 from lbr_st.learning.masked_model import IBGLModel
@@ -39,6 +39,7 @@ from lbr_st.learning.objectives import check_fits, example_maker
 from lbr_st.model.bottleneck import BottleneckTransformer, bottleneck_module
 from lbr_st.model.precision import autocast_dtype
 from lbr_st.model.saving import is_other_embedding_model, open_sentence_transformer
+from lbr_st.records import Record
 from lbr_st.training import curves as signals
 from lbr_st.training import lora as adapters
 from lbr_st.training.held_out import NDCG, HeldOutEvaluator, Watch

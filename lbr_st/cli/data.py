@@ -15,7 +15,7 @@ from lbr_st.data import near_duplicates as near
 from lbr_st.data import registry
 from lbr_st.data.card import PICTURE, About
 from lbr_st.data.columns import Columns, Template
-from lbr_st.data.overlap import FIELDS, describe, overlaps
+from lbr_st.data.overlap import describe, overlaps
 from lbr_st.data.parts import INSTALLED, Reading
 from lbr_st.data.passages import CHUNK_TOKENS, Chunker, count_words
 from lbr_st.data.prepared_set import REGIMES, file_of
@@ -23,6 +23,7 @@ from lbr_st.data.preparing import prepare
 from lbr_st.data.records import read_records, read_tuples
 from lbr_st.data.settings import DEFAULT_SIZES, HELD_OUT, Settings
 from lbr_st.errors import InputError
+from lbr_st.records import FIELDS
 
 logger = logging.getLogger(__name__)
 

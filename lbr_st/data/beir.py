@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from lbr_st.data.columns import Record, RowError, grade
+from lbr_st.data.columns import grade
 from lbr_st.data.rows import Row, Wrong
+from lbr_st.errors import RowError
+from lbr_st.records import Record
 
 Rows = Callable[[], Iterator[Row]]
 

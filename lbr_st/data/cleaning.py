@@ -1,4 +1,4 @@
-"""Cleaning of one text, and when two texts are the same."""
+"""Cleaning of one text."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import re
 import unicodedata
 
 from bs4 import BeautifulSoup
+
+from lbr_st.records import WHITE
 
 # Elements that markup of running text is made of, with attributes that have values. A text with none of them is no
 # HTML, whatever angle brackets it has; nor is a<b and c>d.
@@ -26,7 +28,6 @@ LINE_BREAKS = re.compile("\r\n|[\r\x0b\x0c\x1c-\x1e\x85\u2028]")
 SPACES = re.compile(r"[^\S\n\t]+")
 TRAILING = re.compile(r"[ \t]+$", re.MULTILINE)
 BLANK_LINES = re.compile(r"\n{3,}")
-WHITE = re.compile(r"\s+")
 
 
 def clean(text: str, keep_html: bool = False, one_line: bool = False) -> str:
@@ -65,8 +66,3 @@ def without_html(text: str) -> str:
 def printable(text: str) -> str:
     """Return a text without what cannot be written or seen, for ids and messages."""
     return INVISIBLE.sub("", text)
-
-
-def same_text(text: str) -> str:
-    """Return what texts have in common that differ in capitals, white space, Unicode form or the last mark alone."""
-    return WHITE.sub("", unicodedata.normalize("NFKC", text).casefold()).rstrip(".?!") or text

@@ -10,13 +10,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-from lbr_st.data.cleaning import same_text
-from lbr_st.errors import InputError
+from lbr_st.errors import InputError, RowError
+from lbr_st.records import FIELDS, Record, same_text
 
-Record = dict[str, Any]
 Values = Mapping[str, Any]
 
-FIELDS = ("query", "document")
 # The names a field goes by, in the order they are looked for.
 COLUMNS = {
     "query": ("query", "question", "anchor", "instruction"),
@@ -30,21 +28,6 @@ CHOICE_ANSWERS = ("answer_idx", "answerkey", "answer_index", "correct_idx", "lab
 PATH = re.compile(r"(?P<name>[^\[\].]+)(?P<rest>(\[[^\[\]]+\]|\.[^\[\].]+)*)")
 STEP = re.compile(r"\[([^\[\]]+)\]|\.([^\[\].]+)")
 EXCERPT = 40
-
-
-class RowError(InputError):
-    """A row that cannot be used.
-
-    Args:
-        where: Source and line, and the column where it is one.
-        reason: What is wrong, in words that are the same for all rows it is wrong with.
-        detail: What is wrong with this one; default is the reason.
-    """
-
-    def __init__(self, where: str, reason: str, detail: str | None = None) -> None:
-        super().__init__(f"{where}: {detail or reason}")
-        self.where = where
-        self.reason = reason
 
 
 def text_of(where: str, column: str, value: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 
 from lbr_st.data.cleaning import printable
-from lbr_st.data.columns import RowError
+from lbr_st.errors import RowError
 
 SAMPLES = 5  # of each reason, kept in dropped.jsonl
 SAMPLE_CHARACTERS = 200

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from tqdm.auto import tqdm
 
-from lbr_st.data.columns import Record
+from lbr_st.records import Record
 
 # Tests, copies of other packages, and what is installed inside the standard library.
 SKIPPED_FOLDERS = {

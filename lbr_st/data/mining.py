@@ -10,11 +10,10 @@ from datasets import Dataset
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import mine_hard_negatives
 
-from lbr_st.data.cleaning import same_text
-from lbr_st.data.records import Record
 from lbr_st.errors import InputError
 from lbr_st.metrics import SIMILARITIES_AT_A_TIME
 from lbr_st.model.saving import check_model_exists
+from lbr_st.records import Record, same_text
 
 logger = logging.getLogger(__name__)
 

@@ -7,10 +7,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from lbr_st.data.cleaning import same_text
-from lbr_st.data.columns import FIELDS, Record
 from lbr_st.data.near_duplicates import THRESHOLD, shingles, similarity
 from lbr_st.errors import InputError
+from lbr_st.records import FIELDS, Record, same_text
 
 KINDS = ("exact", "normalised", "near")
 PLURALS = {"query": "queries", "document": "documents", "negative": "hard negatives"}

@@ -13,11 +13,12 @@ from lbr_st.data import installed_packages as installed
 from lbr_st.data import registry
 from lbr_st.data.beir import BeirCollection, Rows
 from lbr_st.data.cleaning import clean
-from lbr_st.data.columns import Columns, Record, RowError, RowReader
+from lbr_st.data.columns import Columns, RowReader
 from lbr_st.data.passages import TEXT, Chunker, read_text_files, text_files
 from lbr_st.data.prepared_set import SET_FILE
-from lbr_st.data.rows import Row, Wrong, hub_rows, is_hub_id, is_table, read_rows, stop
-from lbr_st.errors import InputError
+from lbr_st.data.rows import Row, Wrong, hub_rows, read_rows, stop
+from lbr_st.errors import InputError, RowError
+from lbr_st.records import Record, is_hub_id, is_table
 
 INSTALLED = "installed-packages"
 # What files and splits are called that hold one side of a set.

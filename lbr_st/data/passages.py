@@ -13,10 +13,10 @@ from markdown_it import MarkdownIt
 from markdownify import markdownify
 from semantic_text_splitter import TextSplitter
 
-from lbr_st.data.columns import Record, RowError
 from lbr_st.data.installed_packages import documented_functions
 from lbr_st.data.rows import Wrong, check_decoded, open_text, stop
-from lbr_st.errors import InputError
+from lbr_st.errors import InputError, RowError
+from lbr_st.records import Record
 
 MARKDOWN, HTML = {".md", ".markdown"}, {".html", ".htm"}
 CODE = {

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lbr_st.data.columns import Record
-from lbr_st.data.overlap import FIELDS, refuse_overlap
+from lbr_st.data.overlap import refuse_overlap
 from lbr_st.data.records import read_records
 from lbr_st.data.registry import mteb_tasks
 from lbr_st.errors import InputError
 from lbr_st.files import file_sha256
+from lbr_st.records import FIELDS, Record
 
 SET_FILE = "lbr_set.json"
 # What each file is for.

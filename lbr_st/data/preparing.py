@@ -21,7 +21,6 @@ from tqdm.auto import tqdm
 from lbr_st.data import card, registry
 from lbr_st.data import split as splits
 from lbr_st.data.cleaning import clean, printable
-from lbr_st.data.columns import Record
 from lbr_st.data.drops import Drops
 from lbr_st.data.overlap import count, overlaps
 from lbr_st.data.parts import Part, Reading, parts_of
@@ -33,6 +32,7 @@ from lbr_st.data.sides import Sides
 from lbr_st.data.stopwatch import Stopwatch
 from lbr_st.errors import InputError
 from lbr_st.files import UNFINISHED, file_sha256, write_json, write_text
+from lbr_st.records import Record
 
 logger = logging.getLogger(__name__)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from lbr_st.data.columns import COLUMNS, Columns, Record, RowReader, find_column
+from lbr_st.data.columns import COLUMNS, Columns, RowReader, find_column
 from lbr_st.data.passages import Chunker, read_text_files, text_files
-from lbr_st.data.rows import is_table, open_text, read_rows
+from lbr_st.data.rows import open_text, read_rows
 from lbr_st.errors import InputError
+from lbr_st.records import Record, is_table
 
 TEXT_SUFFIXES = {".txt", ".md", ".rst", ".py"}
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import yaml
 
-from lbr_st.data.columns import Columns, Record, Template
-from lbr_st.data.rows import is_hub_id
+from lbr_st.data.columns import Columns, Template
 from lbr_st.errors import InputError
+from lbr_st.records import Record, is_hub_id
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import csv
 import json
-import os
 import re
 import sys
 import zlib
@@ -19,13 +18,10 @@ import pyarrow
 import pyarrow.parquet
 from datasets import load_dataset
 
-from lbr_st.data.columns import EXCERPT, RowError
-from lbr_st.errors import InputError
+from lbr_st.data.columns import EXCERPT
+from lbr_st.errors import InputError, RowError
+from lbr_st.records import COMPRESSED, file_format, is_hub_id
 
-COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd"}
-JSON_LINES = (".jsonl", ".ndjson")
-TABLES = (*JSON_LINES, ".json", ".csv", ".tsv", ".parquet")
-HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+(:[\w.-]+){0,2}")
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -51,27 +47,6 @@ def stop(error: RowError) -> None:
     raise error
 
 
-def is_table(path: str | Path) -> bool:
-    """Tell by its name whether a file holds rows."""
-    return _format(Path(path)) in TABLES
-
-
-def _format(path: Path) -> str:
-    """Return the suffix that says the format: ``.csv`` of ``a.csv.gz``."""
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    if suffixes and suffixes[-1] in COMPRESSED:
-        suffixes.pop()
-    return suffixes[-1] if suffixes else ""
-
-
-def is_hub_id(source: str | Path) -> bool:
-    """Tell whether a source is meant to be on the Hub: an owner and a name that are no file here, nor look like one.
-
-    A folder of that name is what `datasets` takes for the dataset, too.
-    """
-    return bool(HUB_ID.fullmatch(str(source))) and not os.path.isfile(source) and not is_table(source)
-
-
 def read_rows(source: str | Path, encoding: str = "utf-8", wrong: Wrong = stop) -> Iterator[Row]:
     """Yield the rows of a file or of a Hub dataset.
 
@@ -91,7 +66,7 @@ def read_rows(source: str | Path, encoding: str = "utf-8", wrong: Wrong = stop) 
     path = Path(source)
     if not path.is_file():
         raise InputError(f"{path}: {'is a folder, a file is needed' if path.is_dir() else 'no such file'}")
-    kind = _format(path)
+    kind = file_format(path)
     try:
         if kind == ".parquet":
             yield from _parquet_rows(path)

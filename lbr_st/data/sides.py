@@ -17,8 +17,6 @@ from tqdm.auto import tqdm
 
 from lbr_st.data import near_duplicates as near
 from lbr_st.data import split as splits
-from lbr_st.data.cleaning import same_text
-from lbr_st.data.columns import FIELDS, Record
 from lbr_st.data.drops import Drops
 from lbr_st.data.overlap import Overlap, overlaps
 from lbr_st.data.prepared_set import FILES
@@ -27,6 +25,7 @@ from lbr_st.data.settings import HELD_OUT, Settings
 from lbr_st.data.stopwatch import Stopwatch
 from lbr_st.errors import InputError
 from lbr_st.files import write_jsonl
+from lbr_st.records import FIELDS, Record, same_text
 
 logger = logging.getLogger(__name__)
 

@@ -9,12 +9,13 @@ from sentence_transformers import SentenceTransformer
 
 from lbr_st import metrics
 from lbr_st.data.prepared_set import file_of
-from lbr_st.data.records import Record, read_records
+from lbr_st.data.records import read_records
 from lbr_st.errors import InputError
 from lbr_st.learning.masked_model import IBGLModel
 from lbr_st.learning.objectives import build_examples, check_fits
 from lbr_st.model.bottleneck import BottleneckTransformer
 from lbr_st.model.saving import open_with_language_model
+from lbr_st.records import Record
 from lbr_st.training.held_out import NAME, NDCG, RECALL, HeldOutEvaluator
 
 CONFIDENCE = 0.95

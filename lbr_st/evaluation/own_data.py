@@ -15,10 +15,11 @@ from mteb.abstasks.task_metadata import TaskMetadata
 from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper
 
 from lbr_st.data.prepared_set import PreparedSet
-from lbr_st.data.records import Record, read_records
+from lbr_st.data.records import read_records
 from lbr_st.errors import InputError
 from lbr_st.files import sha256
 from lbr_st.model import saving as layouts
+from lbr_st.records import Record
 
 BM25 = "mteb/baseline-bm25s"
 

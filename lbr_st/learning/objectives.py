@@ -11,11 +11,11 @@ from datasets import Dataset, concatenate_datasets
 from sentence_transformers import SentenceTransformer
 from transformers import PreTrainedTokenizerBase
 
-from lbr_st.data.records import Record
 from lbr_st.errors import InputError
 from lbr_st.learning.batches import IGNORE
 from lbr_st.model.bottleneck import BottleneckTransformer, bottleneck_module, most_positions
 from lbr_st.model.cutoff import BOTTLENECK, PREFIX, SOURCE, TARGET
+from lbr_st.records import Record
 
 OBJECTIVES = {
     "sft": "X = query, Y = document",

@@ -25,7 +25,7 @@ from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput
 
 from lbr_st.data.prepared_set import PreparedSet, file_of, refuse_overlaps
-from lbr_st.data.records import Record, read_records
+from lbr_st.data.records import read_records
 from lbr_st.errors import InputError
 from lbr_st.learning.batches import PackedRows, StratifiedSampler, collate, pack
 from lbr_st.learning.masked_model import READ_OUT_WEIGHT, IBGLModel, check_packing
@@ -44,6 +44,7 @@ from lbr_st.learning.objectives import (
 from lbr_st.model.bottleneck import BottleneckTransformer, bottleneck_module
 from lbr_st.model.cutoff import COMPOSED_ATTENTION, check_no_leak
 from lbr_st.model.precision import autocast_dtype
+from lbr_st.records import Record
 from lbr_st.training import curves as signals
 from lbr_st.training import held_out
 from lbr_st.training import lora as adapters

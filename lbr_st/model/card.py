@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 from huggingface_hub import EvalResult, ModelCardData
 from transformers import AutoConfig
 
-from lbr_st.data.rows import is_hub_id
 from lbr_st.errors import InputError
 from lbr_st.files import write_text
 from lbr_st.model.contract import LBR_CONFIG, POOLING_CONFIG
+from lbr_st.records import is_hub_id
 
 CARD = "README.md"
 MARK = "<!-- written by lbr-st; a card without this line is left alone -->"

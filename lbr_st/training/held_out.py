@@ -14,10 +14,10 @@ from torch import Tensor
 from transformers import TrainerCallback, TrainerState, TrainingArguments
 
 from lbr_st import metrics
-from lbr_st.data.records import Record
 from lbr_st.learning.masked_model import IBGLModel
 from lbr_st.learning.objectives import build_examples
 from lbr_st.model.precision import computing_in
+from lbr_st.records import Record
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,9 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import semantic_search
 
 from lbr_st.data.prepared_set import file_of
-from lbr_st.data.records import Record, read_passages
+from lbr_st.data.records import read_passages
 from lbr_st.model.saving import open_sentence_transformer
+from lbr_st.records import Record
 
 SNIPPET_LINES = 6
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lbr_st.data.cleaning import clean, same_text
+from lbr_st.data.cleaning import clean
+from lbr_st.records import same_text
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()))  # lone surrogates too
 

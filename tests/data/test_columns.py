@@ -2,8 +2,8 @@
 
 import pytest
 
-from lbr_st.data.columns import Columns, RowError, RowReader, Template
-from lbr_st.errors import InputError
+from lbr_st.data.columns import Columns, RowReader, Template
+from lbr_st.errors import InputError, RowError
 
 COMPOUND = {
     "names": ["etaconazole", "vangard"],

@@ -15,8 +15,9 @@ from datasets import Dataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lbr_st.data.rows import hub_rows, is_hub_id, is_table, read_rows
+from lbr_st.data.rows import hub_rows, read_rows
 from lbr_st.errors import InputError
+from lbr_st.records import is_hub_id, is_table
 
 ROWS = [
     {"id": "1", "question": "What is it?", "answer": "It, \"so to say\",\nis\tthis."},

@@ -1,0 +1,51 @@
+"""What everything here is about: records of a query and a document; and what a name of a source can mean."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+FIELDS = ("query", "document")
+
+COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd"}
+JSON_LINES = (".jsonl", ".ndjson")
+TABLES = (*JSON_LINES, ".json", ".csv", ".tsv", ".parquet")
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+(:[\w.-]+){0,2}")
+WHITE = re.compile(r"\s+")
+
+
+# A row of data; which fields there are, is said by what returns it:
+#   id, query, document, source   texts
+#   negatives                     list of texts that do not answer the query, its hard negatives
+#   relevance                     grade of the document as a whole number, 1 where nothing is said
+# A plain dictionary and no TypedDict: most code goes over fields by name, and readers add some of their own.
+Record = dict[str, Any]
+
+
+def same_text(text: str) -> str:
+    """Return what texts have in common that differ in capitals, white space, Unicode form or the last mark alone."""
+    return WHITE.sub("", unicodedata.normalize("NFKC", text).casefold()).rstrip(".?!") or text
+
+
+def file_format(path: str | Path) -> str:
+    """Return the suffix that says the format of a file: ``.csv`` of ``a.csv.gz``."""
+    suffixes = [suffix.lower() for suffix in Path(path).suffixes]
+    if suffixes and suffixes[-1] in COMPRESSED:
+        suffixes.pop()
+    return suffixes[-1] if suffixes else ""
+
+
+def is_table(path: str | Path) -> bool:
+    """Tell by its name whether a file holds rows."""
+    return file_format(path) in TABLES
+
+
+def is_hub_id(source: str | Path) -> bool:
+    """Tell whether a source is meant to be on the Hub: an owner and a name that are no file here, nor look like one.
+
+    A folder of that name is what `datasets` takes for the dataset, too.
+    """
+    return bool(HUB_ID.fullmatch(str(source))) and not os.path.isfile(source) and not is_table(source)
