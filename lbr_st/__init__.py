@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from lbr_st.errors import naming_the_extra
+
 if TYPE_CHECKING:
     from lbr_st import data as data
     from lbr_st.alignment.config import AlignConfig as AlignConfig
@@ -41,7 +43,8 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module("lbr_st.data")
     if name not in _EXPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_EXPORTS[name]), name)
+    with naming_the_extra(f"lbr_st.{name}"):
+        return getattr(importlib.import_module(_EXPORTS[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -2,10 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+from collections.abc import Iterator
 from types import ModuleType
 
 LONGEST_LINE = 300
+
+# Which extra of this package brings a package. What is not here comes with the base install.
+EXTRAS = {
+    "accelerate": "train",
+    "bitsandbytes": "qlora",
+    "bm25s": "eval",
+    "bs4": "data",
+    "datasets": "data",
+    "datasketch": "data",
+    "liger_kernel": "gpu",
+    "markdown_it": "data",
+    "markdownify": "data",
+    "matplotlib": "train",
+    "mteb": "eval",
+    "onnx": "export",
+    "onnxruntime": "export",
+    "onnxscript": "export",
+    "openvino": "export",
+    "peft": "train",
+    "pyarrow": "data",
+    "ray": "ray",
+    "scipy": "data",
+    "semantic_text_splitter": "data",
+    "Stemmer": "eval",
+}
 
 
 class InputError(ValueError):
@@ -42,20 +69,28 @@ def shortened(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 3].rstrip() + "..."
 
 
-def require(module: str, extra: str, what: str) -> ModuleType:
-    """Import a module of an extra of this package.
+@contextlib.contextmanager
+def naming_the_extra(what: str) -> Iterator[None]:
+    """Say which extra of this package is absent, where an import fails for one.
 
     Args:
-        module: Its dotted name.
-        extra: The extra that installs it: ``train``, ``data``, ``eval``, ...
-        what: What needs it, for the message: a flag, a command, a kind of file.
+        what: What needs it, for the message: a command, a flag, a kind of file.
 
     Raises:
-        InputError: If it is not installed; with the command that installs it.
+        InputError: If a package of an extra is not installed; with the command that installs it.
     """
     try:
-        return importlib.import_module(module)
+        yield
     except ModuleNotFoundError as error:
-        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise  # it is there, and lacks something itself
-        raise InputError(f"{what} needs {error.name}, which is not installed: pip install 'lbr-st[{extra}]'") from error
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRAS:
+            raise
+        raise InputError(
+            f"{what} needs {package}, which is not installed: pip install 'lbr-st[{EXTRAS[package]}]'"
+        ) from error
+
+
+def require(module: str, what: str) -> ModuleType:
+    """Import a module of an extra where it is needed, see `naming_the_extra`."""
+    with naming_the_extra(what):
+        return importlib.import_module(module)

@@ -1,43 +1,86 @@
-"""The console command ``lbr``: a name for each ``main`` of this package."""
+"""The console command ``lbr``: its commands, in the order of a first project."""
 
 from __future__ import annotations
 
-import argparse
 import importlib
+import logging
+import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 
+import lbr_st
+from lbr_st.errors import InputError, naming_the_extra
+
+# Heading, then command and what it does; the module of a command has its name.
 COMMANDS = {
-    "train-ibgl": ("lbr_st.learning.run", "stage 1: teach a language model a domain through a bottleneck"),
-    "train-grcl": ("lbr_st.alignment.run", "stage 2: align it with query-document pairs"),
-    "evaluate": ("lbr_st.evaluation.own_data", "score models on a question-answer file, by mteb"),
-    "export": ("lbr_st.use.export", "write a model for ONNX Runtime or OpenVINO, compared with the original"),
-    "benchmark": ("lbr_st.evaluation.public_tests", "score a model on the public tests of mteb that can be loaded"),
-    "separation": ("lbr_st.evaluation.inspect", "what the embeddings of a model are worth on held-out pairs"),
-    "verify": ("lbr_st.model.verify", "check that a saved model keeps its promises"),
-    "encode": ("lbr_st.use.encode", "encode a corpus of any size into Parquet files, here or on a Ray cluster"),
-    "search": ("lbr_st.use.search", "search documents with a model"),
-    "card": ("lbr_st.publish.results", "write the card of a saved model anew, with mteb's scores"),
-    "push": ("lbr_st.publish.hub", "put a saved model on the Hugging Face Hub"),
-    "submit": ("lbr_st.publish.leaderboard", "prepare what mteb's leaderboard wants of a model"),
-    "nano": ("lbr_st.quickstart.nano", "train a small language model from scratch on raw text"),
-    "data": ("lbr_st.cli.data", "make clean, split and isolated sets of any text; list public ones"),
-    "quickstart": ("lbr_st.quickstart.run", "all of it, on the installed Python packages"),
+    "try it": {"quickstart": "all of it, on the Python packages installed here"},
+    "prepare data": {"data": "prepare, mine, check, list: clean, split and isolated sets of any text"},
+    "train": {
+        "learn": "stage 1: teach a language model your domain",
+        "align": "stage 2: make it an embedding model, with query-document pairs",
+    },
+    "measure": {
+        "evaluate": "score models on your own test pairs, or on public tests of mteb",
+        "inspect": "what the embeddings of a model are like on held-out pairs",
+    },
+    "use": {
+        "search": "search documents with a model",
+        "encode": "encode a corpus of any size into Parquet files",
+        "export": "write a model for ONNX Runtime or OpenVINO",
+    },
+    "publish": {
+        "verify": "check that a saved model keeps its promises",
+        "publish": "card, push, submit: the model card, the Hub, mteb's leaderboard",
+    },
 }
+NAMES = [name for group in COMMANDS.values() for name in group]
+
+
+def help_text() -> str:
+    """Return what ``lbr --help`` prints."""
+    lines = [
+        "usage: lbr COMMAND ...",
+        "",
+        "Learn Before Represent: teach a language model your domain, then embed with it.",
+    ]
+    for heading, group in COMMANDS.items():
+        lines += ["", f"{heading}:", *(f"  {name:<12}{meaning}" for name, meaning in group.items())]
+    return "\n".join([*lines, "", "lbr COMMAND --help has the arguments of a command; lbr --version the version."])
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run ``lbr COMMAND ...``."""
-    parser = argparse.ArgumentParser(prog="lbr", description="Learn Before Represent for sentence-transformers.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, (_, meaning) in COMMANDS.items():
-        commands.add_parser(name, help=meaning, add_help=False)
     argv = list(sys.argv[1:] if argv is None else argv)
-    command = parser.parse_args(argv[:1]).command
-    # Imported only now: the libraries behind a command take seconds to import.
-    from lbr_st.training.shared import run_command
+    command = argv[0] if argv else "--help"
+    if command in ("-h", "--help"):
+        print(help_text())  # noqa: T201
+    elif command == "--version":
+        print(f"lbr-st {lbr_st.__version__}")  # noqa: T201
+    else:
+        run_command(lambda: _main_of(command)(argv[1:]))
 
-    run_command(importlib.import_module(COMMANDS[command][0]).main, argv[1:])
+
+def _main_of(command: str) -> Callable[[list[str]], None]:
+    if command not in NAMES:
+        raise InputError(f"lbr {command}: no such command; there are {', '.join(NAMES)}")
+    with naming_the_extra(f"lbr {command}"):
+        return importlib.import_module(f"lbr_st.cli.{command}").main
+
+
+def run_command(run: Callable[[], None]) -> None:
+    """Run a command: a line and exit code 2 for input that cannot be used, a traceback for the rest."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    rank = os.environ.get("RANK", "0")
+    is_first_process = rank == "0"
+    logging.getLogger("lbr_st").setLevel(logging.INFO if is_first_process else logging.WARNING)
+    # mteb 2.26 calls methods that sentence-transformers 6 has renamed.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="mteb")
+    try:
+        run()
+    except InputError as error:
+        sys.stderr.write(f"error: {error}\n" if is_first_process else f"error of process {rank}: {error}\n")
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from lbr_st.errors import naming_the_extra
+
 if TYPE_CHECKING:
     from lbr_st.data.mining import MineConfig as MineConfig
     from lbr_st.data.mining import mine as mine
@@ -26,7 +28,8 @@ __all__ = [*_EXPORTS]  # noqa: PLE0604
 def __getattr__(name: str) -> Any:
     if name not in _EXPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_EXPORTS[name]), name)
+    with naming_the_extra(f"lbr_st.data.{name}"):
+        return getattr(importlib.import_module(_EXPORTS[name]), name)
 
 
 def __dir__() -> list[str]:

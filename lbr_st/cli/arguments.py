@@ -1,0 +1,49 @@
+"""What the commands' parsers have in common: errors in one line, and flags with one name and meaning."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NoReturn
+
+from lbr_st.errors import InputError
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line that names the command, and that takes no shortened flags."""
+
+    def __init__(self, prog: str, description: str) -> None:
+        super().__init__(
+            prog=prog,
+            description=description,
+            allow_abbrev=False,
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what is wrong.
+
+        Raises:
+            InputError: Always.
+        """
+        raise InputError(f"{self.prog}: {message} (see {self.prog} --help)")
+
+
+def positive_int(text: str) -> int:
+    """Read a whole number of 1 or more, as the ``type`` of an argument."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text}")
+    return number
+
+
+def add_output_dir(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add ``--output-dir``: a new or empty folder for what the command makes."""
+    parser.add_argument("--output-dir", required=True, metavar="DIR", help=f"new or empty folder for {what}")
+
+
+def add_batch_size(parser: argparse.ArgumentParser, default: int) -> None:
+    """Add ``--batch-size``, of texts that are encoded at once."""
+    parser.add_argument("--batch-size", type=positive_int, default=default, metavar="N", help="texts encoded at once")
