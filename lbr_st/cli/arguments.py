@@ -12,12 +12,8 @@ class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line that names the command, and that takes no shortened flags."""
 
     def __init__(self, prog: str, description: str) -> None:
-        super().__init__(
-            prog=prog,
-            description=description,
-            allow_abbrev=False,
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        )
+        form = argparse.ArgumentDefaultsHelpFormatter
+        super().__init__(prog=prog, description=description, allow_abbrev=False, formatter_class=form)
 
     def error(self, message: str) -> NoReturn:
         """Raise what is wrong.
