@@ -35,7 +35,7 @@ from lbr_st.evaluation import own_data as evaluation
 from lbr_st.files import sha256, write_jsonl
 from lbr_st.learning import run as ibgl
 from lbr_st.learning.objectives import READ_PAIRS, build_examples, fields_of, parse_objective
-from lbr_st.model import saving as layouts
+from lbr_st.model.opening import open_sentence_transformer
 from lbr_st.quickstart import nano
 from lbr_st.training.held_out import NDCG, HeldOutEvaluator
 
@@ -364,7 +364,7 @@ def dev_score(model: Path, domain: Domain) -> float:
     """Return nDCG@10 of the dev queries, in their own documents and `Domain.dev_corpus`."""
     corpus = read_records(domain.dev_corpus, ("document",))
     evaluator = HeldOutEvaluator(read_records(domain.dev), corpus, batch_size=128)
-    return round(evaluator(half(layouts.open_sentence_transformer(str(model))))[NDCG], 4)
+    return round(evaluator(half(open_sentence_transformer(str(model))))[NDCG], 4)
 
 
 def open_to_score(model: Path) -> Any:

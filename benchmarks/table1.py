@@ -38,7 +38,7 @@ from arms import Lab
 from domains import Domain
 
 from lbr_st.files import sha256
-from lbr_st.model import saving as layouts
+from lbr_st.model.opening import open_sentence_transformer
 from lbr_st.training.shared import run_command
 
 PROGRAM = "table1"
@@ -74,7 +74,7 @@ def bidirectional(domain: Domain, lab: Lab) -> dict[str, Any]:
 
 def minilm(domain: Domain, lab: Lab) -> dict[str, Any]:
     """Score all-MiniLM-L6-v2 as it is."""
-    model = layouts.open_sentence_transformer(str(systems.minilm()))
+    model = open_sentence_transformer(str(systems.minilm()))
     model.max_seq_length = lab.scale.length
     return arms.score(arms.half(model), domain, lab.work / domain.name)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lbr_st.data.records import read_passages
 from lbr_st.errors import InputError
-from lbr_st.model.saving import fingerprint
+from lbr_st.model.contract import fingerprint
 from lbr_st.records import Record
 from lbr_st.use.search import format_hits
 

@@ -1,5 +1,6 @@
 """What several test modules make: tiny models of every family, their tokenizers, a few pairs, runs that are killed."""
 
+import inspect
 import json
 import os
 import signal
@@ -23,6 +24,7 @@ from transformers import (
     GemmaTokenizer,
     GPT2Tokenizer,
     GPTNeoXTokenizer,
+    LlamaForCausalLM,
     LlamaTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -33,6 +35,9 @@ from transformers import (
 from lbr_st.model.cutoff import BOTTLENECK, PREFIX, SOURCE, TARGET, cutoff_mask
 
 ROOT = Path(__file__).parent.parent
+
+# The argument that gives a model its cache: transformers 5.24 renamed it.
+CACHE = "cache" if "cache" in inspect.signature(LlamaForCausalLM.forward).parameters else "past_key_values"
 
 TEXTS = [
     "What causes high blood pressure?",
@@ -178,8 +183,7 @@ def masked_greedy(module, text):
     """Independent computation: no cache, the whole sequence under stage 1's own mask for every token."""
     [ids] = module.tokenize_rows([text])
     k = sum(id_ in module.bottleneck_token_ids for id_ in ids)
-    before = SOURCE if module.hide_bos else PREFIX
-    parts = [before] * module.num_prefix_tokens
+    parts = [PREFIX] * module.num_prefix_tokens
     parts += [SOURCE] * (len(ids) - len(parts) - k) + [BOTTLENECK] * k
     answer = []
     for _ in range(NEW):

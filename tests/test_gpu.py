@@ -12,8 +12,9 @@ from lbr_st.data.records import read_records
 from lbr_st.files import write_jsonl
 from lbr_st.learning.batches import IGNORE, PackedRows, collate
 from lbr_st.learning.cross_entropy import cross_entropy_sum
-from lbr_st.learning.masked_model import IBGLModel, check_packing
-from lbr_st.model.cutoff import TARGET, check_no_leak, cutoff_mask
+from lbr_st.learning.masked_model import CutOffModel
+from lbr_st.model.cutoff import TARGET, cutoff_mask
+from lbr_st.model.self_checks import check_no_leak, check_packing
 from lbr_st.training.held_out import HeldOutEvaluator
 
 pytestmark = pytest.mark.gpu
@@ -60,7 +61,7 @@ def test_packed_rows_train_under_flex_attention(family):
     check_packing(flex)
     found = []
     for model, batch in ((plain, collate(examples)), (flex, collate(rows))):
-        loss = IBGLModel(model)(**{name: tensor.cuda() for name, tensor in batch.items()})["loss"]
+        loss = CutOffModel(model)(**{name: tensor.cuda() for name, tensor in batch.items()})["loss"]
         loss.backward()
         found.append((loss, model.get_input_embeddings().weight.grad))
     assert abs(found[0][0] - found[1][0]) < 1e-4

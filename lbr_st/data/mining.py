@@ -12,7 +12,7 @@ from sentence_transformers.util import mine_hard_negatives
 
 from lbr_st.errors import InputError
 from lbr_st.metrics import SIMILARITIES_AT_A_TIME
-from lbr_st.model.saving import check_model_exists
+from lbr_st.model.opening import check_model_exists
 from lbr_st.records import Record, same_text
 
 logger = logging.getLogger(__name__)

@@ -18,7 +18,8 @@ from lbr_st.data.prepared_set import PreparedSet
 from lbr_st.data.records import read_records
 from lbr_st.errors import InputError
 from lbr_st.files import sha256
-from lbr_st.model import saving as layouts
+from lbr_st.model.contract import fingerprint
+from lbr_st.model.opening import open_sentence_transformer
 from lbr_st.records import Record
 
 BM25 = "mteb/baseline-bm25s"
@@ -91,12 +92,12 @@ def open_for_evaluation(name: str) -> Any:
             return mteb.get_model(BM25)
         except ImportError as error:
             raise InputError("--model bm25 needs an extra: pip install 'lbr-st[bm25]'") from error
-    model = layouts.open_sentence_transformer(name)
+    model = open_sentence_transformer(name)
     wrapped = SentenceTransformerEncoderWrapper(model)
     # mteb files results by name and revision and takes what it finds there: with the model's own hash as revision, a
     # score of other weights is never found.
     if Path(name).is_dir():
-        meta = {"name": f"local/{Path(name).resolve().name}", "revision": layouts.fingerprint(name)[:40]}
+        meta = {"name": f"local/{Path(name).resolve().name}", "revision": fingerprint(name)[:40]}
         wrapped.mteb_model_meta = wrapped.mteb_model_meta.model_copy(update=meta)
     return wrapped
 

@@ -19,6 +19,7 @@ from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
 from lbr_st.errors import InputError
+from lbr_st.files import sha256
 from lbr_st.model.bottleneck import BottleneckTransformer, check_ratio
 from lbr_st.model.tokens import INPUT_NAMES, TOKENIZER_CLASS, bottleneck_token, refuse_spellable
 
@@ -26,6 +27,9 @@ LBR_CONFIG = "lbr_config.json"
 REFERENCE = "lbr_reference.json"
 POOLING_CONFIG = "1_Pooling/config.json"
 WEIGHTS_INDEX = "model.safetensors.index.json"
+
+# Files in a model directory that no loader reads.
+NOT_LOADED = {"lbr_run.json", "training_log.json", "trainer_state.json", REFERENCE}
 
 # Files whose fields somebody reads.
 READ = [
@@ -329,6 +333,13 @@ def foreign_weights(path: Path) -> list[Path]:
     """Return files of a directory that some reader would load beside or in place of ``model*.safetensors``."""
     found = [*path.glob("pytorch_model*.bin"), *path.glob("adapter_*"), *path.glob("*.safetensors")]
     return sorted(file for file in found if not file.match("model*.safetensors"))
+
+
+def fingerprint(path: str | Path) -> str:
+    """Return a hash of the files that any model directory is loaded from, as 64 hex digits."""
+    kinds = {".safetensors", ".json", ".bin", ".txt", ".model"}
+    files = [file for file in [*Path(path).glob("*"), *Path(path).glob("[0-9]_*/*")] if file.suffix in kinds]
+    return sha256(sorted(file for file in files if file.name not in NOT_LOADED))
 
 
 def _shapes(path: Path) -> dict[str, list[int]]:

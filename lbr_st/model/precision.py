@@ -1,13 +1,16 @@
-"""Modes of a model: evaluation, half precision."""
+"""How a model computes for a while: in half precision, in evaluation mode."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
-from transformers import TrainingArguments
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments  # importing it loads accelerate
 
 
 def autocast_dtype(training_args: TrainingArguments) -> torch.dtype | None:
@@ -16,7 +19,7 @@ def autocast_dtype(training_args: TrainingArguments) -> torch.dtype | None:
 
 
 def computing_in(dtype: torch.dtype | None, device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """Compute in half precision for a while (autocast), or as ever.
+    """Compute in half precision for a while (autocast); where ``dtype`` is None, in that of the weights.
 
     The trainer's own autocast is part of its model's forward: what is called beside that is without it.
     """

@@ -9,27 +9,21 @@ both.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import sentence_transformers
 import torch
 import transformers
-from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Normalize
 from sentence_transformers.sentence_transformer.modules import Pooling
-from sentence_transformers.util import is_sentence_transformer_model, load_file_path
+from sentence_transformers.util import load_file_path
 
 from lbr_st.errors import InputError
-from lbr_st.files import UNFINISHED, sha256, write_json
+from lbr_st.files import filling, write_json
 from lbr_st.model import card as model_card
 from lbr_st.model.bottleneck import BottleneckTransformer, bottleneck_module
 from lbr_st.model.contract import (
@@ -42,16 +36,19 @@ from lbr_st.model.contract import (
     foreign_weights,
 )
 from lbr_st.model.precision import evaluating
-from lbr_st.model.verify import quietly, reference_of, verify
+from lbr_st.model.quiet import quietly
+from lbr_st.model.verify import reference_of, verify
 
 logger = logging.getLogger(__name__)
 
-# Files in a model directory that no loader reads.
-NOT_LOADED = {"lbr_run.json", "training_log.json", "trainer_state.json", REFERENCE}
-
-
 # Files that one model has and the next in the same directory may not have: they would be read with it.
-NOT_IN_EVERY_MODEL = ["sentence_bert_config.json", "chat_template.jinja", "generation_config.json", REFERENCE]
+STALE = [
+    "model*.safetensors*",
+    "sentence_bert_config.json",
+    "chat_template.jinja",
+    "generation_config.json",
+    REFERENCE,
+]
 
 
 def from_backbone(
@@ -114,67 +111,6 @@ def load(model_name_or_path: str, *, device: str | None = None, **kwargs: Any) -
     return _assemble(module, saved.get("prompts"), saved.get("default_prompt_name"), device)
 
 
-def check_model_exists(name: str, flag: str = "--model") -> None:
-    """Refuse a local path that cannot be a model, before anything slow is tried with it.
-
-    Raises:
-        InputError: If it is a file, a directory without ``config.json`` or ``modules.json``, or does not exist.
-    """
-    path = Path(name)
-    if path.is_dir():
-        if not (path / "config.json").is_file() and not (path / "modules.json").is_file():
-            raise InputError(f"{flag} {name} is not a model: the directory has no config.json")
-    elif path.is_file() or name.count("/") > 1 or name.startswith((".", "/", "~")):
-        raise InputError(f"{flag} {name} is not a model: no such directory")
-
-
-@contextlib.contextmanager
-def _refusing_what_is_no_model(name: str, flag: str) -> Iterator[None]:
-    try:
-        yield
-    except InputError:
-        raise
-    except (OSError, ValueError, SafetensorError) as error:
-        raise InputError(f"{flag} {name} is not a model: {str(error).splitlines()[0]}") from error
-
-
-def open_sentence_transformer(name: str, flag: str = "--model", **kwargs: Any) -> SentenceTransformer:
-    """Open any sentence-transformers model as everyone does; one in our native layout with our own loader.
-
-    Args:
-        name: Directory or Hub id.
-        flag: What it was given with.
-        **kwargs: Passed to ``SentenceTransformer``, for a model that is not in our native layout.
-
-    Raises:
-        InputError: If it is not an embedding model.
-    """
-    check_model_exists(name, flag)
-    modules = Path(name, "modules.json")
-    if Path(name).is_dir() and not modules.is_file():
-        raise InputError(f"{flag} {name} is a language model, not an embedding model: it has no modules.json")
-    with _refusing_what_is_no_model(name, flag):
-        if modules.is_file() and BottleneckTransformer.__module__ in modules.read_text(encoding="utf-8"):
-            return load(name)
-        return SentenceTransformer(name, **kwargs)
-
-
-def open_with_language_model(name: str) -> SentenceTransformer:
-    """Open a model of this package with its whole language model, of either layout; any other as above.
-
-    Raises:
-        InputError: If it is not an embedding model.
-    """
-    check_model_exists(name)
-    with _refusing_what_is_no_model(name, "--model"):
-        return load(name) if BottleneckTransformer.load_config(name) else open_sentence_transformer(name)
-
-
-def is_other_embedding_model(name: str) -> bool:
-    """Tell whether a directory or Hub id holds a sentence-transformers model that was not saved by this package."""
-    return is_sentence_transformer_model(name) and not BottleneckTransformer.load_config(name)
-
-
 def _assemble(
     module: BottleneckTransformer,
     prompts: dict[str, str] | None = None,
@@ -211,14 +147,13 @@ def save(model: SentenceTransformer, path: str | Path) -> None:
     """
     module = bottleneck_module(model)
     path = Path(path)
-    path.mkdir(parents=True, exist_ok=True)
     foreign = foreign_weights(path)
     if foreign:
         raise InputError(
             f"{path} holds {foreign[0].name}, which readers would take for a part of the model; save elsewhere"
         )
     is_portable = module.compression_ratio is None
-    with unfinished_folder(path) as folder:
+    with filling(path, last="config.json", stale=STALE) as folder:
         try:
             with quietly(), evaluating(model):
                 if is_portable:
@@ -230,7 +165,6 @@ def save(model: SentenceTransformer, path: str | Path) -> None:
                     logger.debug(line)
         except VerificationError as error:
             raise RuntimeError(f"the model was not saved, what was written is wrong: {error}") from error
-        publish(folder, path)
     model_card.write(path, path.resolve().name)
     if is_portable:
         logger.info("saved and verified %s: load it with SentenceTransformer(%r)", path, str(path))
@@ -246,40 +180,9 @@ def save(model: SentenceTransformer, path: str | Path) -> None:
 def save_other(model: SentenceTransformer, path: str | Path) -> None:
     """Save a sentence-transformers model of another kind as it saves itself, whole or not at all; a card stays."""
     path = Path(path)
-    path.mkdir(parents=True, exist_ok=True)
-    with unfinished_folder(path) as folder:
+    with filling(path, last="config.json", stale=STALE) as folder:
         model.save_pretrained(str(folder), create_model_card=not (path / model_card.CARD).exists())
-        publish(folder, path)
     logger.info("saved %s: load it with SentenceTransformer(%r)", path, str(path))
-
-
-@contextlib.contextmanager
-def unfinished_folder(path: Path) -> Iterator[Path]:
-    """Give a folder within ``path`` to make a model in. It goes afterwards, and those of killed saves with it."""
-    for leftover in path.glob(f".model-*{UNFINISHED}"):
-        shutil.rmtree(leftover)
-    with tempfile.TemporaryDirectory(prefix=".model-", suffix=UNFINISHED, dir=path) as folder:
-        yield Path(folder)
-
-
-def publish(folder: Path, path: Path) -> None:
-    """Move a whole model from ``folder`` to ``path`` in place of the one there, ``config.json`` last."""
-    for old in (path / "config.json", *path.glob("model*.safetensors*"), *(path / name for name in NOT_IN_EVERY_MODEL)):
-        old.unlink(missing_ok=True)
-    files = [file.relative_to(folder) for file in folder.rglob("*") if file.is_file()]
-    umask = os.umask(0)
-    os.umask(umask)
-    for file in sorted(files, key=lambda file: (file == Path("config.json"), file)):
-        (path / file).parent.mkdir(parents=True, exist_ok=True)
-        (folder / file).chmod(0o666 & ~umask)  # safetensors writes weights that only their owner can read
-        os.replace(folder / file, path / file)
-
-
-def fingerprint(path: str | Path) -> str:
-    """Return a hash of the files that a model directory is loaded from, as 64 hex digits."""
-    kinds = {".safetensors", ".json", ".bin", ".txt", ".model"}
-    files = [file for file in [*Path(path).glob("*"), *Path(path).glob("[0-9]_*/*")] if file.suffix in kinds]
-    return sha256(sorted(file for file in files if file.name not in NOT_LOADED))
 
 
 def _write_portable(model: SentenceTransformer, module: BottleneckTransformer, folder: Path) -> None:

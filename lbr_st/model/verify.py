@@ -16,11 +16,11 @@ import torch
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
-from transformers.utils import logging as transformers_logging
 
 from lbr_st.files import file_sha256
 from lbr_st.model.bottleneck import BottleneckTransformer
 from lbr_st.model.contract import LBR_CONFIG, REFERENCE, SavedFiles, VerificationError, fail, file_checks
+from lbr_st.model.quiet import quietly
 from lbr_st.model.tokens import bottleneck_token
 
 # Lengths of differences between vectors of length 1. Of one model they agree to about 1e-6 in float32 and 1e-2 in half
@@ -287,20 +287,6 @@ def _reading(model: SentenceTransformer, length: int, padding_side: str) -> Iter
 
 def _short(text: str) -> str:
     return repr(text) if len(text) <= 60 else f"{text[:40]!r}... ({len(text)} characters)"
-
-
-@contextlib.contextmanager
-def quietly() -> Iterator[None]:
-    """Load without transformers' reports: an encoder without its language-model head is what is wanted here."""
-    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if bars:
-            transformers_logging.enable_progress_bar()
 
 
 def _servers(files: SavedFiles) -> str:

@@ -26,7 +26,7 @@ from lbr_st.errors import InputError
 from lbr_st.evaluation.own_data import open_for_evaluation
 from lbr_st.files import write_json, write_text
 from lbr_st.model.card import CARD, CITATION, read
-from lbr_st.model.saving import fingerprint
+from lbr_st.model.contract import fingerprint
 from lbr_st.model.verify import verify
 from lbr_st.publish.results import results_of
 from lbr_st.records import is_hub_id

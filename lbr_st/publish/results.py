@@ -13,7 +13,7 @@ import mteb
 
 from lbr_st.errors import InputError
 from lbr_st.model.card import CARD, Score, read, write
-from lbr_st.model.saving import fingerprint
+from lbr_st.model.contract import fingerprint
 
 logger = logging.getLogger(__name__)
 

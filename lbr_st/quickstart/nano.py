@@ -26,7 +26,8 @@ from transformers import (
 
 from lbr_st.data.records import read_texts
 from lbr_st.errors import InputError
-from lbr_st.model.saving import publish, unfinished_folder
+from lbr_st.files import filling
+from lbr_st.model.saving import STALE
 from lbr_st.training.shared import (
     claim_output_dir,
     describe_run,
@@ -148,8 +149,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     trainer = Trainer(model=model, args=training_args, train_dataset=blocks, data_collator=default_data_collator)
     train_to_the_end(trainer, args.output_dir)
     output_dir = Path(args.output_dir)
-    with unfinished_folder(output_dir) as folder:
+    with filling(output_dir, last="config.json", stale=STALE) as folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-        publish(folder, output_dir)
     logger.info("saved %s", output_dir)

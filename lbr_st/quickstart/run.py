@@ -21,7 +21,7 @@ from lbr_st.data.records import read_passages
 from lbr_st.evaluation.own_data import evaluate, local_task, open_for_evaluation, table
 from lbr_st.files import write_json
 from lbr_st.learning import run as ibgl
-from lbr_st.model.saving import open_sentence_transformer
+from lbr_st.model.opening import open_sentence_transformer
 from lbr_st.quickstart import nano
 from lbr_st.use.search import format_hits, search
 

@@ -17,7 +17,6 @@ from typing import Any, NoReturn, TypeVar
 import torch
 import yaml
 from accelerate import PartialState
-from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from transformers import (
     HfArgumentParser,
@@ -34,13 +33,15 @@ from transformers.utils.import_utils import enable_tf32
 from lbr_st.data.prepared_set import describe_set, mteb_tasks_of
 from lbr_st.errors import InputError
 from lbr_st.files import UNFINISHED, write_json
-from lbr_st.model import saving as layouts
+from lbr_st.model import opening
 from lbr_st.model.bottleneck import BottleneckTransformer, bottleneck_module, check_room
+from lbr_st.model.contract import fingerprint
+from lbr_st.model.opening import DEFAULT_MAX_LENGTH
+from lbr_st.model.saving import load, save, save_other
 
 logger = logging.getLogger(__name__)
 
 RUN_FILE = "lbr_run.json"
-DEFAULT_MAX_LENGTH = 512
 
 # Training arguments that change where a run writes and what it prints, not the weights it ends with.
 NOT_PART_OF_THE_RUN = {
@@ -334,7 +335,7 @@ def describe_run(
             contents["sets"] = sets
     for key in ("model", "mining_model"):
         if os.path.isdir(arguments.get(key) or ""):
-            contents[f"{key}_sha256"] = layouts.fingerprint(arguments[key])
+            contents[f"{key}_sha256"] = fingerprint(arguments[key])
     for key in ("model", "mining_model", "data", "dev_data", "corpus_extra", "mining_corpus"):
         value = arguments.get(key)
         arguments[key] = (
@@ -508,34 +509,13 @@ def open_model(args: argparse.Namespace, **model_kwargs: Any) -> SentenceTransfo
     Raises:
         InputError: If it is no model, or the flags ask for other bottleneck tokens than it has.
     """
-    name = args.model
-    model_kwargs = {"dtype": torch.float32} | model_kwargs
-    layouts.check_model_exists(name)
-    try:
-        config = BottleneckTransformer.load_config(name)
-        if not config:
-            return layouts.from_backbone(
-                name,
-                num_bottleneck_tokens=args.bottleneck_tokens,
-                compression_ratio=args.compression_ratio,
-                max_seq_length=DEFAULT_MAX_LENGTH if args.max_length is None else args.max_length,
-                **model_kwargs,
-            )
-        model = layouts.load(name, model_kwargs=model_kwargs)
-    except InputError:
-        raise
-    except (OSError, ValueError, SafetensorError) as error:
-        raise InputError(f"--model {name} is not a model: {str(error).splitlines()[0]}") from error
-    module = bottleneck_module(model)
-    for flag, asked_for, has in (
-        ("--bottleneck-tokens", args.bottleneck_tokens, module.num_bottleneck_tokens),
-        ("--compression-ratio", args.compression_ratio, module.compression_ratio),
-    ):
-        if asked_for not in (None, has):
-            raise InputError(f"--model {name} has {flag} {has}; it cannot be opened with {flag} {asked_for}")
-    if args.max_length is not None:
-        model.max_seq_length = args.max_length
-    return model
+    return opening.open_model(
+        args.model,
+        num_bottleneck_tokens=args.bottleneck_tokens,
+        compression_ratio=args.compression_ratio,
+        max_seq_length=args.max_length,
+        **model_kwargs,
+    )
 
 
 def set_prompts(model: SentenceTransformer, args: argparse.Namespace) -> None:
@@ -596,8 +576,8 @@ def finish(model: SentenceTransformer, trainer: Trainer, stage: str, output_dir:
     trainer.accelerator.free_memory()
     if trainer.args.should_save:
         write_json(Path(output_dir, "training_log.json"), trainer.state.log_history)
-        save = layouts.save if is_ours else layouts.save_other
-        save(layouts.load(str(whole)) if sharded else model, output_dir)
+        save_one = save if is_ours else save_other
+        save_one(load(str(whole)) if sharded else model, output_dir)
         if sharded:
             shutil.rmtree(whole)
     trainer.accelerator.wait_for_everyone()

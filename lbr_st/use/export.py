@@ -10,13 +10,11 @@ positions: a reader that does not know of it would get other vectors without a w
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib.util
 import json
-import logging
 import shutil
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,10 +24,10 @@ from sentence_transformers.base.modules import Transformer
 from tokenizers import Tokenizer
 
 from lbr_st.errors import InputError
-from lbr_st.files import UNFINISHED
-from lbr_st.model.contract import LBR_CONFIG, SavedFiles, check_files
-from lbr_st.model.saving import NOT_LOADED, check_model_exists, open_sentence_transformer, publish, unfinished_folder
-from lbr_st.model.verify import quietly
+from lbr_st.files import filling, require_empty
+from lbr_st.model.contract import LBR_CONFIG, NOT_LOADED, SavedFiles, check_files
+from lbr_st.model.opening import check_model_exists, open_sentence_transformer
+from lbr_st.model.quiet import silently
 from lbr_st.use.export_check import compare
 from lbr_st.use.export_formats import FORMATS, Format
 
@@ -82,11 +80,11 @@ def export(model_dir: str | Path, to: str, output_dir: str | Path) -> Exported:
     model_dir, output_dir, format_ = Path(model_dir), Path(output_dir), FORMATS[to]
     _check_installed(to)
     _check_exportable(model_dir)
-    _check_empty(output_dir)
-    with warnings.catch_warnings(), _saying_less(), quietly(), torch.no_grad():
+    require_empty(output_dir)
+    with warnings.catch_warnings(), silently(), torch.no_grad():
         warnings.simplefilter("ignore")
         model = _open_in_float32(model_dir)
-        with _whole_or_not_at_all(output_dir) as folder:
+        with filling(output_dir, last="config.json") as folder:
             _copy_without_weights(model_dir, folder)
             tokenizer = _write_tokenizer(model, model_dir, folder)
             file = folder / format_.file
@@ -133,40 +131,6 @@ def _check_exportable(model_dir: Path) -> None:
         check_files(model_dir)
     if not (model_dir / "tokenizer.json").is_file():
         raise InputError(f"--model {model_dir} has no tokenizer.json, without which nothing reads texts for an export")
-
-
-def _check_empty(output_dir: Path) -> None:
-    if output_dir.is_file():
-        raise InputError(f"--output-dir {output_dir} is a file")
-    # An export that was killed leaves its unfinished folder.
-    if output_dir.is_dir() and any(path.suffix != UNFINISHED for path in output_dir.iterdir()):
-        raise InputError(f"--output-dir {output_dir} is not empty; choose another")
-
-
-@contextlib.contextmanager
-def _saying_less() -> Iterator[None]:
-    """Let the exporter's and the quantizer's own reports be, up to errors; a failed export raises."""
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        yield
-    finally:
-        logging.disable(before)
-
-
-@contextlib.contextmanager
-def _whole_or_not_at_all(output_dir: Path) -> Iterator[Path]:
-    """Give a folder to make an export in. It takes its place in the end; after an error nothing new is left."""
-    new = [folder for folder in (output_dir, *output_dir.parents) if not folder.exists()]
-    output_dir.mkdir(parents=True, exist_ok=True)
-    try:
-        with unfinished_folder(output_dir) as folder:
-            yield folder
-            publish(folder, output_dir)
-    except BaseException:
-        for each in new:
-            each.rmdir()
-        raise
 
 
 def _open_in_float32(model_dir: Path) -> SentenceTransformer:

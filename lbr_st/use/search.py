@@ -10,7 +10,7 @@ from sentence_transformers.util import semantic_search
 
 from lbr_st.data.prepared_set import file_of
 from lbr_st.data.records import read_passages
-from lbr_st.model.saving import open_sentence_transformer
+from lbr_st.model.opening import open_sentence_transformer
 from lbr_st.records import Record
 
 SNIPPET_LINES = 6

@@ -14,7 +14,7 @@ import lbr_st
 from lbr_st.errors import InputError
 from lbr_st.evaluation import own_data as evaluation
 from lbr_st.files import write_jsonl
-from lbr_st.model.saving import fingerprint
+from lbr_st.model.contract import fingerprint
 from lbr_st.use import search
 
 PAIRS = [{"id": f"p{n}", "question": f"{n} {q}", "answer": f"{n} {d}"} for n in range(12) for q, d in [TEXTS[:2]]]

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
-from helpers import FAMILIES, HAVE_FLEX, PARTS, SHAPE, WINDOW, random_ids, tiny
+from helpers import CACHE, FAMILIES, HAVE_FLEX, PARTS, SHAPE, WINDOW, random_ids, tiny
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
 
 from lbr_st.errors import InputError
-from lbr_st.model.cutoff import BOTTLENECK, PREFIX, SOURCE, TARGET, check_no_leak, cutoff_mask
+from lbr_st.model.cutoff import BOTTLENECK, PREFIX, SOURCE, TARGET, cutoff_mask
+from lbr_st.model.self_checks import check_no_leak
 
 B, X, Z, Y = PREFIX, SOURCE, BOTTLENECK, TARGET
 ATTENTION = ["sdpa", "eager"]
@@ -122,9 +123,9 @@ def test_equals_two_passes(family, attention):
     torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels).backward()
 
     twin = embeddings.detach().clone().requires_grad_()
-    first = model(inputs_embeds=twin[:, :FIRST_TARGET], use_cache=True, past_key_values=DynamicCache())
-    kept, visible = DynamicCache(), [0, 7, 8]
-    for index, layer in enumerate(first.past_key_values.layers):
+    whole, kept, visible = DynamicCache(), DynamicCache(), [0, 7, 8]
+    first = model(inputs_embeds=twin[:, :FIRST_TARGET], use_cache=True, **{CACHE: whole})
+    for index, layer in enumerate(whole.layers):
         kept.update(layer.keys[:, :, visible], layer.values[:, :, visible], index)
     rows, columns = [9, 10, 11], [*visible, 9, 10, 11]
     full, sliding = (distance_mask(model, kind, rows, columns) for kind in ("full", "sliding"))
@@ -134,9 +135,9 @@ def test_equals_two_passes(family, attention):
         mask = {"full_attention": full, "sliding_attention": sliding}
     second = model(
         inputs_embeds=twin[:, FIRST_TARGET:],
-        past_key_values=kept,
         position_ids=torch.tensor([rows] * 2),
         attention_mask=mask,
+        **{CACHE: kept},
     )
     two_pass = torch.cat([first.logits[:, -1:], second.logits[:, :2]], dim=1)
     torch.nn.functional.cross_entropy(two_pass.transpose(1, 2), labels).backward()
@@ -202,7 +203,7 @@ def test_leak_check_finds_layers_that_heed_no_mask(model_type):
 def test_leak_check_finds_a_mask_that_is_not_heeded(monkeypatch):
     """A boolean mask under eager attention, as one would build by hand: it is added to the scores."""
 
-    def boolean(config, inputs_embeds, attention_mask, and_mask_function, **kwargs):
+    def boolean(config, inputs_embeds, attention_mask, cache, and_mask_function):
         length = attention_mask.shape[1]
         causal = torch.ones(length, length, dtype=torch.bool).tril()
         seen = and_mask_function(0, 0, torch.arange(length)[:, None], torch.arange(length)[None])
@@ -216,7 +217,7 @@ def test_leak_check_finds_a_mask_that_is_not_heeded(monkeypatch):
 
 @pytest.mark.parametrize("wrong", ["window", "closed"])
 def test_leak_check_finds_a_mask_that_changes_encoding_or_closes_the_bottleneck(monkeypatch, wrong):
-    def narrow(config, inputs_embeds, attention_mask, and_mask_function, **kwargs):
+    def narrow(config, inputs_embeds, attention_mask, cache, and_mask_function):
         index = torch.arange(attention_mask.shape[1])
         query, key = index[:, None], index[None]
         allowed = (query >= key) & and_mask_function(0, 0, query, key)

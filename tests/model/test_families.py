@@ -8,9 +8,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 import lbr_st
 from lbr_st.errors import InputError
 from lbr_st.learning.batches import collate
-from lbr_st.learning.masked_model import IBGLModel, check_packing
+from lbr_st.learning.masked_model import CutOffModel
 from lbr_st.learning.objectives import build_examples
-from lbr_st.model.cutoff import check_no_leak
+from lbr_st.model.self_checks import check_no_leak, check_packing
 
 pytestmark = pytest.mark.slow
 
@@ -44,7 +44,7 @@ def test_check_train_save_generate(tmp_path, model_type):
     check_no_leak(module.model)
     check_packing(module.model)
     batch = collate(list(build_examples([{"query": TEXTS[0], "document": TEXTS[1]}], model, "sft")))
-    IBGLModel(module.model)(**batch)["loss"].backward()
+    CutOffModel(module.model)(**batch)["loss"].backward()
     lbr_st.save(model, tmp_path / "model")
     answers = module.generate(TEXTS, through_bottleneck=True, max_new_tokens=NEW, do_sample=False)
     assert answers == [masked_greedy(module, text) for text in TEXTS]

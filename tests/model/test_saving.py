@@ -158,7 +158,7 @@ def test_portable_files(model, tmp_path):
     assert not [
         file for file in tmp_path.rglob("*") if file.suffix in (".bin", ".pt", ".pkl") or "adapter" in file.name
     ]
-    assert not list(tmp_path.glob(".model-*"))
+    assert not list(tmp_path.glob(".filling-*"))
 
 
 def test_a_default_prompt_is_not_in_the_way(model, tmp_path):
@@ -185,13 +185,13 @@ def test_an_interrupted_save_is_not_a_model(model, tmp_path, monkeypatch):
     replace, moved = os.replace, []
 
     def fail_late(source, target):
-        if ".model-" in str(source) and ".model-" not in str(target):
+        if ".filling-" in str(source) and ".filling-" not in str(target):
             moved.append(target)
             if len(moved) == 4:
                 raise OSError("disk full")
         replace(source, target)
 
-    monkeypatch.setattr("lbr_st.model.saving.os.replace", fail_late)
+    monkeypatch.setattr("lbr_st.files.os.replace", fail_late)
     with pytest.raises(OSError, match="disk full"):
         lbr_st.save(model, tmp_path)
     with pytest.raises((OSError, ValueError)):
@@ -205,11 +205,11 @@ def test_a_save_over_a_sharded_one_leaves_no_old_weights(model, tmp_path):
     lbr_st.save(model, tmp_path)
     (tmp_path / "model.safetensors").rename(tmp_path / "model-00001-of-00002.safetensors")
     (tmp_path / "model.safetensors.index.json").write_text("{}")
-    (tmp_path / ".model-killed.unfinished").mkdir()
+    (tmp_path / ".filling-killed.unfinished").mkdir()
     (tmp_path / "notes.txt").write_text("mine")
     lbr_st.save(model, tmp_path)
     assert [file.name for file in tmp_path.glob("model*")] == ["model.safetensors"]
-    assert not list(tmp_path.glob(".model-*"))
+    assert not list(tmp_path.glob(".filling-*"))
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 

@@ -20,7 +20,7 @@ from lbr_st.evaluation import public_tests
 from lbr_st.files import write_json, write_jsonl
 from lbr_st.learning import run as ibgl
 from lbr_st.model import card as model_card
-from lbr_st.model.saving import fingerprint
+from lbr_st.model.contract import fingerprint
 from lbr_st.publish import hub as push
 from lbr_st.publish import leaderboard as submit
 from lbr_st.publish import results as model_card_command
