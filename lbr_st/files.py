@@ -23,10 +23,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """Give a path to write a file to, which takes the place of ``path`` when it is whole; after an error nothing does.
 
     Yields:
-        A neighbour of ``path`` whose name ends with `UNFINISHED`.
+        A hidden neighbour of ``path``, which readers of folders leave out; its name ends with `UNFINISHED`.
     """
     path = Path(path)
-    unfinished = path.with_name(path.name + UNFINISHED)
+    unfinished = path.with_name(f".{path.name}{UNFINISHED}")
     try:
         yield unfinished
         with open(unfinished, "rb") as file:

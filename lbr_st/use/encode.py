@@ -1,83 +1,120 @@
-"""``lbr encode``: a corpus of any size into Parquet files of embeddings, with no work lost and no row there twice.
+"""A corpus of any size into Parquet files of embeddings, with no work lost and no row there twice.
 
-The rows are laid down first, as shards of text: what cannot be read is said before hours of work, and any process can
-take any shard. A shard of embeddings gets its name when it is whole, so a run that was killed goes on with the shards
-that are not there. A shard is encoded in the same batches whoever does it: an interrupted run ends with the same bytes.
+A file of embeddings gets its name when it is whole, so a run that was killed goes on with the files that are not there.
+A shard is encoded in the same batches whoever does it: an interrupted run ends with the same bytes.
 """
 
 from __future__ import annotations
 
-import argparse
-import bisect
-import json
 import logging
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.util.quantization import quantize_embeddings
 from tqdm.auto import tqdm
 
-from lbr_st.data.prepared_set import file_of
-from lbr_st.data.records import iterate_passages
-from lbr_st.errors import InputError
-from lbr_st.files import UNFINISHED, write_json
-from lbr_st.model.saving import fingerprint, open_sentence_transformer
+from lbr_st.errors import InputError, require
+from lbr_st.files import require_empty
+from lbr_st.model.opening import check_model_exists, open_sentence_transformer
+from lbr_st.use.shards import (
+    Job,
+    Manifest,
+    describe_origin,
+    lay_down,
+    read_texts,
+    require_room,
+    require_sources,
+    write_embeddings,
+)
 
 logger = logging.getLogger(__name__)
 
-MANIFEST, TEXTS = "_manifest.json", ".texts"  # readers of Parquet folders leave both out
-TEXT_SCHEMA = pa.schema({"id": pa.string(), "document": pa.string()})
-# Of the numbers of an embedding; binary has eight dimensions in each.
-TYPES = {"float32": pa.float32(), "float16": pa.float16(), "int8": pa.int8(), "binary": pa.uint8()}
+ROLES = ("document", "query")
+PRECISIONS = ("float32", "float16", "int8", "binary")
+DTYPES = ("float32", "float16", "bfloat16")
+ENGINES = ("local", "ray")
+
 BATCHES_AT_ONCE = 16  # encoded in one call, in which texts are sorted by length
 CALIBRATION_ROWS = 1000  # that say how far each dimension goes, for int8
 
 
-@dataclass(frozen=True)
-class Job:
-    """What decides the embeddings of a corpus.
+@dataclass(frozen=True, kw_only=True)
+class EncodeConfig(Job):
+    """The settings of ``lbr encode``: those of `Job`, which decide the embeddings, and these, which do not.
 
     Attributes:
-        model: Directory or Hub id.
-        role: ``document`` or ``query``: whose prompt is put before a text.
-        precision: One of `TYPES`.
-        dtype: To compute in.
-        batch_size: Texts encoded at once.
-        shard_rows: Rows of a file.
-        with_text: Keep the text beside its embedding.
+        data: Prepared sets, files of documents, folders of text files and Hub datasets.
+        output_dir: New or empty folder, or that of the same run, which then goes on.
+        engine: ``local`` for this process, ``ray`` for a cluster whose machines all see ``output_dir``.
+        ray_address: Address of the cluster; default is one on this machine.
+        actors: Number of processes on the cluster, each with the model.
+        cpus_per_actor: Number of processors of each.
+        gpus_per_actor: Number of GPUs of each.
+
+    Raises:
+        InputError: If a number is too small or a choice is not there; with its flag.
     """
 
-    model: str
-    role: str = "document"
-    precision: str = "float32"
-    dtype: str = "float32"
-    batch_size: int = 64
-    shard_rows: int = 10_000
-    with_text: bool = False
+    data: Sequence[str]
+    output_dir: str | Path
+    engine: str = "local"
+    ray_address: str | None = None
+    actors: int = 1
+    cpus_per_actor: float = 1
+    gpus_per_actor: float = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.data, str):
+            object.__setattr__(self, "data", (self.data,))
+        for flag, value in (("batch-size", self.batch_size), ("shard-rows", self.shard_rows), ("actors", self.actors)):
+            if value < 1:
+                raise InputError(f"--{flag} must be a whole number of at least 1, got {value}")
+        if not self.cpus_per_actor > 0 or not self.gpus_per_actor >= 0:
+            raise InputError("--cpus-per-actor must be above 0, and --gpus-per-actor at least 0")
+        for name, choices in (("role", ROLES), ("precision", PRECISIONS), ("dtype", DTYPES), ("engine", ENGINES)):
+            if getattr(self, name) not in choices:
+                raise InputError(f"--{name} must be one of {', '.join(choices)}, got {getattr(self, name)}")
+
+    @property
+    def job(self) -> Job:
+        """The settings that decide the embeddings; a directory as a path that holds from anywhere."""
+        values = {field.name: getattr(self, field.name) for field in fields(Job)}
+        return Job(**values | {"model": _absolute(self.model)})
+
+
+def _absolute(name: str) -> str:
+    return str(Path(name).resolve()) if os.path.exists(name) else name
 
 
 class Encoder:
     """Encodes shards of text, in whatever process.
 
     Args:
-        folder: Of the output.
-        job: What decides the embeddings.
-        ranges: For int8, the least and the largest of each dimension, ``(2, dimensions)`` float32.
+        folder: Folder with the texts, where the embeddings go too.
+        job: Settings that decide the embeddings.
+        ranges: For int8, the least and the largest number of each dimension, ``(2, dimensions)`` float32.
+
+    Raises:
+        InputError: If it is not an embedding model.
     """
 
     def __init__(self, folder: str | Path, job: Job, ranges: Any = None) -> None:
         self.folder, self.job = Path(folder), job
         self.ranges = None if ranges is None else np.asarray(ranges, np.float32)
         self.model = open_model(job)
+
+    @property
+    def width(self) -> int:
+        """How many numbers a row has in the file."""
+        width = self.model.get_embedding_dimension() or 1
+        return -(-width // 8) if self.job.precision == "binary" else width
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """Return the embeddings of texts, ``(texts, dimensions)`` float32."""
@@ -87,22 +124,27 @@ class Encoder:
 
     def calibrate(self) -> np.ndarray:
         """Return how far each dimension goes in the first rows, ``(2, dimensions)`` float32."""
-        embeddings = self.embed(pq.read_table(self._texts(0))["document"].slice(0, CALIBRATION_ROWS).to_pylist())
+        embeddings = self.embed(read_texts(self.folder, 0)["document"].slice(0, CALIBRATION_ROWS).to_pylist())
         self.ranges = np.stack([embeddings.min(axis=0), embeddings.max(axis=0)])
         return self.ranges
 
-    def encode(self, shard: int, progress: tqdm[Any] | None = None) -> None:
-        """Write the embeddings of a shard, whole or not at all."""
-        table = pq.read_table(self._texts(shard))
+    def encode(self, shard: int, on_rows: Callable[[int], Any] | None = None) -> None:
+        """Write the embeddings of a shard, whole or not at all.
+
+        Args:
+            shard: Number of the shard.
+            on_rows: Called with the number of rows that were encoded, again and again.
+        """
+        table = read_texts(self.folder, shard)
         texts = table["document"].to_pylist()
         size = BATCHES_AT_ONCE * self.job.batch_size
-        parts = []
+        pieces = []
         for start in range(0, len(texts), size):
-            parts.append(self._at_precision(self.embed(texts[start : start + size])))
-            if progress is not None:
-                progress.update(len(parts[-1]))
+            pieces.append(self._at_precision(self.embed(texts[start : start + size])))
+            if on_rows is not None:
+                on_rows(len(pieces[-1]))
         columns = table if self.job.with_text else table.select(["id"])
-        _write(columns.append_column("embedding", as_lists(np.concatenate(parts))), part(self.folder, shard))
+        write_embeddings(self.folder, shard, columns, np.concatenate(pieces))
 
     def _at_precision(self, embeddings: np.ndarray) -> np.ndarray:
         if self.job.precision.startswith("float"):
@@ -110,244 +152,73 @@ class Encoder:
         kind: Any = "ubinary" if self.job.precision == "binary" else self.job.precision
         return np.asarray(quantize_embeddings(embeddings, kind, self.ranges))
 
-    def _texts(self, shard: int) -> Path:
-        return part(self.folder / TEXTS, shard)
-
 
 def open_model(job: Job) -> SentenceTransformer:
     """Open the model, to compute in the dtype that is asked for."""
     return open_sentence_transformer(job.model).to(getattr(torch, job.dtype)).eval()
 
 
-def as_lists(rows: np.ndarray) -> pa.ListArray:
-    """Return rows as plain lists, which every reader of Parquet knows.
+def encode_corpus(config: EncodeConfig) -> Manifest:
+    """Encode a corpus, or go on with a run that was interrupted; return what the folder holds.
 
-    Args:
-        rows: ``(rows, width)`` of a type of `TYPES`.
-
-    Raises:
-        InputError: If there are more numbers than such lists can have.
-    """
-    if rows.size >= 2**31:
-        most = (2**31 - 1) // rows.shape[1]
-        raise InputError(f"--shard-rows {len(rows)}: a file of embeddings as wide has at most {most} rows")
-    offsets = np.arange(0, rows.size + 1, rows.shape[1], dtype=np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(rows.reshape(-1)))
-
-
-def part(folder: Path, shard: int) -> Path:
-    """Return the file of a shard."""
-    return folder / f"part-{shard:05}.parquet"
-
-
-def _write(table: pa.Table, path: Path) -> None:
-    unfinished = path.with_name(f".{path.name}{UNFINISHED}")
-    pq.write_table(table, unfinished, compression="zstd")
-    with open(unfinished, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(unfinished, path)
-
-
-def lay_down(sources: Sequence[str], folder: Path, shard_rows: int) -> tuple[int, int]:
-    """Write the texts of a corpus as shards, all or none; return the numbers of rows and of shards.
+    Whatever can be refused is refused before the texts are laid down, and leaves no folder behind.
 
     Raises:
-        InputError: If a row cannot be used, or there is none.
+        InputError: If the model, the data or the folder cannot be used, the folder holds a run with other settings,
+            data or weights, or Ray is asked for and not installed.
     """
-    unfinished = folder / f"{TEXTS}{UNFINISHED}"
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    rows = shards = 0
-    waiting: list[dict[str, Any]] = []
-    for record in tqdm(_passages(sources), "Reading", unit="rows"):
-        waiting.append(record)
-        rows += 1
-        if len(waiting) == shard_rows:
-            _write(pa.Table.from_pylist(waiting, TEXT_SCHEMA), part(unfinished, shards))
-            waiting, shards = [], shards + 1
-    if waiting:
-        _write(pa.Table.from_pylist(waiting, TEXT_SCHEMA), part(unfinished, shards))
-        shards += 1
-    shutil.rmtree(folder / TEXTS, ignore_errors=True)
-    unfinished.rename(folder / TEXTS)
-    return rows, shards
-
-
-def _passages(sources: Sequence[str]) -> Iterator[dict[str, Any]]:
-    for source in sources:
-        of_several = f"{Path(source).name}:" if len(sources) > 1 else ""
-        for record in iterate_passages(file_of(source, "corpus")):
-            yield record | {"id": of_several + record["id"]}
-
-
-def prepare(sources: Sequence[str], folder: Path, job: Job) -> dict[str, Any]:
-    """Return the manifest of a run, which is begun, or goes on where it was.
-
-    Raises:
-        InputError: If the folder holds something else, or a run with other settings, data or model.
-    """
-    described = {"job": asdict(job), "model_sha256": _fingerprint(job.model), "data": _describe(sources)}
-    file = folder / MANIFEST
-    if file.is_file():
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-        for name, value in described.items():
-            if manifest.get(name) != value:
-                raise InputError(f"{folder} was begun {_difference(name, manifest.get(name), value)}")
+    folder, job = Path(config.output_dir), config.job
+    if config.engine == "ray":
+        require("ray.data", "--engine ray")
+    check_model_exists(config.model)
+    require_sources(config.data)
+    sources = [_absolute(source) for source in config.data]
+    origin = describe_origin(job, sources)
+    manifest = Manifest.read(folder, origin)
+    if manifest is None:
+        require_empty(folder)
+    elif manifest.finished:
+        logger.info("%s is finished already", folder)
         return manifest
-    if folder.is_dir() and any(not each.name.startswith(TEXTS) for each in folder.iterdir()):
-        raise InputError(f"--output {folder} is not an empty folder; choose another")
-    rows, shards = lay_down(sources, folder, job.shard_rows)
-    manifest = {**described, "rows": rows, "shards": shards, "finished": False, "ranges": None, "files": []}
-    write_json(file, manifest)
+    if manifest is None or manifest.missing():
+        encoder = Encoder(folder, job, manifest and manifest.ranges)
+        require_room(job.shard_rows, encoder.width)
+        manifest = manifest or Manifest.begin(folder, origin, *lay_down(sources, folder, job.shard_rows))
+        if job.precision == "int8" and manifest.ranges is None:
+            manifest.keep_ranges(encoder.calibrate())
+        _encode_missing(config, manifest, encoder)
+    manifest.finish()
     return manifest
 
 
-def _fingerprint(model: str) -> str | None:
-    return fingerprint(model) if os.path.isdir(model) else None
-
-
-def _describe(sources: Sequence[str]) -> list[list[Any]]:
-    """Say which data it is, and, of files, whether it is still the same."""
-    found: list[list[Any]] = []
-    for source in sources:
-        path = Path(source)
-        files = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
-        found.append([source, [[each.stat().st_size, each.stat().st_mtime_ns] for each in files]])
-    return found
-
-
-def _difference(name: str, before: Any, now: Any) -> str:
-    again = "go on with what it was, or choose another --output"
-    if name == "job":
-        field = next(key for key in now if before.get(key) != now[key])
-        return f"with {field} {before.get(field)!r}, now it is {now[field]!r}; {again}"
-    what = "another model by that name" if name == "model_sha256" else "data that has changed since"
-    return f"with {what}; {again}"
-
-
-def missing(folder: Path, manifest: dict[str, Any]) -> list[int]:
-    """Return the shards that are not encoded yet."""
-    return [shard for shard in range(manifest["shards"]) if not part(folder, shard).is_file()]
-
-
-def rows_of(shard: int, job: Job, manifest: dict[str, Any]) -> int:
-    """Return the number of rows of a shard."""
-    return min(job.shard_rows, manifest["rows"] - shard * job.shard_rows)
-
-
-def run(folder: Path, job: Job, manifest: dict[str, Any], encode: Callable[[list[int], tqdm[Any]], Any]) -> None:
-    """Encode what is missing, and keep the manifest.
-
-    Args:
-        folder: Of the output.
-        job: What decides the embeddings.
-        manifest: Changed in place.
-        encode: Encodes shards and yields the number of each that is done; moves the progress bar.
-    """
-    left = missing(folder, manifest)
-    done = sorted(set(range(manifest["shards"])) - set(left))
-    rows = sum(rows_of(shard, job, manifest) for shard in done)
-    with tqdm(total=manifest["rows"], initial=rows, desc="Encoding", unit="rows") as progress:
-        for shard in encode(left, progress) if left else ():
-            bisect.insort(done, shard)
-            manifest["files"] = [
-                {"file": part(folder, each).name, "rows": rows_of(each, job, manifest)} for each in done
-            ]
-            write_json(folder / MANIFEST, manifest)
-
-
-def _here(encoder: Encoder | None, folder: Path, job: Job, ranges: Any) -> Callable[[list[int], tqdm[Any]], Any]:
-    def encode(shards: list[int], progress: tqdm[Any]) -> Iterator[int]:
-        own = encoder or Encoder(folder, job, ranges)
+def _encode_missing(config: EncodeConfig, manifest: Manifest, encoder: Encoder) -> None:
+    done = sum(map(manifest.rows_of, manifest.done))
+    with tqdm(total=manifest.rows, initial=done, desc="Encoding", unit="rows") as progress:
+        if config.engine == "local":
+            shards = _here(encoder, manifest.missing(), progress.update)
+        else:
+            shards = _on_ray(config, manifest, progress.update)
         for shard in shards:
-            own.encode(shard, progress)
-            yield shard
-
-    return encode
+            manifest.add(shard)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run ``lbr encode``.
+def _here(encoder: Encoder, shards: Sequence[int], on_rows: Callable[[int], Any]) -> Iterator[int]:
+    for shard in shards:
+        encoder.encode(shard, on_rows)
+        yield shard
 
-    Raises:
-        InputError: If the model, the data or the folder cannot be used.
-    """
-    args = _make_parser().parse_args(argv)
-    if min(args.batch_size, args.shard_rows, args.actors) < 1:
-        raise InputError("--batch-size, --shard-rows and --actors must be at least 1")
-    folder = Path(args.output)
-    model = str(Path(args.model).resolve()) if os.path.isdir(args.model) else args.model
-    job = Job(model, args.role, args.precision, args.dtype, args.batch_size, args.shard_rows, args.with_text)
-    on_ray = _ray_engine() if args.engine == "ray" else None
-    sources = [str(Path(source).resolve()) if os.path.exists(source) else source for source in args.data]
-    manifest = prepare(sources, folder, job)
-    if manifest["finished"]:
-        logger.info("%s is finished: %d rows", folder, manifest["rows"])
-        return
-    encoder = None
-    if job.precision == "int8" and manifest["ranges"] is None:
-        encoder = Encoder(folder, job)
-        manifest["ranges"] = encoder.calibrate().tolist()
-        write_json(folder / MANIFEST, manifest)
-    run(
-        folder,
-        job,
-        manifest,
-        on_ray(args, folder, job, manifest) if on_ray else _here(encoder, folder, job, manifest["ranges"]),
+
+def _on_ray(config: EncodeConfig, manifest: Manifest, on_rows: Callable[[int], Any]) -> Iterator[int]:
+    from lbr_st.use.ray import encode_shards
+
+    done = encode_shards(
+        manifest.missing(),
+        partial(Encoder, manifest.folder.resolve(), config.job, manifest.ranges),
+        address=config.ray_address,
+        actors=config.actors,
+        cpus_per_actor=config.cpus_per_actor,
+        gpus_per_actor=config.gpus_per_actor,
     )
-    write_json(folder / MANIFEST, manifest | {"finished": True})
-    shutil.rmtree(folder / TEXTS, ignore_errors=True)
-    size = sum(part(folder, shard).stat().st_size for shard in range(manifest["shards"])) / 1e6
-    logger.info("%s: %d rows in %d files, %.1f MB", folder, manifest["rows"], manifest["shards"], size)
-
-
-def _ray_engine() -> Callable[..., Any]:
-    try:
-        import ray.data  # noqa: F401
-    except ImportError as error:
-        raise InputError("--engine ray needs an extra: pip install 'lbr-st[ray]'") from error
-    from lbr_st.use.ray import engine
-
-    return engine
-
-
-def _make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="lbr encode",
-        description="Encode a corpus of any size into Parquet files. Started again after it was killed, it goes on.",
-    )
-    parser.add_argument("--model", required=True, metavar="DIR", help="sentence-transformers directory or Hub id")
-    parser.add_argument(
-        "--data",
-        required=True,
-        nargs="+",
-        metavar="FILE_OR_FOLDER",
-        help="set of `lbr data prepare`, files of documents, folders of text files, Hub datasets",
-    )
-    parser.add_argument("--output", required=True, metavar="DIR", help="new or empty folder, or that of the same run")
-    parser.add_argument(
-        "--role", choices=("document", "query"), default="document", help="whose prompt to use (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--precision",
-        choices=TYPES,
-        default="float32",
-        help="of the embeddings: int8 is scaled by the first thousand rows, binary packs the signs of eight dimensions "
-        "(default: %(default)s)",
-    )
-    parser.add_argument(
-        "--dtype",
-        choices=("float32", "float16", "bfloat16"),
-        default="float32",
-        help="to compute in (default: %(default)s)",
-    )
-    parser.add_argument("--with-text", action="store_true", help="keep each text beside its embedding")
-    parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="(default: %(default)s)")
-    parser.add_argument("--shard-rows", type=int, default=10_000, metavar="N", help="of a file (default: %(default)s)")
-    engine = parser.add_argument_group("engine")
-    engine.add_argument("--engine", choices=("local", "ray"), default="local", help="(default: %(default)s)")
-    engine.add_argument("--ray-address", metavar="ADDRESS", help="of a cluster (default: one on this machine)")
-    engine.add_argument("--actors", type=int, default=1, metavar="N", help="processes on it (default: %(default)s)")
-    engine.add_argument("--cpus-per-actor", type=float, default=1, metavar="N", help="(default: %(default)s)")
-    engine.add_argument("--gpus-per-actor", type=float, default=0, metavar="N", help="(default: %(default)s)")
-    return parser
+    for shard in done:
+        on_rows(manifest.rows_of(shard))
+        yield shard

@@ -1,37 +1,37 @@
-"""The shards of `lbr_st.use.encode` on a Ray cluster: Ray Data, with a pool of actors that each hold the model.
+"""Shards on a Ray cluster: Ray Data, with a pool of actors that each hold the model.
 
-The folder of the output must be one that all machines see.
+The folder of the shards must be one that all machines see.
 """
 
 from __future__ import annotations
 
-import argparse
 import logging
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
 
 import ray
 import ray.data
 import torch
-from tqdm.auto import tqdm
 
-from lbr_st.use.encode import Encoder, Job, rows_of
+
+class Encodes(Protocol):
+    """What an actor holds: it writes the embeddings of a shard."""
+
+    def encode(self, shard: int) -> None:
+        """Encode a shard by its number."""
 
 
 class Actor:
     """Encodes the shards that it is given.
 
     Args:
-        folder: Of the output.
-        job: What decides the embeddings.
-        ranges: See `Encoder`.
-        threads: To compute with.
+        open_encoder: Opens what encodes a shard, with its model.
+        threads: Number of threads to compute with.
     """
 
-    def __init__(self, folder: str, job: Job, ranges: Any, threads: int) -> None:
+    def __init__(self, open_encoder: Callable[[], Encodes], threads: int) -> None:
         torch.set_num_threads(threads)
-        self.encoder = Encoder(folder, job, ranges)
+        self.encoder = open_encoder()
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Encode shards, and return their numbers."""
@@ -40,29 +40,38 @@ class Actor:
         return batch
 
 
-def engine(
-    args: argparse.Namespace, folder: Path, job: Job, manifest: dict[str, Any]
-) -> Callable[[list[int], tqdm[Any]], Iterator[int]]:
-    """Return what encodes shards on the cluster that the arguments name, or on one of this machine."""
+def encode_shards(
+    shards: Sequence[int],
+    open_encoder: Callable[[], Encodes],
+    *,
+    address: str | None,
+    actors: int,
+    cpus_per_actor: float,
+    gpus_per_actor: float,
+) -> Iterator[int]:
+    """Encode shards on a cluster, and yield the number of each that is done.
 
-    def encode(shards: list[int], progress: tqdm[Any]) -> Iterator[int]:
-        address = args.ray_address
-        ray.init(address=address, include_dashboard=None if address else False, logging_level=logging.WARNING)
-        ray.data.DataContext.get_current().enable_progress_bars = False
-        try:
-            dataset = ray.data.from_items([{"shard": shard} for shard in shards], override_num_blocks=len(shards))
-            encoded = dataset.map_batches(
-                Actor,
-                fn_constructor_args=(str(folder.resolve()), job, manifest["ranges"], max(1, int(args.cpus_per_actor))),
-                batch_size=1,
-                num_cpus=args.cpus_per_actor,
-                num_gpus=args.gpus_per_actor,
-                compute=ray.data.ActorPoolStrategy(size=min(args.actors, len(shards))),
-            )
-            for row in encoded.iter_rows():
-                progress.update(rows_of(row["shard"], job, manifest))
-                yield row["shard"]
-        finally:
-            ray.shutdown()
-
-    return encode
+    Args:
+        shards: Numbers of the shards.
+        open_encoder: Opens what encodes a shard, in the process of an actor.
+        address: Address of the cluster; None for one on this machine.
+        actors: Number of processes.
+        cpus_per_actor: Number of processors of each.
+        gpus_per_actor: Number of GPUs of each.
+    """
+    ray.init(address=address, include_dashboard=None if address else False, logging_level=logging.WARNING)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    try:
+        dataset = ray.data.from_items([{"shard": shard} for shard in shards], override_num_blocks=len(shards))
+        encoded = dataset.map_batches(
+            Actor,
+            fn_constructor_args=(open_encoder, max(1, int(cpus_per_actor))),
+            batch_size=1,
+            num_cpus=cpus_per_actor,
+            num_gpus=gpus_per_actor,
+            compute=ray.data.ActorPoolStrategy(size=min(actors, len(shards))),
+        )
+        for row in encoded.iter_rows():
+            yield row["shard"]
+    finally:
+        ray.shutdown()

@@ -2,37 +2,62 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from sentence_transformers import SentenceTransformer
 
-import lbr_st
 from lbr_st.errors import InputError
 from lbr_st.files import write_jsonl
-from lbr_st.use import encode
+from lbr_st.use import encode, shards
+from lbr_st.use.encode import EncodeConfig, encode_corpus
 
 ROWS = [{"id": f"row {n}", "text": f"passage {n} of some length" + " and more" * (n % 7)} for n in range(25)]
+TYPES = {"float32": pa.float32(), "float16": pa.float16(), "int8": pa.int8(), "binary": pa.uint8()}
 
 
 @pytest.fixture
-def saved(model, tmp_path):
-    """A portable model with prompts."""
-    model.prompts |= {"query": "ask: ", "document": "find this: "}
-    lbr_st.save(model, tmp_path / "model")
-    return tmp_path / "model"
-
-
-@pytest.fixture
-def argv(saved, tmp_path):
+def config(saved, tmp_path):
     write_jsonl(tmp_path / "corpus.jsonl", ROWS)
-    paths = ["--model", str(saved), "--data", str(tmp_path / "corpus.jsonl"), "--output", str(tmp_path / "output")]
-    return [*paths, "--shard-rows", "10", "--batch-size", "4"]
+    return EncodeConfig(
+        model=str(saved),
+        data=[str(tmp_path / "corpus.jsonl")],
+        output_dir=tmp_path / "output",
+        shard_rows=10,
+        batch_size=4,
+    )
+
+
+@pytest.fixture(scope="session")
+def original(saved):
+    """The model as everyone opens it."""
+    return SentenceTransformer(str(saved))
+
+
+@pytest.fixture(scope="session")
+def straight(saved, tmp_path_factory):
+    """A run that nothing interrupted, with one precision; made when it is asked for."""
+    made = {}
+
+    def run_of(precision):
+        if precision not in made:
+            folder = tmp_path_factory.mktemp(precision)
+            write_jsonl(folder / "corpus.jsonl", ROWS)
+            made[precision] = folder / "output"
+            source = str(folder / "corpus.jsonl")
+            settings = {"precision": precision, "shard_rows": 10, "batch_size": 4}
+            encode_corpus(EncodeConfig(model=str(saved), data=[source], output_dir=made[precision], **settings))
+        return made[precision]
+
+    return run_of
 
 
 def read(folder):
@@ -41,35 +66,38 @@ def read(folder):
     return table["id"].to_pylist(), np.array(table["embedding"].to_pylist())
 
 
-def expected(saved, role="document"):
-    model = SentenceTransformer(str(saved))
+def expected(model, role="document"):
     return model.encode([model.prompts[role] + row["text"] for row in ROWS], prompt="")
 
 
+def manifest_of(folder):
+    return json.loads((folder / "_manifest.json").read_text())
+
+
 @pytest.mark.parametrize("role", ["document", "query"])
-def test_the_embeddings_of_the_model(argv, saved, tmp_path, role):
+def test_the_embeddings_of_the_model(config, original, tmp_path, role):
     """Row by row, in the order of the data, with the prompt of their role."""
-    encode.main([*argv, "--role", role])
+    manifest = encode_corpus(replace(config, role=role))
     ids, embeddings = read(tmp_path / "output")
     assert ids == [row["id"] for row in ROWS]
-    assert np.allclose(embeddings, expected(saved, role), atol=1e-6)
-    manifest = json.loads((tmp_path / "output" / "_manifest.json").read_text())
-    assert [each["rows"] for each in manifest["files"]] == [10, 10, 5] and manifest["finished"]
+    assert np.allclose(embeddings, expected(original, role), atol=1e-6)
+    on_disk = manifest_of(tmp_path / "output")
+    assert [each["rows"] for each in on_disk["files"]] == [10, 10, 5] and on_disk["finished"]
+    assert (manifest.rows, manifest.shards, manifest.finished) == (25, 3, True)
     assert sorted(os.listdir(tmp_path / "output")) == ["_manifest.json", *(f"part-0000{n}.parquet" for n in range(3))]
+    assert [file.name for file in manifest.files] == [each["file"] for each in on_disk["files"]]
 
 
-def test_precisions(argv, saved, tmp_path, monkeypatch):
+def test_precisions(config, original, tmp_path, monkeypatch):
     """Half floats; 256 steps between the extremes of the first rows; the signs of eight dimensions in a byte."""
     monkeypatch.setattr(encode, "CALIBRATION_ROWS", 8)
-    exact = expected(saved)
+    exact = expected(original)
     found = {}
     for precision in ("float16", "int8", "binary"):
         folder = tmp_path / precision
-        encode.main([*argv, "--output", str(folder), "--precision", precision])
+        encode_corpus(replace(config, output_dir=folder, precision=precision))
         _, found[precision] = read(folder)
-        assert (
-            pq.read_schema(folder / "part-00000.parquet").field("embedding").type.value_type == encode.TYPES[precision]
-        )
+        assert pq.read_schema(folder / "part-00000.parquet").field("embedding").type.value_type == TYPES[precision]
     assert (
         np.allclose(found["float16"], exact, atol=1e-3) and (found["float16"] == exact.astype(np.float16)).mean() > 0.99
     )
@@ -80,117 +108,176 @@ def test_precisions(argv, saved, tmp_path, monkeypatch):
     assert (found["binary"] == bits).mean() > 0.99
 
 
-def test_text_beside_the_embedding(argv, tmp_path):
-    encode.main([*argv, "--with-text", "--dtype", "bfloat16"])
+def test_text_beside_the_embedding(config, tmp_path):
+    encode_corpus(replace(config, with_text=True, dtype="bfloat16"))
     table = pq.read_table(tmp_path / "output" / "part-00002.parquet")
     assert table["document"].to_pylist() == [row["text"] for row in ROWS[20:]]
 
 
-def test_an_interrupted_run_goes_on(argv, saved, tmp_path, monkeypatch):
-    """Its shards stay as they are, the others are those of a straight run, byte for byte."""
-    straight = tmp_path / "straight"
-    encode.main([*argv, "--output", str(straight)])
-    write = encode._write
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_an_interrupted_run_goes_on(config, straight, tmp_path, monkeypatch, precision):
+    """Its shards stay as they are, the others are those of a straight run, byte for byte; so with int8's ranges."""
+    config = replace(config, precision=precision)
+    write = shards.write_table
 
     def fail(table, path):
         if path == tmp_path / "output" / "part-00001.parquet":
             raise KeyboardInterrupt
         write(table, path)
 
-    monkeypatch.setattr(encode, "_write", fail)
-    with pytest.raises(KeyboardInterrupt):
-        encode.main(argv)
+    with monkeypatch.context() as patch:
+        patch.setattr(shards, "write_table", fail)
+        with pytest.raises(KeyboardInterrupt):
+            encode_corpus(config)
     first = tmp_path / "output" / "part-00000.parquet"
-    manifest = json.loads((tmp_path / "output" / "_manifest.json").read_text())
+    manifest = manifest_of(tmp_path / "output")
     assert manifest["files"] == [{"file": first.name, "rows": 10}] and not manifest["finished"]
     before = first.stat().st_mtime_ns
-    monkeypatch.undo()
-    encode.main(argv)
+    with monkeypatch.context() as patch:  # the ranges are those that the run was begun with
+        patch.setattr(encode.Encoder, "calibrate", lambda self: pytest.fail("calibrated again"))
+        encode_corpus(config)
     assert first.stat().st_mtime_ns == before
-    for file in straight.iterdir():
+    for file in straight(precision).iterdir():
         if file.suffix == ".parquet":
             assert file.read_bytes() == (tmp_path / "output" / file.name).read_bytes()
-    encode.main(argv)  # finished: nothing is done again
+    with monkeypatch.context() as patch:  # finished: nothing is done again
+        patch.setattr(encode, "open_model", lambda job: pytest.fail("was opened"))
+        assert encode_corpus(config).rows == 25
     assert first.stat().st_mtime_ns == before
+
+
+def test_a_run_killed_before_its_manifest_is_begun_again(config, straight, tmp_path):
+    """Texts that are there without a manifest, or in part, are laid down anew."""
+    folder = tmp_path / "output"
+    for leftover in (folder / shards.TEXTS, folder / f".{shards.TEXTS}-killed.unfinished"):
+        leftover.mkdir(parents=True)
+        (leftover / "part-00000.parquet").write_bytes(b"half")
+        (leftover / "part-00007.parquet").write_bytes(b"of another corpus")
+    (folder / ".part-00001.parquet.unfinished").write_bytes(b"half")
+    encode_corpus(config)
+    assert sorted(os.listdir(folder)) == sorted(os.listdir(straight("float32")))
+    assert (folder / "part-00001.parquet").read_bytes() == (straight("float32") / "part-00001.parquet").read_bytes()
 
 
 @pytest.mark.slow
-def test_killed_runs_lose_nothing(argv, tmp_path):
+def test_killed_runs_lose_nothing(config, straight, tmp_path):
     """Killed while it reads, while it encodes, and once more."""
-    encode.main([*argv, "--output", str(tmp_path / "straight")])
-    command = [sys.executable, "-m", "lbr_st.cli.main", "encode", *argv]
-    for wait in ("corpus", ".texts", "part-00000.parquet"):
+    flags = {"--model": config.model, "--data": config.data[0], "--output-dir": str(config.output_dir)}
+    flags |= {"--shard-rows": "10", "--batch-size": "4"}
+    command = [sys.executable, "-m", "lbr_st.cli.main", "encode", *(part for flag in flags.items() for part in flag)]
+    for wait in ("", shards.TEXTS, "part-00000.parquet"):
         process = subprocess.Popen(command, env=os.environ | {"HF_HUB_OFFLINE": "1"})
         for _ in range(600):
-            if (tmp_path / "output" / wait).exists() or (wait == "corpus" and (tmp_path / "output").exists()):
+            if (tmp_path / "output" / wait).exists():
                 break
             time.sleep(0.05)
         process.send_signal(signal.SIGKILL)
         process.wait()
-    encode.main(argv)
+    encode_corpus(config)
     assert read(tmp_path / "output")[0] == [row["id"] for row in ROWS]
-    assert (read(tmp_path / "output")[1] == read(tmp_path / "straight")[1]).all()
+    for file in straight("float32").glob("*.parquet"):
+        assert file.read_bytes() == (tmp_path / "output" / file.name).read_bytes()
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (["--precision", "int8"], "was begun with precision 'float32', now it is 'int8'; go on with what it was"),
-        (["--batch-size", "8"], "was begun with batch_size 4, now it is 8"),
+        ({"precision": "int8"}, "was begun with --precision float32, now it is int8; go on with what it was"),
+        ({"batch_size": 8}, "was begun with --batch-size 4, now it is 8"),
+        ({"data": [__file__]}, "was begun with data that has changed since"),
     ],
 )
-def test_other_settings_are_another_run(argv, tmp_path, change, message):
-    encode.main(argv)
+def test_other_settings_are_another_run(config, straight, tmp_path, change, message):
+    shutil.copytree(straight("float32"), tmp_path / "output")
+    manifest = manifest_of(tmp_path / "output")
+    manifest["data"] = shards.describe_origin(config.job, config.data)["data"]
+    (tmp_path / "output" / "_manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(InputError, match=message):
-        encode.main([*argv, *change])
+        encode_corpus(replace(config, **change))
+    assert encode_corpus(config).finished
 
 
-def test_data_and_model_that_changed_are_another_run(argv, saved, tmp_path, model):
-    encode.main(argv)
+def test_data_and_model_that_changed_are_another_run(config, saved, tmp_path):
+    shutil.copytree(saved, tmp_path / "model")
+    config = replace(config, model=str(tmp_path / "model"))
+    encode_corpus(config)
     write_jsonl(tmp_path / "corpus.jsonl", ROWS[:3])
     with pytest.raises(InputError, match="was begun with data that has changed since"):
-        encode.main(argv)
-    write_jsonl(tmp_path / "corpus.jsonl", ROWS)
-    config = saved / "config.json"
-    config.write_text(config.read_text() + " ")
+        encode_corpus(config)
+    shutil.rmtree(tmp_path / "output")
+    encode_corpus(config)
+    file = tmp_path / "model" / "config.json"
+    file.write_text(file.read_text() + " ")
     with pytest.raises(InputError, match="was begun with another model by that name"):
-        encode.main(argv)
+        encode_corpus(config)
 
 
-def test_what_cannot_be_read_is_said_before_the_model_is_opened(argv, tmp_path, monkeypatch):
+def refusal(config, tmp_path, **changes):
+    """Return why a run is refused, which leaves nothing behind."""
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InputError) as error:
+        encode_corpus(replace(config, **changes))
+    assert sorted(tmp_path.rglob("*")) == before
+    return str(error.value)
+
+
+def test_refusals_leave_nothing_behind(config, backbone, tmp_path):
+    new = tmp_path / "new" / "deep"
+    config = replace(config, output_dir=new)
+    assert "--model ./absent is not a model" in refusal(config, tmp_path, model="./absent")
+    assert "is a language model, not an embedding model" in refusal(config, tmp_path, model=backbone)
+    assert "absent.jsonl: no such file" in refusal(config, tmp_path, data=[*config.data, "absent.jsonl"])
     write_jsonl(tmp_path / "corpus.jsonl", [*ROWS, {"id": "x", "text": " "}])
+    assert "corpus.jsonl, line 26, column 'text': the text is empty" in refusal(config, tmp_path)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("x")
+    assert "--output-dir" in refusal(config, tmp_path, output_dir=tmp_path / "full")
+
+
+def test_what_can_be_refused_is_refused_before_the_model_is_opened(config, tmp_path, monkeypatch):
     monkeypatch.setattr(encode, "open_model", lambda job: pytest.fail("was opened"))
-    with pytest.raises(InputError, match=r"corpus.jsonl, line 26, column 'text': the text is empty"):
-        encode.main(argv)
-    write_jsonl(tmp_path / "corpus.jsonl", ROWS)
-    with pytest.raises(InputError, match="must be at least 1"):
-        encode.main([*argv, "--shard-rows", "0"])
+    for field in ("shard_rows", "batch_size", "actors"):
+        flag = field.replace("_", "-")
+        assert f"--{flag} must be a whole number of at least 1, got 0" in refusal(config, tmp_path, **{field: 0})
+    assert "--cpus-per-actor must be above 0" in refusal(config, tmp_path, cpus_per_actor=0)
+    assert "--role must be one of document, query, got neither" in refusal(config, tmp_path, role="neither")
+    assert "absent.jsonl: no such file" in refusal(config, tmp_path, data="absent.jsonl")
+    (tmp_path / "output").mkdir()
     (tmp_path / "output" / "mine.txt").write_text("x")
-    with pytest.raises(InputError, match="is not an empty folder"):
-        encode.main(argv)
+    assert "is not empty" in refusal(config, tmp_path)
 
 
-def test_several_sources(argv, saved, tmp_path):
+def test_the_model_is_opened_before_the_texts_are_laid_down(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(encode, "lay_down", lambda *args: pytest.fail("were laid down"))
+
+    def refuse(job):
+        raise InputError("no model")
+
+    monkeypatch.setattr(encode, "open_model", refuse)
+    assert refusal(config, tmp_path) == "no model"
+
+
+def test_lists_that_are_too_long(config, tmp_path):
+    """Refused for the width of the model, of binary an eighth, before texts are laid down."""
+    assert shards.require_room(2**20 - 1, 2**11) is None
+    message = "--shard-rows 1048576: a file of embeddings as wide has at most 1048575 rows"
+    with pytest.raises(InputError, match=message):
+        shards.require_room(2**20, 2**11)
+    assert "has at most 67108863 rows" in refusal(config, tmp_path, shard_rows=2**26)  # 32 numbers each
+    assert "has at most 536870911 rows" in refusal(config, tmp_path, shard_rows=2**29, precision="binary")
+
+
+def test_several_sources(config, tmp_path):
     """A folder and a file; ids say which."""
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "a.txt").write_text("one text\n")
-    encode.main([*argv, "--data", str(tmp_path / "texts"), str(tmp_path / "corpus.jsonl")])
+    encode_corpus(replace(config, data=[str(tmp_path / "texts"), *config.data]))
     ids, _ = read(tmp_path / "output")
     assert ids[:2] == ["texts:a.txt:1", "corpus.jsonl:row 0"] and len(ids) == 26
 
 
-def test_lists_that_are_too_long():
-    class Wide:
-        size, shape = 2**31, (2**20, 2**11)
-
-        def __len__(self):
-            return 2**20
-
-    with pytest.raises(InputError, match="--shard-rows 1048576: a file of embeddings as wide has at most 1048575 rows"):
-        encode.as_lists(Wide())
-
-
-def test_ray_is_an_extra(argv, monkeypatch):
+def test_ray_is_an_extra(config, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(InputError, match=r"--engine ray needs an extra: pip install 'lbr-st\[ray\]'"):
-        encode.main([*argv, "--engine", "ray"])
+    monkeypatch.delitem(sys.modules, "ray.data", raising=False)
+    message = "--engine ray needs ray, which is not installed: pip install 'lbr-st[ray]'"
+    assert refusal(config, tmp_path, engine="ray") == message

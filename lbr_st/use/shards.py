@@ -1,0 +1,238 @@
+"""The files of ``lbr encode``: texts laid down in shards, files of embeddings, and a manifest of how far the run is.
+
+The texts are laid down before the first one is encoded: what cannot be read is said before hours of work, and any
+process can take any shard. They go when the run is finished.
+"""
+
+from __future__ import annotations
+
+import bisect
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm.auto import tqdm
+
+from lbr_st.data.prepared_set import file_of
+from lbr_st.data.records import iterate_passages
+from lbr_st.errors import InputError
+from lbr_st.files import UNFINISHED, replacing, replacing_folder, write_json
+from lbr_st.model.contract import fingerprint
+from lbr_st.records import is_hub_id
+
+MANIFEST = "_manifest.json"
+# Readers of Parquet folders leave out what begins with a dot; with this name it does not count as a file of the folder.
+TEXTS = f".texts{UNFINISHED}"
+TEXT_SCHEMA = pa.schema({"id": pa.string(), "document": pa.string()})
+MOST_NUMBERS = 2**31 - 1  # of all lists in a column of Parquet that every reader knows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """The settings that decide the embeddings of a corpus. A run goes on with those that it was begun with.
+
+    Attributes:
+        model: Directory or Hub id of a sentence-transformers model.
+        role: ``document`` or ``query``: whose prompt is put before a text.
+        precision: Type of the numbers that are written: float32, float16, int8 or binary.
+        dtype: Type of the numbers that the model computes in: float32, float16 or bfloat16.
+        batch_size: Number of texts encoded at once.
+        shard_rows: Number of rows of a file.
+        with_text: Whether each text is kept beside its embedding.
+    """
+
+    model: str
+    role: str = "document"
+    precision: str = "float32"
+    dtype: str = "float32"
+    batch_size: int = 64
+    shard_rows: int = 10_000
+    with_text: bool = False
+
+
+def part(folder: Path, shard: int) -> Path:
+    """Return the file of a shard."""
+    return folder / f"part-{shard:05}.parquet"
+
+
+def write_table(table: pa.Table, path: Path) -> None:
+    """Write a Parquet file whole or not at all."""
+    with replacing(path) as unfinished:
+        pq.write_table(table, unfinished, compression="zstd")
+
+
+def read_texts(folder: Path, shard: int) -> pa.Table:
+    """Read the texts of a shard, with the columns ``id`` and ``document``."""
+    return pq.read_table(part(folder / TEXTS, shard))
+
+
+def write_embeddings(folder: Path, shard: int, columns: pa.Table, embeddings: np.ndarray) -> None:
+    """Write the file of a shard: what is known of its rows, and their embeddings as plain lists."""
+    offsets = np.arange(0, embeddings.size + 1, embeddings.shape[1], dtype=np.int32)
+    lists = pa.ListArray.from_arrays(pa.array(offsets), pa.array(embeddings.reshape(-1)))
+    write_table(columns.append_column("embedding", lists), part(folder, shard))
+
+
+def require_room(shard_rows: int, width: int) -> None:
+    """Refuse files with more numbers than their lists can have.
+
+    Raises:
+        InputError: If ``shard_rows`` embeddings of this width are too many.
+    """
+    if shard_rows * width > MOST_NUMBERS:
+        most = MOST_NUMBERS // width
+        raise InputError(f"--shard-rows {shard_rows}: a file of embeddings as wide has at most {most} rows")
+
+
+def require_sources(sources: Sequence[str]) -> None:
+    """Refuse a source that is not there, before another one is read.
+
+    Raises:
+        InputError: If there is no file or folder by a name that is no Hub id, or a prepared set has no corpus.
+    """
+    for source in sources:
+        file = file_of(source, "corpus")
+        if not os.path.exists(file) and not is_hub_id(file):
+            raise InputError(f"{file}: no such file")
+
+
+def lay_down(sources: Sequence[str], folder: Path, shard_rows: int) -> tuple[int, int]:
+    """Write the texts of a corpus as shards, all or none; return the numbers of rows and of shards.
+
+    Raises:
+        InputError: If a row cannot be used, or there is none.
+    """
+    for leftover in [folder / TEXTS, *folder.glob(f".{TEXTS}*{UNFINISHED}")]:  # of runs that were killed
+        shutil.rmtree(leftover, ignore_errors=True)
+    rows = shards = 0
+    with replacing_folder(folder / TEXTS) as unfinished:
+        for shard, texts in enumerate(_batches(_passages(sources), shard_rows)):
+            write_table(pa.Table.from_pylist(texts, TEXT_SCHEMA), part(unfinished, shard))
+            rows, shards = rows + len(texts), shard + 1
+    return rows, shards
+
+
+def _batches(rows: Iterator[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
+    batch: list[dict[str, Any]] = []
+    for row in tqdm(rows, "Reading", unit="rows"):
+        batch.append(row)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _passages(sources: Sequence[str]) -> Iterator[dict[str, Any]]:
+    for source in sources:
+        of_several = f"{Path(source).name}:" if len(sources) > 1 else ""
+        for record in iterate_passages(file_of(source, "corpus")):
+            yield record | {"id": of_several + record["id"]}
+
+
+def describe_origin(job: Job, sources: Sequence[str]) -> dict[str, Any]:
+    """Return what embeddings are made of: the settings, the weights, and, of files, whether they are still the same."""
+    found: list[list[Any]] = []
+    for source in sources:
+        path = Path(source)
+        files = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
+        found.append([source, [[each.stat().st_size, each.stat().st_mtime_ns] for each in files]])
+    weights = fingerprint(job.model) if os.path.isdir(job.model) else None
+    return {"job": asdict(job), "model_sha256": weights, "data": found}
+
+
+class Manifest:
+    """What a folder of embeddings is made of, and how far the run is. A change is on disk when its method returns.
+
+    Args:
+        folder: Folder of the embeddings.
+        origin: What they are made of, see `describe_origin`.
+        rows: Number of rows of the corpus.
+        shards: Number of files that they make.
+
+    Attributes:
+        finished: Whether all files are there.
+        ranges: For int8, the least and the largest number of each dimension.
+        done: Shards whose file is there, in order.
+    """
+
+    def __init__(self, folder: Path, origin: dict[str, Any], rows: int, shards: int) -> None:
+        self.folder, self.origin, self.rows, self.shards = folder, origin, rows, shards
+        self.finished = False
+        self.ranges: list[list[float]] | None = None
+        self.done = [shard for shard in range(shards) if part(folder, shard).is_file()]
+
+    @classmethod
+    def begin(cls, folder: Path, origin: dict[str, Any], rows: int, shards: int) -> Manifest:
+        """Write the manifest of a run whose texts are laid down."""
+        manifest = cls(folder, origin, rows, shards)
+        manifest._write()
+        return manifest
+
+    @classmethod
+    def read(cls, folder: Path, origin: dict[str, Any]) -> Manifest | None:
+        """Read the manifest of a folder; None where no run was begun in it.
+
+        Raises:
+            InputError: If the run was begun with other settings, data or weights.
+        """
+        file = folder / MANIFEST
+        if not file.is_file():
+            return None
+        about = json.loads(file.read_text(encoding="utf-8"))
+        for name, value in origin.items():
+            if about.get(name) != value:
+                difference = _difference(name, about.get(name), value)
+                raise InputError(f"{folder} was begun {difference}; go on with what it was, or choose another --output-dir")
+        manifest = cls(folder, origin, about["rows"], about["shards"])
+        manifest.finished, manifest.ranges = about["finished"], about["ranges"]
+        return manifest
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that are there."""
+        return [part(self.folder, shard) for shard in self.done]
+
+    def missing(self) -> list[int]:
+        """Return the shards whose file is not there."""
+        return sorted(set(range(self.shards)) - set(self.done))
+
+    def rows_of(self, shard: int) -> int:
+        """Return the number of rows of a shard."""
+        shard_rows = self.origin["job"]["shard_rows"]
+        return min(shard_rows, self.rows - shard * shard_rows)
+
+    def keep_ranges(self, ranges: np.ndarray) -> None:
+        """Keep the ranges that all shards are scaled by."""
+        self.ranges = ranges.tolist()
+        self._write()
+
+    def add(self, shard: int) -> None:
+        """Say that the file of a shard is there."""
+        bisect.insort(self.done, shard)
+        self._write()
+
+    def finish(self) -> None:
+        """Say that all files are there; the texts go."""
+        self.finished = True
+        self._write()
+        shutil.rmtree(self.folder / TEXTS, ignore_errors=True)
+
+    def _write(self) -> None:
+        files = [{"file": part(self.folder, shard).name, "rows": self.rows_of(shard)} for shard in self.done]
+        progress = {"finished": self.finished, "ranges": self.ranges, "files": files}
+        write_json(self.folder / MANIFEST, {**self.origin, "rows": self.rows, "shards": self.shards, **progress})
+
+
+def _difference(name: str, before: Any, now: Any) -> str:
+    if name == "job":
+        field = next(key for key in now if before.get(key) != now[key])
+        return f"with --{field.replace('_', '-')} {before.get(field)}, now it is {now[field]}"
+    return "with another model by that name" if name == "model_sha256" else "with data that has changed since"
