@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Iterator
 from functools import partial
 
@@ -11,10 +10,12 @@ import torch
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
 
+from lbr_st.errors import shortened
 from lbr_st.model.contract import fail
 from lbr_st.model.verify import HUGE, LONG, TEXTS
 from lbr_st.use.export_formats import OUTPUTS, SAME, Format, Graph, Run
 
+MOST_SHOWN = 60  # characters of an input in an error
 SHORT_TEXTS = [*TEXTS, "a", *("word " * number for number in (2, 5, 13, 34))]
 
 
@@ -34,7 +35,7 @@ def compare(run: Run, tokenizer: Tokenizer, model: SentenceTransformer, format_:
         VerificationError: With the input and its cosine, if one is too low, or with the input that is cut otherwise.
     """
     if tokenizer.encode(HUGE).ids != model.preprocess([HUGE])["input_ids"][0].tolist():
-        fail(f"input {_short(HUGE)}", "the tokenizer written cuts it into other tokens than the model's own")
+        fail(f"input {shortened(HUGE, MOST_SHOWN)!r}", "the tokenizer written cuts it into other tokens than the model's own")
     cosines = []
     for texts, prompt, side in _comparisons(model):
         model.tokenizer.padding_side = side
@@ -46,7 +47,7 @@ def compare(run: Run, tokenizer: Tokenizer, model: SentenceTransformer, format_:
                     way = "alone" if len(texts) == 1 else f"in a batch padded on the {side}"
                     what = f"{output} of {format_.file} gives a vector of cosine {cosine:.6f} to the original's"
                     remedy = "; --to onnx keeps float32" if format_.least_cosine < SAME else ""
-                    fail(f"input {_short(prompt + text)} {way}", f"{what}, below {format_.least_cosine}{remedy}")
+                    fail(f"input {shortened(prompt + text, MOST_SHOWN)!r} {way}", f"{what}, below {format_.least_cosine}{remedy}")
                 cosines.append(cosine)
     return cosines
 
@@ -85,9 +86,3 @@ def _cosines(found: np.ndarray, expected: np.ndarray) -> list[float]:
     found, expected = found.astype(np.float64), expected.astype(np.float64)
     lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
     return ((found * expected).sum(axis=1) / lengths).tolist()
-
-
-def _short(text: str) -> str:
-    short = reprlib.Repr()
-    short.maxstring = 60
-    return short.repr(text)

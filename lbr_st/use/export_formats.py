@@ -13,13 +13,13 @@ import torch
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 
-from lbr_st.errors import InputError
+from lbr_st.errors import InputError, one_line
 
 INPUTS = ["input_ids", "attention_mask"]
 OUTPUTS = ["last_hidden_state", "sentence_embedding"]
 
-# Of int8: weights that share a scale; and ONNX Runtime's accuracy level at which it multiplies int8 with int8. At its
-# default it rebuilds float32 weights for every batch, which takes three times as long for a single text.
+# For int8: the number of weights that share a scale; and ONNX Runtime's accuracy level at which it multiplies int8 with
+# int8. At its default it rebuilds float32 weights for every batch, which takes three times as long for a single text.
 BLOCK, INT8_PRODUCTS = 32, 4
 
 # Cosines of vectors that are the same but for rounding, in float32 and with weights in int8.
@@ -34,22 +34,22 @@ class Format:
     """A format to export to.
 
     Attributes:
-        file: Where it goes in the output directory.
-        extra: Of this package: what installs ``packages``.
-        packages: To import.
-        least_cosine: Between its vectors and those of the original.
+        file: Path of the model within the output directory.
+        packages: Packages that write and open it.
+        runtime: The one among them that people open it with.
+        least_cosine: The least cosine of its vectors to those of the original.
         write: Writes a model to this file.
         open: Opens the file in its own runtime.
-        use: How to do that, for people: the lines ``open`` and ``run`` of `USE`.
+        template: File in ``templates`` with the lines that people use it with; ``$tokenizer`` and ``$model`` are paths.
     """
 
     file: str
-    extra: str
     packages: tuple[str, ...]
+    runtime: str
     least_cosine: float
     write: Callable[[SentenceTransformer, Path], None]
     open: Callable[[Path], Run]
-    use: tuple[str, str]
+    template: str
 
 
 class Graph(nn.Module):
@@ -96,10 +96,8 @@ def write_onnx(model: SentenceTransformer, file: Path) -> None:
         )
     except Exception as error:  # the exporter has errors of many kinds
         cause = error.__cause__ or error
-        raise InputError(
-            f"torch cannot export a {type(graph.language_model).__name__} to ONNX "
-            f"({type(cause).__name__}: {str(cause).strip().partition(chr(10))[0]})"
-        ) from error
+        name = type(graph.language_model).__name__
+        raise InputError(f"torch cannot export a {name} to ONNX ({type(cause).__name__}: {one_line(cause)})") from error
     program.save(str(file))
 
 
@@ -168,7 +166,7 @@ def write_openvino(model: SentenceTransformer, file: Path) -> None:
 
     onnx_file = file.with_name("model.onnx")
     write_onnx(model, onnx_file)
-    # Not openvino.convert_model, which reads the file just so and sends word of it to the makers of OpenVINO.
+    # openvino.convert_model would do too, but it reports its use to the makers of OpenVINO over the network.
     openvino.save_model(openvino.Core().read_model(onnx_file), file, compress_to_fp16=False)
     for each in file.parent.glob("model.onnx*"):
         each.unlink()
@@ -187,20 +185,34 @@ def open_openvino(file: Path) -> Run:
     return run
 
 
-USE_ONNX = (
-    "onnxruntime.InferenceSession({file!r})",
-    'model.run(["sentence_embedding"], {"input_ids": ids, "attention_mask": mask})[0]',
-)
-USE_OPENVINO = (
-    'openvino.compile_model({file!r}, "CPU", {{"INFERENCE_PRECISION_HINT": "f32"}})',
-    'model({"input_ids": ids, "attention_mask": mask})["sentence_embedding"]',
-)
-
-ONNX = ("onnx", ("onnx", "onnxscript", "onnxruntime"))
-OPENVINO = ("openvino", ("onnx", "onnxscript", "openvino"))
+WITH_ONNX, WITH_OPENVINO = ("onnx", "onnxscript", "onnxruntime"), ("onnx", "onnxscript", "openvino")
 
 FORMATS = {
-    "onnx": Format("onnx/model.onnx", *ONNX, SAME, write_onnx, open_onnx, USE_ONNX),
-    "openvino": Format("openvino/openvino_model.xml", *OPENVINO, SAME, write_openvino, open_openvino, USE_OPENVINO),
-    "int8": Format("onnx/model_int8.onnx", *ONNX, SAME_INT8, write_int8, open_onnx, USE_ONNX),
+    "onnx": Format(
+        file="onnx/model.onnx",
+        packages=WITH_ONNX,
+        runtime="onnxruntime",
+        least_cosine=SAME,
+        write=write_onnx,
+        open=open_onnx,
+        template="onnx.txt",
+    ),
+    "openvino": Format(
+        file="openvino/openvino_model.xml",
+        packages=WITH_OPENVINO,
+        runtime="openvino",
+        least_cosine=SAME,
+        write=write_openvino,
+        open=open_openvino,
+        template="openvino.txt",
+    ),
+    "int8": Format(
+        file="onnx/model_int8.onnx",
+        packages=WITH_ONNX,
+        runtime="onnxruntime",
+        least_cosine=SAME_INT8,
+        write=write_int8,
+        open=open_onnx,
+        template="onnx.txt",
+    ),
 }

@@ -1,11 +1,10 @@
 """What an export gives to those who read it, computed here by hand, is what the model gives."""
 
-import contextlib
 import dataclasses
-import io
 import json
 import logging
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -17,8 +16,9 @@ from tokenizers import Tokenizer
 import lbr_st
 from lbr_st.errors import InputError
 from lbr_st.model.contract import VerificationError
-from lbr_st.use import export, export_check
-from lbr_st.use import export_formats as runtimes
+from lbr_st.use import export_check, export_formats
+from lbr_st.use.export import export, open_in_float32
+from lbr_st.use.export_formats import FORMATS
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
@@ -56,18 +56,17 @@ def models(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def exports(models, tmp_path_factory):
-    """The output directory of an export and what the command printed, made when it is asked for."""
+    """An export, made when it is asked for."""
     made = {}
 
     def export_of(family, to):
         if (family, to) not in made:
             folder = tmp_path_factory.mktemp(f"{family}-{to}") / "new" / "export"
-            with contextlib.redirect_stdout(io.StringIO()) as printed, pytest.MonkeyPatch.context() as patch:
+            with pytest.MonkeyPatch.context() as patch:
                 if to == "openvino" and (family, "onnx") in made:  # which is made through the same file
-                    file = made[family, "onnx"][0] / "onnx/model.onnx"
-                    patch.setattr(runtimes, "write_onnx", lambda model, path: shutil.copyfile(file, path))
-                export.main(["--model", str(models(family)), "--to", to, "--output-dir", str(folder)])
-            made[family, to] = folder, printed.getvalue()
+                    file = made[family, "onnx"].file
+                    patch.setattr(export_formats, "write_onnx", lambda model, path: shutil.copyfile(file, path))
+                made[family, to] = export(models(family), to, folder)
         return made[family, to]
 
     return export_of
@@ -97,7 +96,7 @@ def reader_of(folder):
 
 @pytest.mark.parametrize(("family", "to"), EXPORTS)
 def test_vectors_are_those_of_the_model(models, exports, family, to):
-    vectors_of = reader_of(exports(family, to)[0])
+    vectors_of = reader_of(exports(family, to).folder)
     expected = SentenceTransformer(str(models(family)), device="cpu").encode(INPUTS, batch_size=1)
     alone = np.concatenate([vectors_of([text]) for text in INPUTS])
     ways = [alone, vectors_of(INPUTS[:5]), vectors_of(INPUTS)]
@@ -111,7 +110,7 @@ def test_vectors_are_those_of_the_model(models, exports, family, to):
 
 
 def test_what_is_there(exports):
-    folder, _ = exports("gemma3", "onnx")
+    folder = exports("gemma3", "onnx").folder
     session = onnxruntime.InferenceSession(folder / "onnx/model.onnx")
     assert [each.name for each in session.get_inputs()] == ["input_ids", "attention_mask"]
     assert [each.name for each in session.get_outputs()] == ["last_hidden_state", "sentence_embedding"]
@@ -121,21 +120,29 @@ def test_what_is_there(exports):
         "generation_config.json", "lbr_config.json", "modules.json", "onnx/model.onnx", "sentence_bert_config.json",
         "tokenizer.json", "tokenizer_config.json",
     }  # fmt: skip
-    folder, _ = exports("gemma3", "openvino")
+    folder = exports("gemma3", "openvino").folder
     assert sorted(file.name for file in (folder / "openvino").iterdir()) == ["openvino_model.bin", "openvino_model.xml"]
 
 
 @pytest.mark.parametrize(("family", "to"), [("gemma3", "onnx"), ("gemma3", "openvino")])
-def test_printed_code_works_as_it_is(models, exports, family, to):
-    _, printed = exports(family, to)
-    assert "lowest cosine to the original in " in printed and "{'query': 'question: '}" in printed
-    code = printed[printed.index("import") : printed.index("Before a text")]
-    assert len(code.split("\n\n")[0].splitlines() + code.split("\n\n")[1].splitlines()) < 10
+def test_the_code_for_people_works_as_it_is(models, exports, family, to):
+    exported = exports(family, to)
+    assert exported.comparisons > 100 and exported.cosine > 0.99999
+    assert exported.prompts == {"query": "question: "}
+    lines = [line for line in exported.code().splitlines() if line]
+    assert len(lines) < 10
     names = {}
-    exec(code, names)
+    exec(exported.code(), names)
     texts = ["What is learned before it is represented?", "Another text."]
     expected = SentenceTransformer(str(models(family)), device="cpu").encode(texts)
     np.testing.assert_allclose(names["vectors"], expected, atol=1e-5)
+
+
+def test_sizes(models, exports):
+    """Those of the files on disk."""
+    exported = exports("gpt-neox", "int8")
+    assert exported.size == exported.file.stat().st_size
+    assert exported.original_size == (models("gpt-neox") / "model.safetensors").stat().st_size
 
 
 def double_a_weight(file):
@@ -147,26 +154,26 @@ def double_a_weight(file):
 
 def test_wrong_vectors_are_refused_and_nothing_is_left(models, exports, tmp_path, monkeypatch):
     def write_wrong(model, file):
-        file.write_bytes((exports("gemma3", "onnx")[0] / "onnx/model.onnx").read_bytes())
+        file.write_bytes(exports("gemma3", "onnx").file.read_bytes())
         double_a_weight(file)
 
-    monkeypatch.setitem(export.FORMATS, "onnx", dataclasses.replace(export.FORMATS["onnx"], write=write_wrong))
+    monkeypatch.setitem(FORMATS, "onnx", dataclasses.replace(FORMATS["onnx"], write=write_wrong))
     with pytest.raises(
         VerificationError, match=r"^input '' alone: last_hidden_state .* cosine 0\.\d+ .* below 0.99999"
     ):
-        export.export(models("gemma3"), "onnx", tmp_path / "new" / "export")
+        export(models("gemma3"), "onnx", tmp_path / "new" / "export")
     assert not any(tmp_path.iterdir())
     (tmp_path / "empty").mkdir()
     with pytest.raises(VerificationError):
-        export.export(models("gemma3"), "onnx", tmp_path / "empty")
+        export(models("gemma3"), "onnx", tmp_path / "empty")
     assert not any((tmp_path / "empty").iterdir())
 
 
 def test_the_pooled_output_is_compared_too(models):
-    model = export._open_in_float32(models("qwen2"))
+    model = open_in_float32(models("qwen2"))
     tokenizer = Tokenizer.from_file(str(models("qwen2") / "tokenizer.json"))
     tokenizer.enable_truncation(LENGTH)
-    graph = runtimes.Graph(model)
+    graph = export_formats.Graph(model)
 
     @torch.no_grad()
     def run(inputs, wrong):
@@ -180,17 +187,17 @@ def test_the_pooled_output_is_compared_too(models):
     }.items():
         tokenizer.enable_padding(**pad)
         with pytest.raises(VerificationError, match=message):
-            export_check.compare(lambda inputs, by=wrong: run(inputs, by), tokenizer, model, export.FORMATS["onnx"])
-    cosines = export_check.compare(lambda inputs: run(inputs, 1.0), tokenizer, model, export.FORMATS["onnx"])
+            export_check.compare(lambda inputs, by=wrong: run(inputs, by), tokenizer, model, FORMATS["onnx"])
+    cosines = export_check.compare(lambda inputs: run(inputs, 1.0), tokenizer, model, FORMATS["onnx"])
     assert min(cosines) > 0.999999
     tokenizer.enable_truncation(LENGTH - 1)
     with pytest.raises(VerificationError, match="'many words .* cuts it into other tokens"):
-        export_check.compare(lambda inputs: run(inputs, 1.0), tokenizer, model, export.FORMATS["onnx"])
+        export_check.compare(lambda inputs: run(inputs, 1.0), tokenizer, model, FORMATS["onnx"])
 
 
 def test_padding_on_the_left_is_compared_where_it_does_not_move_a_text(models):
-    assert export_check.sides(export._open_in_float32(models("llama"))) == ["right", "left"]
-    assert export_check.sides(export._open_in_float32(models("gpt2"))) == ["right"]
+    assert export_check.sides(open_in_float32(models("llama"))) == ["right", "left"]
+    assert export_check.sides(open_in_float32(models("gpt2"))) == ["right"]
 
 
 def test_a_model_torch_cannot_export(models, tmp_path, monkeypatch):
@@ -198,22 +205,25 @@ def test_a_model_torch_cannot_export(models, tmp_path, monkeypatch):
         raise RuntimeError("step 1/3\nmore") from ValueError("data-dependent guard\nmore")
 
     monkeypatch.setattr(torch.onnx, "export", fail)
-    message = r"torch cannot export a Qwen2Model to ONNX \(ValueError: data-dependent guard\)$"
+    message = r"torch cannot export a Qwen2Model to ONNX \(ValueError: data-dependent guard more\)$"
     with pytest.raises(InputError, match=message):
-        export.export(models("qwen2"), "onnx", tmp_path / "export")
+        export(models("qwen2"), "onnx", tmp_path / "export")
     assert not any(tmp_path.iterdir())
     assert logging.root.manager.disable == 0
 
 
-@pytest.mark.parametrize(
-    ("to", "absent", "extra"), [("int8", "onnxruntime", "onnx"), ("openvino", "openvino", "openvino")]
-)
-def test_absent_packages(models, tmp_path, monkeypatch, to, absent, extra):
-    found = export.importlib.util.find_spec
-    monkeypatch.setattr(export.importlib.util, "find_spec", lambda name: None if name == absent else found(name))
-    message = rf"--to {to} needs {absent}, not installed here: pip install 'lbr-st\[{extra}\]'"
+@pytest.mark.parametrize(("to", "absent"), [("int8", "onnxruntime"), ("openvino", "openvino")])
+def test_absent_packages(models, tmp_path, monkeypatch, to, absent):
+    monkeypatch.setitem(sys.modules, absent, None)
+    message = rf"--to {to} needs {absent}, which is not installed: pip install 'lbr-st\[export\]'"
     with pytest.raises(InputError, match=message):
-        export.export(models("qwen2"), to, tmp_path / "export")
+        export(models("qwen2"), to, tmp_path / "new" / "export")
+    assert not any(tmp_path.iterdir())
+
+
+def test_another_format(models, tmp_path):
+    with pytest.raises(InputError, match="--to must be one of onnx, openvino, int8, got gguf"):
+        export(models("qwen2"), "gguf", tmp_path / "export")
 
 
 def test_refused_models(models, tmp_path):
@@ -236,7 +246,7 @@ def test_refused_models(models, tmp_path):
         "owner/name": "not a directory",
     }.items():
         with pytest.raises(InputError, match=message):
-            export.export(model, "onnx", tmp_path / "export")
+            export(model, "onnx", tmp_path / "export")
     assert not (tmp_path / "export").exists()
 
 
@@ -244,5 +254,5 @@ def test_nothing_is_written_over(models, tmp_path):
     (tmp_path / "file").write_text("mine")
     for output_dir, message in {tmp_path: "is not empty", tmp_path / "file": "is a file"}.items():
         with pytest.raises(InputError, match=message):
-            export.export(models("qwen2"), "onnx", output_dir)
+            export(models("qwen2"), "onnx", output_dir)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
