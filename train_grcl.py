@@ -1,14 +1,13 @@
-"""Stage 2 of Learn Before Represent: align the model of stage 1 with query-document pairs.
+"""Stage 2 of Learn Before Represent (GR-CL): align the model of stage 1 with query-document pairs.
 
-At the scale of the paper, on a GPU:
+The same as ``lbr align``. At the scale of the paper, on a GPU:
 
     python train_grcl.py --model stage1 --data pairs.jsonl --dev-data dev.jsonl --output-dir lbr-model --bf16 \
         --temperature 0.02 --per-device-train-batch-size 1024 --mini-batch-size 64 --learning-rate 2e-5
 
-With hard negatives that the model finds itself, on two GPUs, negatives gathered from both:
+On two GPUs, negatives gathered from both:
 
-    torchrun --nproc-per-node 2 train_grcl.py --model stage1 --data pairs.jsonl --output-dir lbr-model --bf16 \
-        --mine-negatives 4 --mining-relative-margin 0.05
+    torchrun --nproc-per-node 2 train_grcl.py --model stage1 --data pairs.jsonl --output-dir lbr-model --bf16
 
 On a CPU, in a minute, after the small stage 1 of `train_ibgl.py`:
 
@@ -16,8 +15,8 @@ On a CPU, in a minute, after the small stage 1 of `train_ibgl.py`:
         --max-steps 20 --learning-rate 3e-4
 """
 
-from lbr_st.alignment.run import main
-from lbr_st.training.shared import run_command
+from lbr_st.cli.align import main
+from lbr_st.cli.main import run_command
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(lambda: main(prog="train_grcl.py"))

@@ -1,22 +1,22 @@
-"""Stage 1 of Learn Before Represent: teach a causal language model a domain through bottleneck tokens.
+"""Stage 1 of Learn Before Represent (IB-GL): teach a causal language model a domain through bottleneck tokens.
 
-At the scale of the paper, on a GPU:
+The same as ``lbr learn``. At the scale of the paper, on a GPU:
 
-    python train_ibgl.py --config configs/ibgl-qwen2-1.5b.yaml --output-dir stage1
+    python train_ibgl.py --config configs/learn-qwen2-1.5b.yaml --output-dir stage1
 
 With LoRA, on pairs and passages together:
 
     python train_ibgl.py --model Qwen/Qwen2.5-1.5B --output-dir stage1 --bf16 --lora-rank 16 \
         --objective sft:0.7,reconstruct:0.3 --data sft=pairs.jsonl reconstruct=corpus.jsonl
 
-On a CPU, in a minute, with the backbone of `lbr nano`:
+On a CPU, in a minute, with any small language model:
 
     python train_ibgl.py --model backbone --data train.jsonl --output-dir stage1 \
         --max-length 64 --max-steps 50 --learning-rate 5e-4
 """
 
-from lbr_st.learning.run import main
-from lbr_st.training.shared import run_command
+from lbr_st.cli.learn import main
+from lbr_st.cli.main import run_command
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(lambda: main(prog="train_ibgl.py"))

@@ -1,4 +1,4 @@
-"""What embeddings and a bottleneck are worth, in numbers that are read off held-out pairs.
+"""What embeddings are worth, in numbers that are read off held-out pairs.
 
 All of them take rows of length 1 (float32) and sum in float64.
 """
@@ -7,17 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lbr_st.errors import InputError
-from lbr_st.learning.batches import collate
-from lbr_st.learning.masked_model import IBGLModel
-from lbr_st.learning.objectives import with_wrong_bottleneck
-from lbr_st.model.precision import evaluating
 from lbr_st.records import Record
 
 ROWS_AT_A_TIME = 1024
@@ -177,37 +172,3 @@ def _sums(rows: Tensor) -> tuple[float, float]:
     parts = rows.split(ROWS_AT_A_TIME)
     total = torch.stack([part.double().sum(dim=0) for part in parts]).sum(dim=0)
     return total.square().sum().item(), sum(part.double().square().sum().item() for part in parts)
-
-
-def held_out_loss(model: IBGLModel, examples: Any, batch_size: int = 32) -> float:
-    """Return the loss of stage 1 (arXiv 2601.11124, eq. 2) on examples, in nats per target token.
-
-    Args:
-        model: The language model under the information cut-off.
-        examples: What `lbr_st.learning.objectives.build_examples` returns.
-        batch_size: Examples at a time.
-    """
-    device = next(model.parameters()).device
-    total = targets = 0.0
-    with evaluating(model), torch.no_grad():
-        for start in range(0, len(examples), batch_size):
-            rows = examples.select(range(start, min(start + batch_size, len(examples))))
-            output = model(**{name: tensor.to(device) for name, tensor in collate(list(rows)).items()})
-            total += output["loss_sums"].double().sum().item()
-            targets += output["targets"].sum().item()
-    return total / targets
-
-
-def nats_through_bottleneck(model: IBGLModel, examples: Any, batch_size: int = 32) -> float | None:
-    """Return what the bottleneck carries, in nats per target token.
-
-    The loss with the X and Z of another example, less the loss with its own. 0 means that Z is ignored. An estimate,
-    not a bound: a wrong Z can be worse than none.
-
-    Returns:
-        None where all examples have the same X.
-    """
-    wrong = with_wrong_bottleneck(examples)
-    if wrong is None:
-        return None
-    return held_out_loss(model, wrong, batch_size) - held_out_loss(model, examples, batch_size)

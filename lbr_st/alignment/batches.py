@@ -48,8 +48,8 @@ def training_rows(records: Sequence[Record]) -> Dataset:
     if fewest == 0 < most:
         without = kept[counts.index(0)]["id"]
         raise InputError(
-            f"record {without} has no hard negatives and others have up to {most}; give all of them some, or none (and "
-            "--mine-negatives N to find them)"
+            f"record {without} has no hard negatives and others have up to {most}; give all of them some, or none "
+            "(`lbr data mine` finds some)"
         )
     if fewest < most:
         logger.warning(

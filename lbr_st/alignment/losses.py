@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,8 @@ from torch.utils.checkpoint import checkpoint
 
 from lbr_st.learning.batches import IGNORE, Example, collate
 from lbr_st.learning.cross_entropy import cross_entropy_sum
-from lbr_st.learning.masked_model import IBGLModel
+from lbr_st.learning.examples import ExampleMaker
+from lbr_st.learning.masked_model import CutOffModel
 from lbr_st.model.precision import computing_in
 
 LM = "lm"  # the column of stage 1's examples in a batch
@@ -82,7 +83,7 @@ class JointLoss(nn.Module):
         self,
         model: SentenceTransformer,
         contrastive: nn.Module,
-        language_model: IBGLModel,
+        language_model: CutOffModel,
         weight: float,
         mini_batch_size: int | None = None,
         dtype: torch.dtype | None = None,
@@ -137,10 +138,10 @@ class JointCollator(SentenceTransformerDataCollator):
     """Sentence-transformers' collator, with stage 1's examples of the same rows as one more column.
 
     Args:
-        make_examples: What `lbr_st.learning.objectives.example_maker` returns.
+        make_examples: What makes them.
     """
 
-    make_examples: Callable[[dict[str, list[str]]], dict[str, list[list[int]]]] = field(kw_only=True)
+    make_examples: ExampleMaker = field(kw_only=True)
 
     def __call__(self, features: list[dict[str, Any]]) -> dict[str, Any]:
         """Collate rows of anchor, positive and negatives."""

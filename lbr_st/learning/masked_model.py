@@ -8,46 +8,20 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from lbr_st.errors import InputError
-from lbr_st.learning.batches import IGNORE, Example, collate, join
+from lbr_st.learning.batches import IGNORE
 from lbr_st.learning.cross_entropy import cross_entropy_sum, token_losses
-from lbr_st.model.cutoff import (
-    BOTTLENECK,
-    PREFIX,
-    SAME_HIDDEN_STATE,
-    SAME_HIDDEN_STATE_HALF,
-    SOURCE,
-    TARGET,
-    check_no_leak,
-    cutoff_mask,
-)
-from lbr_st.model.precision import evaluating
-
-# What families name what they do to logits after the head. A cap shows in large logits only, so it is looked up too.
-AFTER_THE_HEAD = ("final_logit_softcapping", "logit_scale", "logits_scaling")
-
+from lbr_st.model.cutoff import BOTTLENECK, TARGET, cutoff_mask
+from lbr_st.model.self_checks import check_no_leak, head_is_all
 
 # What the read-out loss of stage 1 weighs unless told otherwise: docs/training.md has what was compared.
 READ_OUT_WEIGHT = 1.0
-
-
-def head_is_all(model: PreTrainedModel) -> bool:
-    """Tell whether the logits of a language model are what its head makes of the last hidden states, and no more."""
-    if any(getattr(model.config, name, None) not in (None, 1.0) for name in AFTER_THE_HEAD):
-        return False
-    ids = torch.arange(4, device=model.device)[None]
-    with evaluating(model), torch.no_grad():
-        expected = model(input_ids=ids, use_cache=False).logits.float()
-        head: Any = model.get_output_embeddings()
-        found = head(model.base_model(input_ids=ids, use_cache=False).last_hidden_state).float()
-    return torch.allclose(found, expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item())
 
 
 def read_out_losses(head: nn.Module, output: Tensor, segments: Tensor, labels: Tensor) -> Tensor:
     """Return the cross-entropy of each target under what the head makes of the last Z before it, in nats.
 
     Args:
-        head: See `IBGLModel.head`.
+        head: See `CutOffModel.head`.
         output: What it makes logits of, ``(batch, seq, hidden)``.
         segments: ``(batch, seq)``.
         labels: ``(batch, seq)``.
@@ -65,7 +39,7 @@ def read_out_losses(head: nn.Module, output: Tensor, segments: Tensor, labels: T
     return losses[example, targets[has_loss]]
 
 
-class IBGLModel(nn.Module):
+class CutOffModel(nn.Module):
     """The language model under the information cut-off, with its loss as output.
 
     Args:
@@ -74,7 +48,7 @@ class IBGLModel(nn.Module):
         read_out_weight: Of the read-out loss, see `forward`; 0 is the paper's loss.
 
     Raises:
-        InputError: If information leaks through it from X to Y, see `lbr_st.model.cutoff.check_no_leak`.
+        InputError: If information leaks through it from X to Y, see `lbr_st.model.self_checks.check_no_leak`.
     """
 
     # Tells the trainer to pass num_items_in_batch, so that accumulated gradients are those of the large batch.
@@ -197,31 +171,3 @@ class IBGLModel(nn.Module):
     def gradient_checkpointing_enable(self, **kwargs: Any) -> None:
         """The same, as older versions of transformers call it."""
         self.language_model.gradient_checkpointing_enable(**kwargs)
-
-
-def check_packing(model: PreTrainedModel) -> None:
-    """Show on the model itself that examples in a packed row are read as they are alone.
-
-    Raises:
-        InputError: If they are not, or the model takes no positions that start again.
-    """
-    parts = [PREFIX] + [SOURCE] * 3 + [BOTTLENECK] + [TARGET] * 2
-    ids = [[(start + 7 * n) % model.config.vocab_size for n in range(len(parts))] for start in (1, 3)]
-    alone: list[Example] = [{"input_ids": row, "segments": parts, "labels": row} for row in ids]
-
-    def read(examples: list[Example]) -> Tensor:
-        batch = {name: tensor.to(model.device) for name, tensor in collate(examples).items() if name != "labels"}
-        segments, sequences = batch.pop("segments"), batch.pop("sequences", None)
-        shape = torch.empty(*segments.shape, 0, dtype=model.dtype, device=model.device)
-        mask = cutoff_mask(model.config, shape, batch.pop("attention_mask"), segments, sequences)
-        return model.base_model(attention_mask=mask, use_cache=False, **batch).last_hidden_state
-
-    name = f"model type {model.config.model_type!r}"
-    try:
-        with evaluating(model), torch.no_grad():
-            expected, found = read(alone).flatten(0, 1), read([join(alone)])[0]
-    except Exception as error:  # what a family raises that takes no positions is not foreseeable
-        raise InputError(f"examples cannot be packed for {name}: {error}") from error
-    allowed = SAME_HIDDEN_STATE if expected.dtype == torch.float32 else SAME_HIDDEN_STATE_HALF
-    if not (found - expected).abs().max() <= allowed * expected.abs().max():
-        raise InputError(f"examples cannot be packed for {name}: it does not read them as it does alone")

@@ -1,6 +1,6 @@
 """A nano backbone: a small causal language model trained from scratch on raw text, where no real one is at hand.
 
-It stands in for a real LLM in the quickstart, the tests and the CPU-sized evidence. What is saved is an ordinary
+It stands in for a real LLM in the quickstart and the CPU-sized evidence. What is saved is an ordinary
 ``AutoModelForCausalLM`` directory: a Qwen2 with a byte-level BPE of its own.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -20,7 +21,6 @@ from transformers import (
     Qwen2ForCausalLM,
     Qwen2Tokenizer,
     Trainer,
-    TrainingArguments,
     default_data_collator,
 )
 
@@ -28,15 +28,9 @@ from lbr_st.data.records import read_texts
 from lbr_st.errors import InputError
 from lbr_st.files import filling
 from lbr_st.model.saving import STALE
-from lbr_st.training.shared import (
-    claim_output_dir,
-    describe_run,
-    is_finished,
-    make_parser,
-    parse_arguments,
-    refuse_several_processes,
-    train_to_the_end,
-)
+from lbr_st.training.config import RunConfig
+from lbr_st.training.describe import settings_of
+from lbr_st.training.resume import Run, State, data_sha256, train_to_the_end
 
 logger = logging.getLogger(__name__)
 
@@ -94,62 +88,68 @@ def pack(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, length: int) 
     return dataset.map(tokenize, batched=True, batch_size=len(texts), remove_columns=["text"], desc="Tokenizing")
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run ``lbr nano``: train a nano backbone on raw text.
+@dataclass(kw_only=True, repr=False, eq=False)
+class NanoConfig(RunConfig):
+    """The settings of a nano backbone.
+
+    Attributes:
+        text: Text files, JSON Lines files, or folders of them.
+        vocab_size: Most entries of the BPE.
+        hidden_size: Width, a multiple of 64.
+        layers: Number of layers; stage 1 needs 2 at least.
+        block_length: Tokens in a training row.
+        bos: Whether a BOS token is put before every text, as Llama and Gemma do.
+    """
+
+    text: list[str]
+    vocab_size: int = 8192
+    hidden_size: int = 256
+    layers: int = 4
+    block_length: int = 256
+    bos: bool = False
+
+    learning_rate: float = 1e-3
+    per_device_train_batch_size: int = 16
+
+    def check(self) -> None:
+        """Refuse settings that contradict each other.
+
+        Raises:
+            InputError: With the setting, and why.
+        """
+        super().check()
+        if self.hidden_size < 64 or self.hidden_size % 64:
+            raise InputError(f"hidden_size must be a multiple of 64, got {self.hidden_size}")
+        self.at_least(1, "layers", "block_length")
+
+
+def train_backbone(config: NanoConfig) -> None:
+    """Train a nano backbone on raw text; ``config.output_dir`` holds it afterwards.
 
     Raises:
-        InputError: If the arguments or the text cannot be used.
+        InputError: If the settings or the text cannot be used.
     """
-    parser = make_parser("lbr nano", "Train a small causal language model from scratch on raw text.")
-    parser.add_argument(
-        "--text", nargs="+", required=True, metavar="PATH", help="text files, JSON Lines files, or folders of them"
-    )
-    parser.add_argument("--vocab-size", type=int, default=8192, metavar="N", help="BPE entries (default: %(default)s)")
-    parser.add_argument(
-        "--hidden-size", type=int, default=256, metavar="N", help="a multiple of 64 (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--layers", type=int, default=4, metavar="N", help="2 at least for stage 1 (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--block-length", type=int, default=256, metavar="N", help="tokens in a training row (default: %(default)s)"
-    )
-    parser.add_argument("--bos", action="store_true", help="put a BOS token before every text, as Llama and Gemma do")
-    args, training_args = parse_arguments(
-        parser,
-        TrainingArguments,
-        argv,
-        learning_rate=1e-3,
-        num_train_epochs=1,
-        per_device_train_batch_size=16,
-    )
-    refuse_several_processes(training_args)
-    if args.hidden_size < 64 or args.hidden_size % 64:
-        raise InputError(f"--hidden-size must be a multiple of 64, got {args.hidden_size}")
-    if min(args.layers, args.block_length) < 1:
-        raise InputError(f"--layers and --block-length must be at least 1, got {args.layers} and {args.block_length}")
-    texts = read_texts(args.text)
-    args.text = sorted(Path(path).name for path in args.text)
-    run = describe_run(args, training_args, [texts])
-    if is_finished(args, run):
+    texts = read_texts(config.text)
+    arguments = config.for_trainer()
+    description = settings_of(config, arguments)
+    description["arguments"]["text"] = sorted(Path(path).name for path in config.text)
+    run = Run(config.output_dir, description | {"contents": {"data_sha256": data_sha256([texts])}})
+    if run.open(config.resume) is State.FINISHED:
         return
-    claim_output_dir(args, training_args, run)
+    run.begin()
 
     # Neighbours in a file are alike; the blocks of a batch should not be.
-    random.Random(training_args.seed).shuffle(texts)
-    tokenizer = train_tokenizer(texts, args.vocab_size, args.bos)
-    blocks = pack(texts, tokenizer, args.block_length)
+    random.Random(config.seed).shuffle(texts)
+    tokenizer = train_tokenizer(texts, config.vocab_size, config.bos)
+    blocks = pack(texts, tokenizer, config.block_length)
     if not len(blocks):
-        raise InputError(f"the text is shorter than one block of {args.block_length} tokens (--block-length)")
-    torch.manual_seed(training_args.seed)
-    model = Qwen2ForCausalLM(nano_config(len(tokenizer), args.hidden_size, args.layers, tokenizer.eos_token_id))
-    logger.info(
-        "%.1f M parameters, %d tokens of %s", model.num_parameters() / 1e6, len(blocks) * args.block_length, args.text
-    )
-    trainer = Trainer(model=model, args=training_args, train_dataset=blocks, data_collator=default_data_collator)
-    train_to_the_end(trainer, args.output_dir)
-    output_dir = Path(args.output_dir)
-    with filling(output_dir, last="config.json", stale=STALE) as folder:
+        raise InputError(f"the text is shorter than one block of {config.block_length} tokens")
+    torch.manual_seed(config.seed)
+    model = Qwen2ForCausalLM(nano_config(len(tokenizer), config.hidden_size, config.layers, tokenizer.eos_token_id))
+    logger.info("%.1f M parameters, %d tokens", model.num_parameters() / 1e6, len(blocks) * config.block_length)
+    trainer = Trainer(model=model, args=arguments, train_dataset=blocks, data_collator=default_data_collator)
+    train_to_the_end(trainer, config.output_dir)
+    with filling(config.output_dir, last="config.json", stale=STALE) as folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-    logger.info("saved %s", output_dir)
+    logger.info("saved %s", config.output_dir)

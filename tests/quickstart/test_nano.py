@@ -7,18 +7,24 @@ from helpers import TEXTS
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import lbr_st
-from lbr_st.quickstart import nano
-from lbr_st.quickstart.nano import nano_config, pack, train_tokenizer
+from lbr_st.quickstart.nano import NanoConfig, nano_config, pack, train_backbone, train_tokenizer
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("nano")
     (folder / "text.md").write_text("\n".join(TEXTS) * 40)
-    nano.main(
-        ["--text", str(folder / "text.md"), "--output-dir", str(folder / "out"), "--vocab-size", "300",
-         "--hidden-size", "64", "--layers", "1", "--block-length", "32", "--num-train-epochs", "8"]
-    )  # fmt: skip
+    train_backbone(
+        NanoConfig(
+            text=[str(folder / "text.md")],
+            output_dir=str(folder / "out"),
+            vocab_size=300,
+            hidden_size=64,
+            layers=1,
+            block_length=32,
+            num_train_epochs=8,
+        )
+    )
     return folder / "out"
 
 

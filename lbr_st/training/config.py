@@ -1,0 +1,184 @@
+"""What both stages are told beside the trainer's own arguments, under one name and meaning."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Self
+
+import torch
+from transformers import TrainingArguments
+
+from lbr_st.errors import InputError, one_line
+from lbr_st.model.opening import DEFAULT_MAX_LENGTH
+from lbr_st.training.resume import checkpoint_dir
+
+
+def told(help_: str, metavar: str | None = None, default: Any = None) -> Any:
+    """Make a field of a configuration, with its help text.
+
+    Args:
+        help_: What it means, as the command line shows it.
+        metavar: What stands for its value there.
+        default: Its value where nothing is said.
+    """
+    return field(default=default, metadata=_shown(help_, metavar))
+
+
+def required(help_: str, metavar: str) -> Any:
+    """Make a field of a configuration that must be given."""
+    return field(metadata=_shown(help_, metavar))
+
+
+def _shown(help_: str, metavar: str | None) -> dict[str, str]:
+    return {"help": help_.replace("%", "%%")} | ({} if metavar is None else {"metavar": metavar})
+
+
+@dataclass(kw_only=True, repr=False, eq=False)
+class RunConfig(TrainingArguments):
+    """The arguments of a trainer, some with other defaults, for a run that can go on after it was killed.
+
+    Raises:
+        InputError: If arguments contradict each other: with the flags.
+    """
+
+    output_dir: str = required("new or empty folder for the model", "DIR")
+    resume: bool = told("go on from the last checkpoint in --output-dir, or start where there is none", default=False)
+
+    report_to: None | str | list[str] = field(default="none", metadata={"help": "trackers: tensorboard, wandb, ..."})
+    save_total_limit: int | None = field(default=2, metadata={"help": "checkpoints kept"})
+    logging_steps: float = field(default=10, metadata={"help": "steps between two lines of the log"})
+    warmup_steps: float = field(default=0.1, metadata={"help": "steps of warm-up; below 1 a share of all steps"})
+    use_cpu: bool = field(default_factory=lambda: not torch.accelerator.is_available(), metadata={"help": "no GPU"})
+    dataloader_pin_memory: bool = field(default_factory=torch.accelerator.is_available, metadata={"help": "for a GPU"})
+    learning_rate: float = field(default=2e-5, metadata={"help": "highest learning rate"})
+    num_train_epochs: float = field(default=1, metadata={"help": "passes over the data"})
+
+    def __post_init__(self) -> None:
+        try:
+            super().__post_init__()
+        except (ValueError, ImportError) as error:  # arguments that contradict each other, or want a package
+            raise InputError(one_line(error)) from error
+        self.check()
+
+    def check(self) -> None:
+        """Refuse settings that contradict each other.
+
+        Raises:
+            InputError: With the flags, and why.
+        """
+        if self.resume_from_checkpoint is not None:
+            raise InputError("--resume-from-checkpoint: --resume goes on from the last checkpoint in --output-dir")
+        self.at_least(1, "per_device_train_batch_size", "per_device_eval_batch_size")
+        if self.save_only_model:
+            raise InputError("--save-only-model: a run could not go on from such a checkpoint")
+        if self.ignore_data_skip:
+            raise InputError("--ignore-data-skip: a run that goes on would see other data")
+
+    def at_least(self, least: float, *names: str) -> None:
+        """Refuse numbers that are too small; those that are not given are left alone."""
+        for name in names:
+            value = getattr(self, name)
+            if value is not None and not value >= least:
+                raise InputError(f"{flag(name)} must be at least {least}, got {value}")
+
+    def refuse(self, reasons: dict[str, str]) -> None:
+        """Refuse training arguments that would be wrong in a stage, or do nothing.
+
+        Args:
+            reasons: Why, by name.
+        """
+        for name, reason in reasons.items():
+            if getattr(self, name):
+                raise InputError(f"{flag(name)}: {reason}")
+
+    def for_trainer(self) -> Self:
+        """Return a copy for the trainer: it writes its checkpoints below the model, and its settings may be changed."""
+        arguments = copy.copy(self)
+        arguments.output_dir = str(checkpoint_dir(self.output_dir))
+        return arguments
+
+
+@dataclass(kw_only=True, repr=False, eq=False)
+class StageConfig(RunConfig):
+    """The settings that both stages have.
+
+    Every field is a flag of the command line by the same name: ``max_length`` is ``--max-length``. The arguments of
+    `transformers.TrainingArguments` are fields too.
+    """
+
+    # What `lbr learn --help` and `lbr align --help` show, in groups: title and fields.
+    GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "model and data": (
+            "model", "data", "dev_data", "output_dir", "resume", "max_length", "bottleneck_tokens", "compression_ratio",
+            "query_prompt", "document_prompt", "allow_overlap",
+        ),
+        "LoRA, instead of training all weights; merged into them at the end": (
+            "lora_rank", "lora_alpha", "lora_dropout", "load_in_4bit",
+        ),
+    }  # fmt: skip
+
+    model: str = required("model to start from: a directory or an id of the Hub", "DIR_OR_ID")
+    allow_overlap: bool = told(
+        "train although texts of --data are held out too, in --dev-data or in the test of the prepared set",
+        default=False,
+    )
+    max_length: int | None = told(
+        "longest text in tokens, bottleneck tokens included; saved with the model (default: the model's own if it has "
+        f"bottleneck tokens already, else {DEFAULT_MAX_LENGTH})",
+        "N",
+    )
+    bottleneck_tokens: int | None = told(
+        "number of bottleneck tokens; with --compression-ratio, the most that a text gets (default: the model's own if "
+        "it has some already, else 1; with --compression-ratio as many as --max-length asks for, at most 64)",
+        "K",
+    )
+    compression_ratio: float | None = told(
+        "one bottleneck token for every R tokens of text, where each text has the same number by default; such a model "
+        "is saved in the native layout",
+        "R",
+    )
+    query_prompt: str | None = told("text put before every query; saved with the model", "TEXT")
+    document_prompt: str | None = told("text put before every document; saved with the model", "TEXT")
+    lora_rank: int | None = told("train updates of this rank (default: no LoRA)", "R")
+    lora_alpha: int | None = told("updates are scaled by A / R (default: 2 R)", "A")
+    lora_dropout: float | None = told("dropout on the input of an update (default: 0)", "P")
+    load_in_4bit: bool = told("QLoRA: keep the frozen weights in 4 bits (needs bitsandbytes)", default=False)
+
+    def check(self) -> None:
+        """Refuse settings that contradict each other.
+
+        Raises:
+            InputError: With the flags, and why.
+        """
+        super().check()
+        self._check_lora()
+
+    def _check_lora(self) -> None:
+        if self.lora_rank is None:
+            for name in ("lora_alpha", "lora_dropout", "load_in_4bit"):
+                if getattr(self, name) not in (None, False):
+                    raise InputError(f"{flag(name)} is for LoRA: give its rank, --lora-rank")
+            return
+        alpha = 2 * self.lora_rank if self.lora_alpha is None else self.lora_alpha
+        dropout = self.lora_dropout or 0.0
+        if self.lora_rank < 1 or alpha < 1 or not 0 <= dropout < 1:
+            raise InputError(
+                "LoRA needs a rank and an alpha of at least 1 and a dropout from 0 to below 1; "
+                f"got {self.lora_rank}, {alpha} and {dropout}"
+            )
+        if self.fsdp or self.deepspeed:
+            raise InputError("LoRA trains few weights and needs no FSDP or DeepSpeed; leave out one of them")
+
+
+def flag(name: str) -> str:
+    """Return how a setting is written on the command line."""
+    return f"--{name.replace('_', '-')}"
+
+
+def own_fields(config: type[RunConfig] | RunConfig) -> list[str]:
+    """Return the names of the settings that are ours and no trainer's."""
+    class_ = config if isinstance(config, type) else type(config)
+    trainers: Any = next(each for each in class_.__mro__ if not each.__module__.startswith("lbr_st."))
+    of_trainer = {each.name for each in fields(trainers)} - {"output_dir"}
+    return [each.name for each in fields(class_) if each.name not in of_trainer]

@@ -1,0 +1,76 @@
+"""What decides the weights a run ends with: its settings, and the contents of its model and data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lbr_st.data.prepared_set import describe_set, mteb_tasks_of
+from lbr_st.model.contract import fingerprint
+from lbr_st.records import Record
+from lbr_st.training.config import RunConfig, StageConfig, own_fields
+from lbr_st.training.resume import Run, data_sha256
+
+# Training arguments that change where a run writes and what it prints, not the weights it ends with.
+NOT_PART_OF_THE_RUN = {
+    "output_dir", "logging_dir", "run_name", "report_to", "disable_tqdm", "log_level", "log_level_replica",
+    "logging_steps", "logging_strategy", "logging_first_step", "save_steps", "save_strategy", "save_total_limit",
+    "eval_steps", "eval_strategy", "resume_from_checkpoint", "dataloader_num_workers", "dataloader_pin_memory",
+    "use_cpu", "push_to_hub", "hub_token", "ddp_timeout",
+}  # fmt: skip
+
+# They decide which checkpoint is the best one, where that is asked for.
+PART_OF_THE_BEST = {"save_steps", "save_strategy", "eval_steps", "eval_strategy"}
+
+# Settings that name models and data: folders of this machine are not published with a model.
+NAMES_OF_FILES = ("model", "data", "dev_data", "corpus_extra")
+
+
+def settings_of(config: RunConfig, arguments: RunConfig) -> dict[str, dict[str, Any]]:
+    """Return the settings that decide the weights, as plain JSON: our own, and the trainer's.
+
+    Args:
+        config: Settings as the user gave them.
+        arguments: What the trainer gets.
+    """
+    own = {name: getattr(config, name) for name in own_fields(config) if name not in ("output_dir", "resume")}
+    left_out = NOT_PART_OF_THE_RUN - (PART_OF_THE_BEST if arguments.load_best_model_at_end else set())
+    left_out |= {*own, "resume"}
+    training = {key: value for key, value in arguments.to_dict().items() if key not in left_out}
+    return {"arguments": {**own, "processes": arguments.world_size}, "training_arguments": training}
+
+
+def describe_run(
+    config: StageConfig, arguments: StageConfig, sources: Sequence[str], data: Sequence[Sequence[Record]]
+) -> Run:
+    """Return the run of a stage: its folder, and everything that decides the weights it ends with.
+
+    Model and data are identified by their contents and named without their folders.
+
+    Args:
+        config: Settings as the user gave them.
+        arguments: What the trainer gets.
+        sources: Names of the training data, as the user gave them.
+        data: Records of the training and of the held-out data.
+    """
+    description = settings_of(config, arguments)
+    named = description["arguments"]
+    named |= {name: _without_folders(named[name]) for name in NAMES_OF_FILES if name in named}
+    contents: dict[str, Any] = {
+        "data_sha256": data_sha256(data),
+        "mteb_tasks": mteb_tasks_of(sources, (record for part in data for record in part)),
+    }
+    if sets := [described for source in sources if (described := describe_set(source))]:
+        contents["sets"] = sets
+    if Path(config.model).is_dir():
+        contents["model_sha256"] = fingerprint(config.model)
+    return Run(config.output_dir, description | {"contents": contents})
+
+
+def _without_folders(value: Any) -> Any:
+    """Return ``name`` of ``folder/name`` and ``objective=folder/name``; ids of the Hub stay what they are."""
+    if isinstance(value, list):
+        return [_without_folders(each) for each in value]
+    objective, separator, path = (value or "").rpartition("=")
+    return f"{objective}{separator}{Path(path).name}" if path and Path(path).exists() else value
