@@ -1,4 +1,6 @@
-"""Run the fast tests with the oldest or the newest releases that pyproject.toml allows. ``make test-versions`` runs this.
+"""Run the fast tests with the oldest or the newest releases that pyproject.toml allows.
+
+``make test-versions`` runs this for both.
 
 The oldest are the lower bounds of the package and of its extras; other packages are the newest that go with them.
 torch is that of constraints.txt in both: of the others there is no small build everywhere (``--torch`` takes another).

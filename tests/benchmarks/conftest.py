@@ -1,12 +1,19 @@
 """The programs of the evidence, at toy size: data, sizes, a place to run in."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 from helpers import ROOT
 from toy_domains import SPLITS, chemistry_row, medical_row
 
 from lbr_st.files import write_jsonl
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.benchmarks)
 
 
 @pytest.fixture
