@@ -6,18 +6,16 @@ for and by nothing else. Models are kept in the work folder under names that say
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import functools
 import itertools
 import json
 import random
-import shlex
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +24,20 @@ import numpy as np
 import results
 import torch
 from domains import REGIMES, SPLITS, Domain, code_backbone_texts, prepare
+from flags import program_parser, training_settings
 
 import lbr_st
-from lbr_st.alignment import run as grcl
 from lbr_st.data.records import read_records
 from lbr_st.errors import InputError
-from lbr_st.evaluation import own_data as evaluation
+from lbr_st.evaluation.own_data import evaluate, local_task, open_for_evaluation
 from lbr_st.files import sha256, write_jsonl
-from lbr_st.learning import run as ibgl
-from lbr_st.learning.objectives import READ_PAIRS, build_examples, fields_of, parse_objective
+from lbr_st.learning.examples import ExampleMaker, build_examples
+from lbr_st.learning.objectives import READ_PAIRS, Arm, fields_of, parse_objective
 from lbr_st.model.opening import open_sentence_transformer
-from lbr_st.quickstart import nano
+from lbr_st.quickstart.nano import NanoConfig, train_backbone
 from lbr_st.training.held_out import NDCG, HeldOutEvaluator
+
+Settings = Mapping[str, Any]  # of a stage, by the names of its configuration
 
 
 @dataclass(frozen=True)
@@ -46,24 +46,24 @@ class Scale:
 
     Attributes:
         backbone: Model to start from; None trains a nano backbone that never saw the domain.
-        nano: Arguments of that.
+        nano: Settings of that training.
         length: Longest text in tokens.
         records: Training records of a domain, at the most.
         stage1_tokens: Tokens of X, Z and Y that stage 1 reads, padding not counted.
-        stage1: Arguments of stage 1.
-        stage2: Arguments of stage 2.
-        epochs: Of stage 2, by its number of pairs.
-        learning_rates: Of stage 2; the grid is these by `temperatures`.
-        temperatures: Of stage 2.
+        stage1: Settings of stage 1.
+        stage2: Settings of stage 2.
+        epochs: Passes of stage 2, by its number of pairs.
+        learning_rates: Learning rates of stage 2; the grid is these by `temperatures`.
+        temperatures: Temperatures of stage 2.
     """
 
     backbone: str | None
-    nano: str
+    nano: Settings
     length: int
     records: int
     stage1_tokens: int
-    stage1: str
-    stage2: str
+    stage1: Settings
+    stage2: Settings
     epochs: dict[int, int]
     learning_rates: tuple[float, ...]
     temperatures: tuple[float, ...] = (0.02, 0.05)
@@ -77,30 +77,31 @@ class Scale:
 SCALES = {
     "nano": Scale(
         backbone=None,
-        nano="--learning-rate 1e-3 --num-train-epochs 1 --per-device-train-batch-size 16",
+        nano={"learning_rate": 1e-3, "num_train_epochs": 1, "per_device_train_batch_size": 16},
         length=64,
         records=7000,
         stage1_tokens=1_000_000,
-        stage1="--learning-rate 5e-4 --per-device-train-batch-size 32 --attention eager",
-        stage2="--per-device-train-batch-size 64 --attention eager",
+        stage1={"learning_rate": 5e-4, "per_device_train_batch_size": 32, "attention": "eager"},
+        stage2={"per_device_train_batch_size": 64, "attention": "eager"},
         epochs={200: 8, 1000: 4, 5000: 2},
         learning_rates=(3e-4, 1e-3),
     ),
     # For those with GPUs: as many samples of stage 1 as the paper has, where the domain has them.
     "paper": Scale(
         backbone="Qwen/Qwen2-1.5B",
-        nano="",
+        nano={},
         length=512,
         records=150_000,
         stage1_tokens=150_000 * 512,
-        stage1="--learning-rate 2e-5 --per-device-train-batch-size 32 --warmup-steps 0.05",
-        stage2="--per-device-train-batch-size 64 --mini-batch-size 16 --warmup-steps 0.05",
+        stage1={"learning_rate": 2e-5, "per_device_train_batch_size": 32, "warmup_steps": 0.05},
+        stage2={"per_device_train_batch_size": 64, "mini_batch_size": 16, "warmup_steps": 0.05},
         epochs={200: 10, 1000: 5, 5000: 2},
         learning_rates=(1e-5, 3e-5),
     ),
 }
 
 CODE_CHARACTERS = 17_400_000  # as many as the general backbone reads
+PREFIX_SHARE = (0.2, 0.8)
 
 
 @dataclass(frozen=True)
@@ -108,26 +109,26 @@ class Stage1:
     """What stage 1 of an arm is.
 
     Attributes:
-        objective: As ``train_ibgl.py`` takes it.
-        bottleneck: False for the control arms.
+        objective: Objective, or a mixture.
+        arm: The method, or a control.
         compression_ratio: Tokens of X to a bottleneck token; None is one bottleneck token for any X.
-        more: Arguments of ``train_ibgl.py`` beside these, which come last.
+        more: Settings beside these, which come last.
     """
 
     objective: str
-    bottleneck: bool = True
+    arm: Arm = Arm.CUT_OFF
     compression_ratio: float | None = None
-    more: str = ""
+    more: Settings = field(default_factory=dict)
 
     @property
-    def flags(self) -> list[str]:
-        """Arguments of ``train_ibgl.py``."""
-        flags = ["--objective", self.objective, "--prefix-share", "0.2", "0.8"]
-        if "prefix-suffix" not in self.objective:
-            flags = flags[:2]
+    def settings(self) -> dict[str, Any]:
+        """Settings of `lbr_st.LearnConfig`."""
+        found: dict[str, Any] = {"objective": self.objective, "arm": self.arm}
+        if "prefix-suffix" in self.objective:
+            found["prefix_share"] = list(PREFIX_SHARE)
         if self.compression_ratio is not None:
-            flags += ["--compression-ratio", str(self.compression_ratio)]
-        return flags if self.bottleneck else [*flags, "--no-bottleneck"]
+            found["compression_ratio"] = self.compression_ratio
+        return {**found, **self.more}
 
     def files(self, domain: Domain, regime: str) -> dict[str, Path]:
         """Return what each objective reads."""
@@ -135,19 +136,28 @@ class Stage1:
         return {each: domain.stage1(regime, "pairs" if each in READ_PAIRS else "passages") for each in objectives}
 
 
-PAPERS_LOSS = "--read-out-weight 0"
+PAPERS_LOSS = {"read_out_weight": 0.0}
+READ_OUT = {"read_out_weight": 1.0}
+MIXTURE = "sft:0.5,reconstruct:0.5"
 # By the names of the thesis test and of the paper's tables.
 STAGE1 = {
     "none": None,
-    "pt": Stage1("reconstruct", bottleneck=False),
-    "gl": Stage1("sft", bottleneck=False),
+    "pt": Stage1("reconstruct", Arm.PLAIN),
+    "gl": Stage1("sft", Arm.PLAIN),
     "ibgl-sft": Stage1("sft", more=PAPERS_LOSS),
     "ibgl-reconstruct": Stage1("reconstruct", more=PAPERS_LOSS),
     "ibgl-prefix-suffix": Stage1("prefix-suffix", more=PAPERS_LOSS),
-    "ibgl-mixture": Stage1("sft:0.5,reconstruct:0.5", more=PAPERS_LOSS),
-    "ibgl-read-out": Stage1("sft:0.5,reconstruct:0.5", more="--read-out-weight 1"),
-    "no-cut-off": Stage1("sft:0.5,reconstruct:0.5", more="--read-out-weight 1 --no-cut-off"),
+    "ibgl-mixture": Stage1(MIXTURE, more=PAPERS_LOSS),
+    "ibgl-read-out": Stage1(MIXTURE, more=READ_OUT),
+    "no-cut-off": Stage1(MIXTURE, Arm.NO_CUT_OFF, more=READ_OUT),
 }
+
+
+def stage1_of(name: str) -> Stage1:
+    """Return what stage 1 of an arm is that has one."""
+    stage = STAGE1[name]
+    assert stage is not None, name
+    return stage
 
 
 @dataclass(frozen=True)
@@ -157,12 +167,12 @@ class Lab:
     Attributes:
         scale: Sizes and settings.
         work: Folder of the models.
-        flags: Arguments of the user for every training run, such as ``--bf16``.
+        training: What the user says of every training run.
     """
 
     scale: Scale
     work: Path
-    flags: tuple[str, ...] = ()
+    training: Settings = field(default_factory=dict)
 
     def domain(self, name: str, data: Path | None) -> Domain:
         """Return a domain; its files are written once."""
@@ -181,8 +191,8 @@ class Lab:
                 write_jsonl(text, ({"text": each} for each in code_backbone_texts(CODE_CHARACTERS)))
             else:
                 foundation_medical.write_general_text(text)
-        args = ["--text", str(text), "--output-dir", str(folder), "--resume"]
-        nano.main([*args, *shlex.split(self.scale.nano), *self.flags])
+        settings = {**self.scale.nano, **self.training}
+        train_backbone(NanoConfig(text=[str(text)], output_dir=str(folder), resume=True, **settings))
         return folder
 
     def stage1(self, domain: Domain, regime: str, name: str, seed: int, like: Stage1 | None = None) -> Path | str:
@@ -191,8 +201,8 @@ class Lab:
         Args:
             domain: The domain.
             regime: One of `domains.REGIMES`.
-            name: One of `STAGE1`, or of the folder of the model where ``like`` is given.
-            seed: Of everything that is drawn.
+            name: One of `STAGE1`, or the name of the model's folder where ``like`` is given.
+            seed: Seed of everything that is drawn.
             like: What stage 1 is, where it is none of `STAGE1`.
         """
         stage, backbone = like or STAGE1[name], self.backbone(domain)
@@ -201,21 +211,29 @@ class Lab:
         output = self.work / domain.name / f"{regime}-{name}-seed{seed}"
         files = stage.files(domain, regime)
         data = [f"{each}={file}" for each, file in files.items()] if len(files) > 1 else [str(*files.values())]
-        steps = self.stage1_steps(domain, regime, stage)
-        args = ["--model", str(backbone), "--data", *data, "--output-dir", str(output), "--resume"]
-        args += ["--max-length", str(self.scale.length), "--max-steps", str(steps), "--seed", str(seed)]
-        settings = [*shlex.split(self.scale.stage1), *stage.flags, *shlex.split(stage.more)]
-        ibgl.main([*args, *settings, "--save-strategy", "no", *self.flags])
+        settings: dict[str, Any] = {
+            "max_length": self.scale.length,
+            "max_steps": self.stage1_steps(domain, regime, stage),
+            "seed": seed,
+            "save_strategy": "no",
+            **self.scale.stage1,
+            **stage.settings,
+            **self.training,
+        }
+        config = lbr_st.LearnConfig(model=str(backbone), data=data, output_dir=str(output), resume=True, **settings)
+        lbr_st.learn(config)
         return output
 
     def stage1_steps(self, domain: Domain, regime: str, stage: Stage1) -> int:
         """Return how many steps read the budget of tokens, by the mean length of 1,000 examples drawn at random."""
         lengths = {
-            each: _mean_length(str(self.backbone(domain)), self.scale.length, file, each, stage)
+            each: _mean_length(
+                str(self.backbone(domain)), self.scale.length, file, each, stage.arm, stage.compression_ratio
+            )
             for each, file in stage.files(domain, regime).items()
         }
         mean = sum(share * lengths[each] for each, share in parse_objective(stage.objective).items())
-        batch = int(value_of(self.scale.stage1, "--per-device-train-batch-size"))
+        batch = self.scale.stage1["per_device_train_batch_size"]
         return max(1, round(self.scale.stage1_tokens / (mean * batch)))
 
     def stage2(
@@ -226,33 +244,41 @@ class Lab:
         pairs: int,
         setting: tuple[float, float],
         seed: int,
-        flags: Sequence[str] = (),
+        more: Settings | None = None,
     ) -> Path:
         """Align a model on the first ``pairs`` pairs of the domain.
 
         Args:
             domain: The domain.
             model: What stage 1 returned.
-            name: Of the folder of the model.
-            pairs: How many.
+            name: Name of the folder of the model.
+            pairs: Number of pairs.
             setting: Learning rate and temperature.
-            seed: Of the batches.
-            flags: More arguments of ``train_grcl.py``.
+            seed: Seed of the batches.
+            more: Settings beside those of the scale.
         """
         output = self.work / domain.name / "stage2" / name
         data = self.work / domain.name / f"pairs-{pairs}.jsonl"
         if not data.is_file():
             write_jsonl(data, read_records(domain.pairs)[:pairs])
         learning_rate, temperature = setting
-        args = ["--model", str(model), "--data", str(data), "--output-dir", str(output), "--resume"]
-        args += ["--max-length", str(self.scale.length), "--seed", str(seed), "--save-strategy", "no"]
-        args += ["--learning-rate", str(learning_rate), "--temperature", str(temperature)]
-        args += ["--num-train-epochs", str(self.scale.epochs[pairs])]
-        grcl.main([*args, *shlex.split(self.scale.stage2), *flags, *self.flags])
+        settings: dict[str, Any] = {
+            "max_length": self.scale.length,
+            "seed": seed,
+            "save_strategy": "no",
+            "learning_rate": learning_rate,
+            "temperature": temperature,
+            "num_train_epochs": self.scale.epochs[pairs],
+            **self.scale.stage2,
+            **(more or {}),
+            **self.training,
+        }
+        config = lbr_st.AlignConfig(model=str(model), data=str(data), output_dir=str(output), resume=True, **settings)
+        lbr_st.align(config)
         return output
 
     def choose(
-        self, domain: Domain, model: Path | str, name: str, pairs: int, flags: Sequence[str] = ()
+        self, domain: Domain, model: Path | str, name: str, pairs: int
     ) -> tuple[tuple[float, float], dict[str, float]]:
         """Return the setting of stage 2 that is best on dev by nDCG@10, and the scores of all of the grid.
 
@@ -262,101 +288,117 @@ class Lab:
             return self.scale.grid[0], {}
         scores = {}
         for setting in self.scale.grid:
-            trained = self.stage2(domain, model, f"grid-{name}-{setting[0]}-{setting[1]}", pairs, setting, 0, flags)
+            trained = self.stage2(domain, model, f"grid-{name}-{setting[0]}-{setting[1]}", pairs, setting, 0)
             scores[setting] = dev_score(trained, domain)
             shutil.rmtree(trained)
         best = max(scores, key=lambda setting: scores[setting])
         return best, {f"lr {rate} tau {temperature}": score for (rate, temperature), score in scores.items()}
 
-    def tuned(
-        self, domain: Domain, model: Path | str, name: str, pairs: int, flags: Sequence[str] = ()
-    ) -> dict[str, Any]:
+    def tuned(self, domain: Domain, model: Path | str, name: str, pairs: int) -> dict[str, Any]:
         """Choose the setting of stage 2 for a model, align the model with it (seed 0), and return its scores too."""
-        setting, scores = self.choose(domain, model, name, pairs, flags)
-        trained = self.stage2(domain, model, name, pairs, setting, 0, flags)
+        setting, scores = self.choose(domain, model, name, pairs)
+        trained = self.stage2(domain, model, name, pairs, setting, 0)
         found = score(open_to_score(trained), domain, self.work / domain.name)
         shutil.rmtree(trained)
         return {**found, "setting": setting, "dev_ndcg_at_10": scores}
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What a program of the evidence was asked for.
+
+    Attributes:
+        argv: Its command line; None is that of the process.
+        data: Folder with ``medical`` and ``chemistry``.
+        domains: Domains to measure.
+        all_domains: Whether these are all that it knows.
+        regimes: Regimes of stage 1 to measure.
+        scale: One of `SCALES`.
+    """
+
+    argv: Sequence[str] | None
+    data: Path | None
+    domains: Sequence[str]
+    all_domains: bool
+    regimes: Sequence[str]
+    scale: str
+
+
 def begin(
     argv: Sequence[str] | None, about: str | None, of: Sequence[str], regimes: bool = False
-) -> tuple[argparse.Namespace, Lab, dict[str, Any]]:
-    """Read the arguments that all programs of the evidence have; what they do not know goes to every training run.
+) -> tuple[Asked, Lab, dict[str, Any]]:
+    """Read the arguments that all programs of the evidence have; what they do not know is for every training run.
 
     Args:
-        argv: Of the command line.
-        about: The program's docstring.
+        argv: Command line of the program; None is that of the process.
+        about: Docstring of the program.
         of: Domains that it knows.
-        regimes: Some of them can be asked for too.
+        regimes: Whether some of the regimes can be asked for too.
 
     Returns:
-        The arguments, where arms are run, and the settings that their result files carry.
+        What was asked for, where arms are run, and the settings that their result files carry.
 
     Raises:
-        InputError: If the data is not there.
+        InputError: If the data is not there, or an argument is unknown.
     """
-    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = program_parser(about)
     parser.add_argument("--data", type=Path, help="folder with medical and chemistry, each train, dev and test.jsonl")
     parser.add_argument("--domains", nargs="+", choices=of, default=of, help="(default: all, and their summary)")
     if regimes:
-        parser.add_argument("--regimes", nargs="+", choices=REGIMES, default=REGIMES, help="(default: both)")
+        parser.add_argument("--regimes", nargs="+", choices=REGIMES, help="(default: both)")
     parser.add_argument("--scale", choices=SCALES, default="nano", help="paper: for a GPU (default: %(default)s)")
     parser.add_argument("--backbone", help="language model to start from (default: that of the scale)")
     parser.add_argument("--work-dir", type=Path, default=Path("runs") / "evidence", help="models and mteb's files")
     args, flags = parser.parse_known_args(argv)
-    args.all_domains = set(args.domains) == set(of)
-    results.conditions()
-    return args, *_open_lab(args, flags)
-
-
-def _open_lab(args: argparse.Namespace, flags: Sequence[str]) -> tuple[Lab, dict[str, Any]]:
-    """Return where arms are run, and the settings that their result files carry.
-
-    Raises:
-        InputError: If the data is not there.
-    """
-    if args.data is None and set(args.domains) & {"medical", "chemistry"}:
-        raise InputError("--data is needed: a folder with medical and chemistry")
-    names = itertools.product(("medical", "chemistry"), SPLITS) if args.data else ()
-    files = [args.data / name / f"{split}.jsonl" for name, split in names]
-    if missing := [file for file in files if not file.is_file()]:
-        raise InputError(f"{missing[0]}: no such file")
+    asked = Asked(
+        argv,
+        args.data,
+        args.domains,
+        set(args.domains) == set(of),
+        getattr(args, "regimes", None) or REGIMES,
+        args.scale,
+    )
     scale = SCALES[args.scale]
     if args.backbone is not None:
         scale = dataclasses.replace(scale, backbone=args.backbone)
-    settings = {"flags": list(flags), "scale": args.scale, "backbone": scale.backbone}
-    return Lab(scale, args.work_dir, tuple(flags)), settings | ({"data_sha256": sha256(files)} if files else {})
+    lab = Lab(scale, args.work_dir, training_settings(flags))
+    settings = {"flags": flags, "scale": args.scale, "backbone": scale.backbone}
+    if files := _data_files(asked):
+        settings["data_sha256"] = sha256(files)
+    results.conditions()
+    return asked, lab, settings
 
 
-def write_summary(
-    program: str,
-    args: argparse.Namespace,
-    figures: dict[str, float],
-    files: Sequence[dict[str, Any]],
-    argv: Sequence[str] | None,
-) -> None:
+def _data_files(asked: Asked) -> list[Path]:
+    """Return the files of the domains that are read from a folder.
+
+    Raises:
+        InputError: If one is missing.
+    """
+    if asked.data is None and set(asked.domains) & {"medical", "chemistry"}:
+        raise InputError("--data is needed: a folder with medical and chemistry")
+    names = itertools.product(("medical", "chemistry"), SPLITS) if asked.data else ()
+    files = [Path(asked.data or "", name, f"{split}.jsonl") for name, split in names]
+    if missing := [file for file in files if not file.is_file()]:
+        raise InputError(f"{missing[0]}: no such file")
+    return files
+
+
+def write_summary(program: str, asked: Asked, figures: dict[str, float], files: Sequence[dict[str, Any]]) -> None:
     """Write the summary of a program, if it was run for all of its domains."""
-    if args.all_domains:
-        results.write_summary(program, figures, files, argv)
+    if asked.all_domains:
+        results.write_summary(program, figures, files, asked.argv)
     else:
         print("The summary is written by a run for all domains")
 
 
-def value_of(flags: str, name: str) -> str:
-    """Return the value of an argument in a line of arguments."""
-    words = shlex.split(flags)
-    return words[words.index(name) + 1]
-
-
 @functools.cache
-def _mean_length(backbone: str, length: int, file: Path, objective: str, stage: Stage1) -> float:
-    ratio = stage.compression_ratio
+def _mean_length(backbone: str, length: int, file: Path, objective: str, arm: Arm, ratio: float | None) -> float:
     tokens = 1 if ratio is None else None
     model = lbr_st.from_backbone(backbone, num_bottleneck_tokens=tokens, max_seq_length=length, compression_ratio=ratio)
     records = read_records(file, fields_of(objective))
     records = random.Random(0).sample(records, min(1000, len(records)))
-    examples = build_examples(records, model, objective, bottleneck=stage.bottleneck, prefix_share=(0.2, 0.8))
+    examples = build_examples(records, ExampleMaker(model, objective, arm, PREFIX_SHARE))
     return float(np.mean([len(ids) for ids in examples["input_ids"]]))
 
 
@@ -369,7 +411,7 @@ def dev_score(model: Path, domain: Domain) -> float:
 
 def open_to_score(model: Path) -> Any:
     """Open a trained model for mteb, in bf16."""
-    opened = evaluation.open_for_evaluation(str(model))
+    opened = open_for_evaluation(str(model))
     half(opened.model)
     return opened
 
@@ -394,11 +436,11 @@ def score(model: Any, domain: Domain, work: Path) -> dict[str, Any]:
     scores: dict[str, float] = {}
     hits: dict[str, str] = {}
     for corpus, extra in (("test", None), ("full", domain.full)):
-        task = evaluation.local_task(domain.test, extra)
+        task = local_task(domain.test, extra)
         name, queries = task.metadata.name, task.queries
         relevant = {task.queries[r["query"]]: task.documents[r["document"]] for r in task.records}
         with tempfile.TemporaryDirectory() as folder:
-            found = evaluation.evaluate(model, task, work / "mteb", batch_size=128, predictions=Path(folder))
+            found = evaluate(model, task, results_dir=work / "mteb", batch_size=128, predictions=Path(folder))
             file = Path(folder, f"{name}_predictions.json")
             ranked = json.loads(file.read_text(encoding="utf-8"))["default"]["test"]
         scores |= {f"{metric}_{corpus}": found[metric] for metric in ("recall_at_10", "ndcg_at_10")}

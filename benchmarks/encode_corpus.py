@@ -41,7 +41,7 @@ from lbr_st.data.installed_packages import installed_pairs
 from lbr_st.errors import InputError
 from lbr_st.files import file_sha256, write_jsonl
 from lbr_st.quickstart.nano import nano_config, train_tokenizer
-from lbr_st.training.shared import run_command
+from lbr_st.cli.main import run_command
 
 PROGRAM = "encode_corpus"
 ROWS, FEWER_ROWS, SHARD_ROWS, RAY_SHARD_ROWS = 20_000, 5_000, 500, 250
@@ -72,7 +72,7 @@ def make_corpus(work: Path) -> Path:
 
 def arguments(work: Path, output: str, data: str = "all", shard_rows: int = SHARD_ROWS) -> list[str]:
     """Return the arguments of `lbr encode`."""
-    paths = ["--model", str(work / "model"), "--data", str(work / f"{data}.jsonl"), "--output", str(work / output)]
+    paths = ["--model", str(work / "model"), "--data", str(work / f"{data}.jsonl"), "--output-dir", str(work / output)]
     return ["encode", *paths, "--shard-rows", str(shard_rows), "--dtype", "bfloat16"]
 
 

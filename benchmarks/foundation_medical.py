@@ -32,11 +32,11 @@ from tqdm.auto import tqdm
 
 from lbr_st.alignment import run as grcl
 from lbr_st.data.installed_packages import installed_files
-from lbr_st.evaluation.own_data import evaluate, local_task, open_for_evaluation
+from lbr_st.evaluation.own_data import evaluate
 from lbr_st.files import sha256, write_jsonl, write_text
 from lbr_st.learning import run as ibgl
 from lbr_st.quickstart import nano
-from lbr_st.training.shared import run_command
+from lbr_st.cli.main import run_command
 
 PROGRAM = "foundation_medical"
 ARMS = {"ibgl_cl": "", "cl": "_no_stage1"}  # result file: suffix of its figures in the summary
@@ -78,7 +78,7 @@ def score(model: Path, data: Path, work: Path) -> dict[str, float]:
     """Return recall@10 and nDCG@10 of the test questions over the test documents, and over these and the train ones."""
     scores: dict[str, float] = {}
     for corpus, extra in (("test", None), ("full", data / "train.jsonl")):
-        found = evaluate(open_for_evaluation(str(model)), local_task(data / "test.jsonl", extra), work / "mteb")
+        found = evaluate(model, data / "test.jsonl", corpus_extra=extra, results_dir=work / "mteb")
         scores |= {f"{metric}_{corpus}": found[metric] for metric in ("recall_at_10", "ndcg_at_10")}
     return scores
 

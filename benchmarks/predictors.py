@@ -49,11 +49,11 @@ from scipy.stats import spearmanr
 import lbr_st
 from lbr_st.alignment import run as grcl
 from lbr_st.data.records import read_records
-from lbr_st.evaluation.inspect import measure
+from lbr_st.evaluation.inspect import inspect
 from lbr_st.files import sha256, write_json, write_text
 from lbr_st.learning import run as ibgl
 from lbr_st.training.held_out import NDCG, RECALL, HeldOutEvaluator
-from lbr_st.training.shared import run_command
+from lbr_st.cli.main import run_command
 
 PROGRAM = "predictors"
 RUNS = {
@@ -125,7 +125,7 @@ def signals_of(checkpoint: str, data: Path, work: Path) -> dict[str, float]:
     if not file.is_file():
         file.parent.mkdir(exist_ok=True)
         model = lbr_st.load(str(path_of(checkpoint, work)))
-        write_json(file, measure(model, read_records(data / "dev.jsonl"), batch_size=64))
+        write_json(file, inspect(model, read_records(data / "dev.jsonl"), batch_size=64))
     return json.loads(file.read_text(encoding="utf-8"))
 
 

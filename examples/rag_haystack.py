@@ -21,8 +21,8 @@ from typing import Any
 
 from rag import TOP_K, Retrieve, answer
 
+from lbr_st.cli.main import run_command
 from lbr_st.records import Record
-from lbr_st.training.shared import run_command
 
 
 def open_faiss(folder: Path, dimension: int) -> tuple[Any, Any]:

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 from rag import TOP_K, Retrieve, answer
 from sentence_transformers import SentenceTransformer
 
+from lbr_st.cli.main import run_command
 from lbr_st.model.opening import open_sentence_transformer
 from lbr_st.records import Record
-from lbr_st.training.shared import run_command
 
 if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING
 
 from rag import TOP_K, Retrieve, answer
 
+from lbr_st.cli.main import run_command
 from lbr_st.records import Record
-from lbr_st.training.shared import run_command
 
 if TYPE_CHECKING:
     from llama_index.core import VectorStoreIndex

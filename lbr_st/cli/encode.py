@@ -52,7 +52,9 @@ def _parser() -> Parser:
     parser.add_argument("--shard-rows", type=positive_int, default=10_000, metavar="N", help="rows of a file")
     engine = parser.add_argument_group("where it runs")
     engine.add_argument("--engine", choices=ENGINES, default="local", help="this process, or a cluster of Ray")
-    engine.add_argument("--ray-address", metavar="ADDRESS", help="address of the cluster; one on this machine if absent")
+    engine.add_argument(
+        "--ray-address", metavar="ADDRESS", help="address of the cluster; one on this machine if absent"
+    )
     engine.add_argument("--actors", type=positive_int, default=1, metavar="N", help="processes on the cluster")
     engine.add_argument("--cpus-per-actor", type=float, default=1, metavar="N", help="processors of each")
     engine.add_argument("--gpus-per-actor", type=float, default=0, metavar="N", help="GPUs of each")

@@ -1,8 +1,7 @@
-"""Retrieval scores through mteb: any question-answer file as a task, any model, mteb's own result files."""
+"""Retrieval scores through mteb: any file of pairs as a task, any model, mteb's own result files."""
 
 from __future__ import annotations
 
-import argparse
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,28 +15,27 @@ from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderW
 
 from lbr_st.data.prepared_set import PreparedSet
 from lbr_st.data.records import read_records
-from lbr_st.errors import InputError
+from lbr_st.errors import InputError, require
 from lbr_st.files import sha256
 from lbr_st.model.contract import fingerprint
 from lbr_st.model.opening import open_sentence_transformer
 from lbr_st.records import Record
 
-BM25 = "mteb/baseline-bm25s"
+BM25 = "bm25"
 
 
 class LocalRetrieval(AbsTaskRetrieval):
-    """A retrieval task of mteb over a local question-answer file.
+    """A retrieval task of mteb over pairs of a local file.
 
     Args:
         records: Pairs with ``query`` and ``document``: each query asks for its documents, graded by ``relevance`` where
             they have it.
         extra_documents: Records whose documents join the corpus and answer no query.
         name: Name of the task in mteb's result files.
-        revision: Of the data; goes into mteb's result files.
+        revision: Revision of the data in mteb's result files.
     """
 
-    # mteb wants metadata on the class; each instance then has its own, which mteb drops when the task was evaluated:
-    # a task is for one evaluation.
+    # mteb wants metadata on the class; each instance then has its own.
     metadata = TaskMetadata(
         name="LocalRetrieval",
         description="Question-answer pairs of a local file: each question asks for its answer.",
@@ -80,20 +78,49 @@ class LocalRetrieval(AbsTaskRetrieval):
         }
         self.data_loaded = True
 
+    def unload_data(self) -> None:
+        """Drop what `load_data` built. mteb's own method drops the metadata of an instance too."""
+        self.dataset, self.data_loaded = {}, False
 
-def open_for_evaluation(name: str) -> Any:
+
+def local_task(
+    data: str | Path | PreparedSet | LocalRetrieval, corpus_extra: str | Path | None = None
+) -> LocalRetrieval:
+    """Make a retrieval task of pairs.
+
+    Args:
+        data: File of test pairs, whose documents are the corpus; or a prepared set or its folder, of which it is
+            ``test``, searched in its ``corpus``. A task stays as it is.
+        corpus_extra: File whose documents join the corpus.
+
+    Raises:
+        InputError: If a file cannot be used.
+    """
+    if isinstance(data, LocalRetrieval):
+        if corpus_extra is not None:
+            raise InputError(f"--corpus-extra {corpus_extra}: the corpus of a task is made already")
+        return data
+    prepared = data if isinstance(data, PreparedSet) else PreparedSet.open(data) if Path(data).is_dir() else None
+    files = [prepared.file("test"), prepared.file("corpus")] if prepared else [str(data)]
+    files += [str(corpus_extra)] if corpus_extra else []
+    records = read_records(files[0])
+    extra = [record for file in files[1:] for record in read_records(file, fields=("document",))]
+    parts = [*([prepared.about["name"]] if prepared else []), *(Path(file).stem for file in files)]
+    name = re.sub(r"[^\w.-]+", "-", "-".join(parts))  # mteb makes a file name of it
+    return LocalRetrieval(records, extra, name=name, revision=sha256(files)[:40])
+
+
+def open_for_evaluation(name: str | Path) -> Any:
     """Open a model for mteb: ``bm25``, any sentence-transformers directory or Hub id, or our native layout.
 
     Raises:
-        InputError: If it is not a model, or BM25 is asked for without its extra.
+        InputError: If it is not a model, or BM25 is asked for without its packages.
     """
-    if name == "bm25":
-        try:
-            return mteb.get_model(BM25)
-        except ImportError as error:
-            raise InputError("--model bm25 needs an extra: pip install 'lbr-st[bm25]'") from error
-    model = open_sentence_transformer(name)
-    wrapped = SentenceTransformerEncoderWrapper(model)
+    if name == BM25:
+        for package in ("bm25s", "Stemmer"):
+            require(package, f"--model {BM25}")
+        return mteb.get_model("mteb/baseline-bm25s")
+    wrapped = SentenceTransformerEncoderWrapper(open_sentence_transformer(str(name)))
     # mteb files results by name and revision and takes what it finds there: with the model's own hash as revision, a
     # score of other weights is never found.
     if Path(name).is_dir():
@@ -104,91 +131,37 @@ def open_for_evaluation(name: str) -> Any:
 
 def evaluate(
     model: Any,
-    task: AbsTaskRetrieval,
-    results_dir: str | Path,
+    data: str | Path | PreparedSet | LocalRetrieval,
+    *,
+    corpus_extra: str | Path | None = None,
+    results_dir: str | Path | None = None,
     batch_size: int = 64,
     predictions: str | Path | None = None,
 ) -> dict[str, float]:
-    """Score a model on a task with mteb, which writes its result files under ``results_dir``.
+    """Score a model on pairs with mteb: each query is asked of all documents.
 
     Args:
-        model: What `open_for_evaluation` returns, or anything else that mteb takes.
-        task: The task.
-        results_dir: Root of mteb's result files.
-        batch_size: Texts encoded at once.
-        predictions: Folder where mteb writes the documents that each query found; default is nowhere.
+        model: A SentenceTransformer, a directory or Hub id, or ``"bm25"``; or anything else that mteb takes, as what
+            `open_for_evaluation` returns.
+        data: A prepared set, whose test queries are asked of its corpus, or a file of test pairs; see `local_task`.
+        corpus_extra: File whose documents join the corpus.
+        results_dir: Folder for mteb's result files; default is none.
+        batch_size: Number of texts encoded at once.
+        predictions: Folder for the documents that each query found, as mteb writes them; default is none.
 
     Returns:
         mteb's scores on the test split: ``recall_at_10``, ``ndcg_at_10`` and the rest.
+
+    Raises:
+        InputError: If the model or the data cannot be used.
     """
+    task = local_task(data, corpus_extra)
     results = mteb.evaluate(
-        model,
+        open_for_evaluation(model) if isinstance(model, str | Path) else model,
         task,
         encode_kwargs={"batch_size": batch_size},
-        cache=mteb.ResultCache(results_dir),
+        cache=None if results_dir is None else mteb.ResultCache(results_dir),
         overwrite_strategy="always",
         prediction_folder=predictions,
     )
     return dict(results.task_results[0].scores["test"][0])
-
-
-def table(rows: Sequence[tuple[str, dict[str, float]]]) -> str:
-    """Lay scores out as a Markdown table, one row a model."""
-    width = max(len(name) for name, _ in rows)
-    lines = [f"| {'model':<{width}} | recall@10 | nDCG@10 |", f"| {'-' * width} | --------: | ------: |"]
-    lines += [f"| {name:<{width}} | {s['recall_at_10']:9.3f} | {s['ndcg_at_10']:7.3f} |" for name, s in rows]
-    return "\n".join(lines)
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run ``lbr evaluate``.
-
-    Raises:
-        InputError: If a model or a file cannot be used.
-    """
-    parser = argparse.ArgumentParser(
-        prog="lbr evaluate", description="Score models on a question-answer file, by mteb."
-    )
-    parser.add_argument(
-        "--model", required=True, nargs="+", metavar="DIR", help="sentence-transformers directories or Hub ids, or bm25"
-    )
-    parser.add_argument(
-        "--data",
-        required=True,
-        metavar="FILE",
-        help="set of `lbr data prepare`, or a file of test pairs, whose documents are the corpus",
-    )
-    parser.add_argument("--corpus-extra", metavar="FILE", help="file whose documents join the corpus")
-    parser.add_argument(
-        "--results-dir", default="results", metavar="DIR", help="mteb's result files (default: %(default)s)"
-    )
-    parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="(default: %(default)s)")
-    args = parser.parse_args(argv)
-    local_task(args.data, args.corpus_extra)  # what cannot be read is said before a model is opened
-    models = [(name, open_for_evaluation(name)) for name in args.model]
-    rows = []
-    for name, model in models:
-        task = local_task(args.data, args.corpus_extra)
-        rows.append((name, evaluate(model, task, args.results_dir, args.batch_size)))
-    print(f"\n{len(task.queries)} queries, {len(task.documents)} documents\n{table(rows)}")  # noqa: T201
-
-
-def local_task(data: str | Path, corpus_extra: str | Path | None = None) -> LocalRetrieval:
-    """Make the task of a question-answer file.
-
-    Args:
-        data: File of test pairs, whose documents are the corpus; or a prepared set, of which it is ``test``, searched
-            in its ``corpus``.
-        corpus_extra: File whose documents join the corpus.
-
-    Raises:
-        InputError: If a file cannot be used.
-    """
-    prepared = PreparedSet.open(data) if Path(data).is_dir() else None
-    files = [prepared.file("test"), prepared.file("corpus")] if prepared else [str(data)]
-    files += [str(corpus_extra)] if corpus_extra else []
-    records = read_records(files[0])
-    extra = [record for file in files[1:] for record in read_records(file, fields=("document",))]
-    parts = [*([prepared.about["name"]] if prepared else []), *(Path(file).stem for file in files)]
-    name = re.sub(r"[^\w.-]+", "-", "-".join(parts))  # of a file
-    return LocalRetrieval(records, extra, name=name, revision=sha256(files)[:40])

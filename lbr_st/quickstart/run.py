@@ -18,7 +18,8 @@ from lbr_st.cli import data as command
 from lbr_st.data.parts import INSTALLED
 from lbr_st.data.prepared_set import SET_FILE
 from lbr_st.data.records import read_passages
-from lbr_st.evaluation.own_data import evaluate, local_task, open_for_evaluation, table
+from lbr_st.evaluation.own_data import evaluate, local_task, open_for_evaluation
+from lbr_st.evaluation.tables import score_table
 from lbr_st.files import write_json
 from lbr_st.learning import run as ibgl
 from lbr_st.model.opening import open_sentence_transformer
@@ -118,11 +119,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         arms.insert(1, ("stage 2 alone", open_for_evaluation(without)))
 
     step(5, "scores on packages it never saw, by mteb")
-    rows = []
-    for name, model in arms:
-        task = local_task(domain / "test.jsonl")
-        rows.append((name, evaluate(model, task, work / "results")))
-    print(f"\n{len(task.records)} docstrings as queries, {len(task.documents)} functions\n{table(rows)}")  # noqa: T201
+    task = local_task(domain / "test.jsonl")
+    scores = {name: evaluate(model, task, results_dir=work / "results") for name, model in arms}
+    print(f"\n{len(task.records)} docstrings as queries, {len(task.documents)} functions\n{score_table(scores)}")  # noqa: T201
 
     step(6, "a search over your own installed code")
     dtype = torch.bfloat16 if precision else torch.float32

@@ -79,6 +79,7 @@ def export(model: str | Path, to: str, output_dir: str | Path) -> Exported:
     """
     if to not in FORMATS:
         raise InputError(f"--to must be one of {', '.join(FORMATS)}, got {to}")
+    check_model_exists(str(model))
     source, output_dir, format_ = Path(model), Path(output_dir), FORMATS[to]
     _require_exportable(source)
     require_empty(output_dir)
@@ -108,7 +109,6 @@ def export(model: str | Path, to: str, output_dir: str | Path) -> Exported:
 
 def _require_exportable(model: Path) -> None:
     """Refuse what is known not to work before anything is loaded."""
-    check_model_exists(str(model))
     if not model.is_dir():
         raise InputError(f"--model {model} is not a directory; an export is made of a model on this machine")
     if (model / LBR_CONFIG).is_file():

@@ -12,10 +12,9 @@ from tokenizers import Tokenizer
 
 from lbr_st.errors import shortened
 from lbr_st.model.contract import fail
-from lbr_st.model.verify import HUGE, LONG, TEXTS
+from lbr_st.model.verify import LONG, MOST_SHOWN, TEXTS, longer_than
 from lbr_st.use.export_formats import OUTPUTS, SAME, Format, Graph, Run
 
-MOST_SHOWN = 60  # characters of an input in an error
 SHORT_TEXTS = [*TEXTS, "a", *("word " * number for number in (2, 5, 13, 34))]
 
 
@@ -34,8 +33,12 @@ def compare(run: Run, tokenizer: Tokenizer, model: SentenceTransformer, format_:
     Raises:
         VerificationError: With the input and its cosine, if one is too low, or with the input that is cut otherwise.
     """
-    if tokenizer.encode(HUGE).ids != model.preprocess([HUGE])["input_ids"][0].tolist():
-        fail(f"input {shortened(HUGE, MOST_SHOWN)!r}", "the tokenizer written cuts it into other tokens than the model's own")
+    too_long = longer_than(model.max_seq_length or 10_000)
+    if tokenizer.encode(too_long).ids != model.preprocess([too_long])["input_ids"][0].tolist():
+        fail(
+            f"input {shortened(too_long, MOST_SHOWN)!r}",
+            "the tokenizer written cuts it into other tokens than the model's own",
+        )
     cosines = []
     for texts, prompt, side in _comparisons(model):
         model.tokenizer.padding_side = side
@@ -47,7 +50,10 @@ def compare(run: Run, tokenizer: Tokenizer, model: SentenceTransformer, format_:
                     way = "alone" if len(texts) == 1 else f"in a batch padded on the {side}"
                     what = f"{output} of {format_.file} gives a vector of cosine {cosine:.6f} to the original's"
                     remedy = "; --to onnx keeps float32" if format_.least_cosine < SAME else ""
-                    fail(f"input {shortened(prompt + text, MOST_SHOWN)!r} {way}", f"{what}, below {format_.least_cosine}{remedy}")
+                    fail(
+                        f"input {shortened(prompt + text, MOST_SHOWN)!r} {way}",
+                        f"{what}, below {format_.least_cosine}{remedy}",
+                    )
                 cosines.append(cosine)
     return cosines
 

@@ -190,7 +190,9 @@ class Manifest:
         for name, value in origin.items():
             if about.get(name) != value:
                 difference = _difference(name, about.get(name), value)
-                raise InputError(f"{folder} was begun {difference}; go on with what it was, or choose another --output-dir")
+                raise InputError(
+                    f"{folder} was begun {difference}; go on with what it was, or choose another --output-dir"
+                )
         manifest = cls(folder, origin, about["rows"], about["shards"])
         manifest.finished, manifest.ranges = about["finished"], about["ranges"]
         return manifest

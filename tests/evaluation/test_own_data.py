@@ -2,6 +2,8 @@
 
 import json
 import math
+import shutil
+import sys
 
 import mteb
 import numpy as np
@@ -11,22 +13,28 @@ from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderW
 from sentence_transformers import SentenceTransformer
 
 import lbr_st
+from lbr_st.data.prepared_set import PreparedSet
 from lbr_st.errors import InputError
-from lbr_st.evaluation import own_data as evaluation
+from lbr_st.evaluation.own_data import local_task, open_for_evaluation
 from lbr_st.files import write_jsonl
 from lbr_st.model.contract import fingerprint
-from lbr_st.use import search
 
 PAIRS = [{"id": f"p{n}", "question": f"{n} {q}", "answer": f"{n} {d}"} for n in range(12) for q, d in [TEXTS[:2]]]
+ANSWERS = [pair["answer"] for pair in PAIRS]
+
+
+@pytest.fixture(scope="session")
+def original(saved):
+    """The model as everyone opens it."""
+    return SentenceTransformer(str(saved))
 
 
 @pytest.fixture
-def saved(model, tmp_path):
-    model.prompts.update(query="q: ", document="d: ")
-    lbr_st.save(model, tmp_path / "model")
-    write_jsonl(tmp_path / "test.jsonl", PAIRS)
+def pairs(tmp_path):
+    """A file of test pairs, with other documents beside it."""
     write_jsonl(tmp_path / "train.jsonl", [{"text": text} for text in TEXTS])
-    return tmp_path
+    write_jsonl(tmp_path / "test.jsonl", PAIRS)
+    return tmp_path / "test.jsonl"
 
 
 def by_hand(model, documents):
@@ -40,97 +48,121 @@ def by_hand(model, documents):
             rank = found.index(pair["answer"])
             recall += 1 / len(PAIRS)
             ndcg += 1 / math.log2(rank + 2) / len(PAIRS)
-    return recall, ndcg
+    return {"recall_at_10": pytest.approx(recall, abs=1e-4), "ndcg_at_10": pytest.approx(ndcg, abs=1e-4)}
+
+
+def main_scores(scores):
+    return {name: scores[name] for name in ("recall_at_10", "ndcg_at_10")}
 
 
 @pytest.mark.parametrize("extra", [False, True])
-def test_scores_and_table(saved, model, capsys, extra):
+def test_scores(saved, original, pairs, tmp_path, extra):
     """Query and document prompts are applied, and the corpus is that which was asked for."""
-    arguments = ["--model", str(saved / "model"), "--data", str(saved / "test.jsonl")]
-    arguments += ["--results-dir", str(saved / "results")]
-    arguments += ["--corpus-extra", str(saved / "train.jsonl")] if extra else []
-    evaluation.main(arguments)
-    recall, ndcg = by_hand(model, [p["answer"] for p in PAIRS] + (TEXTS if extra else []))
-    assert 0 < recall < 1
-    printed = capsys.readouterr().out
-    assert f"12 queries, {18 if extra else 12} documents" in printed
-    assert f"| {recall:9.3f} | {ndcg:7.3f} |" in printed
-    [file] = (saved / "results").rglob("test*.json")
-    revision = fingerprint(saved / "model")[:40]
-    assert file.parent.name == revision
-    assert json.loads(file.read_text())["scores"]["test"][0]["recall_at_10"] == pytest.approx(recall, abs=1e-4)
+    results = tmp_path / "results"
+    more = tmp_path / "train.jsonl" if extra else None
+    scores = lbr_st.evaluate(saved, pairs, corpus_extra=more, results_dir=results, batch_size=5)
+    expected = by_hand(original, ANSWERS + (TEXTS if extra else []))
+    assert main_scores(scores) == expected
+    assert 0 < scores["recall_at_10"] < 1
+    [file] = results.rglob("test*.json")
+    assert file.parent.name == fingerprint(saved)[:40]
+    assert main_scores(json.loads(file.read_text())["scores"]["test"][0]) == expected
+
+
+def test_a_model_and_a_task_in_memory(original, pairs, tmp_path, monkeypatch):
+    """A task keeps its name over evaluations; without a folder for them, mteb writes no result files."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    task = local_task(pairs, tmp_path / "train.jsonl")
+    assert (len(task.queries), len(task.documents)) == (12, 18)
+    expected = by_hand(original, ANSWERS + TEXTS)
+    before = sorted(tmp_path.rglob("*"))
+    assert main_scores(lbr_st.evaluate(original, task)) == expected
+    assert sorted(tmp_path.rglob("*")) == before
+    assert main_scores(lbr_st.evaluate(original, task, results_dir=tmp_path / "results")) == expected
+    assert [file.name for file in (tmp_path / "results").rglob("test*.json")] == ["test-train.json"]
+    with pytest.raises(InputError, match="the corpus of a task is made already"):
+        lbr_st.evaluate(original, task, corpus_extra=pairs)
+
+
+def test_a_prepared_set(original, tmp_path):
+    """Its test queries are asked of its whole corpus."""
+    folder = tmp_path / "set"
+    folder.mkdir()
+    write_jsonl(folder / "test.jsonl", [{"query": p["question"], "document": p["answer"]} for p in PAIRS])
+    write_jsonl(folder / "corpus.jsonl", [{"document": text} for text in ANSWERS + TEXTS])
+    about = {"name": "my set", "files": {"test": {}, "corpus": {}}, "objective": "sft", "isolated": [], "mteb": []}
+    prepared = PreparedSet(folder, about | {"regime": "strict"})
+    task = local_task(prepared)
+    assert task.metadata.name == "my-set-test-corpus" and len(task.documents) == 18
+    expected = by_hand(original, ANSWERS + TEXTS)
+    assert main_scores(lbr_st.evaluate(original, prepared)) == expected
+
+
+def test_predictions(original, pairs, tmp_path):
+    """The documents that each query found, best first."""
+    lbr_st.evaluate(original, pairs, predictions=tmp_path / "predictions")
+    [file] = (tmp_path / "predictions").rglob("*.json")
+    found = json.loads(file.read_text())["default"]["test"]
+    queries, corpus = original.encode_query([p["question"] for p in PAIRS]), original.encode_document(ANSWERS)
+    for number, pair in enumerate(PAIRS):
+        ranked = sorted(found[pair["id"]], key=found[pair["id"]].get, reverse=True)
+        assert ranked[0] == f"d{(corpus @ queries[number]).argmax()}"
 
 
 def test_other_weights_never_get_an_old_score(saved, model, tmp_path):
     """Same folder name, same task: the revision follows the weights, the prompts and the lengths."""
-    revisions = {fingerprint(saved / "model")}
+    shutil.copytree(saved, tmp_path / "model")
+    saved = tmp_path / "model"
+    revisions = {fingerprint(saved)}
     model.prompts["query"] = "other: "
-    lbr_st.save(model, saved / "model")
-    revisions.add(fingerprint(saved / "model"))
+    lbr_st.save(model, saved)
+    revisions.add(fingerprint(saved))
     model.max_seq_length = 20
-    lbr_st.save(model, saved / "model")
-    revisions.add(fingerprint(saved / "model"))
+    lbr_st.save(model, saved)
+    revisions.add(fingerprint(saved))
     weight = model[0].model.get_input_embeddings().weight
     weight.data.neg_()
-    lbr_st.save(model, saved / "model")
-    revisions.add(fingerprint(saved / "model"))
+    lbr_st.save(model, saved)
+    revisions.add(fingerprint(saved))
     assert len(revisions) == 4
-    lbr_st.save(model, saved / "copy")
-    assert fingerprint(saved / "copy") in revisions
+    shutil.copytree(saved, tmp_path / "copy")
+    assert fingerprint(tmp_path / "copy") in revisions
+    [meta] = {open_for_evaluation(saved).mteb_model_meta.revision}
+    assert meta == fingerprint(saved)[:40]
 
 
-def test_bm25_beside_it(saved, capsys):
-    files = ["--data", str(saved / "test.jsonl"), "--results-dir", str(saved / "r")]
-    evaluation.main(["--model", "bm25", str(saved / "model"), *files])
-    printed = capsys.readouterr().out
-    assert printed.count("\n| ") == 4
-    assert len(list((saved / "r").rglob("test.json"))) == 2
+def test_bm25(pairs, tmp_path, monkeypatch):
+    scores = lbr_st.evaluate("bm25", pairs, results_dir=tmp_path / "results")
+    assert scores["recall_at_10"] > 0.5
+    assert len(list((tmp_path / "results").rglob("test.json"))) == 1
+    monkeypatch.setitem(sys.modules, "bm25s", None)
+    message = r"--model bm25 needs bm25s, which is not installed: pip install 'lbr-st\[eval\]'"
+    with pytest.raises(InputError, match=message):
+        lbr_st.evaluate("bm25", pairs)
 
 
-def test_portable_passes_mock_run(saved):
+def test_portable_passes_mock_run(original):
     """mteb's own check of a model, over a mock task of each of its kinds."""
-    result = mteb.mock_run(SentenceTransformerEncoderWrapper(SentenceTransformer(str(saved / "model"))))
+    result = mteb.mock_run(SentenceTransformerEncoderWrapper(original))
     assert result.all_passed
 
 
-def test_native_layout_runs_in_mteb(saved, model):
-    model.save_pretrained(str(saved / "native"))
-    native = SentenceTransformer(str(saved / "native"), trust_remote_code=True)
-    task = evaluation.local_task(saved / "test.jsonl")
-    plain = evaluation.evaluate(native, task, saved / "results")
-    task = evaluation.local_task(saved / "test.jsonl")
-    ours = evaluation.evaluate(evaluation.open_for_evaluation(str(saved / "native")), task, saved / "results")
-    assert (
-        plain["ndcg_at_10"]
-        == ours["ndcg_at_10"]
-        == pytest.approx(by_hand(model, [p["answer"] for p in PAIRS])[1], abs=1e-4)
-    )
+def test_native_layout_runs_in_mteb(saved, original, pairs, tmp_path):
+    lbr_st.load(str(saved)).save_pretrained(str(tmp_path / "native"))
+    native = SentenceTransformer(str(tmp_path / "native"), trust_remote_code=True)
+    plain = lbr_st.evaluate(native, pairs)
+    ours = lbr_st.evaluate(tmp_path / "native", pairs)
+    assert main_scores(plain) == main_scores(ours) == by_hand(original, ANSWERS)
 
 
-def test_a_language_model_is_refused(saved, backbone):
-    files = ["--data", str(saved / "test.jsonl")]
+def test_what_cannot_be_evaluated(saved, backbone, pairs, tmp_path):
+    with pytest.raises(InputError, match="absent.jsonl: no such file"):
+        lbr_st.evaluate(saved, "absent.jsonl")
     with pytest.raises(InputError, match="is a language model, not an embedding model"):
-        evaluation.main(["--model", backbone, *files])
+        lbr_st.evaluate(backbone, pairs)
     with pytest.raises(InputError, match="never-saved is not a model"):
-        evaluation.main(["--model", "never-saved", *files])
-    (saved / "model" / "model.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1")
+        lbr_st.evaluate("never-saved", pairs)
+    shutil.copytree(saved, tmp_path / "broken")
+    (tmp_path / "broken" / "model.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1")
     with pytest.raises(InputError, match="is not a model"):
-        evaluation.main(["--model", str(saved / "model"), *files])
-
-
-def test_search_finds_the_text_itself(saved, capsys):
-    """The nearest passage to a text is that text; file and folder are both searched."""
-    folder = saved / "folder"
-    folder.mkdir()
-    for number, text in enumerate(TEXTS):
-        (folder / f"{number}.md").write_text(text)
-    model = SentenceTransformer(str(saved / "model"))
-    model.prompts.update(query="", document="")
-    passages = lbr_st.data.records.read_passages(folder)
-    for text, hits in zip(TEXTS, search.search(model, passages, TEXTS), strict=True):
-        assert hits[0][1]["document"] == text
-        assert hits[0][0] == pytest.approx(1, abs=1e-5)
-    search.main(["--model", str(saved / "model"), "--data", str(saved / "train.jsonl"), "--top-k", "2", "one", "two"])
-    printed = capsys.readouterr().out
-    assert printed.count("> ") == 2
-    assert printed.count("\n    ") == 4
+        lbr_st.evaluate(tmp_path / "broken", pairs)

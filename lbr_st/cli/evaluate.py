@@ -1,0 +1,65 @@
+"""The command ``lbr evaluate``."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Sequence
+
+from lbr_st.cli.arguments import Parser, add_batch_size
+from lbr_st.errors import InputError
+from lbr_st.evaluation.own_data import BM25, evaluate, local_task, open_for_evaluation
+from lbr_st.evaluation.public_tests import evaluate_on_tasks, format_outcomes, tasks_of, trained_on
+from lbr_st.evaluation.tables import score_table
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run ``lbr evaluate``.
+
+    Raises:
+        InputError: If a model, a file or a task cannot be used.
+    """
+    parser = Parser(prog="lbr evaluate", description="Score models with mteb, on your own pairs or on public tests.")
+    parser.add_argument(
+        "--model", required=True, nargs="+", metavar="MODEL", help="sentence-transformers directories, Hub ids, bm25"
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "--data", metavar="SET_OR_FILE", help="set of `lbr data prepare`, or a file of test pairs to search among"
+    )
+    what.add_argument(
+        "--tasks", nargs="+", metavar="NAME", help='tasks or benchmarks of mteb: NFCorpus, "MTEB(Medical, v1)", ...'
+    )
+    parser.add_argument("--corpus-extra", metavar="FILE", help="file whose documents join the corpus of --data")
+    parser.add_argument("--results-dir", default="results", metavar="DIR", help="folder of mteb's result files")
+    add_batch_size(parser, 64)
+    args = parser.parse_args(argv)
+    if args.tasks and args.corpus_extra:
+        parser.error("--corpus-extra goes with --data; a public test has a corpus of its own")
+    print(_on_tasks(args) if args.tasks else _on_own_data(args))  # noqa: T201
+
+
+def _on_own_data(args: argparse.Namespace) -> str:
+    task = local_task(args.data, args.corpus_extra)  # what cannot be read is said before a model is opened
+    models = {name: open_for_evaluation(name) for name in args.model}
+    settings = {"results_dir": args.results_dir, "batch_size": args.batch_size}
+    scores = {name: evaluate(model, task, **settings) for name, model in models.items()}
+    model = next((name for name in args.model if name != BM25), "DIR")
+    command = shlex.join(["lbr", "search", "--model", model, "--data", args.data, "your question"])
+    size = f"{len(task.queries)} queries, {len(task.documents)} documents"
+    return f"\n{size}\n{score_table(scores)}\n\nSaved mteb's result files in {args.results_dir}.\nnext: {command}"
+
+
+def _on_tasks(args: argparse.Namespace) -> str:
+    tasks = tasks_of(args.tasks)
+    models = {name: open_for_evaluation(name) for name in args.model}
+    outcomes = evaluate_on_tasks(models, tasks, args.results_dir, args.batch_size)
+    if not any(each.scores for each in outcomes):
+        raise InputError(
+            f"not one task could be run ({outcomes[0].task}: {outcomes[0].why_not}): is there a network, and is "
+            "HF_HUB_OFFLINE unset?"
+        )
+    shown = format_outcomes(outcomes, {name: trained_on(name) for name in models})
+    model = next((name for name in args.model if name != BM25), "DIR")
+    command = shlex.join(["lbr", "publish", "card", "--model", model, "--results-dir", args.results_dir])
+    return f"\n{shown}\n\nSaved mteb's result files in {args.results_dir}.\nnext: {command}"

@@ -1,0 +1,38 @@
+"""The command ``lbr search``."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from lbr_st.cli.arguments import Parser, positive_int
+from lbr_st.data.prepared_set import file_of
+from lbr_st.data.records import read_passages
+from lbr_st.model.opening import check_model_exists, open_sentence_transformer
+from lbr_st.use.search import format_hits, search
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run ``lbr search``.
+
+    Raises:
+        InputError: If the model or the data cannot be used.
+    """
+    parser = Parser(prog="lbr search", description="Search documents with a model.")
+    parser.add_argument("--model", required=True, metavar="DIR_OR_ID", help="sentence-transformers directory or Hub id")
+    parser.add_argument(
+        "--data",
+        required=True,
+        metavar="FILE_OR_FOLDER",
+        help="set of `lbr data prepare`, a file of documents, or a folder of text files",
+    )
+    parser.add_argument("--top-k", type=positive_int, default=3, metavar="N", help="passages shown for a question")
+    parser.add_argument("question", nargs="+", help="one or more questions")
+    args = parser.parse_args(argv)
+    check_model_exists(args.model)
+    passages = read_passages(file_of(args.data, "corpus"))
+    model = open_sentence_transformer(args.model)
+    for question, hits in zip(args.question, search(model, passages, args.question, args.top_k), strict=True):
+        print(format_hits(question, hits))  # noqa: T201
+    command = shlex.join(["lbr", "encode", "--model", args.model, "--data", args.data, "--output-dir", "vectors"])
+    print(f"\nSearched {len(passages)} passages.\nnext: {command}, to keep their embeddings")  # noqa: T201

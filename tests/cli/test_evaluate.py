@@ -1,0 +1,79 @@
+"""The command `lbr evaluate`: own pairs or public tests, several models in one table."""
+
+import pytest
+from helpers import TEXTS
+
+import lbr_st
+from lbr_st.cli import evaluate as command
+from lbr_st.cli.evaluate import main
+from lbr_st.errors import InputError
+from lbr_st.evaluation.public_tests import Outcome
+from lbr_st.evaluation.tables import score_table
+from lbr_st.files import write_jsonl
+
+PAIRS = [{"id": f"p{n}", "question": f"{n} {q}", "answer": f"{n} {d}"} for n in range(12) for q, d in [TEXTS[:2]]]
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    write_jsonl(tmp_path / "test.jsonl", PAIRS)
+    write_jsonl(tmp_path / "train.jsonl", [{"text": text} for text in TEXTS])
+    return str(tmp_path / "test.jsonl")
+
+
+def test_a_table_of_models(model, pairs, tmp_path, capsys):
+    folder, results = str(tmp_path / "model"), str(tmp_path / "results")
+    lbr_st.save(model, folder)
+    flags = ["--data", pairs, "--corpus-extra", str(tmp_path / "train.jsonl"), "--results-dir", results]
+    main(["--model", "bm25", folder, *flags])
+    printed = capsys.readouterr().out
+    scores = {name: lbr_st.evaluate(name, pairs, corpus_extra=tmp_path / "train.jsonl") for name in ("bm25", folder)}
+    assert printed == (
+        f"\n12 queries, 18 documents\n{score_table(scores)}\n\nSaved mteb's result files in {results}.\n"
+        f"next: lbr search --model {folder} --data {pairs} 'your question'\n"
+    )
+    assert len(list((tmp_path / "results").rglob("test-train.json"))) == 2
+
+
+def test_public_tests(tmp_path, monkeypatch, capsys):
+    """Which tasks and models are run, and what is shown of them."""
+    asked = []
+
+    def evaluate_on_tasks(models, tasks, results_dir, batch_size):
+        asked.append((list(models), tasks, results_dir, batch_size))
+        return [Outcome("NFCorpus", "ndcg_at_10", dict.fromkeys(models, 0.25)), Outcome("SciFact", "map", {}, "gone")]
+
+    monkeypatch.setattr(command, "tasks_of", lambda names: [f"task {name}" for name in names])
+    monkeypatch.setattr(command, "open_for_evaluation", lambda name: name)
+    monkeypatch.setattr(command, "evaluate_on_tasks", evaluate_on_tasks)
+    monkeypatch.setattr(command, "trained_on", lambda name: {"NFCorpus"} if name == "ours" else set())
+    main(["--model", "bm25", "ours", "--tasks", "NFCorpus", "SciFact", "--batch-size", "3"])
+    assert asked == [(["bm25", "ours"], ["task NFCorpus", "task SciFact"], "results", 3)]
+    printed = capsys.readouterr().out
+    assert "| NFCorpus | 0.2500 | (trained on) 0.2500 | ndcg_at_10 |" in printed
+    assert "Not run, 1 of 2, as their data cannot be loaded:\n  SciFact: gone" in printed
+    assert printed.endswith("next: lbr publish card --model ours --results-dir results\n")
+
+
+def test_nothing_can_be_run(tmp_path, capsys):
+    """What mteb's loader says of SciFact without a network."""
+    with pytest.raises(InputError, match=r"not one task could be run \(SciFact: .*\): is there a network"):
+        main(["--model", "bm25", "--tasks", "SciFact", "--results-dir", str(tmp_path)])
+    assert capsys.readouterr().out == ""
+
+
+def test_refusals(backbone, pairs, monkeypatch):
+    for flags, message in (
+        ([], "lbr evaluate: one of the arguments --data --tasks is required"),
+        (["--data", pairs, "--tasks", "NFCorpus"], "argument --tasks: not allowed with argument --data"),
+        (["--tasks", "NFCorpus", "--corpus-extra", pairs], "lbr evaluate: --corpus-extra goes with --data"),
+        (["--data", pairs, "--batch-size", "0"], "argument --batch-size: must be a whole number of at least 1, got 0"),
+        (["--data", "absent.jsonl"], "absent.jsonl: no such file"),
+        (["--data", pairs], "is a language model, not an embedding model"),
+    ):
+        with pytest.raises(InputError) as error:
+            main(["--model", "bm25", backbone, *flags])
+        assert message in str(error.value)
+    monkeypatch.setattr(command, "evaluate", lambda *args, **kwargs: pytest.fail("a model was scored"))
+    with pytest.raises(InputError, match="never-saved is not a model"):  # before the first one is scored
+        main(["--model", "bm25", "never-saved", "--data", pairs])

@@ -1,0 +1,57 @@
+"""The command `lbr inspect`, for a saved model of this package and for any other."""
+
+import pytest
+from helpers import PAIRS, make_bert
+from sentence_transformers import SentenceTransformer
+
+import lbr_st
+from lbr_st.cli.inspect import main
+from lbr_st.errors import InputError
+from lbr_st.evaluation.inspect import MEANINGS, inspect
+from lbr_st.files import write_jsonl
+
+RECORDS = [{"id": str(n), **pair} for n, pair in enumerate(PAIRS)]
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    write_jsonl(tmp_path / "pairs.jsonl", RECORDS)
+    return str(tmp_path / "pairs.jsonl")
+
+
+def test_a_model_of_this_package(model, pairs, tmp_path, capsys):
+    lbr_st.save(model, tmp_path / "ours")
+    capsys.readouterr()
+    main(["--model", str(tmp_path / "ours"), "--data", pairs])
+    printed = capsys.readouterr().out
+    expected = inspect(model, RECORDS)
+    head, *lines, _, last = printed.splitlines()
+    assert head == "3 queries, 3 documents"
+    numbers = {line[:17].strip(): line[17:].split()[0] for line in lines if line[:17].strip()}
+    assert set(numbers) == set(MEANINGS)
+    assert all(float(value) == pytest.approx(expected[name], abs=1e-3) for name, value in numbers.items())
+    assert f"{expected['low']:8.4f} to {expected['high']:.4f}" in printed
+    assert last == f"next: lbr evaluate --model {tmp_path / 'ours'} bm25 --data {pairs}"
+    (tmp_path / "ours" / "model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(InputError, match="ours"):
+        main(["--model", str(tmp_path / "ours"), "--data", pairs])
+
+
+def test_any_other_model(pairs, tmp_path, capsys):
+    bert = make_bert(tmp_path / "bert")
+    main(["--model", bert, "--data", pairs])
+    printed = capsys.readouterr().out
+    found = inspect(SentenceTransformer(bert), RECORDS)
+    assert f"Separation Ratio  {found['Separation Ratio']:8.4f} " in printed
+    assert "nats" not in found and "bottleneck" not in printed
+
+
+def test_refusals(backbone, pairs, tmp_path):
+    with pytest.raises(InputError, match="^lbr inspect: argument --batch-size: must be a whole number .*, got 0"):
+        main(["--model", backbone, "--data", pairs, "--batch-size", "0"])
+    with pytest.raises(InputError, match="absent.jsonl: no such file"):
+        main(["--model", backbone, "--data", str(tmp_path / "absent.jsonl")])
+    with pytest.raises(InputError, match="is a language model, not an embedding model"):
+        main(["--model", backbone, "--data", pairs])
+    with pytest.raises(InputError, match="--model ./absent is not a model"):
+        main(["--model", "./absent", "--data", str(tmp_path / "absent.jsonl")])

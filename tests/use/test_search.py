@@ -1,0 +1,40 @@
+"""What is found, and how it is laid out."""
+
+import pytest
+from helpers import TEXTS
+from sentence_transformers import SentenceTransformer
+
+from lbr_st.data.records import read_passages
+from lbr_st.use.search import format_hits, search
+
+
+def test_the_nearest_passage_to_a_text_is_that_text(saved, tmp_path):
+    for number, text in enumerate(TEXTS):
+        (tmp_path / f"{number}.md").write_text(text)
+    model = SentenceTransformer(str(saved))
+    model.prompts.update(query="", document="")
+    for text, hits in zip(TEXTS, search(model, read_passages(tmp_path), TEXTS, 2), strict=True):
+        assert len(hits) == 2 and hits[0][0] > hits[1][0]
+        assert hits[0][1]["document"] == text
+        assert hits[0][0] == pytest.approx(1, abs=1e-5)
+
+
+def test_prompts_are_applied(saved):
+    model = SentenceTransformer(str(saved))
+    [[(cosine, _)]] = search(model, [{"id": "1", "document": TEXTS[1]}], [TEXTS[0]])
+    query, document = model.encode(["ask: " + TEXTS[0], "find this: " + TEXTS[1]], prompt="")
+    assert cosine == pytest.approx(float(query @ document), abs=1e-5)
+
+
+def test_layout():
+    document = "\n".join([f"line {number}" for number in range(8)])
+    hits = [(0.98765, {"id": "a.md:3", "document": document}), (0.5, {"id": "b", "document": "x" * 200})]
+    assert format_hits("why?", hits).splitlines() == [
+        "",
+        "> why?",
+        "  0.988  a.md:3",
+        *(f"    line {number}" for number in range(6)),
+        "    ... (2 more lines)",
+        "  0.500  b",
+        "    " + "x" * 116,
+    ]
