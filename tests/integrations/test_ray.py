@@ -11,7 +11,8 @@ import pytest
 from environments import environment
 
 from lbr_st.files import write_json, write_jsonl
-from lbr_st.use import encode
+from lbr_st.use.encode import EncodeConfig, encode_corpus
+from lbr_st.use.shards import MANIFEST, lay_down, part
 
 pytestmark = pytest.mark.integration
 
@@ -19,21 +20,20 @@ pytestmark = pytest.mark.integration
 def test_ray_gives_the_same_rows(saved, tmp_path):
     """Two actors, and a run that was begun by one of another kind."""
     path, _ = saved["qwen2"]
-    write_jsonl(tmp_path / "corpus.jsonl", ({"id": str(n), "text": f"passage {n} " * (n % 9 + 1)} for n in range(25)))
-    argv = ["--model", str(path), "--data", str(tmp_path / "corpus.jsonl"), "--shard-rows", "10", "--precision", "int8"]
-    encode.main([*argv, "--output", str(tmp_path / "here")])
-    shutil.copytree(tmp_path / "here", tmp_path / "there")
-    manifest = tmp_path / "there" / encode.MANIFEST
-    write_json(manifest, json.loads(manifest.read_text()) | {"finished": False})
-    encode.lay_down([str(tmp_path / "corpus.jsonl")], tmp_path / "there", 10)
+    corpus, here, there = (tmp_path / name for name in ("corpus.jsonl", "here", "there"))
+    write_jsonl(corpus, ({"id": str(n), "text": f"passage {n} " * (n % 9 + 1)} for n in range(25)))
+    settings = {"model": str(path), "data": [str(corpus)], "shard_rows": 10, "precision": "int8"}
+    encode_corpus(EncodeConfig(**settings, output_dir=here))
+    shutil.copytree(here, there)
+    write_json(there / MANIFEST, json.loads((there / MANIFEST).read_text()) | {"finished": False})
+    lay_down([str(corpus)], there, 10)
     for shard in (1, 2):
-        encode.part(tmp_path / "there", shard).unlink()
-    command = [environment("ray") / "bin" / "lbr", "encode", *argv, "--engine", "ray", "--actors", "2", "--output"]
-    done = subprocess.run(
-        [*map(str, command), str(tmp_path / "there")], env=os.environ | {"HF_HUB_OFFLINE": "1"}, capture_output=True
-    )
+        part(there, shard).unlink()
+    flags = ["--model", path, "--data", corpus, "--shard-rows", "10", "--precision", "int8", "--output-dir", there]
+    command = [environment("ray") / "bin" / "lbr", "encode", *flags, "--engine", "ray", "--actors", "2"]
+    done = subprocess.run(list(map(str, command)), env=os.environ | {"HF_HUB_OFFLINE": "1"}, capture_output=True)
     assert done.returncode == 0, done.stderr.decode()[-3000:]
-    here, there = (pq.read_table(tmp_path / name) for name in ("here", "there"))
-    assert here["id"].to_pylist() == there["id"].to_pylist() == [str(n) for n in range(25)]
-    one, two = (np.array(table["embedding"].to_pylist()) for table in (here, there))
+    one, two = (pq.read_table(folder) for folder in (here, there))
+    assert one["id"].to_pylist() == two["id"].to_pylist() == [str(n) for n in range(25)]
+    one, two = (np.array(table["embedding"].to_pylist()) for table in (one, two))
     assert np.abs(one - two).max() <= 1  # a step of int8, by rounding
