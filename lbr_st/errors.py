@@ -16,7 +16,6 @@ EXTRAS = {
     "bm25s": "eval",
     "bs4": "data",
     "datasets": "data",
-    "datasketch": "data",
     "liger_kernel": "gpu",
     "markdown_it": "data",
     "markdownify": "data",

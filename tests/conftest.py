@@ -11,7 +11,6 @@ import torch
 from helpers import make_backbone
 
 import lbr_st
-from lbr_st.cli.data import main
 
 torch.set_num_threads(1)
 
@@ -34,12 +33,21 @@ def model(_shared_model):
     return copy.deepcopy(_shared_model)
 
 
+@pytest.fixture(autouse=True)
+def _runs_draw_nothing(request, monkeypatch):
+    """A picture takes half a second: only tests marked ``draws`` draw one."""
+    if "draws" not in request.keywords:
+        monkeypatch.setattr("lbr_st.training.curves.plot", lambda *args: None)
+
+
 @pytest.fixture
 def prepare(tmp_path):
-    """Prepare a set from arguments of `lbr data prepare`; return its folder."""
+    """Prepare a set from sources and arguments of `PrepareConfig`; return its folder."""
 
-    def run(*argv, name="set"):
-        main(["prepare", "--num-proc", "1", *map(str, argv), "--output-dir", str(tmp_path / name)])
-        return tmp_path / name
+    def run(*more, sources=(), folder="set", **settings):
+        from lbr_st.data import PrepareConfig, prepare
+
+        settings = {"num_proc": 1} | settings
+        return prepare(PrepareConfig(sources=[*sources, *more], output_dir=tmp_path / folder, **settings)).folder
 
     return run

@@ -1,4 +1,4 @@
-"""Sources of every shape, small and made on the spot."""
+"""Sources of every shape, small and made on the spot; each as arguments of `PrepareConfig`."""
 
 import json
 import random
@@ -37,14 +37,14 @@ def write_jsonl(path, rows):
 
 def qa(folder):
     """Question-answer pairs, one file."""
-    return [write_jsonl(folder / "qa.jsonl", PAIRS)]
+    return {"sources": [write_jsonl(folder / "qa.jsonl", PAIRS)]}
 
 
 def sides(folder):
     """Question-answer pairs that come in train, dev and test."""
     for name, rows in (("train", PAIRS[:40]), ("dev", PAIRS[40:48]), ("test", PAIRS[48:])):
         write_jsonl(folder / "sides" / f"{name}.jsonl", rows)
-    return [str(folder / "sides")]
+    return {"sources": [str(folder / "sides")]}
 
 
 def chemistry(folder):
@@ -55,8 +55,8 @@ def chemistry(folder):
         for n, (t, a) in enumerate(((t, a) for t in TOPICS for a in ASPECTS), start=1)
     ]  # fmt: skip
     rows = [row | {"names": [f"{row['names'][0]} {row['id']}", *row["names"][1:]]} for row in rows]
-    templates = ["--query", "{names[0]}", "--document", "{iupac}; {formula}; {smiles}"]
-    return [write_jsonl(folder / "compounds.jsonl", rows), *templates]
+    source = write_jsonl(folder / "compounds.jsonl", rows)
+    return {"sources": [source], "query": "{names[0]}", "document": "{iupac}; {formula}; {smiles}"}
 
 
 def beir(folder):
@@ -69,7 +69,7 @@ def beir(folder):
         lines = [f"q-{p['id']}\t{p['id']}\t2\n" for p in rows]
         lines += [f"q-{p['id']}\t{extra['id']}\t{n % 2}\n" for n, (p, extra) in enumerate(zip(rows, PAIRS[50:]))]  # noqa: B905
         (root / "qrels" / f"{name}.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(lines))
-    return [str(root)]
+    return {"sources": [str(root)]}
 
 
 def choice(folder):
@@ -80,7 +80,7 @@ def choice(folder):
         options = rng.sample(TOPICS, 4)
         rows.append({"question": f"Which is {p['answer']}", "options": dict(zip("ABCD", options, strict=True)),
                      "answer_idx": rng.choice("ABCD")})  # fmt: skip
-    return [write_jsonl(folder / "choice.jsonl", rows)]
+    return {"sources": [write_jsonl(folder / "choice.jsonl", rows)]}
 
 
 def markdown(folder):
@@ -90,7 +90,7 @@ def markdown(folder):
     for topic in TOPICS:
         sections = [f"## {a}\n\n{pair(topic, a)['answer']}\n" for a in ASPECTS]
         (root / f"{topic}.md").write_text(f"# {topic}\n\n" + "\n".join(sections))
-    return [str(root)]
+    return {"sources": [str(root)]}
 
 
 SHAPES = {each.__name__: each for each in (qa, sides, chemistry, beir, choice, markdown)}

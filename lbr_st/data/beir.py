@@ -16,7 +16,7 @@ class BeirCollection:
     """Joins judgements with their texts.
 
     Args:
-        name: Of the collection.
+        name: Name of the collection.
         corpus: Reads its documents, ``_id``, ``title`` and ``text``.
         queries: Reads its queries, ``_id`` and ``text``.
         wrong: Called with a `RowError` for each row that cannot be used; reading goes on if it returns.

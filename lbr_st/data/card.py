@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,35 +13,40 @@ from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 from numpy.typing import NDArray
 
 from lbr_st.data.overlap import KINDS, PLURALS
-from lbr_st.data.prepared_set import FILES, REGIMES
+from lbr_st.data.prepared_set import FILES, REGIMES, SET_FILE
+from lbr_st.files import write_json, write_text
 
-PICTURE = "lengths.png"
+CARD, PICTURE = "README.md", "lengths.png"
 BINS = 40
 
+Lengths = Mapping[str, Mapping[str, NDArray[np.int64]]]
 
-@dataclass(frozen=True)
-class About:
-    """What the user says of a set.
 
-    Attributes:
-        name: Of the set.
-        command: That makes it again.
-        licence: Of the data; default is that of the registry, where the source is there.
-        derived_from: Sets of the registry, and Hub datasets, that the data come from.
+def write(folder: Path, about: Mapping[str, Any], tokens: Lengths) -> None:
+    """Write ``lbr_set.json``, the card and its picture.
+
+    Args:
+        folder: Folder of the set.
+        about: Contents of ``lbr_set.json``.
+        tokens: Numbers of tokens of each text, by file and field.
     """
-
-    name: str
-    command: str = ""
-    licence: str | None = None
-    derived_from: list[str] = field(default_factory=list)
+    write_json(folder / SET_FILE, about)
+    plot(folder / PICTURE, tokens, about["tokens_are"])
+    write_text(folder / CARD, text(about))
 
 
-def plot(file: Path, tokens: Mapping[str, Mapping[str, NDArray[np.int64]]], unit: str) -> None:
+def summary(folder: Path) -> str:
+    """Return the card of a set as a command prints it: without its metadata, its picture and how it was made."""
+    card = (folder / CARD).read_text(encoding="utf-8").partition("---\n\n")[2]
+    return card.partition("## Made by")[0].replace(f"![lengths]({PICTURE})\n\n", "")
+
+
+def plot(file: Path, tokens: Lengths, unit: str) -> None:
     """Draw histograms of the lengths of queries and documents, one curve a file.
 
     Args:
         file: PNG to write.
-        tokens: By file and field.
+        tokens: Numbers of tokens of each text, by file and field.
         unit: What was counted.
     """
     names = [name for name in ("query", "document") if any(name in lengths for lengths in tokens.values())]
@@ -73,36 +77,30 @@ def text(about: Mapping[str, Any]) -> str:
     """Return the card.
 
     Args:
-        about: What ``lbr_set.json`` says.
+        about: Contents of ``lbr_set.json``.
     """
-    pairs = [name for name in ("gl", "cl", "dev", "test") if name in about["files"]]
-    alone = [name for name in ("passages", "corpus") if name in about["files"]]
+    groups = (("pairs", ("learn", "align", "dev", "test")), ("passages", ("passages", "corpus")))
+    configs = {config: [name for name in names if name in about["files"]] for config, names in groups}
     front = {
         "configs": [
             {"config_name": config, "data_files": [{"split": name, "path": f"{name}.jsonl"} for name in names]}
-            for config, names in (("pairs", pairs), ("passages", alone))
+            for config, names in configs.items()
             if names
         ]
     }
-    unit = about["tokens_are"]
     parts = [
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
         f"# {about['name']}",
-        "A set for lbr-st: `lbr train-ibgl`, `lbr train-grcl` and `lbr evaluate` read this folder as `--data`.",
-        _table(
-            ["file", "for", "records", unit],
+        "A set for lbr-st: `lbr learn`, `lbr align` and `lbr evaluate` read this folder as `--data`.",
+        table(
+            ["file", "for", "records", about["tokens_are"]],
             [
                 [f"{name}.jsonl", FILES[name], f"{of['records']:,}", f"{of['tokens']:,}"]
                 for name, of in about["files"].items()
             ],
         ),
         f"![lengths]({PICTURE})",
-        f"- Regime: **{about['regime']}**. {REGIMES[about['regime']].capitalize()}. Stage 1 does "
-        f"`--objective {about['objective']}` unless told otherwise.\n"
-        + _facts(about)
-        + f"- Licence: {about['licence'] or 'not stated'}.\n"
-        f"- Public tests on the same source: {', '.join(about['mteb']) or 'none known'}"
-        + (" (mteb tasks; a model trained on this set names them)." if about["mteb"] else "."),
+        "\n".join(f"- {fact}" for fact in _facts(about)),
         "## Isolation",
         _isolation(about),
         "## Left out",
@@ -113,25 +111,37 @@ def text(about: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-# Files of pairs; a set without them has documents alone, and is compared by these.
-PAIRS = {"gl", "cl", "test"}
-
-
-def _facts(about: Mapping[str, Any]) -> str:
+def _facts(about: Mapping[str, Any]) -> list[str]:
+    regime, files = about["regime"], about["files"]
     facts = [
-        f"There is no {name}: nothing is held out for it." for name in ("dev", "test") if name not in about["files"]
+        f"Regime: **{regime}**. {REGIMES[regime].capitalize()}. Stage 1 does `--objective {about['objective']}` unless "
+        "told otherwise."
     ]
-    if "cl" in about["files"]:
-        facts.append(f"{about['in_both_stages']:,} records are both in gl and in cl.")
+    facts += [f"There is no {name}: nothing is held out for it." for name in ("dev", "test") if name not in files]
+    if {"learn", "align"} <= set(files):
+        facts.append(f"{about['in_both_stages']:,} records are both in learn and in align.")
     if about["searched_only"]:
         facts.append(f"{about['searched_only']:,} documents have no query, and are searched beside those of the pairs.")
-    return "".join(f"- {fact}\n" for fact in facts)
+    if about.get("mined"):
+        facts.append(
+            f"Hard negatives: {about['mined']['negatives']} for each pair of align, {_mined_by(about['mined'])}."
+        )
+    facts.append(f"License: {about['license'] or 'not stated'}.")
+    known = f"{', '.join(about['mteb'])} (mteb tasks; a model trained on this set names them)"
+    facts.append(f"Public tests on the same source: {known if about['mteb'] else 'none known'}.")
+    return facts
+
+
+def _mined_by(mined: Mapping[str, Any]) -> str:
+    corpus = f", with documents of {mined['corpus']}" if mined["corpus"] else ""
+    return f"found by {mined['model']}{corpus}"
 
 
 def _isolation(about: Mapping[str, Any]) -> str:
     if not {"dev", "test"} & set(about["files"]):
         return "Nothing is held out, so nothing was compared."
-    fields, least = about["isolated"] if PAIRS & set(about["files"]) else ["document"], about["near_duplicates"]
+    has_pairs = any(name in about["files"] for name in ("learn", "align", "test"))
+    fields, least = about["isolated"] if has_pairs else ["document"], about["near_duplicates"]
     near = f"near-duplicates share at least {least} of their shingles (three words or marks)"
     rows = [
         [f"{PLURALS[field]} {what}", *(str(counts[field][kind]) for kind in KINDS)]
@@ -145,9 +155,9 @@ def _isolation(about: Mapping[str, Any]) -> str:
         rows = [[*row[:-1], "not compared"] for row in rows]
     compared = "by query and document" if len(fields) == 2 else f"by {fields[0]} alone"
     return (
-        f"Training records (gl, cl; where there are no pairs, passages) were compared with dev and test, and dev with "
-        f"test, {compared}; {near if least else 'near-duplicates were not looked for'}.\n\n"
-        + _table(["", *KINDS], rows)
+        f"Training records (learn, align; where there are no pairs, passages) were compared with dev and test, and dev "
+        f"with test, {compared}; {near if least else 'near-duplicates were not looked for'}.\n\n"
+        + table(["", *KINDS], rows)
     )
 
 
@@ -155,10 +165,11 @@ def _left_out(dropped: Mapping[str, int]) -> str:
     if not dropped:
         return "Nothing."
     rows = [[reason, f"{number:,}"] for reason, number in dropped.items()]
-    return _table(["reason", "records"], rows) + "\n\nSome of each are in dropped.jsonl."
+    return table(["reason", "records"], rows) + "\n\nSome of each are in dropped.jsonl."
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table whose columns are even in plain text too."""
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
     lines = [" | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [head, *rows]]
     lines.insert(1, " | ".join("-" * width for width in widths))

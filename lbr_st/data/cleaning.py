@@ -6,8 +6,7 @@ import html
 import re
 import unicodedata
 
-from bs4 import BeautifulSoup
-
+from lbr_st.errors import require
 from lbr_st.records import WHITE
 
 # Elements that markup of running text is made of, with attributes that have values. A text with none of them is no
@@ -34,13 +33,12 @@ def clean(text: str, keep_html: bool = False, one_line: bool = False) -> str:
     """Return a text in Unicode's form C, without control characters, markup, and white space that says nothing.
 
     Indentation and single blank lines stay, as code and Markdown mean something by them; in HTML they mean nothing.
-    Cleaning a text
-    that is clean changes nothing, unless it spells markup by entities.
+    Cleaning a text that is clean changes nothing, unless it spells markup by entities.
 
     Args:
         text: Any string.
-        keep_html: Leave tags and entities as they are.
-        one_line: White space of any kind becomes one space, as in a query.
+        keep_html: Whether tags and entities stay.
+        one_line: Whether white space of any kind becomes one space, as in a query.
     """
     if not keep_html:
         text = without_html(text)
@@ -55,7 +53,9 @@ def clean(text: str, keep_html: bool = False, one_line: bool = False) -> str:
 def without_html(text: str) -> str:
     """Return the text of HTML, with a line for every block; what is no HTML comes back as it is, entities resolved."""
     if HTML_TAG.search(text):
-        soup = BeautifulSoup(BLOCK_TAG.sub(lambda match: "\n" + match.group(), text), "html.parser")
+        soup = require("bs4", "HTML").BeautifulSoup(
+            BLOCK_TAG.sub(lambda match: "\n" + match.group(), text), "html.parser"
+        )
         for element in soup(["script", "style"]):
             element.decompose()
         lines = (SPACES.sub(" ", line).strip() for line in soup.get_text().split("\n"))

@@ -103,7 +103,7 @@ class Source(Protocol):
     """Where a text of a row comes from."""
 
     def fill(self, where: str, values: Values) -> str:
-        """Return it."""
+        """Return the text."""
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,8 @@ class Column:
     """A text under a name of its own; see `Source`.
 
     Attributes:
-        name: As the row has it.
-        may_be_blank: Blank and null are "", not an error.
+        name: Name of the column in the row.
+        may_be_blank: Whether blank and null are "", not an error.
     """
 
     name: str
@@ -130,7 +130,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Columns:
-    """Where the user says that things are; what is None is found by its usual names.
+    """Where the user says that things are; what is None is found by usual names.
 
     Attributes:
         query: Template of the query.
@@ -155,8 +155,8 @@ class RowReader:
 
     Args:
         columns: What the user says.
-        needed: Which of ``query`` and ``document`` there must be.
-        optional: Which of them are read where they are there.
+        needed: Those of ``query`` and ``document`` that there must be.
+        optional: Those of them that are read where they are there.
     """
 
     def __init__(self, columns: Columns, needed: Sequence[str], optional: Sequence[str] = ()) -> None:

@@ -40,7 +40,7 @@ class Function(NamedTuple):
     """A documented function.
 
     Attributes:
-        line: Of its ``def``.
+        line: Line of its ``def``.
         start: First line, that of its decorators.
         end: Last line.
         docstring: The first paragraph, on one line.
@@ -58,8 +58,8 @@ def documented_functions(source: str, nested: bool = True) -> list[Function]:
     """Return the documented functions of a Python file; what is not Python of this version has none.
 
     Args:
-        source: Of the file.
-        nested: Those within other documented functions too.
+        source: Text of the file.
+        nested: Whether functions within other documented functions are among them.
     """
     try:
         with warnings.catch_warnings():

@@ -1,102 +1,169 @@
-"""Hard negatives found by a model, where the data has none: flags and the search, sentence-transformers' own."""
+"""Hard negatives found by a model: documents that are near a query and do not answer it; sentence-transformers' search.
+
+The documents that are searched are those of the pairs themselves and those of a corpus that the user gives. What a set
+holds out is never among them, and like everything else this is proved on the files that were written.
+"""
 
 from __future__ import annotations
 
-import argparse
+import json
 import logging
-from collections.abc import Sequence
+import shlex
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 from datasets import Dataset
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import mine_hard_negatives
 
-from lbr_st.errors import InputError
+from lbr_st.data import card, registry
+from lbr_st.data.isolate import is_isolated, overlaps_left
+from lbr_st.data.overlap import HeldOutTexts, count
+from lbr_st.data.prepared_set import PreparedSet
+from lbr_st.data.preparing import check_target
+from lbr_st.data.records import read_records, read_tuples
+from lbr_st.data.table import Drops, counter_of
+from lbr_st.data.words import WORDS, count_words
+from lbr_st.data.write import DROPPED
+from lbr_st.errors import InputError, one_line
+from lbr_st.files import file_sha256, replacing_folder, write_jsonl
 from lbr_st.metrics import SIMILARITIES_AT_A_TIME
-from lbr_st.model.opening import check_model_exists
-from lbr_st.records import Record, same_text
+from lbr_st.model.opening import check_model_exists, open_sentence_transformer
+from lbr_st.records import FIELDS, Record, same_text
 
 logger = logging.getLogger(__name__)
 
 FILTERS = ("margin", "relative_margin", "max_score")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags."""
-    group = parser.add_argument_group("hard negatives", "given with the data, or found by a model before training")
-    group.add_argument("--mine-negatives", type=int, metavar="N", help="find N for every pair (default: none)")
-    group.add_argument(
-        "--mining-model",
-        metavar="DIR_OR_ID",
-        help="any sentence-transformers model to find them with (default: the model that is trained, as it is)",
-    )
-    group.add_argument(
-        "--mining-corpus", metavar="FILE_OR_ID", help="documents to find them in, beside those of --data"
-    )
-    group.add_argument(
-        "--mining-margin",
-        type=float,
-        metavar="M",
-        help="false-negative filter: a negative is at least M less similar to the query than its document is",
-    )
-    group.add_argument(
-        "--mining-relative-margin",
-        type=float,
-        metavar="M",
-        help="the same as a share of the document's similarity; 0.05 is that of NV-Retriever (arXiv 2407.15831)",
-    )
-    group.add_argument("--mining-max-score", type=float, metavar="S", help="a negative is at most this similar")
-    group.add_argument(
-        "--mining-skip", type=int, default=0, metavar="N", help="leave out the N most similar ones (default: 0)"
-    )
+@dataclass(frozen=True, kw_only=True)
+class MineConfig:
+    """Pairs, and how their hard negatives are found; the fields are the flags of ``lbr data mine``.
 
-
-def check_arguments(args: argparse.Namespace) -> None:
-    """Refuse flags that mean nothing without another one, or are out of range.
+    Attributes:
+        source: Prepared set, or a file of pairs.
+        model: Any sentence-transformers model to find them with, a folder or a Hub id; its prompts are applied.
+        output_dir: New or empty folder for the set with hard negatives.
+        negatives: Number of hard negatives for each pair. Pairs for which there are fewer are left out.
+        corpus: File or Hub dataset of documents to find them in, beside those of the pairs.
+        margin: Least difference of the similarity of the query to its document and to a negative.
+        relative_margin: The same as a share of the document's similarity; 0.05 is that of NV-Retriever
+            (arXiv 2407.15831).
+        max_score: Largest similarity of a negative to the query.
+        skip: Number of the most similar documents that are left out.
+        batch_size: Number of texts encoded at once.
 
     Raises:
-        InputError: Which.
+        InputError: If a value cannot be meant; the message names the flag.
     """
-    if args.mine_negatives is None:
-        for flag in ("model", "corpus", "margin", "relative_margin", "max_score", "skip"):
-            if getattr(args, f"mining_{flag}"):
-                raise InputError(f"--mining-{flag.replace('_', '-')} needs --mine-negatives")
-        return
-    if args.mine_negatives < 1 or args.mining_skip < 0:
-        raise InputError("--mine-negatives must be at least 1 and --mining-skip at least 0")
-    if args.mining_model is not None:
-        check_model_exists(args.mining_model, "--mining-model")
+
+    source: str | Path
+    model: str
+    output_dir: str | Path
+    negatives: int = 4
+    corpus: str | None = None
+    margin: float | None = None
+    relative_margin: float | None = None
+    max_score: float | None = None
+    skip: int = 0
+    batch_size: int = 32
+
+    def __post_init__(self) -> None:
+        for name, least in (("negatives", 1), ("skip", 0), ("batch_size", 1)):
+            if getattr(self, name) < least:
+                flag = name.replace("_", "-")
+                raise InputError(f"--{flag} must be at least {least}, got {getattr(self, name)}")
+
+    @property
+    def command(self) -> str:
+        """Command that mines again."""
+        argv = ["lbr", "data", "mine", str(self.source), "--model", self.model]
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if each.name not in ("source", "model", "output_dir", "batch_size") and value != each.default:
+                argv += ["--" + each.name.replace("_", "-"), str(value)]
+        return shlex.join([*argv, "--output-dir", "DIR"])
 
 
-def check_records(args: argparse.Namespace, records: Sequence[Record]) -> None:
-    """Refuse to mine for records that have hard negatives.
+def mine(config: MineConfig) -> PreparedSet:
+    """Make a set whose pairs of stage 2 have hard negatives; of a file of pairs a set that holds nothing else.
+
+    The other files of a set are copied. The folder is there when all of it is whole, not before.
 
     Raises:
-        InputError: With the first of them.
+        InputError: If the source has hard negatives already or was changed so that it is not isolated, the model cannot
+            be opened, negatives are found for no pair, or the folder is not empty or cannot be written.
     """
-    given = next((record["id"] for record in records if record["negatives"]), None)
-    if args.mine_negatives is not None and given is not None:
-        raise InputError(
-            f"record {given} of --data has hard negatives already: leave out --mine-negatives, or them from the data"
-        )
+    target = Path(config.output_dir).resolve()
+    check_target(target)
+    check_model_exists(config.model)
+    source = PreparedSet.open(config.source) if Path(config.source).is_dir() else None
+    file = source.file("align") if source else str(config.source)
+    pairs = read_tuples(file)
+    _check_pairs(pairs, file)
+    corpus = read_records(config.corpus, ("document",)) if config.corpus else []
+    logger.info("mining for the pairs of %s%s", file, f", in {config.corpus} too" if config.corpus else "")
+    if source:
+        _check_isolation(source)
+        corpus = without_held_out(source, corpus)
+    mined = with_negatives(pairs, open_sentence_transformer(config.model), config, corpus)
+    drops = Drops()
+    kept = {record["id"] for record in mined}
+    for record in pairs:
+        if record["id"] not in kept:
+            drops.add(f"align: fewer than {config.negatives} hard negatives", record["id"], record["query"])
+    try:
+        with replacing_folder(target) as folder:
+            if source:
+                _copy(source, folder)
+            write_jsonl(folder / "align.jsonl", mined)
+            about = _describe(folder, source.about if source else _about_pairs(config, pairs), config, drops)
+    except OSError as error:
+        raise InputError(f"{config.output_dir} was not written: {error.strerror or error}") from error
+    return PreparedSet(Path(config.output_dir), about)
 
 
-def mine(
-    records: Sequence[Record],
-    model: SentenceTransformer,
-    args: argparse.Namespace,
-    corpus: Sequence[Record],
-    batch_size: int,
+def _check_pairs(pairs: Sequence[Record], file: str) -> None:
+    given = next((record["id"] for record in pairs if record["negatives"]), None)
+    if given is not None:
+        raise InputError(f"record {given} of {file} has hard negatives already; mine for pairs that have none")
+
+
+def _check_isolation(source: PreparedSet) -> None:
+    """Refuse a set that was changed since it was made, and is not isolated any more."""
+    files = source.about["files"]
+    if any(file_sha256(source.file(name)) != files[name]["sha256"] for name in files):
+        left = overlaps_left(source.folder, source.about)
+        if not is_isolated(left):
+            raise InputError(f"{source.folder} was changed, and holds texts on two sides; make it again")
+
+
+def without_held_out(source: PreparedSet, corpus: Sequence[Record]) -> list[Record]:
+    """Return the documents of a corpus that are none of a set's dev or test, nor nearly."""
+    held_out = [record for name in ("dev", "test") if source.has(name) for record in _rows(source.file(name))]
+    texts = HeldOutTexts(((row["id"], row["document"]) for row in held_out), source.about["near_duplicates"])
+    kept = [record for record in corpus if texts.find(record["document"]) is None]
+    if len(kept) < len(corpus):
+        logger.info("%d documents of --corpus are held out, and are no negatives", len(corpus) - len(kept))
+    return kept
+
+
+def with_negatives(
+    records: Sequence[Record], model: SentenceTransformer, config: MineConfig, corpus: Sequence[Record]
 ) -> list[Record]:
     """Return records with the hard negatives that the model finds; no known document of a query is one of them.
 
     Records for which the filters leave fewer than were asked for are left out, with a count in the log.
 
     Args:
-        records: With ``query`` and ``document``.
-        model: What to find them with; its prompts are applied.
-        args: What `add_arguments` added.
+        records: Records with ``query`` and ``document``.
+        model: Model to find them with; its prompts are applied.
+        config: How many, and which.
         corpus: Documents to find them in, beside those of the records.
-        batch_size: Texts encoded at a time.
 
     Raises:
         InputError: If they are found for no record.
@@ -108,19 +175,19 @@ def mine(
             Dataset.from_list([{"anchor": r["query"], "positive": r["document"]} for r in records]),
             model,
             corpus=list(texts.values()),
-            num_negatives=args.mine_negatives,
-            range_min=args.mining_skip,
-            absolute_margin=args.mining_margin,
-            relative_margin=args.mining_relative_margin,
-            max_score=args.mining_max_score,
+            num_negatives=config.negatives,
+            range_min=config.skip,
+            absolute_margin=config.margin,
+            relative_margin=config.relative_margin,
+            max_score=config.max_score,
             output_format="n-tuple",
-            batch_size=batch_size,
+            batch_size=config.batch_size,
             # Without FAISS it is the number of queries that are compared with all documents at a time.
             faiss_batch_size=max(1, SIMILARITIES_AT_A_TIME // len(texts)),
             verbose=False,
         )
     except ValueError as error:
-        raise InputError(f"no hard negatives could be mined: {' '.join(str(error).split())}") from error
+        raise InputError(f"no hard negatives could be mined: {one_line(error)}") from error
     names = [name for name in found.column_names if name.startswith("negative")]
     of_pair = {(row["anchor"], row["positive"]): [row[name] for name in names] for row in found}
     mined = [
@@ -129,18 +196,101 @@ def mine(
         if (pair := (record["query"], record["document"])) in of_pair
     ]
     if not mined:
-        names = [
-            f"--mining-{name.replace('_', '-')}" for name in FILTERS if getattr(args, f"mining_{name}") is not None
-        ]
-        weaker = f"weaken {' and '.join(names)}, take another --mining-model, or " if names else ""
+        names = [f"--{name.replace('_', '-')}" for name in FILTERS if getattr(config, name) is not None]
+        weaker = f"weaken {' and '.join(names)}, take another --model, or " if names else ""
         raise InputError(
-            f"{args.mine_negatives} hard negatives were found for none of {len(records)} pairs; {weaker}ask for fewer"
+            f"{config.negatives} hard negatives were found for none of {len(records)} pairs; {weaker}ask for fewer"
         )
     logger.info(
         "mined %d hard negatives for %d of %d pairs%s",
-        args.mine_negatives,
+        config.negatives,
         len(mined),
         len(records),
         "" if len(mined) == len(records) else "; there are fewer for the others, which are left out",
     )
     return mined
+
+
+def _copy(source: PreparedSet, folder: Path) -> None:
+    names = [f"{name}.jsonl" for name in source.about["files"] if name != "align"]
+    for name in [*names, DROPPED]:
+        if (source.folder / name).is_file():
+            shutil.copyfile(source.folder / name, folder / name)
+
+
+def _about_pairs(config: MineConfig, pairs: Sequence[Record]) -> dict[str, Any]:
+    """Return what a set says of itself that is one file of pairs, of which nothing is held out."""
+    sources = [str(config.source)]
+    licenses = dict.fromkeys(entry.license for entry in registry.entries_of(sources, pairs))
+    return {
+        "name": Path(config.source).name.partition(".")[0],
+        "regime": "strict",
+        "objective": "sft",
+        "isolated": list(FIELDS),
+        "near_duplicates": 0,
+        "license": ", ".join(licenses) or None,
+        "mteb": registry.mteb_tasks(sources, pairs),
+        "files": {"align": {}},
+        "tokens_are": WORDS,
+        "tokenizer": None,
+        "searched_only": 0,
+        "dropped": {},
+        "overlaps_taken_out": count([]),
+        "command": None,
+    }
+
+
+def _describe(folder: Path, before: Mapping[str, Any], config: MineConfig, drops: Drops) -> dict[str, Any]:
+    """Write what was left out, ``lbr_set.json`` and the card; prove that the set is isolated."""
+    samples = [*(_rows(folder / DROPPED) if (folder / DROPPED).is_file() else ()), *drops.samples]
+    write_jsonl(folder / DROPPED, sorted(samples, key=lambda sample: sample["reason"]))
+    count_tokens, tokenizer, unit = _counter(before)
+    rows = {name: _rows(folder / f"{name}.jsonl") for name in before["files"]}
+    tokens = {name: _tokens(records, count_tokens) for name, records in rows.items()}
+    learned = {record["id"] for record in rows.get("learn", ())}
+    tasks = registry.mteb_tasks([config.corpus]) if config.corpus else []
+    about = {
+        **before,
+        "files": {
+            name: {
+                "records": len(rows[name]),
+                "tokens": sum(int(lengths.sum()) for lengths in tokens[name].values()),
+                "sha256": file_sha256(folder / f"{name}.jsonl"),
+            }
+            for name in before["files"]
+        },
+        "mteb": sorted({*before["mteb"], *tasks}),
+        "tokens_are": unit,
+        "tokenizer": tokenizer,
+        "in_both_stages": sum(record["id"] in learned for record in rows["align"]),
+        "pairs_with_hard_negatives": len(rows["align"]),
+        "mined": {"negatives": config.negatives, "model": config.model, "corpus": config.corpus},
+        "dropped": dict(sorted((before["dropped"] | drops.counts).items())),
+        "command": "\n".join(filter(None, [before["command"], config.command])),
+    }
+    about["overlaps_left"] = overlaps_left(folder, about)
+    if not is_isolated(about["overlaps_left"]):
+        raise RuntimeError(
+            f"a set that is not isolated was not kept: {about['overlaps_left']}; this is a bug of lbr-st"
+        )
+    card.write(folder, about, tokens)
+    return about
+
+
+def _counter(before: Mapping[str, Any]) -> tuple[Callable[[str], int], str | None, str]:
+    """Return what counts tokens as before, with its name and unit; words where the tokenizer is not there any more."""
+    try:
+        return counter_of(before["tokenizer"]), before["tokenizer"], before["tokens_are"]
+    except InputError as error:
+        logger.warning("%s; words and marks are counted", error)
+        return count_words, None, WORDS
+
+
+def _tokens(records: Sequence[Record], count_tokens: Callable[[str], int]) -> dict[str, Any]:
+    found = {field: [count_tokens(record[field]) for record in records if field in record] for field in FIELDS}
+    return {field: np.array(lengths, np.int64) for field, lengths in found.items() if lengths}
+
+
+def _rows(file: str | Path) -> list[Record]:
+    with open(file, encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]

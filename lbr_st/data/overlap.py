@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from lbr_st.data.near_duplicates import THRESHOLD, shingles, similarity
+from lbr_st.data.near_duplicates import THRESHOLD, RarestFirst, as_array, shingles, similarity
 from lbr_st.errors import InputError
 from lbr_st.records import FIELDS, Record, same_text
 
@@ -22,10 +21,10 @@ class Overlap(NamedTuple):
     Attributes:
         kind: One of `KINDS`: equal; equal but for what `same_text` leaves out; a near-duplicate.
         field: ``query``, ``document`` or ``negative``.
-        id: Of the record that is trained on.
-        held_out_id: Of the one that is tested on.
+        id: Id of the record that is trained on.
+        held_out_id: Id of the record that is tested on.
         similarity: Jaccard index of their shingles.
-        text: Of the record that is trained on.
+        text: Text of the record that is trained on.
     """
 
     kind: str
@@ -39,12 +38,8 @@ class Overlap(NamedTuple):
 class HeldOutTexts:
     """Finds the texts that are among those held out.
 
-    Near-duplicates are found exactly, by prefix filtering (Chaudhuri et al. 2006): two sets with a Jaccard index of at
-    least t share one of the first ``floor((1 - t) * size) + 1`` of their elements, whatever order all sets are in. With
-    the rarest first, few texts have to be compared.
-
     Args:
-        texts: (id, text) of each.
+        texts: The held-out texts, each with its id before it.
         threshold: Least similarity of near-duplicates; 0 for none.
     """
 
@@ -56,21 +51,14 @@ class HeldOutTexts:
         self._same: dict[str, tuple[str, str]] = {}
         for text, id_ in self._exact.items():
             self._same.setdefault(same_text(text), (id_, text))
-        self._texts = list(self._exact.items()) if threshold else []
-        self._sets = [shingles(text) for text, _ in self._texts]
-        self._counts = dict(Counter(shingle for each in self._sets for shingle in each))
+        self._ids = list(self._exact.values()) if threshold else []
+        self._sets = [shingles(text) for text in self._exact] if threshold else []
+        arrays = list(map(as_array, self._sets))
+        self._order = RarestFirst(arrays)
         self._by_shingle: dict[int, list[int]] = defaultdict(list)
-        for number, each in enumerate(self._sets):
-            for shingle in self._prefix(each):
+        for number, each in enumerate(arrays):
+            for shingle in self._order.prefix(each, threshold):
                 self._by_shingle[shingle].append(number)
-
-    def _prefix(self, each: set[int]) -> list[int]:
-        ordered = sorted(each, key=lambda shingle: (self._counts.get(shingle, 0), shingle))
-        return ordered[: self._most_absent(each) + 1]
-
-    def _most_absent(self, each: set[int]) -> int:
-        """Return how many elements of a set another that is similar enough may lack."""
-        return math.floor((1 - self.threshold) * len(each) + 1e-9)
 
     def find(self, text: str) -> tuple[str, str, float] | None:
         """Return (kind, id, similarity) of the held-out text that a text is most like, or None."""
@@ -82,12 +70,11 @@ class HeldOutTexts:
         if not self._sets:
             return None
         own = shingles(text)
-        if len(own.difference(self._counts)) > self._most_absent(own):  # nobody has enough of them
-            return None
-        candidates = {number for shingle in self._prefix(own) for number in self._by_shingle.get(shingle, ())}
+        prefix = self._order.prefix(as_array(own), self.threshold)
+        candidates = {number for shingle in prefix for number in self._by_shingle.get(shingle, ())}
         values = [(similarity(own, self._sets[number]), -number) for number in candidates]
         value, number = max(values, default=(0.0, 0))
-        return ("near", self._texts[-number][1], value) if value >= self.threshold else None
+        return ("near", self._ids[-number], value) if value >= self.threshold else None
 
 
 def overlaps(
@@ -102,7 +89,7 @@ def overlaps(
         train: Records with ``id`` and, where they have them, ``query``, ``document`` and ``negatives``. Where documents
             are compared, these are documents too.
         held_out: Records with ``query`` and ``document``, where they have them.
-        fields: Which of them to compare.
+        fields: Fields to compare.
         threshold: Least Jaccard index of near-duplicates; 0 for none.
     """
     texts = {
@@ -146,13 +133,13 @@ def refuse_overlap(
     """Refuse to train on what is tested on.
 
     Args:
-        train: What is trained on.
-        held_out: What is held out.
-        named: What the held-out data are called, for the message.
-        fields: Which texts to compare.
+        train: Records that are trained on.
+        held_out: Records that are held out.
+        named: Name of the held-out data, for the message.
+        fields: Fields to compare.
 
     Raises:
-        InputError: With the number of texts on both sides, some of them, and what to do.
+        InputError: If a text is on both sides; with the number of such texts, some of them, and what to do.
     """
     found = list(overlaps(train, held_out, fields))
     if found:

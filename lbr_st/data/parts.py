@@ -34,9 +34,9 @@ class Reading:
         columns: Where things are in a row.
         id: Field of the id.
         group: Field whose values must not be parted, or None.
-        encoding: Of text files.
+        encoding: Encoding of text files.
         chunker: Cuts documents that have no query.
-        keep_html: Leave markup in texts as it is.
+        keep_html: Whether markup stays in texts.
         wrong: Called with a `RowError` for each row that cannot be used; reading goes on if it returns.
         incomplete: The same for rows of public sets that are known to lack texts.
     """
@@ -55,7 +55,7 @@ class Part(NamedTuple):
     """One part of a source.
 
     Attributes:
-        name: Of the source, without its folder.
+        name: Name of the source, without its folder.
         side: ``train``, ``dev`` or ``test``, where the source says so.
         records: Reads it, to records with ``id``, ``document``, ``negatives``, ``source`` and, where they have them,
             ``query``, ``relevance``, ``group``, ``document_id``, ``is_choice``, ``keep_html``.
@@ -73,10 +73,10 @@ def parts_of(source: str, reading: Reading, side: str | None = None) -> list[Par
         source: A file; a folder with files named after the sides, in the form of BEIR, or of text; the id of a Hub
             dataset; the name of a set of the registry; or ``installed-packages``.
         reading: How to read it.
-        side: What the user says that it is.
+        side: Side that the user says it is, or None.
 
     Raises:
-        InputError: If it is none of these.
+        InputError: If the source is none of these.
     """
     path = Path(source)
     if path.is_dir():

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from bs4 import BeautifulSoup
-from markdown_it import MarkdownIt
-from markdownify import markdownify
-from semantic_text_splitter import TextSplitter
-
 from lbr_st.data.installed_packages import documented_functions
 from lbr_st.data.rows import Wrong, check_decoded, open_text, stop
-from lbr_st.errors import InputError, RowError
+from lbr_st.data.words import count_words
+from lbr_st.errors import InputError, RowError, one_line, require
 from lbr_st.records import Record
 
 MARKDOWN, HTML = {".md", ".markdown"}, {".html", ".htm"}
@@ -25,15 +20,9 @@ CODE = {
 }  # fmt: skip
 TEXT = {".txt", ".rst", ".tex"} | MARKDOWN | HTML | CODE
 CHUNK_TOKENS = 256
-WORD_OR_MARK = re.compile(r"\w+|[^\w\s]")
 TRAIL = " > "
 
 Count = Callable[[str], int]
-
-
-def count_words(text: str) -> int:
-    """Return the number of words and marks: what stands for tokens where no tokenizer is given."""
-    return sum(1 for _ in WORD_OR_MARK.finditer(text))
 
 
 class Chunker:
@@ -44,13 +33,17 @@ class Chunker:
     out but white space.
 
     Args:
-        tokens: The most that a passage has.
+        tokens: Most tokens of a passage.
         count: Counts the tokens of a text.
+
+    Raises:
+        InputError: If the package that finds the boundaries is not installed.
     """
 
     def __init__(self, tokens: int = CHUNK_TOKENS, count: Count = count_words) -> None:
         self.tokens, self.count = tokens, count
-        self._splitter = TextSplitter.from_callback(count, tokens, trim=False)
+        splitter = require("semantic_text_splitter", "cutting text into passages").TextSplitter
+        self._splitter = splitter.from_callback(count, tokens, trim=False)
 
     def cut(self, text: str) -> Iterator[tuple[int, str]]:
         """Yield (line from 1, passage); indentation stays."""
@@ -89,9 +82,9 @@ def read_text_files(
 
     Args:
         files: Text, Markdown, HTML or source files.
-        folder: That their names are given within.
+        folder: Folder that their names are relative to.
         chunker: Cuts them.
-        encoding: Of the files.
+        encoding: Encoding of the files.
         wrong: Called with a `RowError` for a file that is not in it; reading goes on if it returns.
 
     Yields:
@@ -108,7 +101,7 @@ def read_text_files(
             with open_text(file, encoding, newline=None) as opened:
                 text = opened.read()
         except (OSError, UnicodeError) as error:
-            raise InputError(f"{file}: cannot be read: {error}") from error
+            raise InputError(f"{file}: cannot be read: {one_line(error)}") from error
         try:
             for number, line in enumerate(text.split("\n"), start=1):
                 check_decoded(f"{file}, line {number}", line, encoding)
@@ -138,16 +131,16 @@ def passages_of(name: str, text: str, chunker: Chunker) -> Iterator[Record]:
 
 def _from_html(text: str) -> str:
     """Return the body of a page as Markdown."""
-    soup = BeautifulSoup(text, "html.parser")
+    soup = require("bs4", "HTML").BeautifulSoup(text, "html.parser")
     for element in soup(["script", "style", "head", "nav"]):
         element.decompose()
-    return markdownify(str(soup), heading_style="atx")
+    return require("markdownify", "HTML").markdownify(str(soup), heading_style="atx")
 
 
 def _sections(text: str, chunker: Chunker, id_of: Callable[[int, int], str]) -> Iterator[Record]:
     """Yield the passages of Markdown; the headings above a passage are its query: ``Guide > Install``."""
     lines = text.split("\n")
-    tokens = MarkdownIt().parse(text)
+    tokens = require("markdown_it", "Markdown").MarkdownIt().parse(text)
     headings = [
         (token.map, int(token.tag[1]), inline.content)
         for token, inline in zip(tokens, tokens[1:], strict=False)

@@ -19,9 +19,9 @@ from lbr_st.records import FIELDS, Record
 SET_FILE = "lbr_set.json"
 # What each file is for.
 FILES = {
-    "gl": "stage 1: pairs",
+    "learn": "stage 1: pairs",
     "passages": "stage 1: passages, for the objectives that read documents alone",
-    "cl": "stage 2: pairs",
+    "align": "stage 2: pairs",
     "dev": "chooses settings and checkpoints",
     "test": "what is reported",
     "corpus": "all passages, to be searched",
@@ -34,11 +34,11 @@ REGIMES = {
 
 @dataclass(frozen=True)
 class PreparedSet:
-    """A folder that ``lbr data prepare`` wrote.
+    """A folder that ``lbr data prepare`` or ``lbr data mine`` wrote.
 
     Attributes:
-        folder: Where it is.
-        about: What its ``lbr_set.json`` says.
+        folder: Path of the folder.
+        about: Contents of its ``lbr_set.json``.
     """
 
     folder: Path
@@ -62,6 +62,10 @@ class PreparedSet:
             raise InputError(f"{file} is not what lbr data prepare wrote: {error!r}") from error
         return cls(folder, about)
 
+    def __str__(self) -> str:
+        counts = (f"{of['records']:,} {name}" for name, of in self.about["files"].items())
+        return f"{self.folder} ({', '.join(counts)})"
+
     def has(self, name: str) -> bool:
         """Tell whether the set has a file, by its name in `FILES`."""
         return name in self.about["files"]
@@ -70,7 +74,7 @@ class PreparedSet:
         """Return the path of a file.
 
         Raises:
-            InputError: If the set has none of it.
+            InputError: If the set has no such file.
         """
         if not self.has(name):
             why = "; its documents have no queries" if self.about["objective"] == "reconstruct" else ""
@@ -79,7 +83,7 @@ class PreparedSet:
 
     def was_compared(self, train: str, held_out: str) -> bool:
         """Tell whether two files were compared when the set was made, and are as they were then."""
-        names = [self._name_of(train, ("gl", "cl", "passages")), self._name_of(held_out, ("dev", "test"))]
+        names = [self._name_of(train, ("learn", "align", "passages")), self._name_of(held_out, ("dev", "test"))]
         return all(name and file_sha256(self.file(name)) == self.about["files"][name]["sha256"] for name in names)
 
     def _name_of(self, file: str, names: Sequence[str]) -> str | None:
@@ -90,7 +94,7 @@ def file_of(source: str, name: str) -> str:
     """Return the file that a source means: of a prepared set the one by this name, else the source itself.
 
     Raises:
-        InputError: If the set has none of it.
+        InputError: If it is a prepared set without such a file.
     """
     prepared = PreparedSet.open(source) if Path(source).is_dir() else None
     return prepared.file(name) if prepared else source
@@ -103,7 +107,7 @@ def describe_set(source: str) -> dict[str, Any] | None:
         return None
     about = own.about
     records = {name: of["records"] for name, of in about["files"].items()}
-    return {key: about.get(key) for key in ("name", "regime", "isolated", "licence")} | {"records": records}
+    return {key: about.get(key) for key in ("name", "regime", "isolated", "license")} | {"records": records}
 
 
 def mteb_tasks_of(sources: Sequence[str], records: Iterable[Record]) -> list[str]:
@@ -111,7 +115,7 @@ def mteb_tasks_of(sources: Sequence[str], records: Iterable[Record]) -> list[str
 
     Args:
         sources: Prepared sets, files and Hub datasets, also written ``objective=FILE``.
-        records: What is in them.
+        records: Records that are in them.
     """
     names = [source if os.path.exists(source) else source.rpartition("=")[2] for source in sources]
     prepared = [own for own in map(PreparedSet.open, names) if own]
@@ -127,9 +131,9 @@ def refuse_overlaps(
     A prepared set whose files are untouched was checked when it was made.
 
     Args:
-        train: Sources, as files, and their records.
-        dev: The same, held out.
-        allowed: The user knows, and trains all the same.
+        train: Files that are trained on, with their records.
+        dev: Files that are held out, with theirs.
+        allowed: Whether the user knows, and trains all the same.
 
     Raises:
         InputError: If a text is on both sides.

@@ -1,148 +1,162 @@
-"""``lbr data prepare``: sources in; a clean set out, split, isolated and described."""
+"""Sources in; a clean set out, split, isolated and described."""
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import shutil
 import tempfile
-import uuid
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, Features, List, Value
+from datasets import Dataset
 from datasets.arrow_writer import ArrowWriter
+from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from lbr_st.data import card, registry
-from lbr_st.data import split as splits
 from lbr_st.data.cleaning import clean, printable
-from lbr_st.data.drops import Drops
-from lbr_st.data.overlap import count, overlaps
+from lbr_st.data.config import HELD_OUT, PrepareConfig
+from lbr_st.data.deduplicate import clusters_of, drop_duplicates
+from lbr_st.data.isolate import is_isolated, isolate, isolated_fields, overlaps_left
+from lbr_st.data.overlap import Overlap, count
 from lbr_st.data.parts import Part, Reading, parts_of
-from lbr_st.data.prepared_set import SET_FILE
+from lbr_st.data.passages import Chunker
+from lbr_st.data.prepared_set import PreparedSet
 from lbr_st.data.records import UniqueIds
 from lbr_st.data.rows import stop
-from lbr_st.data.settings import HELD_OUT, Settings
-from lbr_st.data.sides import Sides
-from lbr_st.data.stopwatch import Stopwatch
+from lbr_st.data.split import split
+from lbr_st.data.table import FEATURES, LEFT_OUT, Drops, Table, content_hash, counter_of, measured, unit_of
+from lbr_st.data.write import files_of, tokens_of, write_files
 from lbr_st.errors import InputError
-from lbr_st.files import UNFINISHED, file_sha256, write_json, write_text
+from lbr_st.files import UNFINISHED, file_sha256, replacing_folder, require_empty
 from lbr_st.records import Record
 
 logger = logging.getLogger(__name__)
 
-# What a record is while it is prepared.
-FEATURES = Features(
-    {
-        "id": Value("string"),
-        "document_id": Value("string"),
-        "query": Value("string"),
-        "document": Value("string"),
-        "negatives": List(Value("string")),
-        "source": Value("string"),
-        "group": Value("string"),
-        "side": Value("string"),
-        "relevance": Value("int64"),
-        "is_choice": Value("bool"),
-    }
-)
+
+class Stopwatch:
+    """Seconds by step."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, step: str) -> Iterator[None]:
+        """Time a step."""
+        start = time.perf_counter()
+        yield
+        self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - start
 
 
-def prepare(
-    sources: Sequence[tuple[str, str | None]],
-    output_dir: str | Path,
-    reading: Reading,
-    settings: Settings,
-    about: card.About,
-) -> dict[str, float]:
-    """Prepare a set.
+def prepare(config: PrepareConfig, watch: Stopwatch | None = None) -> PreparedSet:
+    """Prepare a set: read, clean, leave out duplicates, split, isolate, write, and prove the isolation on the files.
 
-    The same sources and settings give the same bytes.
+    The same sources and settings give the same bytes. The folder is there when all of it is whole, not before.
 
     Args:
-        sources: What `lbr_st.data.parts.parts_of` takes, each with the side the user says that it is, or None.
-        output_dir: New or empty folder. It is there when all of it is whole, not before.
-        reading: How sources are read.
-        settings: What decides the set.
-        about: What the card says beside what was found.
-
-    Returns:
-        Seconds by step.
+        config: Sources and settings.
+        watch: Times the steps; default is that their times are logged.
 
     Raises:
         InputError: If a source or a row cannot be used, nothing is left of them, or the folder is not empty or cannot
             be written.
     """
-    target = Path(output_dir).resolve()
-    _check_target(target)
-    settings.check()
-    drops, watch = Drops(), Stopwatch()
-    wrong = drops.add_error if settings.on_error == "skip" else stop
-    reading = replace(reading, wrong=wrong, incomplete=drops.add_error)
-    parts = [
-        part._replace(side=side) if settings.resplit else part
-        for source, side in sources
-        for part in parts_of(source, reading, side)
-    ]
-    # What is held out keeps its ids, and others give way.
-    parts.sort(key=lambda part: HELD_OUT.index(part.side) if part.side in HELD_OUT else len(HELD_OUT))
-    for leftover in target.parent.glob(f".{target.name}-*{UNFINISHED}"):
-        logger.warning("%s is left of a run that was killed, or one that still runs; it can be deleted", leftover)
-    unfinished = target.parent / f".{target.name}-{uuid.uuid4().hex[:8]}{UNFINISHED}"
+    target = Path(config.output_dir).resolve()
+    check_target(target)
+    drops, watch = Drops(), watch or Stopwatch()
+    count_tokens = counter_of(config.tokenizer)
+    parts = _parts(config, Chunker(config.chunk_tokens, count_tokens), drops)
+    logger.info("reading %s", ", ".join(part.name for part in parts))
     try:
         if target.is_dir():  # what could not be replaced in the end is found out now
             target.rmdir()
             target.mkdir()
-        unfinished.mkdir(parents=True)
-        with tempfile.TemporaryDirectory(dir=unfinished) as work:
+        with replacing_folder(target) as folder, tempfile.TemporaryDirectory(dir=folder) as work:
             with watch("read"):
-                table = _read(parts, work, settings, drops)
-            found = Sides(table, settings, drops, watch)
+                dataset = _read(parts, work, config, drops)
+            isolated = isolated_fields(dataset["is_choice"], config.isolate)
+            with watch("measure"):
+                table = measured(dataset, drops, config.num_proc, count_tokens)
+            with watch("near-duplicates"):
+                clusters = clusters_of(table, config.near_duplicates)
+                drop_duplicates(table, clusters, config.near_duplicates)
+            _search_what_has_no_query(table)
+            # What is held out already, before more is cut off: a set is then as large as was asked.
+            with watch("isolation"):
+                overlaps = isolate(table, isolated, config)
+            with watch("split"):
+                was_split = split(table, clusters, isolated, config)
+            with watch("isolation"):
+                overlaps += isolate(table, isolated, config) if was_split else []
+            files = files_of(table, config)
             with watch("write"):
-                found.write(unfinished)
-        with watch("card"):
-            _describe(unfinished, found, drops, about, [source for source, _ in sources])
-        if target.is_dir():
-            target.rmdir()
-        os.replace(unfinished, target)
+                write_files(folder, table, files)
+            with watch("card"):
+                about = _describe(folder, table, files, isolated, overlaps, config)
+                card.write(folder, about, {name: tokens_of(table, name, rows) for name, rows in files.items()})
     except OSError as error:
-        raise InputError(f"{output_dir} was not written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    return watch.seconds
+        raise InputError(f"{config.output_dir} was not written: {error.strerror or error}") from error
+    logger.info("%s", ", ".join(f"{step} {seconds:.1f} s" for step, seconds in watch.seconds.items()))
+    return PreparedSet(Path(config.output_dir), about)
 
 
-def _check_target(output_dir: Path) -> None:
-    if output_dir == Path.cwd():
+def check_target(target: Path) -> None:
+    """Refuse a folder that a set cannot take the place of, and name what killed runs have left beside it.
+
+    Raises:
+        InputError: If it is where the user is, is a file or holds files.
+    """
+    if target == Path.cwd():
         raise InputError("--output-dir is where you are; give the set a folder of its own")
-    if output_dir.is_file() or (output_dir.is_dir() and any(output_dir.iterdir())):
-        raise InputError(f"--output-dir {output_dir} is not an empty folder; choose another")
+    require_empty(target)
+    for leftover in target.parent.glob(f".{target.name}-*{UNFINISHED}"):
+        logger.warning("%s is left of a run that was killed, or one that still runs; it can be deleted", leftover)
 
 
-def _read(parts: Sequence[Part], work: str, settings: Settings, drops: Drops) -> Dataset:
+def _parts(config: PrepareConfig, chunker: Chunker, drops: Drops) -> list[Part]:
+    reading = Reading(
+        columns=config.columns,
+        id=config.id,
+        group=config.group_by,
+        encoding=config.encoding,
+        chunker=chunker,
+        keep_html=config.keep_html,
+        wrong=drops.add_error if config.on_error == "skip" else stop,
+        incomplete=drops.add_error,
+    )
+    parts = [
+        part._replace(side=side) if config.resplit else part
+        for source, side in config.sides
+        for part in parts_of(source, reading, side)
+    ]
+    # What is held out keeps its ids, and others give way.
+    parts.sort(key=lambda part: HELD_OUT.index(part.side) if part.side in HELD_OUT else len(HELD_OUT))
+    return parts
+
+
+def _read(parts: Sequence[Part], work: str, config: PrepareConfig, drops: Drops) -> Dataset:
     """Read, clean and lay down on disk: in memory are ids and hashes, and, of BEIR, the texts."""
     file = os.path.join(work, "records.arrow")
     with ArrowWriter(path=file, features=FEATURES) as writer:
-        for record in _records(parts, settings, drops):
+        for record in _records(parts, config, drops):
             writer.write(record)
         writer.finalize()
     return Dataset.from_file(file)
 
 
-def _records(parts: Sequence[Part], settings: Settings, drops: Drops) -> Iterator[Record]:
+def _records(parts: Sequence[Part], config: PrepareConfig, drops: Drops) -> Iterator[Record]:
     unique = UniqueIds()
     seen: set[int] = set()
     for part in parts:
         number = 0
         for number, record in enumerate(tqdm(part.records(), f"Reading {part.name}", unit="rows"), start=1):
-            reason = _clean(record, settings)
+            reason = _clean(record, config)
             if reason is None:
-                key = splits.content_hash(part.side, record.get("query"), record["document"], *record["negatives"])
+                key = content_hash(part.side, record.get("query"), record["document"], *record["negatives"])
                 reason = "exact duplicate" if key in seen else None
                 seen.add(key)
             if reason is not None:
@@ -158,78 +172,79 @@ def _records(parts: Sequence[Part], settings: Settings, drops: Drops) -> Iterato
             raise InputError(f"{part.name}: no records")
 
 
-def _clean(record: Record, settings: Settings) -> str | None:
+def _clean(record: Record, config: PrepareConfig) -> str | None:
     """Clean a record in place; return why it has to be left out, or None."""
     keep_html = record.get("keep_html", False)
-    for field_, (least, most) in (
-        ("query", settings.query_characters),
-        ("document", settings.document_characters),
-    ):
-        if field_ in record:
-            text = record[field_] = clean(record[field_], keep_html, one_line=field_ == "query")
+    for name, (least, most) in (("query", config.query_characters), ("document", config.document_characters)):
+        if name in record:
+            text = record[name] = clean(record[name], keep_html, one_line=name == "query")
             if not text:
-                return f"{field_} empty"
+                return f"{name} empty"
             if len(text) < least:
-                return f"{field_} shorter than {least} characters"
+                return f"{name} shorter than {least} characters"
             if len(text) > most:
-                return f"{field_} longer than {most} characters"
+                return f"{name} longer than {most} characters"
     negatives = (clean(text, keep_html) for text in record["negatives"])
     record["negatives"] = [text for text in negatives if text]
     return "judged not relevant" if record.get("relevance", 1) <= 0 else None
 
 
-def _describe(folder: Path, found: Sides, drops: Drops, about: card.About, sources: Sequence[str]) -> None:
-    """Write ``lbr_set.json``, the card and its picture."""
-    settings = found.settings
-    origins = [*sources, *about.derived_from]
-    sources_seen = [{"source": source} for source in dict.fromkeys(found.table["source"])]
-    licences = dict.fromkeys(entry.licence for entry in registry.entries_of(origins, sources_seen))
-    described: dict[str, Any] = {
-        "name": about.name,
-        "regime": settings.regime,
-        "objective": found.objective,
-        "isolated": list(found.isolated),
-        "near_duplicates": settings.near_duplicates,
-        "licence": about.licence or ", ".join(licences) or None,
-        "mteb": registry.mteb_tasks(origins, sources_seen),
+def _search_what_has_no_query(table: Table) -> None:
+    """Take documents alone out of training where there are pairs: they are neither asked for nor trained on."""
+    kept = table.side != LEFT_OUT
+    table.has_pairs = bool((table.has_query & kept).any())
+    if table.has_pairs:
+        table.side[kept & ~table.has_query] = "corpus"
+
+
+def _describe(
+    folder: Path,
+    table: Table,
+    files: Mapping[str, NDArray[np.int64]],
+    isolated: Sequence[str],
+    overlaps: Sequence[Overlap],
+    config: PrepareConfig,
+) -> dict[str, Any]:
+    """Return the contents of ``lbr_set.json``; what is on two sides is counted in the files as they were written."""
+    origins = [*(source for source, _ in config.sides), *config.derived_from]
+    seen = [{"source": source} for source in dict.fromkeys(table.dataset["source"])]
+    licenses = dict.fromkeys(entry.license for entry in registry.entries_of(origins, seen))
+    about: dict[str, Any] = {
+        "name": config.title,
+        "regime": config.regime,
+        "objective": _objective(table, config),
+        "isolated": list(isolated),
+        "near_duplicates": config.near_duplicates,
+        "license": config.license or ", ".join(licenses) or None,
+        "mteb": registry.mteb_tasks(origins, seen),
         "files": {
             name: {
                 "records": len(indices),
-                "tokens": sum(int(tokens.sum()) for tokens in found.tokens_of(name).values()),
+                "tokens": sum(int(tokens.sum()) for tokens in tokens_of(table, name, indices).values()),
                 "sha256": file_sha256(folder / f"{name}.jsonl"),
             }
-            for name, indices in found.rows.items()
+            for name, indices in files.items()
         },
-        "tokens_are": settings.token,
-        "searched_only": int((found.side == "corpus").sum()),
-        "in_both_stages": int(np.isin(found.rows.get("gl", []), found.rows.get("cl", [])).sum()),
-        "pairs_with_hard_negatives": int(found.has_negatives(found.rows["cl"]).sum()) if "cl" in found.rows else 0,
-        "dropped": dict(sorted(drops.counts.items())),
-        "overlaps_taken_out": count(found.overlaps),
-        "overlaps_left": _left(folder, found),
-        "command": about.command,
+        "tokens_are": unit_of(config.tokenizer),
+        "tokenizer": config.tokenizer,
+        "searched_only": len(table.on("corpus")),
+        "in_both_stages": int(np.isin(files.get("learn", []), files.get("align", [])).sum()),
+        "pairs_with_hard_negatives": int(table.has_negatives(files["align"]).sum()) if "align" in files else 0,
+        "dropped": dict(sorted(table.drops.counts.items())),
+        "overlaps_taken_out": count(overlaps),
+        "overlaps_left": {},
+        "command": config.command,
     }
-    if any(number for kinds in described["overlaps_left"].values() for number in kinds.values()):
+    about["overlaps_left"] = overlaps_left(folder, about)
+    if not is_isolated(about["overlaps_left"]):
         raise RuntimeError(
-            f"a set that is not isolated was not kept: {described['overlaps_left']}; this is a bug of lbr-st"
+            f"a set that is not isolated was not kept: {about['overlaps_left']}; this is a bug of lbr-st"
         )
-    write_json(folder / SET_FILE, described)
-    card.plot(folder / card.PICTURE, {name: found.tokens_of(name) for name in found.rows}, settings.token)
-    write_text(folder / "README.md", card.text(described))
+    return about
 
 
-def _left(folder: Path, found: Sides) -> dict[str, dict[str, int]]:
-    """Count, in the files as they were written, what is on two sides still."""
-
-    def rows(*names: str) -> Iterator[Record]:
-        for name in names if found.has_pairs else ["passages" if name == "cl" else name for name in names]:
-            if name in found.rows:
-                with open(folder / f"{name}.jsonl", encoding="utf-8") as file:
-                    yield from map(json.loads, file)
-
-    fields = found.isolated if found.has_pairs else ("document",)
-    least = found.settings.near_duplicates
-    trained: list[tuple[Sequence[str], Sequence[str]]] = [(("dev",), ("test",))]
-    if found.has_pairs or found.settings.regime == "strict":  # else what is searched is taught, and that is all
-        trained.append((("gl", "cl"), HELD_OUT))
-    return count(each for own, theirs in trained for each in overlaps(rows(*own), list(rows(*theirs)), fields, least))
+def _objective(table: Table, config: PrepareConfig) -> str:
+    """Return what stage 1 does with the set by default."""
+    if not table.has_pairs:
+        return "reconstruct"
+    return "sft:0.5,reconstruct:0.5" if config.regime == "corpus-taught" else "sft"

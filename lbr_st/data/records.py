@@ -1,4 +1,4 @@
-"""What the commands read as it is: files and Hub datasets of records, and what is to be searched."""
+"""What commands read that need no prepared set: files and Hub datasets of records, and what is to be searched."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def read_records(path: str | Path, fields: Sequence[str] = ("query", "document")
         path: A file of any format of `lbr_st.data.rows.read_rows`, or the id of a Hub dataset. A field is found
             under any of its usual names (`lbr_st.data.columns.COLUMNS`), in capitals or not; chats and multiple choice
             are read too.
-        fields: Which of ``query`` and ``document`` every row must have.
+        fields: Those of ``query`` and ``document`` that every row must have.
 
     Returns:
         One record a row, with the fields asked for and an ``id``: the row's own, else its number; where an id comes
@@ -45,7 +45,7 @@ def read_tuples(path: str | Path) -> list[Record]:
         Records with ``id``, ``query``, ``document`` and ``negatives``, a list of texts that may be empty.
 
     Raises:
-        InputError: See `read_records`; and if a negative is no text.
+        InputError: If a negative is no text; and see `read_records`.
     """
     return list(_records(path, ("query", "document")))
 
@@ -130,7 +130,7 @@ def read_passages(path: str | Path) -> list[Record]:
         Records with ``id`` (for a folder: file and line the passage starts at) and ``document``.
 
     Raises:
-        InputError: See `read_records`; and if a folder holds no text.
+        InputError: If a folder holds no text; and see `read_records`.
     """
     path = Path(path)
     return list(iterate_passages(path)) if path.is_dir() else read_records(path, fields=("document",))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,8 +13,10 @@ from typing import Any
 import yaml
 
 from lbr_st.data.columns import Columns, Template
-from lbr_st.errors import InputError
+from lbr_st.errors import InputError, naming_the_extra
 from lbr_st.records import Record, is_hub_id
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Entry:
     domain: str
     hub: str
     splits: dict[str, str]
-    licence: str
+    license: str
     about: str
     config: str | None = None
     query: str | None = None
@@ -91,7 +94,7 @@ def check_names(names: Iterable[str]) -> None:
     """Refuse what is neither a set of the registry nor a Hub id.
 
     Raises:
-        InputError: Which.
+        InputError: If there is such a name; with the names of the registry.
     """
     for name in names:
         if name not in load() and "/" not in name:
@@ -100,9 +103,13 @@ def check_names(names: Iterable[str]) -> None:
 
 @functools.cache
 def _every_task() -> dict[str, Any]:
-    """Return the metadata of all tasks of mteb by name."""
-    import mteb  # takes seconds, and most data are of no Hub
-
+    """Return the metadata of all tasks of mteb by name; none where mteb is not installed."""
+    try:
+        with naming_the_extra("naming all public tests on these data"):
+            import mteb  # takes seconds, and most data are of no Hub
+    except InputError as error:
+        logger.warning("%s; those of lbr data list are named", error)
+        return {}
     return {task.metadata.name: task.metadata for task in mteb.get_tasks(exclude_superseded=False)}
 
 

@@ -14,12 +14,9 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import fsspec
-import pyarrow
-import pyarrow.parquet
-from datasets import load_dataset
 
 from lbr_st.data.columns import EXCERPT
-from lbr_st.errors import InputError, RowError
+from lbr_st.errors import InputError, RowError, one_line, require
 from lbr_st.records import COMPRESSED, file_format, is_hub_id
 
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -30,8 +27,8 @@ class Row(NamedTuple):
 
     Attributes:
         where: Source and line, for people.
-        number: Of the line, the item or the row, from 1.
-        values: Its fields.
+        number: Number of the line, the item or the row, from 1.
+        values: Fields of the row.
     """
 
     where: str
@@ -54,11 +51,11 @@ def read_rows(source: str | Path, encoding: str = "utf-8", wrong: Wrong = stop) 
         source: JSON Lines, JSON (a list of objects), CSV, TSV (with a header) or Parquet, also as ``.gz``, ``.bz2``,
             ``.xz`` and ``.zst``. A name with one slash that is no file is a Hub dataset, ``owner/name``,
             ``owner/name:split`` or ``owner/name:config:split``, by default the split ``train``.
-        encoding: Of text; a mark of byte order is left out.
+        encoding: Encoding of text; a mark of byte order is left out.
         wrong: Called with a `RowError` for each row that does not parse; reading goes on if it returns.
 
     Raises:
-        InputError: If the source cannot be read, or not to its end.
+        InputError: If the source cannot be read, or not to its end, or needs a package that is not installed.
     """
     if is_hub_id(source):
         yield from _hub_rows(str(source))
@@ -79,13 +76,11 @@ def read_rows(source: str | Path, encoding: str = "utf-8", wrong: Wrong = stop) 
     except (EOFError, zlib.error, LZMAError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None and error.filename not in (None, str(path)):
             raise  # of another file
-        raise InputError(f"{path}: cannot be read to its end: {str(error) or type(error).__name__}") from error
-    except pyarrow.ArrowException as error:
-        raise InputError(f"{path}: not a Parquet file that can be read: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{path}: cannot be read to its end: {one_line(error)}") from error
 
 
 def open_text(path: Path, encoding: str = "utf-8", newline: str | None = "\n") -> IO[str]:
-    """Open a text file, compressed or not. Bytes that are no UTF-8 come as lone surrogates, see `check_decoded`.
+    """Open a text file, compressed or plain. Bytes that are no UTF-8 come as lone surrogates, see `check_decoded`.
 
     Raises:
         InputError: If the encoding is unknown, or the file says that it has another, or a package is missing.
@@ -113,7 +108,7 @@ def check_decoded(where: str, text: str, encoding: str = "utf-8") -> None:
     """Refuse text that has bytes of another encoding in it.
 
     Raises:
-        RowError: With the column and the text around it.
+        RowError: If there are such bytes; with the column and the text around the first.
     """
     if text.isascii():
         return
@@ -241,11 +236,15 @@ def _header(where: str, fields: list[str]) -> list[str]:
 
 
 def _parquet_rows(path: Path) -> Iterator[Row]:
+    pyarrow, parquet = require("pyarrow", "Parquet"), require("pyarrow.parquet", "Parquet")
     number = 0
-    for batch in pyarrow.parquet.ParquetFile(path).iter_batches():
-        for values in batch.to_pylist():
-            number += 1
-            yield Row(f"{path}, row {number}", number, values)
+    try:
+        for batch in parquet.ParquetFile(path).iter_batches():
+            for values in batch.to_pylist():
+                number += 1
+                yield Row(f"{path}, row {number}", number, values)
+    except pyarrow.ArrowException as error:
+        raise InputError(f"{path}: not a Parquet file that can be read: {one_line(error)}") from error
 
 
 def _hub_rows(source: str) -> Iterable[Row]:
@@ -258,12 +257,13 @@ def hub_rows(name: str, config: str | None, split: str) -> Iterator[Row]:
     """Yield the rows of a split of a Hub dataset, or of a local folder that `datasets.load_dataset` reads.
 
     Raises:
-        InputError: If there is none, or it cannot be read.
+        InputError: If there is no such dataset or split, or it cannot be read.
     """
+    datasets = require("datasets", "a dataset of the Hub")
     try:
-        dataset = load_dataset(name, config, split=split)
+        dataset = datasets.load_dataset(name, config, split=split)
     except Exception as error:  # of many libraries: no network, no such dataset, no such split, a gated one
-        message = " ".join(str(error).split())
-        raise InputError(f"{name}: no such file, and no dataset of the Hub that can be read: {message}") from error
+        message = f"{name}: no such file, and no dataset of the Hub that can be read: {one_line(error)}"
+        raise InputError(message) from error
     for number, values in enumerate(dataset, start=1):
         yield Row(f"{name}, row {number}", number, values)

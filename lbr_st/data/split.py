@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -10,36 +10,81 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from lbr_st.data.config import HELD_OUT, PrepareConfig
+from lbr_st.data.table import LEFT_OUT, Table, content_hash
 from lbr_st.errors import InputError
+from lbr_st.records import FIELDS
+
+logger = logging.getLogger(__name__)
 
 # A group with more of a held-out set than this is training data: as test it would be most of the test.
 LARGEST_SHARE = 0.4
+NOTHING_LEFT = "nothing is left to cut it from"
+FEWEST = 30  # held-out records, below which a warning says so
 
 
-def content_hash(*texts: str | None) -> int:
-    """Return 63 bits that depend on the texts alone."""
-    digest = hashlib.blake2b(digest_size=8)
-    for text in texts:
-        encoded = (text or "").encode()
-        digest.update(len(encoded).to_bytes(8, "big") + encoded)
-    return int.from_bytes(digest.digest(), "big") >> 1
+def split(
+    table: Table, clusters: Mapping[str, NDArray[np.int64]], isolated: Sequence[str], config: PrepareConfig
+) -> bool:
+    """Cut off the held-out sets that the sources do not have.
 
+    Args:
+        table: The records; their sides change.
+        clusters: Cluster of near-duplicates of each record's query and document.
+        isolated: Fields that must not be on two sides.
+        config: Sizes.
 
-def size_of(size: str | int | float, total: int, flag: str) -> int:
-    """Return a number of records out of a number of them, or of a share below 1 (1.0 is all, 1 is one).
+    Returns:
+        Whether any record was to be cut off.
 
     Raises:
-        InputError: If it is neither.
+        InputError: If a set that was asked for would have no record.
     """
-    text = str(size)
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1
-    is_count = text.isdecimal()
-    if not value >= 0 or (not is_count and value > 1):
-        raise InputError(f"{flag} must be a number of records or a share from 0.0 to 1.0, got {size}")
-    return int(text) if is_count else round(value * total)
+    pool = table.side == "train"
+    counted = table.has_query if table.has_pairs else np.ones(len(table), bool)
+    total = int((counted & (table.side != LEFT_OUT)).sum())
+    given = table.given
+    names = [name for name in HELD_OUT if name not in given and (table.has_pairs or name == "dev")]
+    sizes = {name: config.size(name, total, "records to cut it from") for name in names}
+    groups = np.empty(0, np.int64)
+    if any(sizes.values()) and pool.any():
+        groups = _groups(table, clusters, isolated)[pool]
+        table.side[pool] = cut(groups, table.order[pool], counted[pool], sizes)
+    for name, size in sizes.items():
+        found = len(table.on(name))
+        why = None
+        if not found and float(config.asked(name).rstrip("%")):
+            why = f"no {name}: {_why_empty(table, config, name, total, groups) if pool.any() else NOTHING_LEFT}"
+        if why and getattr(config, name) is not None:
+            raise InputError(why)
+        if why or found < size / 2:
+            logger.warning("%s", why or f"{name} has {found} of {size}: the other groups are too large for it")
+        elif 0 < found < FEWEST:
+            logger.warning("%s has %d records: scores on so few say little", name, found)
+    return any(sizes.values())
+
+
+def _groups(table: Table, clusters: Mapping[str, NDArray[np.int64]], isolated: Sequence[str]) -> NDArray[np.int64]:
+    """Return what must stay together: what the user says, or records that share a query or a document."""
+    group = [-1 if each is None else content_hash(each) for each in table.dataset["group"]]
+    if max(group) >= 0:
+        return connected([np.array(group)])
+    return connected([clusters[name] for name in (isolated if table.has_pairs else FIELDS)])
+
+
+def _why_empty(table: Table, config: PrepareConfig, name: str, total: int, groups: NDArray[np.int64]) -> str:
+    """Say why no record was cut off for a set, of those that there are."""
+    asked, size = config.asked(name), config.share(name, total)
+    if not size:
+        return f"{total} records are too few for --{name} {asked}; give a number of records"
+    sizes = np.bincount(groups)
+    most = max(1, int(LARGEST_SHARE * size))
+    has_groups = table.dataset.data.column("group").null_count < len(table)
+    other = "" if has_groups else ", or keep together what shares a query alone: --isolate query"
+    return (
+        f"--{name} {asked} is {size} records, of which one group may be {most}; records that must stay "
+        f"together come in groups of {int(sizes[sizes > 0].min())} to {int(sizes.max())}. Ask for more{other}"
+    )
 
 
 def connected(keys: Sequence[NDArray[np.int64]], pairs: Sequence[tuple[int, int]] = ()) -> NDArray[np.int64]:
@@ -47,7 +92,7 @@ def connected(keys: Sequence[NDArray[np.int64]], pairs: Sequence[tuple[int, int]
 
     Args:
         keys: Arrays of one key a record; negative keys are shared with nobody.
-        pairs: Of indices.
+        pairs: Pairs of indices of records.
     """
     total = len(keys[0])
     rows, columns = ([i for i, _ in pairs], [j for _, j in pairs])
@@ -71,8 +116,8 @@ def cut(
     the end to ``train``.
 
     Args:
-        groups: Of each record.
-        order: A hash of each record's contents.
+        groups: Group of each record.
+        order: Hash of each record's contents.
         counted: Which records count, and have to be in a group for it to be held out; of the others there may be any
             number.
         sizes: Number of records of each held-out set, in the order they are filled.

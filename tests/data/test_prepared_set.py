@@ -9,14 +9,13 @@ from shapes import PAIRS, SHAPES, qa, write_jsonl
 
 import lbr_st
 from lbr_st.alignment import run as grcl
+from lbr_st.cli import inspect, search
 from lbr_st.cli.data import main
 from lbr_st.data.prepared_set import PreparedSet, file_of, mteb_tasks_of, refuse_overlaps
 from lbr_st.data.records import read_records
 from lbr_st.errors import InputError
-from lbr_st.evaluation import inspect as separation
-from lbr_st.evaluation import own_data as evaluation
+from lbr_st.evaluation.own_data import local_task
 from lbr_st.learning import run as ibgl
-from lbr_st.use import search
 
 FEW = ["--max-length", "24", "--max-steps", "1", "--per-device-train-batch-size", "8", "--eval-steps", "1"]
 FEW += ["--save-strategy", "no"]
@@ -33,29 +32,29 @@ SLOW = {"qa", "sides", "chemistry"}
 @pytest.mark.parametrize("shape", [pytest.param(s, marks=[pytest.mark.slow] if s in SLOW else []) for s in SHAPES])
 def test_both_stages_and_evaluation_read_every_shape(shape, prepare, backbone, tmp_path, capsys):
     """With no further flag, but for size; the test is asked of the whole corpus."""
-    folder = prepare(*SHAPES[shape](tmp_path))
+    folder = prepare(**SHAPES[shape](tmp_path))
     ibgl.main(["--model", backbone, "--data", str(folder), "--output-dir", str(tmp_path / "stage1"), *FEW])
     grcl.main(["--model", str(tmp_path / "stage1"), "--data", str(folder), "--output-dir", str(tmp_path / "out"), *FEW])
     log = json.loads((tmp_path / "out" / "training_log.json").read_text())
     assert any("eval_dev_cosine_ndcg@10" in entry for entry in log)
     assert any("eval_loss" in entry for entry in json.loads((tmp_path / "stage1" / "training_log.json").read_text()))
-    task = evaluation.local_task(folder)
+    task = local_task(folder)
     about = json.loads((folder / "lbr_set.json").read_text())
     assert len(task.documents) == about["files"]["corpus"]["records"]
     if shape != "beir":  # what follows is the same for all
         return
-    scores = evaluation.evaluate(SentenceTransformer(str(tmp_path / "out")), task, tmp_path / "results")
+    scores = lbr_st.evaluate(SentenceTransformer(str(tmp_path / "out")), task)
     assert 0 <= scores["ndcg_at_10"] <= 1
     capsys.readouterr()
     search.main(["--model", str(tmp_path / "out"), "--data", str(folder), "why"])
-    separation.main(["--model", str(tmp_path / "out"), "--data", str(folder)])
+    inspect.main(["--model", str(tmp_path / "out"), "--data", str(folder)])
     assert "> why" in capsys.readouterr().out
 
 
 def test_stage_1_does_what_the_set_is_for(prepare, backbone, tmp_path):
     """Corpus-taught: the mixture, with the corpus as passages; held-out pairs alone are a loss on what is not seen."""
     source = qa(tmp_path)
-    folder = prepare(*source, "--regime", "corpus-taught", "--derived-from", "medquad")
+    folder = prepare(*source, regime="corpus-taught", derived_from=["medquad"])
     argv = ["--model", backbone, "--data", str(folder), *FEW]
     ibgl.main([*argv, "--output-dir", str(tmp_path / "out")])
     run = run_of(tmp_path / "out")
@@ -80,7 +79,7 @@ def test_passages_alone_are_for_stage_1(prepare, backbone, tmp_path):
     with pytest.raises(InputError, match=r"set has no cl.jsonl \(stage 2: pairs\); its documents have no queries"):
         grcl.main([*argv, "--output-dir", str(tmp_path / "no")])
     with pytest.raises(InputError, match="has no test.jsonl"):
-        evaluation.local_task(folder)
+        local_task(folder)
     with pytest.raises(InputError, match="has no gl.jsonl"):
         ibgl.main([*argv, "--objective", "sft", "--output-dir", str(tmp_path / "no")])
 
@@ -110,7 +109,7 @@ def test_training_refuses_what_is_held_out(command, backbone, tmp_path):
 
 def test_a_set_that_was_changed_is_checked_again(prepare, tmp_path, backbone):
     """Records moved by hand from test to training, also when the file is given by its name."""
-    folder = prepare(*qa(tmp_path))
+    folder = prepare(**qa(tmp_path))
     stolen = read_records(folder / "test.jsonl")[0]
     file = folder / "cl.jsonl"
     refuse_overlaps([(str(file), read_records(file))], [], allowed=False)
@@ -123,18 +122,18 @@ def test_a_set_that_was_changed_is_checked_again(prepare, tmp_path, backbone):
 
 def test_an_untouched_set_is_not_compared_again(prepare, tmp_path, monkeypatch):
     """It was when it was made; for large sets that takes minutes."""
-    folder = prepare(*qa(tmp_path))
+    folder = prepare(**qa(tmp_path))
     monkeypatch.setattr("lbr_st.data.prepared_set.refuse_overlap", lambda *_: pytest.fail("compared again"))
     train, dev = ((str(folder / f"{name}.jsonl"), []) for name in ("cl", "dev"))
     refuse_overlaps([train], [dev], allowed=False)
 
 
 def test_in_a_corpus_taught_set_passages_may_be_those_of_test(prepare, tmp_path):
-    folder = prepare(*qa(tmp_path), "--regime", "corpus-taught")
+    folder = prepare(**qa(tmp_path), regime="corpus-taught")
     file = folder / "passages.jsonl"
     file.write_text(file.read_text() + "\n")
     refuse_overlaps([(str(file), read_records(file, ("document",)))], [], allowed=False)
-    strict = prepare(*qa(tmp_path), name="strict")
+    strict = prepare(**qa(tmp_path), folder="strict")
     (strict / "passages.jsonl").write_text(file.read_text())
     with pytest.raises(InputError, match=r"test.jsonl overlap in 6 documents"):
         refuse_overlaps([(str(strict / "passages.jsonl"), read_records(file, ("document",)))], [], allowed=False)
@@ -142,7 +141,7 @@ def test_in_a_corpus_taught_set_passages_may_be_those_of_test(prepare, tmp_path)
 
 def test_only_what_was_compared_is_taken_as_compared(prepare, tmp_path):
     """The test itself, or a file of another name, was not."""
-    folder = prepare(*qa(tmp_path))
+    folder = prepare(**qa(tmp_path))
     for name in ("test", "corpus"):
         file = str(folder / f"{name}.jsonl")
         fields = ("document",) if name == "corpus" else ("query", "document")
@@ -156,7 +155,7 @@ def test_only_what_was_compared_is_taken_as_compared(prepare, tmp_path):
 
 
 def test_sets_as_dev_data_and_to_be_checked(prepare, tmp_path, backbone, capsys):
-    folder = prepare(*qa(tmp_path))
+    folder = prepare(**qa(tmp_path))
     other = [row | {"question": f"{row['focus']}: {n}?", "answer": f"{n} of {n}"} for n, row in enumerate(PAIRS)]
     train = write_jsonl(tmp_path / "other.jsonl", other)
     argv = ["--model", backbone, "--data", f"sft={train}", "--dev-data", str(folder), *FEW]
@@ -169,7 +168,7 @@ def test_sets_as_dev_data_and_to_be_checked(prepare, tmp_path, backbone, capsys)
 
 
 def test_what_a_source_means(prepare, tmp_path):
-    folder = prepare(*qa(tmp_path))
+    folder = prepare(**qa(tmp_path))
     assert file_of(str(folder), "cl") == str(folder / "cl.jsonl")
     assert file_of("owner/name", "cl") == "owner/name"
     assert file_of(str(folder / "dev.jsonl"), "cl") == str(folder / "dev.jsonl")
@@ -184,7 +183,7 @@ def test_graded_relevance_reaches_mteb(tmp_path):
     """Two documents of one query, of grades 2 and 1: nDCG by hand where the better one comes second."""
     rows = [{"id": "1", "query": "q", "document": "good", "relevance": 2},
             {"id": "2", "query": "q", "document": "fair", "relevance": 1}]  # fmt: skip
-    task = evaluation.local_task(
+    task = local_task(
         write_jsonl(tmp_path / "test.jsonl", [*rows, {"id": "3", "query": "r", "document": "x"}])
     )
     task.load_data()

@@ -15,7 +15,7 @@ from lbr_st.errors import InputError
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_shape(shape, prepare, tmp_path):
     """All files are there, say what they are, and nothing of test is in training."""
-    folder = prepare(*SHAPES[shape](tmp_path))
+    folder = prepare(**SHAPES[shape](tmp_path))
     sets = {name: read(folder, name) for name in ("gl", "passages", "cl", "dev", "test", "corpus")}
     for name, rows in sets.items():
         keys = {"id", "document", "source"} | ({"query"} if name not in ("passages", "corpus") else set())
@@ -35,7 +35,7 @@ def test_every_shape(shape, prepare, tmp_path):
 
 
 def test_pairs_by_hand(prepare, tmp_path):
-    folder = prepare(*qa(tmp_path), "--test", "6", "--dev", "0.05")
+    folder = prepare(**qa(tmp_path), test=6, dev="5%")
     sets = {name: read(folder, name) for name in ("gl", "cl", "dev", "test")}
     assert [len(rows) for rows in sets.values()] == [51, 51, 3, 6]
     by_id = {row["id"]: row for row in PAIRS}
@@ -60,7 +60,7 @@ def test_a_set_that_is_not_isolated_is_not_kept(prepare, tmp_path, monkeypatch):
 def test_a_file_for_test(prepare, tmp_path):
     rows = write_jsonl(tmp_path / "train.csv.jsonl", PAIRS[:51])  # the last is one of the test, and stays there
     test = write_jsonl(tmp_path / "held-out.jsonl", PAIRS[50:])
-    folder = prepare(rows, "--test", test, "--dev", "5")
+    folder = prepare(rows, test=test, dev=5)
     assert {row["id"] for row in read(folder, "test")} == {row["id"] for row in PAIRS[50:]}
     assert len(read(folder, "dev")) == 5 and len(read(folder, "cl")) == 45
     assert about(folder)["overlaps_taken_out"]["query"]["exact"] == 1  # said as what it is, not as a duplicate
@@ -73,15 +73,7 @@ def test_cleaning_and_lengths(prepare, tmp_path):
         {"id": "long", "question": "What is long?", "answer": "x" * 400},
         {"id": "empty", "question": "What is empty?", "answer": "<br>\x07"},
     ]
-    folder = prepare(
-        write_jsonl(tmp_path / "qa.jsonl", [*PAIRS, *extra]),
-        "--query-characters",
-        2,
-        100,
-        "--document-characters",
-        5,
-        300,
-    )
+    folder = prepare(write_jsonl(tmp_path / "qa.jsonl", [*PAIRS, *extra]), query_characters=(2, 100), document_characters=(5, 300))
     said = about(folder)["dropped"]
     assert said == {
         "document empty": 1, "document longer than 300 characters": 1, "query shorter than 2 characters": 1,
@@ -97,7 +89,7 @@ def test_passages_alone(prepare, tmp_path):
         (tmp_path / "texts" / f"{topic}.txt").write_text(
             "\n\n".join(pair["answer"] for pair in PAIRS if pair["focus"] == topic)
         )
-    folder = prepare(tmp_path / "texts", "--chunk-tokens", 20, "--dev", "6")
+    folder = prepare(tmp_path / "texts", chunk_tokens=20, dev=6)
     assert about(folder)["objective"] == "reconstruct"
     assert set(about(folder)["files"]) == {"passages", "dev", "corpus"}
     assert len(read(folder, "corpus")) == len(PAIRS) and len(read(folder, "dev")) == 6
@@ -111,26 +103,26 @@ def test_pairs_and_passages(prepare, tmp_path):
     alone = [{"id": f"alone-{row['id']}", "text": row["answer"]} for row in PAIRS[:30]]
     nobody = "A passage that nobody asks for."
     alone += [{"id": "other", "text": nobody}]
-    folder = prepare(*qa(tmp_path), write_jsonl(tmp_path / "passages.jsonl", alone))
+    folder = prepare(write_jsonl(tmp_path / "passages.jsonl", alone), **qa(tmp_path))
     assert all("query" in row for name in ("gl", "cl", "dev", "test") for row in read(folder, name))
     assert len(read(folder, "corpus")) == len(PAIRS) + 1
     held_out = {row["document"] for name in ("dev", "test") for row in read(folder, name)}
     seen = {row["document"] for row in read(folder, "passages")}
     assert seen.isdisjoint(held_out) and nobody not in seen  # strict: training records only
     assert len(held_out) + len(seen) == len(PAIRS)
-    taught = prepare(*qa(tmp_path), tmp_path / "passages.jsonl", "--regime", "corpus-taught", name="taught")
+    taught = prepare(tmp_path / "passages.jsonl", **qa(tmp_path), regime="corpus-taught", folder="taught")
     assert {row["document"] for row in read(taught, "passages")} == seen | held_out | {nobody}
 
 
 def test_long_documents_without_queries_are_cut(prepare, tmp_path):
     rows = [{"id": "long", "text": "A sentence of it. " * 30}, {"id": "short", "text": "One."}]
-    folder = prepare(write_jsonl(tmp_path / "f.jsonl", rows), "--chunk-tokens", 50, "--dev", 0, "--near-duplicates", 0)
+    folder = prepare(write_jsonl(tmp_path / "f.jsonl", rows), chunk_tokens=50, dev=0, near_duplicates=0)
     ids = {row["id"] for row in read(folder, "corpus")}
     assert "short" in ids and "long#1" in ids and "long" not in ids
 
 
 def test_graded_judgements(prepare, tmp_path):
-    folder = prepare(*SHAPES["beir"](tmp_path))
+    folder = prepare(**SHAPES["beir"](tmp_path))
     test = read(folder, "test")
     grades = {row["id"]: row["relevance"] for row in test}
     assert all(grades[f"q-{p['id']}:{p['id']}"] == 2 for p in PAIRS[40:50]) and 1 in grades.values()
@@ -152,7 +144,7 @@ def test_the_same_bytes_again(prepare, tmp_path, monkeypatch):
     for name in files:
         assert (first / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
     write_jsonl(tmp_path / "qa.jsonl", PAIRS[::-1])
-    turned = prepare(*source, name="turned")
+    turned = prepare(*source, folder="turned")
     for name in ("gl", "passages", "cl", "dev", "test", "corpus"):
         assert read(turned, name) == read(first, name)
 
@@ -169,7 +161,7 @@ def test_processes_make_no_difference(tmp_path):
 
 def test_the_card(prepare, tmp_path):
     source = write_jsonl(tmp_path / "qa.jsonl", [*PAIRS, PAIRS[0] | {"id": "copy"}])
-    folder = prepare(source, "--licence", "CC-BY-4.0", "--name", "ailments", "--derived-from", "medquad")
+    folder = prepare(source, license="CC-BY-4.0", name="ailments", derived_from=["medquad"])
     card = (folder / "README.md").read_text()
     for text in (
         "# ailments", "![lengths](lengths.png)", "Licence: CC-BY-4.0", "MedicalQARetrieval", "exact duplicate",
@@ -192,7 +184,7 @@ def test_tokens_of_a_backbone(prepare, tmp_path, backbone):
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(backbone)
-    folder = prepare(*SHAPES["markdown"](tmp_path), "--tokenizer", backbone, "--chunk-tokens", 30)
+    folder = prepare(**SHAPES["markdown"](tmp_path), tokenizer=backbone, chunk_tokens=30)
     plain = AutoTokenizer.from_pretrained(backbone)
     count = lambda text: len(plain(text, add_special_tokens=False)["input_ids"])  # noqa: E731
     rows = read(folder, "corpus")
@@ -204,10 +196,10 @@ def test_tokens_of_a_backbone(prepare, tmp_path, backbone):
     tokenizer.backend_tokenizer.save(str(tmp_path / "tokenizer.json"))
     tokenizer.save_pretrained(tmp_path / "cut")
     (tmp_path / "tokenizer.json").replace(tmp_path / "cut" / "tokenizer.json")
-    again = prepare(*SHAPES["qa"](tmp_path), "--tokenizer", tmp_path / "cut", name="again")
+    again = prepare(**SHAPES["qa"](tmp_path), tokenizer=tmp_path / "cut", folder="again")
     assert about(again)["files"]["corpus"]["tokens"] == sum(count(row["document"]) for row in read(again, "corpus"))
     with pytest.raises(InputError, match="--tokenizer .*absent"):
-        prepare(*qa(tmp_path), "--tokenizer", tmp_path / "absent", name="other")
+        prepare(**qa(tmp_path), tokenizer=tmp_path / "absent", folder="other")
 
 
 def test_skipped_rows_are_counted(prepare, tmp_path):
@@ -219,7 +211,7 @@ def test_skipped_rows_are_counted(prepare, tmp_path):
     with pytest.raises(InputError, match=r"qa\.jsonl, line 61, column 1: not JSON"):
         prepare(path)
     assert not (tmp_path / "set").exists()
-    folder = prepare(path, "--on-error", "skip")
+    folder = prepare(path, on_error="skip")
     assert about(folder)["dropped"] == {
         "cannot be read: missing column": 1,
         "cannot be read: not JSON": 1,
@@ -254,7 +246,7 @@ def test_ids_that_come_again(prepare, tmp_path):
 def test_refusals_leave_nothing(prepare, tmp_path, argv, message):
     lengths = [] if argv else ["--document-characters", "1", "3"]
     with pytest.raises(InputError, match=message):
-        prepare(*qa(tmp_path), *argv, *lengths)
+        prepare(*argv, *lengths, **qa(tmp_path))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["qa.jsonl"]
 
 
@@ -270,7 +262,7 @@ def test_a_folder_that_is_not_empty_is_left_alone(prepare, tmp_path):
 
 def test_markup_is_cleaned_before_it_is_cut(prepare, tmp_path):
     html = "".join(f'<p>Paragraph <a href="http://x.org/{n}?a=b">number {n}</a> of it.</p>' for n in range(40))
-    folder = prepare(write_jsonl(tmp_path / "f.jsonl", [{"text": html}]), "--chunk-tokens", 12, "--dev", 0)
+    folder = prepare(write_jsonl(tmp_path / "f.jsonl", [{"text": html}]), chunk_tokens=12, dev=0)
     assert not any("<" in row["document"] or "href" in row["document"] for row in read(folder, "corpus"))
 
 
@@ -279,7 +271,7 @@ def test_what_cannot_be_printed(prepare, tmp_path):
     rows += [{"id": "x", "question": "", "answer": "\ud800 d", "source": None}]
     path = tmp_path / "qa.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    folder = prepare(path, "--query", "{question}", "--on-error", "skip")
+    folder = prepare(path, query="{question}", on_error="skip")
     assert {row["source"] for row in read(folder, "cl")} == {"a"}
 
 
@@ -289,7 +281,7 @@ def test_where_a_set_goes(prepare, tmp_path, monkeypatch):
     (tmp_path / "set.unfinished" / "mine").write_text("")
     (tmp_path / "real").mkdir()
     (tmp_path / "set").symlink_to(tmp_path / "real")
-    prepare(*qa(tmp_path))
+    prepare(**qa(tmp_path))
     assert (tmp_path / "real" / "README.md").is_file() and (tmp_path / "set.unfinished" / "mine").is_file()
     assert not list(tmp_path.glob(".*"))
     (tmp_path / "here").mkdir()
@@ -301,17 +293,17 @@ def test_where_a_set_goes(prepare, tmp_path, monkeypatch):
 
 
 def test_a_prepared_set_and_odd_folders_as_sources(prepare, tmp_path):
-    folder = prepare(*qa(tmp_path))
+    folder = prepare(**qa(tmp_path))
     with pytest.raises(InputError, match="is a prepared set; give its files as sources"):
-        prepare(folder, name="again")
+        prepare(folder, folder="again")
     write_jsonl(tmp_path / "mixed" / "data.jsonl", PAIRS)
     (tmp_path / "mixed" / "README.md").write_text("# A")
     with pytest.raises(
         InputError, match="mixed holds data.jsonl: in a folder, data are files named train, dev or test"
     ):
-        prepare(tmp_path / "mixed", name="mixed-set")
+        prepare(tmp_path / "mixed", folder="mixed-set")
     (tmp_path / "notes.md").write_text("# Notes\n\n" + "\n\n".join(f"## {p['question']}\n{p['answer']}" for p in PAIRS))
-    notes = prepare(tmp_path / "notes.md", name="notes-set")
+    notes = prepare(tmp_path / "notes.md", folder="notes-set")
     assert next(row["id"] for row in read(notes, "corpus")).startswith("notes.md:")
 
 

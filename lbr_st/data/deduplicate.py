@@ -1,0 +1,96 @@
+"""Of records that say the same, one is kept."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from functools import partial
+from typing import Any
+
+import numpy as np
+from datasets import Features, List, Value
+from numpy.typing import NDArray
+
+from lbr_st.data.near_duplicates import Shingles, as_array, near_pairs, shingles, similarity
+from lbr_st.data.split import connected
+from lbr_st.data.table import LEFT_OUT, Table, mapped
+from lbr_st.records import FIELDS
+
+Clusters = dict[str, NDArray[np.int64]]
+
+
+def clusters_of(table: Table, threshold: float) -> Clusters:
+    """Return the number of the cluster of near-duplicates of each record's query and document, -1 where it has none.
+
+    Args:
+        table: The records.
+        threshold: Least similarity of near-duplicates; 0 for none, and each cluster is one text then.
+    """
+    return {name: _clusters(table, name, threshold) for name in FIELDS}
+
+
+def _clusters(table: Table, name: str, threshold: float) -> NDArray[np.int64]:
+    key = table.key[name]
+    own = np.flatnonzero(key >= 0)
+    _, first, inverse = np.unique(key[own], return_index=True, return_inverse=True)
+    clusters = np.full(len(table), -1)
+    if not len(own):
+        return clusters
+    pairs = [(i, j) for i, j, _ in near_pairs(_shingles(table, name, own[first]), threshold)] if threshold else []
+    clusters[own] = connected([np.arange(len(first))], pairs)[inverse]
+    return clusters
+
+
+def _shingles(table: Table, name: str, indices: NDArray[np.int64]) -> list[Shingles]:
+    """Return the shingles of some texts, made in several processes and read from disk."""
+    features = Features({"shingles": List(Value("uint32"))})
+    texts = table.dataset.select_columns([name]).select(indices)
+    column = mapped(texts, partial(_shingles_of, name), features, table.processes, f"Shingles of {name}")["shingles"]
+    return [
+        values[start:end]
+        for chunk in column.chunks
+        for values, offsets in [(chunk.values.to_numpy(), chunk.offsets.to_numpy())]
+        for start, end in zip(offsets, offsets[1:], strict=False)
+    ]
+
+
+def _shingles_of(name: str, batch: dict[str, list[str]]) -> dict[str, Any]:
+    return {"shingles": [as_array(shingles(text)) for text in batch[name]]}
+
+
+def drop_duplicates(table: Table, clusters: Clusters, threshold: float) -> None:
+    """Leave out records that are like one that is kept, of the same side: in query and document, the least hash first.
+
+    Args:
+        table: The records.
+        clusters: What `clusters_of` returned.
+        threshold: Least similarity of near-duplicates; 0 for none.
+    """
+    sides = np.unique(table.given, return_inverse=True)[1]
+    alike = np.stack([clusters["query"], clusters["document"], sides], axis=1)
+    _, groups, sizes = np.unique(alike, axis=0, return_inverse=True, return_counts=True)
+    groups = groups.ravel()
+    several = np.flatnonzero(sizes[groups] > 1)
+    by_group: dict[int, list[int]] = defaultdict(list)
+    for index in several[np.lexsort((several, table.order[several]))].tolist():
+        originals = by_group[int(groups[index])]
+        found = next(((each, why) for each in originals if (why := _alike(table, index, each, threshold))), None)
+        if found is None:
+            originals.append(index)
+        else:
+            table.side[index] = LEFT_OUT
+            table.drop(found[1], index, f"like {table.text('id', found[0])}: ")
+
+
+def _alike(table: Table, index: int, other: int, threshold: float) -> str | None:
+    """Say in which way two records are duplicates of each other, or None."""
+    if all(table.key[name][index] == table.key[name][other] for name in FIELDS):
+        return "normalised duplicate"
+    is_near = threshold and all(_is_near(table, name, index, other, threshold) for name in FIELDS)
+    return "near-duplicate" if is_near else None
+
+
+def _is_near(table: Table, name: str, index: int, other: int, threshold: float) -> bool:
+    if table.key[name][index] == table.key[name][other]:
+        return True
+    one, two = (shingles(table.text(name, each) or "") for each in (index, other))
+    return similarity(one, two) >= threshold
