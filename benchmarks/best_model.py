@@ -18,7 +18,7 @@ import thesis
 from arms import Lab
 from domains import Domain
 
-from lbr_st.training.shared import run_command
+from lbr_st.cli.main import run_command
 
 PROGRAM = "best_model"
 
@@ -27,7 +27,7 @@ def best_of(domain: Domain, lab: Lab, settings: dict[str, Any]) -> tuple[str, fl
     """Return the variation of stage 1 and the learning rate of stage 2 that are best on dev."""
     scores: dict[tuple[str, float], float] = {}
     for name, variant in explore.VARIANTS.items():
-        if variant.bottleneck:
+        if variant.arm.has_bottleneck:
             found = explore.measured(name, thesis.MAIN_PAIRS, domain, lab, settings)["dev_ndcg_at_10"]
             scores |= {(name, rate): found[explore.key_of(rate)] for rate in lab.scale.learning_rates}
     return max(scores, key=lambda each: scores[each])
@@ -45,15 +45,15 @@ def run_domain(domain: Domain, lab: Lab, settings: dict[str, Any]) -> dict[str, 
 
 def main(argv: list[str] | None = None) -> None:
     """Make the models that were asked for, and write their scores."""
-    args, lab, settings = arms.begin(argv, __doc__, thesis.DOMAINS)
+    asked, lab, settings = arms.begin(argv, __doc__, thesis.DOMAINS)
     figures: dict[str, float] = {}
     files = []
-    for name in args.domains:
-        found = {**run_domain(lab.domain(name, args.data), lab, settings), "settings": settings}
+    for name in asked.domains:
+        found = {**run_domain(lab.domain(name, asked.data), lab, settings), "settings": settings}
         results.write_arm(PROGRAM, name, 0, found)
         figures |= {f"{name}_{metric}": round(value, 4) for metric, value in found["scores"].items()}
         files.append(results.read_arm(PROGRAM, name, 0))
-    arms.write_summary(PROGRAM, args, figures, files, argv)
+    arms.write_summary(PROGRAM, asked, figures, files)
 
 
 if __name__ == "__main__":

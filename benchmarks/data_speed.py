@@ -38,13 +38,12 @@ import numpy as np
 import psutil
 import results
 from datasets import load_dataset
+from flags import program_parser
 
-from lbr_st.data.card import About
+from lbr_st.cli.main import run_command
+from lbr_st.data.config import PrepareConfig
 from lbr_st.data.near_duplicates import THRESHOLD, shingles, similarity
-from lbr_st.data.parts import Reading
-from lbr_st.data.preparing import prepare
-from lbr_st.data.settings import Settings
-from lbr_st.training.shared import run_command
+from lbr_st.data.preparing import Stopwatch, prepare
 
 PROGRAM = "data_speed"
 ROWS, WORDS, PROCESSES, REPEATS = 500_000, 50_000, 2, 3
@@ -121,8 +120,9 @@ def measure(arm: str, file: Path, folder: Path) -> dict[str, Any]:
         lines = load_dataset("text", data_files=str(file), split="train", cache_dir=str(folder / "cache"))
         lines.map(lambda row: json.loads(row["text"]), remove_columns=["text"], num_proc=PROCESSES)
     else:
-        settings = Settings(processes=PROCESSES)
-        found["steps"] = prepare([(str(file), None)], folder / "set", Reading(), settings, About("synthetic"))
+        watch = Stopwatch()
+        prepare(PrepareConfig(sources=[file], output_dir=folder / "set", name="synthetic", num_proc=PROCESSES), watch)
+        found["steps"] = watch.seconds
     found["seconds"] = time.perf_counter() - start
     found["peak_bytes"] = peak.stop()
     if arm == "prepare":
@@ -167,7 +167,7 @@ def run_worker(arm: str, file: Path) -> dict[str, Any]:
 
 def main(argv: list[str] | None = None) -> None:
     """Measure what is not measured yet, and write the summary."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = program_parser(__doc__)
     parser.add_argument("--worker", nargs=3, metavar=("ARM", "FILE", "FOLDER"), help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.worker:

@@ -4,8 +4,8 @@
 
 Protocol:
 
-- 20,000 passages of the code domain: functions of the packages installed. The model has the shape of `lbr nano` (4
-  layers, 256 wide) with weights as they are drawn, 64 tokens, one bottleneck token; it computes in bf16.
+- 20,000 passages of the code domain: functions of the packages installed. The model has the shape of the nano
+  backbone (4 layers, 256 wide) with weights as they are drawn, 64 tokens, one bottleneck token; it computes in bf16.
 - ``kills_survived``: `lbr encode` (shards of 500 rows) is killed five times, each time 1 to 4 seconds after it wrote a
   file, drawn with a fixed seed, and started again. A kill is survived if it came before the end and every file that was
   whole is there as it was; and none is, if the files in the end are not those of a straight run, byte for byte.
@@ -18,7 +18,6 @@ Protocol:
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import os
 import random
@@ -34,14 +33,15 @@ from typing import Any
 
 import results
 import torch
+from flags import program_parser
 from transformers import Qwen2ForCausalLM
 
 import lbr_st
+from lbr_st.cli.main import run_command
 from lbr_st.data.installed_packages import installed_pairs
 from lbr_st.errors import InputError
 from lbr_st.files import file_sha256, write_jsonl
 from lbr_st.quickstart.nano import nano_config, train_tokenizer
-from lbr_st.cli.main import run_command
 
 PROGRAM = "encode_corpus"
 ROWS, FEWER_ROWS, SHARD_ROWS, RAY_SHARD_ROWS = 20_000, 5_000, 500, 250
@@ -126,8 +126,7 @@ def throughput(work: Path, actors: int, repeat: int) -> dict[str, Any]:
 
 def main(argv: list[str] | None = None) -> None:
     """Measure what is missing and write the summary."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.parse_args(argv)
+    program_parser(__doc__).parse_args(argv)
     results.conditions()
     os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     with tempfile.TemporaryDirectory() as folder:

@@ -7,14 +7,14 @@ seed 0. A model of stage 1 is judged by nDCG@10 on dev: as it is, after stage 2 
 better of stage 2's two learning rates, temperature 0.02. Plain fine-tuning, after stage 2 alone, and the mixture with
 the paper's loss are judged so too. What is varied of the half-and-half mixture of IB-GL:
 
-- the loss: the embedding itself predicts no more than the first token of Y; ``--read-out-weight`` asks it for all of
+- the loss: the embedding itself predicts no more than the first token of Y; ``read_out_weight`` asks it for all of
   them (`read-out`; with other objectives; 0.3 and 3 times as strong; and with Y in sight of X, which tells what the
   cut-off adds to it: `no-cut-off-read-out`);
 - with the read-out loss: a learning rate of 1e-3 (and, since that was better in chemistry, of plain fine-tuning too).
 
-A first run, with 1,000 pairs alone and before `--no-cut-off` was there, varied the objective, with the paper's loss:
-document to query (`doc2query`; 0.645 medical, 0.464 chemistry), and that and its reverse with reconstruction (0.664,
-0.505). They are not run again.
+A first run, with 1,000 pairs alone and before the arm `no-cut-off` was there, varied the objective, with the paper's
+loss: document to query (`doc2query`; 0.645 medical, 0.464 chemistry), and that and its reverse with reconstruction
+(0.664, 0.505). They are not run again.
 
 The first version of this protocol said that a variation becomes the default if it is better in both domains with three
 seeds. The read-out loss was made the default after one, for what it does with 200 pairs; three seeds of it, on test,
@@ -36,35 +36,27 @@ from typing import Any
 import arms
 import domains
 import thesis
-from arms import Lab, Stage1
+from arms import MIXTURE, READ_OUT, Lab, Stage1
 from domains import Domain
 
-from lbr_st.training.shared import run_command
+from lbr_st.cli.main import run_command
+from lbr_st.learning.objectives import Arm
 
 PROGRAM = "explore"
 TEMPERATURE = 0.02
-MIXTURE = "sft:0.5,reconstruct:0.5"
-READ_OUT = "--read-out-weight 1"
-
-
-def of_thesis(name: str) -> Stage1:
-    """Return what stage 1 of an arm of the thesis test is."""
-    stage = arms.STAGE1[name]
-    assert stage is not None
-    return stage
-
+FASTER = {"learning_rate": 1e-3}
 
 VARIANTS = {
     "read-out": Stage1(MIXTURE, more=READ_OUT),
-    "gl": of_thesis("gl"),
-    "ibgl-mixture": of_thesis("ibgl-mixture"),
-    "no-cut-off-read-out": Stage1(MIXTURE, more=f"{READ_OUT} --no-cut-off"),
+    "gl": arms.stage1_of("gl"),
+    "ibgl-mixture": arms.stage1_of("ibgl-mixture"),
+    "no-cut-off-read-out": Stage1(MIXTURE, Arm.NO_CUT_OFF, more=READ_OUT),
     "sft-read-out": Stage1("sft", more=READ_OUT),
     "reconstruct-read-out": Stage1("reconstruct", more=READ_OUT),
-    "read-out-3": Stage1(MIXTURE, more="--read-out-weight 3"),
-    "read-out-0.3": Stage1(MIXTURE, more="--read-out-weight 0.3"),
-    "rate-1e-3-read-out": Stage1(MIXTURE, more=f"{READ_OUT} --learning-rate 1e-3"),
-    "rate-1e-3-gl": dataclasses.replace(of_thesis("gl"), more="--learning-rate 1e-3"),
+    "read-out-3": Stage1(MIXTURE, more={"read_out_weight": 3.0}),
+    "read-out-0.3": Stage1(MIXTURE, more={"read_out_weight": 0.3}),
+    "rate-1e-3-read-out": Stage1(MIXTURE, more=READ_OUT | FASTER),
+    "rate-1e-3-gl": dataclasses.replace(arms.stage1_of("gl"), more=FASTER),
 }
 
 
@@ -99,20 +91,20 @@ def measured(name: str, pairs: int, domain: Domain, lab: Lab, settings: dict[str
 
 def main(argv: list[str] | None = None) -> None:
     """Run what is missing, and the summary if it was of all domains."""
-    args, lab, settings = arms.begin(argv, __doc__, thesis.DOMAINS)
+    asked, lab, settings = arms.begin(argv, __doc__, thesis.DOMAINS)
     figures: dict[str, float] = {}
     files = []
-    for name in args.domains:
-        domain = lab.domain(name, args.data)
+    for name in asked.domains:
+        domain = lab.domain(name, asked.data)
         for variant in VARIANTS:
             # What was learned without a bottleneck token is not read out of one before stage 2.
-            as_it_is = [0] if VARIANTS[variant].bottleneck else []
+            as_it_is = [0] if VARIANTS[variant].arm.has_bottleneck else []
             for pairs in (*as_it_is, thesis.FEW_PAIRS, thesis.MAIN_PAIRS):
                 found = measured(variant, pairs, domain, lab, settings)
                 key = f"{name}_{variant.replace('-', '_')}_dev_ndcg_at_10_{pairs}"
                 figures[key] = max(found["dev_ndcg_at_10"].values())
                 files.append(found)
-    arms.write_summary(PROGRAM, args, figures, files, argv)
+    arms.write_summary(PROGRAM, asked, figures, files)
 
 
 if __name__ == "__main__":

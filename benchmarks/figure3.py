@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,8 @@ from arms import Lab
 from domains import Domain
 from transformers import AutoTokenizer
 
+from lbr_st.cli.main import run_command
 from lbr_st.data.records import read_records
-from lbr_st.training.shared import run_command
 
 PROGRAM = "figure3"
 SHARES = (0, 25, 50, 75, 100)  # percent
@@ -43,7 +44,7 @@ def stage2_steps(domain: Domain, lab: Lab, tokens: float) -> int:
     texts = [text for record in read_records(domain.pairs) for text in (record["query"], record["document"])]
     room = lab.scale.length - 1
     lengths = [min(len(ids), room) + 1 for ids in tokenizer(texts).input_ids]
-    batch = int(arms.value_of(lab.scale.stage2, "--per-device-train-batch-size"))
+    batch = lab.scale.stage2["per_device_train_batch_size"]
     return max(1, round(tokens / (2 * float(np.mean(lengths)) * batch)))
 
 
@@ -58,14 +59,14 @@ def run_arm(share: int, domain: Domain, lab: Lab, settings: dict[str, Any]) -> d
         return arms.score(arms.open_to_score(Path(model)), domain, lab.work / domain.name)
     setting = thesis.setting_of(domain, stage1, lab, settings)
     steps = stage2_steps(domain, lab, total * (100 - share) / 100)
-    flags = ["--max-steps", str(steps)]
-    trained = lab.stage2(domain, model, f"share-{share}", thesis.MANY_PAIRS, setting, 0, flags)
+    name = f"share-{share}"
+    trained = lab.stage2(domain, model, name, thesis.MANY_PAIRS, setting, 0, {"max_steps": steps})
     found = arms.score(arms.open_to_score(trained), domain, lab.work / domain.name)
     shutil.rmtree(trained)
     return {**found, "stage2_steps": steps}
 
 
-def draw(figures: dict[str, float], of: list[str]) -> None:
+def draw(figures: dict[str, float], of: Sequence[str]) -> None:
     """Draw recall@10 over the share of stage 1."""
     figure = matplotlib.figure.Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
@@ -82,20 +83,20 @@ def draw(figures: dict[str, float], of: list[str]) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Measure what is missing, and write the summary if it was asked for all domains."""
-    args, lab, settings = arms.begin(argv, __doc__, thesis.DOMAINS)
+    asked, lab, settings = arms.begin(argv, __doc__, thesis.DOMAINS)
     figures: dict[str, float] = {}
     files = []
-    for name in args.domains:
-        domain = lab.domain(name, args.data)
+    for name in asked.domains:
+        domain = lab.domain(name, asked.data)
         for share in SHARES:
             run = partial(run_arm, share, domain, lab, settings)
             found = arms.measured(PROGRAM, f"{name}-share-{share}", 0, settings, run)
             for metric, value in found["scores"].items():
                 figures[f"{name}_share_{share}_{metric}"] = round(value, 4)
             files.append(found)
-    if args.all_domains:
-        draw(figures, args.domains)
-    arms.write_summary(PROGRAM, args, figures, files, argv)
+    if asked.all_domains:
+        draw(figures, asked.domains)
+    arms.write_summary(PROGRAM, asked, figures, files)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 
 Protocol, fixed before the test set was touched:
 
-- Backbone: a general nano language model (`lbr nano`, 4 layers, 256 wide, 8k BPE) trained once on 20,000
+- Backbone: a general nano language model (4 layers, 256 wide, 8k BPE) trained once on 20,000
   docstrings of the installed packages. It never saw the domain.
 - Strict regime: stage 1 sees training pairs only. Stage 1 on all of train.jsonl, SFT-style (X = question,
   Y = answer), one epoch. Stage 2 on the first 5,000 pairs of train.jsonl, three epochs. Texts cut at 128 tokens, k = 1.
@@ -21,34 +21,107 @@ from __future__ import annotations
 import argparse
 import ast
 import random
-import shlex
 import warnings
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import results
+from flags import program_parser, training_settings
 from tqdm.auto import tqdm
 
-from lbr_st.alignment import run as grcl
-from lbr_st.data.installed_packages import installed_files
-from lbr_st.evaluation.own_data import evaluate
-from lbr_st.files import sha256, write_jsonl, write_text
-from lbr_st.learning import run as ibgl
-from lbr_st.quickstart import nano
+import lbr_st
 from lbr_st.cli.main import run_command
+from lbr_st.data.installed_packages import installed_files
+from lbr_st.files import sha256, write_jsonl, write_text
+from lbr_st.quickstart.nano import NanoConfig, train_backbone
 
 PROGRAM = "foundation_medical"
 ARMS = {"ibgl_cl": "", "cl": "_no_stage1"}  # result file: suffix of its figures in the summary
 SEED, STAGE2_PAIRS = 0, 5000
 MIN_DOCSTRING_WORDS, DOCSTRINGS = 20, 20_000
-BACKBONE = "--learning-rate 1e-3 --num-train-epochs 1 --per-device-train-batch-size 16"
-STAGE1 = (
-    "--objective sft --read-out-weight 0 --learning-rate 5e-4 --num-train-epochs 1 --per-device-train-batch-size 32 "
-    "--train-sampling-strategy random"
-)
-STAGE2 = "--learning-rate 3e-4 --num-train-epochs 3 --per-device-train-batch-size 64 --temperature 0.05 --keep last"
-COMMON = "--max-length 128 --bottleneck-tokens 1"
+# Settings of the backbone, of both stages, and what these have in common.
+BACKBONE: dict[str, Any] = {"learning_rate": 1e-3, "num_train_epochs": 1, "per_device_train_batch_size": 16}
+COMMON: dict[str, Any] = {"max_length": 128, "bottleneck_tokens": 1}
+STAGE1: dict[str, Any] = {
+    "objective": "sft",
+    "read_out_weight": 0.0,
+    "learning_rate": 5e-4,
+    "num_train_epochs": 1,
+    "per_device_train_batch_size": 32,
+    "train_sampling_strategy": "random",
+}
+STAGE2: dict[str, Any] = {
+    "learning_rate": 3e-4,
+    "num_train_epochs": 3,
+    "per_device_train_batch_size": 64,
+    "temperature": 0.05,
+    "keep": "last",
+}
+
+
+@dataclass(frozen=True)
+class Study:
+    """Where a study of medicine is run, and with what.
+
+    Attributes:
+        data: Folder with train.jsonl, dev.jsonl and test.jsonl.
+        work: Folder of the models and of mteb's files.
+        training: What the user says of every training run.
+        settings: What the result files carry: that, as it was typed, and the data.
+    """
+
+    data: Path
+    work: Path
+    training: dict[str, Any]
+    settings: dict[str, Any]
+
+    @property
+    def backbone(self) -> Path:
+        """Folder of the backbone, see `prepare`."""
+        return self.work / "backbone"
+
+    @property
+    def pairs(self) -> Path:
+        """Pairs of stage 2, see `prepare`."""
+        return self.work / "pairs.jsonl"
+
+    def learn(self, data: Path, output: Path, **settings: Any) -> None:
+        """Run stage 1 on the backbone, or go on with it."""
+        files: dict[str, Any] = {"model": str(self.backbone), "data": [str(data)], "output_dir": str(output)}
+        lbr_st.learn(lbr_st.LearnConfig(**{**files, "resume": True, **settings, **self.training}))
+
+    def align(self, model: Path, output: Path, **settings: Any) -> None:
+        """Run stage 2 on `pairs`, or go on with it."""
+        files: dict[str, Any] = {"model": str(model), "data": str(self.pairs), "output_dir": str(output)}
+        lbr_st.align(lbr_st.AlignConfig(**{**files, "resume": True, **settings, **self.training}))
+
+
+def study_parser(about: str | None, program: str) -> argparse.ArgumentParser:
+    """Return a parser of the arguments that all studies of medicine have."""
+    parser = program_parser(about)
+    parser.add_argument("--data", type=Path, required=True, help="folder with train.jsonl, dev.jsonl and test.jsonl")
+    parser.add_argument("--work-dir", type=Path, default=Path("runs") / program, help="models and mteb's files")
+    return parser
+
+
+def begin(data: Path, work: Path, flags: Sequence[str]) -> Study:
+    """Return a study.
+
+    Args:
+        data: Folder with train.jsonl, dev.jsonl and test.jsonl.
+        work: Folder of the models.
+        flags: What the user says of every training run.
+
+    Raises:
+        InputError: If an argument is unknown.
+    """
+    training = training_settings(flags)
+    results.conditions()
+    files = [data / f"{name}.jsonl" for name in ("train", "dev", "test")]
+    return Study(data, work, training, {"flags": list(flags), "data_sha256": sha256(files)})
 
 
 def docstrings_of_file(path: Path) -> list[str]:
@@ -74,64 +147,53 @@ def write_general_text(path: Path) -> None:
     write_jsonl(path, ({"text": text} for text in texts[:DOCSTRINGS]))
 
 
-def score(model: Path, data: Path, work: Path) -> dict[str, float]:
+def head(source: Path, target: Path, lines: int) -> None:
+    """Write the first lines of a file to another."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_text(target, "\n".join(source.read_text(encoding="utf-8").split("\n")[:lines]) + "\n")
+
+
+def prepare(study: Study) -> None:
+    """Make what all arms share, once: the backbone, and the pairs of stage 2."""
+    study.work.mkdir(parents=True, exist_ok=True)
+    text = study.work / "docstrings.jsonl"
+    if not text.is_file():
+        write_general_text(text)
+    settings = {**BACKBONE, **study.training}
+    train_backbone(NanoConfig(text=[str(text)], output_dir=str(study.backbone), resume=True, **settings))
+    head(study.data / "train.jsonl", study.pairs, STAGE2_PAIRS)
+
+
+def score(model: Path, study: Study) -> dict[str, float]:
     """Return recall@10 and nDCG@10 of the test questions over the test documents, and over these and the train ones."""
     scores: dict[str, float] = {}
-    for corpus, extra in (("test", None), ("full", data / "train.jsonl")):
-        found = evaluate(model, data / "test.jsonl", corpus_extra=extra, results_dir=work / "mteb")
+    for corpus, extra in (("test", None), ("full", study.data / "train.jsonl")):
+        found = lbr_st.evaluate(model, study.data / "test.jsonl", corpus_extra=extra, results_dir=study.work / "mteb")
         scores |= {f"{metric}_{corpus}": found[metric] for metric in ("recall_at_10", "ndcg_at_10")}
     return scores
 
 
-def run_arm(arm: str, data: Path, work: Path, settings: dict[str, Any]) -> None:
+def run_arm(arm: str, study: Study) -> None:
     """Train one arm, score it over both corpora and write its result file."""
-    model = work / "backbone"
-    common = [*shlex.split(COMMON), "--seed", str(SEED), "--save-steps", "100", "--resume", *settings["flags"]]
+    common = {**COMMON, "seed": SEED, "save_steps": 100}
+    model = study.backbone
     if arm == "ibgl_cl":
-        backbone, model = model, work / f"stage1-seed{SEED}"
-        args = ["--model", str(backbone), "--data", str(data / "train.jsonl"), "--output-dir", str(model)]
-        ibgl.main([*args, *shlex.split(STAGE1), *common])
-    final = work / f"{arm}-seed{SEED}"
-    args = [
-        "--model",
-        str(model),
-        "--data",
-        str(work / "pairs.jsonl"),
-        "--dev-data",
-        str(data / "dev.jsonl"),
-        "--allow-overlap",
-    ]
-    grcl.main([*args, "--output-dir", str(final), *shlex.split(STAGE2), *common])
-    results.write_arm(PROGRAM, arm, SEED, {"scores": score(final, data, work), "settings": settings})
-
-
-def prepare(data: Path, work: Path, flags: list[str]) -> None:
-    """Make what all arms share: ``backbone`` and ``pairs.jsonl``, the pairs of stage 2, in the folder ``work``."""
-    work.mkdir(parents=True, exist_ok=True)
-    text = work / "docstrings.jsonl"
-    if not text.is_file():
-        write_general_text(text)
-    args = ["--text", str(text), "--output-dir", str(work / "backbone"), "--resume"]
-    nano.main([*args, *shlex.split(BACKBONE), *flags])
-    lines = (data / "train.jsonl").read_text(encoding="utf-8").split("\n")
-    write_text(work / "pairs.jsonl", "\n".join(lines[:STAGE2_PAIRS]) + "\n")
+        model = study.work / f"stage1-seed{SEED}"
+        study.learn(study.data / "train.jsonl", model, **STAGE1, **common)
+    final = study.work / f"{arm}-seed{SEED}"
+    study.align(model, final, dev_data=str(study.data / "dev.jsonl"), allow_overlap=True, **STAGE2, **common)
+    results.write_arm(PROGRAM, arm, SEED, {"scores": score(final, study), "settings": study.settings})
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run both arms and write their summary."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with train.jsonl, dev.jsonl and test.jsonl")
-    parser.add_argument("--work-dir", type=Path, default=Path("runs") / PROGRAM, help="models and mteb's files")
-    args, flags = parser.parse_known_args(argv)
-
-    results.conditions()
-    files = [args.data / f"{name}.jsonl" for name in ("train", "dev", "test")]
-    settings = {"flags": flags, "data_sha256": sha256(files)}
-    missing = [arm for arm in ARMS if not results.is_measured(PROGRAM, arm, SEED, settings)]
+    args, flags = study_parser(__doc__, PROGRAM).parse_known_args(argv)
+    study = begin(args.data, args.work_dir, flags)
+    missing = [arm for arm in ARMS if not results.is_measured(PROGRAM, arm, SEED, study.settings)]
     if missing:
-        prepare(args.data, args.work_dir, flags)
+        prepare(study)
     for arm in missing:
-        run_arm(arm, args.data, args.work_dir, settings)
+        run_arm(arm, study)
     arms = [results.read_arm(PROGRAM, arm, SEED) for arm in ARMS]
     figures = {
         name + suffix: round(value, 4)

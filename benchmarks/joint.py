@@ -20,24 +20,21 @@ Every step resumes; an arm whose result file is there is not run again.
 
 from __future__ import annotations
 
-import argparse
-import shlex
 import shutil
 from pathlib import Path
-from typing import Any
 
 import foundation_medical as medical
 import predictors
 import results
+from foundation_medical import Study
 
 import lbr_st
-from lbr_st.alignment import run as grcl
+from lbr_st.cli.main import run_command
 from lbr_st.data.records import read_records
-from lbr_st.files import sha256
-from lbr_st.learning.masked_model import IBGLModel
+from lbr_st.learning.masked_model import CutOffModel
+from lbr_st.learning.measures import LanguageModelEvaluator
 from lbr_st.model.bottleneck import bottleneck_module
-from lbr_st.training.held_out import NAME, NDCG, RECALL, HeldOutEvaluator
-from lbr_st.training.shared import run_command
+from lbr_st.training.held_out import NDCG, RECALL, HeldOutEvaluator
 
 PROGRAM = "joint"
 WEIGHTS, SEEDS = ("0", "0.01", "0.1", "1"), (0, 1, 2)
@@ -45,46 +42,40 @@ RUN = "sft"
 BEFORE = "before"  # the arm that is not trained
 
 
-def score(model: Path, data: Path) -> dict[str, float]:
+def score(model: Path, study: Study) -> dict[str, float]:
     """Return scores and loss on the test pairs."""
-    opened, records = lbr_st.load(str(model)), read_records(data / "test.jsonl")
-    evaluator = HeldOutEvaluator(records, batch_size=64)
-    evaluator.watch(IBGLModel(bottleneck_module(opened).model), opened, records)
-    found = evaluator(opened)
-    return {"recall_at_10": found[RECALL], "ndcg_at_10": found[NDCG], "lm_loss": found[f"{NAME}_lm_loss"]}
+    opened, records = lbr_st.load(str(model)), read_records(study.data / "test.jsonl")
+    found = HeldOutEvaluator(records, batch_size=64)(opened)
+    measure_loss = LanguageModelEvaluator(CutOffModel(bottleneck_module(opened).model), opened, records, batch_size=64)
+    [loss] = measure_loss(opened).values()
+    return {"recall_at_10": found[RECALL], "ndcg_at_10": found[NDCG], "lm_loss": loss}
 
 
-def run_arm(weight: str, seed: int, data: Path, work: Path, settings: dict[str, Any]) -> None:
+def run_arm(weight: str, seed: int, study: Study) -> None:
     """Train with one weight and seed, score it and write its result file."""
-    output = work / f"joint-{weight}-seed{seed}"
-    args = ["--model", str(work / RUN), "--data", str(work / "pairs.jsonl"), "--output-dir", str(output), "--resume"]
-    common = [*shlex.split(predictors.COMMON), *shlex.split(predictors.STAGE2), "--seed", str(seed)]
-    grcl.main([*args, *common, "--lm-weight", weight, *settings["flags"]])
-    results.write_arm(PROGRAM, f"weight-{weight}", seed, {"scores": score(output, data), "settings": settings})
+    output = study.work / f"joint-{weight}-seed{seed}"
+    settings = {**predictors.COMMON, **predictors.STAGE2, "seed": seed, "lm_weight": float(weight)}
+    study.align(study.work / RUN, output, **settings)
+    found = {"scores": score(output, study), "settings": study.settings}
+    results.write_arm(PROGRAM, f"weight-{weight}", seed, found)
     shutil.rmtree(output)
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run what is missing and write the summary."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with train.jsonl, dev.jsonl and test.jsonl")
-    parser.add_argument("--work-dir", type=Path, default=Path("runs") / predictors.PROGRAM, help="models")
-    args, flags = parser.parse_known_args(argv)
-
-    results.conditions()
-    files = [args.data / f"{name}.jsonl" for name in ("train", "dev", "test")]
-    settings = {"flags": flags, "data_sha256": sha256(files)}
+    args, flags = medical.study_parser(__doc__, predictors.PROGRAM).parse_known_args(argv)
+    study = medical.begin(args.data, args.work_dir, flags)
     arms = [(f"weight-{weight}", seed) for weight in WEIGHTS for seed in SEEDS]
-    missing = [arm for arm in [(BEFORE, 0), *arms] if not results.is_measured(PROGRAM, *arm, settings)]
+    missing = [arm for arm in [(BEFORE, 0), *arms] if not results.is_measured(PROGRAM, *arm, study.settings)]
     if missing:
-        medical.prepare(args.data, args.work_dir, flags)
-        predictors.stage1(RUN, args.data, args.work_dir, flags)
+        medical.prepare(study)
+        predictors.stage1(RUN, study)
     for arm, seed in missing:
         if arm == BEFORE:
-            scores = score(args.work_dir / RUN, args.data)
-            results.write_arm(PROGRAM, BEFORE, 0, {"scores": scores, "settings": settings})
+            scores = score(study.work / RUN, study)
+            results.write_arm(PROGRAM, BEFORE, 0, {"scores": scores, "settings": study.settings})
         else:
-            run_arm(arm.removeprefix("weight-"), seed, args.data, args.work_dir, settings)
+            run_arm(arm.removeprefix("weight-"), seed, study)
     before = results.read_arm(PROGRAM, BEFORE, 0)
     figures = {f"{name}_{BEFORE}": value for name, value in before["scores"].items()}
     measured = {arm: results.read_arm(PROGRAM, *arm) for arm in arms}

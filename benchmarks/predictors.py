@@ -31,9 +31,7 @@ runs, so that two processes can share the work once the backbone is there; the s
 
 from __future__ import annotations
 
-import argparse
 import json
-import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,33 +42,43 @@ import matplotlib.figure
 import numpy as np
 import results
 import torch
+from foundation_medical import Study
 from scipy.stats import spearmanr
 
 import lbr_st
-from lbr_st.alignment import run as grcl
+from lbr_st.cli.main import run_command
 from lbr_st.data.records import read_records
 from lbr_st.evaluation.inspect import inspect
-from lbr_st.files import sha256, write_json, write_text
-from lbr_st.learning import run as ibgl
+from lbr_st.files import write_json
 from lbr_st.training.held_out import NDCG, RECALL, HeldOutEvaluator
-from lbr_st.cli.main import run_command
 
 PROGRAM = "predictors"
-RUNS = {
-    "sft": "--objective sft",
-    "reconstruct": "--objective reconstruct",
-    "prefix-suffix": "--objective prefix-suffix --prefix-share 0.2 0.8",
-    "mixture": "--objective sft:0.5,reconstruct:0.5",
-    "sft-few": "--objective sft",
+RUNS: dict[str, dict[str, Any]] = {
+    "sft": {"objective": "sft"},
+    "reconstruct": {"objective": "reconstruct"},
+    "prefix-suffix": {"objective": "prefix-suffix", "prefix_share": [0.2, 0.8]},
+    "mixture": {"objective": "sft:0.5,reconstruct:0.5"},
+    "sft-few": {"objective": "sft"},
 }
 BACKBONE = "backbone"  # the checkpoint without stage 1
 STEPS, SEEDS, FEW = (50, 150, 300), (0, 1, 2), 1000
-COMMON = "--max-length 64 --bottleneck-tokens 1"
-STAGE1 = (
-    "--learning-rate 5e-4 --per-device-train-batch-size 32 --save-steps 50 --save-total-limit 9 --seed 0 "
-    "--train-sampling-strategy random --read-out-weight 0"
-)
-STAGE2 = "--learning-rate 3e-4 --max-steps 100 --per-device-train-batch-size 64 --temperature 0.05 --save-strategy no"
+COMMON: dict[str, Any] = {"max_length": 64, "bottleneck_tokens": 1}
+STAGE1: dict[str, Any] = {
+    "learning_rate": 5e-4,
+    "per_device_train_batch_size": 32,
+    "save_steps": 50,
+    "save_total_limit": 9,
+    "seed": 0,
+    "train_sampling_strategy": "random",
+    "read_out_weight": 0.0,
+}
+STAGE2: dict[str, Any] = {
+    "learning_rate": 3e-4,
+    "max_steps": 100,
+    "per_device_train_batch_size": 64,
+    "temperature": 0.05,
+    "save_strategy": "no",
+}
 # Whether more of a signal is taken for better.
 SIGNALS = {
     "Separation Ratio": True,
@@ -90,27 +98,18 @@ def checkpoints(run: str) -> list[str]:
     return [BACKBONE] if run == BACKBONE else [f"{run}-{step}" for step in STEPS]
 
 
-def head(source: Path, target: Path, lines: int) -> None:
-    """Write the first lines of a file to another."""
-    if not target.is_file():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_text(target, "\n".join(source.read_text(encoding="utf-8").split("\n")[:lines]) + "\n")
-
-
-def stage1(run: str, data: Path, work: Path, flags: Sequence[str]) -> None:
+def stage1(run: str, study: Study) -> None:
     """Train a run of stage 1."""
     if run == BACKBONE:
         torch.manual_seed(0)  # of the rows of the new tokens
-        model = lbr_st.from_backbone(str(work / "backbone"), num_bottleneck_tokens=1, max_seq_length=64)
-        lbr_st.save(model, work / checkpoints(run)[0] / "model")
+        model = lbr_st.from_backbone(str(study.backbone), num_bottleneck_tokens=1, max_seq_length=64)
+        lbr_st.save(model, path_of(BACKBONE, study.work))
         return
-    train = data / "train.jsonl"
+    train = study.data / "train.jsonl"
     if run == "sft-few":
-        train = work / "few.jsonl"
-        head(data / "train.jsonl", train, FEW)
-    args = ["--model", str(work / "backbone"), "--data", str(train), "--output-dir", str(work / run), "--resume"]
-    steps = ["--max-steps", str(max(STEPS))]
-    ibgl.main([*args, *shlex.split(RUNS[run]), *shlex.split(COMMON), *shlex.split(STAGE1), *steps, *flags])
+        train = study.work / "few.jsonl"
+        medical.head(study.data / "train.jsonl", train, FEW)
+    study.learn(train, study.work / run, **RUNS[run], **COMMON, **STAGE1, max_steps=max(STEPS))
 
 
 def path_of(checkpoint: str, work: Path) -> Path:
@@ -119,25 +118,24 @@ def path_of(checkpoint: str, work: Path) -> Path:
     return work / run / "checkpoints" / f"checkpoint-{step}" if run else work / checkpoint / "model"
 
 
-def signals_of(checkpoint: str, data: Path, work: Path) -> dict[str, float]:
+def signals_of(checkpoint: str, study: Study) -> dict[str, float]:
     """Return the signals of a checkpoint; measured once for all seeds."""
-    file = work / "signals" / f"{checkpoint}.json"
+    file = study.work / "signals" / f"{checkpoint}.json"
     if not file.is_file():
         file.parent.mkdir(exist_ok=True)
-        model = lbr_st.load(str(path_of(checkpoint, work)))
-        write_json(file, inspect(model, read_records(data / "dev.jsonl"), batch_size=64))
+        model = lbr_st.load(str(path_of(checkpoint, study.work)))
+        write_json(file, inspect(model, read_records(study.data / "dev.jsonl"), batch_size=64))
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def run_arm(checkpoint: str, seed: int, data: Path, work: Path, settings: dict[str, Any]) -> None:
+def run_arm(checkpoint: str, seed: int, study: Study) -> None:
     """Take a checkpoint through stage 2 with one seed, score it and write its result file."""
-    signals = signals_of(checkpoint, data, work)
-    output = work / f"stage2-{checkpoint}-seed{seed}"
-    args = ["--model", str(path_of(checkpoint, work)), "--data", str(work / "pairs.jsonl"), "--output-dir", str(output)]
-    grcl.main([*args, *shlex.split(COMMON), *shlex.split(STAGE2), "--seed", str(seed), "--resume", *settings["flags"]])
-    found = HeldOutEvaluator(read_records(data / "test.jsonl"), batch_size=64)(lbr_st.load(str(output)))
+    signals = signals_of(checkpoint, study)
+    output = study.work / f"stage2-{checkpoint}-seed{seed}"
+    study.align(path_of(checkpoint, study.work), output, **COMMON, **STAGE2, seed=seed)
+    found = HeldOutEvaluator(read_records(study.data / "test.jsonl"), batch_size=64)(lbr_st.load(str(output)))
     scores = {"recall_at_10": found[RECALL], "ndcg_at_10": found[NDCG]}
-    results.write_arm(PROGRAM, checkpoint, seed, {"signals": signals, "scores": scores, "settings": settings})
+    results.write_arm(PROGRAM, checkpoint, seed, {"signals": signals, "scores": scores, "settings": study.settings})
     shutil.rmtree(output)  # tens of them
 
 
@@ -210,28 +208,23 @@ def draw(signals: dict[str, dict[str, float]], recall: dict[str, float], path: P
 
 def main(argv: list[str] | None = None) -> None:
     """Run what is missing, and write the summary when all is there."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with train.jsonl, dev.jsonl and test.jsonl")
-    parser.add_argument("--work-dir", type=Path, default=Path("runs") / PROGRAM, help="models")
     everything = [BACKBONE, *RUNS]
+    parser = medical.study_parser(__doc__, PROGRAM)
     parser.add_argument("--runs", nargs="+", choices=everything, default=everything, help="(default: all)")
     args, flags = parser.parse_known_args(argv)
-
-    results.conditions()
-    files = [args.data / f"{name}.jsonl" for name in ("train", "dev", "test")]
-    settings = {"flags": flags, "data_sha256": sha256(files)}
+    study = medical.begin(args.data, args.work_dir, flags)
 
     def missing(runs: Sequence[str]) -> list[tuple[str, int]]:
         arms = [(name, seed) for run in runs for name in checkpoints(run) for seed in SEEDS]
-        return [arm for arm in arms if not results.is_measured(PROGRAM, *arm, settings)]
+        return [arm for arm in arms if not results.is_measured(PROGRAM, *arm, study.settings)]
 
     for run in args.runs:
         arms = missing([run])
         if arms:
-            medical.prepare(args.data, args.work_dir, flags)
-            stage1(run, args.data, args.work_dir, flags)
+            medical.prepare(study)
+            stage1(run, study)
         for name, seed in arms:
-            run_arm(name, seed, args.data, args.work_dir, settings)
+            run_arm(name, seed, study)
     if left := missing(everything):
         print(f"{len(left)} arms are still to be measured, the summary is written after them")
         return

@@ -32,7 +32,7 @@ import thesis
 from arms import Lab
 from domains import Domain
 
-from lbr_st.training.shared import run_command
+from lbr_st.cli.main import run_command
 
 PROGRAM = "rate"
 # By the names of the thesis test, whose rate is the lower one.
@@ -87,15 +87,15 @@ def figures_of(domain: Domain, lab: Lab, settings: dict[str, Any]) -> tuple[dict
 
 def main(argv: list[str] | None = None) -> None:
     """Measure what is missing, and write the summary if it was asked for all domains."""
-    args, lab, settings = arms.begin(argv, __doc__, thesis.DOMAINS)
+    asked, lab, settings = arms.begin(argv, __doc__, thesis.DOMAINS)
     figures: dict[str, float] = {}
     files = []
-    for name in args.domains:
-        of_domain, found = figures_of(lab.domain(name, args.data), lab, settings)
+    for name in asked.domains:
+        of_domain, found = figures_of(lab.domain(name, asked.data), lab, settings)
         figures |= of_domain
         files += found
     figures = {name: round(value, 4) for name, value in figures.items()}
-    arms.write_summary(PROGRAM, args, figures, files, argv)
+    arms.write_summary(PROGRAM, asked, figures, files)
 
 
 if __name__ == "__main__":

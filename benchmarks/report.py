@@ -10,7 +10,6 @@ all of `EVIDENCE` took.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import re
@@ -32,10 +31,11 @@ import table3
 import table5
 import table6
 import thesis
+from flags import program_parser
 
+from lbr_st.cli.main import run_command
 from lbr_st.errors import InputError
 from lbr_st.files import write_text
-from lbr_st.training.shared import run_command
 
 TEMPLATE = Path(__file__).with_name("report.md")
 PLACEHOLDER = re.compile(r"\{\{(\w+):([\w.-]+)\}\}")
@@ -439,7 +439,7 @@ def fill(template: str) -> str:
 
 def main(argv: list[str] | None = None) -> None:
     """Write the report."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = program_parser(__doc__)
     output = Path(__file__).parent.parent / "docs" / "results.md"
     parser.add_argument("--output", type=Path, default=output, help="(default: docs/results.md)")
     args = parser.parse_args(argv)

@@ -7,7 +7,7 @@ trainers on a CPU is measured here with a plain loop.
 
 - Backbone: a Qwen2 of random weights in the shape of Qwen2-1.5B (28 layers, 1536 wide, 151,936 embeddings). Random
   token ids. bf16 autocast on float32 weights, AdamW.
-- Arms: `ibgl`, one bottleneck token; `control`, the same without (`--no-bottleneck`); `sft`, transformers' own loss of
+- Arms: `ibgl`, one bottleneck token; `control`, the same without (`arm="plain"`); `sft`, transformers' own loss of
   the same rows, with the logits of all of them; `full_logits`, `ibgl` with the logits of all rows; `ibgl_flex`,
   `ibgl` with FlexAttention; `packed` and `packed_flex`, the same pairs packed into rows of 2,048 tokens; `reconstruct`
   (and `_flex`) and `pretraining`, passages of 512 tokens.
@@ -19,7 +19,6 @@ trainers on a CPU is measured here with a plain loop.
 
 from __future__ import annotations
 
-import argparse
 import random
 import statistics
 import time
@@ -29,12 +28,13 @@ from typing import Any
 import results
 import torch
 import torch.nn.functional as F
+from flags import program_parser
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
+from lbr_st.cli.main import run_command
 from lbr_st.learning.batches import IGNORE, Example, PackedRows, collate, pack
-from lbr_st.learning.masked_model import IBGLModel
+from lbr_st.learning.masked_model import CutOffModel
 from lbr_st.model.cutoff import BOTTLENECK, PREFIX, SOURCE, TARGET, cutoff_mask
-from lbr_st.training.shared import run_command
 
 PROGRAM = "stage1_gpu"
 SHAPES: dict[str, dict[str, Any]] = {
@@ -131,7 +131,7 @@ def synchronize(device: str) -> None:
 
 def losses(model: Qwen2ForCausalLM) -> dict[str, Callable[[dict[str, torch.Tensor]], torch.Tensor]]:
     """Return the loss of a batch in each of the ways compared."""
-    ibgl, control = IBGLModel(model), IBGLModel(model, bottleneck=False)
+    ibgl, control = CutOffModel(model), CutOffModel(model, bottleneck=False)
 
     def sft(batch: dict[str, torch.Tensor]) -> torch.Tensor:
         names = ("input_ids", "attention_mask", "labels")
@@ -212,7 +212,7 @@ def measure(device: str, shape: str, repeats: int, sizes: tuple[int, int, int]) 
 
 def main(argv: list[str] | None = None) -> None:
     """Measure all arms and write their result files and the summary."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = program_parser(__doc__)
     parser.add_argument("--shape", choices=SHAPES, default="1.5b", help="(default: %(default)s)")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="(default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=7, metavar="N", help="(default: %(default)s)")

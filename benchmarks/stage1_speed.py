@@ -8,7 +8,8 @@ Protocol:
   words, so nothing is learned and nothing is read: a step costs what it costs. Precision: bf16 autocast on float32
   weights, AdamW.
 - Pairs: queries of 20 to 100 tokens, answers of 30 to 128, 32 pairs a step (16 with the large vocabulary), in the
-  same order for all. `ibgl` is `IBGLTrainer` with one bottleneck token, `control` the same with `--no-bottleneck`.
+  same order for all. `ibgl` is `LearnTrainer` with one bottleneck token, `control` the same without
+  (`arm="plain"`).
   `sft` is TRL's `SFTTrainer` on prompt and completion, loss on the completion only; its fused head has a kernel for
   GPUs and a plain loop elsewhere, so `trainer` stands beside it: transformers' own `Trainer` and model, labels on the
   completion only, logits of all rows. `full_logits` is the step of `ibgl` with the logits of all rows, and plain
@@ -16,7 +17,7 @@ Protocol:
 - `reconstruct` rebuilds passages of 512 tokens through one bottleneck token, 8 a step; `pretraining` is the control
   arm, next-token prediction on the same passages.
 - `random`, `grouped` and `packed` are `ibgl` on the same pairs in three kinds of batch: 32 drawn at random, 32 of like
-  length (the default), and 16 rows of 256 tokens with several pairs each (`--pack-length 256`); tokens a second,
+  length (the default), and 16 rows of 256 tokens with several pairs each (`pack_length=256`); tokens a second,
   without padding.
 - Every measurement has a process of its own; arms are interleaved, and all is repeated. Step time is the mean over
   the timed steps, after one that is not timed; making batches is not in it. Memory is the largest resident size of the
@@ -46,16 +47,18 @@ import results
 import torch
 import torch.nn.functional as F
 from datasets import Dataset
+from flags import program_parser
 from transformers import Qwen2ForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
 import lbr_st
+from lbr_st.cli.main import run_command
 from lbr_st.learning.batches import IGNORE, PackedRows, collate, pack
-from lbr_st.learning.masked_model import IBGLModel
-from lbr_st.learning.objectives import build_examples
-from lbr_st.learning.run import IBGLTrainer
+from lbr_st.learning.examples import ExampleMaker, build_examples
+from lbr_st.learning.masked_model import CutOffModel
+from lbr_st.learning.objectives import Arm
+from lbr_st.learning.trainer import LearnTrainer
 from lbr_st.model.cutoff import cutoff_mask
 from lbr_st.quickstart.nano import nano_config, train_tokenizer
-from lbr_st.training.shared import run_command
 
 PROGRAM = "stage1_speed"
 VOCABULARIES = {"8k": 8192, "152k": 152_000}
@@ -111,11 +114,11 @@ def make_records(words: list[str], number: int, passages: bool) -> list[dict[str
     return [{"query": make_text(words, rng, x), "document": make_text(words, rng, y)} for x, y in lengths]
 
 
-class FullLogits(IBGLModel):
+class FullLogits(CutOffModel):
     """The same step with the logits of every row."""
 
     def forward(self, **inputs: Any) -> dict[str, torch.Tensor]:  # type: ignore[override]
-        """Return the loss of `IBGLModel`."""
+        """Return the loss of `CutOffModel`."""
         labels, number = inputs["labels"], inputs["num_items_in_batch"]
         model, input_ids = self.language_model, inputs["input_ids"]
         shape = torch.empty(*input_ids.shape, 0, dtype=model.dtype)
@@ -163,8 +166,8 @@ def make_trainer(kind: str, backbone: Path, records: list[dict[str, str]], batch
     length = PASSAGE_LENGTH + 1 if "document" in records[0] and "query" not in records[0] else 256
     model = lbr_st.from_backbone(str(backbone), max_seq_length=length, dtype=torch.float32)
     objective = "sft" if "query" in records[0] else "reconstruct"
-    bottleneck = kind not in ("control", "pretraining", "trainer")
-    examples = build_examples(records, model, objective, bottleneck=bottleneck)
+    arm = Arm.PLAIN if kind in ("control", "pretraining", "trainer") else Arm.CUT_OFF
+    examples = build_examples(records, ExampleMaker(model, objective, arm))
     # The trainer drops columns by the names in a model's forward, which FullLogits has none of.
     arguments = TrainingArguments(**common, remove_unused_columns=kind != "full_logits")
     if kind == "trainer":
@@ -175,7 +178,7 @@ def make_trainer(kind: str, backbone: Path, records: list[dict[str, str]], batch
         lengths = [len(ids) for ids in examples["input_ids"]]
         train = PackedRows(train, pack(lengths, PACKED_LENGTH, seed=0), lengths)
         arguments.per_device_train_batch_size = PACKED_ROWS
-    trainer = IBGLTrainer(model, bottleneck=bottleneck, read_out_weight=0, args=arguments, train_dataset=train)
+    trainer = LearnTrainer(model, arm=arm, read_out_weight=0, args=arguments, train_dataset=train)
     if kind == "full_logits":
         language_model: Any = model[0].model
         trainer.model = trainer.model_wrapped = FullLogits(language_model)
@@ -247,12 +250,12 @@ def measure_grid(backbone: Path, words: list[str]) -> list[dict[str, float]]:
         )
         rows, steps = GRID_TOKENS // length, 1 + GRID_STEPS
         texts = [make_text(words, rng, half - 1) for _ in range(rows * steps)]
-        examples = build_examples([{"document": text} for text in texts], model, "reconstruct")
+        examples = build_examples([{"document": text} for text in texts], ExampleMaker(model, "reconstruct"))
         arguments: dict[str, Any] = {
             "output_dir": str(backbone / "out"), "use_cpu": True, "bf16": True, "max_steps": steps,
             "per_device_train_batch_size": rows, "save_strategy": "no", "disable_tqdm": True, "report_to": "none",
         }  # fmt: skip
-        trainer = IBGLTrainer(model, read_out_weight=0, args=TrainingArguments(**arguments), train_dataset=examples)
+        trainer = LearnTrainer(model, read_out_weight=0, args=TrainingArguments(**arguments), train_dataset=examples)
         clock = Clock()
         trainer.add_callback(clock)
         trainer.train()
@@ -313,7 +316,7 @@ def plot(figures: dict[str, float], path: Path) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Measure what is not measured yet, and write the summary."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = program_parser(__doc__)
     parser.add_argument("--repeats", type=int, default=5, metavar="N", help="(default: %(default)s)")
     parser.add_argument("--worker", nargs=2, metavar=("ARM", "BACKBONES"), help=argparse.SUPPRESS)
     args = parser.parse_args(argv)

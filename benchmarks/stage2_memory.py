@@ -6,7 +6,7 @@ Protocol:
 
 - Backbone and words as in `stage1_speed.py`: a Qwen2 of random weights, 4 layers, 256 wide, 8,192 embeddings; texts of
   random words. Every query and every document has 256 tokens. Precision: bf16 autocast on float32 weights, AdamW.
-- `cached_1024` trains on 1,024 pairs a step, 32 texts at a time (`--mini-batch-size 32`): two steps, as AdamW has its
+- `cached_1024` trains on 1,024 pairs a step, 32 texts at a time (`mini_batch_size=32`): two steps, as AdamW has its
   state after the first. `plain_64` and `cached_64` train on 64 pairs a step, the former on all at once: three steps, of
   which the first is not timed.
 - Every measurement has a process of its own; the arms of 64 pairs are interleaved and repeated five times.
@@ -30,14 +30,15 @@ from typing import Any
 
 import results
 import torch
+from flags import program_parser
 from sentence_transformers.sentence_transformer.training_args import SentenceTransformerTrainingArguments
 from stage1_speed import Clock, make_backbone, make_text, resident, run_worker
 
 import lbr_st
 from lbr_st.alignment.batches import training_rows
 from lbr_st.alignment.losses import info_nce
-from lbr_st.alignment.run import GRCLTrainer
-from lbr_st.training.shared import run_command
+from lbr_st.alignment.trainer import AlignTrainer
+from lbr_st.cli.main import run_command
 
 PROGRAM = "stage2_memory"
 TOKENS, MINI_BATCH = 256, 32
@@ -63,7 +64,7 @@ def measure(arm: str, backbone: Path) -> dict[str, Any]:
         "learning_rate": 1e-4,
     }  # fmt: skip
     loss = info_nce(model, 0.05, mini_batch_size=MINI_BATCH if arm.startswith("cached") else None)
-    trainer = GRCLTrainer(model, SentenceTransformerTrainingArguments(**arguments), training_rows(records), loss=loss)
+    trainer = AlignTrainer(model, SentenceTransformerTrainingArguments(**arguments), training_rows(records), loss=loss)
     clock = Clock()
     trainer.add_callback(clock)
     trainer.train()
@@ -96,7 +97,7 @@ def summarize() -> tuple[dict[str, float], list[dict[str, Any]]]:
 
 def main(argv: list[str] | None = None) -> None:
     """Measure what is not measured yet, and write the summary."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = program_parser(__doc__)
     parser.add_argument("--worker", nargs=2, metavar=("ARM", "BACKBONE"), help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.worker:

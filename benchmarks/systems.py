@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from datasets import Dataset
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Normalize, Transformer
@@ -19,15 +18,14 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     DataCollatorForLanguageModeling,
-    HfArgumentParser,
     Trainer,
-    TrainingArguments,
 )
 
 from lbr_st.data.records import read_records
 from lbr_st.errors import InputError
-from lbr_st.evaluation import own_data as evaluation
-from lbr_st.files import UNFINISHED
+from lbr_st.evaluation.own_data import BM25, open_for_evaluation
+from lbr_st.files import replacing_folder
+from lbr_st.training.config import RunConfig
 
 MASKED = 0.2  # of the tokens, as LLM2Vec masks for Llama
 
@@ -42,7 +40,7 @@ def bm25_of_trigrams() -> Any:
     """Return mteb's BM25 over trigrams of characters: where words are names, these have the parts in common."""
     from mteb.models.model_implementations.bm25 import BM25Search  # needs the extra that the next line asks for
 
-    of_words = evaluation.open_for_evaluation("bm25")
+    of_words = open_for_evaluation(BM25)
     model: Any = BM25Search(tokenizer=trigrams)
     model.mteb_model_meta = of_words.mteb_model_meta
     return model
@@ -70,16 +68,6 @@ def assemble(model: Path | str, tokenizer: Path | str, length: int, pooling: str
     return SentenceTransformer(modules=[transformer, Pooling(width, pooling_mode=pooling), Normalize()])
 
 
-@contextlib.contextmanager
-def whole(folder: Path) -> Iterator[Path]:
-    """Give a folder to write to that takes its name when it is whole."""
-    unfinished = folder.with_name(f"{folder.name}{UNFINISHED}")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    yield unfinished
-    unfinished.replace(folder)
-
-
 def read_both_ways(folder: Path) -> None:
     """Say in a saved model's config that a text is read in both directions."""
     file = folder / "config.json"
@@ -90,7 +78,7 @@ def read_both_ways(folder: Path) -> None:
 def bidirectional_of_stage1(model: Path, output: Path) -> Path:
     """Return a model of stage 1 that reads in both directions, and is else as it was: last bottleneck token and all."""
     if not output.is_dir():
-        with whole(output) as unfinished:
+        with replacing_folder(output) as unfinished:
             for name in model.iterdir():
                 if name.is_dir() and name.name != "checkpoints":
                     shutil.copytree(name, unfinished / name.name)
@@ -100,19 +88,21 @@ def bidirectional_of_stage1(model: Path, output: Path) -> Path:
     return output
 
 
-def llm2vec(backbone: Path | str, passages: Path, output: Path, tokens: int, length: int, flags: list[str]) -> Path:
+def llm2vec(
+    backbone: Path | str, passages: Path, output: Path, tokens: int, length: int, training: Mapping[str, Any]
+) -> Path:
     """Return an embedding model of a language model that learned to read in both directions, as LLM2Vec does.
 
     Bidirectional attention, masked next-token prediction on the passages, mean pooling (arXiv 2404.05961, section 2);
     without its unsupervised contrastive step, in whose place stage 2 comes.
 
     Args:
-        backbone: To start from.
+        backbone: Language model to start from.
         passages: JSON Lines with ``document``.
         output: Folder of the embedding model.
-        tokens: To read.
+        tokens: Number of tokens to read.
         length: Longest text in tokens.
-        flags: Training arguments.
+        training: Settings of stage 1; what is no setting of every run is left out.
     """
     if output.is_dir():
         return output
@@ -127,19 +117,15 @@ def llm2vec(backbone: Path | str, passages: Path, output: Path, tokens: int, len
     rows = Dataset.from_list(
         [{"input_ids": ids} for ids in tokenizer(texts, truncation=True, max_length=length).input_ids]
     )
-    parser: Any = HfArgumentParser
-    arguments, _ = parser(TrainingArguments).parse_args_into_dataclasses(
-        ["--output-dir", f"{output}-checkpoints", "--save-strategy", "no", "--report-to", "none"]
-        + ["--warmup-steps", "0.1", "--seed", "0", *flags]  # as stage 1 has
-        + ([] if torch.cuda.is_available() else ["--use-cpu"]),
-        return_remaining_strings=True,  # --attention of ours
-    )
+    known = {field.name for field in dataclasses.fields(RunConfig)}
+    of_trainer = {name: value for name, value in training.items() if name in known}
+    arguments = RunConfig(output_dir=f"{output}-checkpoints", save_strategy="no", seed=0, **of_trainer)
     mean = sum(map(len, rows["input_ids"])) / len(rows)
     arguments.max_steps = max(1, round(tokens / (mean * arguments.per_device_train_batch_size)))
     # The loss of a causal model is that of the next token: a masked token is predicted from the one before it.
     collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=MASKED)
     Trainer(model=model, args=arguments, train_dataset=rows, data_collator=collator).train()
-    with tempfile.TemporaryDirectory() as language_model, whole(output) as unfinished:
+    with tempfile.TemporaryDirectory() as language_model, replacing_folder(output) as unfinished:
         model.save_pretrained(language_model)
         assemble(language_model, backbone, length, "mean").save_pretrained(str(unfinished), create_model_card=False)
     return output

@@ -37,9 +37,9 @@ import thesis
 from arms import Lab
 from domains import Domain
 
+from lbr_st.cli.main import run_command
 from lbr_st.files import sha256
 from lbr_st.model.opening import open_sentence_transformer
-from lbr_st.training.shared import run_command
 
 PROGRAM = "table1"
 REGIME, PAIRS, IBGL, PAPER = domains.REGIMES[0], thesis.MAIN_PAIRS, thesis.DEFAULT, "ibgl-mixture"
@@ -67,8 +67,8 @@ def bidirectional(domain: Domain, lab: Lab) -> dict[str, Any]:
     """Score the backbone made bidirectional, after stage 2."""
     output = lab.work / domain.name / "bidirectional"
     passages, scale = domain.stage1(REGIME, "passages"), lab.scale
-    flags = [*scale.stage1.split(), *lab.flags]
-    model = systems.llm2vec(lab.backbone(domain), passages, output, scale.stage1_tokens, scale.length, flags)
+    training = {**scale.stage1, **lab.training}
+    model = systems.llm2vec(lab.backbone(domain), passages, output, scale.stage1_tokens, scale.length, training)
     return lab.tuned(domain, model, "bidirectional-cl", PAIRS)
 
 
@@ -108,14 +108,14 @@ def measured(system: str, domain: Domain, lab: Lab, settings: dict[str, Any]) ->
 
 def main(argv: list[str] | None = None) -> None:
     """Measure what is missing, and write the summary if it was asked for all domains."""
-    args, lab, settings = arms.begin(argv, __doc__, domains.DOMAINS)
+    asked, lab, settings = arms.begin(argv, __doc__, domains.DOMAINS)
     figures: dict[str, float] = {}
     files = []
-    for name in args.domains:
-        domain = lab.domain(name, args.data)
+    for name in asked.domains:
+        domain = lab.domain(name, asked.data)
         of_domain, lab_of_domain = settings, lab
         if name == "code":
-            if args.scale == "nano":
+            if asked.scale == "nano":
                 lab_of_domain = dataclasses.replace(lab, scale=dataclasses.replace(lab.scale, **GRID_OF_CODE))
             # Which packages are installed is not told by --data.
             of_domain = settings | {"code_sha256": sha256([domain.stage1(REGIME, "pairs"), domain.pairs, domain.test])}
@@ -130,7 +130,7 @@ def main(argv: list[str] | None = None) -> None:
                 key = f"{name}_ibgl_cl_less_{other}_recall_at_10_full"
                 figures |= results.difference(key, hits["ibgl_cl"], hits[other])
     figures = {name: round(value, 4) for name, value in figures.items()}
-    arms.write_summary(PROGRAM, args, figures, files, argv)
+    arms.write_summary(PROGRAM, asked, figures, files)
 
 
 if __name__ == "__main__":

@@ -32,11 +32,10 @@ from domains import Domain
 from tqdm.auto import tqdm
 
 import lbr_st
+from lbr_st.cli.main import run_command
 from lbr_st.data.records import read_records
 from lbr_st.errors import InputError
 from lbr_st.model.bottleneck import BottleneckTransformer, bottleneck_module
-from lbr_st.model.generation import generate
-from lbr_st.training.shared import run_command
 
 PROGRAM = "table2"
 QUERIES, NEW_TOKENS, BATCH = 200, 64, 32
@@ -65,7 +64,7 @@ def answers(module: BottleneckTransformer, queries: list[str], *, way: str) -> l
             found += plain_answers(module, batch)
         else:
             hidden = way == "bottleneck"
-            found += generate(module, batch, through_bottleneck=hidden, max_new_tokens=NEW_TOKENS, do_sample=False)
+            found += module.generate(batch, through_bottleneck=hidden, max_new_tokens=NEW_TOKENS, do_sample=False)
     return found
 
 
@@ -126,11 +125,11 @@ def run_model(name: str, domain: Domain, lab: Lab, settings: dict[str, Any]) -> 
 
 def main(argv: list[str] | None = None) -> None:
     """Measure what is missing, and write the summary if it was asked for all domains."""
-    args, lab, settings = arms.begin(argv, __doc__, thesis.DOMAINS)
+    asked, lab, settings = arms.begin(argv, __doc__, thesis.DOMAINS)
     figures: dict[str, float] = {}
     files = []
-    for each in args.domains:
-        domain = lab.domain(each, args.data)
+    for each in asked.domains:
+        domain = lab.domain(each, asked.data)
         for name, stage1 in MODELS.items():
             run = partial(run_model, name, domain, lab, settings)
             found = arms.measured(PROGRAM, f"{each}-{name}", 0, settings, run)
@@ -139,7 +138,7 @@ def main(argv: list[str] | None = None) -> None:
             figures |= {f"{each}_{name}_{metric}": round(value, 2) for metric, value in found["scores"].items()}
             figures[f"{each}_{name}_recall_at_10_full_after_stage_2"] = round(recall, 4)
             files.append(found)
-    arms.write_summary(PROGRAM, args, figures, files, argv)
+    arms.write_summary(PROGRAM, asked, figures, files)
 
 
 if __name__ == "__main__":

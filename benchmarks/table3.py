@@ -26,7 +26,7 @@ import thesis
 from arms import Lab
 from domains import Domain
 
-from lbr_st.training.shared import run_command
+from lbr_st.cli.main import run_command
 
 PROGRAM = "table3"
 COMPARISONS = (
@@ -57,11 +57,11 @@ def measured(name: str, seed: int, domain: Domain, lab: Lab, settings: dict[str,
 
 def main(argv: list[str] | None = None) -> None:
     """Measure what is missing, and write the summary if it was asked for all domains."""
-    args, lab, settings = arms.begin(argv, __doc__, thesis.DOMAINS)
+    asked, lab, settings = arms.begin(argv, __doc__, thesis.DOMAINS)
     figures: dict[str, float] = {}
     files = []
-    for each in args.domains:
-        domain = lab.domain(each, args.data)
+    for each in asked.domains:
+        domain = lab.domain(each, asked.data)
         hits = {}
         for name in (*table1.WITHOUT_STAGE2, *table1.AFTER_STAGE2):
             found = [measured(name, seed, domain, lab, settings) for seed in seeds_of(name)]
@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> None:
         for one, other in COMPARISONS:
             figures |= results.difference(f"{each}_{one}_less_{other}_recall_at_10_full", hits[one], hits[other])
     figures = {name: round(value, 4) for name, value in figures.items()}
-    arms.write_summary(PROGRAM, args, figures, files, argv)
+    arms.write_summary(PROGRAM, asked, figures, files)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ import thesis
 from arms import Lab
 from domains import Domain
 
-from lbr_st.training.shared import run_command
+from lbr_st.cli.main import run_command
 
 PROGRAM = "table4"
 
@@ -38,11 +38,11 @@ def bidirectional(domain: Domain, lab: Lab) -> dict[str, Any]:
 
 def main(argv: list[str] | None = None) -> None:
     """Measure what is missing, and write the summary if it was asked for all domains."""
-    args, lab, settings = arms.begin(argv, __doc__, thesis.DOMAINS)
+    asked, lab, settings = arms.begin(argv, __doc__, thesis.DOMAINS)
     figures: dict[str, float] = {}
     files: list[dict[str, Any]] = []
-    for name in args.domains:
-        domain = lab.domain(name, args.data)
+    for name in asked.domains:
+        domain = lab.domain(name, asked.data)
         found = {
             "causal": table1.measured("ibgl_cl", domain, lab, settings),
             "bidirectional": arms.measured(
@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
         figures |= results.difference(f"{name}_causal_less_bidirectional_recall_at_10_full", one, other)
         files += found.values()
     figures = {name: round(value, 4) for name, value in figures.items()}
-    arms.write_summary(PROGRAM, args, figures, files, argv)
+    arms.write_summary(PROGRAM, asked, figures, files)
 
 
 if __name__ == "__main__":

@@ -35,9 +35,9 @@ from domains import Domain
 from transformers import AutoTokenizer
 
 import lbr_st
+from lbr_st.cli.main import run_command
 from lbr_st.data.records import read_records
 from lbr_st.files import write_jsonl
-from lbr_st.training.shared import run_command
 
 PROGRAM = "table5"
 RATIOS, TEMPERATURES = (10, 100, 500, 1000), (0.01, 0.02, 0.05)
@@ -49,8 +49,8 @@ TEMPERATURE = 0.05
 LONG: dict[str, Any] = {
     "length": 768,
     "stage1_tokens": 400_000,
-    "stage1": "--learning-rate 5e-4 --per-device-train-batch-size 16 --attention sdpa",
-    "stage2": "--per-device-train-batch-size 16 --attention sdpa",
+    "stage1": {"learning_rate": 5e-4, "per_device_train_batch_size": 16, "attention": "sdpa"},
+    "stage2": {"per_device_train_batch_size": 16, "attention": "sdpa"},
     "epochs": {PAIRS: 2},
 }
 
@@ -80,9 +80,7 @@ def long_documents(medical: Domain, lab: Lab) -> Domain:
 
 def run_arm(ratio: int, temperature: float, domain: Domain, lab: Lab) -> dict[str, Any]:
     """Measure one ratio and temperature."""
-    stage = arms.STAGE1[table1.IBGL]
-    assert stage is not None
-    stage = dataclasses.replace(stage, compression_ratio=ratio)
+    stage = dataclasses.replace(arms.stage1_of(table1.IBGL), compression_ratio=ratio)
     model = lab.stage1(domain, domains.REGIMES[0], f"ratio-{ratio}", 0, stage)
     setting = (lab.scale.learning_rates[0], temperature)
     tokens = lbr_st.load(str(model))[0].num_bottleneck_tokens
@@ -94,9 +92,9 @@ def run_arm(ratio: int, temperature: float, domain: Domain, lab: Lab) -> dict[st
 
 def main(argv: list[str] | None = None) -> None:
     """Measure what is missing and write the summary."""
-    args, lab, settings = arms.begin(argv, __doc__, ("medical",))
-    medical = lab.domain("medical", args.data)
-    long = LONG if args.scale == "nano" else {"length": LONG["length"], "epochs": LONG["epochs"]}
+    asked, lab, settings = arms.begin(argv, __doc__, ("medical",))
+    medical = lab.domain("medical", asked.data)
+    long = LONG if asked.scale == "nano" else {"length": LONG["length"], "epochs": LONG["epochs"]}
     lab = dataclasses.replace(lab, scale=dataclasses.replace(lab.scale, **long))
     domain = long_documents(medical, lab)
     figures: dict[str, float] = {}
@@ -116,7 +114,7 @@ def main(argv: list[str] | None = None) -> None:
         key = f"r_{PAPERS_BEST}_less_r_{ratio}_recall_at_10_full"
         figures |= results.difference(key, best, hits[ratio, TEMPERATURE])
     figures = {name: round(value, 4) for name, value in figures.items()} | {"queries": best.size}
-    arms.write_summary(PROGRAM, args, figures, files, argv)
+    arms.write_summary(PROGRAM, asked, figures, files)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ import torch
 from arms import Lab
 from domains import Domain
 
-from lbr_st.training.shared import run_command
+from lbr_st.cli.main import run_command
 
 PROGRAM = "table6"
 STYLES = ("pt", "gl", "ibgl-sft", "ibgl-reconstruct", "ibgl-prefix-suffix", "ibgl-mixture", "ibgl-read-out")
@@ -41,15 +41,14 @@ OF_COST = "medical"
 
 def speed(style: str, domain: Domain, lab: Lab) -> dict[str, Any]:
     """Return the tokens that a second of stage 1 reads."""
-    stage = arms.STAGE1[style]
-    assert stage is not None
+    stage = arms.stage1_of(style)
     steps = lab.stage1_steps(domain, domains.REGIMES[0], stage)
-    short = dataclasses.replace(stage, more=f"{stage.more} --max-steps {STEPS} --logging-steps {WARMUP}")
+    short = dataclasses.replace(stage, more={**stage.more, "max_steps": STEPS, "logging_steps": WARMUP})
     model = Path(lab.stage1(domain, domains.REGIMES[0], f"speed-{style}", 0, short))
     log = json.loads((model / "training_log.json").read_text(encoding="utf-8"))
     shutil.rmtree(model)
     rates = [entry["tokens_per_second"] for entry in log if "tokens_per_second" in entry]
-    examples = steps * int(arms.value_of(lab.scale.stage1, "--per-device-train-batch-size"))
+    examples = steps * lab.scale.stage1["per_device_train_batch_size"]
     threads = torch.get_num_threads()
     return {"tokens_per_second": statistics.mean(rates[1:]), "examples": examples, "threads": threads}
 
@@ -83,11 +82,11 @@ def label_of(style: str) -> str:
 
 def main(argv: list[str] | None = None) -> None:
     """Measure what is missing, and write the summary if it was asked for all domains."""
-    args, lab, settings = arms.begin(argv, __doc__, thesis.DOMAINS)
+    asked, lab, settings = arms.begin(argv, __doc__, thesis.DOMAINS)
     figures: dict[str, float] = {}
     files = []
-    for name in args.domains:
-        domain = lab.domain(name, args.data)
+    for name in asked.domains:
+        domain = lab.domain(name, asked.data)
         for style in STYLES:
             found = thesis.all_measured(style, thesis.MAIN_PAIRS, domain, lab, settings)
             key = f"{name}_{label_of(style)}_recall_at_10_full"
@@ -98,7 +97,7 @@ def main(argv: list[str] | None = None) -> None:
             figures |= of_cost
             files += repeats
     figures = {name: round(value, 4) for name, value in figures.items()}
-    arms.write_summary(PROGRAM, args, figures, files, argv)
+    arms.write_summary(PROGRAM, asked, figures, files)
 
 
 if __name__ == "__main__":

@@ -65,19 +65,19 @@ import systems
 from arms import Lab
 from domains import Domain
 
-from lbr_st.evaluation import own_data as evaluation
-from lbr_st.training.shared import run_command
+from lbr_st.cli.main import run_command
+from lbr_st.evaluation.own_data import BM25, open_for_evaluation
 
 PROGRAM = "thesis"
 DOMAINS = ("medical", "chemistry")
 SEEDS = (0, 1, 2)
 MAIN_PAIRS, FEW_PAIRS, MANY_PAIRS = 1000, 200, 5000
 NONE = "none"
-DEFAULT = "ibgl-read-out"  # what `lbr train-ibgl` does with a corpus-taught set unless told otherwise
+DEFAULT = "ibgl-read-out"  # what `lbr learn` does with a corpus-taught set unless told otherwise
 MINOR = ("ibgl-sft", "ibgl-prefix-suffix")
 WITH_MANY_PAIRS = (NONE, "pt", "gl", "ibgl-reconstruct", DEFAULT)
-BM25, TRIGRAMS = "bm25", "bm25_trigrams"
-LEXICAL = {BM25: lambda: evaluation.open_for_evaluation("bm25"), TRIGRAMS: systems.bm25_of_trigrams}
+TRIGRAMS = "bm25_trigrams"
+LEXICAL = {BM25: lambda: open_for_evaluation(BM25), TRIGRAMS: systems.bm25_of_trigrams}
 
 
 class Arm(NamedTuple):
@@ -244,9 +244,9 @@ def label_of(stage1: str) -> str:
 
 def main(argv: list[str] | None = None) -> None:
     """Run what is missing, and write the summary when all is there."""
-    args, lab, settings = arms.begin(argv, __doc__, DOMAINS, regimes=True)
-    of = {name: lab.domain(name, args.data) for name in DOMAINS}
-    for name in args.domains:
+    asked, lab, settings = arms.begin(argv, __doc__, DOMAINS, regimes=True)
+    of = {name: lab.domain(name, asked.data) for name in DOMAINS}
+    for name in asked.domains:
         for system in LEXICAL:
             measured_lexical(system, of[name], lab, settings)
 
@@ -254,7 +254,7 @@ def main(argv: list[str] | None = None) -> None:
         return [(arm, seed) for arm, seed in order() if not results.is_measured(PROGRAM, arm.name, seed, settings)]
 
     for arm, seed in missing():
-        if arm.domain in args.domains and arm.regime in args.regimes:
+        if arm.domain in asked.domains and arm.regime in asked.regimes:
             run_arm(arm, seed, of[arm.domain], lab, settings)
     if left := missing():
         print(f"{len(left)} arms are still to be measured, the summary is written after them")
@@ -264,7 +264,7 @@ def main(argv: list[str] | None = None) -> None:
         figures |= figures_of(name, domains.kinds(of[name]))
     figures = {name: round(value, 4) for name, value in figures.items()}
     measured = [results.read_arm(PROGRAM, arm.name, seed) for arm, seed in order()]
-    results.write_summary(PROGRAM, figures, measured, argv)
+    results.write_summary(PROGRAM, figures, measured, asked.argv)
 
 
 if __name__ == "__main__":
