@@ -8,12 +8,19 @@ from typing import NoReturn
 from lbr_st.errors import InputError
 
 
+class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows a default where there is one: an argument that must be given has none, and a switch is off."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        has_none = action.default is None or action.default is False
+        return action.help if has_none else super()._get_help_string(action)
+
+
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line that names the command, and that takes no shortened flags."""
 
     def __init__(self, prog: str, description: str) -> None:
-        form = argparse.ArgumentDefaultsHelpFormatter
-        super().__init__(prog=prog, description=description, allow_abbrev=False, formatter_class=form)
+        super().__init__(prog=prog, description=description, allow_abbrev=False, formatter_class=_Formatter)
 
     def error(self, message: str) -> NoReturn:
         """Raise what is wrong.

@@ -57,7 +57,8 @@ def test_every_setting_has_a_flag(capsys):
     printed = capsys.readouterr().out
     for field in fields(EncodeConfig):
         assert f"--{field.name.replace('_', '-')}" in printed
-    assert "(default: 10000)" in printed
+    assert "(default: 10000)" in printed and "(default: 0)" in printed
+    assert "(default: None)" not in printed and "(default: False)" not in printed
 
 
 @pytest.mark.parametrize(
