@@ -32,6 +32,8 @@ from transformers import (
     TokenizersBackend,
 )
 
+from lbr_st.learning.config import LearnConfig
+from lbr_st.learning.examples import ExampleMaker, build_examples
 from lbr_st.model.cutoff import BOTTLENECK, PREFIX, SOURCE, TARGET, cutoff_mask
 
 ROOT = Path(__file__).parent.parent
@@ -132,6 +134,16 @@ def make_backbone(folder, family: str = "qwen2", tied: bool = True, layers: int 
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
+
+
+def examples_of(records, model, objective="sft", **options):
+    """Return the examples that stage 1 makes of records."""
+    return build_examples(records, ExampleMaker(model, objective, **options))
+
+
+def lora_of(rank, **settings):
+    """Return a configuration that asks for LoRA of a rank."""
+    return LearnConfig(model="none", data=["none"], output_dir="none", lora_rank=rank, **settings)
 
 
 MANY = [{"question": f"{p['query']} {i}", "answer": f"{i} {p['document']}"} for i in range(8) for p in PAIRS]

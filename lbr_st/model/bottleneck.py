@@ -6,10 +6,12 @@ with that token, reading it out is sentence-transformers' own last-token pooling
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import InputModule
 from torch import Tensor
@@ -23,7 +25,7 @@ from transformers import (
 )
 
 from lbr_st.errors import InputError
-from lbr_st.model.generation import generate
+from lbr_st.model.generation import hidden_from_answers
 from lbr_st.model.precision import evaluating
 from lbr_st.model.tokens import add_bottleneck_tokens, save_tokenizer
 
@@ -33,8 +35,10 @@ HUB_ARGUMENTS = ("revision", "token", "cache_dir", "local_files_only", "subfolde
 # transformers writes 1e30 for the maximum length of a tokenizer that has none.
 UNLIMITED = 1e9
 
-# Of a model whose number of tokens follows the length of the text, where no number is asked for.
+# Number of tokens of a model where it follows the length of the text, unless one is asked for: at most this.
 MOST_BOTTLENECK_TOKENS = 64
+
+DEFAULT_MAX_NEW_TOKENS = 128  # of an answer
 
 
 def check_room(length: int, num_prefix_tokens: int, num_bottleneck_tokens: int) -> None:
@@ -82,8 +86,6 @@ class BottleneckTransformer(InputModule):
         compression_ratio: Tokens of text to a bottleneck token, R of arXiv 2601.11124 (section 3.2). A text of n
             tokens, its prompt included, then ends with the last ``clamp(ceil(n / R), 1, K)`` of the K bottleneck
             tokens. Default: every text ends with all of them.
-        hide_bos: Stage 1 hides BOS from the target too, and so does generation through the bottleneck. Encoding does
-            not change: the text sees BOS.
         history: One entry per training stage, saying what the model was made from.
 
     Raises:
@@ -91,11 +93,14 @@ class BottleneckTransformer(InputModule):
             compression ratio is not above 0.
     """
 
+    # The name that the native layout stores: public, and free of which file the class is in.
+    __module__ = "lbr_st"
+
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     gathered_weights: dict[str, Tensor] | None = None  # set while it is saved, where those in memory are shards
     config_file_name = "lbr_config.json"
-    config_keys = ["bottleneck_token_ids", "max_seq_length", "compression_ratio", "hide_bos", "history"]
+    config_keys = ["bottleneck_token_ids", "max_seq_length", "compression_ratio", "history"]
 
     def __init__(
         self,
@@ -105,7 +110,6 @@ class BottleneckTransformer(InputModule):
         bottleneck_token_ids: list[int],
         max_seq_length: int,
         compression_ratio: float | None = None,
-        hide_bos: bool = False,
         history: list[dict[str, Any]] | None = None,
     ) -> None:
         super().__init__()
@@ -113,7 +117,6 @@ class BottleneckTransformer(InputModule):
         self.model = model
         self.tokenizer = tokenizer
         self.compression_ratio = compression_ratio
-        self.hide_bos = hide_bos
         self.bottleneck_token_ids = list(bottleneck_token_ids)
         # Where positions are learned (GPT-2), padding on the left would move the text to other positions.
         self.tokenizer.padding_side = "right"
@@ -277,11 +280,45 @@ class BottleneckTransformer(InputModule):
     def generate(
         self, texts: Sequence[str], *, prompt: str | None = None, through_bottleneck: bool = False, **kwargs: Any
     ) -> list[str]:
-        """Let the language model answer texts, see `lbr_st.model.generation.generate`."""
-        if prompt and not isinstance(texts, str):
-            texts = self._prepend_prompt(list(texts), prompt)
-        with evaluating(self):
-            return generate(self, texts, through_bottleneck=through_bottleneck, **kwargs)
+        """Continue ``[BOS? X Z]`` with an answer Y, as stage 1 trains it (arXiv 2601.11124, section 3.2).
+
+        Open, the answer sees the text: what ``AutoModelForCausalLM.generate`` gives of the saved directory. Through
+        the bottleneck, it sees BOS, Z and itself. The first token comes from the last bottleneck token in both.
+
+        Args:
+            texts: Texts X, generated from as one batch.
+            prompt: Text put before every text.
+            through_bottleneck: Hide the text from the answer.
+            **kwargs: Arguments of ``transformers`` generation: ``max_new_tokens`` (default: 128), ``do_sample``, ...
+
+        Returns:
+            The answers, in the order of the texts; ``num_return_sequences`` of each, where that is given.
+
+        Raises:
+            InputError: If ``texts`` is one text, or generation through the bottleneck is asked for in a way that
+                leaves no place to hide the text: without the default cache, or with an assistant.
+        """
+        if isinstance(texts, str):
+            raise InputError("generate takes a list of texts; put the one text in a list")
+        if not texts:
+            return []
+        tokenizer, model = self.tokenizer, self.model
+        rows = self.tokenize_rows(self._prepend_prompt(list(texts), prompt) if prompt else texts)
+        batch = tokenizer.pad({"input_ids": rows}, padding_side="left", return_tensors="pt").to(model.device)
+        length = batch["input_ids"].shape[1]
+        defaults = {"max_new_tokens": DEFAULT_MAX_NEW_TOKENS, "pad_token_id": tokenizer.pad_token_id, "use_cache": True}
+        kwargs = defaults | kwargs | {"return_dict_in_generate": False}
+        hiding = hidden_from_answers(model, self._is_text(**batch)) if through_bottleneck else contextlib.nullcontext()
+        with evaluating(self), hiding:
+            output: Any = model.generate(**batch, **kwargs)
+        return tokenizer.batch_decode(output[:, length:], skip_special_tokens=True)
+
+    def _is_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return which columns of rows padded on the left are neither BOS nor bottleneck tokens: text, or padding."""
+        is_bottleneck = torch.isin(input_ids, torch.tensor(self.bottleneck_token_ids, device=input_ids.device))
+        starts = attention_mask.argmax(dim=1, keepdim=True)
+        is_prefix = torch.arange(input_ids.shape[1], device=input_ids.device) < starts + self.num_prefix_tokens
+        return ~(is_bottleneck | is_prefix)
 
     def save(self, output_path: str, *args: Any, **kwargs: Any) -> None:
         """Write language model, tokenizer and ``lbr_config.json``: the native layout."""

@@ -22,7 +22,7 @@ from lbr_st.records import is_hub_id
 
 CARD = "README.md"
 MARK = "<!-- written by lbr-st; a card without this line is left alone -->"
-STAGES = {"ibgl": ("Stage 1, IB-GL", "train-ibgl"), "grcl": ("Stage 2, GR-CL", "train-grcl")}
+STAGES = {"learn": ("Stage 1", "learn"), "align": ("Stage 2", "align")}
 # What a step of history says beside the arguments of its command.
 NOT_ARGUMENTS = {"stage", "mteb_tasks", "sets", "processes", "training_arguments", "scores"}
 CITATION = """```bibtex
@@ -265,7 +265,7 @@ def _set(about: Mapping[str, Any]) -> str:
     kept_apart = " and ".join(about["isolated"])
     return (
         f"Set {about['name']} ({records} records), {about['regime']}; training and held-out records kept apart by "
-        f"{kept_apart}; licence {about['licence'] or 'not stated'}."
+        f"{kept_apart}; license {about['license'] or 'not stated'}."
     )
 
 

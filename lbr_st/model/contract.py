@@ -43,7 +43,7 @@ PORTABLE_MODULES = [
     {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
     {"idx": 2, "name": "2", "path": "2_Normalize", "type": "sentence_transformers.models.Normalize"},
 ]
-NATIVE_MODULE = "lbr_st.model.bottleneck.BottleneckTransformer"
+NATIVE_MODULE = "lbr_st.BottleneckTransformer"
 
 # In this order: vLLM before 0.18 takes the first key that is true, whatever it is.
 POOLING_MODES = ["cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken"]
@@ -60,48 +60,41 @@ def fail(where: str | Path, what: str) -> NoReturn:
 
 
 class SavedFiles:
-    """The files of a saved model, of either layout.
+    """The JSON files of a saved model, of either layout, parsed. What they say is checked by `file_checks`.
 
     Args:
-        path: Its directory.
+        path: Directory of the model.
 
     Raises:
-        VerificationError: If it is no model of this package, or a JSON file does not parse.
+        VerificationError: If there is no such directory, or a JSON file does not parse.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         if not self.path.is_dir():
             fail(path, "no such directory")
-        names = sorted(file.relative_to(self.path).as_posix() for file in self.path.glob("*.json"))
-        self.json = {name: self._parse(name) for name in names}
-        if LBR_CONFIG not in self.json:
-            fail(
-                LBR_CONFIG,
-                "missing, so it was not saved by lbr_st; lbr_st.from_backbone starts from any language model",
-            )
-        modules = self["modules.json"]
-        self.is_portable = [module.get("type") for module in modules[:1]] != [NATIVE_MODULE]
-        if self.is_portable:
-            self.json[POOLING_CONFIG] = self._parse(POOLING_CONFIG)
-        config = self[LBR_CONFIG]
-        unknown = sorted(config.keys() - set(BottleneckTransformer.config_keys))
-        if unknown:
-            fail(LBR_CONFIG, f"has {', '.join(unknown)}, which this version of lbr_st does not know")
-        self.ids: list[int] = self.field(LBR_CONFIG, "bottleneck_token_ids", list)
-        if not self.ids or not all(isinstance(i, int) and i >= 0 for i in self.ids) or len({*self.ids}) < len(self.ids):
-            fail(LBR_CONFIG, f"bottleneck_token_ids are {self.ids}, not different token ids")
-        self.max_seq_length: int = self.field(LBR_CONFIG, "max_seq_length", int)
-        self.field(LBR_CONFIG, "history", list)
-        self.field(LBR_CONFIG, "hide_bos", bool)
-        self.compression_ratio: float | None = config.get("compression_ratio")
-        if self.compression_ratio is not None:
-            try:
-                check_ratio(self.compression_ratio)
-            except (InputError, TypeError):
-                fail(LBR_CONFIG, f"compression_ratio is {self.compression_ratio!r}, not null or a number above 0")
-            if self.is_portable:
-                fail(LBR_CONFIG, "has a compression_ratio, which the portable layout cannot keep to")
+        found = [*self.path.glob("*.json"), *self.path.glob(POOLING_CONFIG)]
+        self.json = {name: self._parse(name) for name in sorted(f.relative_to(self.path).as_posix() for f in found)}
+
+    @property
+    def is_portable(self) -> bool:
+        """Whether it is in the portable layout: of stock classes alone."""
+        return [module.get("type") for module in self["modules.json"][:1]] != [NATIVE_MODULE]
+
+    @property
+    def ids(self) -> list[int]:
+        """Ids of the bottleneck tokens."""
+        return self.field(LBR_CONFIG, "bottleneck_token_ids", list)
+
+    @property
+    def max_seq_length(self) -> int:
+        """Longest input in tokens."""
+        return self.field(LBR_CONFIG, "max_seq_length", int)
+
+    @property
+    def compression_ratio(self) -> float | None:
+        """Tokens of text to a bottleneck token; None where every text has all of them."""
+        return self[LBR_CONFIG].get("compression_ratio")
 
     def __getitem__(self, name: str) -> Any:
         if name not in self.json:
@@ -119,8 +112,6 @@ class SavedFiles:
     def _parse(self, name: str) -> Any:
         try:
             found = json.loads((self.path / name).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            fail(name, "missing")
         except UnicodeDecodeError as error:
             fail(name, f"not UTF-8: {error}")
         except json.JSONDecodeError as error:
@@ -157,6 +148,7 @@ def file_checks(files: SavedFiles) -> Iterator[str]:
         VerificationError: With the file and the reason, for the first rule that is broken.
     """
     yield f"JSON files: {len(files.json)} parse"
+    yield _check_lbr_config(files)
     yield _check_config(files)
     if files.is_portable:
         yield _check_modules(files)
@@ -168,6 +160,27 @@ def file_checks(files: SavedFiles) -> Iterator[str]:
     yield _check_tokenizer_config(files)
     yield _check_tokenizer(files)
     yield _check_weights(files)
+
+
+def _check_lbr_config(files: SavedFiles) -> str:
+    if LBR_CONFIG not in files.json:
+        fail(LBR_CONFIG, "missing, so it was not saved by lbr_st; lbr_st.from_backbone starts from any language model")
+    unknown = sorted(files[LBR_CONFIG].keys() - set(BottleneckTransformer.config_keys))
+    if unknown:
+        fail(LBR_CONFIG, f"has {', '.join(unknown)}, which this version of lbr_st does not know")
+    ids = files.ids
+    if not ids or not all(isinstance(id_, int) and id_ >= 0 for id_ in ids) or len({*ids}) < len(ids):
+        fail(LBR_CONFIG, f"bottleneck_token_ids are {ids}, not different token ids")
+    files.field(LBR_CONFIG, "history", list)
+    ratio = files.compression_ratio
+    if ratio is not None:
+        try:
+            check_ratio(ratio)
+        except (InputError, TypeError):
+            fail(LBR_CONFIG, f"compression_ratio is {ratio!r}, not null or a number above 0")
+        if files.is_portable:
+            fail(LBR_CONFIG, "has a compression_ratio, which the portable layout cannot keep to")
+    return f"{LBR_CONFIG}: {len(ids)} bottleneck token(s), texts of up to {files.max_seq_length} tokens"
 
 
 def _check_modules(files: SavedFiles) -> str:

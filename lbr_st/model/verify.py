@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import itertools
 import math
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,13 +12,13 @@ from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
+from lbr_st.errors import shortened
 from lbr_st.files import file_sha256
-from lbr_st.model.bottleneck import BottleneckTransformer
+from lbr_st.model.bottleneck import BottleneckTransformer, bottleneck_module
 from lbr_st.model.contract import LBR_CONFIG, REFERENCE, SavedFiles, VerificationError, fail, file_checks
-from lbr_st.model.quiet import quietly
 from lbr_st.model.tokens import bottleneck_token
 
 # Lengths of differences between vectors of length 1. Of one model they agree to about 1e-6 in float32 and 1e-2 in half
@@ -41,33 +39,40 @@ TEXTS = [
     "Ümläute, 漢字, हिन्दी, עברית, 👩‍🔬 and e\u0301 in one text",
     "\x00 \u200b \ufeff \U0010ffff",
 ]
-# Longer than any VECTOR_LENGTH, and longer than what one reads at all.
-LONG = "many words " * 400
-HUGE = "many words " * 10_000
+LONG = "many words " * 400  # longer than any VECTOR_LENGTH
 
 # Some families have hundreds of special tokens: the first have a text each, and all are in one.
 SPECIALS_ALONE = 8
+
+MOST_SHOWN = 60  # characters of a text that are shown of it
 
 # Written down with every save, and found again on other machines and versions.
 REFERENCE_TEXTS = ["", "What is learned before it is represented?", "Ümläute, 漢字 and 👩‍🔬 in one text"]
 REFERENCE_NUMBERS = 8
 
 
+def longer_than(length: int) -> str:
+    """Return a text of more than so many tokens, and no shorter than `LONG`."""
+    return "many words " * max(length, 400)
+
+
 def verify(path: str | Path, in_memory: SentenceTransformer | None = None, device: str | None = None) -> Iterator[str]:
     """Check a saved model, of either layout, and say a line for each check that holds.
 
+    The directory is loaded in all the ways that people load it, one after the other: of its weights there is one copy
+    at a time, beside those of ``in_memory``.
+
     Args:
         path: Directory of the model.
-        in_memory: The model it was saved from, to compare vectors with.
-        device: Where to run it; default as sentence-transformers chooses.
+        in_memory: The model it was saved from, to compare weights and vectors with.
+        device: Device to run it on; default as sentence-transformers chooses.
 
     Raises:
         VerificationError: With the file or input and the reason, for the first check that does not hold.
     """
     files = SavedFiles(path)
     yield from file_checks(files)
-    saved = _SavedModel(files, device)
-    for name, check in saved.checks(in_memory).items():
+    for name, check in _SavedModel(files, in_memory, device).checks():
         try:
             line = check()
         except VerificationError:
@@ -79,31 +84,36 @@ def verify(path: str | Path, in_memory: SentenceTransformer | None = None, devic
 
 
 class _SavedModel:
-    """A saved model, loaded with sentence-transformers; the other ways are compared with that one."""
+    """A saved model, as sentence-transformers loads it; the other ways are compared with the vectors of that one."""
 
-    def __init__(self, files: SavedFiles, device: str | None) -> None:
+    def __init__(self, files: SavedFiles, in_memory: SentenceTransformer | None, device: str | None) -> None:
         self.files = files
         self.path = str(files.path)
         self.k = len(files.ids)
-        self.device = device
+        self.in_memory = in_memory
+        self.asked_for = device
 
-    @cached_property
-    def model(self) -> SentenceTransformer:
+    def checks(self) -> Iterator[tuple[str, Callable[[], str]]]:
+        """Yield the checks in their order, each with its name."""
+        yield "loading", self.check_loading
+        yield "read-out", self.check_read_out
+        yield "vectors", self.check_vectors
+        yield "batches", self.check_batches
+        if self.in_memory is not None:
+            yield "in memory", self.check_in_memory
+        _let_go(self.model)  # its tokenizer, pooling and vectors are what the others need of it
+        yield "by hand", self.check_by_hand
+        yield "module", self.check_module
+        yield "reference", self.check_reference
+
+    def check_loading(self) -> str:
+        """Load it with sentence-transformers, which takes no more than its layout asks for."""
         trusted = not self.files.is_portable  # the native layout is our own code; the portable one must not need any
-        model = SentenceTransformer(self.path, device=self.device, local_files_only=True, trust_remote_code=trusted)
-        return model.eval()
-
-    def checks(self, in_memory: SentenceTransformer | None) -> dict[str, Callable[[], str]]:
-        checks = {
-            "loading": self.check_loading,
-            "read-out": self.check_read_out,
-            "vectors": self.check_vectors,
-            "batches": self.check_batches,
-            "by hand": self.check_by_hand,
-            "module": self.check_module,
-            "reference": self.check_reference,
-        }
-        return checks if in_memory is None else {**checks, "in memory": lambda: self.check_in_memory(in_memory)}
+        model = SentenceTransformer(self.path, device=self.asked_for, local_files_only=True, trust_remote_code=trusted)
+        self.model = model.eval()
+        self.device, self.dtype = model.device, model.dtype
+        parts = ", ".join(type(module).__name__ for module in model)
+        return f"SentenceTransformer gives {parts}"
 
     @cached_property
     def texts(self) -> list[str]:
@@ -119,13 +129,13 @@ class _SavedModel:
         """float32 vectors ``(texts, width)`` on the CPU, each of a text encoded alone."""
         return self.encode(self.model, batch_size=1)
 
-    def encode(self, model: SentenceTransformer, batch_size: int, padding_side: str = "right") -> Tensor:
+    def encode(self, model: SentenceTransformer, batch_size: int = 16, padding_side: str = "right") -> Tensor:
         with _reading(model, min(self.files.max_seq_length, VECTOR_LENGTH), padding_side):
             return _encode(model, self.texts, batch_size)
 
     @property
     def tolerance(self) -> float:
-        return SAME_VECTOR if self.model.dtype == torch.float32 else SAME_VECTOR_HALF_PRECISION
+        return SAME_VECTOR if self.dtype == torch.float32 else SAME_VECTOR_HALF_PRECISION
 
     def expected_ids(self, text_length: int) -> list[int]:
         """Return the bottleneck token ids that a text of so many tokens ends with (arXiv 2601.11124, section 3.2)."""
@@ -133,26 +143,22 @@ class _SavedModel:
         k = self.k if ratio is None else min(max(math.ceil(text_length / ratio), 1), self.k)
         return self.files.ids[-k:]
 
-    def check_loading(self) -> str:
-        """sentence-transformers loads it, with no more than its layout asks for."""
-        parts = ", ".join(type(module).__name__ for module in self.model)
-        return f"SentenceTransformer gives {parts}"
-
     def check_read_out(self) -> str:
         """Every text ends with the bottleneck tokens, however it is padded, prompted and cut."""
         prefix = len(self.model.tokenizer("")["input_ids"]) - self.k
         lengths = (self.files.max_seq_length, prefix + self.k + 1)
         prompts = dict.fromkeys(["", "query: ", *self.model.prompts.values()])
         ways = list(itertools.product(("right", "left"), lengths, prompts))
+        too_long = longer_than(self.files.max_seq_length)
         for padding_side, length, prompt in ways:
-            texts = [*self.texts, HUGE] if not prompt and length == lengths[0] else self.texts
+            texts = [*self.texts, too_long] if not prompt and length == lengths[0] and too_long != LONG else self.texts
             with _reading(self.model, length, padding_side):
                 batch = self.model.preprocess(texts, prompt=prompt)
             for text, ids, mask in zip(texts, batch["input_ids"], batch["attention_mask"], strict=True):
                 row = ids[mask.bool()].tolist()
                 text_length = sum(id_ not in self.files.ids for id_ in row) - prefix
                 expected = self.expected_ids(text_length)
-                where = f"input {_short(text)} (padding {padding_side}, prompt {prompt!r}, at most {length} tokens)"
+                where = f"{_input(text)} (padding {padding_side}, prompt {prompt!r}, at most {length} tokens)"
                 if row[prefix + text_length :] != expected:
                     fail(where, f"does not end with token ids {expected}, or has them in its text: {row}")
                 if len(row) > length:
@@ -163,16 +169,17 @@ class _SavedModel:
     def check_vectors(self) -> str:
         for text, vector in zip(self.texts, self.vectors, strict=True):
             if not vector.isfinite().all():
-                fail(f"input {_short(text)}", "its vector is not finite")
+                fail(_input(text), "its vector is not finite")
             if abs(vector.norm().item() - 1) > self.tolerance:
-                fail(f"input {_short(text)}", f"its vector has length {vector.norm().item():.6f}, not 1")
+                fail(_input(text), f"its vector has length {vector.norm().item():.6f}, not 1")
+        self.reference_vectors = _reference_vectors(self.model)
         return f"{len(self.vectors)} of {self.vectors.shape[1]} numbers, finite, of length 1"
 
     def check_batches(self) -> str:
         # Positions start at the first column: where they are absolute, padding on the left moves the text.
         sides = ["right"] if self.has_absolute_positions() else ["right", "left"]
         largest = max(
-            self.compare(self.encode(self.model, batch_size=16, padding_side=side), f"in a batch padded on the {side}")
+            self.compare(self.encode(self.model, padding_side=side), f"in a batch padded on the {side}")
             for side in sides
         )
         padded = f"padded on the {' or '.join(sides)}"
@@ -181,43 +188,11 @@ class _SavedModel:
     def has_absolute_positions(self) -> bool:
         """Tell whether the same tokens further on are read differently, as with learned positions."""
         language_model: Any = self.model[0].model
-        ids, positions = torch.tensor([self.files.ids[-1:] * 2, [0, 1]], device=self.model.device)[:, None]
+        ids, positions = torch.tensor([self.files.ids[-1:] * 2, [0, 1]], device=self.device)[:, None]
         far = min(64, self.files.max_seq_length - 2)  # as far as a position that surely exists
         with torch.no_grad():
             here, further_on = (language_model.base_model(ids, position_ids=positions + by)[0] for by in (0, far))
         return (here - further_on).abs().max().item() > self.tolerance * here.abs().max().item()
-
-    def check_by_hand(self) -> str:
-        """AutoTokenizer, AutoModel, the last hidden state of the last token, divided by its length."""
-        tokenizer = AutoTokenizer.from_pretrained(self.path)
-        model = AutoModel.from_pretrained(self.path).to(self.model.device).eval()
-        prefix = len(tokenizer("")["input_ids"]) - self.k
-        vectors = []
-        for text in self.texts:
-            length = min(self.files.max_seq_length, VECTOR_LENGTH)
-            row = tokenizer(text, truncation=True, max_length=length)["input_ids"]
-            text_ids = row[: len(row) - self.k]
-            ids = torch.tensor([text_ids + self.expected_ids(len(text_ids) - prefix)], device=model.device)
-            with torch.no_grad():
-                hidden = model(ids).last_hidden_state[0, -1]
-            vectors.append(hidden / hidden.norm())
-        largest = self.compare(torch.stack(vectors), "with AutoModel by hand")
-        return f"AutoTokenizer and AutoModel give the same vectors, to {largest:.1g}"
-
-    def check_module(self) -> str:
-        """The whole language model: nothing missing in the file, the same vectors, and it generates."""
-        loaded: Any = AutoModelForCausalLM.from_pretrained(self.path, output_loading_info=True)
-        language_model, loading = loaded
-        for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-            if loading[problem]:
-                fail("weights", f"{problem.replace('_', ' ')}: {', '.join(map(str, sorted(loading[problem])[:3]))}")
-        config = {key: self.files[LBR_CONFIG].get(key) for key in BottleneckTransformer.config_keys}
-        module = BottleneckTransformer(language_model, AutoTokenizer.from_pretrained(self.path), **config)
-        rest = [self.model[index] for index in range(1, len(self.model))]
-        model = SentenceTransformer(modules=[module, *rest], device=str(self.model.device)).eval()
-        largest = self.compare(self.encode(model, batch_size=1), "with the module of lbr_st")
-        module.generate(["one"], max_new_tokens=2)
-        return f"the language model is whole, generates, and gives the same vectors, to {largest:.1g}"
 
     def check_reference(self) -> str:
         """What was written down when the model was saved: its weights bit for bit, and vectors of a few texts."""
@@ -228,26 +203,88 @@ class _SavedModel:
                 fail(name, f"is not the file that was saved: its SHA-256 is not the one in {REFERENCE}")
         reference = self.files.field(REFERENCE, "vectors", dict)
         largest = 0.0
-        for text, vector in _reference_vectors(self.model).items():
+        for text, vector in self.reference_vectors.items():
             expected = torch.tensor(reference[text])
             difference = ((torch.tensor(vector) - expected).norm() / expected.norm()).item()
             if not difference <= self.tolerance:
-                where = f"input {_short(text)}"
-                fail(where, f"its vector differs from the one written down in {REFERENCE}, by {difference:.2g} of it")
+                fail(
+                    _input(text),
+                    f"its vector differs from the one written down in {REFERENCE}, by {difference:.2g} of its length",
+                )
             largest = max(largest, difference)
         return f"weights and vectors are those of when the model was saved, to {largest:.1g}"
 
-    def check_in_memory(self, model: SentenceTransformer) -> str:
-        largest = self.compare(self.encode(model, batch_size=1), "of the model it was saved from")
+    def check_in_memory(self) -> str:
+        assert self.in_memory is not None
+        largest = self.compare(self.encode(self.in_memory), "of the model it was saved from")
         return f"the model it was saved from gives the same vectors, to {largest:.1g}"
+
+    def check_by_hand(self) -> str:
+        """AutoTokenizer, AutoModel, the last hidden state of the last token, divided by its length."""
+        tokenizer = AutoTokenizer.from_pretrained(self.path)
+        model = AutoModel.from_pretrained(self.path).to(self.device).eval()
+        prefix = len(tokenizer("")["input_ids"]) - self.k
+        vectors = []
+        for text in self.texts:
+            length = min(self.files.max_seq_length, VECTOR_LENGTH)
+            row = tokenizer(text, truncation=True, max_length=length)["input_ids"]
+            text_ids = row[: len(row) - self.k]
+            ids = torch.tensor([text_ids + self.expected_ids(len(text_ids) - prefix)], device=self.device)
+            with torch.no_grad():
+                hidden = model(ids).last_hidden_state[0, -1]
+            vectors.append(hidden / hidden.norm())
+        _let_go(model)
+        largest = self.compare(torch.stack(vectors), "with AutoModel by hand")
+        return f"AutoTokenizer and AutoModel give the same vectors, to {largest:.1g}"
+
+    def check_module(self) -> str:
+        """The whole language model: nothing missing in the file, the weights of memory, vectors, and it generates."""
+        loaded: Any = AutoModelForCausalLM.from_pretrained(self.path, output_loading_info=True)
+        language_model, loading = loaded
+        for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+            if loading[problem]:
+                fail("weights", f"{problem.replace('_', ' ')}: {', '.join(map(str, sorted(loading[problem])[:3]))}")
+        config = {key: self.files[LBR_CONFIG].get(key) for key in BottleneckTransformer.config_keys}
+        module = BottleneckTransformer(language_model, AutoTokenizer.from_pretrained(self.path), **config)
+        rest = [self.model[index] for index in range(1, len(self.model))]
+        model = SentenceTransformer(modules=[module, *rest], device=str(self.device)).eval()
+        same_weights = ""
+        if self.in_memory is not None:
+            number = _compare_weights(language_model, bottleneck_module(self.in_memory).model)
+            same_weights = f", has the {number} tensors of the model it was saved from bit for bit"
+        largest = self.compare(self.encode(model), "with the module of lbr_st")
+        module.generate(["one"], max_new_tokens=2)
+        _let_go(model)
+        return f"the language model is whole{same_weights}, generates, and gives the same vectors, to {largest:.1g}"
 
     def compare(self, found: Tensor, way: str) -> float:
         """Return the length of the largest difference to the vectors of the saved model: no more than rounding."""
         differences = (found.float().cpu() - self.vectors).norm(dim=1)
         worst = int(differences.argmax())
         if not differences[worst] <= self.tolerance:  # NaN is not either
-            fail(f"input {_short(self.texts[worst])}", f"its vector {way} differs by {differences[worst]:.2g}")
+            fail(_input(self.texts[worst]), f"its vector {way} differs by {differences[worst]:.2g}")
         return differences[worst].item()
+
+
+def _let_go(model: nn.Module) -> None:
+    """Free the weights of a model now, whoever still holds it."""
+    model.to("meta")
+
+
+def _compare_weights(saved: nn.Module, in_memory: nn.Module) -> int:
+    """Compare two models tensor by tensor, in the precision that was saved; return the number of tensors."""
+    expected = in_memory.state_dict()
+    found = saved.state_dict()
+    if found.keys() != expected.keys():
+        fail(
+            "weights",
+            f"{sorted(found.keys() ^ expected.keys())[0]} is not in the model it was saved from, or only there",
+        )
+    for name, tensor in found.items():
+        there = expected[name].to(tensor.device, tensor.dtype)
+        if there.shape != tensor.shape or not ((tensor == there) | (tensor.isnan() & there.isnan())).all():
+            fail("weights", f"{name} is not what it is in the model it was saved from")
+    return len(found)
 
 
 def _encode(model: SentenceTransformer, texts: Sequence[str], batch_size: int) -> Tensor:
@@ -285,33 +322,14 @@ def _reading(model: SentenceTransformer, length: int, padding_side: str) -> Iter
         model.max_seq_length, model.tokenizer.padding_side = before
 
 
-def _short(text: str) -> str:
-    return repr(text) if len(text) <= 60 else f"{text[:40]!r}... ({len(text)} characters)"
+def _input(text: str) -> str:
+    return f"input {shortened(text, MOST_SHOWN)!r}"
 
 
 def _servers(files: SavedFiles) -> str:
-    """What no directory can give: known limits of the engines, for the reader to decide."""
+    """Return what no directory can give: known limits of the engines, for the reader to decide."""
     if not files.is_portable:
         return "servers: vLLM, text-embeddings-inference and llama.cpp do not read the native layout"
     if len(files.ids) > 1:
         return f"servers: vLLM and text-embeddings-inference append all tokens; llama.cpp one, not {len(files.ids)}"
     return "servers: for llama.cpp, convert a copy without the post-processor (docs/model.md)"
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run ``lbr verify``: a line for each check, exit code 1 at the first that does not hold.
-
-    Raises:
-        InputError: If the arguments cannot be used.
-    """
-    parser = argparse.ArgumentParser(prog="lbr verify", description="Check that a saved model keeps its promises.")
-    parser.add_argument("model", metavar="DIR", help="directory of a model saved by lbr_st")
-    parser.add_argument("--device", help="where to run it: cpu, cuda, ... (default: as sentence-transformers chooses)")
-    args = parser.parse_args(argv)
-    try:
-        with quietly():
-            for line in verify(args.model, device=args.device):
-                print(f"ok    {line}", flush=True)  # noqa: T201
-    except VerificationError as error:
-        print(f"FAIL  {error}")  # noqa: T201
-        sys.exit(1)

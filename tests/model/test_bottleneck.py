@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 import lbr_st
 from lbr_st import BottleneckTransformer
 from lbr_st.errors import InputError
-from lbr_st.learning.objectives import check_fits
+from lbr_st.learning.examples import check_fits
 
 LONG = "blood pressure " * 100
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import FAMILIES, TEXTS, make_backbone
+from helpers import FAMILIES, ROOT, TEXTS, make_backbone
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, AutoTokenizer
@@ -172,11 +173,11 @@ def test_a_default_prompt_is_not_in_the_way(model, tmp_path):
 
 def test_prompts_and_history_survive(model, tmp_path):
     model.prompts["query"] = "query: "
-    model[0].history.append({"stage": "ibgl"})
+    model[0].history.append({"stage": "learn"})
     lbr_st.save(model, tmp_path)
     again = lbr_st.load(str(tmp_path))
     assert again.prompts == {"query": "query: ", "document": ""}
-    assert again[0].history == [{"stage": "ibgl"}]
+    assert again[0].history == [{"stage": "learn"}]
 
 
 def test_an_interrupted_save_is_not_a_model(model, tmp_path, monkeypatch):
@@ -288,3 +289,92 @@ def test_refusals(backbone, model, tmp_path):
     lbr_st.save(model, tmp_path)
     with pytest.raises(InputError, match="not a model of lbr_st: its first module is a Transformer"):
         lbr_st.save(SentenceTransformer(str(tmp_path)), tmp_path / "again")
+
+
+# Where the class is kept is not what a saved model depends on: the public name is loaded through the lazy package.
+NATIVE_PROCESS = """
+import json, sys
+from sentence_transformers import SentenceTransformer
+folder, texts = json.loads(sys.argv[1])
+assert "lbr_st" not in sys.modules
+model = SentenceTransformer(folder, trust_remote_code=True, device="cpu")
+print(json.dumps([type(model[0]).__module__, model.encode(texts).tolist()]))
+"""
+
+
+def test_the_native_layout_names_the_public_class(model, tmp_path):
+    model.save_pretrained(str(tmp_path))
+    first = json.loads((tmp_path / "modules.json").read_text())[0]
+    assert first["type"] == "lbr_st.BottleneckTransformer"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    arguments = [sys.executable, "-c", NATIVE_PROCESS, json.dumps([str(tmp_path), TEXTS])]
+    found = subprocess.run(arguments, check=True, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    module, vectors = json.loads(found.stdout.splitlines()[-1])
+    assert module == "lbr_st"
+    assert np.abs(np.array(vectors) - model.encode(TEXTS)).max() < 1e-6
+
+
+def test_the_class_is_pickled_by_its_public_name():
+    assert pickle.loads(pickle.dumps(lbr_st.BottleneckTransformer)) is lbr_st.BottleneckTransformer  # noqa: S301
+
+
+def test_a_changed_weight_that_no_text_shows_is_refused(model, tmp_path, monkeypatch):
+    """In the row of a token that no text of the checks has: the tensors are compared with those in memory."""
+    save = type(model[0]).save
+
+    def change_weight(self, output_path):
+        save(self, output_path)
+        path = Path(output_path, "model.safetensors")
+        weights = load_file(path)
+        weights["model.embed_tokens.weight"][200, 5] += 1e-3
+        save_file(weights, path, metadata={"format": "pt"})
+
+    monkeypatch.setattr(type(model[0]), "save", change_weight)
+    with pytest.raises(RuntimeError, match="weights: model.embed_tokens.weight is not what it is in the model"):
+        lbr_st.save(model, tmp_path)
+
+
+SAVE_PROCESS = """
+import json, sys
+from pathlib import Path
+import torch
+import lbr_st
+from lbr_st.model.verify import verify
+
+def kilobytes(name):
+    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name + ":")]
+    return int(line.split()[1])
+
+what, small, large, folder = json.loads(sys.argv[1])
+lbr_st.save(lbr_st.from_backbone(small, max_seq_length=24), folder + "/small")  # what is loaded and kept by libraries
+model = lbr_st.from_backbone(large, max_seq_length=24)
+with torch.no_grad():
+    for parameter in model.parameters():
+        parameter.copy_(parameter.clone())  # in memory of its own, not that of the file it was loaded from
+size = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+if what == "verify":
+    lbr_st.save(model, folder + "/large")
+    model = None
+Path("/proc/self/clear_refs").write_text("5")  # the highest so far is forgotten
+before = kilobytes("VmRSS")
+if what == "save":
+    lbr_st.save(model, folder + "/large")
+else:
+    for line in verify(folder + "/large", device="cpu"):
+        pass
+print((kilobytes("VmHWM") - before) * 1024 / size)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="memory is read from /proc")
+@pytest.mark.parametrize("what", ["save", "verify"])
+def test_no_more_than_one_copy_is_loaded_beside_the_model_in_memory(backbone, tmp_path, what):
+    """Each way of loading is let go before the next: three at once would end a training run that just fits."""
+    large = {"hidden_size": 512, "intermediate_size": 2048, "num_attention_heads": 8, "num_key_value_heads": 8}
+    folder = make_backbone(tmp_path / "backbone", layers=6, tied=False, head_dim=64, initializer_range=0.02, **large)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    arguments = [sys.executable, "-c", SAVE_PROCESS, json.dumps([what, backbone, folder, str(tmp_path)])]
+    found = subprocess.run(arguments, check=True, capture_output=True, text=True, env=environment)
+    growth = float(found.stdout.splitlines()[-1])
+    assert 0.5 < growth < 1.5  # of the size of its weights

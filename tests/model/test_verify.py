@@ -52,7 +52,8 @@ def run(folder):
 def test_a_line_for_each_check(portable, native, capsys):
     cli.main(["verify", str(portable)])
     lines = capsys.readouterr().out.splitlines()
-    assert all(line.startswith("ok    ") for line in lines)
+    assert all(line.startswith("ok    ") for line in lines[:-1])
+    assert lines[-1].startswith(f"{portable} keeps its promises. next: lbr publish push --model {portable}")
     checks = ["modules.json", "1_Pooling", "tokenizer.json", "weights", "read-out", "batches", "by hand", "module"]
     assert all(any(line.startswith(f"ok    {check}:") for line in lines) for check in checks)
     assert any("last" in line and "vLLM" in line for line in lines)
@@ -97,9 +98,13 @@ DAMAGES = {
         lambda d: edit(d / "lbr_config.json", lambda c: c.update(k=3)),
         "lbr_config.json: has k, which this version",
     ),
-    "a switch that is a word": (
-        lambda d: edit(d / "lbr_config.json", lambda c: c.update(hide_bos="x")),
-        "lbr_config.json: hide_bos is 'x', where bool is expected",
+    "a history that is none": (
+        lambda d: edit(d / "lbr_config.json", lambda c: c.update(history="x")),
+        "lbr_config.json: history is 'x', where list is expected",
+    ),
+    "a length that is a switch": (
+        lambda d: edit(d / "lbr_config.json", lambda c: c.update(max_seq_length=True)),
+        "lbr_config.json: max_seq_length is True, where int is expected",
     ),
     "a ratio that is a word": (
         lambda d: edit(d / "lbr_config.json", lambda c: c.update(compression_ratio="x")),
