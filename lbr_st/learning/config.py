@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from lbr_st.errors import InputError
 from lbr_st.learning.masked_model import READ_OUT_WEIGHT
@@ -109,14 +109,19 @@ class LearnConfig(StageConfig):
             raise InputError("--eval-do-concat-batches false: held-out losses are summed over all examples")
         if self.objective is not None:
             self.check_prefix_share(self.objective)
-        if self.read_out_weight is None:
-            self.read_out_weight = READ_OUT_WEIGHT if self.arm.has_bottleneck else 0.0
-        if not 0 <= self.read_out_weight < math.inf:
+        if self.read_out_weight is not None and not 0 <= self.read_out_weight < math.inf:
             raise InputError(f"--read-out-weight must be a number of 0 or more, got {self.read_out_weight}")
         if self.read_out_weight and not self.arm.has_bottleneck:
             raise InputError("--read-out-weight means nothing with --arm plain: there is nothing to read out")
         if self.select_by is not None:
             self._check_select_by()
+
+    def for_trainer(self) -> Self:
+        """Return a copy for the trainer, see `RunConfig`, in which the weight of the read-out loss is a number."""
+        arguments = super().for_trainer()
+        if arguments.read_out_weight is None:
+            arguments.read_out_weight = READ_OUT_WEIGHT if self.arm.has_bottleneck else 0.0
+        return arguments
 
     def check_prefix_share(self, objective: str) -> None:
         """Refuse a ``prefix_share`` that the objective has no use for.

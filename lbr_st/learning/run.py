@@ -186,7 +186,7 @@ def _trainer(config: LearnConfig, arguments: LearnConfig, model: SentenceTransfo
         return LearnTrainer(
             model,
             arm=config.arm,
-            read_out_weight=config.read_out_weight or 0.0,
+            read_out_weight=arguments.read_out_weight or 0.0,
             adapter=adapter,
             args=arguments,
             train_dataset=rows,

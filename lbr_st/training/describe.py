@@ -27,14 +27,14 @@ PART_OF_THE_BEST = {"save_steps", "save_strategy", "eval_steps", "eval_strategy"
 NAMES_OF_FILES = ("model", "data", "dev_data", "corpus_extra")
 
 
-def settings_of(config: RunConfig, arguments: RunConfig) -> dict[str, dict[str, Any]]:
+def settings_of(arguments: RunConfig) -> dict[str, dict[str, Any]]:
     """Return the settings that decide the weights, as plain JSON: our own, and the trainer's.
 
     Args:
-        config: Settings as the user gave them.
         arguments: What the trainer gets.
     """
-    own = {name: getattr(config, name) for name in own_fields(config) if name not in ("output_dir", "resume")}
+    names = [name for name in own_fields(arguments) if name not in ("output_dir", "resume")]
+    own = {name: getattr(arguments, name) for name in names}
     left_out = NOT_PART_OF_THE_RUN - (PART_OF_THE_BEST if arguments.load_best_model_at_end else set())
     left_out |= {*own, "resume"}
     training = {key: value for key, value in arguments.to_dict().items() if key not in left_out}
@@ -54,7 +54,7 @@ def describe_run(
         sources: Names of the training data, as the user gave them.
         data: Records of the training and of the held-out data.
     """
-    description = settings_of(config, arguments)
+    description = settings_of(arguments)
     named = description["arguments"]
     named |= {name: _without_folders(named[name]) for name in NAMES_OF_FILES if name in named}
     contents: dict[str, Any] = {

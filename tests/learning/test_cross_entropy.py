@@ -5,12 +5,12 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import PAIRS
+from helpers import PAIRS, lora_of
 from torch import nn
 
 from lbr_st.learning import cross_entropy as loss
 from lbr_st.learning.cross_entropy import cross_entropy_sum, token_losses
-from lbr_st.training import lora as adapters
+from lbr_st.training.lora import add_lora
 
 ROWS, HIDDEN, VOCABULARY = 23, 16, 50
 
@@ -92,7 +92,7 @@ def test_half_precision(rows, monkeypatch, weights):
 
 def test_rows_that_lora_trains_in_a_tied_head(model):
     """The head shares the embeddings, so the bottleneck rows get a gradient from both ends."""
-    adapters.add_lora(model[0], rank=2)
+    add_lora(model[0], lora_of(2))
     head = model[0].model.get_output_embeddings()
     [rows_of_z] = [p for p in head.parameters() if p.requires_grad]
     hidden = torch.randn(len(PAIRS), head.weight.shape[1], generator=torch.Generator().manual_seed(0))

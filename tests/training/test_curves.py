@@ -1,22 +1,13 @@
-"""What stage 1 shows of itself."""
+"""The curves of a run, point by point."""
 
 import matplotlib.figure
+import pytest
 
-from lbr_st.training import curves as signals
+from lbr_st.alignment.run import CURVES as ALIGN
+from lbr_st.learning.run import CURVES as LEARN
+from lbr_st.training.curves import plot
 
-
-def test_table_of_strata():
-    rows = [
-        {"from": 0, "to": 64, "examples": 1200, "source_tokens": 5, "bottleneck_tokens": 1200,
-         "least_bottleneck_tokens": 1, "most_bottleneck_tokens": 1, "target_tokens": 7},
-        {"from": 65, "to": 128, "examples": 2, "source_tokens": 200, "bottleneck_tokens": 5,
-         "least_bottleneck_tokens": 2, "most_bottleneck_tokens": 3, "target_tokens": 9},
-    ]  # fmt: skip
-    assert signals.strata_table(rows).splitlines() == [
-        "tokens of X  examples  tokens of X in all  bottleneck tokens  of an example  tokens of Y",
-        "    0 to 64     1,200                   5              1,200         1 to 1            7",
-        "  65 to 128         2                 200                  5         2 to 3            9",
-    ]
+pytestmark = pytest.mark.draws
 
 
 def test_curves(tmp_path, monkeypatch):
@@ -44,7 +35,7 @@ def test_curves(tmp_path, monkeypatch):
         save(self, *args, **kwargs)
 
     monkeypatch.setattr(matplotlib.figure.Figure, "savefig", look)
-    signals.plot(log, tmp_path, signals.STAGE_1)
+    plot(log, tmp_path, LEARN)
     assert drawn == {
         "loss, nats per target token": {
             "training": [[1, 3.0], [3, 2.0]], "held out": [[2, 2.5]], "held out, sft": [[2, 2.0]],
@@ -57,7 +48,7 @@ def test_curves(tmp_path, monkeypatch):
     assert [file.name for file in tmp_path.iterdir()] == ["training.png"]
     nothing = tmp_path / "nothing"
     nothing.mkdir()
-    signals.plot([{"step": 1, "train_loss": 1.0}], nothing, signals.STAGE_1)
+    plot([{"step": 1, "train_loss": 1.0}], nothing, LEARN)
     assert not list(nothing.iterdir())
 
 
@@ -80,6 +71,6 @@ def test_curves_of_stage_2(tmp_path, monkeypatch):
 
     lines = {}
     monkeypatch.setattr(matplotlib.figure.Figure, "savefig", look)
-    signals.plot(log, tmp_path, signals.STAGE_2)
-    assert titles == list(signals.STAGE_2)
+    plot(log, tmp_path, ALIGN)
+    assert titles == list(ALIGN)
     assert lines["InfoNCE"] == [[1, 2.0]] and lines["nDCG@10"] == [[0, 0.1]] and lines["alignment"] == [[2, 1.0]]

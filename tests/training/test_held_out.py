@@ -1,21 +1,18 @@
-"""What is measured on held-out pairs, and the command that prints it."""
+"""What is measured on held-out pairs while a model trains."""
 
 import logging
 
 import pytest
 import torch
-from helpers import PAIRS, make_bert
-from sentence_transformers import SentenceTransformer
+from helpers import PAIRS, examples_of
+from sentence_transformers.base.evaluation import SequentialEvaluator
 from transformers import TrainerState
 
-import lbr_st
 from lbr_st import metrics
-from lbr_st.errors import InputError
-from lbr_st.evaluation import inspect as separation
-from lbr_st.files import write_jsonl
-from lbr_st.learning.masked_model import IBGLModel
-from lbr_st.learning.objectives import build_examples
-from lbr_st.training.held_out import HeldOutEvaluator, Watch
+from lbr_st.learning.masked_model import CutOffModel
+from lbr_st.learning.measures import LanguageModelEvaluator, held_out_loss
+from lbr_st.training.callbacks import WarnOfCollapse
+from lbr_st.training.held_out import HeldOutEvaluator
 
 RECORDS = [
     {"id": str(n), **pair} for n, pair in enumerate([*PAIRS, {"query": "one more", "document": PAIRS[0]["document"]}])
@@ -25,8 +22,8 @@ RECORDS = [
 def test_evaluator_is_the_metrics_of_what_the_model_encodes(model):
     model.prompts |= {"query": "q: ", "document": "d: "}
     evaluator = HeldOutEvaluator(RECORDS, [{"document": "another"}], batch_size=2)
-    evaluator.watch(IBGLModel(model[0].model), model, RECORDS)
-    found = evaluator(model)
+    language_model = LanguageModelEvaluator(CutOffModel(model[0].model), model, RECORDS)
+    found = SequentialEvaluator([evaluator, language_model])(model)
     assert set(evaluator.names) <= set(found)
     pairs = metrics.Pairs.of(RECORDS, [{"document": "another"}])
     assert (len(pairs.documents), len(pairs.queries)) == (4, 4)
@@ -38,7 +35,7 @@ def test_evaluator_is_the_metrics_of_what_the_model_encodes(model):
         "uniformity": metrics.uniformity(documents),
         "mean_cosine": metrics.anisotropy(documents),
         "variance": metrics.variance(documents),
-        "lm_loss": metrics.held_out_loss(IBGLModel(model[0].model), build_examples(RECORDS, model, "sft")),
+        "lm_loss": held_out_loss(CutOffModel(model[0].model), examples_of(RECORDS, model)),
     }
     for name, value in expected.items():
         assert found[f"dev_{name}"] == pytest.approx(value, abs=1e-5)
@@ -63,35 +60,7 @@ def test_one_document_has_nothing_to_separate(model, caplog):
     assert not {"dev_separation_ratio", "dev_variance"} & set(found) and found["dev_cosine_recall@10"] == 1
     state = TrainerState(global_step=3, is_world_process_zero=True)
     with caplog.at_level(logging.WARNING):
-        Watch(1.0).on_evaluate(None, state, None, metrics={f"eval_{name}": value for name, value in found.items()})
+        WarnOfCollapse(1.0).on_evaluate(
+            None, state, None, metrics={f"eval_{name}": value for name, value in found.items()}
+        )
     assert not caplog.records
-
-
-def test_command(model, tmp_path, capsys):
-    """For a saved model of this package and for any other."""
-    write_jsonl(tmp_path / "pairs.jsonl", RECORDS)
-    lbr_st.save(model, tmp_path / "ours")
-    separation.main(["--model", str(tmp_path / "ours"), "--data", str(tmp_path / "pairs.jsonl")])
-    printed = capsys.readouterr().out
-    expected = separation.measure(model, RECORDS)
-    lines = {line[:17].strip(): line[17:].split()[0] for line in printed.splitlines()[1:] if line[:17].strip()}
-    assert set(lines) == set(separation.MEANINGS)
-    assert all(float(value) == pytest.approx(expected[name], abs=1e-3) for name, value in lines.items())
-    assert printed.startswith("4 queries, 3 documents\n")
-    assert f"{expected['low']:8.4f} to {expected['high']:.4f}" in printed
-
-    bert = make_bert(tmp_path / "bert")
-    separation.main(["--model", bert, "--data", str(tmp_path / "pairs.jsonl")])
-    printed = capsys.readouterr().out
-    found = separation.measure(SentenceTransformer(bert), RECORDS)
-    assert f"Separation Ratio  {found['Separation Ratio']:8.4f} " in printed
-    assert "nats" not in found and "bottleneck" not in printed
-
-    write_jsonl(tmp_path / "one.jsonl", RECORDS[:1])
-    with pytest.raises(InputError, match="at least two different documents"):
-        separation.main(["--model", bert, "--data", str(tmp_path / "one.jsonl")])
-    with pytest.raises(InputError, match="--batch-size must be at least 1, got 0"):
-        separation.main(["--model", bert, "--data", str(tmp_path / "pairs.jsonl"), "--batch-size", "0"])
-    (tmp_path / "ours" / "model.safetensors").write_bytes(b"no weights")
-    with pytest.raises(InputError, match="ours"):
-        separation.main(["--model", str(tmp_path / "ours"), "--data", str(tmp_path / "pairs.jsonl")])

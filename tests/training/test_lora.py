@@ -1,20 +1,23 @@
 """LoRA: what trains, what stays, and that the merged model is the adapted one."""
 
+import copy
 import json
+import shutil
+from dataclasses import replace
 
 import pytest
 import torch
-from helpers import FAMILIES, PAIRS, TEXTS, make_backbone, same_weights
+from helpers import FAMILIES, PAIRS, TEXTS, examples_of, lora_of, make_backbone, same_weights
 from safetensors.torch import load_file
 
 import lbr_st
 from lbr_st.errors import InputError
 from lbr_st.files import write_jsonl
-from lbr_st.learning import run as ibgl
 from lbr_st.learning.batches import collate
-from lbr_st.learning.masked_model import IBGLModel
-from lbr_st.learning.objectives import build_examples
-from lbr_st.training import lora as adapters
+from lbr_st.learning.config import LearnConfig
+from lbr_st.learning.masked_model import CutOffModel
+from lbr_st.learning.run import learn
+from lbr_st.training.lora import add_lora, load_adapter, merge, save_adapter
 
 
 def scramble(model):
@@ -30,15 +33,15 @@ def test_merged_is_adapted(tmp_path, family, tied):
     module = model.eval()[0]
     before = {name: p.detach().clone() for name, p in module.model.named_parameters()}
     ids = module.bottleneck_token_ids
-    adapter = adapters.add_lora(module, rank=2)
+    adapter = add_lora(module, lora_of(2))
     trained = {name for name, p in module.model.named_parameters() if p.requires_grad}
     assert all("lora_" in name or "trainable_tokens" in name for name in trained)
     scramble(module.model)
-    batch = collate(list(build_examples(PAIRS, model, "sft")))
-    training_model = IBGLModel(module.model).eval()
+    batch = collate(list(examples_of(PAIRS, model, "sft")))
+    training_model = CutOffModel(module.model).eval()
     with torch.no_grad():
         vectors, losses = torch.tensor(model.encode(TEXTS)), training_model(**batch)["loss_sums"]
-        assert adapters.merge(adapter) is module.model
+        assert merge(adapter) is module.model
         assert (torch.tensor(model.encode(TEXTS)) - vectors).abs().max() < 1e-5
         assert ((training_model(**batch)["loss_sums"] - losses) / losses).abs().max() < 1e-5
     after = dict(module.model.named_parameters())
@@ -53,40 +56,45 @@ def test_merged_is_adapted(tmp_path, family, tied):
 
 
 def test_saved_and_loaded(model, tmp_path):
-    import copy
-
     other = copy.deepcopy(model)
-    first, second = adapters.add_lora(model[0], rank=2), adapters.add_lora(other[0], rank=2)
+    first, second = add_lora(model[0], lora_of(2)), add_lora(other[0], lora_of(2))
     scramble(model[0].model)
-    adapters.save_adapter(first, tmp_path)
+    save_adapter(first, tmp_path)
     assert {file.suffix for file in tmp_path.iterdir()} <= {".json", ".safetensors", ".md"}
     assert sum(len(t) for t in load_file(tmp_path / "adapter_model.safetensors").values()) < 2000
-    adapters.load_adapter(second, tmp_path)
+    load_adapter(second, tmp_path)
     assert (model.encode(TEXTS) == other.encode(TEXTS)).all()
 
 
 def test_lora_run_resumes_to_the_same_weights(backbone, tmp_path):
-    """Through the command: the run is cut off by deleting what came after its checkpoint, and goes on."""
+    """The run is cut off by deleting what came after its checkpoint, and goes on."""
     write_jsonl(tmp_path / "train.jsonl", PAIRS * 8)
-    argv = [
-        "--model", backbone, "--data", str(tmp_path / "train.jsonl"), "--max-length", "24", "--learning-rate", "1e-2",
-        "--max-steps", "8", "--save-steps", "5", "--per-device-train-batch-size", "4", "--lora-rank", "2",
-        "--lora-alpha", "4",
-    ]  # fmt: skip
-    straight, resumed = tmp_path / "straight", tmp_path / "resumed"
-    ibgl.main([*argv, "--output-dir", str(straight)])
-    ibgl.main([*argv, "--output-dir", str(resumed)])
-    assert (resumed / "checkpoints" / "checkpoint-5" / "adapter_model.safetensors").is_file()
+    config = LearnConfig(
+        model=backbone,
+        data=[str(tmp_path / "train.jsonl")],
+        output_dir=str(tmp_path / "out"),
+        max_length=24,
+        learning_rate=1e-2,
+        max_steps=8,
+        save_steps=5,
+        per_device_train_batch_size=4,
+        lora_rank=2,
+        lora_alpha=4,
+    )
+    out = tmp_path / "out"
+    learn(config)
+    assert (out / "checkpoints" / "checkpoint-5" / "adapter_model.safetensors").is_file()
+    shutil.copytree(out, tmp_path / "straight")
     for name in ("config.json", "model.safetensors", "checkpoints/checkpoint-8/trainer_state.json"):
-        (resumed / name).unlink()
-    ibgl.main([*argv, "--output-dir", str(resumed), "--resume"])
-    assert same_weights(straight, resumed)
-    assert "PeftModel" not in json.loads((straight / "config.json").read_text())["architectures"]
-    [stage] = lbr_st.load(str(straight))[0].history
+        (out / name).unlink()
+    learn(replace(config, resume=True))
+    assert same_weights(tmp_path / "straight", out)
+    assert "PeftModel" not in json.loads((out / "config.json").read_text())["architectures"]
+    [stage] = lbr_st.load(str(out))[0].history
     assert (stage["lora_rank"], stage["lora_alpha"]) == (2, 4)
 
 
-@pytest.mark.parametrize("settings", [{"rank": 0}, {"rank": 2, "alpha": 0}, {"rank": 2, "dropout": 1.0}])
-def test_refusals(model, settings):
+@pytest.mark.parametrize("settings", [{"rank": 0}, {"rank": 2, "lora_alpha": 0}, {"rank": 2, "lora_dropout": 1.0}])
+def test_refusals(settings):
     with pytest.raises(InputError, match="LoRA needs a rank and an alpha of at least 1"):
-        adapters.add_lora(model[0], **settings)
+        lora_of(**settings)
