@@ -76,11 +76,11 @@ def test_passages_alone_are_for_stage_1(prepare, backbone, tmp_path):
     argv = ["--model", backbone, "--data", str(folder), *FEW]
     ibgl.main([*argv, "--output-dir", str(tmp_path / "out")])
     assert run_of(tmp_path / "out")["arguments"]["objective"] == "reconstruct"
-    with pytest.raises(InputError, match=r"set has no cl.jsonl \(stage 2: pairs\); its documents have no queries"):
+    with pytest.raises(InputError, match=r"set has no align.jsonl \(stage 2: pairs\); its documents have no queries"):
         grcl.main([*argv, "--output-dir", str(tmp_path / "no")])
     with pytest.raises(InputError, match="has no test.jsonl"):
         local_task(folder)
-    with pytest.raises(InputError, match="has no gl.jsonl"):
+    with pytest.raises(InputError, match="has no learn.jsonl"):
         ibgl.main([*argv, "--objective", "sft", "--output-dir", str(tmp_path / "no")])
 
 
@@ -111,7 +111,7 @@ def test_a_set_that_was_changed_is_checked_again(prepare, tmp_path, backbone):
     """Records moved by hand from test to training, also when the file is given by its name."""
     folder = prepare(**qa(tmp_path))
     stolen = read_records(folder / "test.jsonl")[0]
-    file = folder / "cl.jsonl"
+    file = folder / "align.jsonl"
     refuse_overlaps([(str(file), read_records(file))], [], allowed=False)
     file.write_text(file.read_text() + json.dumps(stolen) + "\n")
     with pytest.raises(InputError, match=f"test.jsonl overlap in 1 queries .* of {stolen['id']} and of {stolen['id']}"):
@@ -124,7 +124,7 @@ def test_an_untouched_set_is_not_compared_again(prepare, tmp_path, monkeypatch):
     """It was when it was made; for large sets that takes minutes."""
     folder = prepare(**qa(tmp_path))
     monkeypatch.setattr("lbr_st.data.prepared_set.refuse_overlap", lambda *_: pytest.fail("compared again"))
-    train, dev = ((str(folder / f"{name}.jsonl"), []) for name in ("cl", "dev"))
+    train, dev = ((str(folder / f"{name}.jsonl"), []) for name in ("align", "dev"))
     refuse_overlaps([train], [dev], allowed=False)
 
 
@@ -147,7 +147,7 @@ def test_only_what_was_compared_is_taken_as_compared(prepare, tmp_path):
         fields = ("document",) if name == "corpus" else ("query", "document")
         with pytest.raises(InputError, match="test.jsonl overlap in"):
             refuse_overlaps([(file, read_records(file, fields))], [], allowed=False)
-    copy = folder / "cl.csv"
+    copy = folder / "align.csv"
     row = read_records(folder / "test.jsonl")[0]
     copy.write_text(f"question,answer\n{row['query']},{row['document']}\n")
     with pytest.raises(InputError, match="test.jsonl overlap in"):
@@ -169,9 +169,9 @@ def test_sets_as_dev_data_and_to_be_checked(prepare, tmp_path, backbone, capsys)
 
 def test_what_a_source_means(prepare, tmp_path):
     folder = prepare(**qa(tmp_path))
-    assert file_of(str(folder), "cl") == str(folder / "cl.jsonl")
-    assert file_of("owner/name", "cl") == "owner/name"
-    assert file_of(str(folder / "dev.jsonl"), "cl") == str(folder / "dev.jsonl")
+    assert file_of(str(folder), "align") == str(folder / "align.jsonl")
+    assert file_of("owner/name", "align") == "owner/name"
+    assert file_of(str(folder / "dev.jsonl"), "align") == str(folder / "dev.jsonl")
     assert PreparedSet.open(tmp_path / "absent") is None
     assert mteb_tasks_of([f"sft={folder}"], []) == []
     (folder / "lbr_set.json").write_text('{"files": 5}')

@@ -7,7 +7,8 @@ import sys
 import pytest
 from shapes import PAIRS, SHAPES, TOPICS, about, qa, read, sides, write_jsonl
 
-from lbr_st.cli.data import main
+from lbr_st.data import PrepareConfig
+from lbr_st.data import prepare as prepare_set
 from lbr_st.data.overlap import overlaps
 from lbr_st.errors import InputError
 
@@ -16,7 +17,7 @@ from lbr_st.errors import InputError
 def test_every_shape(shape, prepare, tmp_path):
     """All files are there, say what they are, and nothing of test is in training."""
     folder = prepare(**SHAPES[shape](tmp_path))
-    sets = {name: read(folder, name) for name in ("gl", "passages", "cl", "dev", "test", "corpus")}
+    sets = {name: read(folder, name) for name in ("learn", "passages", "align", "dev", "test", "corpus")}
     for name, rows in sets.items():
         keys = {"id", "document", "source"} | ({"query"} if name not in ("passages", "corpus") else set())
         assert all(keys <= set(row) <= keys | {"negatives", "relevance"} for row in rows), name
@@ -24,7 +25,7 @@ def test_every_shape(shape, prepare, tmp_path):
         assert about(folder)["files"][name]["records"] == len(rows)
     fields = about(folder)["isolated"]
     assert fields == (["query"] if shape == "choice" else ["query", "document"])
-    trained = [*sets["gl"], *sets["cl"]]
+    trained = [*sets["learn"], *sets["align"]]
     assert not list(overlaps(trained, [*sets["dev"], *sets["test"]], fields))
     assert not list(overlaps(sets["dev"], sets["test"], fields))
     if shape != "choice":
@@ -36,7 +37,7 @@ def test_every_shape(shape, prepare, tmp_path):
 
 def test_pairs_by_hand(prepare, tmp_path):
     folder = prepare(**qa(tmp_path), test=6, dev="5%")
-    sets = {name: read(folder, name) for name in ("gl", "cl", "dev", "test")}
+    sets = {name: read(folder, name) for name in ("learn", "align", "dev", "test")}
     assert [len(rows) for rows in sets.values()] == [51, 51, 3, 6]
     by_id = {row["id"]: row for row in PAIRS}
     for rows in sets.values():
@@ -44,12 +45,12 @@ def test_pairs_by_hand(prepare, tmp_path):
             original = by_id[row["id"]]
             assert row == {"id": row["id"], "query": original["question"], "document": original["answer"],
                            "source": "qa.jsonl"}  # fmt: skip
-    assert sets["gl"] == sets["cl"]
+    assert sets["learn"] == sets["align"]
 
 
 def test_a_set_that_is_not_isolated_is_not_kept(prepare, tmp_path, monkeypatch):
     """What was written is compared again, whatever was done about it before."""
-    monkeypatch.setattr("lbr_st.data.sides.Sides._isolate", lambda self: [])
+    monkeypatch.setattr("lbr_st.data.preparing.isolate", lambda *_: [])
     sides(tmp_path)
     write_jsonl(tmp_path / "sides" / "train.jsonl", PAIRS[:50])
     with pytest.raises(RuntimeError, match="'query': {'exact': 20, .*this is a bug"):
@@ -62,7 +63,7 @@ def test_a_file_for_test(prepare, tmp_path):
     test = write_jsonl(tmp_path / "held-out.jsonl", PAIRS[50:])
     folder = prepare(rows, test=test, dev=5)
     assert {row["id"] for row in read(folder, "test")} == {row["id"] for row in PAIRS[50:]}
-    assert len(read(folder, "dev")) == 5 and len(read(folder, "cl")) == 45
+    assert len(read(folder, "dev")) == 5 and len(read(folder, "align")) == 45
     assert about(folder)["overlaps_taken_out"]["query"]["exact"] == 1  # said as what it is, not as a duplicate
 
 
@@ -78,7 +79,7 @@ def test_cleaning_and_lengths(prepare, tmp_path):
     assert said == {
         "document empty": 1, "document longer than 300 characters": 1, "query shorter than 2 characters": 1,
     }  # fmt: skip
-    row = next(row for side in ("cl", "dev", "test") for row in read(folder, side) if row["id"] == "html")
+    row = next(row for side in ("align", "dev", "test") for row in read(folder, side) if row["id"] == "html")
     assert (row["query"], row["document"]) == ("What is <it>?", "One\ntwo")
 
 
@@ -104,7 +105,7 @@ def test_pairs_and_passages(prepare, tmp_path):
     nobody = "A passage that nobody asks for."
     alone += [{"id": "other", "text": nobody}]
     folder = prepare(write_jsonl(tmp_path / "passages.jsonl", alone), **qa(tmp_path))
-    assert all("query" in row for name in ("gl", "cl", "dev", "test") for row in read(folder, name))
+    assert all("query" in row for name in ("learn", "align", "dev", "test") for row in read(folder, name))
     assert len(read(folder, "corpus")) == len(PAIRS) + 1
     held_out = {row["document"] for name in ("dev", "test") for row in read(folder, name)}
     seen = {row["document"] for row in read(folder, "passages")}
@@ -135,26 +136,26 @@ def test_graded_judgements(prepare, tmp_path):
 def test_the_same_bytes_again(prepare, tmp_path, monkeypatch):
     """Whatever the order of the records, the number of processes and the folder they go to."""
     source = qa(tmp_path)
-    first = prepare(*source)
+    first = prepare(**source)
     monkeypatch.chdir(tmp_path)
-    main(["prepare", *source, "--output-dir=again", "--num-proc", "1"])
+    prepare_set(PrepareConfig(**source, output_dir="again", num_proc=2))
     files = sorted(path.name for path in first.iterdir())
     assert files == sorted(path.name for path in (tmp_path / "again").iterdir())
     assert {"README.md", "lengths.png", "lbr_set.json", "dropped.jsonl"} < set(files)
     for name in files:
         assert (first / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
     write_jsonl(tmp_path / "qa.jsonl", PAIRS[::-1])
-    turned = prepare(*source, folder="turned")
-    for name in ("gl", "passages", "cl", "dev", "test", "corpus"):
+    turned = prepare(**source, folder="turned")
+    for name in ("learn", "passages", "align", "dev", "test", "corpus"):
         assert read(turned, name) == read(first, name)
 
 
-def test_processes_make_no_difference(tmp_path):
+def test_processes_make_no_difference(prepare, tmp_path):
     rows = [{"id": n, "question": f"question number {n}", "answer": f"answer {n % 1500} " + f"w{n % 1500} " * 20}
             for n in range(3000)]  # fmt: skip
     source = write_jsonl(tmp_path / "many.jsonl", rows)
-    for processes in ("1", "2"):
-        main(["prepare", source, "--output-dir", str(tmp_path / processes), "--num-proc", processes])
+    for processes in (1, 2):
+        prepare(source, folder=str(processes), num_proc=processes)
     for path in (tmp_path / "1").iterdir():
         assert path.read_bytes() == (tmp_path / "2" / path.name).read_bytes(), path.name
 
@@ -164,8 +165,8 @@ def test_the_card(prepare, tmp_path):
     folder = prepare(source, license="CC-BY-4.0", name="ailments", derived_from=["medquad"])
     card = (folder / "README.md").read_text()
     for text in (
-        "# ailments", "![lengths](lengths.png)", "Licence: CC-BY-4.0", "MedicalQARetrieval", "exact duplicate",
-        "Regime: **strict**", f"lbr data prepare {source} --licence CC-BY-4.0 --name ailments", "words and marks",
+        "# ailments", "![lengths](lengths.png)", "License: CC-BY-4.0", "MedicalQARetrieval", "exact duplicate",
+        "Regime: **strict**", f"lbr data prepare {source} --name ailments --license CC-BY-4.0", "words and marks",
     ):  # fmt: skip
         assert text in card
     tokens = about(folder)["files"]["test"]["tokens"]
@@ -226,37 +227,31 @@ def test_ids_that_come_again(prepare, tmp_path):
     rows = [row | {"id": "same"} for row in PAIRS]
     one, two = (write_jsonl(tmp_path / f"{n}.jsonl", part) for n, part in enumerate((rows[:30], rows[30:])))
     folder = prepare(one, two)
-    assert len({row["id"] for name in ("cl", "dev", "test") for row in read(folder, name)}) == len(PAIRS)
+    assert len({row["id"] for name in ("align", "dev", "test") for row in read(folder, name)}) == len(PAIRS)
 
 
 @pytest.mark.parametrize(
-    ("argv", "message"),
+    ("settings", "message"),
     [
-        ([], r"no records are left: 60 document longer than 3 characters"),
-        (["--document-characters", "5", "3"], "--document-characters must be two numbers from 1, the smaller first"),
-        (["--near-duplicates", "0.5"], "--near-duplicates must be from 0.8 to 1"),
-        (["--test", "half"], "--test must be a number of records or a share"),
-        (["--test", "0.001"], "no test: 60 records are too few for --test 0.001; give a number of records"),
-        (["--group-by", "absent"], "no column 'absent' to group by"),
-        (["--query", "{absent}"], r"no field 'absent' \(found: id, question, answer, focus\)"),
-        (["--derived-from", "medquid"], "--derived-from medquid: no set of the registry"),
-        (["--num-proc", "0"], "--chunk-tokens and --num-proc must be at least 1"),
+        ({"document_characters": (1, 3)}, r"no records are left: 60 document longer than 3 characters"),
+        ({"test": "0.1%"}, "no test: 60 records are too few for --test 0.1%; give a number of records"),
+        ({"group_by": "absent"}, "no column 'absent' to group by"),
+        ({"query": "{absent}"}, r"no field 'absent' \(found: id, question, answer, focus\)"),
     ],
 )
-def test_refusals_leave_nothing(prepare, tmp_path, argv, message):
-    lengths = [] if argv else ["--document-characters", "1", "3"]
+def test_refusals_leave_nothing(prepare, tmp_path, settings, message):
     with pytest.raises(InputError, match=message):
-        prepare(*argv, *lengths, **qa(tmp_path))
+        prepare(**qa(tmp_path), **settings)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["qa.jsonl"]
 
 
 def test_a_folder_that_is_not_empty_is_left_alone(prepare, tmp_path):
     source = qa(tmp_path)
     (tmp_path / "set").mkdir()
-    prepare(*source)  # an empty one is fine
+    prepare(**source)  # an empty one is fine
     before = (tmp_path / "set" / "README.md").read_bytes()
-    with pytest.raises(InputError, match="--output-dir .* is not an empty folder"):
-        prepare(*source)
+    with pytest.raises(InputError, match="--output-dir .* is not empty; choose another folder"):
+        prepare(**source)
     assert (tmp_path / "set" / "README.md").read_bytes() == before
 
 
@@ -272,7 +267,7 @@ def test_what_cannot_be_printed(prepare, tmp_path):
     path = tmp_path / "qa.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     folder = prepare(path, query="{question}", on_error="skip")
-    assert {row["source"] for row in read(folder, "cl")} == {"a"}
+    assert {row["source"] for row in read(folder, "align")} == {"a"}
 
 
 def test_where_a_set_goes(prepare, tmp_path, monkeypatch):
@@ -287,8 +282,8 @@ def test_where_a_set_goes(prepare, tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     with pytest.raises(InputError, match="--output-dir is where you are"):
-        main(["prepare", str(tmp_path / "qa.jsonl"), "--output-dir", "."])
-    main(["prepare", str(tmp_path / "qa.jsonl"), "--output-dir", "in", "--num-proc", "1", "--num-proc=1"])
+        prepare_set(PrepareConfig(sources=[tmp_path / "qa.jsonl"], output_dir="."))
+    prepare_set(PrepareConfig(sources=[tmp_path / "qa.jsonl"], output_dir="in", num_proc=1))
     assert "--num-proc" not in (tmp_path / "here" / "in" / "README.md").read_text()
 
 
@@ -309,12 +304,12 @@ def test_a_prepared_set_and_odd_folders_as_sources(prepare, tmp_path):
 
 FULL_DISK = """
 import resource, sys
-from lbr_st.cli.data import main
+from lbr_st.data import PrepareConfig, prepare
 from lbr_st.errors import InputError
-for limit in sys.argv[1:3]:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), resource.RLIM_INFINITY))
+for limit in (2000, 14000):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
     try:
-        main(["prepare", *sys.argv[3:]])
+        prepare(PrepareConfig(sources=[sys.argv[1]], output_dir=sys.argv[2], num_proc=1))
     except InputError as error:
         print(error)
 """
@@ -322,7 +317,7 @@ for limit in sys.argv[1:3]:
 
 def test_a_full_disk(tmp_path):
     """Files cannot grow: while reading, and while writing. Nothing that could be taken for a set is left."""
-    argv = ["2000", "14000", *qa(tmp_path), "--output-dir", str(tmp_path / "set"), "--num-proc", "1"]
-    run = subprocess.run([sys.executable, "-c", FULL_DISK, *argv], capture_output=True, text=True)
+    command = [sys.executable, "-c", FULL_DISK, *qa(tmp_path)["sources"], str(tmp_path / "set")]
+    run = subprocess.run(command, capture_output=True, text=True)
     assert run.stdout.splitlines() == [f"{tmp_path}/set was not written: File too large"] * 2, run.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["qa.jsonl"]

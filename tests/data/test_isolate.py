@@ -1,0 +1,79 @@
+"""Nothing of test and dev is in what is trained on, and the other way round nothing is lost."""
+
+import pytest
+from shapes import PAIRS, SHAPES, about, qa, read, sides, write_jsonl
+
+from lbr_st.errors import InputError
+
+
+def test_overlap_is_taken_from_training_never_from_test(prepare, tmp_path):
+    """Exact, but for capitals, and nearly; of dev too."""
+    sides(tmp_path)
+    test, dev = PAIRS[48], PAIRS[40]
+    long = " ".join(f"long{n}" for n in range(60))
+    changed = [
+        {"id": "exact", "question": test["question"], "answer": "Another answer altogether."},
+        {"id": "capitals", "question": "Asked anew", "answer": test["answer"].upper()},
+        {"id": "of dev", "question": dev["question"], "answer": "And another."},
+        {"id": "near", "question": "And again", "answer": long + " more"},
+    ]
+    write_jsonl(tmp_path / "sides" / "train.jsonl", [*PAIRS[:40], *changed])
+    write_jsonl(tmp_path / "sides" / "test.jsonl", [*PAIRS[48:], {"id": "long", "question": "Of it", "answer": long}])
+    twin = {"id": "dev twin", "question": test["question"], "answer": "In dev."}
+    write_jsonl(tmp_path / "sides" / "dev.jsonl", [*PAIRS[40:48], twin])
+    folder = prepare(tmp_path / "sides")
+    assert {row["id"] for row in read(folder, "test")} == {*(row["id"] for row in PAIRS[48:]), "long"}
+    assert {row["id"] for row in read(folder, "align")} == {row["id"] for row in PAIRS[:40]}
+    assert {row["id"] for row in read(folder, "dev")} == {row["id"] for row in PAIRS[40:48]}
+    said = about(folder)
+    assert said["dropped"] == {"dev overlaps what is held out": 1, "train overlaps what is held out": 4}
+    assert said["overlaps_taken_out"] == {
+        "query": {"exact": 3, "normalised": 0, "near": 0},
+        "document": {"exact": 0, "normalised": 1, "near": 1},
+        "negative": {"exact": 0, "normalised": 0, "near": 0},
+    }
+    assert not any(n for kinds in said["overlaps_left"].values() for n in kinds.values())
+    assert {row["document"] for row in read(folder, "corpus")}.isdisjoint({"And another.", "In dev."})
+    near = prepare(tmp_path / "sides", near_duplicates=0, folder="near")
+    assert "near" in {row["id"] for row in read(near, "align")}
+    assert "| not compared |" in (near / "README.md").read_text()
+
+
+def test_strict_is_strict_whatever_is_isolated(prepare, tmp_path):
+    """By queries alone, a document of a test pair may be that of a training pair; else stage 1 does not see it."""
+    folder = prepare(**SHAPES["beir"](tmp_path), isolate="query")
+    assert {row["document"] for row in read(folder, "passages")} == {row["document"] for row in read(folder, "learn")}
+
+
+def test_hard_negatives_that_are_held_out_go(prepare, tmp_path):
+    rows = [
+        row | {"negative": PAIRS[n - 1]["answer"], "negative_2": f"<b>Nobody's</b>\x00 answer {n}."}
+        for n, row in enumerate(PAIRS)
+    ]
+    folder = prepare(write_jsonl(tmp_path / "qa.jsonl", rows))
+    held_out = {row["document"] for name in ("dev", "test") for row in read(folder, name)}
+    negatives = [set(row["negatives"]) for row in read(folder, "align")]
+    assert all(any(text.startswith("Nobody's answer") for text in each) for each in negatives)  # cleaned
+    assert len(negatives) == len(read(folder, "learn"))
+    assert not set.union(*negatives) & held_out
+    lost = sum(len(each) == 1 for each in negatives)
+    assert about(folder)["dropped"]["train: hard negative is held out"] == lost > 0
+    assert about(folder)["overlaps_taken_out"]["negative"]["exact"] >= lost
+    assert about(folder)["pairs_with_hard_negatives"] == len(negatives)
+    assert "hard negatives on two sides" in (folder / "README.md").read_text()
+
+
+def test_groups_of_a_given_test_are_held_out(prepare, tmp_path):
+    write_jsonl(tmp_path / "s" / "train.jsonl", PAIRS[:51])  # three of a topic that test has, too
+    write_jsonl(tmp_path / "s" / "test.jsonl", PAIRS[51:])
+    folder = prepare(tmp_path / "s", group_by="focus", dev=0)
+    assert len(read(folder, "align")) == 48 and about(folder)["dropped"] == {"train: its group is held out": 3}
+    with pytest.raises(InputError, match="--group-by focus: .* is a collection of BEIR, whose rows have no groups"):
+        prepare(**SHAPES["beir"](tmp_path), group_by="focus", folder="beir-set")
+
+
+def test_multiple_choice_among_others(prepare, tmp_path):
+    sources = [*SHAPES["choice"](tmp_path)["sources"], *qa(tmp_path)["sources"]]
+    with pytest.raises(InputError, match="multiple choice and others in one set: say what to keep apart"):
+        prepare(*sources)
+    assert about(prepare(*sources, isolate="query"))["isolated"] == ["query"]
