@@ -35,6 +35,7 @@ from transformers import (
 from lbr_st.learning.config import LearnConfig
 from lbr_st.learning.examples import ExampleMaker, build_examples
 from lbr_st.model.cutoff import BOTTLENECK, PREFIX, SOURCE, TARGET, cutoff_mask
+from lbr_st.training.resume import last_whole_checkpoint
 
 ROOT = Path(__file__).parent.parent
 
@@ -170,12 +171,13 @@ RUN = "import sys, importlib; importlib.import_module(sys.argv[1]).main(sys.argv
 
 
 def kill_after_checkpoint(module: str, argv: list[str], output_dir: Path, step: int) -> None:
-    """Start a run and kill it (SIGKILL) once the checkpoint of ``step`` is there."""
+    """Start a command and kill it (SIGKILL) once the checkpoint of ``step`` is whole."""
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     process = subprocess.Popen([sys.executable, "-c", RUN, module, *argv], env=env, stderr=subprocess.DEVNULL)
-    state = output_dir / "checkpoints" / f"checkpoint-{step}" / "trainer_state.json"
     deadline = time.monotonic() + 120
-    while not state.exists() and process.poll() is None and time.monotonic() < deadline:
+    while process.poll() is None and time.monotonic() < deadline:
+        if str(last_whole_checkpoint(output_dir)).endswith(f"-{step}"):
+            break
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, "the run ended before it was killed"

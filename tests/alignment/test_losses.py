@@ -4,15 +4,15 @@ import math
 
 import pytest
 import torch
-from helpers import LONG_PAIR, PAIRS, SHORT_PAIR
+from helpers import LONG_PAIR, PAIRS, SHORT_PAIR, examples_of
 from torch.nn.functional import normalize
 
 from lbr_st.alignment import losses as contrastive
 from lbr_st.alignment.losses import JointCollator, JointLoss, info_nce
 from lbr_st.learning import cross_entropy as loss
 from lbr_st.learning.batches import collate
-from lbr_st.learning.masked_model import IBGLModel
-from lbr_st.learning.objectives import build_examples, example_maker
+from lbr_st.learning.examples import ExampleMaker
+from lbr_st.learning.masked_model import CutOffModel
 
 TAU = 0.1
 QUERIES = ["one", "two words", "three more words", "and one more"]
@@ -101,7 +101,7 @@ def joint_inputs(model):
     """Return what the trainer hands to the loss."""
     model.prompts["query"] = "q: "
     prompts = {"anchor": "q: ", "positive": ""}
-    batch = JointCollator(model.preprocess, prompts=prompts, make_examples=example_maker(model, "sft"))(rows())
+    batch = JointCollator(model.preprocess, prompts=prompts, make_examples=ExampleMaker(model, "sft"))(rows())
     names = ("anchor", "positive", "lm")
     return [
         {key.removeprefix(f"{n}_"): value for key, value in batch.items() if key.startswith(f"{n}_")} for n in names
@@ -112,11 +112,11 @@ def joint_inputs(model):
 def test_joint_loss_is_the_sum_of_both_stages(model, mini_batch_size):
     *pairs, examples = inputs = joint_inputs(model)
     records = [{"query": row["anchor"], "document": row["positive"]} for row in rows()]
-    expected_examples = collate(list(build_examples(records, model, "sft")))
+    expected_examples = collate(list(examples_of(records, model, "sft")))
     assert examples.keys() == expected_examples.keys()
     assert all(torch.equal(examples[name], expected_examples[name]) for name in examples)
 
-    language_model = IBGLModel(model[0].model)
+    language_model = CutOffModel(model[0].model)
     first = gradients(model, info_nce(model, TAU), pairs)
     second = gradients(model, lambda batch, _: language_model(**batch)["loss"], examples)
     expected = (first[0] + 0.3 * second[0], {name: first[1].get(name, 0) + 0.3 * second[1][name] for name in second[1]})
@@ -136,7 +136,7 @@ def test_a_joint_step_makes_activations_twice_at_most(model, monkeypatch, mini_b
     """However many chunks the head takes: five examples are three parts, each run once more in the backward pass."""
     monkeypatch.setattr(loss, "LOGITS_AT_A_TIME", 1)  # a chunk for each target
     *_, examples = joint_inputs(model)
-    language_model = IBGLModel(model[0].model)
+    language_model = CutOffModel(model[0].model)
     joint = JointLoss(model, None, language_model, 1.0, mini_batch_size)
     counts = {"base": 0, "sum": 0}
     base = model[0].model.base_model
