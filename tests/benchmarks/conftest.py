@@ -29,8 +29,8 @@ def argv(tmp_path, monkeypatch, backbone):
         length=16,
         records=10,
         stage1_tokens=100,
-        stage1="--learning-rate 5e-4 --per-device-train-batch-size 2",
-        stage2="--per-device-train-batch-size 4",
+        stage1={"learning_rate": 5e-4, "per_device_train_batch_size": 2},
+        stage2={"per_device_train_batch_size": 4},
         epochs={2: 1, 4: 1, 6: 1},
         learning_rates=(1e-3,),
     )

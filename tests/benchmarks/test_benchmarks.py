@@ -15,8 +15,8 @@ import lbr_st
 from lbr_st.errors import InputError
 from lbr_st.files import write_jsonl
 from lbr_st.learning.batches import IGNORE, collate
-from lbr_st.learning.masked_model import IBGLModel
-from lbr_st.learning.objectives import build_examples
+from lbr_st.learning.examples import ExampleMaker, build_examples
+from lbr_st.learning.masked_model import CutOffModel
 from lbr_st.model.cutoff import cutoff_rule, same_sequence_rule
 
 ROOT = Path(__file__).parent.parent.parent
@@ -33,8 +33,8 @@ def argv(tmp_path, monkeypatch):
     monkeypatch.setattr(foundation_medical, "DOCSTRINGS", 20)
     source = [("torch", Path("functional.py"), Path(torch.functional.__file__))]
     monkeypatch.setattr(foundation_medical, "installed_files", lambda: source)
-    monkeypatch.setattr(foundation_medical, "BACKBONE", "--vocab-size 300 --hidden-size 64 --layers 2")
-    monkeypatch.setattr(foundation_medical, "COMMON", "--max-length 16")
+    monkeypatch.setattr(foundation_medical, "BACKBONE", {"vocab_size": 300, "hidden_size": 64, "layers": 2})
+    monkeypatch.setattr(foundation_medical, "COMMON", {"max_length": 16})
     data = tmp_path / "data"
     data.mkdir()
     for name in ("train", "dev", "test"):
@@ -60,26 +60,8 @@ def test_program_of_the_medical_run(tmp_path, argv):
         foundation_medical.main([*argv, "--weight-decay", "0.1"])
     arms = [results.read_arm("foundation_medical", arm, 0) for arm in ("ibgl_cl", "cl")]
     stages = [[s["stage"] for s in lbr_st.load(str(tmp_path / "work" / f"{a['arm']}-seed0"))[0].history] for a in arms]
-    assert stages == [["ibgl", "grcl"], ["grcl"]]
+    assert stages == [["learn", "align"], ["align"]]
     assert all(0 <= value <= 1 for arm in arms for value in arm["scores"].values())
-
-
-def test_program_of_bos_visibility(tmp_path, argv):
-    """Two arms that differ in one switch, on a backbone with BOS; means over the seeds that were asked for."""
-    import bos_visibility
-    import results
-
-    bos_visibility.main([*argv, "--seeds", "0"])
-    figures = read_summary(tmp_path, "bos_visibility")["figures"]
-    for arm, hidden in (("visible", False), ("hidden", True)):
-        scores = results.read_arm("bos_visibility", arm, 0)["scores"]
-        for name, value in scores.items():
-            expected = round(value, 4)
-            assert [figures[f"{name}_{arm}{end}"] for end in ("", "_min", "_max")] == [expected] * 3
-        module = lbr_st.load(str(tmp_path / "work" / f"{arm}-seed0"))[0]
-        assert (module.hide_bos, module.num_prefix_tokens) == (hidden, 1)
-        assert [stage["stage"] for stage in module.history] == ["ibgl", "grcl"]
-    assert len(figures) == 2 * 3 * 5
 
 
 @pytest.fixture
@@ -133,8 +115,8 @@ def test_a_control_that_is_not_trls_step_is_not_timed(speed, monkeypatch):
 
 def test_full_logits_is_the_same_loss(speed, model):
     """What the memory is compared with computes the same."""
-    batch = collate(list(build_examples(PAIRS, model, "sft")))
-    expected = IBGLModel(model[0].model)(**batch)["loss"]
+    batch = collate(list(build_examples(PAIRS, ExampleMaker(model, "sft"))))
+    expected = CutOffModel(model[0].model)(**batch)["loss"]
     number = (batch["labels"] != IGNORE).sum()
     assert abs(speed.FullLogits(model[0].model)(**batch, num_items_in_batch=number)["loss"] - expected) < 1e-5
 
@@ -150,7 +132,7 @@ import results, stage1_gpu
 results.RESULTS = Path(sys.argv[1])
 stage1_gpu.main(["--shape", "nano", "--device", "cpu", "--repeats", "1"])
 # sentence-transformers imports datasets itself where it is installed, so it cannot be taken away here.
-importers = {"lbr_st.learning.objectives", "lbr_st.records", "lbr_st.learning.run", "lbr_st.alignment.run", "lbr_st.quickstart.nano", "lbr_st.evaluation.own_data"}
+importers = {"lbr_st.data", "lbr_st.learning.examples", "lbr_st.learning.run", "lbr_st.alignment.run"}
 assert not importers & sys.modules.keys(), importers & sys.modules.keys()
 """
 
@@ -195,9 +177,9 @@ def studies(argv, monkeypatch):
     import predictors
 
     for name, value in (
-        ("STEPS", (1, 2)), ("SEEDS", (0,)), ("FEW", 4), ("COMMON", "--max-length 16"),
-        ("STAGE1", "--save-steps 1 --save-total-limit 9 --per-device-train-batch-size 4"),
-        ("STAGE2", "--max-steps 2 --per-device-train-batch-size 4 --save-strategy no"), ("RESAMPLES", 20),
+        ("STEPS", (1, 2)), ("SEEDS", (0,)), ("FEW", 4), ("COMMON", {"max_length": 16}),
+        ("STAGE1", {"save_steps": 1, "save_total_limit": 9, "per_device_train_batch_size": 4}),
+        ("STAGE2", {"max_steps": 2, "per_device_train_batch_size": 4, "save_strategy": "no"}), ("RESAMPLES", 20),
         ("RUNS", {name: predictors.RUNS[name] for name in ("sft", "sft-few")}),
     ):  # fmt: skip
         monkeypatch.setattr(predictors, name, value)
@@ -230,7 +212,7 @@ def test_figures_of_the_predictors(argv, monkeypatch):
     """A signal that says it all, one that says the opposite, and what is lost by following them."""
     import predictors
 
-    monkeypatch.setattr(predictors, "RUNS", {"a": "", "b": ""})
+    monkeypatch.setattr(predictors, "RUNS", {"a": {}, "b": {}})
     monkeypatch.setattr(predictors, "STEPS", (1, 2, 3))
     monkeypatch.setattr(predictors, "RESAMPLES", 100)
     recall = {"backbone": 0.1, "a-1": 0.2, "a-2": 0.5, "a-3": 0.4, "b-1": 0.3, "b-2": 0.6, "b-3": 0.9}

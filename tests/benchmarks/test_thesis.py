@@ -29,7 +29,7 @@ def test_stage_1_reads_its_budget_of_tokens(tmp_path, argv, backbone):
         def target(text, model=model):
             return min(len(model.tokenizer(text, add_special_tokens=False)["input_ids"]) + 1, 16)
 
-        k = int(stage.bottleneck)
+        k = int(stage.arm.has_bottleneck)
         sft = np.mean([count(row["query"]) + k + target(row["document"]) for row in pairs])
         reconstruct = np.mean([k * (count(row["document"]) + 1) + target(row["document"]) for row in passages])
         means = {"sft": sft, "reconstruct": reconstruct, "sft:0.5,reconstruct:0.5": (sft + reconstruct) / 2}
