@@ -30,7 +30,6 @@ PACKAGES = (
     "tokenizers",
     "bm25s",
     "trl",
-    "datasketch",
 )
 
 

@@ -1,16 +1,21 @@
-"""Mined negatives against a search written out, and runs that mine once."""
+"""Mined negatives against a search written out, and the sets that hold them."""
 
-import argparse
+import json
 import logging
+import math
+from dataclasses import replace
 
 import pytest
-from helpers import MANY, TEXTS, make_bert
+from helpers import TEXTS
+from shapes import PAIRS, about, qa, read, write_jsonl
 
-from lbr_st.alignment import run as grcl
-from lbr_st.data import mining as hard_negatives
+import lbr_st
+from lbr_st.data import MineConfig, PreparedSet, mine
+from lbr_st.data.mining import with_negatives
+from lbr_st.data.overlap import overlaps
+from lbr_st.data.prepared_set import refuse_overlaps
 from lbr_st.data.records import read_tuples
 from lbr_st.errors import InputError
-from lbr_st.files import write_jsonl
 
 RECORDS = [
     {"id": str(n), "query": q, "document": d, "negatives": []}
@@ -19,10 +24,9 @@ RECORDS = [
 CORPUS = [{"id": "a", "document": "Pressure in pipes."}, {"id": "b", "document": "Iron is a metal."}]
 
 
-def arguments(*flags):
-    parser = argparse.ArgumentParser()
-    hard_negatives.add_arguments(parser)
-    return parser.parse_args(flags)
+def settings(**changes):
+    config = MineConfig(source="pairs.jsonl", model="model", output_dir="mined", negatives=2, batch_size=3)
+    return replace(config, **changes)
 
 
 def expected(model, count, keep):
@@ -42,86 +46,173 @@ def expected(model, count, keep):
 
 
 @pytest.mark.parametrize(
-    ("flags", "keep"),
+    ("changes", "keep"),
     [
-        ([], lambda score, own: True),
-        (["--mining-margin", "0.05"], lambda score, own: score <= own - 0.05),
-        (["--mining-relative-margin", "0.2"], lambda score, own: score <= own - 0.2 * abs(own)),
-        (["--mining-max-score", "0.15"], lambda score, own: score <= 0.15),
+        ({}, lambda score, own: True),
+        ({"margin": 0.05}, lambda score, own: score <= own - 0.05),
+        ({"relative_margin": 0.2}, lambda score, own: score <= own - 0.2 * abs(own)),
+        ({"max_score": 0.15}, lambda score, own: score <= 0.15),
     ],
     ids=["none", "margin", "relative margin", "max score"],
 )
-def test_the_nearest_that_are_no_answers(model, flags, keep):
+def test_the_nearest_that_are_no_answers(model, changes, keep):
     model.prompts |= {"query": "q: ", "document": "d: "}
-    mined = hard_negatives.mine(RECORDS, model, arguments("--mine-negatives", "2", *flags), CORPUS, batch_size=3)
+    mined = with_negatives(RECORDS, model, settings(**changes), CORPUS)
     found = {record["id"]: record["negatives"] for record in mined}
     assert found == expected(model, 2, keep)
-    assert len(found) > 0 and (flags == [] or found != expected(model, 2, lambda score, own: True))
+    assert len(found) > 0 and (changes == {} or found != expected(model, 2, lambda score, own: True))
 
 
 def test_the_nearest_ones_may_be_skipped(model):
-    [one, *_] = hard_negatives.mine(RECORDS, model, arguments("--mine-negatives", "1", "--mining-skip", "1"), CORPUS, 3)
+    [one, *_] = with_negatives(RECORDS, model, settings(negatives=1, skip=1), CORPUS)
     assert one["negatives"] == expected(model, 2, lambda score, own: True)[one["id"]][1:]
 
 
 def test_pairs_without_enough_are_left_out_with_a_count(model, caplog):
     """And where none is left, the filters are named."""
-    margins = [str(n / 20) for n in range(1, 20)]
-    left = {m: expected(model, 2, lambda score, own, m=m: score <= own - float(m)) for m in margins}
+    margins = [n / 20 for n in range(1, 20)]
+    left = {m: expected(model, 2, lambda score, own, m=m: score <= own - m) for m in margins}
     some = next(m for m in margins if 0 < len(left[m]) < len(RECORDS))
     with caplog.at_level(logging.INFO, logger="lbr_st"):
-        mined = hard_negatives.mine(
-            RECORDS, model, arguments("--mine-negatives", "2", "--mining-margin", some), CORPUS, 3
-        )
+        mined = with_negatives(RECORDS, model, settings(margin=some), CORPUS)
     assert [record["id"] for record in mined] == list(left[some])
     assert f"mined 2 hard negatives for {len(mined)} of 4 pairs; there are fewer for the others" in caplog.text
     with pytest.raises(
-        InputError, match="2 hard negatives were found for none of 4 pairs; weaken --mining-max-score, take"
+        InputError, match="2 hard negatives were found for none of 4 pairs; weaken --max-score, take another --model"
     ):
-        hard_negatives.mine(RECORDS, model, arguments("--mine-negatives", "2", "--mining-max-score", "-1"), CORPUS, 3)
-
-
-def test_given_ones_are_not_replaced():
-    records = [{**RECORDS[0], "negatives": ["given"]}, *RECORDS[1:]]
-    with pytest.raises(InputError, match="record 0 of --data has hard negatives already: leave out --mine-negatives"):
-        hard_negatives.check_records(arguments("--mine-negatives", "1"), records)
-    hard_negatives.check_records(arguments(), records)
+        with_negatives(RECORDS, model, settings(max_score=-1), CORPUS)
 
 
 def test_an_answer_in_other_capitals_is_no_negative(model):
     corpus = [{"document": f" {record['document'].upper()}"} for record in RECORDS]
-    mined = hard_negatives.mine(RECORDS, model, arguments("--mine-negatives", "2"), corpus, 3)
+    mined = with_negatives(RECORDS, model, settings(), corpus)
     assert {text for record in mined for text in record["negatives"]} <= {record["document"] for record in RECORDS}
 
 
-def test_flags_out_of_range():
-    for flags in (["--mine-negatives", "0"], ["--mine-negatives", "1", "--mining-skip", "-1"]):
-        with pytest.raises(InputError, match="must be at least"):
-            hard_negatives.check_arguments(arguments(*flags))
-    with pytest.raises(InputError, match="--mining-max-score needs --mine-negatives"):
-        hard_negatives.check_arguments(arguments("--mining-max-score", "0.5"))
+def test_numbers_out_of_range():
+    for changes, message in (
+        ({"negatives": 0}, "--negatives must be at least 1, got 0"),
+        ({"skip": -1}, "--skip must be at least 0, got -1"),
+        ({"batch_size": 0}, "--batch-size must be at least 1, got 0"),
+    ):
+        with pytest.raises(InputError, match=message):
+            settings(**changes)
 
 
-def test_a_run_mines_once(backbone, tmp_path, monkeypatch):
-    """A resumed run reads what was mined; another model to mine with is another run."""
-    write_jsonl(tmp_path / "train.jsonl", MANY)
-    write_jsonl(tmp_path / "corpus.jsonl", CORPUS)
-    bert = make_bert(tmp_path / "bert")
-    out = tmp_path / "out"
-    argv = [
-        "--model", backbone, "--data", str(tmp_path / "train.jsonl"), "--max-length", "24", "--output-dir", str(out),
-        "--per-device-train-batch-size", "4", "--max-steps", "2", "--save-steps", "1", "--mine-negatives", "2",
-        "--mining-corpus", str(tmp_path / "corpus.jsonl"), "--mining-skip", "1",
-    ]  # fmt: skip
-    grcl.main([*argv, "--mining-model", bert])
-    [file] = (out / "checkpoints").glob("mined-*.jsonl")
-    mined = read_tuples(file)
-    assert {len(record["negatives"]) for record in mined} == {2}
-    answers = {record["document"] for record in mined}
-    assert {text for record in mined for text in record["negatives"]} - answers <= {r["document"] for r in CORPUS}
-    (out / "config.json").unlink()
-    monkeypatch.setattr(hard_negatives, "mine", None)  # would fail if it were called
-    grcl.main([*argv, "--mining-model", bert, "--resume"])
-    (out / "config.json").unlink()
-    with pytest.raises(InputError, match="mining_model: was 'st', now None"):
-        grcl.main([*argv, "--resume"])
+@pytest.fixture
+def folder(model, tmp_path):
+    """A saved model, at ``model``."""
+    lbr_st.save(model, tmp_path / "model")
+    return tmp_path
+
+
+@pytest.fixture
+def config(folder):
+    return MineConfig(
+        source=folder / "set", model=str(folder / "model"), output_dir=folder / "mined", negatives=2, batch_size=8
+    )
+
+
+def test_a_set_gets_hard_negatives(prepare, folder, config, caplog):
+    """All its other files stay; what it says of itself is true of the new ones."""
+    source = prepare(**qa(folder), test=6, dev=4, learn=30, align=20)
+    # A corpus of one document of the test, one of the dev nearly, and others.
+    held_out = [read(source, "test")[0]["document"].upper(), read(source, "dev")[0]["document"] + " Indeed."]
+    extra = write_jsonl(folder / "extra.jsonl", [{"text": text} for text in [*held_out, "Nobody's answer.", *TEXTS]])
+    with caplog.at_level(logging.INFO, logger="lbr_st"):
+        made = mine(replace(config, corpus=extra))
+    assert made.folder == folder / "mined" and made.about == about(folder / "mined")
+    assert "1 documents of --corpus are held out" in caplog.text or "2 documents of --corpus" in caplog.text
+    before, after = about(source), about(made.folder)
+    for name in ("learn", "passages", "dev", "test", "corpus"):
+        assert read(made.folder, name) == read(source, name)
+        assert after["files"][name] == before["files"][name]
+    mined = read(made.folder, "align")
+    assert [{key: row[key] for key in row if key != "negatives"} for row in mined] == read(source, "align")
+    assert {len(row["negatives"]) for row in mined} == {2}
+    negatives = {text for row in mined for text in row["negatives"]}
+    assert negatives.isdisjoint(row["document"] for name in ("dev", "test") for row in read(source, name))
+    assert negatives <= {row["document"] for row in mined} | {"Nobody's answer.", *TEXTS, held_out[1]}
+    assert after["pairs_with_hard_negatives"] == 20 and after["in_both_stages"] == before["in_both_stages"] == 0
+    assert not any(number for kinds in after["overlaps_left"].values() for number in kinds.values())
+    assert after["command"].splitlines() == [before["command"], replace(config, corpus=extra).command]
+    card = (made.folder / "README.md").read_text()
+    assert f"Hard negatives: 2 for each pair of align, found by {config.model}, with documents of {extra}." in card
+    assert PreparedSet.open(made.folder).was_compared(made.file("align"), made.file("test"))
+    with pytest.raises(InputError, match="align.jsonl has hard negatives already; mine for pairs that have none"):
+        mine(replace(config, source=made.folder, output_dir=folder / "again"))
+
+
+def test_what_is_held_out_is_no_negative(prepare, folder, config):
+    """With a corpus of nothing else, all negatives are answers of other training pairs; nearly counts as well."""
+    long = [row | {"answer": row["answer"] + " " + " ".join(f"{row['id']}-{n}" for n in range(30))} for row in PAIRS]
+    source = prepare(write_jsonl(folder / "long.jsonl", long), test=8, dev=8)
+    held_out = [row["document"] + " more" for name in ("dev", "test") for row in read(source, name)]
+    corpus = write_jsonl(folder / "held-out.jsonl", [{"text": text} for text in held_out])
+    made = mine(replace(config, corpus=corpus))
+    mined = read(made.folder, "align")
+    assert {text for row in mined for text in row["negatives"]} <= {row["document"] for row in read(source, "align")}
+    assert not list(overlaps(mined, read(source, "test")))
+
+
+def test_a_set_that_is_not_isolated_is_not_kept(prepare, folder, config, monkeypatch):
+    """The files that were written are compared, whatever was searched."""
+    source = prepare(**qa(folder))
+    stolen = read(source, "test")[0]["document"]
+    mined = [record | {"negatives": [stolen]} for record in read_tuples(source / "align.jsonl")]
+    monkeypatch.setattr("lbr_st.data.mining.with_negatives", lambda *_: mined)
+    with pytest.raises(RuntimeError, match="'negative': {'exact': 51, .*this is a bug"):
+        mine(config)
+    assert not (folder / "mined").exists()
+
+
+def test_a_set_that_was_changed_is_looked_at_first(prepare, folder, config):
+    """A pair that was taken away is no harm; one of the test is."""
+    source = prepare(**qa(folder))
+    file = source / "align.jsonl"
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[1:]))
+    made = mine(config)
+    assert about(made.folder)["files"]["align"]["records"] == 50
+    file.write_text(file.read_text() + json.dumps(read(source, "test")[0]) + "\n")
+    with pytest.raises(InputError, match="set was changed, and holds texts on two sides; make it again"):
+        mine(replace(config, output_dir=folder / "other"))
+
+
+def test_pairs_that_are_left_out_are_said(prepare, folder, config, monkeypatch):
+    source = prepare(**qa(folder))
+    some = [record | {"negatives": ["Nobody's answer."]} for record in read_tuples(source / "align.jsonl")[2:]]
+    monkeypatch.setattr("lbr_st.data.mining.with_negatives", lambda *_: some)
+    made = mine(config)
+    assert about(made.folder)["dropped"] == about(source)["dropped"] | {"align: fewer than 2 hard negatives": 2}
+    assert {sample["id"] for sample in read(made.folder, "dropped")} == {row["id"] for row in read(source, "align")[:2]}
+    assert about(made.folder)["files"]["align"]["records"] == 49 == about(made.folder)["in_both_stages"]
+    words = about(source)["files"]["align"]["tokens"] - about(made.folder)["files"]["align"]["tokens"]
+    assert 0 < words < math.inf
+
+
+def test_a_file_of_pairs_becomes_a_set(folder, config):
+    """Of which nothing is held out: data that is, is compared when a stage reads both."""
+    source = write_jsonl(folder / "pairs.jsonl", PAIRS)
+    made = mine(replace(config, source=source))
+    assert set(about(made.folder)["files"]) == {"align"} and made.about["name"] == "pairs"
+    assert [row["id"] for row in read(made.folder, "align")] == [row["id"] for row in PAIRS]
+    assert "Nothing is held out, so nothing was compared." in (made.folder / "README.md").read_text()
+    dev = [{"id": "d", "query": "Asked anew", "document": read(made.folder, "align")[0]["negatives"][0]}]
+    with pytest.raises(InputError, match="dev.jsonl overlap in"):
+        refuse_overlaps([(made.file("align"), read_tuples(made.file("align")))], [("dev.jsonl", dev)], allowed=False)
+
+
+def test_refusals_come_before_the_model(prepare, folder, config, monkeypatch):
+    monkeypatch.setattr("lbr_st.data.mining.open_sentence_transformer", lambda *_: pytest.fail("opened"))
+    write_jsonl(folder / "passages.jsonl", [{"text": row["answer"]} for row in PAIRS])
+    prepare(folder / "passages.jsonl")
+    for changes, message in (
+        ({}, r"has no align.jsonl \(stage 2: pairs\); its documents have no queries"),
+        ({"source": folder / "absent"}, "absent: no such file"),
+        ({"source": folder}, "is a folder, a file is needed"),
+        ({"model": "./absent"}, "--model ./absent"),
+        ({"output_dir": folder / "model"}, "--output-dir .*model is not empty"),
+    ):
+        with pytest.raises(InputError, match=message):
+            mine(replace(config, **changes))
+    assert not (folder / "mined").exists()

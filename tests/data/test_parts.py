@@ -24,7 +24,7 @@ def test_a_file_may_be_named_train_and_be_told_to_be_test(tmp_path):
 
 
 def test_what_is_wrong_with_beir(tmp_path):
-    [root] = beir(tmp_path)
+    [root] = beir(tmp_path)["sources"]
     qrels = (
         "query-id\tcorpus-id\tscore\nabsent\tgout-caused\t1\nq-gout-caused\tabsent\t1\nq-gout-caused\tgout-caused\tx\n"
     )

@@ -1,5 +1,7 @@
 """The public sets: that their entries mean what they say, on local stand-ins of the same columns."""
 
+import sys
+
 import mteb
 import pytest
 from datasets import Dataset
@@ -55,7 +57,7 @@ def hub(monkeypatch):
     def load_dataset(name, config=None, *, split):
         return splits[name, config, split]
 
-    monkeypatch.setattr("lbr_st.data.rows.load_dataset", load_dataset)
+    monkeypatch.setattr("datasets.load_dataset", load_dataset)
     return splits
 
 
@@ -136,3 +138,12 @@ def test_names_that_are_unknown():
     with pytest.raises(InputError, match="medquat: no such file or folder, no id of a Hub dataset, and none of camel"):
         parts_of("medquat", Reading())
     assert reading.INSTALLED not in registry.load()
+
+
+def test_without_mteb_the_tasks_of_the_registry_are_named(monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "mteb", None)
+    registry._every_task.cache_clear()
+    assert registry.mteb_tasks(["medquad"]) == ["MedicalQARetrieval"]
+    assert registry.mteb_tasks(["mteb/nfcorpus"]) == []
+    assert "needs mteb, which is not installed: pip install 'lbr-st[eval]'; those of lbr data list are" in caplog.text
+    registry._every_task.cache_clear()
