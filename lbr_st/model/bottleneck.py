@@ -302,7 +302,8 @@ class BottleneckTransformer(InputModule):
             raise InputError("generate takes a list of texts; put the one text in a list")
         if not texts:
             return []
-        tokenizer, model = self.tokenizer, self.model
+        tokenizer = self.tokenizer
+        model: Any = self.model  # its generate comes from a mixin
         rows = self.tokenize_rows(self._prepend_prompt(list(texts), prompt) if prompt else texts)
         batch = tokenizer.pad({"input_ids": rows}, padding_side="left", return_tensors="pt").to(model.device)
         length = batch["input_ids"].shape[1]
@@ -310,7 +311,7 @@ class BottleneckTransformer(InputModule):
         kwargs = defaults | kwargs | {"return_dict_in_generate": False}
         hiding = hidden_from_answers(model, self._is_text(**batch)) if through_bottleneck else contextlib.nullcontext()
         with evaluating(self), hiding:
-            output: Any = model.generate(**batch, **kwargs)
+            output = model.generate(**batch, **kwargs)
         return tokenizer.batch_decode(output[:, length:], skip_special_tokens=True)
 
     def _is_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The card of a saved model: how to use it, what it was made from, what it scored, what it cannot do.
 
-It is written with every model, out of what the model says of itself (the history in ``lbr_config.json``); `lbr card`
-writes it anew with mteb's scores. A card that somebody else wrote is left alone.
+It is written with every model, out of what the model says of itself (the history in ``lbr_config.json``);
+``lbr publish card`` writes it again with mteb's scores. A card that somebody else wrote is left alone.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from huggingface_hub import EvalResult, ModelCardData
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transformers import AutoConfig
 
 from lbr_st.errors import InputError
@@ -21,8 +21,9 @@ from lbr_st.model.contract import LBR_CONFIG, POOLING_CONFIG
 from lbr_st.records import is_hub_id
 
 CARD = "README.md"
+TEMPLATE = Path(__file__).with_name("card.md.jinja")
 MARK = "<!-- written by lbr-st; a card without this line is left alone -->"
-STAGES = {"learn": ("Stage 1", "learn"), "align": ("Stage 2", "align")}
+STAGES = {"learn": "Stage 1", "align": "Stage 2"}
 # What a step of history says beside the arguments of its command.
 NOT_ARGUMENTS = {"stage", "mteb_tasks", "sets", "processes", "training_arguments", "scores"}
 CITATION = """```bibtex
@@ -40,11 +41,11 @@ class Score(NamedTuple):
 
     Attributes:
         task: Name of the task.
-        dataset: Id of its data on the Hub, None where it is not there.
-        revision: Of the data.
-        split: Of the data.
-        metric: Its name.
-        value: From 0 to 1.
+        dataset: Id of its data on the Hub; None where they are not there.
+        revision: Revision of the data.
+        split: Split of the data.
+        metric: Name of the metric.
+        value: Score, from 0 to 1.
     """
 
     task: str
@@ -55,77 +56,50 @@ class Score(NamedTuple):
     value: float
 
 
-def write(folder: str | Path, name: str, scores: Sequence[Score] = (), **about: Any) -> bool:
-    """Write the card of a saved model; return False where somebody else's is there.
-
-    Args:
-        folder: Of the model.
-        name: Of the model.
-        scores: Of mteb.
-        **about: See `text`.
-    """
-    file = Path(folder) / CARD
-    if file.is_file() and MARK not in file.read_text(encoding="utf-8"):
-        return False
-    write_text(file, text(folder, name, scores, **about))
-    return True
-
-
-def text(
+def write(
     folder: str | Path,
     name: str,
     scores: Sequence[Score] = (),
     *,
-    licence: str | None = None,
+    license: str | None = None,
     language: str | None = None,
     command: str | None = None,
-) -> str:
-    """Return the card of a saved model, with metadata of the Hub.
+) -> bool:
+    """Write the card of a saved model; return False where somebody else's is there.
 
     Args:
-        folder: Of the model.
-        name: Of the model, ``owner/name`` on the Hub.
-        scores: Of mteb.
-        licence: Of the model, as the Hub names it; default is that nothing is said.
-        language: The same, as a code of ISO 639-1.
-        command: That made the scores.
+        folder: Directory of the model.
+        name: Name of the model, ``owner/name`` on the Hub.
+        scores: Scores of mteb.
+        license: License of the model, as the Hub names it; default is that nothing is said.
+        language: Language of the model, a code of ISO 639-1; default is that nothing is said.
+        command: Command that made the scores.
 
     Raises:
         InputError: If the folder holds no model of this package.
     """
+    file = Path(folder) / CARD
+    if file.is_file() and MARK not in file.read_text(encoding="utf-8"):
+        return False
     about = read(folder)
-    history: list[dict[str, Any]] = about["history"]
-    datasets = [source for step in history for source in _sources(step) if is_hub_id(source)]
-    first = history[0].get("model") if history else None
-    data = ModelCardData(
-        model_name=name,
-        library_name="sentence-transformers",
-        pipeline_tag="sentence-similarity",
-        tags=["sentence-transformers", "feature-extraction", "sentence-similarity", "lbr-st"],
-        base_model=first if first and is_hub_id(first) else None,
-        datasets=list(dict.fromkeys(datasets)) or None,
-        license=licence,
-        language=language,
-        eval_results=[_eval_result(score, score.dataset) for score in scores if score.dataset] or None,
+    card = ModelCard.from_template(
+        _metadata(about["history"], name, scores, license, language),
+        str(TEMPLATE),
+        mark=MARK,
+        name=name,
+        name_in_python=repr(name),
+        model=about,
+        how=_how_it_learned([step["stage"] for step in about["history"]]),
+        number_of_tokens=len(about["bottleneck_token_ids"]),
+        prompts=", ".join(f"{role} {prompt!r}" for role, prompt in about["prompts"].items() if prompt),
+        steps=[_step(step) for step in about["history"]],
+        tasks=sorted({task for step in about["history"] for task in step.get("mteb_tasks", [])}),
+        rows=_rows(about["history"], scores),
+        command=command if scores else None,
+        citation=CITATION,
     )
-    parts = [
-        f"---\n{data.to_yaml()}\n---\n{MARK}",
-        f"# {name}",
-        _summary(about),
-        "## Usage",
-        _usage(name, about),
-        "## How it was made",
-        _recipe(history),
-        "## Data",
-        _data(history),
-        "## Scores",
-        _scores(history, scores, command),
-        "## Limits",
-        _limits(about),
-        "## Citation",
-        CITATION,
-    ]
-    return "\n\n".join(parts) + "\n"
+    write_text(file, f"{card.content.rstrip()}\n")
+    return True
 
 
 def read(folder: str | Path) -> dict[str, Any]:
@@ -174,66 +148,60 @@ def _eval_result(score: Score, dataset: str) -> EvalResult:
     )
 
 
-def _summary(about: Mapping[str, Any]) -> str:
-    stages = [step["stage"] for step in about["history"]]
-    how = "learned its domain through a bottleneck token, and was then aligned with query-document pairs"
-    if stages == ["ibgl"]:
-        how = "learned its domain through a bottleneck token, and was not aligned with queries yet"
-    elif "ibgl" not in stages:
-        how = "was aligned with query-document pairs" if stages else "was not trained yet"
-    k = len(about["bottleneck_token_ids"])
-    k, length, width = len(about["bottleneck_token_ids"]), about["max_seq_length"], about["dimensions"]
-    return (
-        f"An embedding model for [sentence-transformers](https://sbert.net): a causal language model "
-        f"({about['architecture']}) that {how} (Learn Before Represent, "
-        f"[arXiv 2601.11124](https://arxiv.org/abs/2601.11124)). It maps texts of up to {length} tokens to unit "
-        f"vectors of {width} dimensions: the hidden state of the last of {k} bottleneck token{'s' * (k > 1)} that the "
-        f"tokenizer appends."
+def _metadata(
+    history: Sequence[Mapping[str, Any]],
+    name: str,
+    scores: Sequence[Score],
+    license: str | None,
+    language: str | None,
+) -> ModelCardData:
+    """Return what the Hub lists and filters models by."""
+    datasets = [source for step in history for source in _sources(step) if is_hub_id(source)]
+    first = history[0].get("model") if history else None
+    return ModelCardData(
+        model_name=name,
+        library_name="sentence-transformers",
+        pipeline_tag="sentence-similarity",
+        tags=["sentence-transformers", "feature-extraction", "sentence-similarity", "lbr-st"],
+        base_model=first if first and is_hub_id(first) else None,
+        datasets=list(dict.fromkeys(datasets)) or None,
+        license=license,
+        language=language,
+        eval_results=[_eval_result(score, score.dataset) for score in scores if score.dataset] or None,
     )
 
 
-def _usage(name: str, about: Mapping[str, Any]) -> str:
-    trust = "" if about["is_portable"] else ", trust_remote_code=True"
-    lines = [
-        "from sentence_transformers import SentenceTransformer",
-        "",
-        f"model = SentenceTransformer({name!r}{trust})",
-        'queries = model.encode_query(["a question"])',
-        'documents = model.encode_document(["a passage that may answer it"])',
-        "print(model.similarity(queries, documents))",
+def _how_it_learned(stages: Sequence[str]) -> str:
+    if not stages:
+        return "was not trained yet"
+    if "learn" not in stages:
+        return "was aligned with query-document pairs"
+    if "align" not in stages:
+        return "learned its domain through a bottleneck token, and was not aligned with queries yet"
+    return "learned its domain through a bottleneck token, and was then aligned with query-document pairs"
+
+
+def _step(step: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the card says of a stage: its title, the command that repeats it, its data and their sets."""
+    arguments = {key: value for key, value in step.items() if key not in NOT_ARGUMENTS and "sha256" not in key}
+    digest = f" (SHA-256 of the records {step['data_sha256'][:16]})" if "data_sha256" in step else ""
+    sets = [
+        about | {"records": ", ".join(f"{number:,} in {file}" for file, number in about["records"].items())}
+        for about in step.get("sets", [])
     ]
-    notes = [] if about["is_portable"] else ["Needs `pip install lbr-st`: it has a number of tokens that varies."]
-    prompts = {role: prompt for role, prompt in about["prompts"].items() if prompt}
-    if prompts:
-        named = ", ".join(f"{role} {prompt!r}" for role, prompt in prompts.items())
-        notes.append(f"Prompts ({named}) are put in by `encode_query` and `encode_document`, and by no vector store.")
-    if about["matryoshka_dimensions"]:
-        kept = ", ".join(map(str, about["matryoshka_dimensions"]))
-        notes.append(f"The first dimensions alone are embeddings too: {kept} (`truncate_dim`).")
-    return "\n\n".join(["```python\n" + "\n".join(lines) + "\n```", *notes])
+    return {
+        "title": STAGES[step["stage"]],
+        "command": _command(step["stage"], arguments | step.get("training_arguments", {})),
+        "data": (", ".join(_sources(step)) or "not known") + digest,
+        "sets": sets,
+    }
 
 
-def _recipe(history: Sequence[Mapping[str, Any]]) -> str:
-    if not history:
-        return "It was not trained."
-    parts = []
-    for step in history:
-        title, command = STAGES[step["stage"]]
-        arguments = {key: value for key, value in step.items() if key not in NOT_ARGUMENTS and "sha256" not in key}
-        if step["stage"] == "ibgl" and step.get("bottleneck", True):
-            arguments.setdefault("read_out_weight", 0)  # nothing is said of it where there was none
-        arguments |= step.get("training_arguments", {})
-        parts.append(f"{title}:\n\n```\n{_command(command, arguments)}\n```")
-    return "\n\n".join(parts) + "\n\nFolders are left out of names; what is not said is the default."
-
-
-def _command(command: str, arguments: Mapping[str, Any]) -> str:
-    words = [f"lbr {command}"]
+def _command(stage: str, arguments: Mapping[str, Any]) -> str:
+    words = [f"lbr {stage}"]
     for name, value in arguments.items():
         flag = f"--{name.replace('_', '-')}"
-        if name == "bottleneck":
-            words += [] if value else ["--no-bottleneck"]
-        elif value is True:
+        if value is True:
             words.append(flag)
         elif value is not None and value is not False:
             values = value if isinstance(value, list) else [value]
@@ -241,52 +209,11 @@ def _command(command: str, arguments: Mapping[str, Any]) -> str:
     return " \\\n    ".join(words)
 
 
-def _data(history: Sequence[Mapping[str, Any]]) -> str:
-    lines = []
-    tasks: set[str] = set()
-    for step in history:
-        tasks |= set(step.get("mteb_tasks", []))
-        named = ", ".join(_sources(step)) or "not known"
-        digest = f" (SHA-256 of the records {step['data_sha256'][:16]})" if "data_sha256" in step else ""
-        lines.append(f"- {STAGES[step['stage']][0]}: {named}{digest}.")
-        lines += [f"  - {_set(each)}" for each in step.get("sets", [])]
-    known = ", ".join(sorted(tasks))
-    if lines:
-        lines.append(
-            f"- Public tests on the same sources: {known}. Scores on these say less."
-            if known
-            else "- No public test of mteb on the same sources is known."
-        )
-    return "\n".join(lines) or "None."
-
-
-def _set(about: Mapping[str, Any]) -> str:
-    records = ", ".join(f"{number:,} in {name}" for name, number in about["records"].items())
-    kept_apart = " and ".join(about["isolated"])
-    return (
-        f"Set {about['name']} ({records} records), {about['regime']}; training and held-out records kept apart by "
-        f"{kept_apart}; license {about['license'] or 'not stated'}."
-    )
-
-
-def _scores(history: Sequence[Mapping[str, Any]], scores: Sequence[Score], command: str | None) -> str:
-    rows = [
-        f"| held-out pairs of training ({STAGES[step['stage']][0]}) | {name} | {value:.4f} |"
+def _rows(history: Sequence[Mapping[str, Any]], scores: Sequence[Score]) -> list[tuple[str, str, str]]:
+    """Return the table of scores: what they are on, the metric, the value."""
+    own = [
+        (f"held-out pairs of training ({STAGES[step['stage']]})", name, f"{value:.4f}")
         for step in history
         for name, value in step.get("scores", {}).items()
     ]
-    rows += [f"| {score.task}, {score.split} | {score.metric} | {score.value:.4f} |" for score in scores]
-    if not rows:
-        return "None yet. `lbr evaluate` scores it on pairs of yours, `lbr benchmark` on public tests."
-    how = f"\n\nmteb's by\n\n```\n{command}\n```" if scores and command else ""
-    return "\n".join(["| on | what | score |", "| --- | --- | --- |", *rows]) + how
-
-
-def _limits(about: Mapping[str, Any]) -> str:
-    limits = [
-        f"- Texts are cut after {about['max_seq_length']} tokens.",
-        "- It knows the domain that it was taught. On others it may be worse than a general model, and keyword search "
-        "(BM25) is a baseline worth measuring.",
-        "- Embeddings can be turned back into much of their text: they are as confidential as what they are made of.",
-    ]
-    return "\n".join(limits)
+    return own + [(f"{score.task}, {score.split}", score.metric, f"{score.value:.4f}") for score in scores]

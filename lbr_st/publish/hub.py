@@ -1,50 +1,63 @@
-"""``lbr push``: a saved model to the Hugging Face Hub, verified before and with its card."""
+"""A saved model on the Hugging Face Hub: verified before, and with its card."""
 
 from __future__ import annotations
 
-import argparse
 import logging
-from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OfflineModeIsEnabled
 
-from lbr_st.errors import InputError
+from lbr_st.errors import InputError, one_line
 from lbr_st.model.card import CARD, read, write
+from lbr_st.model.quiet import quietly
 from lbr_st.model.verify import verify
 
 logger = logging.getLogger(__name__)
 
-# What is of training, or unfinished: a model is published, the way to it is not.
+# Files of training, and unfinished ones: a model is published, the way to it is not.
 LEFT_OUT = ["checkpoints/*", "lbr_run.json", ".*", "*.unfinished"]
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run ``lbr push``.
+class Pushed(NamedTuple):
+    """What is on the Hub now.
+
+    Attributes:
+        url: Address of the repository.
+        revision: Commit that holds the model, 40 digits.
+    """
+
+    url: str
+    revision: str
+
+
+def push(model: str | Path, repo_id: str, *, public: bool = False) -> Pushed:
+    """Put a saved model on the Hub.
+
+    Args:
+        model: Directory of the model.
+        repo_id: Repository, ``owner/name``; made if it is not there.
+        public: Let everyone see a repository that is made; default is private.
 
     Raises:
         InputError: If the model does not pass `lbr_st.model.verify`, or the Hub refuses it or cannot be reached.
     """
-    parser = argparse.ArgumentParser(prog="lbr push", description="Put a saved model on the Hugging Face Hub.")
-    parser.add_argument("--model", required=True, metavar="DIR", help="directory of the model")
-    parser.add_argument("--repo-id", required=True, metavar="OWNER/NAME", help="on the Hub; made if it is not there")
-    parser.add_argument("--public", action="store_true", help="everyone may see it (default: a new one is private)")
-    args = parser.parse_args(argv)
-    read(args.model)  # that it is ours at all
-    for line in verify(args.model):
-        logger.info(line)
-    card = Path(args.model, CARD)
+    read(model)  # that it is ours at all
+    with quietly():
+        for line in verify(model):
+            logger.debug(line)
+    card = Path(model, CARD)
     if not card.is_file():
-        write(args.model, args.repo_id)
-    elif args.repo_id not in card.read_text(encoding="utf-8"):
-        logger.info("the card does not name %s; lbr card --name does that", args.repo_id)
+        write(model, repo_id)
+    elif repo_id not in card.read_text(encoding="utf-8"):
+        logger.info("the card does not name %s; lbr publish card --name does that", repo_id)
     api = HfApi()
     try:
-        url = api.create_repo(args.repo_id, private=not args.public, exist_ok=True)
+        url = api.create_repo(repo_id, private=not public, exist_ok=True)
         commit = api.upload_folder(
-            repo_id=args.repo_id, folder_path=args.model, ignore_patterns=LEFT_OUT, commit_message="Model of lbr-st"
+            repo_id=repo_id, folder_path=str(model), ignore_patterns=LEFT_OUT, commit_message="Model of lbr-st"
         )
     except (HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OfflineModeIsEnabled, OSError) as error:
-        raise InputError(f"--repo-id {args.repo_id}: {str(error).strip().splitlines()[0]}") from error
-    logger.info("%s is there, revision %s", url, commit.oid)
+        raise InputError(f"--repo-id {repo_id}: {one_line(error)}") from error
+    return Pushed(str(url), commit.oid)

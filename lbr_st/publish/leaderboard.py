@@ -1,19 +1,19 @@
-"""``lbr submit``: what mteb's leaderboard wants of a model, out of what the model says of itself.
+"""What mteb's leaderboard wants of a model, out of what the model says of itself.
 
 Two repositories take it: mteb itself the description of the model, the results repository its scores.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import logging
 import re
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import date
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import mteb
 from huggingface_hub import ModelCard
@@ -22,33 +22,117 @@ from mteb.models.model_meta import ScoringFunction
 from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper
 from safetensors import safe_open
 
-from lbr_st.errors import InputError
+from lbr_st.errors import InputError, one_line
 from lbr_st.evaluation.own_data import open_for_evaluation
-from lbr_st.files import write_json, write_text
+from lbr_st.files import replacing_folder, require_empty, write_json, write_text
 from lbr_st.model.card import CARD, CITATION, read
-from lbr_st.model.contract import fingerprint
+from lbr_st.model.quiet import quietly
 from lbr_st.model.verify import verify
 from lbr_st.publish.results import results_of
 from lbr_st.records import is_hub_id
 
-logger = logging.getLogger(__name__)
-
-CODE = "https://github.com/embeddings-benchmark/mteb"
 SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}  # bytes of a weight
+EMBEDDINGS = ("embed_tokens", "wte", "embed_in")  # what families call their token embeddings
+
+IMPORTS = """from mteb.models.model_meta import ModelMeta, ScoringFunction
+from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper
+
+"""
 
 
-def describe(folder: Path, args: argparse.Namespace) -> ModelMeta:
+@dataclass(frozen=True, kw_only=True)
+class SubmissionConfig:
+    """What is submitted, and what a model does not say of itself.
+
+    Attributes:
+        model: Directory of the model.
+        name: Name of the model on the Hub, ``owner/name``.
+        revision: Commit on the Hub that holds it, 40 digits.
+        output_dir: New or empty folder.
+        results_dir: Folder of mteb's result files.
+        license: License, as mteb names it; default is that of the card.
+        languages: Languages, each in ISO 639-3 with its script.
+        release_date: Date of the revision; default is today.
+        training_code: Address of the training code, where it is public.
+        training_data: Address of the training data, where they are public.
+
+    Raises:
+        InputError: If the name or the revision cannot be one of the Hub.
+    """
+
+    model: str | Path
+    name: str
+    revision: str
+    output_dir: str | Path
+    results_dir: str | Path = "results"
+    license: str | None = None
+    languages: Sequence[str] = ("eng-Latn",)
+    release_date: str = field(default_factory=lambda: date.today().isoformat())
+    training_code: str | None = None
+    training_data: str | None = None
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+", self.name):
+            raise InputError(f"--name {self.name} is no name on the Hub; write owner/name")
+        if not re.fullmatch(r"[0-9a-f]{40}", self.revision):
+            raise InputError(
+                f"--revision {self.revision} is no commit; lbr publish push says the 40 digits of the one it made"
+            )
+
+
+class Submission(NamedTuple):
+    """What was prepared.
+
+    Attributes:
+        folder: Folder that holds it.
+        description: File for mteb's repository.
+        results: Folder for the results repository.
+        tasks: Names of the tasks that have scores.
+    """
+
+    folder: Path
+    description: Path
+    results: Path
+    tasks: list[str]
+
+
+def prepare_submission(config: SubmissionConfig) -> Submission:
+    """Write what the two repositories take, after the model was verified and run on mteb's mock tasks.
+
+    Raises:
+        InputError: If the model, its license or its results cannot be submitted, or the folder is not empty.
+    """
+    folder, output = Path(config.model), Path(config.output_dir)
+    require_empty(output)
+    if not read(folder)["is_portable"]:
+        raise InputError(f"{folder} is in the native layout, which mteb's runners do not open; see docs/model.md")
+    license_ = config.license or license_of(folder)
+    with quietly():
+        for _ in verify(folder):
+            pass
+    meta = describe(config, license_)
+    if failed := try_out(folder):
+        raise InputError(f"mteb's mock tasks fail: {', '.join(failed)}")
+    files = public_results(config)
+    owner, name = (re.sub(r"\W", "_", part.lower()) for part in config.name.split("/"))
+    results = Path("results", config.name.replace("/", "__"), config.revision)
+    with replacing_folder(output) as unfinished:
+        (unfinished / results).mkdir(parents=True)
+        for file in files:
+            shutil.copy2(file, unfinished / results / file.name)
+        write_json(unfinished / results / "model_meta.json", json.loads(json.dumps(meta.to_dict(), default=str)))
+        write_text(unfinished / f"{owner}_models.py", IMPORTS + f"{name} = {meta.to_python()}\n")
+    return Submission(output, output / f"{owner}_models.py", output / results, [file.stem for file in files])
+
+
+def describe(config: SubmissionConfig, license: str) -> ModelMeta:
     """Return mteb's description of a model.
-
-    Args:
-        folder: Of the model.
-        args: What a model does not say of itself: its name, revision, licence, languages, links.
 
     Raises:
         InputError: If mteb refuses it.
     """
-    about = read(folder)
-    parameters, embeddings, size = weights(folder)
+    about = read(config.model)
+    parameters, embeddings, size = weights(Path(config.model))
     first = about["history"][0].get("model") if about["history"] else None
     dimensions = about["matryoshka_dimensions"]
     prompts = {role: prompt for role, prompt in about["prompts"].items() if prompt}
@@ -56,21 +140,21 @@ def describe(folder: Path, args: argparse.Namespace) -> ModelMeta:
         return ModelMeta(
             loader=SentenceTransformerEncoderWrapper,
             loader_kwargs={"model_prompts": prompts} if prompts else {},
-            name=args.name,
-            revision=args.revision,
-            release_date=args.release_date,
-            languages=args.languages,
+            name=config.name,
+            revision=config.revision,
+            release_date=config.release_date,
+            languages=list(config.languages),
             n_parameters=parameters,
             n_embedding_parameters=embeddings,
             memory_usage_mb=round(size / 2**20),
             max_tokens=about["max_seq_length"],
             embed_dim=sorted(dimensions) if dimensions else about["dimensions"],
-            license=args.licence,
+            license=license,
             open_weights=True,
-            public_training_code=args.training_code,
-            public_training_data=args.training_data,
+            public_training_code=config.training_code,
+            public_training_data=config.training_data,
             framework=["Sentence Transformers", "PyTorch", "safetensors", "Transformers"],
-            reference=f"https://huggingface.co/{args.name}",
+            reference=f"https://huggingface.co/{config.name}",
             similarity_fn_name=ScoringFunction.COSINE,
             use_instructions=bool(prompts),
             training_datasets={task for step in about["history"] for task in step.get("mteb_tasks", [])},
@@ -80,20 +164,20 @@ def describe(folder: Path, args: argparse.Namespace) -> ModelMeta:
             citation=CITATION.removeprefix("```bibtex\n").removesuffix("\n```"),
         )
     except ValueError as error:
-        raise InputError(f"mteb refuses this description: {' '.join(str(error).split())[:300]}") from error
+        raise InputError(f"mteb refuses this description: {one_line(error)}") from error
 
 
-def licence_of(folder: Path) -> str:
-    """Return the licence that the card of a model states.
+def license_of(folder: Path) -> str:
+    """Return the license that the card of a model states.
 
     Raises:
         InputError: If it states none.
     """
     card = folder / CARD
-    licence = ModelCard.load(card).data.license if card.is_file() else None
-    if not licence:
-        raise InputError(f"{card} states no licence; give --licence, or write it with lbr card --licence")
-    return licence
+    license_ = ModelCard.load(card).data.license if card.is_file() else None
+    if not license_:
+        raise InputError(f"{card} states no license; give --license, or write it with lbr publish card --license")
+    return license_
 
 
 def weights(folder: Path) -> tuple[int, int, int]:
@@ -103,33 +187,26 @@ def weights(folder: Path) -> tuple[int, int, int]:
         with safe_open(str(file), "pt") as opened:
             for name in opened.keys():
                 part = opened.get_slice(name)
-                number = 1
-                for length in part.get_shape():
-                    number *= length
+                number = prod(part.get_shape())
                 parameters += number
                 size += number * SIZES.get(part.get_dtype(), 1)
-                embeddings += number * ("embed_tokens" in name or "wte" in name or "embed_in" in name)
+                embeddings += number * any(each in name for each in EMBEDDINGS)
     return parameters, embeddings, size
 
 
-def write_results(folder: Path, args: argparse.Namespace, meta: ModelMeta, output: Path) -> list[str]:
-    """Lay the result files of a model out as the results repository has them; return the names of the tasks.
+def public_results(config: SubmissionConfig) -> list[Path]:
+    """Return the result files of public tests of the model.
 
     Raises:
-        InputError: If there are no results of the model as it is now.
+        InputError: If there are none of the weights that it has now.
     """
-    files = [file for file in results_of(args.results_dir, folder) if _is_public(file)]
+    files = [file for file in results_of(config.results_dir, config.model) if _is_public(file)]
     if not files:
         raise InputError(
-            f"--results-dir {args.results_dir} has no scores on public tests of this model as it is now; "
-            f"lbr benchmark --model {folder} makes them"
+            f"--results-dir {config.results_dir} has no scores on public tests of this model with the weights it has "
+            f"now; lbr evaluate --model {config.model} --tasks ... makes them"
         )
-    target = output / "results" / args.name.replace("/", "__") / args.revision
-    target.mkdir(parents=True)
-    for file in files:
-        shutil.copy2(file, target / file.name)
-    write_json(target / "model_meta.json", json.loads(json.dumps(meta.to_dict(), default=str)))
-    return [file.stem for file in files]
+    return files
 
 
 def _is_public(file: Path) -> bool:
@@ -148,76 +225,3 @@ def try_out(folder: Path) -> list[str]:
 
 def _failed(result: Any) -> bool:
     return result is not None and not isinstance(result, mteb.TaskResult)
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run ``lbr submit``.
-
-    Raises:
-        InputError: If the model or its results cannot be submitted.
-    """
-    args = _make_parser().parse_args(argv)
-    folder, output = Path(args.model), Path(args.output)
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", args.name):
-        raise InputError(f"--name {args.name} is no name on the Hub; write owner/name")
-    if not re.fullmatch(r"[0-9a-f]{40}", args.revision):
-        raise InputError(f"--revision {args.revision} is no commit; `lbr push` says the 40 digits of the one it made")
-    if output.exists() and any(output.iterdir()):
-        raise InputError(f"--output {output} is not an empty folder; choose another")
-    if not read(folder)["is_portable"]:
-        raise InputError(f"{folder} is in the native layout, which mteb's runners do not open; see docs/model.md")
-    args.licence = args.licence or licence_of(folder)
-    for line in verify(folder):
-        logger.debug(line)
-    meta = describe(folder, args)
-    failed = try_out(folder)
-    if failed:
-        raise InputError(f"mteb's mock tasks fail: {', '.join(failed)}")
-    tasks = write_results(folder, args, meta, output)
-    module = re.sub(r"\W", "_", args.name.split("/")[0].lower())
-    variable = re.sub(r"\W", "_", args.name.split("/")[1].lower())
-    write_text(output / f"{module}_models.py", IMPORTS + f"{variable} = {meta.to_python()}\n")
-    print(steps(args, output, tasks, module, fingerprint(folder)))  # noqa: T201
-
-
-IMPORTS = """from mteb.models.model_meta import ModelMeta, ScoringFunction
-from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper
-
-"""
-
-
-def steps(args: argparse.Namespace, output: Path, tasks: Sequence[str], module: str, digest: str) -> str:
-    """Return what is left for people to do."""
-    named = f"{len(tasks)} task{'s' * (len(tasks) != 1)} ({', '.join(tasks)})"
-    return f"""
-Prepared in {output}, of the model {digest[:12]}: {named}; mteb's mock tasks pass.
-
-What is left, by hand:
-1. https://huggingface.co/{args.name} must hold this model at {args.revision} (lbr push), for everyone.
-2. Fork {CODE}, put {output}/{module}_models.py into mteb/models/model_implementations,
-   run `make lint` there and open a pull request with its checklist.
-3. Fork {CODE.replace("/mteb", "/results")}, put {output}/results/* into results/,
-   and open a pull request that names the first one.
-"""
-
-
-def _make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="lbr submit", description="Prepare a submission to mteb's leaderboard.")
-    parser.add_argument("--prepare", action="store_true", required=True, help="write the files; nothing is sent")
-    parser.add_argument("--model", required=True, metavar="DIR", help="directory of the model")
-    parser.add_argument("--name", required=True, metavar="OWNER/NAME", help="of the model on the Hub")
-    parser.add_argument("--revision", required=True, metavar="COMMIT", help="of the model on the Hub, 40 digits")
-    parser.add_argument(
-        "--results-dir", default="results", metavar="DIR", help="what lbr benchmark wrote (default: %(default)s)"
-    )
-    parser.add_argument("--output", required=True, metavar="DIR", help="new or empty folder")
-    parser.add_argument("--licence", help="of the model, as mteb names it (default: that of its card)")
-    parser.add_argument(
-        "--languages", nargs="+", default=["eng-Latn"], metavar="CODE", help="ISO 639-3 and script (default: eng-Latn)"
-    )
-    parser.add_argument(
-        "--release-date", default=date.today().isoformat(), metavar="DATE", help="of the revision (default: today)"
-    )
-    parser.add_argument("--training-code", metavar="URL", help="where the training code is public")
-    parser.add_argument("--training-data", metavar="URL", help="where the training data are public")
-    return parser

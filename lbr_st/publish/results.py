@@ -1,35 +1,35 @@
-"""``lbr card``: the card of a saved model anew, with what mteb found."""
+"""mteb's result files of a model, and its card with the scores in them."""
 
 from __future__ import annotations
 
-import argparse
 import json
-import logging
-import os
-from collections.abc import Iterator, Sequence
+import shlex
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import mteb
-
-from lbr_st.errors import InputError
+from lbr_st.errors import InputError, require
 from lbr_st.model.card import CARD, Score, read, write
 from lbr_st.model.contract import fingerprint
 
-logger = logging.getLogger(__name__)
-
-METRICS = ("ndcg_at_10", "recall_at_10")  # of retrieval; of other tasks the main score
+METRICS = ("ndcg_at_10", "recall_at_10")  # of retrieval; other tasks have the main score
 
 
 def results_of(results_dir: str | Path, model: str | Path) -> Iterator[Path]:
-    """Yield mteb's result files of a model as it is now, by its weights and not by its name."""
+    """Yield mteb's result files of a model with the weights that it has now, whatever the model was called.
+
+    Args:
+        results_dir: Folder of result files, searched with all folders in it.
+        model: Directory of the model.
+    """
     revision = fingerprint(model)[:40]
     for file in sorted(Path(results_dir).rglob("*.json")):
         if file.name != "model_meta.json" and revision in file.parts:
             yield file
 
 
-def scores_of(files: Iterator[Path]) -> Iterator[Score]:
-    """Yield the scores of result files, and where their data are on the Hub."""
+def scores_of(files: Iterable[Path]) -> Iterator[Score]:
+    """Yield the scores in result files, with the place of their data on the Hub."""
+    mteb = require("mteb", "a table of scores")
     for file in files:
         found = json.loads(file.read_text(encoding="utf-8"))
         name = found["task_name"]
@@ -37,36 +37,46 @@ def scores_of(files: Iterator[Path]) -> Iterator[Score]:
             dataset = mteb.get_task(name).metadata.dataset["path"]
         except KeyError:  # a task of a local file
             dataset = None
-        for split, of_subsets in found["scores"].items():
-            for each in of_subsets:
-                for metric in METRICS if METRICS[0] in each else ("main_score",):
-                    yield Score(name, dataset, found["dataset_revision"], split, metric, each[metric])
+        for split, subsets in found["scores"].items():
+            for scores in subsets:
+                for metric in METRICS if METRICS[0] in scores else ("main_score",):
+                    yield Score(name, dataset, found["dataset_revision"], split, metric, scores[metric])
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run ``lbr card``.
+def write_card(
+    model: str | Path,
+    *,
+    name: str | None = None,
+    results_dir: str | Path | None = None,
+    license: str | None = None,
+    language: str | None = None,
+) -> Path:
+    """Write the card of a saved model again, and return the file.
+
+    Args:
+        model: Directory of the model.
+        name: Name of the model on the Hub; default is that of the directory.
+        results_dir: Folder of mteb's result files, whose scores of this very model are shown; default is none.
+        license: License of the model, as the Hub names it: ``apache-2.0``, ``mit``, ...
+        language: Code of ISO 639-1: ``en``, ``de``, ...
 
     Raises:
-        InputError: If the model cannot be used, its card is somebody else's, or there are no results of it.
+        InputError: If there is no model of this package, its card is somebody else's, or it has no results.
     """
-    parser = argparse.ArgumentParser(prog="lbr card", description="Write the card of a saved model anew.")
-    parser.add_argument("--model", required=True, metavar="DIR", help="directory of the model")
-    parser.add_argument("--name", help="on the Hub, owner/name (default: that of the directory)")
-    parser.add_argument("--results-dir", metavar="DIR", help="mteb's result files: scores of this very model are shown")
-    parser.add_argument("--licence", help="as the Hub names it: apache-2.0, mit, ...")
-    parser.add_argument("--language", help="code of ISO 639-1: en, de, ...")
-    args = parser.parse_args(argv)
-    read(args.model)
-    name = args.name or os.path.basename(os.path.abspath(args.model))
-    scores: list[Score] = []
-    command = None
-    if args.results_dir:
-        scores = list(scores_of(results_of(args.results_dir, args.model)))
-        if not scores:
-            raise InputError(f"--results-dir {args.results_dir} has no scores of this model as it is now")
-        command = f"lbr benchmark --model {name} --suite {' '.join(dict.fromkeys(score.task for score in scores))}"
-        if any(score.dataset is None for score in scores):
-            command = f"lbr evaluate --model {name} --data ..."
-    if not write(args.model, name, scores, licence=args.licence, language=args.language, command=command):
-        raise InputError(f"{args.model}/{CARD} was not written by lbr-st; move it away to have one written")
-    logger.info("wrote %s", Path(args.model) / CARD)
+    model = Path(model)
+    read(model)
+    name = name or model.resolve().name
+    scores = [] if results_dir is None else list(scores_of(results_of(results_dir, model)))
+    if results_dir is not None and not scores:
+        raise InputError(f"--results-dir {results_dir} has no scores of this model with the weights it has now")
+    if not write(model, name, scores, license=license, language=language, command=_command(name, scores)):
+        raise InputError(f"{model / CARD} was not written by lbr-st; move it away to have one written")
+    return model / CARD
+
+
+def _command(name: str, scores: Iterable[Score]) -> str:
+    """Return the command that gives the scores."""
+    tasks = {score.task: score.dataset for score in scores}
+    if None in tasks.values():
+        return f"lbr evaluate --model {name} --data ..."
+    return shlex.join(["lbr", "evaluate", "--model", name, "--tasks", *tasks])

@@ -1,0 +1,73 @@
+"""mteb's result files of a model, by its weights; and its card with the scores in them."""
+
+import json
+import re
+
+import pytest
+import yaml
+
+from lbr_st.errors import InputError
+from lbr_st.files import write_json
+from lbr_st.model.contract import fingerprint
+from lbr_st.publish.results import results_of, scores_of, write_card
+
+
+def test_results_are_found_by_the_weights(saved, tmp_path, revision):
+    """Those of other weights are not, whatever the folder is called."""
+    for each in (fingerprint(saved)[:40], revision):
+        file = tmp_path / "results" / "local__saved" / each / "NFCorpus.json"
+        file.parent.mkdir(parents=True)
+        write_json(file, {"task_name": "NFCorpus"})
+        write_json(file.with_name("model_meta.json"), {})
+    [file] = results_of(tmp_path / "results", saved)
+    assert file.parent.name == fingerprint(saved)[:40] and file.name == "NFCorpus.json"
+
+
+def test_scores_say_where_their_data_are(saved, results):
+    scores = {(score.task, score.metric): score for score in scores_of(results_of(results, saved))}
+    assert {*scores} == {(task, m) for task in ("pairs", "NFCorpus") for m in ("ndcg_at_10", "recall_at_10")}
+    assert scores["NFCorpus", "ndcg_at_10"].dataset == "mteb/nfcorpus"
+    assert scores["pairs", "ndcg_at_10"].dataset is None
+    [file] = [file for file in results_of(results, saved) if file.stem == "pairs"]
+    [expected] = json.loads(file.read_text())["scores"]["test"]
+    assert scores["pairs", "recall_at_10"].value == expected["recall_at_10"]
+
+
+def test_a_task_without_retrieval_has_its_main_score(tmp_path):
+    found = {"task_name": "mine", "dataset_revision": "1", "scores": {"test": [{"main_score": 0.5}]}}
+    write_json(tmp_path / "mine.json", found)
+    [score] = scores_of([tmp_path / "mine.json"])
+    assert (score.metric, score.value) == ("main_score", 0.5)
+
+
+def test_card_with_scores(saved, results):
+    file = write_card(saved, name="owner/name", results_dir=results, license="mit", language="en")
+    assert file == saved / "README.md"
+    card = file.read_text()
+    about = yaml.safe_load(re.match(r"---\n(.*?)\n---\n", card, re.DOTALL)[1])
+    [of_model] = about["model-index"]
+    assert of_model["name"] == "owner/name" and about["license"] == "mit"
+    assert {result["dataset"]["name"] for result in of_model["results"]} == {"NFCorpus"}
+    assert "| pairs, test | ndcg_at_10 |" in card and "| NFCorpus, test | recall_at_10 |" in card
+    assert "lbr evaluate --model owner/name --data ..." in card
+    [file] = [file for file in results_of(results, saved) if file.stem == "pairs"]
+    file.unlink()
+    assert (
+        "lbr evaluate --model owner/name --tasks NFCorpus"
+        in write_card(saved, name="owner/name", results_dir=results).read_text()
+    )
+
+
+def test_card_without_scores_is_named_after_the_folder(saved):
+    assert "\n# saved\n" in write_card(saved).read_text()
+
+
+def test_refusals(saved, tmp_path):
+    with pytest.raises(InputError, match="has no scores of this model with the weights it has now"):
+        write_card(saved, results_dir=tmp_path / "none")
+    (saved / "README.md").write_text("mine")
+    with pytest.raises(InputError, match="was not written by lbr-st; move it away"):
+        write_card(saved)
+    assert (saved / "README.md").read_text() == "mine"
+    with pytest.raises(InputError, match="holds no model of lbr-st"):
+        write_card(tmp_path)
