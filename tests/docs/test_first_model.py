@@ -1,0 +1,22 @@
+"""The first example that a reader runs, from pairs to a score."""
+
+import importlib.util
+import re
+
+from helpers import ROOT, make_backbone
+
+import lbr_st
+
+
+def test_first_model(tmp_path, capsys):
+    backbone = make_backbone(tmp_path / "backbone")
+    spec = importlib.util.spec_from_file_location("first_model", ROOT / "examples" / "first_model.py")
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    assert len(list(example.pairs())) > 200
+    example.main(["--model", backbone, "--output-dir", str(tmp_path / "made")])
+    printed = capsys.readouterr().out
+    scores = re.findall(r"^(\S+): recall@10 (\d\.\d+), nDCG@10 (\d\.\d+)$", printed, flags=re.MULTILINE)
+    assert [name.rpartition("/")[2] for name, *_ in scores] == ["bm25", "model"]
+    assert float(scores[0][1]) > 0.3  # BM25 finds functions by the words of their docstrings
+    assert lbr_st.load(tmp_path / "made" / "model").encode_query("split a string").shape == (32,)
