@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -36,6 +37,9 @@ class StageParser(HfArgumentParser):
         dataclass: Any = config
         super().__init__(dataclass, prog=prog, description=description, allow_abbrev=False, add_help=False)
         self.config = config
+        # The base class takes False for the default of a switch that has a function for it.
+        factories = {each.name: each.default_factory for each in dataclasses.fields(dataclass) if each.type is bool}
+        self.set_defaults(**{name: make() for name, make in factories.items() if make is not dataclasses.MISSING})
         self.add_argument(
             "--config",
             metavar="FILE",
@@ -188,4 +192,6 @@ def _as_flags(name: str, action: argparse.Action, value: yaml.Node) -> list[str]
     is_switch = action.const is True
     if is_switch and value.value.lower() not in ("true", "false"):
         raise InputError(f"is a switch, true or false, not {value.value}")
+    if value.value.lower() == "true" and action.const is True:
+        return [name]
     return [f"{name}={value.value}"]  # a value may begin with a dash

@@ -1,22 +1,21 @@
-"""Bad input: one clear line and exit code 2, before any long work."""
+"""Bad input: one clear line and exit code 2, before any long work. And the command ``lbr`` itself."""
 
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from helpers import SHAPE, make_backbone, make_tokenizer
+from helpers import ROOT, SHAPE, make_backbone, make_tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from lbr_st.alignment import run as grcl
-from lbr_st.cli.main import COMMANDS
+import lbr_st
+from lbr_st.cli import align, learn
+from lbr_st.cli import main as lbr
 from lbr_st.errors import InputError
 from lbr_st.files import write_jsonl
-from lbr_st.learning import run as ibgl
-from lbr_st.training.shared import run_command
-
-ROOT = Path(__file__).parent.parent.parent
+from lbr_st.learning.config import LearnConfig
 
 
 @pytest.fixture
@@ -28,7 +27,7 @@ def good(backbone, tmp_path):
 def refusal(main, flags, capsys):
     before = sorted(Path(flags["--output-dir"]).rglob("*"))
     with pytest.raises(SystemExit) as error:
-        run_command(main, [part for pair in flags.items() for part in pair])
+        lbr.run_command(lambda: main([part for pair in flags.items() for part in pair]))
     assert error.value.code == 2
     *_, line = capsys.readouterr().err.strip().splitlines()
     after = sorted(Path(flags["--output-dir"]).rglob("*"))
@@ -43,7 +42,7 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("main", [ibgl.main, grcl.main])
+@pytest.mark.parametrize("main", [learn.main, align.main], ids=["learn", "align"])
 @pytest.mark.parametrize(
     ("flag", "value", "message"),
     [
@@ -52,7 +51,7 @@ BROKEN = {
         ("--data", "malformed.jsonl", "malformed.jsonl, line 2, column 18: not JSON"),
         ("--data", "no_column.jsonl", "found: question, reply; looked for: document, answer"),
         ("--data", "empty_text.jsonl", "empty_text.jsonl, line 1, column 'answer': the text is empty"),
-        ("--bottleneck-tokens", "0", "must be at least 1, got 0"),
+        ("--bottleneck-tokens", "0", "the number of bottleneck tokens must be at least 1, got 0"),
         ("--bottleneck-tokens", "-3", "must be at least 1, got -3"),
         ("--bottleneck-tokens", "512", "length of 512 leaves no room for text beside 512 bottleneck token(s)"),
         ("--max-length", "1", "length of 1 leaves no room for text beside 1 bottleneck token(s)"),
@@ -64,7 +63,6 @@ BROKEN = {
         ("--output-dir", "full_folder", "is not empty; choose another, or add --resume"),
         ("--output-dir", "malformed.jsonl", "is a file"),
         ("--compression-ratio", "0", "the compression ratio must be a number above 0, got 0.0"),
-        ("--bottleneck-tokens", "0", "the number of bottleneck tokens must be at least 1, got 0"),
         ("--compression-ratio", "inf", "the compression ratio must be a number above 0, got inf"),
         ("--learning-rat", "1", "unknown argument: --learning-rat"),
     ],
@@ -89,96 +87,72 @@ def test_stage_1_refuses_a_backbone_that_leaks(good, tmp_path, capsys):
     AutoModelForCausalLM.from_config(AutoConfig.for_model("qwen3_next", **settings)).save_pretrained(tmp_path / "leaky")
     make_tokenizer("qwen2").save_pretrained(tmp_path / "leaky")
     good |= {"--max-length": "64"}
-    line = refusal(ibgl.main, good | {"--model": str(tmp_path / "leaky")}, capsys)
+    line = refusal(learn.main, good | {"--model": str(tmp_path / "leaky")}, capsys)
     assert "model type 'qwen3_next' with attn_implementation='sdpa' leaks from X to Y around the bottleneck" in line
     one_layer = make_backbone(tmp_path / "one-layer", layers=1)
-    line = refusal(ibgl.main, good | {"--model": one_layer}, capsys)
+    line = refusal(learn.main, good | {"--model": one_layer}, capsys)
     assert "lets nothing of X through the bottleneck; two layers are the fewest that can" in line
 
 
-def test_stage_1_refuses_what_the_model_cannot_do(good, tmp_path, capsys):
-    flags = [part for pair in good.items() for part in pair]
-    with pytest.raises(InputError, match="--hide-bos: this model puts no token before a text"):
-        ibgl.main([*flags, "--max-length", "64", "--hide-bos"])
-    assert "this language model reads 256; ask for a maximum length of 128 at most" in refusal(ibgl.main, good, capsys)
+def test_stage_1_refuses_what_the_model_cannot_read(good, tmp_path, capsys):
+    line = refusal(learn.main, good, capsys)
+    assert "this language model reads 256; ask for a maximum length of 128 at most" in line
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("value", ["0", "-1", "nan"])
-def test_temperature(good, capsys, value):
-    assert "--temperature must be above 0" in refusal(grcl.main, good | {"--temperature": value}, capsys)
-
-
-def test_one_pair_has_no_negatives(good, tmp_path, capsys):
-    write_jsonl(tmp_path / "one.jsonl", [{"question": "a", "answer": "b"}])
-    assert "need at least 2 pairs, found 1" in refusal(
-        grcl.main, good | {"--data": str(tmp_path / "one.jsonl")}, capsys
-    )
 
 
 @pytest.mark.parametrize("script", ["train_ibgl.py", "train_grcl.py"])
 def test_scripts_as_programs(script, tmp_path):
-    """The scripts themselves: exit code 2, one line, no traceback; --help names the flags."""
+    """The scripts themselves: exit code 2, one line, no traceback, and their own name in it."""
     argv = [sys.executable, str(ROOT / script)]
     flags = ["--model", "x", "--data", str(tmp_path / "absent.jsonl"), "--output-dir", str(tmp_path / "out")]
     run = subprocess.run([*argv, *flags], capture_output=True, text=True, cwd=tmp_path)
     assert (run.returncode, run.stdout) == (2, "")
     assert run.stderr == f"error: {tmp_path}/absent.jsonl: no such file\n"
+    run = subprocess.run([*argv, "--nonsense"], capture_output=True, text=True, cwd=tmp_path)
+    assert run.stderr.startswith(f"error: {script}: ")
 
 
-def test_lbr_command(tmp_path):
-    help_text = subprocess.run(
-        [sys.executable, "-m", "lbr_st.cli.main", "--help"], capture_output=True, text=True
-    ).stdout
-    assert all(command in help_text for command in COMMANDS)
+def test_help_and_version(capsys):
+    """Every command, in the order of a first project; on one screen."""
+    for argv in ([], ["--help"], ["-h"]):
+        lbr.main(argv)
+        printed = capsys.readouterr().out
+        places = [printed.index(f"\n  {name} ") for name in lbr.NAMES]
+        assert places == sorted(places)
+        assert len(printed.splitlines()) <= 40 and max(map(len, printed.splitlines())) <= 100
+    lbr.main(["--version"])
+    assert capsys.readouterr().out == f"lbr-st {lbr_st.__version__}\n"
+
+
+@pytest.mark.parametrize("name", lbr.NAMES)
+def test_every_command_has_help(name, capsys):
+    with pytest.raises(SystemExit) as error:
+        lbr.main([name, "--help"])
+    assert error.value.code == 0
+    assert f"usage: lbr {name} " in capsys.readouterr().out
+
+
+def test_a_command_that_is_not_there(capsys):
+    with pytest.raises(SystemExit) as error:
+        lbr.main(["lern"])
+    assert error.value.code == 2
+    assert "error: lbr lern: no such command; there are quickstart, data, learn, align," in capsys.readouterr().err
+
+
+def test_lbr_as_a_program(tmp_path):
     argv = [sys.executable, "-m", "lbr_st.cli.main", "evaluate", "--model", "bm25", "--data", "absent.jsonl"]
     run = subprocess.run(argv, capture_output=True, text=True, cwd=tmp_path)
     assert (run.returncode, run.stderr) == (2, "error: absent.jsonl: no such file\n")
 
 
-def test_help_says_what_each_flag_means(capsys):
-    for main in (ibgl.main, grcl.main):
-        with pytest.raises(SystemExit) as error:
-            main(["--help"])
-        assert error.value.code == 0
-        printed = " ".join(capsys.readouterr().out.split())
-        assert "--bottleneck-tokens K number of bottleneck tokens" in printed
-        assert "The arguments of transformers.TrainingArguments are accepted too" in printed
-
-
-def test_resume_refuses_a_folder_of_something_else(good, tmp_path, capsys):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "thesis.tex").write_text("years of work")
-    with pytest.raises(SystemExit):
-        run_command(ibgl.main, ["--resume", *[part for pair in good.items() for part in pair]])
-    assert "holds no run to go on with (no lbr_run.json)" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("flags", [["--read-out-weight", "0"], ["--no-bottleneck"]])
-def test_a_run_from_before_the_read_out_loss_is_gone_on_with(good, tmp_path, flags, caplog):
-    """What it says of itself is what it said then."""
-    argv = [*(part for pair in good.items() for part in pair), "--max-steps", "1", "--max-length", "16"]
-    ibgl.main([*argv, *flags])
-    file = tmp_path / "out" / "lbr_run.json"
-    run = json.loads(file.read_text())
-    del run["arguments"]["read_out_weight"], run["arguments"]["no_cut_off"]
-    file.write_text(json.dumps(run))
-    with caplog.at_level("INFO"):
-        ibgl.main([*argv, *flags, "--resume"])
-    assert "is finished already" in caplog.text
-    if flags[0] != "--no-bottleneck":
-        with pytest.raises(InputError, match="read_out_weight: was None, now 1.0"):
-            ibgl.main([*argv, "--resume"])
-
-
-def test_resume_refuses_other_data(good, tmp_path, capsys):
-    (tmp_path / "out").mkdir()
-    argv = [part for pair in good.items() for part in pair]
-    ibgl.main([*argv, "--max-steps", "1", "--max-length", "16"])
+def test_resume_refuses_other_data(good, tmp_path):
+    config = LearnConfig(
+        model=good["--model"], data=[good["--data"]], output_dir=good["--output-dir"], max_steps=1, max_length=16
+    )
+    lbr_st.learn(config)
     run = json.loads((tmp_path / "out" / "lbr_run.json").read_text())
     assert run["arguments"]["max_length"] == 16
     (tmp_path / "out" / "config.json").unlink()
     write_jsonl(good["--data"], [{"question": "other", "answer": "data"}])
-    with pytest.raises(SystemExit):
-        run_command(ibgl.main, [*argv, "--max-steps", "1", "--max-length", "16", "--resume"])
-    assert "data_sha256: was" in capsys.readouterr().err
+    with pytest.raises(InputError, match="data_sha256: was"):
+        lbr_st.learn(replace(config, resume=True))

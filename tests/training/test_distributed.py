@@ -8,44 +8,47 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers import make_backbone, make_bert
+from helpers import examples_of, make_backbone, make_bert
 from safetensors.torch import load_file
 
 import lbr_st
-from lbr_st.alignment import run as grcl
 from lbr_st.errors import InputError
 from lbr_st.files import write_jsonl
-from lbr_st.learning import run as ibgl
-from lbr_st.training.shared import _check_fsdp, check_launch, parse_arguments
+from lbr_st.learning.batches import collate
+from lbr_st.learning.masked_model import CutOffModel
+from lbr_st.training.launch import _check_fsdp, check_launch
 
-# Run in every process: the command itself, then the same model sharded by FSDP2, which the trainer leaves out on a CPU.
+# Run in every process: stage 1 itself, then the same model sharded by FSDP2, which the trainer leaves out on a CPU.
 BOTH = """
 import json, sys
+from dataclasses import replace
 from pathlib import Path
 import torch, torch.distributed as dist
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.fsdp import fully_shard
 from transformers import TrainingArguments
 import lbr_st
-from lbr_st.learning import run as ibgl
 from lbr_st.learning.batches import collate
-from lbr_st.learning.masked_model import IBGLModel
-from lbr_st.learning.objectives import build_examples
+from lbr_st.learning.examples import ExampleMaker, build_examples
+from lbr_st.learning.masked_model import CutOffModel
+from lbr_st.learning.trainer import LearnTrainer
 
-argv, folder, rows = json.loads(sys.argv[1])
-ibgl.main(argv)
+settings, folder, rows = json.loads(sys.argv[1])
+config = lbr_st.LearnConfig(**settings)
+lbr_st.learn(config)
 
 # Cut off within the second epoch, and gone on with: what came after the checkpoint of step 4 is deleted.
-ibgl.main([*argv, "--output-dir", folder + "/resumed"])
+resumed = replace(config, output_dir=folder + "/resumed")
+lbr_st.learn(resumed)
 if dist.get_rank() == 0:
     for name in ("config.json", "checkpoints/checkpoint-5/trainer_state.json"):
         Path(folder, "resumed", name).unlink()
 dist.barrier()
-ibgl.main([*argv, "--output-dir", folder + "/resumed", "--resume"])
+lbr_st.learn(replace(resumed, resume=True))
 
-model = lbr_st.from_backbone(argv[1], max_seq_length=24)
-examples = list(build_examples(rows, model, "sft"))
-training_model = IBGLModel(model[0].model, read_out_weight=1)
+model = lbr_st.from_backbone(config.model, max_seq_length=24)
+examples = list(build_examples(rows, ExampleMaker(model, "sft")))
+training_model = CutOffModel(model[0].model, read_out_weight=1)
 mesh = dist.device_mesh.init_device_mesh("cpu", (2,))
 for layer in training_model.language_model.model.layers:
     assert type(layer).__name__ in training_model._no_split_modules
@@ -61,7 +64,7 @@ dist.all_reduce(loss)
 weights = get_model_state_dict(training_model, options=whole)
 if dist.get_rank() == 0:
     torch.save((loss.detach() / 2, gradients), folder + "/gradients.pt")
-    trainer = ibgl.IBGLTrainer(lbr_st.from_backbone(argv[1], max_seq_length=24), args=TrainingArguments(
+    trainer = LearnTrainer(lbr_st.from_backbone(config.model, max_seq_length=24), args=TrainingArguments(
         output_dir=folder + "/trainer", use_cpu=True, report_to="none"))
     for parameter in trainer.sentence_transformer.parameters():
         parameter.data.zero_()  # what is saved is what was gathered
@@ -74,15 +77,14 @@ def test_two_processes_are_one(tmp_path):
     """Same weights from two processes of 4 as from one of 8; logged once; resumed within an epoch as well."""
     backbone = make_backbone(tmp_path / "backbone")
     write_jsonl(tmp_path / "train.jsonl", ROWS)
-    argv = [
-        "--model", backbone, "--data", str(tmp_path / "train.jsonl"), "--dev-data", str(tmp_path / "train.jsonl"),
-        "--allow-overlap",
-        "--max-length", "24", "--optim", "sgd", "--learning-rate", "1e-1", "--max-steps", "5", "--logging-steps", "1",
-        "--save-steps", "4",
-    ]  # fmt: skip
     one, two = tmp_path / "one", tmp_path / "two"
-    ibgl.main([*argv, "--output-dir", str(one), "--per-device-train-batch-size", "8"])
-    of_two = [*argv, "--output-dir", str(two), "--per-device-train-batch-size", "4"]
+    data = [str(tmp_path / "train.jsonl")]
+    settings = {
+        "model": backbone, "data": data, "dev_data": data, "allow_overlap": True, "max_length": 24, "optim": "sgd",
+        "learning_rate": 1e-1, "max_steps": 5, "logging_steps": 1, "save_steps": 4,
+    }  # fmt: skip
+    lbr_st.learn(lbr_st.LearnConfig(**settings, output_dir=str(one), per_device_train_batch_size=8))
+    of_two = settings | {"output_dir": str(two), "per_device_train_batch_size": 4}
     script = tmp_path / "both.py"
     script.write_text(BOTH)
     subprocess.run(
@@ -111,13 +113,9 @@ def test_two_processes_are_one(tmp_path):
 
 def check_shards(backbone, folder):
     """Loss, gradients and a save of the model in two shards, against the whole one."""
-    from lbr_st.learning.batches import collate
-    from lbr_st.learning.masked_model import IBGLModel
-    from lbr_st.learning.objectives import build_examples
-
     model = lbr_st.from_backbone(backbone, max_seq_length=24)
-    training_model = IBGLModel(model[0].model, read_out_weight=1)
-    expected = training_model(**collate(list(build_examples(ROWS, model, "sft"))))["loss"]
+    training_model = CutOffModel(model[0].model, read_out_weight=1)
+    expected = training_model(**collate(list(examples_of(ROWS, model))))["loss"]
     expected.backward()
     loss, gradients = torch.load(folder / "gradients.pt")
     assert abs(loss - expected.detach()) < 1e-5
@@ -145,12 +143,8 @@ def test_settings_of_fsdp_that_cannot_work(config, message):
         _check_fsdp(SimpleNamespace(fsdp=True, fsdp_config={}, world_size=1))
 
 
-def arguments(*flags):
-    from transformers import TrainingArguments
-
-    from lbr_st.training.shared import make_parser
-
-    return parse_arguments(make_parser("x", "x"), TrainingArguments, ["--output-dir", "none", *flags])[1]
+def arguments():
+    return lbr_st.LearnConfig(model="none", data=["none"], output_dir="none")
 
 
 def test_launches_that_run_as_one_process_are_refused(monkeypatch):
@@ -172,20 +166,22 @@ def test_launches_that_run_as_one_process_are_refused(monkeypatch):
 # Stage 2 with each loss: plain, cached, and with stage 1's beside it; then gone on with within an epoch.
 STAGE_2 = """
 import json, shutil, sys
+from dataclasses import replace
 from pathlib import Path
 import torch.distributed as dist
-from lbr_st.alignment import run as grcl
+import lbr_st
 
 common, runs, folder = json.loads(sys.argv[1])
-for name, flags in runs.items():
-    grcl.main([*common, *flags, "--output-dir", f"{folder}/{name}"])
+for name, settings in runs.items():
+    config = lbr_st.AlignConfig(**common | settings, output_dir=f"{folder}/{name}")
+    lbr_st.align(config)
 resumed = Path(folder, "resumed")
 if dist.get_rank() == 0:
     shutil.copytree(Path(folder, name), resumed)
     resumed.joinpath("config.json").unlink()
     shutil.rmtree(resumed / "checkpoints/checkpoint-5")
 dist.barrier()
-grcl.main([*common, *flags, "--output-dir", str(resumed), "--resume"])
+lbr_st.align(replace(config, output_dir=str(resumed), resume=True))
 """
 
 
@@ -197,31 +193,32 @@ def test_two_processes_of_stage_2_are_one(tmp_path):
         for n in range(22)
     ]
     write_jsonl(tmp_path / "train.jsonl", rows)
-    common = [
-        "--model", backbone, "--data", str(tmp_path / "train.jsonl"), "--dev-data", str(tmp_path / "train.jsonl"),
-        "--allow-overlap",
-        "--max-length", "24", "--optim", "sgd", "--learning-rate", "1e-1", "--max-steps", "5", "--logging-steps", "1",
-        "--save-steps", "4", "--keep", "last", "--temperature", "0.1", "--eval-steps", "3",
-    ]  # fmt: skip
+    data = str(tmp_path / "train.jsonl")
+    common = {
+        "model": backbone, "data": data, "dev_data": data, "allow_overlap": True, "max_length": 24, "optim": "sgd",
+        "learning_rate": 1e-1, "max_steps": 5, "logging_steps": 1, "save_steps": 4, "keep": "last", "temperature": 0.1,
+        "eval_steps": 3,
+    }  # fmt: skip
     runs = {
-        "joint": ["--lm-weight", "0.5"],
-        "cached": ["--mini-batch-size", "3", "--matryoshka-dims", "8"],
-        "other": ["--model", make_bert(tmp_path / "bert", dropout=0)],
-        "plain": ["--symmetric"],
+        "joint": {"lm_weight": 0.5},
+        "cached": {"mini_batch_size": 3, "matryoshka_dims": [8]},
+        "other": {"model": make_bert(tmp_path / "bert", dropout=0)},
+        "plain": {"symmetric": True},
     }
     script = tmp_path / "stage2.py"
     script.write_text(STAGE_2)
     two = tmp_path / "two"
-    of_two = [*common, "--per-device-train-batch-size", "4"]
+    of_two = common | {"per_device_train_batch_size": 4}
     subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script),
          json.dumps([of_two, runs, str(two)])],
         env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True, timeout=120, stdout=subprocess.DEVNULL,
     )  # fmt: skip
     start = load_file(tmp_path / "backbone" / "model.safetensors")
-    for name, flags in runs.items():
+    for name, settings in runs.items():
         one = tmp_path / "one" / name
-        grcl.main([*common, *flags, "--output-dir", str(one), "--per-device-train-batch-size", "8"])
+        config = lbr_st.AlignConfig(**common | settings, output_dir=str(one), per_device_train_batch_size=8)
+        lbr_st.align(config)
         first, second = load_file(one / "model.safetensors"), load_file(two / name / "model.safetensors")
         before = start if name != "other" else load_file(tmp_path / "bert" / "st" / "model.safetensors")
         moved = max((first[key] - before[key]).abs().max() for key in before if first[key].shape == before[key].shape)
