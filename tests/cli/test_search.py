@@ -4,11 +4,12 @@ import subprocess
 import sys
 
 import pytest
+from base_install import BASE_INSTALL
 from helpers import TEXTS
 
 import lbr_st
 from lbr_st.cli.search import main
-from lbr_st.errors import EXTRAS, InputError
+from lbr_st.errors import InputError
 from lbr_st.files import write_jsonl
 
 
@@ -41,12 +42,10 @@ def test_refusals(argv, tmp_path, capsys):
     assert capsys.readouterr().out == ""
 
 
-# One process in which nothing of an extra can be imported. (scipy comes with sentence-transformers.)
-BASE = f"""
+SEARCH_EACH = """
 import sys
-for name in {sorted({*EXTRAS} - {"scipy"})!r}:
-    sys.modules[name] = None
 from lbr_st.cli.main import main
+
 for data in sys.argv[2:]:
     main(["search", "--model", sys.argv[1], "--data", data, "why"])
 """
@@ -55,6 +54,6 @@ for data in sys.argv[2:]:
 def test_the_base_install_suffices(argv, tmp_path):
     """Of JSON Lines and of CSV."""
     (tmp_path / "texts.csv").write_text("text\n" + "\n".join(f'"{text}"' for text in TEXTS))
-    command = [sys.executable, "-c", BASE, argv[1], argv[3], str(tmp_path / "texts.csv")]
+    command = [sys.executable, "-c", BASE_INSTALL + SEARCH_EACH, argv[1], argv[3], str(tmp_path / "texts.csv")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout.count("> why")) == (0, 2), done.stderr
