@@ -7,6 +7,7 @@ from transformers import AutoModelForCausalLM
 
 import lbr_st
 from lbr_st.errors import InputError
+from lbr_st.model.generation import hidden_from_answers
 
 
 def open_model(folder, family, **kwargs):
@@ -88,3 +89,32 @@ def test_what_it_takes_and_gives(model):
     with pytest.raises(InputError, match="takes a list of texts"):
         module.generate("one", prompt="query: ")
     assert isinstance(module.generate(["one"], max_new_tokens=2, return_dict_in_generate=True)[0], str)
+
+
+@pytest.mark.parametrize("name", ["cache", "past_key_values"])
+@pytest.mark.parametrize("padded", [True, False])
+def test_the_cache_is_read_by_both_of_its_names(name, padded):
+    """transformers 5.24 renamed it. The prompt itself is read with the mask it has."""
+    seen = []
+
+    class Model(torch.nn.Module):
+        def forward(self, **kwargs):
+            seen.append(kwargs.get("attention_mask"))
+
+    class Cache:
+        def __init__(self, length):
+            self.length = length
+
+        def get_seq_length(self):
+            return self.length
+
+    hidden = torch.tensor([[True, True, False], [False, True, False]])
+    model = Model()
+    given = torch.ones(4, 4, dtype=torch.long) if padded else None
+    with hidden_from_answers(model, hidden):
+        model(input_ids=torch.zeros(2, 3), attention_mask=None, **{name: Cache(0)})
+        model(input_ids=torch.zeros(4, 1), attention_mask=given, **{name: Cache(3)})  # two beams a row
+    assert seen[0] is None
+    assert seen[1].tolist() == [[0, 0, 1, 1], [0, 0, 1, 1], [1, 0, 1, 1], [1, 0, 1, 1]]
+    assert given is None or given.all()
+    assert not model._forward_pre_hooks

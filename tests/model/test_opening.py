@@ -1,0 +1,125 @@
+"""Whatever a user names as a model is opened, or refused in one line that says why."""
+
+import pytest
+import torch
+from helpers import make_bert
+from sentence_transformers import SentenceTransformer
+
+import lbr_st
+from lbr_st.errors import InputError
+from lbr_st.model.bottleneck import BottleneckTransformer
+from lbr_st.model.opening import (
+    DEFAULT_MAX_LENGTH,
+    check_model_exists,
+    is_other_embedding_model,
+    open_model,
+    open_sentence_transformer,
+    open_with_language_model,
+)
+from lbr_st.model.saving import save_other
+
+
+@pytest.fixture
+def bert(tmp_path):
+    return make_bert(tmp_path / "bert")
+
+
+@pytest.fixture
+def portable(model, tmp_path):
+    lbr_st.save(model, tmp_path / "portable")
+    return str(tmp_path / "portable")
+
+
+@pytest.fixture
+def native(backbone, tmp_path):
+    lbr_st.save(lbr_st.from_backbone(backbone, compression_ratio=5, max_seq_length=24), tmp_path / "native")
+    return str(tmp_path / "native")
+
+
+def test_a_backbone_is_started_from(backbone):
+    model = open_model(backbone, num_bottleneck_tokens=3, max_seq_length=24)
+    assert (model[0].num_bottleneck_tokens, model.max_seq_length, model.dtype) == (3, 24, torch.float32)
+    assert open_model(backbone, max_seq_length=24, dtype=torch.bfloat16).dtype == torch.bfloat16
+
+
+def test_the_length_of_a_backbone_unless_told(backbone):
+    model = open_model(backbone)
+    assert model[0].num_bottleneck_tokens == 1
+    assert model.max_seq_length == DEFAULT_MAX_LENGTH == 512
+
+
+def test_a_saved_model_is_gone_on_with(portable, native):
+    model = open_model(portable)
+    assert (model[0].num_bottleneck_tokens, model.max_seq_length, model.dtype) == (2, 24, torch.float32)
+    assert open_model(portable, num_bottleneck_tokens=2, max_seq_length=12).max_seq_length == 12
+    assert open_model(native, compression_ratio=5)[0].compression_ratio == 5
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "flag", "has"),
+    [
+        ({"num_bottleneck_tokens": 3}, "--bottleneck-tokens", 2),
+        ({"compression_ratio": 5.0}, "--compression-ratio", None),
+    ],
+)
+def test_other_numbers_than_the_saved_ones_are_refused(portable, asked_for, flag, has):
+    [number] = asked_for.values()
+    with pytest.raises(InputError) as refused:
+        open_model(portable, **asked_for)
+    assert str(refused.value) == f"--model {portable} has {flag} {has}; it cannot be opened with {flag} {number}"
+
+
+def test_an_embedding_model_of_any_kind(bert, portable, native):
+    assert not isinstance(open_sentence_transformer(bert)[0], BottleneckTransformer)
+    assert not isinstance(open_sentence_transformer(portable)[0], BottleneckTransformer)  # as everyone does
+    assert isinstance(open_sentence_transformer(native)[0], BottleneckTransformer)  # without any flag
+
+
+def test_with_the_language_model(bert, portable, native):
+    assert isinstance(open_with_language_model(portable)[0], BottleneckTransformer)
+    assert isinstance(open_with_language_model(native)[0], BottleneckTransformer)
+    assert not isinstance(open_with_language_model(bert)[0], BottleneckTransformer)
+
+
+def test_other_embedding_models_are_told_apart(bert, portable, native, backbone):
+    found = {name: is_other_embedding_model(name) for name in (bert, portable, native, backbone)}
+    assert found == {bert: True, portable: False, native: False, backbone: False}
+
+
+def test_what_is_no_model(tmp_path, backbone):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text('{"model_type": "no such type"}')
+    missing, broken = tmp_path / "missing", tmp_path / "broken"
+    for name, reason in {
+        tmp_path / "empty": "the directory has no config.json",
+        tmp_path / "file": "no such directory",
+        missing: "no such directory",
+        "./here": "no such directory",
+        "a/b/c": "no such directory",
+    }.items():
+        with pytest.raises(InputError) as refused:
+            check_model_exists(str(name), "--backbone")
+        assert str(refused.value) == f"--backbone {name} is not a model: {reason}"
+        with pytest.raises(InputError, match="^--model .* is not a model: "):
+            open_model(str(name))
+    check_model_exists("owner/name")  # only the Hub knows
+    for open_ in (open_model, open_with_language_model):
+        with pytest.raises(InputError) as refused:
+            open_(str(broken))
+        assert "\n" not in str(refused.value)
+    with pytest.raises(InputError, match="is a language model, not an embedding model: it has no modules.json"):
+        open_sentence_transformer(backbone)
+
+
+def test_another_kind_is_saved_as_it_saves_itself(bert, tmp_path):
+    """Whole or not at all, and a card that is there stays."""
+    model = SentenceTransformer(bert)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "README.md").write_text("mine")
+    save_other(model, tmp_path / "out")
+    assert (tmp_path / "out" / "README.md").read_text() == "mine"
+    again = SentenceTransformer(str(tmp_path / "out"))
+    assert (again.encode("one") == model.encode("one")).all()
+    assert not list((tmp_path / "out").glob("*.unfinished"))
