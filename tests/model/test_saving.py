@@ -16,7 +16,7 @@ from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, AutoTokenizer
 
 import lbr_st
-from lbr_st.errors import EXTRAS, InputError
+from lbr_st.errors import InputError
 from lbr_st.model.verify import LONG, REFERENCE_TEXTS
 
 INPUTS = ["", "one", "blood pressure " * 100, "<|bottleneck 1|> spelled out", *TEXTS]
@@ -378,25 +378,3 @@ def test_no_more_than_one_copy_is_loaded_beside_the_model_in_memory(backbone, tm
     found = subprocess.run(arguments, check=True, capture_output=True, text=True, env=environment)
     growth = float(found.stdout.splitlines()[-1])
     assert 0.5 < growth < 1.5  # of the size of its weights
-
-
-BASE_PROCESS = """
-import importlib, json, pkgutil, sys
-absent, backbone, folder = json.loads(sys.argv[1])
-sys.modules.update(dict.fromkeys(absent))  # an import of one fails
-import lbr_st, lbr_st.model
-for module in pkgutil.iter_modules(lbr_st.model.__path__, "lbr_st.model."):
-    importlib.import_module(module.name)
-model = lbr_st.from_backbone(backbone, num_bottleneck_tokens=2, max_seq_length=24)
-lbr_st.save(model, folder)
-assert len(lbr_st.load(folder)[0].generate(["one"], through_bottleneck=True, max_new_tokens=2)) == 1
-"""
-
-
-def test_a_model_needs_the_base_install_alone(backbone, tmp_path):
-    """No package of an extra, and nothing of this package that stands above the model."""
-    above = ["data", "training", "learning", "alignment", "evaluation", "use", "publish", "cli"]
-    absent = {*EXTRAS, *(f"lbr_st.{folder}" for folder in above)} - {"scipy"}  # sentence-transformers brings scipy
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    arguments = [sys.executable, "-c", BASE_PROCESS, json.dumps([sorted(absent), backbone, str(tmp_path / "m")])]
-    subprocess.run(arguments, check=True, env=environment)
