@@ -143,16 +143,17 @@ class BottleneckTransformer(InputModule):
         """Start from a plain causal language model: a local directory or a Hub id.
 
         Args:
-            model_name_or_path: What ``AutoModelForCausalLM.from_pretrained`` takes.
+            model_name_or_path: Directory or id of the Hub.
             num_bottleneck_tokens: Number of bottleneck tokens to add. Default: 1; with a compression ratio, as many
                 as the longest text asks for, at most `MOST_BOTTLENECK_TOKENS`.
-            max_seq_length: See the class; default is the longest that the backbone takes.
-            compression_ratio: See the class.
-            **model_kwargs: Passed on to ``AutoModelForCausalLM.from_pretrained``; ``revision``, ``token`` and other
+            max_seq_length: Longest input in tokens; default is the longest that the backbone takes.
+            compression_ratio: Tokens of text to a bottleneck token; default is a fixed number, see the class.
+            **model_kwargs: Arguments of ``AutoModelForCausalLM.from_pretrained``; ``revision``, ``token`` and other
                 arguments of the Hub to the tokenizer and the configuration too.
 
         Raises:
-            InputError: See `add_bottleneck_tokens` and the class.
+            InputError: If the model reads more than text or does not say how long a text, its generation
+                configuration contradicts itself, or the tokenizer cannot take bottleneck tokens.
         """
         check_ratio(compression_ratio)
         hub = {name: model_kwargs[name] for name in HUB_ARGUMENTS if name in model_kwargs}
@@ -213,7 +214,7 @@ class BottleneckTransformer(InputModule):
 
     @max_seq_length.setter
     def max_seq_length(self, value: int) -> None:
-        # The tokenizer turns truncation off without a word when it cannot leave room for what it appends.
+        # A tokenizer that cannot leave room for what it appends turns truncation off, and says nothing.
         check_room(value, self.num_prefix_tokens, self.num_bottleneck_tokens)
         self.tokenizer.model_max_length = int(value)
 
@@ -352,9 +353,9 @@ class BottleneckTransformer(InputModule):
             revision: Hub revision.
             local_files_only: Do not ask the Hub.
             init_defaults: Constructor arguments that the saved configuration may lack.
-            model_kwargs: Passed to ``AutoModelForCausalLM.from_pretrained``.
-            processor_kwargs: Passed to ``AutoTokenizer.from_pretrained``.
-            **kwargs: What sentence-transformers passes to modules in general; not used here.
+            model_kwargs: Arguments of ``AutoModelForCausalLM.from_pretrained``.
+            processor_kwargs: Arguments of ``AutoTokenizer.from_pretrained``.
+            **kwargs: Other arguments that sentence-transformers passes to every module; not used here.
 
         Raises:
             InputError: If there is no ``lbr_config.json``, or it and the tokenizer disagree.

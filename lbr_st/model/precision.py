@@ -28,7 +28,7 @@ def computing_in(dtype: torch.dtype | None, device: torch.device) -> contextlib.
 
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model in evaluation mode for a while; every part of it is then again in the mode it was in."""
+    """Put a model in evaluation mode for a while; then every part is again in the mode it was in."""
     before = {module: module.training for module in model.modules()}
     model.eval()
     try:

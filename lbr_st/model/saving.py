@@ -62,14 +62,14 @@ def from_backbone(
     """Start from a plain causal language model: a local directory or a Hub id.
 
     Args:
-        model_name_or_path: What ``AutoModelForCausalLM.from_pretrained`` takes.
+        model_name_or_path: Directory or id of the Hub.
         num_bottleneck_tokens: Number of bottleneck tokens to add. Default: 1; with a compression ratio, as many as
             the longest text asks for, at most 64.
         max_seq_length: Longest input in tokens, bottleneck tokens and BOS included; default is the longest the
             backbone takes.
         compression_ratio: Tokens of text to a bottleneck token; default is a fixed number, see
             `BottleneckTransformer`.
-        **model_kwargs: Passed on to ``AutoModelForCausalLM.from_pretrained``.
+        **model_kwargs: Arguments of ``AutoModelForCausalLM.from_pretrained``.
 
     Returns:
         A model whose first module is a `BottleneckTransformer`, with prompts ``query`` and ``document`` empty.
@@ -93,8 +93,8 @@ def load(model_name_or_path: str, *, device: str | None = None, **kwargs: Any) -
 
     Args:
         model_name_or_path: Directory or Hub id.
-        device: Where to put it; default as sentence-transformers chooses.
-        **kwargs: Passed to `BottleneckTransformer.load`: ``revision``, ``token``, ``model_kwargs`` ...
+        device: Device to put it on; default as sentence-transformers chooses.
+        **kwargs: Arguments of `BottleneckTransformer.load`: ``revision``, ``token``, ``model_kwargs`` ...
 
     Raises:
         InputError: If it was not saved by this package, or a directory is damaged: with the file and the reason.

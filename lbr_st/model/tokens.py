@@ -26,8 +26,8 @@ from lbr_st.files import write_json
 # New rows start at the mean embedding; the noise only has to tell the tokens apart.
 NOISE_SHARE_OF_STD = 0.1
 
-# Takes tokenizer.json as it is, in transformers 4 and 5. Classes of a family rebuild parts of it when they load:
-# GPT-NeoX in transformers 4 and 5, Llama and Gemma in transformers 4 lose the post-processor without a word.
+# Takes tokenizer.json unchanged, in transformers 4 and 5. Classes of a family rebuild parts of it when they load:
+# GPT-NeoX in transformers 4 and 5, Llama and Gemma in transformers 4 lose the post-processor, and say nothing.
 TOKENIZER_CLASS = "PreTrainedTokenizerFast"
 
 # Under transformers 4 that class adds token_type_ids unless it is told not to, and GPT-2 adds their embeddings.
@@ -52,8 +52,8 @@ def add_bottleneck_tokens(
 
     Args:
         model: Any causal language model; its input embeddings get the new rows.
-        tokenizer: Its BPE tokenizer, byte-level or SentencePiece; left as it is.
-        num_bottleneck_tokens: How many tokens, at least 1.
+        tokenizer: Its BPE tokenizer, byte-level or SentencePiece; it is not changed.
+        num_bottleneck_tokens: Number of tokens, at least 1.
 
     Returns:
         A new tokenizer that appends the tokens to every text, and their ids in the order they are appended.
@@ -77,7 +77,7 @@ def add_bottleneck_tokens(
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> None:
-    """Write the tokenizer so that every reader takes its ``tokenizer.json`` as it is.
+    """Write the tokenizer so that every reader takes its ``tokenizer.json`` unchanged.
 
     Raises:
         InputError: If it has no ``tokenizer.json``.

@@ -44,7 +44,7 @@ LONG = "many words " * 400  # longer than any VECTOR_LENGTH
 # Some families have hundreds of special tokens: the first have a text each, and all are in one.
 SPECIALS_ALONE = 8
 
-MOST_SHOWN = 60  # characters of a text that are shown of it
+MOST_SHOWN = 60  # characters of a text in an error
 
 # Written down with every save, and found again on other machines and versions.
 REFERENCE_TEXTS = ["", "What is learned before it is represented?", "Ümläute, 漢字 and 👩‍🔬 in one text"]
@@ -101,7 +101,7 @@ class _SavedModel:
         yield "batches", self.check_batches
         if self.in_memory is not None:
             yield "in memory", self.check_in_memory
-        _let_go(self.model)  # its tokenizer, pooling and vectors are what the others need of it
+        _let_go(self.model)  # the others need its tokenizer, pooling and vectors
         yield "by hand", self.check_by_hand
         yield "module", self.check_module
         yield "reference", self.check_reference
