@@ -20,6 +20,7 @@ from lbr_st.errors import InputError
 from lbr_st.files import write_json
 
 RESULTS = Path(__file__).parent / "results"
+RESAMPLES = 2000  # of the bootstrap
 PACKAGES = (
     "torch",
     "transformers",
@@ -102,7 +103,7 @@ def is_measured(program: str, arm: str, seed: int, settings: dict[str, Any]) -> 
 def paired_interval(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
     """Return the 95% interval of how much more one arm finds than another, by a paired bootstrap.
 
-    Seeds and queries are drawn anew 2,000 times, the same for both arms.
+    Seeds and queries are drawn anew `RESAMPLES` times, the same for both arms.
 
     Args:
         one: Whether each query was answered, ``(seeds, queries)``.
@@ -113,7 +114,7 @@ def paired_interval(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
     seeds, queries = difference.shape
     drawn = [
         difference[generator.integers(seeds, size=seeds)][:, generator.integers(queries, size=queries)].mean()
-        for _ in range(2000)
+        for _ in range(RESAMPLES)
     ]
     low, high = np.quantile(drawn, [0.025, 0.975])
     return float(low), float(high)

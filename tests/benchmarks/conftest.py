@@ -1,6 +1,8 @@
 """The programs of the evidence, at toy size: data, sizes, a place to run in."""
 
 import dataclasses
+import gc
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,14 +18,35 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.benchmarks)
 
 
-@pytest.fixture
-def argv(tmp_path, monkeypatch, backbone):
-    """Arguments for a program of the evidence, over data and with sizes of a toy."""
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    import arms
+@pytest.fixture(scope="session", autouse=True)
+def _programs():
+    """The programs can be imported, and what they import is not looked at by every collection of a run's garbage."""
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    import arms  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+    sys.path.remove(str(ROOT / "benchmarks"))
+
+
+@pytest.fixture(autouse=True)
+def _toy_results(tmp_path, monkeypatch):
+    """Result files go to a folder of the test. Models are not verified, which has tests of its own."""
     import results
 
     monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr("lbr_st.model.saving.verify", lambda *args, **kwargs: [])
+
+
+@pytest.fixture
+def argv(tmp_path, monkeypatch, backbone):
+    """Arguments for a program of the evidence, over data and with sizes of a toy."""
+    import arms
+    import results
+
+    monkeypatch.setattr(results, "RESAMPLES", 20)
     toy = dataclasses.replace(
         arms.SCALES["nano"],
         length=16,

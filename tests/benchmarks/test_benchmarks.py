@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import PAIRS
+from helpers import PAIRS, ROOT
 
 import lbr_st
 from lbr_st.errors import InputError
@@ -19,17 +19,12 @@ from lbr_st.learning.examples import ExampleMaker, build_examples
 from lbr_st.learning.masked_model import CutOffModel
 from lbr_st.model.cutoff import cutoff_rule, same_sequence_rule
 
-ROOT = Path(__file__).parent.parent.parent
-
 
 @pytest.fixture
 def argv(tmp_path, monkeypatch):
     """Arguments for a program over medical data, with a backbone and texts of toy size."""
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     import foundation_medical
-    import results
 
-    monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(foundation_medical, "DOCSTRINGS", 20)
     source = [("torch", Path("functional.py"), Path(torch.functional.__file__))]
     monkeypatch.setattr(foundation_medical, "installed_files", lambda: source)
@@ -67,11 +62,8 @@ def test_program_of_the_medical_run(tmp_path, argv):
 @pytest.fixture
 def speed(monkeypatch, tmp_path):
     """The program of stage 1's speed, with a toy backbone, few steps and results in a folder of the test."""
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    import results
     import stage1_speed
 
-    monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
     for name, value in {
         "VOCABULARIES": {"8k": 8192, "152k": 9000}, "PAIRS_A_STEP": {"8k": 2, "152k": 2}, "PASSAGES_A_STEP": 1,
         "PASSAGE_LENGTH": 16, "TIMED_STEPS": {"8k": 1, "152k": 1}, "GRID_TOKENS": 128, "GRID_LENGTHS": (64,),
@@ -149,9 +141,8 @@ def test_program_for_the_gpu_needs_few_packages(tmp_path):
     assert {"time_ratio_vs_sft", "tokens_per_second_packed", "share_of_matmul_rate_reconstruct"} <= figures.keys()
 
 
-def test_operations_of_a_step(monkeypatch):
+def test_operations_of_a_step():
     """The pairs that attention computes, against the drawn rule; products against a count by hand."""
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     import stage1_gpu
     from transformers import Qwen2Config
 
@@ -306,7 +297,6 @@ def test_program_of_the_data_layer(tmp_path, argv, monkeypatch):
 @pytest.mark.slow
 def test_program_of_encoding(tmp_path, monkeypatch):
     """Kills and memory at toy size: what is whole stays, and the end is that of a straight run."""
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     import encode_corpus
 
     for name, value in {"ROWS": 1200, "FEWER_ROWS": 300, "SHARD_ROWS": 20, "KILLS": 2, "WAITS": (0.1, 0.2)}.items():

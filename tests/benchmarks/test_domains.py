@@ -1,6 +1,5 @@
 """What each stage may read, and what is held out."""
 
-from helpers import ROOT
 from toy_domains import rows
 
 
@@ -44,7 +43,6 @@ def test_a_near_spelling_is_no_alias(tmp_path, argv):
 
 def test_groups_of_packages_are_apart(monkeypatch):
     """Backbone, domain and test are of different packages."""
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     import domains
 
     pairs = [

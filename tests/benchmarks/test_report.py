@@ -5,7 +5,6 @@ import json
 
 import numpy as np
 import pytest
-from helpers import ROOT
 
 from lbr_st.errors import InputError
 
@@ -182,9 +181,8 @@ def test_summaries_have_the_figures_of_the_report(program, report, argv, lab, me
         assert needed(report, program) <= figures
 
 
-def test_paired_interval(monkeypatch):
+def test_paired_interval():
     """Against the normal approximation, for one seed."""
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     import results
 
     generator = np.random.default_rng(1)
@@ -196,26 +194,8 @@ def test_paired_interval(monkeypatch):
     assert results.paired_interval(one, one) == (0, 0)
 
 
-def test_spread(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+def test_spread():
     import results
 
     found = results.spread("recall", [0.3, 0.1, 0.5])
     assert found == pytest.approx({"recall": 0.3, "recall_min": 0.1, "recall_max": 0.5})
-
-
-def test_readme_says_what_was_measured(monkeypatch):
-    """The README's table is of the figures of the thesis test."""
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    import thesis
-
-    figures = json.loads((ROOT / "benchmarks" / "results" / "thesis" / "summary.json").read_text())["figures"]
-    section = (ROOT / "README.md").read_text(encoding="utf-8").split("## Does it work?")[1].split("\n## ")[0]
-    lines = [line.strip("| ") for line in section.splitlines() if line.startswith("| ")]
-    rows = [[cell.strip().strip("*") for cell in line.split(" | ")][1:] for line in lines[2:]]
-    columns = [(domain, pairs) for domain in thesis.DOMAINS for pairs in (thesis.FEW_PAIRS, thesis.MAIN_PAIRS)]
-    arms = [thesis.label_of(stage1) for stage1 in ("none", "pt", "gl", "ibgl-mixture", "ibgl-read-out", "no-cut-off")]
-    for arm, cells in zip(arms, rows[:-2], strict=True):
-        assert cells == [f"{figures[f'{d}_{arm}_recall_at_10_full_{pairs}']:.3f}" for d, pairs in columns]
-    for system, cells in zip(thesis.LEXICAL, rows[-2:], strict=True):
-        assert cells == [f"{figures[f'{d}_{system}_recall_at_10_full']:.3f}" for d, _ in columns]
