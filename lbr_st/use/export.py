@@ -140,7 +140,7 @@ def open_in_float32(model: Path) -> SentenceTransformer:
     ).eval()
     if not isinstance(opened[0], Transformer):
         raise InputError(f"--model {model} starts with a {type(opened[0]).__name__}, not a text transformer")
-    opened[0].model.config.use_cache = False  # keys and values would be outputs too
+    opened[0].model.config.use_cache = False  # a text is read once: the graph keeps no keys and values
     opened.truncate_dim = None
     return opened
 
