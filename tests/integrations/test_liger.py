@@ -4,12 +4,11 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from helpers import ROOT
 
 pytestmark = pytest.mark.integration
-ROOT = Path(__file__).parent.parent.parent
 ENVIRONMENT = ROOT / ".integrations" / "liger"
 
 COMPARE = """

@@ -4,25 +4,23 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
-from helpers import PAIRS, TEXTS, make_backbone
+from helpers import PAIRS, ROOT, TEXTS, lora_of, make_backbone
 from sentence_transformers import SentenceTransformer
 
 import lbr_st
 from lbr_st.files import write_jsonl
-from lbr_st.training import lora as adapters
+from lbr_st.training.lora import add_lora, load_adapter, merge
 
 pytestmark = pytest.mark.integration
-ROOT = Path(__file__).parent.parent.parent
 ENVIRONMENT = ROOT / ".integrations" / "qlora"
 
 
 def run(first, argv):
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ENVIRONMENT)])}
-    program = f"{first}import sys; from lbr_st import ibgl, training; training.run_command(ibgl.main, sys.argv[1:])"
+    program = f"{first}import sys; from lbr_st.cli.main import main; main(['learn', *sys.argv[1:]])"
     return subprocess.run([sys.executable, "-c", program, *argv], env=env, capture_output=True, text=True)
 
 
@@ -46,8 +44,8 @@ def test_qlora_trains_and_ends_with_whole_weights(tmp_path):
     # By hand: the backbone in whole weights, and the adapter of the last checkpoint merged into them.
     model = lbr_st.from_backbone(backbone, max_seq_length=24, dtype=torch.bfloat16)
     untrained = model.encode(TEXTS)
-    adapter = adapters.add_lora(model[0], rank=4)
-    adapters.load_adapter(adapter, tmp_path / "out" / "checkpoints" / "checkpoint-10")
-    adapters.merge(adapter)
+    adapter = add_lora(model[0], lora_of(4))
+    load_adapter(adapter, tmp_path / "out" / "checkpoints" / "checkpoint-10")
+    merge(adapter)
     assert abs(model.encode(TEXTS) - saved).max() < 1e-2
     assert abs(untrained - saved).max() > 0.1

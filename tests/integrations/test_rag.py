@@ -6,12 +6,11 @@ import re
 import runpy
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from environments import environment
-from helpers import make_backbone
+from helpers import ROOT, make_backbone
 from sentence_transformers import SentenceTransformer
 
 import lbr_st
@@ -20,7 +19,7 @@ from lbr_st.errors import InputError
 
 pytestmark = pytest.mark.integration
 
-EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+EXAMPLES = ROOT / "examples"
 STORES = [
     ("langchain", "chroma"),
     ("langchain", "qdrant"),
