@@ -46,8 +46,8 @@ TOP = 3
 # The script as it is, but its hits are printed whole, with all their digits.
 EXACT = """
 import json, os, runpy, sys
-import lbr_st.use.search
-lbr_st.use.search.format_hits = lambda _, hits: "HITS" + json.dumps([[float(score), p["document"]] for score, p in hits])
+import lbr_st.use.search as search
+search.format_hits = lambda _, hits: "HITS" + json.dumps([[float(score), p["document"]] for score, p in hits])
 sys.argv = sys.argv[1:]
 sys.path.insert(0, os.path.dirname(sys.argv[0]))
 runpy.run_path(sys.argv[0], run_name="__main__")
