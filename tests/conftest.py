@@ -38,6 +38,7 @@ def _runs_draw_nothing(request, monkeypatch):
     """A picture takes half a second: only tests marked ``draws`` draw one."""
     if "draws" not in request.keywords:
         monkeypatch.setattr("lbr_st.training.curves.plot", lambda *args: None)
+        monkeypatch.setattr("lbr_st.data.card.plot", lambda *args: None)
 
 
 @pytest.fixture

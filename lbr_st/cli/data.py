@@ -76,7 +76,7 @@ def _add_prepare(parser: argparse.ArgumentParser) -> None:
         "--chunk-tokens", type=positive_int, default=CHUNK_TOKENS, metavar="N", help="most tokens of a passage"
     )
     _add_cleaning(parser.add_argument_group("cleaning"))
-    _add_splits(parser.add_argument_group("splits", "a SIZE is a number (100) or a share (10%%)"))
+    _add_splits(parser.add_argument_group("splits", "a SIZE is a number (100) or a share (10%)"))
     card = parser.add_argument_group("card")
     card.add_argument("--name", help="name of the set (default: the names of the sources)")
     card.add_argument(

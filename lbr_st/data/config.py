@@ -135,8 +135,8 @@ class PrepareConfig:
     @property
     def sides(self) -> list[tuple[str, str | None]]:
         """Sources, each with the side that the user says it is, or None."""
-        files = [(str(file), name) for name in HELD_OUT if (file := self.file(name)) is not None]
-        return [(str(source), None) for source in self.sources] + files
+        found: list[tuple[str, str | None]] = [(str(source), None) for source in self.sources]
+        return found + [(file, name) for name in HELD_OUT if (file := self.file(name)) is not None]
 
     @property
     def title(self) -> str:
@@ -148,15 +148,16 @@ class PrepareConfig:
         """Command that makes the set again, without where and how fast: the same data give the same card."""
         argv = ["lbr", "data", "prepare", *map(str, self.sources)]
         for each in fields(self):
-            value = getattr(self, each.name)
+            value, flag = getattr(self, each.name), _flag(each.name)
+            value = tuple(value) if isinstance(value, list) else value
             if each.name in ("sources", "output_dir", "num_proc") or value == each.default:
                 continue
             if each.name == "negative":
-                argv += [part for template in value for part in (_flag(each.name), template)]
-            elif isinstance(value, list | tuple):
-                argv += [_flag(each.name), *map(str, value)] if list(value) != list(each.default) else []  # type: ignore[call-overload]
+                argv += [part for template in value for part in (flag, template)]
+            elif value is True:
+                argv.append(flag)
             else:
-                argv += [_flag(each.name)] if value is True else [_flag(each.name), str(value)]
+                argv += [flag, *map(str, value if isinstance(value, tuple) else [value])]
         return shlex.join([*argv, "--output-dir", "DIR"])
 
     def file(self, name: str) -> str | None:

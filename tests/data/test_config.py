@@ -20,7 +20,9 @@ def test_sizes(size, expected):
     assert size_of(size, 100, "test") == expected
 
 
-@pytest.mark.parametrize("size", ["-1", "1.5", "ten", "nan", "-0.5", "inf", "0.1", "1.0", "101%", "-1%", "%", "1 %", "٣"])
+@pytest.mark.parametrize(
+    "size", ["-1", "1.5", "ten", "nan", "-0.5", "inf", "0.1", "1.0", "101%", "-1%", "%", "1 %", "٣"]
+)
 def test_sizes_that_are_none(size):
     message = r"--test .*: write a number of records \(--test 100\) or a share \(--test 10%\), or the path of a file"
     with pytest.raises(InputError, match=message):

@@ -1,6 +1,6 @@
 """What is left out as a duplicate, and what is kept."""
 
-from shapes import PAIRS, about, qa, read, write_jsonl
+from shapes import PAIRS, about, read, write_jsonl
 
 
 def test_duplicates(prepare, tmp_path):

@@ -8,21 +8,30 @@ from sentence_transformers import SentenceTransformer
 from shapes import PAIRS, SHAPES, qa, write_jsonl
 
 import lbr_st
-from lbr_st.alignment import run as grcl
-from lbr_st.cli import inspect, search
-from lbr_st.cli.data import main
+from lbr_st.alignment.config import AlignConfig
+from lbr_st.alignment.run import align
 from lbr_st.data.prepared_set import PreparedSet, file_of, mteb_tasks_of, refuse_overlaps
 from lbr_st.data.records import read_records
 from lbr_st.errors import InputError
-from lbr_st.evaluation.own_data import local_task
-from lbr_st.learning import run as ibgl
+from lbr_st.evaluation.own_data import evaluate, local_task
+from lbr_st.learning.config import LearnConfig
+from lbr_st.learning.run import learn
 
-FEW = ["--max-length", "24", "--max-steps", "1", "--per-device-train-batch-size", "8", "--eval-steps", "1"]
-FEW += ["--save-strategy", "no"]
+FEW = {"max_length": 24, "max_steps": 1, "per_device_train_batch_size": 8, "eval_steps": 1, "save_strategy": "no"}
 
 
 def run_of(folder):
     return json.loads((folder / "lbr_run.json").read_text())
+
+
+def stage1(model, data, output_dir, **settings):
+    """Run stage 1 on a source, with no more said than its size."""
+    return learn(LearnConfig(model=str(model), data=[str(data)], output_dir=str(output_dir), **FEW | settings))
+
+
+def stage2(model, data, output_dir, **settings):
+    """The same of stage 2."""
+    return align(AlignConfig(model=str(model), data=str(data), output_dir=str(output_dir), **FEW | settings))
 
 
 # Of three shapes plain pairs come out, as of BEIR.
@@ -30,33 +39,26 @@ SLOW = {"qa", "sides", "chemistry"}
 
 
 @pytest.mark.parametrize("shape", [pytest.param(s, marks=[pytest.mark.slow] if s in SLOW else []) for s in SHAPES])
-def test_both_stages_and_evaluation_read_every_shape(shape, prepare, backbone, tmp_path, capsys):
-    """With no further flag, but for size; the test is asked of the whole corpus."""
+def test_both_stages_and_evaluation_read_every_shape(shape, prepare, backbone, tmp_path):
+    """With nothing more said, but for size; the test is asked of the whole corpus."""
     folder = prepare(**SHAPES[shape](tmp_path))
-    ibgl.main(["--model", backbone, "--data", str(folder), "--output-dir", str(tmp_path / "stage1"), *FEW])
-    grcl.main(["--model", str(tmp_path / "stage1"), "--data", str(folder), "--output-dir", str(tmp_path / "out"), *FEW])
+    stage1(backbone, folder, tmp_path / "stage1")
+    stage2(tmp_path / "stage1", folder, tmp_path / "out")
     log = json.loads((tmp_path / "out" / "training_log.json").read_text())
     assert any("eval_dev_cosine_ndcg@10" in entry for entry in log)
     assert any("eval_loss" in entry for entry in json.loads((tmp_path / "stage1" / "training_log.json").read_text()))
     task = local_task(folder)
     about = json.loads((folder / "lbr_set.json").read_text())
     assert len(task.documents) == about["files"]["corpus"]["records"]
-    if shape != "beir":  # what follows is the same for all
-        return
-    scores = lbr_st.evaluate(SentenceTransformer(str(tmp_path / "out")), task)
-    assert 0 <= scores["ndcg_at_10"] <= 1
-    capsys.readouterr()
-    search.main(["--model", str(tmp_path / "out"), "--data", str(folder), "why"])
-    inspect.main(["--model", str(tmp_path / "out"), "--data", str(folder)])
-    assert "> why" in capsys.readouterr().out
+    if shape == "beir":  # what follows is the same for all
+        scores = evaluate(SentenceTransformer(str(tmp_path / "out")), task)
+        assert 0 <= scores["ndcg_at_10"] <= 1
 
 
 def test_stage_1_does_what_the_set_is_for(prepare, backbone, tmp_path):
     """Corpus-taught: the mixture, with the corpus as passages; held-out pairs alone are a loss on what is not seen."""
-    source = qa(tmp_path)
-    folder = prepare(*source, regime="corpus-taught", derived_from=["medquad"])
-    argv = ["--model", backbone, "--data", str(folder), *FEW]
-    ibgl.main([*argv, "--output-dir", str(tmp_path / "out")])
+    folder = prepare(**qa(tmp_path), regime="corpus-taught", derived_from=["medquad"])
+    stage1(backbone, folder, tmp_path / "out")
     run = run_of(tmp_path / "out")
     assert run["arguments"]["objective"] == "sft:0.5,reconstruct:0.5"
     assert run["contents"]["mteb_tasks"] == ["MedicalQARetrieval"]
@@ -64,47 +66,37 @@ def test_stage_1_does_what_the_set_is_for(prepare, backbone, tmp_path):
     assert entry["mteb_tasks"] == ["MedicalQARetrieval"]
     log = json.loads((tmp_path / "out" / "training_log.json").read_text())
     assert not any("eval_reconstruct_loss" in entry for entry in log)
-    ibgl.main([*argv, "--objective", "doc2query", "--output-dir", str(tmp_path / "pairs")])
+    stage1(backbone, folder, tmp_path / "pairs", objective="doc2query")
     assert "eval_loss" in (tmp_path / "pairs" / "training_log.json").read_text()
-    ibgl.main([*argv, "--objective", "prefix-suffix", "--output-dir", str(tmp_path / "other")])
+    stage1(backbone, folder, tmp_path / "other", objective="prefix-suffix")
     assert run_of(tmp_path / "other")["arguments"]["objective"] == "prefix-suffix"
 
 
 def test_passages_alone_are_for_stage_1(prepare, backbone, tmp_path):
     rows = [{"id": row["id"], "text": row["answer"]} for row in PAIRS]
     folder = prepare(write_jsonl(tmp_path / "f.jsonl", rows))
-    argv = ["--model", backbone, "--data", str(folder), *FEW]
-    ibgl.main([*argv, "--output-dir", str(tmp_path / "out")])
+    stage1(backbone, folder, tmp_path / "out")
     assert run_of(tmp_path / "out")["arguments"]["objective"] == "reconstruct"
     with pytest.raises(InputError, match=r"set has no align.jsonl \(stage 2: pairs\); its documents have no queries"):
-        grcl.main([*argv, "--output-dir", str(tmp_path / "no")])
+        stage2(backbone, folder, tmp_path / "no")
     with pytest.raises(InputError, match="has no test.jsonl"):
         local_task(folder)
     with pytest.raises(InputError, match="has no learn.jsonl"):
-        ibgl.main([*argv, "--objective", "sft", "--output-dir", str(tmp_path / "no")])
+        stage1(backbone, folder, tmp_path / "no", objective="sft")
 
 
-@pytest.mark.parametrize("command", [ibgl, grcl])
-def test_training_refuses_what_is_held_out(command, backbone, tmp_path):
+@pytest.mark.parametrize("stage", [stage1, stage2])
+def test_training_refuses_what_is_held_out(stage, backbone, tmp_path):
     """Before the model is opened; unless told otherwise."""
     train = write_jsonl(tmp_path / "train.jsonl", PAIRS[:20])
     changed = [PAIRS[3] | {"question": PAIRS[3]["question"].upper(), "answer": "Something else."}]
     dev = write_jsonl(tmp_path / "dev.jsonl", PAIRS[20:30] + changed)
-    argv = [
-        "--model",
-        str(tmp_path / "absent"),
-        "--data",
-        train,
-        "--dev-data",
-        dev,
-        "--output-dir",
-        str(tmp_path / "o"),
-    ]
+    held_out = {"dev_data": [dev] if stage is stage1 else dev}
     with pytest.raises(
         InputError, match=r"dev.jsonl overlap in 1 queries \(1 normalised\): query of anaemia-diagnosed"
     ):
-        command.main([*argv, *FEW])
-    command.main([*argv, *FEW, "--allow-overlap", "--model", backbone])
+        stage(tmp_path / "absent", train, tmp_path / "o", **held_out)
+    stage(backbone, train, tmp_path / "o", **held_out, allow_overlap=True)
 
 
 def test_a_set_that_was_changed_is_checked_again(prepare, tmp_path, backbone):
@@ -115,9 +107,9 @@ def test_a_set_that_was_changed_is_checked_again(prepare, tmp_path, backbone):
     refuse_overlaps([(str(file), read_records(file))], [], allowed=False)
     file.write_text(file.read_text() + json.dumps(stolen) + "\n")
     with pytest.raises(InputError, match=f"test.jsonl overlap in 1 queries .* of {stolen['id']} and of {stolen['id']}"):
-        grcl.main(["--model", backbone, "--data", str(folder), "--output-dir", str(tmp_path / "out"), *FEW])
+        stage2(backbone, folder, tmp_path / "out")
     with pytest.raises(InputError, match="test.jsonl overlap in 1 queries"):
-        grcl.main(["--model", backbone, "--data", str(file), "--output-dir", str(tmp_path / "out"), *FEW])
+        stage2(backbone, file, tmp_path / "out")
 
 
 def test_an_untouched_set_is_not_compared_again(prepare, tmp_path, monkeypatch):
@@ -154,17 +146,12 @@ def test_only_what_was_compared_is_taken_as_compared(prepare, tmp_path):
         refuse_overlaps([(str(copy), read_records(copy))], [], allowed=False)
 
 
-def test_sets_as_dev_data_and_to_be_checked(prepare, tmp_path, backbone, capsys):
+def test_sets_as_dev_data(prepare, tmp_path, backbone):
     folder = prepare(**qa(tmp_path))
     other = [row | {"question": f"{row['focus']}: {n}?", "answer": f"{n} of {n}"} for n, row in enumerate(PAIRS)]
     train = write_jsonl(tmp_path / "other.jsonl", other)
-    argv = ["--model", backbone, "--data", f"sft={train}", "--dev-data", str(folder), *FEW]
-    ibgl.main([*argv, "--output-dir", str(tmp_path / "out")])
-    capsys.readouterr()
-    main(["check", str(folder), train])
-    assert capsys.readouterr().out.startswith("no overlap of 51 records with 60")
-    with pytest.raises(InputError, match="overlap in 6 queries .6 exact. and 6 documents .6 exact."):
-        main(["check", str(folder / "test.jsonl"), str(folder)])
+    stage1(backbone, f"sft={train}", tmp_path / "out", dev_data=[str(folder)])
+    assert "eval_loss" in (tmp_path / "out" / "training_log.json").read_text()
 
 
 def test_what_a_source_means(prepare, tmp_path):
@@ -183,9 +170,7 @@ def test_graded_relevance_reaches_mteb(tmp_path):
     """Two documents of one query, of grades 2 and 1: nDCG by hand where the better one comes second."""
     rows = [{"id": "1", "query": "q", "document": "good", "relevance": 2},
             {"id": "2", "query": "q", "document": "fair", "relevance": 1}]  # fmt: skip
-    task = local_task(
-        write_jsonl(tmp_path / "test.jsonl", [*rows, {"id": "3", "query": "r", "document": "x"}])
-    )
+    task = local_task(write_jsonl(tmp_path / "test.jsonl", [*rows, {"id": "3", "query": "r", "document": "x"}]))
     task.load_data()
     data = task.dataset["default"]["test"]
     assert len(data["queries"]) == 2 and len(data["corpus"]) == 3

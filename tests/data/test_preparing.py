@@ -74,7 +74,9 @@ def test_cleaning_and_lengths(prepare, tmp_path):
         {"id": "long", "question": "What is long?", "answer": "x" * 400},
         {"id": "empty", "question": "What is empty?", "answer": "<br>\x07"},
     ]
-    folder = prepare(write_jsonl(tmp_path / "qa.jsonl", [*PAIRS, *extra]), query_characters=(2, 100), document_characters=(5, 300))
+    folder = prepare(
+        write_jsonl(tmp_path / "qa.jsonl", [*PAIRS, *extra]), query_characters=(2, 100), document_characters=(5, 300)
+    )
     said = about(folder)["dropped"]
     assert said == {
         "document empty": 1, "document longer than 300 characters": 1, "query shorter than 2 characters": 1,
@@ -133,6 +135,7 @@ def test_graded_judgements(prepare, tmp_path):
     assert first["document"] == f"{PAIRS[40]['focus']} {PAIRS[40]['answer']}"
 
 
+@pytest.mark.draws
 def test_the_same_bytes_again(prepare, tmp_path, monkeypatch):
     """Whatever the order of the records, the number of processes and the folder they go to."""
     source = qa(tmp_path)
@@ -160,6 +163,7 @@ def test_processes_make_no_difference(prepare, tmp_path):
         assert path.read_bytes() == (tmp_path / "2" / path.name).read_bytes(), path.name
 
 
+@pytest.mark.draws
 def test_the_card(prepare, tmp_path):
     source = write_jsonl(tmp_path / "qa.jsonl", [*PAIRS, PAIRS[0] | {"id": "copy"}])
     folder = prepare(source, license="CC-BY-4.0", name="ailments", derived_from=["medquad"])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from shapes import ASPECTS, PAIRS, TOPICS, about, qa, read, sides, write_jsonl
+from shapes import ASPECTS, PAIRS, TOPICS, qa, read, sides, write_jsonl
 
 from lbr_st.data.split import LARGEST_SHARE, connected, cut
 from lbr_st.data.table import content_hash

@@ -1,0 +1,143 @@
+"""The command `lbr data`: what its flags become, what it prints, and its errors of one line."""
+
+import shlex
+
+import pytest
+from shapes import PAIRS, about, qa, read, sides, write_jsonl
+
+import lbr_st
+from lbr_st.cli import data
+from lbr_st.cli.data import main
+from lbr_st.data import MineConfig, PrepareConfig
+from lbr_st.errors import InputError
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """The configurations that the command would run with."""
+
+    class Stopped(Exception):
+        pass
+
+    def run(*argv):
+        found = []
+
+        def keep(config):
+            found.append(config)
+            raise Stopped
+
+        monkeypatch.setattr("lbr_st.data.preparing.prepare", keep)
+        monkeypatch.setattr("lbr_st.data.mining.mine", keep)
+        with pytest.raises(Stopped):
+            main([*map(str, argv)])
+        return found[0]
+
+    return run
+
+
+def test_what_is_not_said_is_left_to_the_configuration(made):
+    assert made("prepare", "a.jsonl", "--output-dir", "set") == PrepareConfig(sources=["a.jsonl"], output_dir="set")
+    said = made("mine", "set", "--model", "m", "--output-dir", "out")
+    assert said == MineConfig(source="set", model="m", output_dir="out")
+
+
+def test_every_flag_is_a_field(made):
+    """The command of a configuration gives the configuration again."""
+    config = PrepareConfig(
+        sources=["a b.jsonl", "c.csv"], output_dir="DIR", query="{q}", document="{d}", negative=["{n}", "{m}"],
+        choices=["x", "y"], answer="z", id="key", encoding="latin-1", on_error="skip", tokenizer="tok",
+        chunk_tokens=12, keep_html=True, query_characters=[2, 10], document_characters=[3, 11], near_duplicates=0.95,
+        test="6", dev="5%", learn="50%", align="20", group_by="g", resplit=True, isolate="query",
+        regime="corpus-taught", name="n", license="MIT", derived_from=["medquad", "o/n"],
+    )  # fmt: skip
+    assert made(*shlex.split(config.command)[2:]) == config
+    mining = MineConfig(
+        source="set", model="m", output_dir="DIR", negatives=2, corpus="c.jsonl", margin=0.1, relative_margin=0.05,
+        max_score=0.9, skip=3,
+    )  # fmt: skip
+    assert made(*shlex.split(mining.command)[2:]) == mining
+
+
+def test_prepare_mine_and_check(model, tmp_path, capsys, monkeypatch):
+    """From a file to a set with hard negatives; each says what it made and what comes next."""
+    monkeypatch.chdir(tmp_path)
+    qa(tmp_path)
+    main(["prepare", "qa.jsonl", "--output-dir", "set", "--num-proc", "1", "--test", "10%"])
+    printed = capsys.readouterr().out
+    assert "| learn.jsonl    | stage 1: pairs" in printed and "lengths" not in printed
+    assert printed.splitlines()[-2:] == [
+        "Saved set (51 learn, 51 passages, 51 align, 3 dev, 6 test, 60 corpus); what is above is in its README.md.",
+        "next: lbr learn --model BACKBONE --data set --output-dir stage1",
+    ]
+    lbr_st.save(model, "model")
+    main(["mine", "set", "--model", "model", "--negatives", "1", "--output-dir", "mined"])
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        "Saved mined (51 learn, 51 passages, 51 align, 3 dev, 6 test, 60 corpus), 1 hard negatives for each pair of "
+        "align.",
+        "next: lbr align --model MODEL --data mined --output-dir model",
+    ]
+    assert {len(row["negatives"]) for row in read(tmp_path / "mined", "align")} == {1}
+    other = [row | {"question": f"{row['focus']}: {n}?", "answer": f"{n} of {n}"} for n, row in enumerate(PAIRS)]
+    write_jsonl(tmp_path / "other.jsonl", other)
+    main(["check", "set", "other.jsonl"])
+    assert capsys.readouterr().out == "no overlap of 51 records of set/align.jsonl with 60 of other.jsonl\n"
+    with pytest.raises(InputError, match="overlap in 6 queries .6 exact. and 6 documents .6 exact."):
+        main(["check", "set/test.jsonl", "set"])
+    with pytest.raises(InputError, match="overlap in 6 queries .6 exact.: query of"):
+        main(["check", "set/test.jsonl", "set", "--isolate", "query"])
+
+
+def test_which_files_are_read_is_said(tmp_path, capsys, caplog):
+    with caplog.at_level("INFO", logger="lbr_st"):
+        main(["prepare", *sides(tmp_path)["sources"], "--output-dir", str(tmp_path / "set"), "--num-proc", "1"])
+    assert "reading test.jsonl, dev.jsonl, train.jsonl" in caplog.text
+    assert about(tmp_path / "set")["files"]["test"]["records"] == 12
+
+
+def test_list(capsys):
+    main(["list"])
+    printed = capsys.readouterr().out
+    assert printed.startswith("chemistry\n  camel_chemistry ") and "license: CC-BY-NC-4.0" in printed
+    assert printed.endswith("next: lbr data prepare NAME --output-dir my-set\n")
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "^lbr data: the following arguments are required: COMMAND"),
+        (["prepare"], "^lbr data prepare: the following arguments are required: SOURCE, --output-dir"),
+        (["prepare", "a", "--output-dir", "s", "--num-proc", "0"], "^lbr data prepare: argument --num-proc: must be a"),
+        (["prepare", "a", "--output-dir", "s", "--chunk-tokens", "x"], "--chunk-tokens: must be a whole number"),
+        (
+            ["prepare", "a", "--output-dir", "s", "--licence", "x"],
+            "lbr data prepare: unrecognized|unrecognized arguments",
+        ),
+        (["prepare", "a", "--output-dir", "s", "--test", "0.1"], r"^--test 0.1: write a number .*--test 10%\), or the"),
+        (["prepare", "a", "--output-dir", "s", "--learn", "1.0"], r"^--learn 1.0: write a number .*--learn 10%\)$"),
+        (["prepare", "absent.jsonl", "--output-dir", "s"], "^absent.jsonl: no such file or folder"),
+        (["mine", "set", "--output-dir", "s"], "^lbr data mine: the following arguments are required: --model"),
+        (["mine", "s", "--model", "m", "--output-dir", "o", "--negatives", "0"], "--negatives: must be a whole number"),
+        (["check", "a", "b", "--near-duplicates", "0.5"], "^--near-duplicates must be from 0.8 to 1"),
+        (["cheque"], "^lbr data: argument COMMAND: invalid choice: 'cheque'"),
+    ],
+)
+def test_refusals(argv, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=message) as error:
+        main(argv)
+    assert "\n" not in str(error.value) and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", data.COMMANDS)
+def test_help_names_every_flag_with_its_default(command, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([command, "--help"])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert stopped.value.code == 0 and "None" not in printed and "SUPPRESS" not in printed
+    if command == "prepare":
+        for text in (
+            "columns: found by their usual names", "splits: a SIZE is a number (100) or a share (10%)",
+            "(default: 10%)", "(default: 5%)", "(default: 100%)", "(default: 1 2000)", "(default: 256)",
+            "(default: strict)", "(default: 0.9)",
+        ):  # fmt: skip
+            assert text in printed, text
