@@ -84,6 +84,17 @@ def test_a_model_and_a_task_in_memory(original, pairs, tmp_path, monkeypatch):
         lbr_st.evaluate(original, task, corpus_extra=pairs)
 
 
+def test_another_model_in_memory_never_gets_the_score_of_the_first(original, model, pairs, tmp_path):
+    """mteb does not know them apart: they have neither a name nor a revision."""
+    model.prompts.update(query="q: ", document="d: ")
+    weight = model[0].model.get_input_embeddings().weight.data
+    weight.copy_(weight.roll(1, dims=0))
+    for each in (original, model):
+        expected = by_hand(each, ANSWERS)
+        assert main_scores(lbr_st.evaluate(each, pairs, results_dir=tmp_path / "results")) == expected
+    assert expected != main_scores(lbr_st.evaluate(original, pairs))
+
+
 def test_a_prepared_set(original, tmp_path):
     """Its test queries are asked of its whole corpus."""
     folder = tmp_path / "set"
