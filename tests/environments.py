@@ -7,7 +7,7 @@ from helpers import ROOT, TEXTS
 from lbr_st.model.tokens import bottleneck_token
 
 ENVIRONMENTS = ROOT / ".integrations"
-# Texts that end in no whitespace: sentence-transformers 3 strips it (docs/model.md).
+# Texts that end in no whitespace: sentence-transformers 3 strips it (docs/guides/model.md).
 INPUTS = ["one", bottleneck_token(1), f"a {bottleneck_token(0)} b", "<|bottleneckĠ0|> <|bottleneck▁1|>", *TEXTS]
 
 

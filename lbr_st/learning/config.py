@@ -78,7 +78,7 @@ class LearnConfig(StageConfig):
     select_by: Literal["loss", "nats", "separation-ratio", "recall"] | None = told(
         "end with the checkpoint that is best on --dev-data by its loss, by the nats that the bottleneck carries, or, "
         "for pairs, by the Separation Ratio or recall@10 of the embeddings before stage 2; recall and loss predicted "
-        "best what stage 2 makes of a checkpoint, see docs/training.md (default: the last one)"
+        "best what stage 2 makes of a checkpoint, see docs/studies/checkpoints.md (default: the last one)"
     )
     pack_length: int | None = told(
         "pack examples into rows of up to N tokens, kept apart by the mask; a batch is then so many rows (default: one "

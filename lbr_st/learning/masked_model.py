@@ -13,7 +13,7 @@ from lbr_st.learning.cross_entropy import cross_entropy_sum, token_losses
 from lbr_st.model.cutoff import BOTTLENECK, TARGET, cutoff_mask
 from lbr_st.model.self_checks import check_no_leak, head_is_all
 
-# What the read-out loss of stage 1 weighs unless told otherwise: docs/training.md has what was compared.
+# What the read-out loss of stage 1 weighs unless told otherwise: docs/studies/read_out_loss.md has what was compared.
 READ_OUT_WEIGHT = 1.0
 
 

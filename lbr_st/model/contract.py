@@ -1,7 +1,7 @@
 """What the files of a saved model must say, for everyone who reads them: the rules, without loading the model.
 
 The readers are sentence-transformers, vLLM (before and after it learned the pooling file of sentence-transformers 5.4),
-text-embeddings-inference (TEI) and llama.cpp's converter. docs/model.md gives the source of each rule.
+text-embeddings-inference (TEI) and llama.cpp's converter. docs/studies/file_contract.md gives the source of each rule.
 """
 
 from __future__ import annotations

@@ -332,4 +332,4 @@ def _servers(files: SavedFiles) -> str:
         return "servers: vLLM, text-embeddings-inference and llama.cpp do not read the native layout"
     if len(files.ids) > 1:
         return f"servers: vLLM and text-embeddings-inference append all tokens; llama.cpp one, not {len(files.ids)}"
-    return "servers: for llama.cpp, convert a copy without the post-processor (docs/model.md)"
+    return "servers: for llama.cpp, convert a copy without the post-processor (docs/guides/serving.md)"

@@ -105,7 +105,9 @@ def prepare_submission(config: SubmissionConfig) -> Submission:
     folder, output = Path(config.model), Path(config.output_dir)
     require_empty(output)
     if not read(folder)["is_portable"]:
-        raise InputError(f"{folder} is in the native layout, which mteb's runners do not open; see docs/model.md")
+        raise InputError(
+            f"{folder} is in the native layout, which mteb's runners do not open; see docs/guides/model.md"
+        )
     license_ = config.license or license_of(folder)
     with quietly():
         for _ in verify(folder):

@@ -31,7 +31,7 @@ def read(request, saved):
     return {family: np.load(folder / "found.npz") for family, (folder, _) in saved.items()}
 
 
-# docs/model.md says so; a warning is all that its users get.
+# docs/guides/model.md says so; a warning is all that its users get.
 GEMMA3 = pytest.mark.xfail(strict=True, reason="AutoModel of transformers 4 finds no weights of a Gemma3ForCausalLM")
 
 

@@ -76,7 +76,7 @@ def test_special_tokens_are_special_here(stock):
 
 
 def test_a_lone_surrogate_is_refused_by_the_tokenizer_library(stock):
-    """Not a text: it has no UTF-8. docs/model.md says so."""
+    """Not a text: it has no UTF-8. docs/guides/model.md says so."""
     for model, _ in stock.values():
         with pytest.raises((TypeError, UnicodeEncodeError)):
             model.encode(["\ud800"])
