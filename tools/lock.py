@@ -28,7 +28,7 @@ def resolve(folder: Path) -> dict[str, str]:
         folder: An empty folder, for an environment with the newest pip.
     """
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-    pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet"]
+    pip: list[str | Path] = [folder / "bin" / "python", "-m", "pip", "install", "--quiet"]
     subprocess.run([*pip, "--upgrade", "pip"], check=True)
     wanted = ["pip", "setuptools", TORCH, "--editable", f"{ROOT}[{EXTRAS}]"]
     report = folder / "report.json"

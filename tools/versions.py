@@ -43,7 +43,7 @@ def environment(which: str, torch: str) -> Path:
     oldest = lower_bounds() if which == "oldest" else {}
     constraints = folder / "constraints.txt"
     constraints.write_text("".join(f"{name}=={version}\n" for name, version in (oldest | {"torch": torch}).items()))
-    pip = [python, "-m", "pip", "install", "-q", "--upgrade"]
+    pip: list[str | Path] = [python, "-m", "pip", "install", "-q", "--upgrade"]
     subprocess.run([*pip, "pip"], check=True)
     eager = ["--upgrade-strategy", "eager", "--no-compile", "-c", constraints]
     subprocess.run([*pip, *eager, "-e", f"{ROOT}[dev]"], check=True)
