@@ -1,15 +1,14 @@
-"""The other families of transformers, end to end: what docs/model.md says of each (``make test-slow``)."""
+"""The other families of transformers, end to end: what docs/studies/families.md says of each (``make test-slow``)."""
 
 import pytest
 import torch
-from helpers import NEW, SHAPE, TEXTS, WINDOW, make_tokenizer, masked_greedy
+from helpers import NEW, SHAPE, TEXTS, WINDOW, examples_of, make_tokenizer, masked_greedy
 from transformers import AutoConfig, AutoModelForCausalLM
 
 import lbr_st
 from lbr_st.errors import InputError
 from lbr_st.learning.batches import collate
 from lbr_st.learning.masked_model import CutOffModel
-from lbr_st.learning.objectives import build_examples
 from lbr_st.model.self_checks import check_no_leak, check_packing
 
 pytestmark = pytest.mark.slow
@@ -43,7 +42,7 @@ def test_check_train_save_generate(tmp_path, model_type):
     module = model[0]
     check_no_leak(module.model)
     check_packing(module.model)
-    batch = collate(list(build_examples([{"query": TEXTS[0], "document": TEXTS[1]}], model, "sft")))
+    batch = collate(list(examples_of([{"query": TEXTS[0], "document": TEXTS[1]}], model)))
     CutOffModel(module.model)(**batch)["loss"].backward()
     lbr_st.save(model, tmp_path / "model")
     answers = module.generate(TEXTS, through_bottleneck=True, max_new_tokens=NEW, do_sample=False)
