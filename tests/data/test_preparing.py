@@ -58,6 +58,14 @@ def test_a_set_that_is_not_isolated_is_not_kept(prepare, tmp_path, monkeypatch):
     assert not (tmp_path / "set").exists()
 
 
+def test_dev_is_compared_with_test_too(prepare, tmp_path, monkeypatch):
+    monkeypatch.setattr("lbr_st.data.preparing.isolate", lambda *_: [])
+    sides(tmp_path)
+    write_jsonl(tmp_path / "sides" / "dev.jsonl", PAIRS[40:49])
+    with pytest.raises(RuntimeError, match="'query': {'exact': 1, .*this is a bug"):
+        prepare(tmp_path / "sides")
+
+
 def test_a_file_for_test(prepare, tmp_path):
     rows = write_jsonl(tmp_path / "train.csv.jsonl", PAIRS[:51])  # the last is one of the test, and stays there
     test = write_jsonl(tmp_path / "held-out.jsonl", PAIRS[50:])

@@ -1,6 +1,9 @@
 """Reading files: what is found, and what is said of files that cannot be used."""
 
+import gzip
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -122,3 +125,43 @@ def test_tuples(tmp_path):
         write_jsonl(tmp_path / "bad.jsonl", [rows[0], {**rows[0], "negative": value}])
         with pytest.raises(InputError, match=f"bad.jsonl, line 2, column 'negative': {message}"):
             read_tuples(tmp_path / "bad.jsonl")
+
+
+BASE = """
+import sys
+from lbr_st.errors import EXTRAS, InputError
+sys.modules.update(dict.fromkeys(EXTRAS))
+from lbr_st.data.prepared_set import PreparedSet, file_of, mteb_tasks_of, refuse_overlaps
+from lbr_st.data.records import read_passages, read_records, read_texts, read_tuples
+folder = sys.argv[1]
+for name in ("f.jsonl", "f.csv", "f.tsv.gz"):
+    [record] = read_tuples(f"{folder}/{name}")
+    assert read_passages(f"{folder}/{name}") and read_texts([f"{folder}/{name}"]), name
+    assert mteb_tasks_of([f"{folder}/{name}"], [record]) == []
+refuse_overlaps([(f"{folder}/f.jsonl", [record])], [("other", [{"id": "1", "query": "r", "document": "e"}])], False)
+assert PreparedSet.open(folder).file("align") == file_of(folder, "align")
+for read, source in ((read_records, f"{folder}/f.parquet"), (read_records, "owner/name"), (read_passages, f"{folder}/text")):
+    try:
+        read(source)
+    except InputError as error:
+        print(error)
+"""
+
+
+def test_the_base_install_reads_plain_files(tmp_path):
+    """What a model is used with needs no extra; what does, names the extra."""
+    write_jsonl(tmp_path / "f.jsonl", [{"question": "q <b>?</b>", "answer": "d"}])
+    (tmp_path / "f.csv").write_text("question,answer\nq,d\n")
+    with gzip.open(tmp_path / "f.tsv.gz", "wt") as file:
+        file.write("question\tanswer\nq\td\n")
+    (tmp_path / "f.parquet").write_bytes(b"")
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "a.md").write_text("# A\n\ntext")
+    keys = {"files": {"align": {}}, "objective": "sft", "isolated": [], "mteb": [], "regime": "strict"}
+    (tmp_path / "lbr_set.json").write_text(json.dumps(keys))
+    run = subprocess.run([sys.executable, "-c", BASE, str(tmp_path)], capture_output=True, text=True)
+    assert run.stdout.splitlines() == [
+        "Parquet needs pyarrow, which is not installed: pip install 'lbr-st[data]'",
+        "a dataset of the Hub needs datasets, which is not installed: pip install 'lbr-st[data]'",
+        "cutting text into passages needs semantic_text_splitter, which is not installed: pip install 'lbr-st[data]'",
+    ], run.stderr

@@ -62,6 +62,7 @@ def test_connected_by_hand():
     groups = connected([np.array([7, 7, 1, -1, -1, 2]), np.array([0, 5, 5, -1, -1, 3])], [(3, 4)])
     assert groups[0] == groups[1] == groups[2] and groups[3] == groups[4]
     assert len({groups[0], groups[3], groups[5]}) == 3
+    assert len(set(connected([np.array([-1, -1, 5])]))) == 3
 
 
 def test_content_hash():
