@@ -186,3 +186,19 @@ def test_a_tokenizer_with_nothing_to_pad_with_is_refused():
     tokenizer.pad_token = tokenizer.eos_token = None
     with pytest.raises(InputError, match="needs a token to pad with"):
         lbr_st.BottleneckTransformer(tiny("qwen2"), tokenizer, bottleneck_token_ids=[1], max_seq_length=8)
+
+
+@pytest.mark.parametrize("order", ["add_bos_token", "add_eos_token"])
+def test_orders_that_contradict_the_template_are_not_saved(tmp_path, order):
+    """Some tokenizers write them. llama.cpp follows them, and would leave out what the template adds."""
+    tokenizer = make_tokenizer("qwen2")
+    save = tokenizer.save_pretrained
+
+    def save_with_order(folder):
+        save(folder)
+        path = folder / "tokenizer_config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {order: False}))
+
+    tokenizer.save_pretrained = save_with_order
+    save_tokenizer(tokenizer, tmp_path)
+    assert order not in json.loads((tmp_path / "tokenizer_config.json").read_text())

@@ -85,6 +85,10 @@ DAMAGES = {
         lambda d: shutil.copy(d / "model.safetensors", d / "old.safetensors"),
         "old.safetensors: weights must be whole",
     ),
+    "a stray shard": (
+        lambda d: shutil.copy(d / "model.safetensors", d / "model-00001-of-00002.safetensors"),
+        "model-00001-of-00002.safetensors: belongs to no model here",
+    ),
     "not JSON": (
         lambda d: (d / "config.json").write_text('{\n"a": 1,,}'),
         "config.json, line 2, column 8: not JSON",
