@@ -7,7 +7,7 @@ import torch
 from helpers import HAVE_FLEX, MANY, PARTS, make_backbone, random_ids, tiny
 
 import lbr_st
-from lbr_st.alignment import run as grcl
+from lbr_st.alignment.config import AlignConfig
 from lbr_st.data.records import read_records
 from lbr_st.files import write_jsonl
 from lbr_st.learning.batches import IGNORE, PackedRows, collate
@@ -97,12 +97,12 @@ def test_stage_2_on_the_gpu(tmp_path):
     """The best checkpoint is loaded beside the model and its optimizer, and scores what the log says of it."""
     write_jsonl(tmp_path / "pairs.jsonl", MANY)
     data = str(tmp_path / "pairs.jsonl")
-    grcl.main(
-        ["--model", make_backbone(tmp_path / "backbone"), "--data", data, "--dev-data", data,
-         "--allow-overlap", "--max-length", "24",
-         "--output-dir", str(tmp_path / "out"), "--per-device-train-batch-size", "8", "--mini-batch-size", "3",
-         "--lm-weight", "0.1", "--bf16", "--max-steps", "6", "--learning-rate", "1e-2", "--eval-steps", "2"]
+    config = AlignConfig(
+        model=make_backbone(tmp_path / "backbone"), data=data, dev_data=data, allow_overlap=True, max_length=24,
+        output_dir=str(tmp_path / "out"), per_device_train_batch_size=8, mini_batch_size=3, lm_weight=0.1, bf16=True,
+        max_steps=6, learning_rate=1e-2, eval_steps=2,
     )  # fmt: skip
+    lbr_st.align(config)
     log = json.loads((tmp_path / "out" / "training_log.json").read_text())
     best = max(entry["eval_dev_cosine_ndcg@10"] for entry in log if entry["step"] and "eval_dev_alignment" in entry)
     found = HeldOutEvaluator(read_records(data), dtype=torch.bfloat16)(lbr_st.load(str(tmp_path / "out")))

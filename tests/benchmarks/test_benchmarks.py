@@ -70,6 +70,8 @@ def speed(monkeypatch, tmp_path):
         "GRID_KS": (1, 4), "GRID_STEPS": 1, "PACKED_ROWS": 1, "PAIRS_TO_GROUP": 4,
     }.items():  # fmt: skip
         monkeypatch.setattr(stage1_speed, name, value)
+    config = stage1_speed.nano_config
+    monkeypatch.setattr(stage1_speed, "nano_config", lambda vocab_size, *_: config(vocab_size, 64, 2, 0))
     return stage1_speed
 
 
@@ -299,8 +301,10 @@ def test_program_of_encoding(tmp_path, monkeypatch):
     """Kills and memory at toy size: what is whole stays, and the end is that of a straight run."""
     import encode_corpus
 
-    for name, value in {"ROWS": 1200, "FEWER_ROWS": 300, "SHARD_ROWS": 20, "KILLS": 2, "WAITS": (0.1, 0.2)}.items():
+    for name, value in {"ROWS": 600, "FEWER_ROWS": 300, "SHARD_ROWS": 20, "KILLS": 2, "WAITS": (0.1, 0.2)}.items():
         monkeypatch.setattr(encode_corpus, name, value)
+    passages = ({"document": f"def add_{n}(x):\n    return x + {n}"} for n in range(600))
+    monkeypatch.setattr(encode_corpus, "installed_pairs", lambda: passages)
     encode_corpus.make_corpus(tmp_path)
-    assert encode_corpus.kills(tmp_path) == {"survived": 2, "files": 60}
+    assert encode_corpus.kills(tmp_path) == {"survived": 2, "files": 30}
     assert encode_corpus.memory(tmp_path, "fewer", 0)["peak_memory_mib"] > 100
