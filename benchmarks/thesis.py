@@ -90,7 +90,7 @@ class Arm(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of its result file; without stage 1 there is no regime."""
+        """Name of its result file; without stage 1 there is no regime."""
         parts = [self.domain, *([] if self.stage1 == NONE else [self.regime]), self.stage1, str(self.pairs)]
         return "-".join(parts)
 
@@ -199,7 +199,7 @@ def figures_of(domain: str, kinds: Sequence[str]) -> dict[str, float]:
 
     Args:
         domain: Its name.
-        kinds: Of the test queries, in order; in chemistry recall@10 is given of each.
+        kinds: Kinds of the test queries, in order; in chemistry recall@10 is given of each.
     """
     figures: dict[str, float] = {}
     of_lexical = {}
