@@ -180,21 +180,24 @@ def test_prompts_and_history_survive(model, tmp_path):
     assert again[0].history == [{"stage": "learn"}]
 
 
-def test_an_interrupted_save_is_not_a_model(model, tmp_path, monkeypatch):
+@pytest.mark.parametrize("move", [1, 4, 8, -1])
+def test_an_interrupted_save_is_not_a_model(model, tmp_path, monkeypatch, move):
     """A save cut off in any of its moves leaves nothing that loads, and the next one repairs it."""
     lbr_st.save(model, tmp_path)
+    last = len([file for file in tmp_path.rglob("*") if file.is_file() and file.name != "README.md"])
     replace, moved = os.replace, []
 
     def fail_late(source, target):
         if ".filling-" in str(source) and ".filling-" not in str(target):
             moved.append(target)
-            if len(moved) == 4:
+            if len(moved) == (last if move == -1 else move):
                 raise OSError("disk full")
         replace(source, target)
 
     monkeypatch.setattr("lbr_st.files.os.replace", fail_late)
     with pytest.raises(OSError, match="disk full"):
         lbr_st.save(model, tmp_path)
+    assert not (tmp_path / "config.json").exists()
     with pytest.raises((OSError, ValueError)):
         SentenceTransformer(str(tmp_path))
     monkeypatch.undo()
