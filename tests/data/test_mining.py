@@ -116,13 +116,12 @@ def config(folder):
 def test_a_set_gets_hard_negatives(prepare, folder, config, caplog):
     """All its other files stay; what it says of itself is true of the new ones."""
     source = prepare(**qa(folder), test=6, dev=4, learn=30, align=20)
-    # A corpus of one document of the test, one of the dev nearly, and others.
-    held_out = [read(source, "test")[0]["document"].upper(), read(source, "dev")[0]["document"] + " Indeed."]
-    extra = write_jsonl(folder / "extra.jsonl", [{"text": text} for text in [*held_out, "Nobody's answer.", *TEXTS]])
+    held_out = read(source, "test")[0]["document"].upper()
+    extra = write_jsonl(folder / "extra.jsonl", [{"text": text} for text in [held_out, "Nobody's answer.", *TEXTS]])
     with caplog.at_level(logging.INFO, logger="lbr_st"):
         made = mine(replace(config, corpus=extra))
     assert made.folder == folder / "mined" and made.about == about(folder / "mined")
-    assert "1 documents of --corpus are held out" in caplog.text or "2 documents of --corpus" in caplog.text
+    assert "1 documents of --corpus are held out" in caplog.text
     before, after = about(source), about(made.folder)
     for name in ("learn", "passages", "dev", "test", "corpus"):
         assert read(made.folder, name) == read(source, name)
@@ -132,7 +131,7 @@ def test_a_set_gets_hard_negatives(prepare, folder, config, caplog):
     assert {len(row["negatives"]) for row in mined} == {2}
     negatives = {text for row in mined for text in row["negatives"]}
     assert negatives.isdisjoint(row["document"] for name in ("dev", "test") for row in read(source, name))
-    assert negatives <= {row["document"] for row in mined} | {"Nobody's answer.", *TEXTS, held_out[1]}
+    assert negatives <= {row["document"] for row in mined} | {"Nobody's answer.", *TEXTS}
     assert after["pairs_with_hard_negatives"] == 20 and after["in_both_stages"] == before["in_both_stages"] == 0
     assert not any(number for kinds in after["overlaps_left"].values() for number in kinds.values())
     assert after["command"].splitlines() == [before["command"], replace(config, corpus=extra).command]

@@ -140,9 +140,9 @@ for name in ("f.jsonl", "f.csv", "f.tsv.gz"):
     assert mteb_tasks_of([f"{folder}/{name}"], [record]) == []
 refuse_overlaps([(f"{folder}/f.jsonl", [record])], [("other", [{"id": "1", "query": "r", "document": "e"}])], False)
 assert PreparedSet.open(folder).file("align") == file_of(folder, "align")
-for read, source in ((read_records, f"{folder}/f.parquet"), (read_records, "owner/name"), (read_passages, f"{folder}/text")):
+for source in (f"{folder}/f.parquet", "owner/name", f"{folder}/text"):
     try:
-        read(source)
+        read_passages(source)
     except InputError as error:
         print(error)
 """
