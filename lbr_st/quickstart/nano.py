@@ -131,7 +131,7 @@ def train_backbone(config: NanoConfig) -> None:
     """
     texts = read_texts(config.text)
     arguments = config.for_trainer()
-    description = settings_of(config, arguments)
+    description = settings_of(arguments)
     description["arguments"]["text"] = sorted(Path(path).name for path in config.text)
     run = Run(config.output_dir, description | {"contents": {"data_sha256": data_sha256([texts])}})
     if run.open(config.resume) is State.FINISHED:
