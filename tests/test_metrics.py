@@ -5,14 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers import PAIRS
-from transformers import TrainingArguments
 
 from lbr_st import metrics
 from lbr_st.errors import InputError
-from lbr_st.learning.masked_model import IBGLModel
-from lbr_st.learning.objectives import build_examples
-from lbr_st.learning.run import IBGLTrainer
 
 RELEVANT = [[0], [1, 4], [2], [3], [0]]
 
@@ -94,14 +89,3 @@ def test_pairs_count_equal_texts_once():
     records = [("q", "d"), ("r", "d"), ("q", "e"), ("q", "d")]
     pairs = metrics.Pairs.of([{"query": q, "document": d} for q, d in records], [{"document": "e"}, {"document": "f"}])
     assert pairs == metrics.Pairs(["q", "r"], ["d", "e", "f"], [[0, 1], [0]])
-
-
-def test_loss_and_nats_are_those_of_the_trainer(model, tmp_path):
-    args = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none", per_device_eval_batch_size=3)
-    examples = build_examples(PAIRS, model, "sft")
-    logged = IBGLTrainer(model, args=args, eval_dataset=examples).evaluate()
-    language_model = IBGLModel(model[0].model)
-    assert metrics.held_out_loss(language_model, examples, 2) == pytest.approx(logged["eval_loss"], abs=1e-5)
-    nats = metrics.nats_through_bottleneck(language_model, examples, 2)
-    assert nats == pytest.approx(logged["eval_bottleneck_nats"], abs=1e-5)
-    assert metrics.nats_through_bottleneck(language_model, examples.select([0, 0]), 2) is None

@@ -55,17 +55,7 @@ def test_words_are_counted_and_sentences_split():
     assert [words_of(each) for each in sentences_of(Page())] == [4, 2, 1, 1, 2]
 
 
-# Written by benchmarks/report.py, whose report.md links to where the read-out loss was described before.
-STALE = pytest.mark.xfail(strict=True, reason="report.md links to training.md, now studies/read_out_loss.md")
-
-
-@pytest.mark.parametrize(
-    "page",
-    [
-        pytest.param(page, id=str(page.relative_to(ROOT)), marks=STALE if page.name == "results.md" else ())
-        for page in PAGES
-    ],
-)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page):
     text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     for link in LINK.findall(text):
