@@ -1,13 +1,13 @@
-"""Code that a process begins with in which no package of an extra is installed, as far as it can tell."""
+"""Code that a process begins with in which packages of the extras are not installed, as far as it can tell."""
 
 from lbr_st.errors import EXTRAS
 
-# scipy comes with sentence-transformers, which asks for the metadata of a package before it imports it.
-BASE_INSTALL = f"""
+# sentence-transformers asks for the metadata of a package before it imports it.
+HIDE = """
 from importlib.machinery import PathFinder
 from importlib.metadata import Distribution, PackageNotFoundError
 
-hidden = {sorted({*EXTRAS} - {"scipy"})!r}
+hidden = {hidden}
 find_spec, from_name = PathFinder.find_spec, Distribution.from_name
 
 
@@ -20,3 +20,11 @@ def find_metadata(name):
 PathFinder.find_spec = staticmethod(lambda name, *args: None if name in hidden else find_spec(name, *args))
 Distribution.from_name = staticmethod(find_metadata)
 """
+
+
+def without(modules):
+    """Return the code for a process without some modules; scipy stays, it comes with sentence-transformers."""
+    return HIDE.format(hidden=sorted({*modules} - {"scipy"}))
+
+
+BASE_INSTALL = without(EXTRAS)

@@ -9,7 +9,7 @@ import warnings
 from fnmatch import fnmatch
 
 import pytest
-from base_install import BASE_INSTALL
+from base_install import BASE_INSTALL, without
 from helpers import ROOT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -133,6 +133,37 @@ def test_a_model_is_used_with_the_base_install(model, tmp_path):
     command = [sys.executable, "-c", BASE_INSTALL + WITHOUT_EXTRAS, str(tmp_path / "model"), str(tmp_path / "again")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
+
+
+RUN = """
+from lbr_st.cli.main import main
+main({argv!r})
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "extra"),
+    [
+        ("verify", None),
+        ("search", None),
+        ("data prepare", "data"),
+        ("encode", "data"),
+        ("inspect", "train"),
+        ("learn", "train"),
+        ("align", "train"),
+        ("evaluate", "eval"),
+        ("publish card", "eval"),
+        ("export", "export"),
+    ],
+)
+def test_a_command_needs_one_extra(command, extra):
+    brought = {name for name, _ in needed("lbr-st", ("", extra) if extra else ("",))}
+    absent = [module for module in EXTRAS if package_of(module) not in brought]
+    code = without(absent) + RUN.format(argv=[*command.split(), "--help"])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"usage: lbr {command} ")
 
 
 WARN = "import warnings\nwarnings.warn('this will go', category)"
