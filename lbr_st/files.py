@@ -39,7 +39,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replacing_folder(path: str | Path) -> Iterator[Path]:
-    """Give a folder to fill, which takes the place of ``path`` in one step when it is whole; after an error nothing does.
+    """Give a folder to fill, which takes the place of ``path`` in one step when it is whole, or not at all.
 
     ``path`` is absent or empty, see `require_empty`; a folder with files that stay is what `filling` is for.
 
