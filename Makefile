@@ -4,8 +4,8 @@ INSTALLED := .venv/.installed
 # Tests that run at once, each in one thread.
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
-# $(call install,ENVIRONMENT) PACKAGES; only what is used is compiled, and setuptools keeps its warnings to itself.
-install = PYTHONWARNINGS=ignore $(1)/bin/python -m pip install -q --no-compile
+# $(call install,ENVIRONMENT) PACKAGES; setuptools keeps its warnings to itself.
+install = PYTHONWARNINGS=ignore $(1)/bin/python -m pip install -q
 # For environments whose other packages are not those of constraints.txt.
 TORCH := $(shell grep '^torch==' constraints.txt)
 

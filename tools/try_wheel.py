@@ -61,7 +61,7 @@ class Environment:
 
     def install(self, what: str) -> None:
         """Install a package with the releases of constraints.txt."""
-        self.run("python", "-m", "pip", "install", "-q", "--no-compile", "-c", str(ROOT / "constraints.txt"), what)
+        self.run("python", "-m", "pip", "install", "-q", "-c", str(ROOT / "constraints.txt"), what)
 
     def run(self, program: str, *argv: str, status: int = 0) -> str:
         """Run a program of the environment, which must end with an exit code; return what it printed."""

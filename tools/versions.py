@@ -45,7 +45,7 @@ def environment(which: str, torch: str) -> Path:
     constraints.write_text("".join(f"{name}=={version}\n" for name, version in (oldest | {"torch": torch}).items()))
     pip: list[str | Path] = [python, "-m", "pip", "install", "-q", "--upgrade"]
     subprocess.run([*pip, "pip"], check=True)
-    eager: list[str | Path] = ["--upgrade-strategy", "eager", "--no-compile", "-c", constraints]
+    eager: list[str | Path] = ["--upgrade-strategy", "eager", "-c", constraints]
     subprocess.run([*pip, *eager, "-e", f"{ROOT}[dev]"], check=True)
     listed = subprocess.run(
         [python, "-m", "pip", "list", "--format", "freeze"], check=True, capture_output=True, text=True

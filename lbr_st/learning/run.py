@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from accelerate import PartialState
@@ -58,13 +58,15 @@ class LearnData:
     """What a run of stage 1 reads.
 
     Attributes:
-        weights: Share of each objective; they sum to 1.
+        objective: What the user says, else what a prepared set is for.
+        weights: Share of each of its objectives; they sum to 1.
         sources: File or Hub id that each objective reads.
         train: Records by objective.
         dev: Held-out records by objective; empty where there are none.
         pairs: Held-out pairs whose embeddings are measured; empty where there are none.
     """
 
+    objective: str
     weights: dict[str, float]
     sources: dict[str, str]
     train: dict[str, list[Record]]
@@ -89,6 +91,7 @@ def learn(config: LearnConfig) -> SentenceTransformer:
     """
     check_launch(config)
     data = read_data(config)
+    config = replace(config, objective=data.objective)  # the run and the model say it
     arguments = config.for_trainer()
     if data.dev:
         evaluate_while_training(arguments)
@@ -138,7 +141,7 @@ def read_data(config: LearnConfig) -> LearnData:
     pairs = next((dev[each] for each in READ_PAIRS if each in dev), [])
     if not pairs and dev_sources and config.select_by in SELECT_BY_PAIRS:
         pairs = read_records(next(iter(dev_sources.values())))
-    return LearnData(weights, sources, train, dev, pairs)
+    return LearnData(objective, weights, sources, train, dev, pairs)
 
 
 def _dev_sources(config: LearnConfig, prepared: PreparedSet | None, objectives: Sequence[str]) -> dict[str, str]:
