@@ -40,12 +40,19 @@ def model(_shared_model):
     return copy.deepcopy(_shared_model)
 
 
+# Where a model is saved many times over; elsewhere each save is verified.
+OF_RUNS = {"alignment", "cli", "data", "learning", "quickstart", "training"}
+
+
 @pytest.fixture(autouse=True)
-def _runs_draw_nothing(request, monkeypatch):
-    """A picture takes half a second: only tests marked ``draws`` draw one."""
-    if "draws" not in request.keywords:
-        monkeypatch.setattr("lbr_st.training.curves.plot", lambda *args: None)
-        monkeypatch.setattr("lbr_st.data.card.plot", lambda *args: None)
+def _only_whole_runs_draw_and_verify(request, monkeypatch):
+    """A picture takes half a second, the check of a saved model a third: tests marked ``whole_run`` have both."""
+    if "whole_run" in request.keywords:
+        return
+    monkeypatch.setattr("lbr_st.training.curves.plot", lambda *args: None)
+    monkeypatch.setattr("lbr_st.data.card.plot", lambda *args: None)
+    if request.path.parent.name in OF_RUNS:
+        monkeypatch.setattr("lbr_st.model.saving.verify", lambda *args, **kwargs: [])
 
 
 @pytest.fixture

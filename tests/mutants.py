@@ -9,20 +9,22 @@ the tests named beside it are run on that copy; at least one must fail. They are
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+
+os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+
 ROOT = Path(__file__).parent.parent
 WORKERS = 2
-FAILED, PASSED = 1, 0  # pytest's exit codes
 
 
 class Mutant(NamedTuple):
@@ -441,56 +443,623 @@ MUTANTS = [
         "nats = held_out_loss(language_model, examples, batch_size)",
         "evaluation/test_inspect.py::test_numbers_of_a_model_of_this_package",
     ),
-    # Data, model and use: see the engineers' lists below.
+    # Data: near-duplicates, isolation, splits, mining.
+    Mutant(
+        "near-duplicates: the prefix is one too short",
+        "data/near_duplicates.py",
+        "[: most_absent + 1]",
+        "[:most_absent]",
+        "data/test_near_duplicates.py::test_all_pairs_are_found",
+    ),
+    Mutant(
+        "near-duplicates: many copies fall apart",
+        "data/near_duplicates.py",
+        "return [*((bucket[0], j) for j in bucket[1:]), *zip(bucket[1:], bucket[2:], strict=False)]",
+        "return [*zip(bucket[1:], bucket[2:], strict=False)]",
+        "data/test_near_duplicates.py::test_many_copies_of_one_text_are_one_group",
+    ),
+    Mutant(
+        "overlap: capitals make another text",
+        "data/overlap.py",
+        "same = self._same.get(same_text(text))",
+        "same = self._same.get(text)",
+        "data/test_overlap.py::test_kinds",
+    ),
+    Mutant(
+        "overlap: hard negatives are not looked at",
+        "data/overlap.py",
+        'own += [("negative", "document", negative) for negative in record.get("negatives") or ()]',
+        "own += []",
+        "data/test_overlap.py::test_hard_negatives_are_documents",
+    ),
+    Mutant(
+        "isolation: dev may be in test",
+        "data/isolate.py",
+        'for trained, held_out in (("dev", ("test",)), ("train", HELD_OUT)):',
+        'for trained, held_out in (("train", HELD_OUT),):',
+        "data/test_isolate.py::test_overlap_is_taken_from_training_never_from_test",
+    ),
+    Mutant(
+        "isolation: a hard negative that is held out stays",
+        "data/isolate.py",
+        "table.negatives[index] = [text for text in negatives if text != overlap.text]",
+        "table.negatives[index] = negatives",
+        "data/test_isolate.py::test_hard_negatives_that_are_held_out_go",
+    ),
+    Mutant(
+        "isolation: groups are parted",
+        "data/isolate.py",
+        "        if group[index].as_py() in held_out:",
+        "        if False:",
+        "data/test_isolate.py::test_groups_of_a_given_test_are_held_out",
+    ),
+    Mutant(
+        "isolation: what was written is not looked at for stage 2",
+        "data/isolate.py",
+        '(("learn", "align") if has_pairs else ("passages",), HELD_OUT)',
+        '(("learn",) if has_pairs else ("passages",), HELD_OUT)',
+        "data/test_preparing.py::test_a_set_that_is_not_isolated_is_not_kept",
+    ),
+    Mutant(
+        "split: one group is most of the test",
+        "data/split.py",
+        "fits = members[group] <= min(size - taken, max(1, LARGEST_SHARE * size))",
+        "fits = members[group] <= size - taken",
+        "data/test_split.py::test_groups_are_whole_and_sets_no_larger_than_asked",
+    ),
+    Mutant(
+        "split: the order of the input matters",
+        "data/split.py",
+        'waiting = [int(group) for group in np.argsort(least, kind="stable") if members[group]]',
+        "waiting = [group for group in range(total) if members[group]]",
+        "data/test_split.py::test_records_alone_fill_the_sizes_and_their_order_does_not_matter",
+    ),
+    Mutant(
+        "duplicates: near ones stay",
+        "data/deduplicate.py",
+        "clusters[own] = connected([np.arange(len(first))], pairs)[inverse]",
+        "clusters[own] = connected([np.arange(len(first))], [])[inverse]",
+        "data/test_deduplicate.py::test_duplicates",
+    ),
+    Mutant(
+        "write: the stages share records",
+        "data/write.py",
+        '"align": train[len(train) - align :]',
+        '"align": train[:align]',
+        "data/test_write.py::test_stages_share_no_record_unless_they_ask_for_more_than_there_is",
+    ),
+    Mutant(
+        "write: a strict set teaches what is searched",
+        "data/write.py",
+        'rows["passages"] = rows["corpus"] if is_taught else _each_document_once(table, train[:learn])',
+        'rows["passages"] = rows["corpus"]',
+        "data/test_write.py::test_stages_share_no_record_unless_they_ask_for_more_than_there_is",
+    ),
+    Mutant(
+        "prepared set: a changed file counts as checked",
+        "data/prepared_set.py",
+        'return all(name and file_sha256(self.file(name)) == self.about["files"][name]["sha256"] for name in names)',
+        "return all(names)",
+        "data/test_prepared_set.py::test_a_set_that_was_changed_is_checked_again",
+    ),
+    Mutant(
+        "cleaning: what nobody sees stays",
+        "data/cleaning.py",
+        'text = unicodedata.normalize("NFC", INVISIBLE.sub("", text))',
+        'text = unicodedata.normalize("NFC", text)',
+        "data/test_cleaning.py::test_clean",
+    ),
+    Mutant(
+        "mining: a held-out document is a hard negative",
+        "data/mining.py",
+        'kept = [record for record in corpus if texts.find(record["document"]) is None]',
+        "kept = list(corpus)",
+        "data/test_mining.py::test_a_set_gets_hard_negatives",
+    ),
+    Mutant(
+        "mining: the answer in other capitals is a hard negative",
+        "data/mining.py",
+        'texts = {same_text(record["document"]): record["document"] for record in [*corpus, *records]}',
+        'texts = {record["document"]: record["document"] for record in [*corpus, *records]}',
+        "data/test_mining.py::test_an_answer_in_other_capitals_is_no_negative",
+    ),
+    Mutant(
+        "mining: a set that is not isolated is kept",
+        "data/mining.py",
+        'about["overlaps_left"] = overlaps_left(folder, about)',
+        'about["overlaps_left"] = count([])',
+        "data/test_mining.py::test_a_set_that_is_not_isolated_is_not_kept",
+    ),
+    # The model: mask, tokens, generation, saving, the file contract.
+    Mutant(
+        "cut-off hides nothing",
+        "model/cutoff.py",
+        "return ~(is_target_row & is_source_column)",
+        "return ~(is_target_row & is_source_column) | is_target_row",
+        "model/test_cutoff.py::test_matrix_written_out",
+    ),
+    Mutant(
+        "cut-off hides BOS too",
+        "model/cutoff.py",
+        "is_source_column = segments[batch, key] == SOURCE",
+        "is_source_column = segments[batch, key] <= SOURCE",
+        "model/test_cutoff.py::test_matrix_written_out",
+    ),
+    Mutant(
+        "cut-off hides from Z too",
+        "model/cutoff.py",
+        "is_target_row = segments[batch, query] == TARGET",
+        "is_target_row = segments[batch, query] >= BOTTLENECK",
+        "model/test_cutoff.py::test_matrix_written_out",
+    ),
+    Mutant(
+        "cut-off hides Z too",
+        "model/cutoff.py",
+        "is_source_column = segments[batch, key] == SOURCE",
+        "is_source_column = (segments[batch, key] == SOURCE) | (segments[batch, key] == BOTTLENECK)",
+        "model/test_cutoff.py::test_matrix_written_out",
+    ),
+    Mutant(
+        "padding is attended to",
+        "model/cutoff.py",
+        "(config, inputs_embeds, attention_mask, None, and_mask_function=and_masks(*rules))",
+        "(config, inputs_embeds, None, None, and_mask_function=and_masks(*rules))",
+        "model/test_cutoff.py::test_matrix_written_out",
+    ),
+    Mutant(
+        "packed examples see each other",
+        "model/cutoff.py",
+        "return sequences[batch, query] == sequences[batch, key]",
+        "return sequences[batch, query] >= sequences[batch, key]",
+        "model/test_self_checks.py::test_packing_check_lets_these_families_through",
+    ),
+    Mutant(
+        "packing rule is left out",
+        "model/cutoff.py",
+        "rules = [cutoff_rule(segments)] + ([] if sequences is None else [same_sequence_rule(sequences)])",
+        "rules = [cutoff_rule(segments)]",
+        "model/test_self_checks.py::test_packing_check_lets_these_families_through",
+    ),
+    Mutant(
+        "any attention takes the mask",
+        "model/cutoff.py",
+        "if attention not in COMPOSED_ATTENTION:",
+        "if attention is None:",
+        "model/test_cutoff.py::test_refuses_attention_that_takes_no_mask",
+    ),
+    Mutant(
+        "leak: gradient not looked at",
+        "model/self_checks.py",
+        "if runs.leaked.any() or not _same(runs.closed[:, Y], runs.closed_other_text[:, Y], scale):",
+        "if not _same(runs.closed[:, Y], runs.closed_other_text[:, Y], scale) and runs.leaked.any():",
+        "model/test_self_checks.py::test_leak_check_finds_a_path_without_a_gradient",
+    ),
+    Mutant(
+        "leak: another text not looked at",
+        "model/self_checks.py",
+        "closed_other_text=run(other_text, closed),",
+        "closed_other_text=under_closed,",
+        "model/test_self_checks.py::test_leak_check_finds_a_path_without_a_gradient",
+    ),
+    Mutant(
+        "leak: nothing passes is fine",
+        "model/self_checks.py",
+        "if not runs.passed.any():",
+        "if runs.passed.isnan().any():",
+        "model/test_self_checks.py::test_leak_check_finds_a_mask_that_changes_encoding_or_closes_the_bottleneck",
+    ),
+    Mutant(
+        "leak: reading X is not compared",
+        "model/self_checks.py",
+        "if not _same(runs.cut_off[:, BEFORE_Y], runs.encoding[:, BEFORE_Y], scale):",
+        "if not _same(runs.cut_off[:, BEFORE_Y], runs.cut_off[:, BEFORE_Y], scale):",
+        "model/test_self_checks.py::test_leak_check_finds_a_mask_that_changes_encoding_or_closes_the_bottleneck",
+    ),
+    Mutant(
+        "packing check compares nothing",
+        "model/self_checks.py",
+        "if not _same(found, expected, expected.abs().max()):",
+        "if not _same(found, found, expected.abs().max()):",
+        "model/test_self_checks.py::test_packing_that_is_not_read_apart_is_refused",
+    ),
+    Mutant(
+        "head: a cap is not looked up",
+        "model/self_checks.py",
+        "if any(getattr(model.config, name, None) not in (None, 1.0) for name in AFTER_THE_HEAD):",
+        "if any(getattr(model.config, name, None) not in (None, 1.0) for name in AFTER_THE_HEAD[1:]):",
+        "model/test_self_checks.py::test_a_cap_that_small_logits_do_not_show",
+    ),
+    Mutant(
+        "spaces of a text are not tried",
+        "model/tokens.py",
+        'text = token.replace(" ", space)',
+        "text = token",
+        "model/test_tokens.py::test_a_normaliser_that_makes_spaces_is_found_out",
+    ),
+    Mutant(
+        "pairs are not appended to",
+        "model/tokens.py",
+        'for kind in ("single", "pair"):',
+        'for kind in ("single",):',
+        "model/test_tokens.py::test_every_text_ends_with_the_tokens",
+    ),
+    Mutant(
+        "EOS stays between X and Z",
+        "model/tokens.py",
+        "templates[0][kind] = pieces[:end_of_text] + bottleneck",
+        "templates[0][kind] = pieces + bottleneck",
+        "model/test_tokens.py::test_an_end_of_text_of_the_tokenizer_makes_room",
+    ),
+    Mutant(
+        "new rows are all alike",
+        "model/tokens.py",
+        "NOISE_SHARE_OF_STD = 0.1",
+        "NOISE_SHARE_OF_STD = 0.0",
+        "model/test_tokens.py::test_rows",
+    ),
+    Mutant(
+        "spare rows are not used",
+        "model/tokens.py",
+        "if cast(nn.Embedding, model.get_input_embeddings()).num_embeddings <= ids[-1]:",
+        "if ids:",
+        "model/test_tokens.py::test_spare_rows_are_used",
+    ),
+    Mutant(
+        "rows drawn from the global generator",
+        "model/tokens.py",
+        "generator = torch.Generator().manual_seed(0)",
+        "generator = torch.default_generator",
+        "model/test_tokens.py::test_the_same_backbone_gives_the_same_rows",
+    ),
+    Mutant(
+        "orders for llama.cpp stay",
+        "model/tokens.py",
+        "config.pop(order, None)",
+        "config.get(order)",
+        "model/test_tokens.py::test_orders_that_contradict_the_template_are_not_saved",
+    ),
+    Mutant(
+        "the first of the tokens are kept",
+        "model/bottleneck.py",
+        "return [row[:end] + row[len(row) - k :] for row, end, k in zip(rows, ends, kept, strict=True)]",
+        "return [row[: end + k] for row, end, k in zip(rows, ends, kept, strict=True)]",
+        "model/test_bottleneck.py::test_number_of_tokens_follows_the_length",
+    ),
+    Mutant(
+        "BOS counts as text",
+        "model/bottleneck.py",
+        "kept = [min(max(math.ceil((end - prefix) / ratio), 1), most) for end in ends]",
+        "kept = [min(max(math.ceil(end / ratio), 1), most) for end in ends]",
+        "model/test_bottleneck.py::test_number_of_tokens_follows_the_length",
+    ),
+    Mutant(
+        "an empty text has no token",
+        "model/bottleneck.py",
+        "kept = [min(max(math.ceil((end - prefix) / ratio), 1), most) for end in ends]",
+        "kept = [min(math.ceil((end - prefix) / ratio), most) for end in ends]",
+        "model/test_bottleneck.py::test_number_of_tokens_follows_the_length",
+    ),
+    Mutant(
+        "no room for text is fine",
+        "model/bottleneck.py",
+        "needed = num_prefix_tokens + num_bottleneck_tokens + 1",
+        "needed = num_prefix_tokens + num_bottleneck_tokens",
+        "model/test_bottleneck.py::test_a_length_without_room_for_text_is_refused",
+    ),
+    Mutant(
+        "padding on the left in training",
+        "model/bottleneck.py",
+        'self.tokenizer.padding_side = "right"',
+        'self.tokenizer.padding_side = "left"',
+        "model/test_tokens.py::test_padding_is_on_the_right_and_never_a_bottleneck_token",
+    ),
+    Mutant(
+        "bottleneck tokens are answers",
+        "model/bottleneck.py",
+        "model.generation_config.suppress_tokens = [*(model.generation_config.suppress_tokens or []), *ids]",
+        "model.generation_config.suppress_tokens = model.generation_config.suppress_tokens",
+        "model/test_generation.py::test_a_bottleneck_token_is_no_answer",
+    ),
+    Mutant(
+        "the text is not hidden",
+        "model/generation.py",
+        "mask[:, :prompt_length][hidden_in_row] = 0",
+        "mask[:, :prompt_length][hidden_in_row] = 1",
+        "model/test_generation.py::test_the_cache_is_read_by_both_of_its_names",
+    ),
+    Mutant(
+        "the bottleneck is hidden too",
+        "model/bottleneck.py",
+        "return ~(is_bottleneck | is_prefix)",
+        "return ~is_prefix",
+        "model/test_generation.py::test_through_the_bottleneck_is_what_stage_1_trains",
+    ),
+    Mutant(
+        "BOS is hidden too",
+        "model/bottleneck.py",
+        "return ~(is_bottleneck | is_prefix)",
+        "return ~is_bottleneck",
+        "model/test_generation.py::test_through_the_bottleneck_is_what_stage_1_trains",
+    ),
+    Mutant(
+        "beams of one row are mixed up",
+        "model/generation.py",
+        "hidden_in_row = hidden.repeat_interleave(len(new) // len(hidden), dim=0)  # beams lie side by side",
+        "hidden_in_row = hidden.repeat(len(new) // len(hidden), 1)",
+        "model/test_generation.py::test_the_cache_is_read_by_both_of_its_names",
+    ),
+    Mutant(
+        "the old name of the cache alone",
+        "model/generation.py",
+        'cache = kwargs.get("cache", kwargs.get("past_key_values"))',
+        'cache = kwargs.get("past_key_values")',
+        "model/test_generation.py::test_the_cache_is_read_by_both_of_its_names",
+    ),
+    Mutant(
+        "the new name of the cache alone",
+        "model/generation.py",
+        'cache = kwargs.get("cache", kwargs.get("past_key_values"))',
+        'cache = kwargs.get("cache")',
+        "model/test_generation.py::test_the_cache_is_read_by_both_of_its_names",
+    ),
+    Mutant(
+        "an assistant sees the text",
+        "model/generation.py",
+        "if seen < prompt_length < seen + new.shape[1]:",
+        "if False:",
+        "model/test_generation.py::test_refuses_what_nothing_can_be_hidden_in",
+    ),
+    Mutant(
+        "generation trains",
+        "model/bottleneck.py",
+        "with evaluating(self), hiding:",
+        "with hiding:",
+        "model/test_bottleneck.py::test_generation_leaves_every_part_in_its_mode",
+    ),
+    Mutant(
+        "the hook stays",
+        "model/generation.py",
+        "handle.remove()",
+        "pass",
+        "model/test_generation.py::test_the_model_is_left_as_it_was",
+    ),
+    Mutant(
+        "a pooling in any order",
+        "model/contract.py",
+        'if first_true != "pooling_mode_lasttoken":',
+        "if first_true is None:",
+        "model/test_verify.py::test_damage_is_refused_with_file_and_reason",
+    ),
+    Mutant(
+        "template of pairs is not checked",
+        "model/contract.py",
+        'for kind in ("single", "pair"):',
+        'for kind in ("single",):',
+        "model/test_verify.py::test_damage_is_refused_with_file_and_reason",
+    ),
+    Mutant(
+        "a token between text and Z is fine",
+        "model/contract.py",
+        'if "Sequence" not in before:',
+        "if before is None:",
+        "model/test_verify.py::test_damage_is_refused_with_file_and_reason",
+    ),
+    Mutant(
+        "spellable tokens are fine on disk",
+        "model/contract.py",
+        "refuse_spellable(tokenizer, [bottleneck_token(index) for index in range(len(files.ids))])",
+        "refuse_spellable(tokenizer, [])",
+        "model/test_verify.py::test_damage_is_refused_with_file_and_reason",
+    ),
+    Mutant(
+        "bidirectional is fine",
+        "model/contract.py",
+        'if config.get("is_causal") is not True:',
+        'if config.get("is_causal") is None:',
+        "model/test_verify.py::test_damage_is_refused_with_file_and_reason",
+    ),
+    Mutant(
+        "stray weights are fine",
+        "model/contract.py",
+        "if stray:",
+        "if stray and weight_map:",
+        "model/test_verify.py::test_damage_is_refused_with_file_and_reason",
+    ),
+    Mutant(
+        "reference: hashes are not compared",
+        "model/verify.py",
+        "if file_sha256(self.files.path / name) != hash_:",
+        "if not hash_:",
+        "model/test_verify.py::test_one_changed_number_in_the_weights_is_found",
+    ),
+    Mutant(
+        "reference: vectors are not compared",
+        "model/verify.py",
+        "difference = ((torch.tensor(vector) - expected).norm() / expected.norm()).item()",
+        "difference = 0.0 * expected.norm().item()",
+        "model/test_verify.py::test_an_edit_that_every_loader_follows_is_found",
+    ),
+    Mutant(
+        "weights of memory are not compared",
+        "model/verify.py",
+        "if there.shape != tensor.shape or not ((tensor == there) | (tensor.isnan() & there.isnan())).all():",
+        "if there.shape != tensor.shape:",
+        "model/test_saving.py::test_a_changed_weight_that_no_text_shows_is_refused",
+    ),
+    Mutant(
+        "vectors of memory are not compared",
+        "model/verify.py",
+        'yield "in memory", self.check_in_memory',
+        "pass",
+        "model/test_verify.py::test_a_model_other_than_the_one_in_memory_is_found",
+    ),
+    Mutant(
+        "missing tensors are fine",
+        "model/verify.py",
+        'for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):',
+        'for problem in ("unexpected_keys", "mismatched_keys"):',
+        "model/test_verify.py::test_a_lost_tensor_is_found_though_loading_only_warns",
+    ),
+    Mutant(
+        "lengths of vectors are not checked",
+        "model/verify.py",
+        "if abs(vector.norm().item() - 1) > self.tolerance:",
+        "if abs(vector.norm().item() - 1) > 10:",
+        "model/test_verify.py::test_vectors_of_another_length_are_found",
+    ),
+    Mutant(
+        "padding on the left is not tried",
+        "model/verify.py",
+        'sides = ["right"] if self.has_absolute_positions() else ["right", "left"]',
+        'sides = ["right"]',
+        "model/test_verify.py::test_vectors_that_depend_on_the_padding_are_found",
+    ),
+    Mutant(
+        "the end of a text is not looked at",
+        "model/verify.py",
+        "if row[prefix + text_length :] != expected:",
+        "if not row:",
+        "model/test_verify.py::test_a_tokenizer_that_moves_the_read_out_is_found",
+    ),
+    Mutant(
+        "the save is not verified",
+        "model/saving.py",
+        "for line in verify(folder, in_memory=model, device=str(model.device)):",
+        "for line in ():",
+        "model/test_saving.py::test_a_save_that_differs_is_refused",
+    ),
+    Mutant(
+        "a damaged directory is loaded",
+        "model/saving.py",
+        "check_files(model_name_or_path)",
+        "pass",
+        "model/test_verify.py::test_damage_is_refused_with_file_and_reason",
+    ),
+    Mutant(
+        "weights of others are mixed in",
+        "model/saving.py",
+        "if foreign:",
+        "if not foreign and False:",
+        "model/test_saving.py::test_a_directory_with_other_weights_is_left_alone",
+    ),
+    Mutant(
+        "old shards stay",
+        "model/saving.py",
+        '"model*.safetensors*",',
+        "",
+        "model/test_saving.py::test_a_save_over_a_sharded_one_leaves_no_old_weights",
+    ),
+    Mutant(
+        "the old layout stays",
+        "model/saving.py",
+        '"chat_template.jinja",',
+        "",
+        "model/test_saving.py::test_a_save_over_another_layout_leaves_nothing_of_it",
+    ),
+    Mutant(
+        "config.json is moved early",
+        "files.py",
+        "for file in sorted(files, key=lambda file: (file == Path(last), file)):",
+        "for file in sorted(files):",
+        "model/test_saving.py::test_an_interrupted_save_is_not_a_model",
+    ),
+    Mutant(
+        "prompts are lost in a save",
+        "model/saving.py",
+        '"prompts": model.prompts,',
+        '"prompts": {"query": "", "document": ""},',
+        "model/test_saving.py::test_portable_files",
+    ),
+    Mutant(
+        "saved in training mode",
+        "model/precision.py",
+        "module.training = was_training",
+        "module.training = False",
+        "model/test_saving.py::test_a_save_leaves_the_mode_of_the_model",
+    ),
+    Mutant(
+        "the native layout names a file",
+        "model/bottleneck.py",
+        '__module__ = "lbr_st"',
+        "",
+        "model/test_saving.py::test_the_native_layout_names_the_public_class",
+    ),
+    Mutant(
+        "saved numbers may be contradicted",
+        "model/opening.py",
+        "if asked_for not in (None, has):",
+        "if asked_for is has and has is None and False:",
+        "model/test_opening.py::test_other_numbers_than_the_saved_ones_are_refused",
+    ),
+    Mutant(
+        "a card by hand is overwritten",
+        "model/card.py",
+        'if file.is_file() and MARK not in file.read_text(encoding="utf-8"):',
+        'if file.is_file() and not file.read_text(encoding="utf-8"):',
+        "model/test_card.py::test_a_card_by_hand_is_left_alone",
+    ),
 ]
 
 
-def run_tests(package: Path, tests: str) -> subprocess.CompletedProcess[str]:
-    """Run tests on a copy of the package."""
-    environment = os.environ | {"PYTHONPATH": str(package), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    files = [str(ROOT / "tests" / test) for test in tests.split()]
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", *files]
-    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+def start(mutant: Mutant | None, tests: str, folder: Path) -> int:
+    """Run tests on a copy of the package, changed or not, in a fork of this process; return its id.
+
+    What takes seconds to import is imported once, before.
+    """
+    package = Path(tempfile.mkdtemp(dir=folder))
+    shutil.copytree(ROOT / "lbr_st", package / "lbr_st", ignore=shutil.ignore_patterns("__pycache__"))
+    if mutant is not None:
+        file = package / "lbr_st" / mutant.file
+        file.write_text(file.read_text(encoding="utf-8").replace(mutant.line, mutant.change), encoding="utf-8")
+    process = os.fork()
+    if process:
+        return process
+    os.environ["PYTHONPATH"] = str(package)  # for processes that tests start
+    sys.path.insert(0, str(package))
+    with open(package / "output.txt", "w", encoding="utf-8") as output:
+        os.dup2(output.fileno(), 1)
+        os.dup2(output.fileno(), 2)
+    options = ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "--basetemp", str(package / "tmp")]
+    code = pytest.main([*options, *(str(ROOT / "tests" / test) for test in tests.split())])
+    os._exit(int(code))
 
 
-def copy_of_package(folder: str) -> Path:
-    """Copy the package into a folder, which Python then finds first."""
-    shutil.copytree(ROOT / "lbr_st", Path(folder, "lbr_st"), ignore=shutil.ignore_patterns("__pycache__"))
-    return Path(folder)
-
-
-def outcome(mutant: Mutant) -> str | None:
+def why_alive(mutant: Mutant, code: int) -> str | None:
     """Return why a mutant was not killed, or None."""
-    source = (ROOT / "lbr_st" / mutant.file).read_text(encoding="utf-8")
-    if source.count(mutant.line) != 1:
-        return f"its line is there {source.count(mutant.line)} times"
-    with tempfile.TemporaryDirectory() as folder:
-        package = copy_of_package(folder)
-        (package / "lbr_st" / mutant.file).write_text(source.replace(mutant.line, mutant.change), encoding="utf-8")
-        run = run_tests(package, mutant.tests)
-    if run.returncode == FAILED:
-        return None
-    last = (run.stdout.strip() or run.stderr.strip()).splitlines()[-1:]
-    return f"pytest ended with {run.returncode}: {' '.join(last)}"
+    times = (ROOT / "lbr_st" / mutant.file).read_text(encoding="utf-8").count(mutant.line)
+    if times != 1:
+        return f"its line is there {times} times"
+    return None if code == pytest.ExitCode.TESTS_FAILED else f"pytest ended with {code}"
 
 
 def main(words: Sequence[str]) -> int:
     """Run the mutants, and say of each what became of it; return the number of those that live."""
+    for module in ("datasets", "mteb", "peft", "sentence_transformers", "torch", "transformers"):
+        importlib.import_module(module)
     chosen = [mutant for mutant in MUTANTS if not words or any(word in mutant.name for word in words)]
-    start = time.perf_counter()
+    begun = time.perf_counter()
+    alive = 0
     with tempfile.TemporaryDirectory() as folder:
         tests = " ".join(dict.fromkeys(test for mutant in chosen for test in mutant.tests.split()))
-        unchanged = run_tests(copy_of_package(folder), tests)
-    if unchanged.returncode != PASSED:
-        sys.stdout.write(f"{unchanged.stdout[-3000:]}\nthe tests fail without any change\n")
-        return 1
-    alive = 0
-    with ThreadPoolExecutor(WORKERS) as pool:
-        for mutant, why in zip(chosen, pool.map(outcome, chosen), strict=True):
+        unchanged = start(None, tests, Path(folder))
+        if code := os.waitstatus_to_exitcode(os.waitpid(unchanged, 0)[1]):
+            for output in Path(folder).glob("*/output.txt"):
+                sys.stdout.write(output.read_text(encoding="utf-8")[-3000:])
+            sys.stdout.write(f"\nthe tests end with {code} without any change\n")
+            return 1
+        waiting = list(reversed(chosen))
+        running: dict[int, Mutant] = {}
+        while waiting or running:
+            while waiting and len(running) < WORKERS:
+                mutant = waiting.pop()
+                running[start(mutant, mutant.tests, Path(folder))] = mutant
+            process, status = os.wait()
+            mutant = running.pop(process)
+            why = why_alive(mutant, os.waitstatus_to_exitcode(status))
             alive += why is not None
             sys.stdout.write(f"{'killed' if why is None else 'ALIVE '}  {mutant.name}{f': {why}' if why else ''}\n")
             sys.stdout.flush()
-    seconds = time.perf_counter() - start
+    seconds = time.perf_counter() - begun
     sys.stdout.write(f"{len(chosen) - alive} of {len(chosen)} mutants killed in {seconds:.0f} s\n")
     return alive
 

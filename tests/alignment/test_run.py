@@ -88,7 +88,7 @@ def test_killed_run_resumes_to_the_same_weights(backbone, tmp_path, monkeypatch)
     assert same_weights(straight, killed)
 
 
-@pytest.mark.draws
+@pytest.mark.whole_run
 def test_a_whole_run(config, tmp_path, caplog):
     """Trains from a plain backbone, scores dev recall@10 while training, and ends with the portable layout."""
     with caplog.at_level(logging.INFO, logger="lbr_st"):

@@ -143,7 +143,7 @@ def test_graded_judgements(prepare, tmp_path):
     assert first["document"] == f"{PAIRS[40]['focus']} {PAIRS[40]['answer']}"
 
 
-@pytest.mark.draws
+@pytest.mark.whole_run
 def test_the_same_bytes_again(prepare, tmp_path, monkeypatch):
     """Whatever the order of the records, the number of processes and the folder they go to."""
     source = qa(tmp_path)
@@ -171,7 +171,7 @@ def test_processes_make_no_difference(prepare, tmp_path):
         assert path.read_bytes() == (tmp_path / "2" / path.name).read_bytes(), path.name
 
 
-@pytest.mark.draws
+@pytest.mark.whole_run
 def test_the_card(prepare, tmp_path):
     source = write_jsonl(tmp_path / "qa.jsonl", [*PAIRS, PAIRS[0] | {"id": "copy"}])
     folder = prepare(source, license="CC-BY-4.0", name="ailments", derived_from=["medquad"])

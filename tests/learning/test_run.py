@@ -132,7 +132,7 @@ def test_losses_and_control_arms(config, tmp_path):
     assert nats == {"paper", "default", "three"}
 
 
-@pytest.mark.draws
+@pytest.mark.whole_run
 @pytest.mark.parametrize(
     "changes",
     [

@@ -7,7 +7,7 @@ from lbr_st.alignment.run import CURVES as ALIGN
 from lbr_st.learning.run import CURVES as LEARN
 from lbr_st.training.curves import plot
 
-pytestmark = pytest.mark.draws
+pytestmark = pytest.mark.whole_run
 
 
 def test_curves(tmp_path, monkeypatch):
