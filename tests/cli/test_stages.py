@@ -109,7 +109,9 @@ def test_arguments_refused_by_name(flags, message):
 
 
 def test_missing_arguments_are_named():
-    with pytest.raises(InputError, match="lbr learn: the following arguments are required: --output_dir/--output-dir, --data "):
+    with pytest.raises(
+        InputError, match="lbr learn: the following arguments are required: --output_dir/--output-dir, --data "
+    ):
         parse_stage(LearnConfig, "lbr learn", "", ["--model", "m"])
 
 
