@@ -14,7 +14,6 @@ from pathlib import Path
 
 import torch
 from datasets import Dataset
-from tokenizers import processors
 from transformers import (
     PreTrainedTokenizerBase,
     Qwen2Config,
@@ -35,21 +34,14 @@ from lbr_st.training.resume import Run, State, data_sha256, train_to_the_end
 logger = logging.getLogger(__name__)
 
 
-def train_tokenizer(texts: Sequence[str], vocab_size: int, bos: bool = False) -> PreTrainedTokenizerBase:
+def train_tokenizer(texts: Sequence[str], vocab_size: int) -> PreTrainedTokenizerBase:
     """Train a byte-level BPE with the pre-tokenisation of Qwen.
 
     Args:
         texts: Raw texts.
         vocab_size: Most entries to make, byte alphabet and ``<|endoftext|>`` included.
-        bos: Put the token ``<s>`` before every text.
     """
-    tokenizer = Qwen2Tokenizer().train_new_from_iterator(texts, vocab_size=vocab_size)
-    if bos:
-        tokenizer.add_special_tokens({"bos_token": "<s>"})
-        tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
-            single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", tokenizer.bos_token_id)]
-        )
-    return tokenizer
+    return Qwen2Tokenizer().train_new_from_iterator(texts, vocab_size=vocab_size)
 
 
 def nano_config(vocab_size: int, hidden_size: int, num_layers: int, eos_token_id: int) -> Qwen2Config:
@@ -98,7 +90,6 @@ class NanoConfig(RunConfig):
         hidden_size: Width, a multiple of 64.
         layers: Number of layers; stage 1 needs 2 at least.
         block_length: Tokens in a training row.
-        bos: Whether a BOS token is put before every text, as Llama and Gemma do.
     """
 
     text: list[str]
@@ -106,7 +97,6 @@ class NanoConfig(RunConfig):
     hidden_size: int = 256
     layers: int = 4
     block_length: int = 256
-    bos: bool = False
 
     learning_rate: float = 1e-3
     per_device_train_batch_size: int = 16
@@ -140,7 +130,7 @@ def train_backbone(config: NanoConfig) -> None:
 
     # Neighbours in a file are alike; the blocks of a batch should not be.
     random.Random(config.seed).shuffle(texts)
-    tokenizer = train_tokenizer(texts, config.vocab_size, config.bos)
+    tokenizer = train_tokenizer(texts, config.vocab_size)
     blocks = pack(texts, tokenizer, config.block_length)
     if not len(blocks):
         raise InputError(f"the text is shorter than one block of {config.block_length} tokens")
