@@ -153,8 +153,10 @@ def double_a_weight(file):
 
 
 def test_wrong_vectors_are_refused_and_nothing_is_left(models, exports, tmp_path, monkeypatch):
+    right = exports("gemma3", "onnx").file
+
     def write_wrong(model, file):
-        file.write_bytes(exports("gemma3", "onnx").file.read_bytes())
+        file.write_bytes(right.read_bytes())
         double_a_weight(file)
 
     monkeypatch.setitem(FORMATS, "onnx", dataclasses.replace(FORMATS["onnx"], write=write_wrong))
