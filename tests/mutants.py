@@ -228,8 +228,7 @@ MUTANTS = [
         "training/callbacks.py",
         "self.sampler.set_epoch(int(state.epoch or 0))",
         "self.sampler.set_epoch(0)",
-        "alignment/test_run.py::test_killed_run_resumes_to_the_same_weights "
-        "learning/test_run.py::test_run_over_strata_resumes_to_the_same_weights",
+        "training/test_distributed.py::test_two_processes_of_stage_2_are_one",
     ),
     Mutant(
         "resume: the data are no part of the run",
