@@ -256,7 +256,7 @@ MUTANTS = [
         "training/finish.py",
         'if kept is None or entry.get("step") == kept:',
         "if True:",
-        "publish",
+        "training/test_finish.py",
     ),
     Mutant(
         "lora: the rows of the bottleneck do not train",
