@@ -228,7 +228,7 @@ MUTANTS = [
         "training/callbacks.py",
         "self.sampler.set_epoch(int(state.epoch or 0))",
         "self.sampler.set_epoch(0)",
-        "training/test_distributed.py::test_two_processes_of_stage_2_are_one",
+        "training/test_callbacks.py",
     ),
     Mutant(
         "resume: the data are no part of the run",
