@@ -89,7 +89,8 @@ def main(argv: list[str] | None = None) -> None:
     settings = {"flags": flags, "data_sha256": sha256(files)}
     args.work_dir.mkdir(parents=True, exist_ok=True)
     lines = (args.data / "train.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-    write_text(args.work_dir / "pairs.jsonl", "".join(lines[:PAIRS]))
+    if not (args.work_dir / "pairs.jsonl").is_file():
+        write_text(args.work_dir / "pairs.jsonl", "".join(lines[:PAIRS]))
     for arm in args.arms:
         if not results.is_measured(PROGRAM, arm, SEED, settings):
             found = run_arm(arm, args.backbone, args.data, args.work_dir, training)
