@@ -4,7 +4,7 @@
 
 Protocol, fixed before it ran: the test set is not touched; strict, seed 0, texts of 64 tokens, one bottleneck token.
 
-- Stage 1: half SFT-style, half reconstruction, of all training records, with the read-out loss; 32 steps of 32
+- Stage 1: half SFT-style, half reconstruction, of all training records, with the read-out loss; 24 steps of 32
   examples, at each of three rates. Judged by nDCG@10 on dev, as it is.
 - Stage 2: the first 500 pairs, two epochs of batches of 32, temperature 0.02, the last step; at each of three rates,
   from the backbone and from the stage 1 of the middle rate. Judged by nDCG@10 on dev.
@@ -41,7 +41,7 @@ COMMON: dict[str, Any] = {
     "seed": SEED,
     "resume": True,
 }
-STAGE1: dict[str, Any] = {"objective": "sft:0.5,reconstruct:0.5", "max_steps": 32, "save_steps": 16}
+STAGE1: dict[str, Any] = {"objective": "sft:0.5,reconstruct:0.5", "max_steps": 24, "save_steps": 12}
 STAGE2: dict[str, Any] = {"temperature": 0.02, "num_train_epochs": 2, "save_steps": 16}
 STAGE1_ARMS = {f"stage1-{rate:g}": rate for rate in STAGE1_RATES}
 # Arm: model that it starts from, rate.
