@@ -40,7 +40,6 @@ PROGRAM = "foundation_smollm2"
 # Arm: end of the names of its figures.
 ARMS = {"ibgl_cl": "", "cl": "_no_stage1", "backbone": "_backbone"}
 SEED, STAGE2_PAIRS = 0, 1000
-# Of the backbone's own tokenizer and with it as a reader, a mean of states.
 COMMON: dict[str, Any] = {
     "max_length": 64,
     "bottleneck_tokens": 1,
@@ -118,8 +117,8 @@ def main(argv: list[str] | None = None) -> None:
     ends = {**ARMS, BM25: "_bm25"}
     arms = [results.read_arm(PROGRAM, arm, SEED) for arm in ends]
     figures = {}
-    for arm, end in zip(arms, ends.values(), strict=True):
-        for name, value in arm["scores"].items():
+    for measured, end in zip(arms, ends.values(), strict=True):
+        for name, value in measured["scores"].items():
             metric, fused, _ = name.partition("_fused")
             figures[f"{metric}{end}{fused}"] = round(value, 4)
     results.write_summary(PROGRAM, figures, arms, argv)

@@ -167,7 +167,7 @@ def read(file: Path) -> tuple[PreTrainedTokenizerBase, PretrainedConfig, Any]:
 def split_as_the_file_says(tokenizer: PreTrainedTokenizerBase, header: Header) -> None:
     """Let a tokenizer split texts as llama.cpp does for this file, where transformers does not."""
     if header.splits_as in SINGLE_DIGITS:
-        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(  # type: ignore[attr-defined]
+        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
             [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
         )
     elif header.splits_as and header.splits_as not in AS_GPT2 and not _splits_by_regex(tokenizer):
@@ -182,7 +182,7 @@ def split_as_the_file_says(tokenizer: PreTrainedTokenizerBase, header: Header) -
 
 def _splits_by_regex(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Tell whether transformers gave a tokenizer the regular expression of its family, and not GPT-2's."""
-    return "Split(" in str(tokenizer.backend_tokenizer.pre_tokenizer)  # type: ignore[attr-defined]
+    return "Split(" in str(tokenizer.backend_tokenizer.pre_tokenizer)
 
 
 def check_spelling(tokenizer: PreTrainedTokenizerBase, header: Header, file: Path) -> None:
@@ -238,7 +238,8 @@ def _read_weights(
         model_kwargs["quantization_config"] = transformers.GgufConfig(dequantize=True)
     require("accelerate", "a GGUF file")
     with quietly():
-        model, report = AutoModelForCausalLM.from_pretrained(**named, **model_kwargs, output_loading_info=True)
+        opened: Any = AutoModelForCausalLM.from_pretrained(**named, **model_kwargs, output_loading_info=True)
+    model, report = opened
     if missing := sorted(report["missing_keys"]):
         raise InputError(f"{file} lacks {len(missing)} tensors of the model, {missing[0]} for one")
     # It is dense now; transformers would refuse to train and to save it.

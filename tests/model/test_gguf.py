@@ -9,7 +9,7 @@ import torch
 from gguf_files import write_gguf
 from helpers import MANY, TEXTS, make_backbone, tiny
 from tokenizers import pre_tokenizers
-from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Tokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Tokenizer, TokenizersBackend
 
 import lbr_st
 from lbr_st.errors import InputError
@@ -32,7 +32,9 @@ def originals(tmp_path_factory):
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
-    tokenizer = tokenizer.train_new_from_iterator([*TEXTS, *SPLITS_DIFFER] * 20, vocab_size=500)
+    trained = tokenizer.train_new_from_iterator([*TEXTS, *SPLITS_DIFFER] * 20, vocab_size=500)
+    # The class GPT2Tokenizer would put its own way of splitting in this one's place when it is opened.
+    tokenizer = TokenizersBackend(tokenizer_object=trained.backend_tokenizer, eos_token="<|endoftext|>")
     tokenizer.save_pretrained(folder / "llama")
     eos = tokenizer.eos_token_id
     tiny("llama", vocab_size=len(tokenizer), eos_token_id=eos, tie_word_embeddings=True).save_pretrained(
