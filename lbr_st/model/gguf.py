@@ -244,8 +244,6 @@ def _read_weights(
         raise InputError(f"{file} lacks {len(missing)} tensors of the model, {missing[0]} for one")
     # It is dense now; transformers would refuse to train and to save it.
     model.hf_quantizer = None
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
     if header.scales_positions and (model.config.rope_parameters or {}).get("rope_type", "default") == "default":
         logger.warning(
             "%s scales its positions, which transformers does not read from a GGUF file: the model may read worse "
