@@ -234,7 +234,7 @@ def _read_weights(
     """
     if "quantization_config" in model_kwargs:
         raise InputError(f"{file}: the weights of a GGUF file are dequantized, they cannot be opened in 4 bits")
-    if hasattr(transformers, "GgufConfig"):  # by default, some architectures would keep their blocks
+    if hasattr(transformers, "GgufConfig"):  # unless told, transformers takes it for quantized, and will not save it
         model_kwargs["quantization_config"] = transformers.GgufConfig(dequantize=True)
     require("accelerate", "a GGUF file")
     with quietly():
@@ -242,8 +242,6 @@ def _read_weights(
     model, report = opened
     if missing := sorted(report["missing_keys"]):
         raise InputError(f"{file} lacks {len(missing)} tensors of the model, {missing[0]} for one")
-    # It is dense now; transformers would refuse to train and to save it.
-    model.hf_quantizer = None
     if header.scales_positions and (model.config.rope_parameters or {}).get("rope_type", "default") == "default":
         logger.warning(
             "%s scales its positions, which transformers does not read from a GGUF file: the model may read worse "
