@@ -154,7 +154,7 @@ def read(file: Path) -> tuple[PreTrainedTokenizerBase, PretrainedConfig, Any]:
         with quietly():
             config = AutoConfig.from_pretrained(**named)
             tokenizer = AutoTokenizer.from_pretrained(**named)
-    except (ValueError, KeyError, NotImplementedError) as error:
+    except (ValueError, KeyError, AttributeError, NotImplementedError) as error:
         raise InputError(
             f"{file}: transformers {transformers.__version__} cannot read GGUF files of the architecture "
             f"{header.architecture!r}: {one_line(error)}"
