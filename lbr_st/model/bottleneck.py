@@ -62,6 +62,25 @@ def most_positions(config: PretrainedConfig) -> float:
     return getattr(config, "max_position_embeddings", math.inf)
 
 
+def language_model_config(name: str, **hub: Any) -> PretrainedConfig:
+    """Return the configuration of a causal language model, which a directory or a Hub id names.
+
+    Args:
+        name: Directory or Hub id.
+        **hub: Those of `HUB_ARGUMENTS` that were given.
+
+    Raises:
+        InputError: If the model reads more than text.
+    """
+    config = AutoConfig.from_pretrained(name, **hub)
+    if config.get_text_config() is not config:
+        raise InputError(
+            f"{name} is of model type {config.model_type!r}, which reads more than text; "
+            "start from its language model alone"
+        )
+    return config
+
+
 def check_ratio(compression_ratio: float | None) -> None:
     """Refuse a compression ratio that is no number of tokens.
 
@@ -158,12 +177,7 @@ class BottleneckTransformer(InputModule):
         check_ratio(compression_ratio)
         hub = {name: model_kwargs[name] for name in HUB_ARGUMENTS if name in model_kwargs}
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(model_name_or_path, **hub)
-        config = AutoConfig.from_pretrained(model_name_or_path, **hub)
-        if config.get_text_config() is not config:
-            raise InputError(
-                f"{model_name_or_path} is of model type {config.model_type!r}, which reads more than text; "
-                "start from its language model alone"
-            )
+        config = language_model_config(model_name_or_path, **hub)
         if max_seq_length is None:
             longest = min(tokenizer.model_max_length, most_positions(config))
             if longest > UNLIMITED:
