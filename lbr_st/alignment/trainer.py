@@ -45,6 +45,7 @@ class AlignTrainer(SentenceTransformerTrainer):
         adapter: PeftModel | None = None,
         **kwargs: Any,
     ) -> None:
+        self.sentence_transformer = model
         self.adapter = adapter
         self.batches = DistinctBatchSampler(
             train_dataset,
