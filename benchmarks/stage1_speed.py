@@ -40,6 +40,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,17 +88,23 @@ ARMS = [
 ]  # fmt: skip
 
 
-def make_backbone(folder: Path, vocabulary: str) -> None:
-    """Save a random backbone with its tokenizer, and words of one token each."""
+def make_words(folder: Path) -> int:
+    """Save a tokenizer, and words of one token each; return the id of its EOS."""
     rng = random.Random(0)
     letters = "abcdefghijklmnopqrstuvwxyz"
     words = ["".join(rng.choices(letters, k=rng.randint(2, 7))) for _ in range(3000)]
     tokenizer = train_tokenizer([" ".join(rng.choices(words, k=200)) for _ in range(500)], 8192)
-    torch.manual_seed(0)
-    Qwen2ForCausalLM(nano_config(VOCABULARIES[vocabulary], 256, 4, tokenizer.eos_token_id)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     of_one_token = [word for word in words if len(tokenizer.encode(" " + word)) == 1]
     (folder / "words.json").write_text(json.dumps(of_one_token))
+    return tokenizer.eos_token_id
+
+
+def make_backbone(folder: Path, vocabulary: str) -> None:
+    """Save a random backbone with its tokenizer, and words of one token each."""
+    eos = make_words(folder)
+    torch.manual_seed(0)
+    Qwen2ForCausalLM(nano_config(VOCABULARIES[vocabulary], 256, 4, eos)).save_pretrained(folder)
 
 
 def make_text(words: list[str], rng: random.Random, tokens: int) -> str:
@@ -263,9 +270,9 @@ def measure_grid(backbone: Path, words: list[str]) -> list[dict[str, float]]:
     return table
 
 
-def run_worker(arm: str, backbones: Path, program: str = __file__) -> dict[str, Any]:
+def run_worker(arm: str, backbones: Path, program: str = __file__, flags: Sequence[str] = ()) -> dict[str, Any]:
     """Measure one arm of a program in a process of its own."""
-    command = [sys.executable, program, "--worker", arm, str(backbones)]
+    command = [sys.executable, program, "--worker", arm, str(backbones), *flags]
     process = subprocess.run(command, capture_output=True, text=True)
     if process.returncode:
         raise RuntimeError(f"{arm} failed:\n{process.stderr[-3000:]}")

@@ -1082,6 +1082,49 @@ MUTANTS = [
         'if file.is_file() and not file.read_text(encoding="utf-8"):',
         "model/test_card.py::test_a_card_by_hand_is_left_alone",
     ),
+    # A run looked at before it is started.
+    Mutant(
+        "trial: the weights of before are not put back",
+        "training/trial.py",
+        "weight.copy_(before)",
+        "weight.copy_(weight)",
+        "training/test_trial.py::test_the_sane_rate_of_three",
+    ),
+    Mutant(
+        "trial: each try has an order of its own",
+        "training/trial.py",
+        "set_seed(trainer.args.seed)  # as",
+        "# as",
+        "training/test_trial.py::test_a_try_is_a_short_run",
+    ),
+    Mutant(
+        "trial: the memory is that of the shortest batch",
+        "training/trial.py",
+        "longest = [max(range(len(sizes))",
+        "longest = [min(range(len(sizes))",
+        "training/test_trial.py::test_steps_are_those_of_training",
+    ),
+    Mutant(
+        "trial: the first steps are timed",
+        "training/trial.py",
+        "itertools.pairwise(clock.times)][-timed_steps:]",
+        "itertools.pairwise(clock.times)]",
+        "training/test_trial.py::test_steps_are_those_of_training",
+    ),
+    Mutant(
+        "trial: it writes where the run would",
+        "training/trial.py",
+        "arguments.output_dir = folder",
+        "assert folder",
+        "training/test_trial.py::test_nothing_is_left",
+    ),
+    Mutant(
+        "trial: a run that is looked at is another one",
+        "training/describe.py",
+        'HOW_IT_IS_STARTED = {"output_dir", "resume", "dry_run", "find_rate"}',
+        'HOW_IT_IS_STARTED = {"output_dir", "resume", "find_rate"}',
+        "training/test_trial.py::test_a_finished_run_takes_nothing",
+    ),
 ]
 
 

@@ -1,5 +1,6 @@
 """What only a GPU can show (``make test-gpu``)."""
 
+import gc
 import json
 
 import pytest
@@ -8,6 +9,7 @@ from helpers import HAVE_FLEX, MANY, PARTS, make_backbone, random_ids, tiny
 
 import lbr_st
 from lbr_st.alignment.config import AlignConfig
+from lbr_st.alignment.run import plan
 from lbr_st.data.records import read_records
 from lbr_st.files import write_jsonl
 from lbr_st.learning.batches import IGNORE, PackedRows, collate
@@ -107,3 +109,21 @@ def test_stage_2_on_the_gpu(tmp_path):
     best = max(entry["eval_dev_cosine_ndcg@10"] for entry in log if entry["step"] and "eval_dev_alignment" in entry)
     found = HeldOutEvaluator(read_records(data), dtype=torch.bfloat16)(lbr_st.load(str(tmp_path / "out")))
     assert found["dev_cosine_ndcg@10"] == pytest.approx(best, abs=0.02)
+
+
+@pytest.mark.parametrize("lora", [None, 4])
+def test_what_stage_2_takes_on_the_gpu(tmp_path, lora):
+    """The memory of the allocator: at least weights, gradients and AdamW, beside them a tiny batch and workspaces."""
+    write_jsonl(tmp_path / "pairs.jsonl", MANY)
+    config = AlignConfig(
+        model=make_backbone(tmp_path / "backbone", hidden_size=512, intermediate_size=4096, head_dim=128),
+        data=str(tmp_path / "pairs.jsonl"), output_dir=str(tmp_path / "out"), max_length=24,
+        per_device_train_batch_size=2, lora_rank=lora,
+    )  # fmt: skip
+    gc.collect()
+    before = torch.cuda.memory_allocated()
+    found = plan(config)
+    assert found.device.type == "cuda"
+    held = 4 * (found.parameters + 3 * found.trained)
+    assert held <= found.peak_bytes - before < held + 2**28
+    assert found.step_seconds > 0

@@ -45,7 +45,8 @@ from lbr_st.training.held_out import NDCG, HeldOutEvaluator
 from lbr_st.training.launch import CANNOT_START, check_launch
 from lbr_st.training.lora import adapter_for, merged, open_for_training, quantization
 from lbr_st.training.rates import set_learning_rate
-from lbr_st.training.resume import State, last_whole_checkpoint, train_to_the_end
+from lbr_st.training.resume import Run, State, last_whole_checkpoint, train_to_the_end
+from lbr_st.training.trial import Plan, RateSearch, measure, trial, try_rates
 
 logger = logging.getLogger(__name__)
 
@@ -89,11 +90,72 @@ def align(config: AlignConfig) -> SentenceTransformer:
         The trained model, in evaluation mode.
 
     Raises:
-        InputError: If the settings, the data or the model cannot be used; before any long work.
+        InputError: If the settings, the data or the model cannot be used, before any long work; or if they ask for a
+            trial, which `plan` and `find_rate` are for.
+    """
+    config.refuse_trial()
+    prepared = prepare(config, config.for_trainer())
+    if prepared is None:
+        return _open_finished(config.output_dir)
+    run, trainer = prepared
+    PartialState().wait_for_everyone()  # all have looked at the folder
+    if trainer.args.should_save:
+        run.begin()
+    train_to_the_end(trainer, config.output_dir)
+    if trainer.args.should_save:
+        curves.plot(trainer.state.log_history, config.output_dir, CURVES)
+        warn_if_worse(trainer)
+    model = trainer.sentence_transformer
+    if trainer.adapter is not None:
+        model = merged(model, trainer.adapter, config)
+    matryoshka_dims = check_dimensions(config.matryoshka_dims, model)
+    if matryoshka_dims is not None and hasattr(model[0], "model"):
+        language_model: Any = model[0].model
+        language_model.config.matryoshka_dimensions = matryoshka_dims  # vLLM offers these
+    return finish(model, trainer, "align", run)
+
+
+def plan(config: AlignConfig) -> Plan:
+    """Say what a run of stage 2 takes on this machine; nothing is left of it.
+
+    Args:
+        config: Settings of the stage.
+
+    Raises:
+        InputError: As `align` does; or if the run is finished.
+    """
+    with trial(config, prepare) as trainer:
+        return measure(trainer)
+
+
+def find_rate(config: AlignConfig) -> RateSearch:
+    """Try three learning rates for stage 2, judged by the embeddings of the dev data; nothing is left of it.
+
+    Args:
+        config: Settings of the stage.
+
+    Raises:
+        InputError: As `align` does; or if there are no dev data, or the run is finished.
+    """
+    with trial(config, prepare) as trainer:
+        return try_rates(trainer, f"eval_{NDCG}")
+
+
+def prepare(config: AlignConfig, arguments: AlignConfig) -> tuple[Run, AlignTrainer] | None:
+    """Make all that a run needs before its first step, and refuse what it cannot do.
+
+    Args:
+        config: Settings of the stage.
+        arguments: What the trainer gets, changed in place; see `AlignConfig.for_trainer`.
+
+    Returns:
+        The run and what trains it; None if it is finished already.
+
+    Raises:
+        InputError: If the settings, the data or the model cannot be used.
     """
     check_launch(config)
     data = read_data(config)
-    arguments = config.for_trainer()
     set_learning_rate(arguments, "align")
     if data.dev:
         evaluate_while_training(arguments)
@@ -101,26 +163,12 @@ def align(config: AlignConfig) -> SentenceTransformer:
             keep_best(arguments, f"eval_{NDCG}", greater_is_better=True)
     run = describe_run(config, arguments, [config.data], [data.train, data.dev, data.dev_corpus])
     if run.open(config.resume) is State.FINISHED:
-        return _open_finished(config.output_dir)
+        return None
     model = _open(config)
     if arguments.ddp_find_unused_parameters is None:  # in ours, all that is trained gets a gradient
         arguments.ddp_find_unused_parameters = not _is_ours(model)
     set_prompts(model, config)
-    matryoshka_dims = check_dimensions(config.matryoshka_dims, model)
-    trainer = _trainer(config, arguments, model, data, matryoshka_dims)
-    PartialState().wait_for_everyone()  # all have looked at the folder
-    if arguments.should_save:
-        run.begin()
-    train_to_the_end(trainer, config.output_dir)
-    if arguments.should_save:
-        curves.plot(trainer.state.log_history, config.output_dir, CURVES)
-        warn_if_worse(trainer)
-    if trainer.adapter is not None:
-        model = merged(model, trainer.adapter, config)
-    if matryoshka_dims is not None and hasattr(model[0], "model"):
-        language_model: Any = model[0].model
-        language_model.config.matryoshka_dimensions = matryoshka_dims  # vLLM offers these
-    return finish(model, trainer, "align", run)
+    return run, _trainer(config, arguments, model, data, check_dimensions(config.matryoshka_dims, model))
 
 
 def read_data(config: AlignConfig) -> AlignData:

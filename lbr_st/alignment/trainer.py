@@ -46,6 +46,7 @@ class AlignTrainer(SentenceTransformerTrainer):
         adapter: PeftModel | None = None,
         **kwargs: Any,
     ) -> None:
+        self.sentence_transformer = model
         self.adapter = adapter
         self._rising = WarnOfRisingLoss()
         self.batches = DistinctBatchSampler(

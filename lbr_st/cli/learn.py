@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lbr_st.cli.stages import parse_stage, run_stage
 from lbr_st.learning.config import LearnConfig
-from lbr_st.learning.run import learn
+from lbr_st.learning.run import find_rate, learn, plan
 
 DESCRIPTION = "Stage 1: teach a causal language model a domain through a bottleneck."
 
@@ -18,4 +18,5 @@ def main(argv: Sequence[str] | None = None, prog: str = "lbr learn") -> None:
         InputError: If the arguments, the data or the model cannot be used.
     """
     config = parse_stage(LearnConfig, prog, DESCRIPTION, argv)
-    run_stage(learn, config, f"lbr align --model {config.output_dir} --data PAIRS --output-dir lbr-model")
+    next_step = f"lbr align --model {config.output_dir} --data PAIRS --output-dir lbr-model"
+    run_stage(config, run=learn, plan=plan, find_rate=find_rate, next_step=next_step)

@@ -13,7 +13,9 @@ import yaml
 from transformers import HfArgumentParser
 
 from lbr_st.errors import InputError, one_line
+from lbr_st.evaluation.tables import markdown_table
 from lbr_st.training.config import StageConfig, flag, own_fields
+from lbr_st.training.trial import Plan, RateSearch
 
 Config = TypeVar("Config", bound=StageConfig)
 
@@ -129,17 +131,64 @@ def parse_stage(config: type[Config], prog: str, description: str, argv: Sequenc
     return found
 
 
-def run_stage(run: Callable[[Config], Any], config: Config, next_step: str) -> None:
-    """Run a stage, and say what it made and what to do next.
+def run_stage(
+    config: Config,
+    *,
+    run: Callable[[Config], Any],
+    plan: Callable[[Config], Plan],
+    find_rate: Callable[[Config], RateSearch],
+    next_step: str,
+) -> None:
+    """Do what was asked for with a stage, and say what came of it and what to do next.
 
     Args:
-        run: `lbr_st.learn` or `lbr_st.align`.
         config: Its settings.
-        next_step: Command to type next.
+        run: Function that trains.
+        plan: Function that says what training takes, for ``--dry-run``.
+        find_rate: Function that tries learning rates, for ``--find-rate``.
+        next_step: Command to type after a run.
     """
-    run(config)
+    if config.dry_run:
+        said, next_step = plan_text(plan(config)), "the same command without --dry-run"
+    elif config.find_rate:
+        said, next_step = rates_text(find_rate(config)), "the same command with that rate, without --find-rate"
+    else:
+        run(config)
+        said = f"\nSaved {config.output_dir}: the model, training.png, training_log.json."
     if config.should_save:
-        print(f"\nSaved {config.output_dir}: the model, training.png, training_log.json.\nnext: {next_step}")  # noqa: T201
+        print(f"{said}\nnext: {next_step}")  # noqa: T201
+
+
+def plan_text(plan: Plan) -> str:
+    """Write what a run takes as a table for people."""
+    rows = {
+        "parameters trained": f"{plan.trained:,} of {plan.parameters:,}",
+        "tokens an epoch": f"{plan.tokens:,}",
+        "steps": f"{plan.steps:,} of {plan.step_seconds:.3g} s",
+        "evaluations": f"{plan.evaluations:,} of {plan.evaluation_seconds:.3g} s" if plan.evaluations else "none",
+        "peak memory": f"{plan.peak_bytes / 2**30:.2f} GiB of the {'GPU' if plan.device.type == 'cuda' else 'process'}",
+        "minutes": f"{plan.minutes:.1f}; saving comes on top",
+    }
+    width = max(map(len, rows))
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows.items())
+
+
+def rates_text(search: RateSearch) -> str:
+    """Write what came of a search for a learning rate as a table for people, and which rate to use."""
+    header = ["learning rate", "loss at the start", "at the end", search.judge]
+    rows = [
+        [f"{each.rate:g}", f"{each.first_loss:.3f}", f"{each.last_loss:.3f}", f"{each.dev:.4f}"]
+        for each in search.tries
+    ]
+    table = markdown_table(header, rows, numbers=header)
+    if search.best is None:
+        lower = f"{search.tries[0].rate / 10:.2g}"
+        return f"{table}\n\nnone of them: the loss is no number any more. Much lower: --learning-rate {lower}"
+    said = f"{table}\n\nbest: --learning-rate {search.best.rate:g}"
+    edges = {search.tries[0].rate: "lowest", search.tries[-1].rate: "highest"}
+    if search.best.rate in edges:
+        said += f"\nIt is the {edges[search.best.rate]} of the three: try --find-rate around it."
+    return said
 
 
 def read_config(path: str, parser: argparse.ArgumentParser) -> list[str]:

@@ -33,11 +33,12 @@ from lbr_st.training import curves
 from lbr_st.training.callbacks import evaluate_while_training, keep_best
 from lbr_st.training.describe import describe_run
 from lbr_st.training.finish import finish, set_prompts
-from lbr_st.training.held_out import HeldOutEvaluator
+from lbr_st.training.held_out import NDCG, HeldOutEvaluator
 from lbr_st.training.launch import CANNOT_START, check_launch
 from lbr_st.training.lora import adapter_for, merged, open_for_training, quantization
 from lbr_st.training.rates import set_learning_rate
-from lbr_st.training.resume import State, train_to_the_end
+from lbr_st.training.resume import Run, State, train_to_the_end
+from lbr_st.training.trial import Plan, RateSearch, measure, trial, try_rates
 
 logger = logging.getLogger(__name__)
 
@@ -88,12 +89,71 @@ def learn(config: LearnConfig) -> SentenceTransformer:
         The trained model, in evaluation mode.
 
     Raises:
-        InputError: If the settings, the data or the model cannot be used; before any long work.
+        InputError: If the settings, the data or the model cannot be used, before any long work; or if they ask for a
+            trial, which `plan` and `find_rate` are for.
+    """
+    config.refuse_trial()
+    prepared = prepare(config, config.for_trainer())
+    if prepared is None:
+        return load(config.output_dir)
+    run, trainer = prepared
+    PartialState().wait_for_everyone()  # all have looked at the folder
+    if trainer.args.should_save:
+        run.begin()
+    train_to_the_end(trainer, config.output_dir)
+    if trainer.args.should_save:
+        curves.plot(trainer.state.log_history, config.output_dir, CURVES)
+    model = trainer.sentence_transformer
+    if trainer.adapter is not None:
+        model = merged(model, trainer.adapter, config)
+    return finish(model, trainer, "learn", run)
+
+
+def plan(config: LearnConfig) -> Plan:
+    """Say what a run of stage 1 takes on this machine; nothing is left of it.
+
+    Args:
+        config: Settings of the stage.
+
+    Raises:
+        InputError: As `learn` does; or if the run is finished.
+    """
+    with trial(config, prepare) as trainer:
+        return measure(trainer)
+
+
+def find_rate(config: LearnConfig) -> RateSearch:
+    """Try three learning rates for stage 1, judged on the dev data; nothing is left of it.
+
+    Pairs are judged by their embeddings, other dev data by the loss.
+
+    Args:
+        config: Settings of the stage.
+
+    Raises:
+        InputError: As `learn` does; or if there are no dev data, or the run is finished.
+    """
+    with trial(config, prepare) as trainer:
+        return try_rates(trainer, "eval_loss" if trainer.evaluator is None else f"eval_{NDCG}")
+
+
+def prepare(config: LearnConfig, arguments: LearnConfig) -> tuple[Run, LearnTrainer] | None:
+    """Make all that a run needs before its first step, and refuse what it cannot do.
+
+    Args:
+        config: Settings of the stage.
+        arguments: What the trainer gets, changed in place; see `LearnConfig.for_trainer`.
+
+    Returns:
+        The run and what trains it; None if it is finished already.
+
+    Raises:
+        InputError: If the settings, the data or the model cannot be used.
     """
     check_launch(config)
     data = read_data(config)
     config = replace(config, objective=data.objective)  # the run and the model say it
-    arguments = config.for_trainer()
+    arguments.objective = data.objective
     set_learning_rate(arguments, "learn")
     if data.dev:
         evaluate_while_training(arguments)
@@ -105,19 +165,10 @@ def learn(config: LearnConfig) -> SentenceTransformer:
         keep_best(arguments, *SELECT_BY[config.select_by])
     run = describe_run(config, arguments, list(config.data), [*data.train.values(), *data.dev.values(), data.pairs])
     if run.open(config.resume) is State.FINISHED:
-        return load(config.output_dir)
-    model = _open(config)
-    trainer = _trainer(config, arguments, model, data)
+        return None
+    trainer = _trainer(config, arguments, _open(config), data)
     check_best_metric(trainer)
-    PartialState().wait_for_everyone()  # all have looked at the folder
-    if arguments.should_save:
-        run.begin()
-    train_to_the_end(trainer, config.output_dir)
-    if arguments.should_save:
-        curves.plot(trainer.state.log_history, config.output_dir, CURVES)
-    if trainer.adapter is not None:
-        model = merged(model, trainer.adapter, config)
-    return finish(model, trainer, "learn", run)
+    return run, trainer
 
 
 def read_data(config: LearnConfig) -> LearnData:

@@ -104,6 +104,7 @@ class LearnTrainer(Trainer):
         lengths = dataset.lengths if isinstance(dataset, PackedRows) else [len(ids) for ids in dataset["input_ids"]]
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         sampler = StratifiedSampler(batch_size, lengths, seed)
+        self.remove_callback(SetEpoch)  # of the sampler before
         self.add_callback(SetEpoch(sampler))
         return sampler
 

@@ -115,6 +115,7 @@ class StageConfig(RunConfig):
         "LoRA, instead of training all weights; merged into them at the end": (
             "lora_rank", "lora_alpha", "lora_dropout", "load_in_4bit",
         ),
+        "before training": ("dry_run", "find_rate"),
     }  # fmt: skip
 
     model: str = required("model to start from: a directory or an id of the Hub", "DIR_OR_ID")
@@ -143,6 +144,16 @@ class StageConfig(RunConfig):
     lora_alpha: int | None = told("updates are scaled by A / R (default: 2 R)", "A")
     lora_dropout: float | None = told("dropout on the input of an update (default: 0)", "P")
     load_in_4bit: bool = told("QLoRA: keep the frozen weights in 4 bits (needs bitsandbytes)", default=False)
+    dry_run: bool = told(
+        "say what the run takes, parameters, tokens, steps, memory and minutes, from a few real steps; then end and "
+        "leave nothing",
+        default=False,
+    )
+    find_rate: bool = told(
+        "try --learning-rate, a third of it and three times it for some steps each, say which is best on the dev data; "
+        "then end and leave nothing",
+        default=False,
+    )
 
     def check(self) -> None:
         """Refuse settings that contradict each other.
@@ -152,6 +163,20 @@ class StageConfig(RunConfig):
         """
         super().check()
         self._check_lora()
+        if self.dry_run and self.find_rate:
+            raise InputError("--dry-run and --find-rate each end without training; leave out one of them")
+        if self.find_rate and (self.fsdp or self.deepspeed):
+            raise InputError("--find-rate puts the first weights back, and FSDP and DeepSpeed keep shards of them")
+
+    def refuse_trial(self) -> None:
+        """Refuse a configuration that asks what a run would be like, where one is started.
+
+        Raises:
+            InputError: If it does.
+        """
+        for name, function in (("dry_run", "plan"), ("find_rate", "find_rate")):
+            if getattr(self, name):
+                raise InputError(f"{name}: this function trains; {function}(config) beside it does not")
 
     def _check_lora(self) -> None:
         if self.lora_rank is None:

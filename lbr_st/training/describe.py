@@ -20,6 +20,9 @@ NOT_PART_OF_THE_RUN = {
     "use_cpu", "push_to_hub", "hub_token", "ddp_timeout",
 }  # fmt: skip
 
+# Our own settings that do not either.
+HOW_IT_IS_STARTED = {"output_dir", "resume", "dry_run", "find_rate"}
+
 # They decide which checkpoint is the best one, where that is asked for.
 PART_OF_THE_BEST = {"save_steps", "save_strategy", "eval_steps", "eval_strategy"}
 
@@ -33,10 +36,10 @@ def settings_of(arguments: RunConfig) -> dict[str, dict[str, Any]]:
     Args:
         arguments: What the trainer gets.
     """
-    names = [name for name in own_fields(arguments) if name not in ("output_dir", "resume")]
+    names = [name for name in own_fields(arguments) if name not in HOW_IT_IS_STARTED]
     own = {name: getattr(arguments, name) for name in names}
     left_out = NOT_PART_OF_THE_RUN - (PART_OF_THE_BEST if arguments.load_best_model_at_end else set())
-    left_out |= {*own, "resume"}
+    left_out |= {*own, *HOW_IT_IS_STARTED}
     training = {key: value for key, value in arguments.to_dict().items() if key not in left_out}
     return {"arguments": {**own, "processes": arguments.world_size}, "training_arguments": training}
 

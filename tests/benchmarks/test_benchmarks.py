@@ -345,3 +345,86 @@ def test_program_of_encoding(tmp_path, monkeypatch):
     encode_corpus.make_corpus(tmp_path)
     assert encode_corpus.kills(tmp_path) == {"survived": 2, "files": 30}
     assert encode_corpus.memory(tmp_path, "fewer", 0)["peak_memory_mib"] > 100
+
+
+@pytest.fixture
+def takes(monkeypatch):
+    """The program of memory and minutes, at toy size and in one process."""
+    import what_it_takes
+
+    shape = {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2}
+    shapes = {
+        "small": {"model_type": "llama", "intermediate_size": 64, "vocab_size": 9000, **shape},
+        "large": {"model_type": "qwen2", "intermediate_size": 96, "vocab_size": 9100, **shape},
+    }
+    for name, value in {
+        "SHAPES": shapes, "BATCH": 4, "TOKENS": 16, "RANK": 2, "STAGE1_TOKENS": 1280, "PAIRS": 20,
+        "PARTS": {"cpu": {"small": (1, 2), "large": (4, 1)}},
+    }.items():  # fmt: skip
+        monkeypatch.setattr(what_it_takes, name, value)
+    return what_it_takes
+
+
+def test_program_of_what_it_takes(takes, tmp_path, monkeypatch, capsys):
+    """Every arm measures, in one process here; a part of a step stands for all of it; nothing is measured again."""
+    import results
+
+    asked = []
+
+    def run_worker(arm, folder, program, flags):
+        asked.append(arm)
+        return takes.measure_arm(arm, folder, takes.training_settings(flags))
+
+    monkeypatch.setattr(takes, "run_worker", run_worker)
+    monkeypatch.setattr(takes, "fits", lambda arm, bf16: arm != "cpu-large-learn-full" and bf16)
+    takes.main(["--bf16"])
+    arms = {f"cpu-{s}-{g}-{t}" for s in ("small", "large") for g in ("learn", "align") for t in ("full", "lora")}
+    assert set(asked) == arms - {"cpu-large-learn-full"}
+    figures = read_summary(tmp_path, "what_it_takes")["figures"]
+    assert set(figures) == {
+        f"{name}_{arm.replace('-', '_')}" for name in ("gib", "seconds_a_step", "minutes") for arm in asked
+    }
+    for arm in asked:
+        found = results.read_arm("what_it_takes", arm, 0)
+        _, shape, stage, trained = arm.split("-")
+        assert found["tokens_a_step"] == 4 * 2 * 16
+        rest = found["seconds_measured"] - found["optimizer_seconds"]
+        assert 0 < found["optimizer_seconds"] < found["seconds_measured"]
+        times = 2 if shape == "small" else 1
+        assert found["seconds_a_step"] == pytest.approx(found["optimizer_seconds"] + times * rest)
+        # 1,280 tokens; 20 pairs twice.
+        steps = 1280 / 128 if stage == "learn" else 40 / 4
+        assert found["minutes"] == pytest.approx(steps * found["seconds_a_step"] / 60)
+        assert (found["trained"] == found["parameters"]) == (trained == "full")
+    assert "| cpu" in capsys.readouterr().out
+    takes.main(["--bf16"])
+    assert len(asked) == len(arms) - 1
+    with pytest.raises(InputError, match="measured with other settings"):
+        takes.main([])
+
+
+def test_shapes_are_those_of_the_models():
+    """By their published numbers of parameters."""
+    import what_it_takes
+
+    counts = {shape: what_it_takes.count_parameters(shape) for shape in what_it_takes.SHAPES}
+    assert counts == {"135m": 134_515_008, "0.5b": 494_032_768, "1.5b": 1_543_714_304}
+
+
+def test_what_does_not_fit_is_not_tried(monkeypatch):
+    """What would fit but for other programs is refused: its absence would be taken for a measurement."""
+    import what_it_takes
+
+    def memory(total, available):
+        machine = type("Memory", (), {"total": total * 2**30, "available": available * 2**30})
+        monkeypatch.setattr(what_it_takes.psutil, "virtual_memory", lambda: machine)
+
+    memory(total=24, available=23)
+    fits = {arm: what_it_takes.fits(arm, bf16=False) for arm in what_it_takes.arms_of("cpu")}
+    assert {arm for arm, each in fits.items() if not each} == {"cpu-1.5b-learn-full", "cpu-1.5b-align-full"}
+    memory(total=24, available=2)
+    with pytest.raises(InputError, match=r"cpu-0.5b-align-full takes about 1[0-9].. GiB, and 2.0 GiB are free"):
+        what_it_takes.fits("cpu-0.5b-align-full", bf16=False)
+    assert not what_it_takes.fits("cpu-1.5b-align-full", bf16=False)
+    memory(total=64, available=64)
+    assert what_it_takes.fits("cpu-1.5b-align-full", bf16=False)

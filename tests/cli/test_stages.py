@@ -1,22 +1,25 @@
 """The command line of the stages: arguments, YAML files of them, help, and those files that are shipped."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
-from helpers import PAIRS, ROOT
+import torch
+from helpers import MANY, PAIRS, ROOT
 from transformers import TrainingArguments
 
 import lbr_st
 from lbr_st.alignment.config import AlignConfig
 from lbr_st.cli import align, learn
-from lbr_st.cli.stages import StageParser, parse_stage
+from lbr_st.cli.stages import StageParser, parse_stage, plan_text, rates_text
 from lbr_st.errors import InputError
 from lbr_st.files import write_jsonl
 from lbr_st.learning.config import LearnConfig
 from lbr_st.learning.objectives import Arm
 from lbr_st.training.config import own_fields
 from lbr_st.training.rates import FULL, LORA, listed
+from lbr_st.training.trial import Plan, RateSearch, Tried
 
 CONFIGS = ROOT / "configs"
 NEEDED = ["--model", "m", "--data", "d", "--output-dir", "o"]
@@ -209,3 +212,79 @@ def test_config_of_deepspeed_is_stage_2():
     settings = json.loads((CONFIGS / "deepspeed-zero2.json").read_text())
     assert settings["zero_optimization"]["stage"] == 2
     assert {v for v in settings.values() if isinstance(v, str)} == {"auto"}  # the trainer's own values
+
+
+@pytest.fixture
+def argv(backbone, tmp_path):
+    """A command line of either stage."""
+    data = str(tmp_path / "train.jsonl")
+    write_jsonl(data, MANY)
+    return [
+        "--model", backbone, "--data", data, "--dev-data", data, "--allow-overlap", "--max-length", "24",
+        "--per-device-train-batch-size", "8", "--learning-rate", "1e-2", "--output-dir", str(tmp_path / "out"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", [learn, align])
+def test_dry_run(command, argv, tmp_path, capsys):
+    """A small table, and nothing else: the folder is not even made."""
+    command.main([*argv, "--dry-run", "--max-steps", "40"])
+    *lines, next_step = capsys.readouterr().out.strip().splitlines()
+    found = dict(re.split(r"  +", line, maxsplit=1) for line in lines)
+    assert list(found) == [
+        "parameters trained", "tokens an epoch", "steps", "evaluations", "peak memory", "minutes",
+    ]  # fmt: skip
+    assert found["parameters trained"] == "28,992 of 28,992"
+    assert re.fullmatch(r"40 of [\d.]+ s", found["steps"])
+    assert re.fullmatch(rf"{5 if command is learn else 6} of [\d.]+ s", found["evaluations"])
+    assert re.fullmatch(r"[\d.]+ GiB of the process", found["peak memory"])
+    assert re.fullmatch(r"\d+\.\d; saving comes on top", found["minutes"])
+    assert next_step == "next: the same command without --dry-run"
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", [learn, align])
+def test_find_rate(command, argv, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("lbr_st.training.trial.RATE_STEPS", 12)
+    command.main([*argv, "--find-rate"])
+    header, _, *lines = capsys.readouterr().out.strip().splitlines()
+    names = ["learning rate", "loss at the start", "at the end", "dev nDCG@10"]
+    assert [name.strip() for name in header.strip("|").split("|")] == names
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[:3]]
+    assert [row[0] for row in rows] == ["0.0033", "0.01", "0.03"]
+    best = max(rows, key=lambda row: float(row[3]))[0]
+    assert f"best: --learning-rate {best}" in lines
+    assert lines[-1] == "next: the same command with that rate, without --find-rate"
+    assert not (tmp_path / "out").exists()
+
+
+def tries(*scores):
+    return [Tried(rate, 2.0, 1.0, score) for rate, score in zip((1e-5, 3e-5, 9e-5), scores, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("best", "lines"),
+    [
+        (0, ["best: --learning-rate 1e-05", "It is the lowest of the three: try --find-rate around it."]),
+        (1, ["best: --learning-rate 3e-05"]),
+        (2, ["best: --learning-rate 9e-05", "It is the highest of the three: try --find-rate around it."]),
+        (None, ["none of them: the loss is no number any more. Much lower: --learning-rate 1e-06"]),
+    ],
+)
+def test_what_is_said_of_three_rates(best, lines):
+    """The flag to copy; and where the best is at the edge of what was tried."""
+    found = tries(0.1, 0.2, 0.3)
+    text = rates_text(RateSearch("dev nDCG@10", found, None if best is None else found[best]))
+    assert text.split("\n\n")[1].splitlines() == lines
+
+
+def test_without_dev_data_and_on_a_gpu():
+    plan = Plan(
+        trained=1000, parameters=2000, tokens=3000, steps=60, step_seconds=2.0, evaluations=0, evaluation_seconds=0.0,
+        peak_bytes=3 * 2**29, device=torch.device("cuda", 0),
+    )  # fmt: skip
+    assert plan_text(plan).splitlines()[3:] == [
+        "evaluations         none",
+        "peak memory         1.50 GiB of the GPU",
+        "minutes             2.0; saving comes on top",
+    ]

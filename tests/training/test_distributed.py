@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +13,7 @@ from helpers import examples_of, make_backbone, make_bert
 from safetensors.torch import load_file
 
 import lbr_st
+from lbr_st.alignment.run import plan
 from lbr_st.errors import InputError
 from lbr_st.files import write_jsonl
 from lbr_st.learning.batches import collate
@@ -170,6 +172,7 @@ from dataclasses import replace
 from pathlib import Path
 import torch.distributed as dist
 import lbr_st
+from lbr_st.alignment.run import plan
 
 common, runs, folder = json.loads(sys.argv[1])
 for name, settings in runs.items():
@@ -182,11 +185,15 @@ if dist.get_rank() == 0:
     shutil.rmtree(resumed / "checkpoints/checkpoint-5")
 dist.barrier()
 lbr_st.align(replace(config, output_dir=str(resumed), resume=True))
+
+found = plan(replace(config, output_dir=f"{folder}/none"))
+if dist.get_rank() == 0:
+    Path(folder, "plan.json").write_text(json.dumps([found.tokens, found.steps, found.evaluations]))
 """
 
 
 def test_two_processes_of_stage_2_are_one(tmp_path):
-    """Negatives are those of both; the last batch of an epoch is not full."""
+    """Negatives are those of both; the last batch of an epoch is not full. What it takes is counted over both."""
     backbone = make_backbone(tmp_path / "backbone")
     rows = [
         {"query": f"{n} " * (1 + n % 7), "document": f"so {n} " * (1 + n % 5), "negative": f"not {n}"}
@@ -230,3 +237,5 @@ def test_two_processes_of_stage_2_are_one(tmp_path):
             assert values[0] == pytest.approx(values[1], abs=1e-4), (name, number)
     resumed = load_file(two / "resumed" / "model.safetensors")
     assert all(torch.equal(second[key], resumed[key]) for key in second)
+    planned = plan(replace(config, output_dir=str(tmp_path / "none")))
+    assert json.loads((two / "plan.json").read_text()) == [planned.tokens, planned.steps, planned.evaluations]
