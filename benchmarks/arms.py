@@ -25,6 +25,7 @@ import results
 import torch
 from domains import REGIMES, SPLITS, Domain, code_backbone_texts, prepare
 from flags import program_parser, training_settings
+from nano import NanoConfig, train_backbone
 
 import lbr_st
 from lbr_st.data.records import read_records
@@ -34,7 +35,6 @@ from lbr_st.files import sha256, write_jsonl
 from lbr_st.learning.examples import ExampleMaker, build_examples
 from lbr_st.learning.objectives import READ_PAIRS, Arm, fields_of, parse_objective
 from lbr_st.model.opening import open_sentence_transformer
-from lbr_st.quickstart.nano import NanoConfig, train_backbone
 from lbr_st.training.held_out import NDCG, HeldOutEvaluator
 
 Settings = Mapping[str, Any]  # of a stage, by the names of its configuration

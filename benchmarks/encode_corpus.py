@@ -34,6 +34,7 @@ from typing import Any
 import results
 import torch
 from flags import program_parser
+from nano import nano_config, train_tokenizer
 from transformers import Qwen2ForCausalLM
 
 import lbr_st
@@ -41,7 +42,6 @@ from lbr_st.cli.main import run_command
 from lbr_st.data.installed_packages import installed_pairs
 from lbr_st.errors import InputError
 from lbr_st.files import file_sha256, write_jsonl
-from lbr_st.quickstart.nano import nano_config, train_tokenizer
 
 PROGRAM = "encode_corpus"
 ROWS, FEWER_ROWS, SHARD_ROWS, RAY_SHARD_ROWS = 20_000, 5_000, 500, 250

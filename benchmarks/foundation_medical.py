@@ -30,13 +30,13 @@ from typing import Any
 
 import results
 from flags import program_parser, training_settings
+from nano import NanoConfig, train_backbone
 from tqdm.auto import tqdm
 
 import lbr_st
 from lbr_st.cli.main import run_command
 from lbr_st.data.installed_packages import installed_files
 from lbr_st.files import sha256, write_jsonl, write_text
-from lbr_st.quickstart.nano import NanoConfig, train_backbone
 
 PROGRAM = "foundation_medical"
 ARMS = {"ibgl_cl": "", "cl": "_no_stage1"}  # result file: suffix of its figures in the summary

@@ -22,6 +22,7 @@ import arms
 import domains
 import explore
 import figure3
+import learning_rates
 import matplotlib.figure
 import rate
 import results
@@ -333,6 +334,37 @@ def of_rate(figures: dict[str, float]) -> str:
     return markdown([*head, "default less plain fine-tuning, both at 1e-3"], rows)
 
 
+def of_foundation(figures: dict[str, float]) -> str:
+    """SmolLM2 on medical pairs, alone and with BM25."""
+    names = {
+        "_bm25": "BM25",
+        "_backbone": "SmolLM2-135M, the mean of its states",
+        "_no_stage1": "stage 2 alone",
+        "": "stage 1, then stage 2",
+    }
+    metrics = ("recall_at_10_test", "ndcg_at_10_test")
+    rows = []
+    for end, name in names.items():
+        keys = [f"{metric}{end}{fused}" for fused in ("", "_fused") for metric in metrics]
+        rows.append([name, *(f"{figures[key]:.3f}" if key in figures else "" for key in keys)])
+    return markdown(["", "R@10", "N@10", "R@10 with BM25", "N@10 with BM25"], rows)
+
+
+def of_learning_rates(figures: dict[str, float]) -> str:
+    """Both stages of SmolLM2 by their learning rate."""
+    rows = []
+    for arm in (*learning_rates.STAGE1_ARMS, *learning_rates.STAGE2_ARMS):
+        stage, _, rate_of = arm.partition("-")
+        value, _, start = rate_of.partition("-from-")
+        key = arm.replace("-", "_")
+        scores = [f"{figures[f'{name}_{key}']:.3f}" for name in ("dev_recall_at_10", "dev_ndcg_at_10")]
+        begins = {"": "the backbone", "backbone": "the backbone", "stage1": "stage 1"}[start]
+        rows.append(
+            [stage.replace("stage", "stage "), begins, value, *scores, f"{figures[f'gradient_norm_{key}']:.1f}"]
+        )
+    return markdown(["", "starts from", "rate", "dev R@10", "dev N@10", "norm of the gradient"], rows)
+
+
 def of_best_model(figures: dict[str, float]) -> str:
     """The best models."""
     metrics = ("recall_at_10_test", "recall_at_10_full", "ndcg_at_10_test", "ndcg_at_10_full")
@@ -373,6 +405,8 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, float]], str]]] = {
     "explore": ("explore", of_explore),
     "rate": ("rate", of_rate),
     "best_model": ("best_model", of_best_model),
+    "foundation": ("foundation_smollm2", of_foundation),
+    "learning_rates": ("learning_rates", of_learning_rates),
 }
 
 

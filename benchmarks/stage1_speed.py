@@ -48,6 +48,7 @@ import torch
 import torch.nn.functional as F
 from datasets import Dataset
 from flags import program_parser
+from nano import nano_config, train_tokenizer
 from transformers import Qwen2ForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
 import lbr_st
@@ -58,7 +59,6 @@ from lbr_st.learning.masked_model import CutOffModel
 from lbr_st.learning.objectives import Arm
 from lbr_st.learning.trainer import LearnTrainer
 from lbr_st.model.cutoff import cutoff_mask
-from lbr_st.quickstart.nano import nano_config, train_tokenizer
 
 PROGRAM = "stage1_speed"
 VOCABULARIES = {"8k": 8192, "152k": 152_000}

@@ -16,6 +16,7 @@ EXTRAS = {
     "bm25s": "eval",
     "bs4": "data",
     "datasets": "data",
+    "gguf": "gguf",
     "liger_kernel": "gpu",
     "markdown_it": "data",
     "markdownify": "data",

@@ -46,6 +46,49 @@ class Mutant(NamedTuple):
 
 
 MUTANTS = [
+    # GGUF files, and BM25 beside a model.
+    Mutant(
+        "gguf: numbers are split as GPT-2 splits them",
+        "model/gguf.py",
+        'SINGLE_DIGITS = {"smollm", ',
+        "SINGLE_DIGITS = {",
+        "model/test_gguf.py::test_numbers_are_split_as_the_file_says",
+    ),
+    Mutant(
+        "gguf: tensors that are not there stay random",
+        "model/gguf.py",
+        'if missing := sorted(report["missing_keys"]):',
+        "if missing := []:",
+        "model/test_gguf.py::test_what_cannot_be_read_is_one_line",
+    ),
+    Mutant(
+        "gguf: dense weights are still taken for quantized ones",
+        "model/gguf.py",
+        "    model.hf_quantizer = None",
+        "    pass",
+        "model/test_gguf.py::test_saved_trained_and_read_again",
+    ),
+    Mutant(
+        "gguf: another file of the same name is taken for the same model",
+        "model/contract.py",
+        "return sha256([file])",
+        "return file.name",
+        "model/test_gguf.py::test_stage_2_starts_from_it_and_resumes_by_its_contents",
+    ),
+    Mutant(
+        "fusion: scores are added as they are",
+        "evaluation/fusion.py",
+        "dense, lexical = standardized(self.dense.scores), standardized(self.lexical.scores)",
+        "dense, lexical = self.dense.scores, self.lexical.scores",
+        "evaluation/test_fusion.py::test_fused_is_the_weighted_sum_of_standard_scores",
+    ),
+    Mutant(
+        "fusion: BM25's answers are taken for those of other queries",
+        "evaluation/fusion.py",
+        "(1 - DENSE_WEIGHT) * lexical[order]",
+        "(1 - DENSE_WEIGHT) * lexical",
+        "evaluation/test_fusion.py::test_queries_in_another_order",
+    ),
     # Stage 1: examples, loss, batches, what is logged.
     Mutant(
         "examples: the prompt is left out of X",

@@ -19,13 +19,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     parser = Parser(
         prog="lbr quickstart",
-        description="All of it on what every machine has, the Python packages installed here: a domain, a backbone, "
-        "both stages, scores and a search. Started again, it goes on where it was.",
+        description="All of it on what every machine has, the Python packages installed here: a domain, both stages on "
+        "SmolLM2-135M-Instruct, scores and a search. Started again, it goes on where it was.",
     )
     parser.add_argument(
         "--backbone",
-        metavar="ID",
-        help="a real language model, such as Qwen/Qwen2.5-0.5B; a nano one is trained if absent",
+        metavar="MODEL",
+        help="another language model: a directory, a GGUF file, or an id of the Hub such as Qwen/Qwen2.5-0.5B",
     )
     parser.add_argument("--baseline", action="store_true", help="train the model without stage 1 too, and add its row")
     parser.add_argument("--output-dir", metavar="DIR", help="the model; lbr-model, with a backbone's name, if absent")
@@ -33,6 +33,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = QuickstartConfig(**vars(parser.parse_args(argv)))
     made = quickstart(config)
     print(f"\n{made.queries} docstrings as queries, {made.documents} functions\n{score_table(made.scores)}")  # noqa: T201
+    if made.left_out:
+        print(  # noqa: T201
+            f"\nA search over the {made.searched} functions that share most with the questions; {made.left_out} others "
+            "would take longer than two minutes."
+        )
     for question, hits in made.hits.items():
         print(format_hits(question, hits))  # noqa: T201
     command = ["lbr", "search", "--model", config.model_dir, "--data", str(config.domain_dir), "your question"]

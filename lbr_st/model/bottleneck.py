@@ -16,7 +16,6 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import InputModule
 from torch import Tensor
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     PretrainedConfig,
@@ -25,6 +24,7 @@ from transformers import (
 )
 
 from lbr_st.errors import InputError
+from lbr_st.model.backbone import read_backbone
 from lbr_st.model.generation import hidden_from_answers
 from lbr_st.model.precision import evaluating
 from lbr_st.model.tokens import add_bottleneck_tokens, save_tokenizer
@@ -140,10 +140,10 @@ class BottleneckTransformer(InputModule):
         compression_ratio: float | None = None,
         **model_kwargs: Any,
     ) -> BottleneckTransformer:
-        """Start from a plain causal language model: a local directory or a Hub id.
+        """Start from a plain causal language model: a local directory, a Hub id, or a GGUF file.
 
         Args:
-            model_name_or_path: Directory or id of the Hub.
+            model_name_or_path: Directory, id of the Hub, GGUF file, or directory that holds one.
             num_bottleneck_tokens: Number of bottleneck tokens to add. Default: 1; with a compression ratio, as many
                 as the longest text asks for, at most `MOST_BOTTLENECK_TOKENS`.
             max_seq_length: Longest input in tokens; default is the longest that the backbone takes.
@@ -153,12 +153,12 @@ class BottleneckTransformer(InputModule):
 
         Raises:
             InputError: If the model reads more than text or does not say how long a text, its generation
-                configuration contradicts itself, or the tokenizer cannot take bottleneck tokens.
+                configuration contradicts itself, the tokenizer cannot take bottleneck tokens, or a GGUF file cannot be
+                used.
         """
         check_ratio(compression_ratio)
         hub = {name: model_kwargs[name] for name in HUB_ARGUMENTS if name in model_kwargs}
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(model_name_or_path, **hub)
-        config = AutoConfig.from_pretrained(model_name_or_path, **hub)
+        tokenizer, config, read_weights = read_backbone(model_name_or_path, **hub)
         if config.get_text_config() is not config:
             raise InputError(
                 f"{model_name_or_path} is of model type {config.model_type!r}, which reads more than text; "
@@ -176,7 +176,7 @@ class BottleneckTransformer(InputModule):
             num_bottleneck_tokens = max(1, min(most, MOST_BOTTLENECK_TOKENS))
         # Refused before gigabytes of weights are read.
         check_room(max_seq_length, prefix, num_bottleneck_tokens)
-        model = AutoModelForCausalLM.from_pretrained(model_name_or_path, **model_kwargs)
+        model = read_weights(**model_kwargs)
         tokenizer, ids = add_bottleneck_tokens(model, tokenizer, num_bottleneck_tokens)
         # A bottleneck token is an input; as an output it would be noise.
         if model.generation_config is None:

@@ -21,6 +21,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 from lbr_st.errors import InputError
 from lbr_st.files import sha256
 from lbr_st.model.bottleneck import BottleneckTransformer, check_ratio
+from lbr_st.model.gguf import gguf_file
 from lbr_st.model.tokens import INPUT_NAMES, TOKENIZER_CLASS, bottleneck_token, refuse_spellable
 
 LBR_CONFIG = "lbr_config.json"
@@ -349,7 +350,13 @@ def foreign_weights(path: Path) -> list[Path]:
 
 
 def fingerprint(path: str | Path) -> str:
-    """Return a hash of the files that any model directory is loaded from, as 64 hex digits."""
+    """Return a hash of the files that a model is loaded from, as 64 hex digits.
+
+    Args:
+        path: Any model directory, or a GGUF file.
+    """
+    if (file := gguf_file(path)) is not None:
+        return sha256([file])
     kinds = {".safetensors", ".json", ".bin", ".txt", ".model"}
     files = [file for file in [*Path(path).glob("*"), *Path(path).glob("[0-9]_*/*")] if file.suffix in kinds]
     return sha256(sorted(file for file in files if file.name not in NOT_LOADED))

@@ -15,6 +15,7 @@ from sentence_transformers.util import is_sentence_transformer_model
 from lbr_st.errors import InputError, one_line
 from lbr_st.model.bottleneck import BottleneckTransformer, bottleneck_module
 from lbr_st.model.contract import NATIVE_MODULE
+from lbr_st.model.gguf import gguf_file
 from lbr_st.model.saving import from_backbone, load
 
 # Longest input of a model that is trained from a backbone, in tokens, unless told otherwise.
@@ -29,9 +30,12 @@ def check_model_exists(name: str, flag: str = "--model") -> None:
         flag: Flag it was given with, for the message.
 
     Raises:
-        InputError: If it is a file, a directory without ``config.json`` or ``modules.json``, or does not exist.
+        InputError: If it is a file that is no GGUF, a directory without ``config.json``, ``modules.json`` or one GGUF
+            file, or does not exist.
     """
     path = Path(name)
+    if gguf_file(name) is not None:
+        return
     if path.is_dir():
         if not (path / "config.json").is_file() and not (path / "modules.json").is_file():
             raise _not_a_model(name, flag, "the directory has no config.json")
@@ -52,7 +56,7 @@ def open_model(
     Weights are opened in float32, in which they are trained, unless ``model_kwargs`` say otherwise.
 
     Args:
-        name: Directory or Hub id.
+        name: Directory, Hub id, GGUF file, or directory that holds one.
         num_bottleneck_tokens: Number of bottleneck tokens of a model that starts from a backbone; of a saved one, the
             number it must have.
         compression_ratio: The same for the tokens of text to a bottleneck token.
@@ -65,7 +69,7 @@ def open_model(
     model_kwargs = {"dtype": torch.float32} | model_kwargs
     check_model_exists(name)
     with _refusing_what_is_no_model(name):
-        if not BottleneckTransformer.load_config(name):
+        if gguf_file(name) is not None or not BottleneckTransformer.load_config(name):
             return from_backbone(
                 name,
                 num_bottleneck_tokens=num_bottleneck_tokens,
@@ -98,6 +102,8 @@ def open_sentence_transformer(name: str, flag: str = "--model", **kwargs: Any) -
         InputError: If it is not an embedding model.
     """
     check_model_exists(name, flag)
+    if gguf_file(name) is not None:
+        raise InputError(f"{flag} {name} is a language model, not an embedding model: lbr learn and lbr align make one")
     modules = Path(name, "modules.json")
     if Path(name).is_dir() and not modules.is_file():
         raise InputError(f"{flag} {name} is a language model, not an embedding model: it has no modules.json")
@@ -115,12 +121,15 @@ def open_with_language_model(name: str) -> SentenceTransformer:
     """
     check_model_exists(name)
     with _refusing_what_is_no_model(name):
-        return load(name) if BottleneckTransformer.load_config(name) else open_sentence_transformer(name)
+        is_ours = gguf_file(name) is None and BottleneckTransformer.load_config(name)
+        return load(name) if is_ours else open_sentence_transformer(name)
 
 
 def is_other_embedding_model(name: str) -> bool:
     """Tell whether a directory or Hub id holds a sentence-transformers model that was not saved by this package."""
-    return is_sentence_transformer_model(name) and not BottleneckTransformer.load_config(name)
+    return (
+        gguf_file(name) is None and is_sentence_transformer_model(name) and not BottleneckTransformer.load_config(name)
+    )
 
 
 def _not_a_model(name: str, flag: str, reason: str) -> InputError:

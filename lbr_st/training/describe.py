@@ -63,7 +63,7 @@ def describe_run(
     }
     if sets := [described for source in sources if (described := describe_set(source))]:
         contents["sets"] = sets
-    if Path(config.model).is_dir():
+    if Path(config.model).exists():
         contents["model_sha256"] = fingerprint(config.model)
     return Run(config.output_dir, description | {"contents": contents})
 

@@ -1,11 +1,13 @@
 """The benchmark programs themselves, at toy size."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from gguf_files import write_gguf
 from helpers import PAIRS
 
 import lbr_st
@@ -53,6 +55,41 @@ def test_program_of_the_medical_run(tmp_path, argv):
     stages = [[s["stage"] for s in lbr_st.load(str(tmp_path / "work" / f"{a['arm']}-seed0"))[0].history] for a in arms]
     assert stages == [["learn", "align"], ["align"]]
     assert all(0 <= value <= 1 for arm in arms for value in arm["scores"].values())
+
+
+def test_program_of_smollm2(tmp_path, argv, backbone):
+    """From a GGUF file: both arms, the backbone, BM25, each with BM25 too; started again, nothing is trained."""
+    import foundation_smollm2 as program
+    import results
+
+    file = write_gguf(backbone, tmp_path / "tiny.gguf", "qwen2")
+    program.main([*argv, "--backbone", str(file)])
+    figures = read_summary(tmp_path, "foundation_smollm2")["figures"]
+    ends = [a + b for a in ("", "_no_stage1", "_backbone") for b in ("", "_fused")] + ["_bm25"]
+    assert set(figures) == {f"{metric}_at_10_test{end}" for metric in ("recall", "ndcg") for end in ends}
+    of_arm = results.read_arm("foundation_smollm2", "cl", 0)["scores"]
+    assert figures["recall_at_10_test_no_stage1_fused"] == round(of_arm["recall_at_10_test_fused"], 4)
+    history = [lbr_st.load(str(tmp_path / "work" / arm))[0].history for arm in ("ibgl_cl", "cl")]
+    assert [[step["stage"] for step in each] for each in history] == [["learn", "align"], ["align"]]
+    shutil.rmtree(tmp_path / "work")
+    program.main([*argv, "--backbone", str(file)])
+    assert not (tmp_path / "work").exists()
+
+
+def test_program_of_learning_rates(tmp_path, argv, backbone):
+    """Two processes share the arms; the summary is there when all are."""
+    import learning_rates as program
+
+    arms = [*program.STAGE1_ARMS, *program.STAGE2_ARMS]
+    argv = [*argv, "--backbone", backbone, "--logging-steps", "1"]
+    program.main([*argv, "--arms", *arms[:4]])
+    assert not (tmp_path / "results" / "learning_rates" / "summary.json").exists()
+    program.main([*argv, "--arms", *arms[4:]])
+    figures = read_summary(tmp_path, "learning_rates")["figures"]
+    names = [arm.replace("-", "_") for arm in arms]
+    assert set(figures) == {
+        f"{n}_{arm}" for n in ("dev_recall_at_10", "dev_ndcg_at_10", "gradient_norm") for arm in names
+    }
 
 
 @pytest.fixture

@@ -58,6 +58,7 @@ def copy_without_packages(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_all_of_it_with_few_packages(tmp_path, data, backbone, copy_without_packages):
     """Every part ends, writes its results and says what it left out; nothing that is absent is needed."""
     folder, environment = copy_without_packages

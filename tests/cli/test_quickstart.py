@@ -19,7 +19,7 @@ def asked(monkeypatch):
 
     def run(config):
         found.append(config)
-        return Outcome(config, scores, 9, 8, hits, 19.04)
+        return Outcome(config, scores, 9, 8, hits, 40, 60, 19.04)
 
     monkeypatch.setattr(command, "quickstart", run)
     return found
@@ -31,6 +31,7 @@ def test_what_it_prints(asked, capsys):
     assert asked == [QuickstartConfig()]
     assert "9 docstrings as queries, 8 functions" in printed
     assert "| BM25              |     0.500 |   0.250 |" in printed
+    assert "A search over the 40 functions that share most with the questions; 60 others would take" in printed
     assert "> split a string\n  0.900  a.py:1\n    def split():" in printed
     assert "Saved lbr-model, in 19.0 minutes:" in printed and 'SentenceTransformer("lbr-model")' in printed
     assert printed.endswith("next: lbr search --model lbr-model --data quickstart/domain 'your question'\n")

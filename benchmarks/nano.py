@@ -1,6 +1,6 @@
 """A nano backbone: a small causal language model trained from scratch on raw text, where no real one is at hand.
 
-It stands in for a real LLM in the quickstart and the CPU-sized evidence. What is saved is an ordinary
+It stands in for a real LLM in the first evidence, and where speed alone is measured. What is saved is an ordinary
 ``AutoModelForCausalLM`` directory: a Qwen2 with a byte-level BPE of its own.
 """
 
