@@ -14,8 +14,9 @@ Protocol, fixed before the test set was touched with this backbone:
   make at most 1,000,000 tokens of X, Z and Y; batches of 32.
 - Stage 2: three epochs, batches of 64, temperature 0.02. With and without stage 1, all else equal.
 - Learning rates: the defaults of the package. bf16 autocast on float32 weights. Seeds 0, 1 and 2 where time allows.
-- Scores: recall@10 and nDCG@10 of the test questions over the test documents, exact: of the backbone as it is, of
-  stage 1 alone, of stage 2 alone and of both. Figures are means over whole seeds, with the least and the largest.
+- Scores: recall@10 and nDCG@10 of the test questions over the test documents, exact: of the backbone as it is (the
+  mean of its last hidden states), of stage 1 alone, of stage 2 alone and of both. Figures are means over whole seeds,
+  with the least and the largest.
 
 ``--weights`` is a directory of float weights, a GGUF file or a directory with one. A file too large to be copied at
 once may come in parts, ``NAME.part*``, which are joined in the order of their names, beside ``NAME.sha256``:
@@ -39,6 +40,9 @@ import torch
 from gpu_part import Part, part_parser, require_device
 from plain_stages import Course, align, learn, make_examples
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Normalize
+from sentence_transformers.sentence_transformer.modules import Pooling
+from torch import nn
 
 import lbr_st
 from lbr_st.alignment.config import AlignConfig
@@ -50,6 +54,7 @@ from lbr_st.learning.batches import Example
 from lbr_st.learning.config import LearnConfig
 from lbr_st.model.bottleneck import bottleneck_module
 from lbr_st.model.contract import fingerprint
+from lbr_st.model.gguf import gguf_file
 from lbr_st.model.opening import open_model
 from lbr_st.records import Record
 from lbr_st.training.held_out import NDCG, RECALL, HeldOutEvaluator
@@ -119,11 +124,41 @@ def joined(weights: Path, work: Path) -> Path:
     return work / name
 
 
+class TextAlone(nn.Module):
+    """Takes the bottleneck tokens out of what is pooled.
+
+    Args:
+        ids: Their ids.
+    """
+
+    def __init__(self, ids: Sequence[int]) -> None:
+        super().__init__()
+        self.ids = list(ids)
+
+    def forward(self, features: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return the features with a mask that is 0 for them too."""
+        ids = torch.tensor(self.ids, device=features["input_ids"].device)
+        return {**features, "attention_mask": features["attention_mask"] * ~torch.isin(features["input_ids"], ids)}
+
+
+def mean_of_states(model: SentenceTransformer) -> SentenceTransformer:
+    """Return what embeds with the same language model, as the mean of its last hidden states.
+
+    The bottleneck tokens are behind the text, and so change none of its states.
+    """
+    module = bottleneck_module(model)
+    pooling = Pooling(module.get_embedding_dimension(), pooling_mode="mean")
+    return SentenceTransformer(
+        modules=[module, TextAlone(module.bottleneck_token_ids), pooling, Normalize()], device=str(model.device)
+    )
+
+
 @dataclass(frozen=True)
 class Study:
     """What all arms share.
 
     Attributes:
+        backbone: Where the language model is.
         model: Model that is trained again and again, see `reset`.
         weights: Its weights before any training.
         examples: Examples of stage 1.
@@ -133,6 +168,7 @@ class Study:
         part: What says how much time is left.
     """
 
+    backbone: Path
     model: SentenceTransformer
     weights: dict[str, torch.Tensor]
     examples: Sequence[Example]
@@ -157,12 +193,12 @@ class Study:
 
     def _settings(self, seed: int) -> dict[str, Any]:
         cpu = self.model.device.type == "cpu"
-        return {"model": "backbone", "output_dir": "nowhere", "bf16": True, "use_cpu": cpu, "seed": seed}
+        return {"model": str(self.backbone), "output_dir": "nowhere", "bf16": True, "use_cpu": cpu, "seed": seed}
 
-    def scores(self) -> dict[str, float]:
-        """Return recall@10 and nDCG@10 on the test, and how long that took."""
+    def scores(self, model: SentenceTransformer | None = None) -> dict[str, float]:
+        """Return recall@10 and nDCG@10 on the test, and how long that took; of the model that is trained by default."""
         start = time.perf_counter()
-        found = self.evaluator(self.model)
+        found = self.evaluator(model or self.model)
         names = {"recall_at_10_test": RECALL, "ndcg_at_10_test": NDCG}
         return {name: found[key] for name, key in names.items()} | {"seconds": time.perf_counter() - start}
 
@@ -181,6 +217,7 @@ def begin(weights: Path, data: Path, device: str, part: Part) -> Study:
     model = open_model(str(weights), num_bottleneck_tokens=1, max_seq_length=sizes.length).to(device).eval()
     state = bottleneck_module(model).model.state_dict()
     return Study(
+        backbone=weights,
         model=model,
         weights={name: tensor.clone() for name, tensor in state.items()},
         examples=make_examples(train, model, OBJECTIVE, sizes.stage1_tokens),
@@ -230,9 +267,10 @@ class Records:
                 values = [each["scores"][name] for each in of_arm]
                 found = {name + suffix: values[0]} if arm in ONCE else results.spread(name + suffix, values)
                 figures |= {each: round(value, 4) for each, value in found.items()}
-            if of_arm and arm not in ONCE:
-                speeds = [each["training"]["tokens_per_second"] for each in of_arm]
-                figures[f"tokens_per_second{suffix or '_both'}"] = round(sum(speeds) / len(speeds), 1)
+        for arm, stage in (("stage1", "stage1"), ("both", "stage2")):
+            speeds = [self.arms[arm, seed]["training"]["tokens_per_second"] for seed in seeds]
+            if speeds:
+                figures[f"tokens_per_second_{stage}"] = round(sum(speeds) / len(speeds), 1)
         command = ["--weights", "DIR", "--data", "DIR", "--device", self.settings["device"]]
         results.write_summary(PROGRAM, figures, list(self.arms.values()), command)
 
@@ -250,8 +288,25 @@ def run_seed(study: Study, seed: int, records: Records) -> bool:
     return True
 
 
-def main(argv: list[str] | None = None) -> None:
+def run(study: Study, data: Path, records: Records) -> None:
     """Score the backbone and BM25, then all arms of one seed after the other."""
+    records.add("backbone", 0, study.scores(mean_of_states(study.model)))
+    try:
+        records.add("bm25", 0, bm25(data))
+    except InputError as error:
+        print(f"without BM25: {error}", flush=True)
+    records.summarize([])
+    part, whole, longest = study.part, [], 0.0
+    for seed in study.sizes.seeds:
+        start, what = time.monotonic(), f"seed {seed}"
+        if part.has_time_for(what, longest) and part.attempt(what, partial(run_seed, study, seed, records)):
+            whole.append(seed)
+            longest = max(longest, time.monotonic() - start)
+            records.summarize(whole)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Join the weights and run the study."""
     parser = part_parser(__doc__)
     parser.add_argument("--weights", type=Path, required=True, metavar="DIR", help="language model to start from")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with train and test.jsonl")
@@ -259,35 +314,17 @@ def main(argv: list[str] | None = None) -> None:
     require_device(args.device)
     results.conditions()
     part = Part(args.seconds)
-    files = [args.data / f"{name}.jsonl" for name in ("train", "test")]
     with tempfile.TemporaryDirectory() as work:
         weights = joined(args.weights, Path(work))
         settings = {
             "device": args.device,
             **asdict(SIZES[args.device]),
             "objective": OBJECTIVE,
-            "data_sha256": sha256(files),
-            "weights": weights.name,
+            "data_sha256": sha256(args.data / f"{name}.jsonl" for name in ("train", "test")),
+            "weights": (gguf_file(weights) or weights).name,
             "weights_sha256": fingerprint(weights),
         }
-        study = begin(weights, args.data, args.device, part)
-    records = Records(settings)
-    records.add("backbone", 0, study.scores())
-    try:
-        records.add("bm25", 0, bm25(args.data))
-    except InputError as error:
-        print(f"without BM25: {error}", flush=True)
-    records.summarize([])
-    whole: list[int] = []
-    longest = 0.0
-    for seed in study.sizes.seeds:
-        start = time.monotonic()
-        if part.has_time_for(f"seed {seed}", longest) and part.attempt(
-            f"seed {seed}", partial(run_seed, study, seed, records)
-        ):
-            whole.append(seed)
-            longest = max(longest, time.monotonic() - start)
-            records.summarize(whole)
+        run(begin(weights, args.data, args.device, part), args.data, Records(settings))
     part.end()
 
 

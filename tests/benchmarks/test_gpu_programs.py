@@ -10,6 +10,7 @@ import time
 import pytest
 import torch
 from base_install import without
+from gguf_files import write_gguf
 from helpers import MANY, ROOT
 from toy_domains import SPLITS, medical_row
 
@@ -49,7 +50,7 @@ def copy_without_packages(tmp_path):
     (tmp_path / "site").mkdir()
 
     def environment(*more):
-        absent = [module for module in (*EXTRAS, "gguf", "trl", *more) if module not in THERE]
+        absent = [module for module in (*EXTRAS, "trl", *more) if module not in THERE]
         (tmp_path / "site" / "sitecustomize.py").write_text(without(absent))
         settings = {"PYTHONPATH": str(tmp_path / "site"), "LBR_COMMIT": "abc123"}
         return {**os.environ, **settings}
@@ -170,6 +171,7 @@ def test_both_stages_of_a_toy(tmp_path, data, backbone, capsys):
     """All arms of each seed, from the same weights; BM25 beside them; the summary is that of the files."""
     import gpu_medical
     import results
+    from systems import assemble
 
     gpu_medical.main(["--device", "cpu", "--weights", str(backbone), "--data", str(data)])
     read = {
@@ -186,11 +188,39 @@ def test_both_stages_of_a_toy(tmp_path, data, backbone, capsys):
     assert training["tokens"] <= gpu_medical.SIZES["cpu"].stage1_tokens
     assert training["learning_rate"] == LearnConfig(model="a", data=["b"], output_dir="c").learning_rate
     assert figures["recall_at_10_test_bm25"] == lbr_st.evaluate("bm25", data / "test.jsonl")["recall_at_10"]
-    model = lbr_st.from_backbone(str(backbone), max_seq_length=16)
+    mean = assemble(backbone, backbone, 15, "mean")  # the last of 16 tokens is the bottleneck
     assert figures["ndcg_at_10_test_backbone"] == pytest.approx(
-        lbr_st.evaluate(model, data / "test.jsonl")["ndcg_at_10"], abs=0.02
+        lbr_st.evaluate(mean, data / "test.jsonl")["ndcg_at_10"], abs=0.02
     )
     assert "both, seed 1: recall@10 " in capsys.readouterr().out
+
+
+def test_backbone_as_it_is(backbone):
+    """The mean of its states over the text, as the stock classes have it."""
+    import gpu_medical
+    from systems import assemble
+
+    model = open_model(str(backbone), num_bottleneck_tokens=2, max_seq_length=12).to("cpu")
+    texts = ["why", "How is anaemia treated? " * 5]
+    found, expected = (
+        gpu_medical.mean_of_states(model).encode(texts),
+        assemble(backbone, backbone, 10, "mean").encode(texts),
+    )
+    assert abs(found - expected).max() < 1e-5
+
+
+def test_weights_of_a_gguf_in_parts(tmp_path, data, backbone, monkeypatch):
+    """They are joined, read and trained; the result files name the file, and no folder."""
+    import gpu_medical
+    import results
+
+    monkeypatch.setitem(gpu_medical.SIZES, "cpu", gpu_medical.Sizes(16, 600, 8, 1, (0,)))
+    file = write_gguf(backbone, tmp_path / "tiny.gguf", "qwen2")
+    folder = in_parts(tmp_path / "parts", file.read_bytes())
+    gpu_medical.main(["--device", "cpu", "--weights", str(folder), "--data", str(data)])
+    arm = results.read_arm("gpu_medical", "both", 0)
+    assert arm["settings"]["weights"] == "model.gguf"
+    assert str(tmp_path) not in json.dumps(arm)
 
 
 def test_each_training_begins_with_the_same_weights(data, backbone):
@@ -223,8 +253,11 @@ def test_a_seed_that_no_time_is_left_for(tmp_path, data, backbone, capsys, monke
     figures = summary(tmp_path / "results", "gpu_medical")["figures"]
     assert figures["seeds"] == 0 and "ndcg_at_10_test_backbone" in figures and "ndcg_at_10_test" not in figures
 
+    whole = gpu_medical.run_seed
+
     def run_seed(study, seed, records):
         time.sleep(0.3)
+        whole(study, seed, records)
         study.part._end = time.monotonic() + 0.2
         return True
 
@@ -233,6 +266,7 @@ def test_a_seed_that_no_time_is_left_for(tmp_path, data, backbone, capsys, monke
         gpu_medical.main([*argv, "--seconds", "1000"])
     assert ended.value.code == 3
     assert capsys.readouterr().out.endswith("left out: seed 1: no time is left\n")
+    assert summary(tmp_path / "results", "gpu_medical")["figures"]["seeds"] == 1
 
 
 def in_parts(folder, content, number=3):
