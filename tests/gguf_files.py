@@ -63,6 +63,7 @@ def write_gguf(folder: str, path: Path, splits_as: str, leave_out: str = "", arc
     writer.add_token_list([token for token, _ in vocabulary])
     writer.add_token_types([3 if id_ in special else 1 for _, id_ in vocabulary])
     writer.add_token_merges([" ".join(pair) for pair in merges])
+    writer.add_bos_token_id(tokenizer.eos_token_id)  # transformers 5.16 wants one
     writer.add_eos_token_id(tokenizer.eos_token_id)
     writer.add_pad_token_id(tokenizer.eos_token_id)
     writer.add_add_bos_token(False)

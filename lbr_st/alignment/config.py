@@ -9,6 +9,7 @@ from sentence_transformers.sentence_transformer.training_args import SentenceTra
 
 from lbr_st.errors import InputError
 from lbr_st.training.config import StageConfig, flag, required, told
+from lbr_st.training.rates import rates_in_words
 
 MAX_FORGETTING = 1.0
 
@@ -81,6 +82,7 @@ class AlignConfig(StageConfig, SentenceTransformerTrainingArguments):
         "most)"
     )
 
+    learning_rate: float | None = told(rates_in_words("align"))  # type: ignore[assignment]
     per_device_train_batch_size: int = field(default=64, metadata={"help": "pairs of a process in a batch"})
     per_device_eval_batch_size: int = field(default=64, metadata={"help": "texts of a process at a time"})
 

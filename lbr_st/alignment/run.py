@@ -44,6 +44,7 @@ from lbr_st.training.finish import finish, set_prompts
 from lbr_st.training.held_out import NDCG, HeldOutEvaluator
 from lbr_st.training.launch import CANNOT_START, check_launch
 from lbr_st.training.lora import adapter_for, merged, open_for_training, quantization
+from lbr_st.training.rates import set_learning_rate
 from lbr_st.training.resume import State, last_whole_checkpoint, train_to_the_end
 
 logger = logging.getLogger(__name__)
@@ -93,6 +94,7 @@ def align(config: AlignConfig) -> SentenceTransformer:
     check_launch(config)
     data = read_data(config)
     arguments = config.for_trainer()
+    set_learning_rate(arguments, "align")
     if data.dev:
         evaluate_while_training(arguments)
         if config.keep != "last" and config.save_strategy != "no":

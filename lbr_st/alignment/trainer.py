@@ -10,11 +10,12 @@ from datasets import Dataset
 from peft import PeftModel
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
 from sentence_transformers.sentence_transformer.training_args import SentenceTransformerTrainingArguments
+from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader
 
 from lbr_st.alignment.batches import DistinctBatchSampler
 from lbr_st.model.bottleneck import BottleneckTransformer
-from lbr_st.training.callbacks import SaveAtEvaluation, SetEpoch
+from lbr_st.training.callbacks import SaveAtEvaluation, SetEpoch, WarnOfRisingLoss
 from lbr_st.training.lora import load_adapter, save_adapter
 
 
@@ -46,6 +47,7 @@ class AlignTrainer(SentenceTransformerTrainer):
         **kwargs: Any,
     ) -> None:
         self.adapter = adapter
+        self._rising = WarnOfRisingLoss()
         self.batches = DistinctBatchSampler(
             train_dataset,
             args.train_batch_size,
@@ -59,6 +61,13 @@ class AlignTrainer(SentenceTransformerTrainer):
         super().__init__(model=model, args=args, train_dataset=train_dataset, **kwargs)
         self.add_callback(SetEpoch(self.batches))
         self.add_callback(SaveAtEvaluation())
+        self.add_callback(self._rising)
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
+        """Watch the loss of a step."""
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        self._rising.add(loss)
+        return loss
 
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
         """Collect nothing for a model card: it would be of the checkpoints, and none is written."""

@@ -11,6 +11,7 @@ from lbr_st.learning.masked_model import READ_OUT_WEIGHT
 from lbr_st.learning.objectives import OBJECTIVES, Arm, parse_objective
 from lbr_st.training.config import StageConfig, required, told
 from lbr_st.training.held_out import DEV, RECALL
+from lbr_st.training.rates import rates_in_words
 
 # What the best checkpoint can be selected by: its name in the log, and whether more of it is better.
 SELECT_BY = {
@@ -90,6 +91,7 @@ class LearnConfig(StageConfig):
         "own, sdpa for most)"
     )
 
+    learning_rate: float | None = told(rates_in_words("learn"))  # type: ignore[assignment]
     per_device_train_batch_size: int = field(default=32, metadata={"help": "examples of a process in a step"})
     per_device_eval_batch_size: int = field(default=32, metadata={"help": "examples of a process at a time"})
     train_sampling_strategy: str = field(default="group_by_length", metadata={"help": "group_by_length or random"})

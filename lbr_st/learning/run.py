@@ -36,6 +36,7 @@ from lbr_st.training.finish import finish, set_prompts
 from lbr_st.training.held_out import HeldOutEvaluator
 from lbr_st.training.launch import CANNOT_START, check_launch
 from lbr_st.training.lora import adapter_for, merged, open_for_training, quantization
+from lbr_st.training.rates import set_learning_rate
 from lbr_st.training.resume import State, train_to_the_end
 
 logger = logging.getLogger(__name__)
@@ -93,6 +94,7 @@ def learn(config: LearnConfig) -> SentenceTransformer:
     data = read_data(config)
     config = replace(config, objective=data.objective)  # the run and the model say it
     arguments = config.for_trainer()
+    set_learning_rate(arguments, "learn")
     if data.dev:
         evaluate_while_training(arguments)
     elif arguments.eval_strategy != "no":

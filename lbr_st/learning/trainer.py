@@ -20,7 +20,7 @@ from lbr_st.learning.examples import with_wrong_source
 from lbr_st.learning.masked_model import READ_OUT_WEIGHT, CutOffModel
 from lbr_st.learning.objectives import Arm
 from lbr_st.model.bottleneck import BottleneckTransformer, bottleneck_module
-from lbr_st.training.callbacks import SaveAtEvaluation, SetEpoch
+from lbr_st.training.callbacks import SaveAtEvaluation, SetEpoch, WarnOfRisingLoss
 from lbr_st.training.finish import is_sharded
 from lbr_st.training.held_out import HeldOutEvaluator
 from lbr_st.training.lora import load_adapter, save_adapter
@@ -71,6 +71,7 @@ class LearnTrainer(Trainer):
         self._tokens: Tensor | int = 0
         self._since: float | None = None
         self._paused = 0.0
+        self._rising = WarnOfRisingLoss()
         weight = read_out_weight if arm.has_bottleneck else 0.0
         super().__init__(
             model=CutOffModel(bottleneck_module(model).model, bottleneck=arm.has_bottleneck, read_out_weight=weight),
@@ -79,6 +80,7 @@ class LearnTrainer(Trainer):
             **kwargs,
         )
         self.add_callback(SaveAtEvaluation())
+        self.add_callback(self._rising)
 
     @property
     def metrics(self) -> list[str]:
@@ -109,11 +111,13 @@ class LearnTrainer(Trainer):
         return SequentialSampler(eval_dataset)  # the trainer's own by length would draw from the run's random numbers
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
-        """Count the tokens of a step."""
+        """Count the tokens of a step, and watch its loss."""
         if self._since is None:
             self._since, self._paused = time.perf_counter(), 0.0
         self._tokens = self._tokens + inputs["attention_mask"].sum()
-        return super().training_step(model, inputs, num_items_in_batch)
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        self._rising.add(loss)
+        return loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the tokens per second to the training loss."""

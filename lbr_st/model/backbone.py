@@ -15,6 +15,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from lbr_st.errors import InputError
 from lbr_st.model import gguf
 
 
@@ -40,10 +41,23 @@ def read_backbone(name: str, **hub: Any) -> Backbone:
         **hub: Arguments of the Hub: ``revision``, ``token``, ...
 
     Raises:
-        InputError: If a GGUF file cannot be used.
+        InputError: If the model reads more than text, or a GGUF file cannot be used.
     """
+    config = read_config(name, **hub)
     if (file := gguf.gguf_file(name)) is not None:
-        return Backbone(*gguf.read(file))
+        tokenizer, read_weights = gguf.read(file)
+        return Backbone(tokenizer, config, read_weights)
     tokenizer = AutoTokenizer.from_pretrained(name, **hub)
-    config = AutoConfig.from_pretrained(name, **hub)
     return Backbone(tokenizer, config, partial(AutoModelForCausalLM.from_pretrained, name))
+
+
+def read_config(name: str, **hub: Any) -> PretrainedConfig:
+    """Read the configuration of a language model, see `read_backbone`."""
+    file = gguf.gguf_file(name)
+    config = AutoConfig.from_pretrained(name, **hub) if file is None else gguf.read_config(file)
+    if config.get_text_config() is not config:
+        raise InputError(
+            f"{name} is of model type {config.model_type!r}, which reads more than text; "
+            "start from its language model alone"
+        )
+    return config

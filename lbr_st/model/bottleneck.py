@@ -159,11 +159,6 @@ class BottleneckTransformer(InputModule):
         check_ratio(compression_ratio)
         hub = {name: model_kwargs[name] for name in HUB_ARGUMENTS if name in model_kwargs}
         tokenizer, config, read_weights = read_backbone(model_name_or_path, **hub)
-        if config.get_text_config() is not config:
-            raise InputError(
-                f"{model_name_or_path} is of model type {config.model_type!r}, which reads more than text; "
-                "start from its language model alone"
-            )
         if max_seq_length is None:
             longest = min(tokenizer.model_max_length, most_positions(config))
             if longest > UNLIMITED:

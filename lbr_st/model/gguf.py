@@ -7,10 +7,13 @@ not in the file, and scaled positions.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import logging
 import math
 import re
 from collections import Counter
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -104,6 +107,13 @@ def read_header(file: Path) -> Header:
     Raises:
         InputError: If it is a part of a split model, is not whole, or the package ``gguf`` is not installed.
     """
+    about = file.stat()
+    return _read_header(file, about.st_mtime_ns, about.st_size)
+
+
+@functools.lru_cache(maxsize=1)
+def _read_header(file: Path, *version: int) -> Header:
+    """Read it once, as it takes seconds, for as long as the file stays as it is."""
     reader_of = require("gguf", f"{file.name}, a GGUF file,").GGUFReader
     if PART.search(file.stem):
         raise InputError(
@@ -135,33 +145,52 @@ def read_header(file: Path) -> Header:
     )
 
 
-def read(file: Path) -> tuple[PreTrainedTokenizerBase, PretrainedConfig, Any]:
-    """Read a GGUF file but for its weights.
+def read(file: Path) -> tuple[PreTrainedTokenizerBase, Callable[..., PreTrainedModel]]:
+    """Read the tokenizer of a GGUF file, with its chat template.
 
     Args:
         file: The file.
 
     Returns:
-        Its tokenizer with the chat template, its configuration, and a function that reads the weights: it takes
-        arguments of ``AutoModelForCausalLM.from_pretrained``.
+        The tokenizer, and a function that reads the weights: it takes arguments of
+        ``AutoModelForCausalLM.from_pretrained``.
 
     Raises:
         InputError: If the file cannot be used, see `read_header`, or transformers cannot read its architecture.
     """
     header = read_header(file)
-    named = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
-    try:
-        with quietly():
-            config = AutoConfig.from_pretrained(**named)
-            tokenizer = AutoTokenizer.from_pretrained(**named)
-    except (ValueError, KeyError, NotImplementedError) as error:
-        raise InputError(
-            f"{file}: transformers {transformers.__version__} cannot read GGUF files of the architecture "
-            f"{header.architecture!r}: {one_line(error)}"
-        ) from error
+    with _refusing_what_transformers_cannot_read(file, header.architecture):
+        tokenizer = AutoTokenizer.from_pretrained(**_named(file))
     split_as_the_file_says(tokenizer, header)
     check_spelling(tokenizer, header, file)
-    return tokenizer, config, partial(_read_weights, file, header, tokenizer, named)
+    return tokenizer, partial(_read_weights, file, header, tokenizer)
+
+
+def read_config(file: Path) -> PretrainedConfig:
+    """Read the configuration of a GGUF file.
+
+    Raises:
+        InputError: If the file cannot be used, see `read_header`, or transformers cannot read its architecture.
+    """
+    header = read_header(file)
+    with _refusing_what_transformers_cannot_read(file, header.architecture):
+        return AutoConfig.from_pretrained(**_named(file))
+
+
+def _named(file: Path) -> dict[str, str]:
+    return {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
+
+
+@contextlib.contextmanager
+def _refusing_what_transformers_cannot_read(file: Path, architecture: str) -> Iterator[None]:
+    try:
+        with quietly():
+            yield
+    except (ValueError, KeyError, AttributeError, NotImplementedError) as error:
+        raise InputError(
+            f"{file}: transformers {transformers.__version__} cannot read GGUF files of the architecture "
+            f"{architecture!r}: {one_line(error)}"
+        ) from error
 
 
 def split_as_the_file_says(tokenizer: PreTrainedTokenizerBase, header: Header) -> None:
@@ -225,7 +254,7 @@ BYTES = _bytes_by_character()
 
 
 def _read_weights(
-    file: Path, header: Header, tokenizer: PreTrainedTokenizerBase, named: dict[str, str], **model_kwargs: Any
+    file: Path, header: Header, tokenizer: PreTrainedTokenizerBase, **model_kwargs: Any
 ) -> PreTrainedModel:
     """Read the weights of a GGUF file as dense tensors, and say how well the model reads.
 
@@ -234,16 +263,14 @@ def _read_weights(
     """
     if "quantization_config" in model_kwargs:
         raise InputError(f"{file}: the weights of a GGUF file are dequantized, they cannot be opened in 4 bits")
-    if hasattr(transformers, "GgufConfig"):  # by default, some architectures would keep their blocks
+    if hasattr(transformers, "GgufConfig"):  # unless told, transformers takes it for quantized, and will not save it
         model_kwargs["quantization_config"] = transformers.GgufConfig(dequantize=True)
     require("accelerate", "a GGUF file")
     with quietly():
-        opened: Any = AutoModelForCausalLM.from_pretrained(**named, **model_kwargs, output_loading_info=True)
+        opened: Any = AutoModelForCausalLM.from_pretrained(**_named(file), **model_kwargs, output_loading_info=True)
     model, report = opened
     if missing := sorted(report["missing_keys"]):
         raise InputError(f"{file} lacks {len(missing)} tensors of the model, {missing[0]} for one")
-    # It is dense now; transformers would refuse to train and to save it.
-    model.hf_quantizer = None
     if header.scales_positions and (model.config.rope_parameters or {}).get("rope_type", "default") == "default":
         logger.warning(
             "%s scales its positions, which transformers does not read from a GGUF file: the model may read worse "
@@ -284,7 +311,7 @@ def write_directory(file: Path, folder: Path) -> None:
     Raises:
         InputError: If the file cannot be used.
     """
-    tokenizer, _, read_weights = read(file)
+    tokenizer, read_weights = read(file)
     model = read_weights(dtype=torch.float32)
     with replacing_folder(folder) as unfinished, quietly():
         model.save_pretrained(unfinished)

@@ -11,11 +11,14 @@ import torch
 from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import is_sentence_transformer_model
+from transformers import AutoModelForCausalLM
 
 from lbr_st.errors import InputError, one_line
+from lbr_st.model.backbone import read_config
 from lbr_st.model.bottleneck import BottleneckTransformer, bottleneck_module
 from lbr_st.model.contract import NATIVE_MODULE
 from lbr_st.model.gguf import gguf_file
+from lbr_st.model.quiet import quietly
 from lbr_st.model.saving import from_backbone, load
 
 # Longest input of a model that is trained from a backbone, in tokens, unless told otherwise.
@@ -41,6 +44,20 @@ def check_model_exists(name: str, flag: str = "--model") -> None:
             raise _not_a_model(name, flag, "the directory has no config.json")
     elif path.is_file() or name.count("/") > 1 or name.startswith((".", "/", "~")):
         raise _not_a_model(name, flag, "no such directory")
+
+
+def count_parameters(name: str) -> int:
+    """Return the number of parameters of a language model, from its configuration: no weights are read.
+
+    Args:
+        name: Directory, Hub id, GGUF file, or directory that holds one.
+
+    Raises:
+        InputError: If it is no language model, or reads more than text.
+    """
+    check_model_exists(name)
+    with _refusing_what_is_no_model(name), quietly(), torch.device("meta"):
+        return AutoModelForCausalLM.from_config(read_config(name)).num_parameters()
 
 
 def open_model(

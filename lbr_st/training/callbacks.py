@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Any, NamedTuple
 
+import torch
+from torch import Tensor
 from transformers import IntervalStrategy, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from lbr_st.training.held_out import DEV
+from lbr_st.training.rates import written
 
 logger = logging.getLogger(__name__)
 
 # Of unit vectors: below, they are one vector; above, of two random ones one says little more than the other.
 LEAST_VARIANCE, MOST_COSINE = 0.01, 0.9
+
+# Where a rising loss is looked for: a share of all steps, and the fewest that can tell one from noise.
+FIRST_SHARE, FEWEST_STEPS = 0.05, 20
+# What counts as one: a mean higher by this share, and a score of ranks that chance gives in one run of a hundred.
+LEAST_RISE, LEAST_SCORE = 0.05, 2.7
 
 
 def evaluate_while_training(arguments: TrainingArguments) -> None:
@@ -107,3 +119,78 @@ class WarnOfCollapse(TrainerCallback):
                 before,
                 self.max_forgetting,
             )
+
+
+class Rise(NamedTuple):
+    """A loss that rises.
+
+    Attributes:
+        before: Mean of the first fifth of the steps.
+        after: Mean of the last two fifths; where they did not rise, of the two before them.
+    """
+
+    before: float
+    after: float
+
+
+def rise_of(losses: Sequence[float]) -> Rise | None:
+    """Return how much a loss rises, or None where it does not, or not beyond its noise.
+
+    The first fifth of the steps, in which warm-up keeps the rate low, is what the others are held against. Ranks decide
+    (Mann-Whitney), so a single outlier is no rise, and a loss that explodes is one however its numbers spread.
+
+    Args:
+        losses: Loss of each step, at least five; what is not finite counts as infinite.
+    """
+    losses = [loss if math.isfinite(loss) else math.inf for loss in losses]
+    n, m = len(losses) // 5, 2 * len(losses) // 5
+    before = sorted(losses[:n])
+    for after in (losses[-m:], losses[n : n + m]):
+        above = sum((bisect_left(before, loss) + bisect_right(before, loss)) / 2 for loss in after)
+        score = (above - n * m / 2) / math.sqrt(n * m * (n + m + 1) / 12)
+        rise = Rise(fmean(before), fmean(after))
+        if score > LEAST_SCORE and rise.after > (1 + LEAST_RISE) * rise.before:
+            return rise
+    return None
+
+
+class WarnOfRisingLoss(TrainerCallback):
+    """Warns when the loss rises in the first steps of a run: its learning rate is too high.
+
+    The trainer gives it the loss of every batch. A run that is resumed is not judged, nor is one of few steps.
+    """
+
+    def __init__(self) -> None:
+        self._batches: list[Tensor] = []  # of the step that is not over
+        self._losses: list[Tensor] = []
+        self._steps = 0
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        """Choose the steps that are looked at; none where the first of them are over."""
+        begins = state.is_world_process_zero and not state.global_step
+        self._steps = max(math.ceil(FIRST_SHARE * state.max_steps), FEWEST_STEPS) if begins else 0
+
+    def add(self, loss: Tensor) -> None:
+        """Note the loss of a batch, divided by the batches of a step; it stays on its device, where nobody waits."""
+        if self._steps:
+            self._batches.append(loss)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        """Note the loss of a step; after the last one that is looked at, warn of a rise."""
+        if not self._steps:
+            return
+        self._losses.append(torch.stack(self._batches).sum())
+        self._batches.clear()
+        if len(self._losses) < self._steps:
+            return
+        rise = rise_of(torch.stack(self._losses).tolist())
+        if rise is not None:
+            logger.warning(
+                "the loss rises in the first %d steps, from %.3g to %.3g. Start again with a lower rate, such as "
+                "--learning-rate %s",
+                self._steps,
+                *rise,
+                written(args.learning_rate / 3),
+            )
+        self._losses.clear()
+        self._steps = 0

@@ -51,7 +51,6 @@ class RunConfig(TrainingArguments):
     warmup_steps: float = field(default=0.1, metadata={"help": "steps of warm-up; below 1 a share of all steps"})
     use_cpu: bool = field(default_factory=lambda: not torch.accelerator.is_available(), metadata={"help": "no GPU"})
     dataloader_pin_memory: bool = field(default_factory=torch.accelerator.is_available, metadata={"help": "for a GPU"})
-    learning_rate: float = field(default=2e-5, metadata={"help": "highest learning rate"})
     num_train_epochs: float = field(default=1, metadata={"help": "passes over the data"})
 
     def __post_init__(self) -> None:

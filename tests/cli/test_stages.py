@@ -16,6 +16,7 @@ from lbr_st.files import write_jsonl
 from lbr_st.learning.config import LearnConfig
 from lbr_st.learning.objectives import Arm
 from lbr_st.training.config import own_fields
+from lbr_st.training.rates import FULL, LORA, listed
 
 CONFIGS = ROOT / "configs"
 NEEDED = ["--model", "m", "--data", "d", "--output-dir", "o"]
@@ -131,6 +132,24 @@ def test_help_shows_our_own_arguments_first(capsys, command, config):
     with pytest.raises(SystemExit):
         command.main(["--help-training"])
     assert "--weight-decay" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("command", "config", "stage"), [(learn, LearnConfig, "learn"), (align, AlignConfig, "align")])
+def test_the_learning_rate_is_by_the_size_unless_told(tmp_path, capsys, command, config, stage):
+    """Its help has the tables; a YAML file that says null says nothing."""
+    assert parse_stage(config, "x", "", NEEDED).learning_rate is None
+    (tmp_path / "run.yaml").write_text("learning_rate: null\n")
+    assert parse_stage(config, "x", "", [*NEEDED, "--config", str(tmp_path / "run.yaml")]).learning_rate is None
+    assert parse_stage(config, "x", "", [*NEEDED, "--learning-rate", "0"]).learning_rate == 0.0
+    with pytest.raises(SystemExit):
+        command.main(["--help"])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert (
+        f"(default: by the size of the model: {listed(FULL[stage])}; with LoRA at least {listed(LORA[stage])};"
+        in printed
+    )
+    assert ("another kind: 2e-5" in printed) == (stage == "align")
+    assert "(default: None)" not in printed
 
 
 def test_every_setting_has_a_help_text():

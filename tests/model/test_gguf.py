@@ -238,7 +238,7 @@ def test_it_is_no_embedding_model(files):
 
 
 def test_a_way_of_splitting_that_transformers_does_not_know(originals, tmp_path, caplog):
-    read_backbone(str(write_gguf(originals["qwen2"], tmp_path / "m.gguf", "of-tomorrow")))
+    read_backbone(str(write_gguf(originals["llama"], tmp_path / "m.gguf", "of-tomorrow")))
     assert "tiny splits texts as 'of-tomorrow', which transformers" in caplog.text
 
 

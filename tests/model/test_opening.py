@@ -1,9 +1,12 @@
 """Whatever a user names as a model is opened, or refused in one line that says why."""
 
+from pathlib import Path
+
 import pytest
 import torch
-from helpers import make_bert
+from helpers import make_backbone, make_bert
 from sentence_transformers import SentenceTransformer
+from transformers import AutoConfig, AutoModelForCausalLM
 
 import lbr_st
 from lbr_st.errors import InputError
@@ -11,6 +14,7 @@ from lbr_st.model.bottleneck import BottleneckTransformer
 from lbr_st.model.opening import (
     DEFAULT_MAX_LENGTH,
     check_model_exists,
+    count_parameters,
     is_other_embedding_model,
     open_model,
     open_sentence_transformer,
@@ -123,3 +127,38 @@ def test_another_kind_is_saved_as_it_saves_itself(bert, tmp_path):
     again = SentenceTransformer(str(tmp_path / "out"))
     assert (again.encode("one") == model.encode("one")).all()
     assert not list((tmp_path / "out").glob("*.unfinished"))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_parameters_are_counted_without_the_weights(tmp_path, tied):
+    """A tied head once; of a saved model the rows of its bottleneck tokens too."""
+    backbone = make_backbone(tmp_path / "backbone", tied=tied)
+    expected = sum(weight.numel() for weight in AutoModelForCausalLM.from_pretrained(backbone).parameters())
+    lbr_st.save(lbr_st.from_backbone(backbone, num_bottleneck_tokens=2, max_seq_length=24), tmp_path / "saved")
+    for folder in (Path(backbone), tmp_path / "saved"):
+        (folder / "model.safetensors").unlink()
+    assert count_parameters(backbone) == expected
+    assert count_parameters(str(tmp_path / "saved")) == expected + (1 if tied else 2) * 2 * 32
+
+
+def test_parameters_of_a_model_in_the_native_layout(backbone, native):
+    assert count_parameters(native) > count_parameters(backbone)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("absent/absent/absent", "is not a model: no such directory"),
+        ("empty", "is not a model: the directory has no config.json"),
+        ("gemma3", "is of model type 'gemma3', which reads more than text; start from its language model alone"),
+        ("unknown", "is not a model: Unrecognized model"),
+    ],
+)
+def test_parameters_of_what_is_no_language_model(tmp_path, monkeypatch, name, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    AutoConfig.for_model("gemma3").save_pretrained(tmp_path / "gemma3")
+    (tmp_path / "unknown").mkdir()
+    (tmp_path / "unknown" / "config.json").write_text("{}")
+    with pytest.raises(InputError, match=message):
+        count_parameters(name)
