@@ -10,7 +10,7 @@ install = PYTHONWARNINGS=ignore $(1)/bin/python -m pip install -q
 TORCH := $(shell grep '^torch==' constraints.txt)
 
 .PHONY: help setup quickstart test test-benchmarks test-slow test-gpu test-integrations test-mutants test-versions \
-	bench bench-data bench-encode bench-gpu evidence report check format lock dist clean
+	gpu bench bench-data bench-encode bench-gpu evidence report check format lock dist clean
 
 help:
 	@echo "make quickstart         domain, both stages on SmolLM2-135M, scores, search: lbr-model/"
@@ -28,7 +28,8 @@ help:
 	@echo "make bench              stage 1 beside TRL, half an hour"
 	@echo "make bench-data         half a million rows, ten minutes"
 	@echo "make bench-encode       a corpus, killed and on Ray, ten minutes"
-	@echo "make bench-gpu          stage 1 on a GPU, minutes"
+	@echo "make bench-gpu          both stages and encoding on a GPU, minutes"
+	@echo "make gpu                the same, the GPU's tests, and a model: WEIGHTS=DIR DATA=DIR"
 	@echo "make evidence, report   the tables of the paper, hours: DATA=DIR; docs/results.md"
 	@echo
 	@echo "make lock               constraints.txt anew: the newest releases that go together"
@@ -145,9 +146,13 @@ evidence: $(INSTALLED)
 report: $(INSTALLED)
 	$(BIN)/python benchmarks/report.py
 
-# With the Python that has the GPU's torch; nothing is installed.
+# With the Python that has the GPU's torch; nothing is installed. What else is on its path stays there.
+gpu bench-gpu: export PYTHONPATH := .$(if $(PYTHONPATH),:$(PYTHONPATH))
 bench-gpu:
-	PYTHONPATH=. $(PYTHON) benchmarks/stage1_gpu.py
+	$(PYTHON) benchmarks/gpu_speed.py $(FLAGS)
+
+gpu:
+	$(PYTHON) benchmarks/gpu.py $(if $(WEIGHTS),--weights $(WEIGHTS)) $(if $(DATA),--data $(DATA)) $(FLAGS)
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

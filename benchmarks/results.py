@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.metadata
 import json
@@ -21,12 +22,16 @@ from lbr_st.files import write_json
 
 RESULTS = Path(__file__).parent / "results"
 RESAMPLES = 2000  # of the bootstrap
+# Says the commit where git cannot: in a copy without .git, or on a machine without git.
+COMMIT = "LBR_COMMIT"
 PACKAGES = (
     "torch",
+    "triton",
     "transformers",
     "sentence-transformers",
     "mteb",
     "datasets",
+    "accelerate",
     "peft",
     "tokenizers",
     "bm25s",
@@ -40,23 +45,29 @@ def conditions() -> dict[str, Any]:
 
     A program calls it once before its work, so that the commit is that of the code that ran.
     """
+    installed = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}
+    return {
+        "commit": commit(),
+        "versions": {"python": platform.python_version()} | {p: installed[p] for p in PACKAGES if p in installed},
+        "hardware": f"{_processor()}, {os.cpu_count()} cores{_gpu()}",
+    }
+
+
+def commit() -> str:
+    """Return the commit of this checkout; of a copy of it the one that `COMMIT` names."""
 
     def git(*args: str) -> str:
         return subprocess.run(
             ["git", *args], capture_output=True, text=True, cwd=Path(__file__).parent, check=True
         ).stdout.strip()
 
+    # A copy may lie in the checkout of something else.
     if Path(__file__).parent.parent.joinpath(".git").exists():
-        changed = git("status", "--porcelain", "--untracked-files=no")
-        commit = git("rev-parse", "HEAD") + (" with local changes" if changed else "")
-    else:
-        commit = "not a checkout"
-    installed = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}
-    return {
-        "commit": commit,
-        "versions": {"python": platform.python_version()} | {p: installed[p] for p in PACKAGES if p in installed},
-        "hardware": f"{_processor()}, {os.cpu_count()} cores{_gpu()}",
-    }
+        with contextlib.suppress(OSError, subprocess.CalledProcessError):
+            changed = git("status", "--porcelain", "--untracked-files=no")
+            return git("rev-parse", "HEAD") + (" with local changes" if changed else "")
+    named = os.environ.get(COMMIT)
+    return f"{named}, as {COMMIT} says" if named else "not a checkout"
 
 
 def _processor() -> str:

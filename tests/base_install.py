@@ -17,7 +17,8 @@ def find_metadata(name):
     return from_name(name)
 
 
-PathFinder.find_spec = staticmethod(lambda name, *args: None if name in hidden else find_spec(name, *args))
+# Bound, as it was: pytest keeps it as an attribute of a class of its own.
+PathFinder.find_spec = classmethod(lambda _, name, *args: None if name in hidden else find_spec(name, *args))
 Distribution.from_name = staticmethod(find_metadata)
 """
 

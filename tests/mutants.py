@@ -98,6 +98,20 @@ MUTANTS = [
         "learning/test_examples.py::test_sft_example_written_out",
     ),
     Mutant(
+        "examples: none without datasets",
+        "learning/examples.py",
+        "if TYPE_CHECKING:",
+        "if True:",
+        "test_packaging.py::test_pieces_of_the_stages_are_used_without_datasets",
+    ),
+    Mutant(
+        "batches of stage 2: none without datasets",
+        "alignment/batches.py",
+        "if TYPE_CHECKING:",
+        "if True:",
+        "test_packaging.py::test_pieces_of_the_stages_are_used_without_datasets",
+    ),
+    Mutant(
         "examples: Y ends without EOS",
         "learning/examples.py",
         "yield ids if cut else (ids + eos)[:length]",

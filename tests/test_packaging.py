@@ -135,6 +135,22 @@ def test_a_model_is_used_with_the_base_install(model, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+PIECES = """
+import sys
+from lbr_st.alignment.losses import info_nce
+from lbr_st.alignment.batches import DistinctBatchSampler
+from lbr_st.learning.examples import ExampleMaker
+assert "datasets" not in sys.modules
+"""
+
+
+def test_pieces_of_the_stages_are_used_without_datasets(tmp_path):
+    """Examples, batches and losses; `make gpu` trains with them where the trainers' packages are not installed."""
+    code = without(EXTRAS.keys() - {"accelerate", "peft"}) + PIECES
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
 RUN = """
 from lbr_st.cli.main import main
 main({argv!r})

@@ -6,13 +6,16 @@ import collections
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
-from datasets import Dataset
 from sentence_transformers.base.sampler import DefaultBatchSampler
 
 from lbr_st.errors import InputError
 from lbr_st.records import Record, same_text
+
+if TYPE_CHECKING:
+    from datasets import Dataset  # imported where one is made: a `DistinctBatchSampler` works without the package
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +32,8 @@ def training_rows(records: Sequence[Record]) -> Dataset:
     Raises:
         InputError: If some records have hard negatives and others have none, or fewer than 2 are left.
     """
+    from datasets import Dataset
+
     known = documents_by_query(records)
     kept = [
         record

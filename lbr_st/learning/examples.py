@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from datasets import Dataset, concatenate_datasets
 from sentence_transformers import SentenceTransformer
 from transformers import PreTrainedTokenizerBase
 
@@ -17,6 +16,9 @@ from lbr_st.learning.objectives import Arm, fields_of
 from lbr_st.model.bottleneck import BottleneckTransformer, bottleneck_module, most_positions
 from lbr_st.model.cutoff import BOTTLENECK, PREFIX, SOURCE, TARGET
 from lbr_st.records import Record
+
+if TYPE_CHECKING:
+    from datasets import Dataset  # imported where one is made: an `ExampleMaker` works without the package
 
 Columns = dict[str, list[Any]]
 
@@ -116,6 +118,8 @@ def build_examples(records: Sequence[Record], make: ExampleMaker) -> Dataset:
         records: Records with ``document``, and for objectives that read pairs with ``query``.
         make: What makes examples of them.
     """
+    from datasets import Dataset
+
     # The columns used are named: reconstruct reads the document of pairs too.
     dataset = Dataset.from_list([{name: record[name] for name in fields_of(make.objective)} for record in records])
     return dataset.map(
@@ -135,6 +139,8 @@ def mix(datasets: dict[str, Dataset], weights: dict[str, float], seed: int) -> D
         weights: Share of each in the examples of the mixture. Where one has too few for its share, they come again.
         seed: Seed of the order.
     """
+    from datasets import concatenate_datasets
+
     if len(datasets) == 1:
         return next(iter(datasets.values()))
     total = max(len(examples) / weights[name] for name, examples in datasets.items())
@@ -193,6 +199,8 @@ def with_wrong_source(examples: Dataset) -> Dataset | None:
     Returns:
         As many examples in the same order, or None if all have the same X.
     """
+    from datasets import Dataset
+
     rows = list(examples)
     ends = [row["segments"].index(TARGET) for row in rows]
     xs = [row["input_ids"][:end] for row, end in zip(rows, ends, strict=True)]

@@ -1,17 +1,14 @@
 """The benchmark programs themselves, at toy size."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from gguf_files import write_gguf
-from helpers import PAIRS, ROOT
+from helpers import PAIRS
 
 import lbr_st
 from lbr_st.errors import InputError
@@ -19,7 +16,6 @@ from lbr_st.files import write_jsonl
 from lbr_st.learning.batches import IGNORE, collate
 from lbr_st.learning.examples import ExampleMaker, build_examples
 from lbr_st.learning.masked_model import CutOffModel
-from lbr_st.model.cutoff import cutoff_rule, same_sequence_rule
 
 
 @pytest.fixture
@@ -150,54 +146,6 @@ def test_full_logits_is_the_same_loss(speed, model):
     expected = CutOffModel(model[0].model)(**batch)["loss"]
     number = (batch["labels"] != IGNORE).sum()
     assert abs(speed.FullLogits(model[0].model)(**batch, num_items_in_batch=number)["loss"] - expected) < 1e-5
-
-
-# The packages that a GPU machine need not have.
-ABSENT = """
-import sys
-for name in ("mteb", "matplotlib", "trl", "bm25s"):
-    sys.modules[name] = None
-sys.path.insert(0, "benchmarks")
-from pathlib import Path
-import results, stage1_gpu
-results.RESULTS = Path(sys.argv[1])
-stage1_gpu.main(["--shape", "nano", "--device", "cpu", "--repeats", "1"])
-# sentence-transformers imports datasets itself where it is installed, so it cannot be taken away here.
-importers = {"lbr_st.data", "lbr_st.learning.examples", "lbr_st.learning.run", "lbr_st.alignment.run"}
-assert not importers & sys.modules.keys(), importers & sys.modules.keys()
-"""
-
-
-@pytest.mark.slow
-def test_program_for_the_gpu_needs_few_packages(tmp_path):
-    """All arms that a CPU has, at toy size, in a process in which the other packages cannot be imported."""
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-c", ABSENT, str(tmp_path)], cwd=ROOT, env=env, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    figures = json.loads((tmp_path / "stage1_gpu" / "summary.json").read_text())["figures"]
-    assert {"time_ratio_vs_sft", "tokens_per_second_packed", "share_of_matmul_rate_reconstruct"} <= figures.keys()
-
-
-def test_operations_of_a_step():
-    """The pairs that attention computes, against the drawn rule; products against a count by hand."""
-    import stage1_gpu
-    from transformers import Qwen2Config
-
-    batches = stage1_gpu.make_batches(100, pairs=5, passages=2, length=7)
-    for batch in batches.values():
-        rows, length = batch["input_ids"].shape
-        at = torch.meshgrid(torch.arange(rows), torch.arange(length), torch.arange(length), indexing="ij")
-        allowed = (at[1] >= at[2]) & cutoff_rule(batch["segments"])(at[0], 0, at[1], at[2])
-        if "sequences" in batch:
-            allowed &= same_sequence_rule(batch["sequences"])(at[0], 0, at[1], at[2])
-        keep = batch["attention_mask"].bool()
-        allowed &= keep[:, :, None] & keep[:, None, :]
-        assert stage1_gpu.attended_pairs(batch) == allowed.sum()
-    config = Qwen2Config(vocab_size=10, hidden_size=4, num_hidden_layers=3)
-    batch = batches["pretraining"]  # 2 rows of 7 tokens, 6 of them targets
-    assert stage1_gpu.operations(config, batch, body=11) == 6 * (11 * 14 + 40 * 12) + 12 * 12 * 2 * 28
 
 
 @pytest.fixture
