@@ -68,9 +68,9 @@ STAGE2: dict[str, Any] = {
 def open_arm(arm: str, study: Study) -> Any:
     """Train an arm, or go on with it, and open it for mteb."""
     if arm == "backbone":
-        model = assemble(study.backbone, study.backbone, COMMON["max_length"], "mean")
         folder = study.work / "backbone-mean"
-        model.save_pretrained(str(folder), create_model_card=False)
+        mean_pooled = assemble(study.backbone, study.backbone, COMMON["max_length"], "mean")
+        mean_pooled.save_pretrained(str(folder), create_model_card=False)
         return open_for_evaluation(folder)
     model = study.backbone
     if arm == "ibgl_cl":
@@ -84,7 +84,7 @@ def run_arm(arm: str, study: Study, lexical: AllScores) -> dict[str, Any]:
     """Score an arm alone and with BM25."""
     task = local_task(study.data / "test.jsonl")
     dense = AllScores(open_arm(arm, study))
-    scores = {}
+    scores: dict[str, float] = {}
     for end, model in (("", dense), ("_fused", Fused(dense, lexical))):
         found = evaluate(model, task)
         scores |= {f"{metric}_test{end}": found[metric] for metric in ("recall_at_10", "ndcg_at_10")}

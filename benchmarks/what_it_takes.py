@@ -79,7 +79,12 @@ def arms_of(device: str) -> list[str]:
 
 def config_of(shape: str, eos: int) -> PreTrainedConfig:
     """Return the configuration of a backbone."""
-    settings = {"tie_word_embeddings": True, "max_position_embeddings": 2048, "bos_token_id": eos, "eos_token_id": eos}
+    settings: dict[str, Any] = {
+        "tie_word_embeddings": True,
+        "max_position_embeddings": 2048,
+        "bos_token_id": eos,
+        "eos_token_id": eos,
+    }
     return AutoConfig.for_model(**SHAPES[shape], **settings)
 
 
@@ -170,6 +175,7 @@ def measure_arm(arm: str, backbone: Path, training: dict[str, Any]) -> dict[str,
         trainer.add_callback(clock)
         return measure(trainer, timed_steps=1)
 
+    in_parts: dict[str, Any]
     if stage == "learn":
         in_parts = {"per_device_train_batch_size": pairs, "gradient_accumulation_steps": parts}
         with trial(LearnConfig(data=[data], **in_parts, **settings), of_learn.prepare) as learner:

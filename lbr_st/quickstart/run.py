@@ -149,7 +149,12 @@ def quickstart(config: QuickstartConfig) -> Outcome:
         with replacing_folder(as_it_is) as unfinished:
             mean_pooled(backbone).save_pretrained(str(unfinished), create_model_card=False)
 
-    common = precision | {"max_length": MAX_LENGTH, "save_steps": 16, "logging_steps": 4, "resume": True}
+    common: dict[str, Any] = precision | {
+        "max_length": MAX_LENGTH,
+        "save_steps": 16,
+        "logging_steps": 4,
+        "resume": True,
+    }
     if not torch.accelerator.is_available():
         common["attention"] = "eager"  # the faster one for short texts
     _announce(3, "stage 1: the model learns the domain through a bottleneck token")
