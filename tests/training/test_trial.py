@@ -22,6 +22,7 @@ from lbr_st.learning import run as of_learn
 from lbr_st.learning.config import LearnConfig
 from lbr_st.learning.trainer import LearnTrainer
 from lbr_st.training import trial as module
+from lbr_st.training.rates import rate_for
 from lbr_st.training.trial import (
     Plan,
     Tried,
@@ -326,6 +327,16 @@ def test_a_try_is_a_short_run(stage, changes, config_of, monkeypatch, caplog):
     assert last.first_loss == pytest.approx(sum(losses[:5]) / 5, rel=1e-6)
     assert last.last_loss == pytest.approx(sum(losses[-5:]) / 5, rel=1e-6)
     assert last.dev == [entry[NDCG] for entry in log if NDCG in entry][-1]
+
+
+@STAGE
+def test_without_a_rate_that_of_the_size_is_tried(stage, config_of, monkeypatch):
+    """And a third of it and three times it, in two digits."""
+    monkeypatch.setattr(module, "RATE_STEPS", 1)
+    found = STAGES[stage].find_rate(config_of(stage, learning_rate=None))
+    by_size = rate_for(stage, 28_992)
+    assert [each.rate for each in found.tries] == pytest.approx([by_size / 3, by_size, 3 * by_size], rel=0.02)
+    assert found.tries[1].rate == by_size
 
 
 def test_dev_data_without_pairs_are_judged_by_the_loss(config_of, tmp_path, monkeypatch):
