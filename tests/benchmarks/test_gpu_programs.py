@@ -20,7 +20,8 @@ from lbr_st.errors import EXTRAS, InputError
 from lbr_st.files import file_sha256, write_jsonl
 from lbr_st.learning.config import LearnConfig
 from lbr_st.model.cutoff import cutoff_rule, same_sequence_rule
-from lbr_st.model.opening import open_model
+from lbr_st.model.opening import count_parameters, open_model
+from lbr_st.training.rates import rate_for
 
 # What a machine for `make gpu` has of the extras; scipy comes with sentence-transformers, accelerate with peft.
 THERE = {"accelerate", "peft", "pyarrow", "scipy"}
@@ -186,7 +187,8 @@ def test_both_stages_of_a_toy(tmp_path, data, backbone, capsys):
         assert figures[f"ndcg_at_10_test{suffix}_max"] == pytest.approx(max(values), abs=1e-4)
     training = read["stage1", 0]["training"]
     assert training["tokens"] <= gpu_medical.SIZES["cpu"].stage1_tokens
-    assert training["learning_rate"] == LearnConfig(model="a", data=["b"], output_dir="c").learning_rate
+    assert training["learning_rate"] == rate_for("learn", count_parameters(str(backbone)))
+    assert read["both", 0]["training"]["learning_rate"] == rate_for("align", count_parameters(str(backbone)))
     assert figures["recall_at_10_test_bm25"] == lbr_st.evaluate("bm25", data / "test.jsonl")["recall_at_10"]
     mean = assemble(backbone, backbone, 15, "mean")  # the last of 16 tokens is the bottleneck
     assert figures["ndcg_at_10_test_backbone"] == pytest.approx(
