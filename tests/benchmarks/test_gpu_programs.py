@@ -477,12 +477,20 @@ def test_a_part_that_takes_too_long_is_stopped(parts, monkeypatch, capsys):
     assert "gpu_tests: stopped, as no time was left" in out and "gpu_speed: stopped, as no time was left" in out
 
 
-def test_a_part_knows_its_limit(parts, tmp_path):
-    """The time that is left, less what it gets to write in."""
+def test_what_a_part_is_told(parts, tmp_path, monkeypatch):
+    """The time that is left, less what it gets to write in; no network; what else is on the path stays there."""
     said = tmp_path / "said"
-    program = parts(gpu_tests=f"import sys; open({str(said)!r}, 'w').write(' '.join(sys.argv[1:]))")
+    code = f"""
+import json, os, sys
+import results, lbr_st
+names = ("PYTHONPATH", "HF_HUB_OFFLINE")
+json.dump([sys.argv[1:], *(os.environ[name] for name in names)], open({str(said)!r}, "w"))
+"""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "benchmarks"))
+    program = parts(gpu_tests=code)
     program.main(["--device", "cpu", "--seconds", "100"])
-    assert said.read_text() == f"--seconds {100 - program.GRACE}"
+    paths = f"{ROOT}{os.pathsep}{ROOT / 'benchmarks'}"
+    assert json.loads(said.read_text()) == [["--seconds", f"{100 - program.GRACE}"], paths, "1"]
 
 
 def test_weights_and_data_are_asked_for(capsys):
