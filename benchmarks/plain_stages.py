@@ -29,6 +29,7 @@ from lbr_st.model.bottleneck import bottleneck_module
 from lbr_st.model.precision import autocast_dtype, computing_in
 from lbr_st.records import Record
 from lbr_st.training.config import StageConfig
+from lbr_st.training.rates import set_learning_rate
 
 
 @dataclass(frozen=True)
@@ -128,10 +129,11 @@ def learn(
     Args:
         model: Model whose first module is a `lbr_st.BottleneckTransformer`, on its device.
         examples: What it learns from.
-        config: Settings of the stage; its files are not read.
+        config: Settings of the stage; of its files only the model is looked at, for the learning rate.
         go_on: Called before each step; what it raises ends the training.
     """
     arguments = config.for_trainer()
+    set_learning_rate(arguments, "learn")
     size, dtype = config.per_device_train_batch_size, autocast_dtype(config)
     training = CutOffModel(bottleneck_module(model).model, read_out_weight=arguments.read_out_weight or 0.0)
     lengths = [len(example["input_ids"]) for example in examples]
@@ -161,10 +163,11 @@ def align(
     Args:
         model: Model whose first module is a `lbr_st.BottleneckTransformer`, on its device.
         records: With ``query`` and ``document``.
-        config: Settings of the stage; its files are not read.
+        config: Settings of the stage; of its files only the model is looked at, for the learning rate.
         go_on: Called before each step; what it raises ends the training.
     """
     arguments = config.for_trainer()
+    set_learning_rate(arguments, "align")
     loss_of = info_nce(Embedder(model, autocast_dtype(config)), config.temperature)  # type: ignore[arg-type]
     columns = Columns(anchor=[r["query"] for r in records], positive=[r["document"] for r in records])
     size, known = config.per_device_train_batch_size, documents_by_query(records)

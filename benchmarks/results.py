@@ -45,7 +45,8 @@ def conditions() -> dict[str, Any]:
 
     A program calls it once before its work, so that the commit is that of the code that ran.
     """
-    installed = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}
+    # Of one that is there twice the first is imported.
+    installed = {d.metadata["Name"]: d.version for d in reversed([*importlib.metadata.distributions()])}
     return {
         "commit": commit(),
         "versions": {"python": platform.python_version()} | {p: installed[p] for p in PACKAGES if p in installed},

@@ -20,7 +20,8 @@ from lbr_st.errors import EXTRAS, InputError
 from lbr_st.files import file_sha256, write_jsonl
 from lbr_st.learning.config import LearnConfig
 from lbr_st.model.cutoff import cutoff_rule, same_sequence_rule
-from lbr_st.model.opening import open_model
+from lbr_st.model.opening import count_parameters, open_model
+from lbr_st.training.rates import rate_for
 
 # What a machine for `make gpu` has of the extras; scipy comes with sentence-transformers, accelerate with peft.
 THERE = {"accelerate", "peft", "pyarrow", "scipy"}
@@ -186,7 +187,8 @@ def test_both_stages_of_a_toy(tmp_path, data, backbone, capsys):
         assert figures[f"ndcg_at_10_test{suffix}_max"] == pytest.approx(max(values), abs=1e-4)
     training = read["stage1", 0]["training"]
     assert training["tokens"] <= gpu_medical.SIZES["cpu"].stage1_tokens
-    assert training["learning_rate"] == LearnConfig(model="a", data=["b"], output_dir="c").learning_rate
+    assert training["learning_rate"] == rate_for("learn", count_parameters(str(backbone)))
+    assert read["both", 0]["training"]["learning_rate"] == rate_for("align", count_parameters(str(backbone)))
     assert figures["recall_at_10_test_bm25"] == lbr_st.evaluate("bm25", data / "test.jsonl")["recall_at_10"]
     mean = assemble(backbone, backbone, 15, "mean")  # the last of 16 tokens is the bottleneck
     assert figures["ndcg_at_10_test_backbone"] == pytest.approx(
@@ -475,12 +477,20 @@ def test_a_part_that_takes_too_long_is_stopped(parts, monkeypatch, capsys):
     assert "gpu_tests: stopped, as no time was left" in out and "gpu_speed: stopped, as no time was left" in out
 
 
-def test_a_part_knows_its_limit(parts, tmp_path):
-    """The time that is left, less what it gets to write in."""
+def test_what_a_part_is_told(parts, tmp_path, monkeypatch):
+    """The time that is left, less what it gets to write in; no network; what else is on the path stays there."""
     said = tmp_path / "said"
-    program = parts(gpu_tests=f"import sys; open({str(said)!r}, 'w').write(' '.join(sys.argv[1:]))")
+    code = f"""
+import json, os, sys
+import results, lbr_st
+names = ("PYTHONPATH", "HF_HUB_OFFLINE")
+json.dump([sys.argv[1:], *(os.environ[name] for name in names)], open({str(said)!r}, "w"))
+"""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "benchmarks"))
+    program = parts(gpu_tests=code)
     program.main(["--device", "cpu", "--seconds", "100"])
-    assert said.read_text() == f"--seconds {100 - program.GRACE}"
+    paths = f"{ROOT}{os.pathsep}{ROOT / 'benchmarks'}"
+    assert json.loads(said.read_text()) == [["--seconds", f"{100 - program.GRACE}"], paths, "1"]
 
 
 def test_weights_and_data_are_asked_for(capsys):
