@@ -135,7 +135,7 @@ def quickstart(config: QuickstartConfig) -> Outcome:
     _announce(1, "the domain: functions of the installed packages and their docstrings")
     domain = PreparedSet.open(config.domain_dir) if config.domain_dir.is_dir() else None
     if domain is None:
-        sizes = {"test": TEST_PAIRS, "dev": DEV_PAIRS, "learn": STAGE_PAIRS, "align": STAGE_PAIRS}
+        sizes: dict[str, Any] = {"test": TEST_PAIRS, "dev": DEV_PAIRS, "learn": STAGE_PAIRS, "align": STAGE_PAIRS}
         domain = prepare(PrepareConfig(sources=[INSTALLED], output_dir=config.domain_dir, **sizes))
     folder = str(domain.folder)
 
