@@ -1,6 +1,6 @@
 """Does stage 1 help a language model that can read? SmolLM2-135M on medical pairs, with stage 1 and without.
 
-    python benchmarks/foundation_smollm2.py --data DIR_WITH_TRAIN_DEV_TEST_JSONL --backbone SMOLLM2
+    python benchmarks/foundation_smollm2.py --data DIR_WITH_TRAIN_DEV_TEST_JSONL
 
 Protocol, fixed before the test set was touched: that of `foundation_medical.py`, cut to what two cores can do.
 
@@ -35,6 +35,7 @@ from lbr_st.evaluation.fusion import AllScores, Fused
 from lbr_st.evaluation.own_data import BM25, evaluate, local_task, open_for_evaluation
 from lbr_st.files import sha256
 from lbr_st.model.gguf import gguf_file, write_directory
+from lbr_st.quickstart.run import smollm2
 
 PROGRAM = "foundation_smollm2"
 # Arm: end of the names of its figures.
@@ -95,7 +96,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run all arms and write their summary."""
     parser = program_parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder with train.jsonl, dev.jsonl and test.jsonl")
-    parser.add_argument("--backbone", type=Path, required=True, help="GGUF file of SmolLM2-135M-Instruct")
+    parser.add_argument("--backbone", type=Path, help="another GGUF file (default: SmolLM2 out of its package)")
     parser.add_argument("--work-dir", type=Path, default=Path("runs") / PROGRAM, help="models")
     args, flags = parser.parse_known_args(argv)
     results.conditions()
@@ -103,7 +104,7 @@ def main(argv: list[str] | None = None) -> None:
     study = Study(args.data, args.work_dir, training_settings(flags), settings)
     if not all(results.is_measured(PROGRAM, arm, SEED, settings) for arm in (*ARMS, BM25)):
         study.work.mkdir(parents=True, exist_ok=True)
-        file = gguf_file(args.backbone)
+        file = gguf_file(args.backbone or smollm2())
         if file is not None and not study.backbone.is_dir():
             write_directory(file, study.backbone)
         head(study.data / "train.jsonl", study.pairs, STAGE2_PAIRS)

@@ -1,6 +1,6 @@
 """Which learning rates suit a language model of 135 M parameters? Both stages on medical pairs, judged on dev.
 
-    python benchmarks/learning_rates.py --data DIR_WITH_TRAIN_AND_DEV_JSONL --backbone MODEL
+    python benchmarks/learning_rates.py --data DIR_WITH_TRAIN_AND_DEV_JSONL
 
 Protocol, fixed before it ran: the test set is not touched; strict, seed 0, texts of 64 tokens, one bottleneck token.
 
@@ -28,6 +28,7 @@ from flags import program_parser, training_settings
 import lbr_st
 from lbr_st.cli.main import run_command
 from lbr_st.files import sha256, write_text
+from lbr_st.quickstart.run import smollm2
 
 PROGRAM = "learning_rates"
 SEED, PAIRS = 0, 500
@@ -75,11 +76,11 @@ def run_arm(arm: str, backbone: str, data: Path, work: Path, training: dict[str,
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the arms that were asked for; write the summary where all are there."""
+    """Run the arms that were asked for, and write a summary of all that are there."""
     arms = [*STAGE1_ARMS, *STAGE2_ARMS]
     parser = program_parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder with train.jsonl and dev.jsonl")
-    parser.add_argument("--backbone", required=True, help="language model to start from")
+    parser.add_argument("--backbone", help="language model to start from (default: SmolLM2 out of its package)")
     parser.add_argument("--work-dir", type=Path, default=Path("runs") / PROGRAM, help="models and mteb's files")
     parser.add_argument("--arms", nargs="+", choices=arms, default=arms, metavar="ARM", help=", ".join(arms))
     args, flags = parser.parse_known_args(argv)
@@ -93,16 +94,16 @@ def main(argv: list[str] | None = None) -> None:
         write_text(args.work_dir / "pairs.jsonl", "".join(lines[:PAIRS]))
     for arm in args.arms:
         if not results.is_measured(PROGRAM, arm, SEED, settings):
-            found = run_arm(arm, args.backbone, args.data, args.work_dir, training)
+            found = run_arm(arm, args.backbone or str(smollm2()), args.data, args.work_dir, training)
             results.write_arm(PROGRAM, arm, SEED, {**found, "settings": settings})
-    if all(results.is_measured(PROGRAM, arm, SEED, settings) for arm in arms):
-        measured = [results.read_arm(PROGRAM, arm, SEED) for arm in arms]
-        figures = {
-            f"{name}_{arm.replace('-', '_')}": round(value, 4)
-            for arm, of_arm in zip(arms, measured, strict=True)
-            for name, value in of_arm["scores"].items()
-        }
-        results.write_summary(PROGRAM, figures, measured, argv)
+    there = [arm for arm in arms if results.is_measured(PROGRAM, arm, SEED, settings)]
+    measured = [results.read_arm(PROGRAM, arm, SEED) for arm in there]
+    figures = {
+        f"{name}_{arm.replace('-', '_')}": round(value, 4)
+        for arm, of_arm in zip(there, measured, strict=True)
+        for name, value in of_arm["scores"].items()
+    }
+    results.write_summary(PROGRAM, figures, measured, argv)
 
 
 if __name__ == "__main__":

@@ -357,6 +357,8 @@ def of_learning_rates(figures: dict[str, float]) -> str:
         stage, _, rate_of = arm.partition("-")
         value, _, start = rate_of.partition("-from-")
         key = arm.replace("-", "_")
+        if f"dev_ndcg_at_10_{key}" not in figures:
+            continue
         scores = [f"{figures[f'{name}_{key}']:.3f}" for name in ("dev_recall_at_10", "dev_ndcg_at_10")]
         begins = {"": "the backbone", "backbone": "the backbone", "stage1": "stage 1"}[start]
         rows.append(

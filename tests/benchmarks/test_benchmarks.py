@@ -77,13 +77,13 @@ def test_program_of_smollm2(tmp_path, argv, backbone):
 
 
 def test_program_of_learning_rates(tmp_path, argv, backbone):
-    """Two processes share the arms; the summary is there when all are."""
+    """Two processes share the arms; the summary is of those that are there."""
     import learning_rates as program
 
     arms = [*program.STAGE1_ARMS, *program.STAGE2_ARMS]
     argv = [*argv, "--backbone", backbone, "--logging-steps", "1"]
     program.main([*argv, "--arms", *arms[:4]])
-    assert not (tmp_path / "results" / "learning_rates" / "summary.json").exists()
+    assert len(read_summary(tmp_path, "learning_rates")["figures"]) == 3 * 4
     program.main([*argv, "--arms", *arms[4:]])
     figures = read_summary(tmp_path, "learning_rates")["figures"]
     names = [arm.replace("-", "_") for arm in arms]
