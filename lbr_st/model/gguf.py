@@ -12,7 +12,6 @@ import functools
 import logging
 import math
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -29,6 +28,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from lbr_st.errors import InputError, one_line, require
 from lbr_st.files import replacing_folder
@@ -50,6 +50,9 @@ AS_GPT2 = {
 # Spelled by every vocabulary: what it says of these must give them back.
 PROBES = ("The patient is 42 years old.", "def f(x):\n    return x  # 1,000", "Größe, naïve, 東京, 3.14")
 
+# GPT-2's alphabet, in which each character stands for a byte.
+BYTES = {character: byte for byte, character in bytes_to_unicode().items()}
+
 # Plain English of no domain, for the perplexity that is printed: a model that was read wrongly stands out by it.
 PARAGRAPH = (
     "The old lighthouse stood at the end of the pier, where the river meets the sea. Every evening, just before dark, "
@@ -67,7 +70,7 @@ class Header(NamedTuple):
         name: Name of the model; empty where it has none.
         splits_as: Name of how a text is split before its tokens are looked up; empty for SentencePiece.
         tokens: Spellings of the vocabulary, by id.
-        kinds: Number of tensors by their kind, as in ``{"Q4_1": 210, "F32": 61}``.
+        kinds: Kinds of its tensors, as in ``{"Q4_1", "F32"}``.
         scales_positions: Whether its positions are scaled, for texts longer than those of pretraining.
     """
 
@@ -75,7 +78,7 @@ class Header(NamedTuple):
     name: str
     splits_as: str
     tokens: list[str]
-    kinds: dict[str, int]
+    kinds: set[str]
     scales_positions: bool
 
 
@@ -140,7 +143,7 @@ def _read_header(file: Path, *version: int) -> Header:
         name=value("general.name", ""),
         splits_as=value("tokenizer.ggml.pre", "default") if value("tokenizer.ggml.model", "") == "gpt2" else "",
         tokens=value("tokenizer.ggml.tokens", []),
-        kinds=dict(Counter(tensor.tensor_type.name for tensor in reader.tensors)),
+        kinds={tensor.tensor_type.name for tensor in reader.tensors},
         scales_positions="rope_freqs.weight" in tensors or value(f"{architecture}.rope.scaling.type", "none") != "none",
     )
 
@@ -243,16 +246,6 @@ def spell(tokens: list[str], byte_level: bool) -> str:
     return b"".join(pieces).decode("utf-8", "replace")
 
 
-def _bytes_by_character() -> dict[str, int]:
-    """Return GPT-2's alphabet: printable bytes stand for themselves, the others for characters from 256 on."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
-
-
-BYTES = _bytes_by_character()
-
-
 def _read_weights(
     file: Path, header: Header, tokenizer: PreTrainedTokenizerBase, **model_kwargs: Any
 ) -> PreTrainedModel:
@@ -280,7 +273,7 @@ def _read_weights(
     found = perplexity(model, tokenizer)
     if not math.isfinite(found):
         raise InputError(f"{file}: the model computes no finite numbers")
-    kinds = ", ".join(sorted(kind for kind in header.kinds if kind not in ("F32", "F16", "BF16"))) or "no"
+    kinds = ", ".join(sorted(header.kinds - {"F32", "F16", "BF16"})) or "no"
     logger.info(
         "%s: %s, %.1f M parameters, dequantized from %s blocks; perplexity %.1f on a paragraph of plain English%s",
         file.name,

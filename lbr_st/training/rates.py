@@ -20,13 +20,13 @@ Stage = Literal["learn", "align"]
 FULL: dict[Stage, dict[float, float]] = {
     "learn": {
         5.5e6: 1e-3,  # benchmarks/explore.py and rate.py: better than 5e-4, on dev and on test
-        135e6: 2e-4,  # benchmarks/learning_rates.py
+        135e6: 2e-4,  # the rate of benchmarks/foundation_smollm2.py; no other was tried at this size
         0.5e9: 2e-5,  # TRL, trl/scripts/sft.py: Qwen2-0.5B
         7e9: 2e-5,  # GritLM, scripts/training/train_gritlm_7b.sh: Mistral 7B, generative and contrastive at once
     },
     "align": {
         5.5e6: 3e-4,  # benchmarks/explore.py: mostly better than 1e-3, on dev
-        135e6: 1e-4,  # benchmarks/learning_rates.py
+        135e6: 1e-4,  # benchmarks/learning_rates.py: better than 5e-5 and 2e-4, on dev
         0.6e9: 1e-5,  # ML-Embed, configs/config.json: Qwen3-0.6B; NVIDIA's recipe for a model of 1 B says the same
         4e9: 8e-6,  # F2LLM, configs: Qwen3-4B
     },
