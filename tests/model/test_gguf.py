@@ -4,11 +4,12 @@ import logging
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from gguf_files import write_gguf
 from helpers import MANY, TEXTS, make_backbone, tiny
-from tokenizers import pre_tokenizers
+from tokenizers import Tokenizer, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Tokenizer, TokenizersBackend
 
 import lbr_st
@@ -18,6 +19,7 @@ from lbr_st.model import gguf
 from lbr_st.model.backbone import read_backbone
 from lbr_st.model.opening import check_model_exists, open_model, open_sentence_transformer
 from lbr_st.model.verify import verify
+from lbr_st.use.export import export
 
 # What two ways of splitting disagree on: numbers after several spaces, and long ones.
 SPLITS_DIFFER = ["a  2", "in 2024", "1,000,000", "tab\t3", "x=10;  y=11"]
@@ -116,7 +118,7 @@ def test_as_an_ordinary_directory(files, originals, tmp_path):
 
 @pytest.mark.whole_run
 def test_from_a_gguf_to_a_reader_without_this_package(files, tmp_path):
-    """Stage 1, stage 2, verify, and sentence-transformers alone."""
+    """Stage 1, stage 2, verify, sentence-transformers alone, and an export."""
     write_jsonl(tmp_path / "pairs.jsonl", MANY)
     common = {"max_length": 24, "max_steps": 2, "per_device_train_batch_size": 4}
     data = str(tmp_path / "pairs.jsonl")
@@ -131,7 +133,17 @@ def test_from_a_gguf_to_a_reader_without_this_package(files, tmp_path):
     )
     found = subprocess.run([sys.executable, "-c", code, made, TEXTS[0]], capture_output=True, text=True, check=True)
     vector = torch.tensor([float(number) for number in found.stdout.split()])
-    assert (vector - model.encode(TEXTS[0], convert_to_tensor=True)).abs().max() < 1e-6
+    expected = model.encode(TEXTS[0], convert_to_tensor=True)
+    assert (vector - expected).abs().max() < 1e-6
+
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    exported = export(made, "onnx", tmp_path / "exported").folder
+    row = Tokenizer.from_file(str(exported / "tokenizer.json")).encode(TEXTS[0])
+    inputs = {"input_ids": np.array([row.ids]), "attention_mask": np.array([row.attention_mask])}
+    session = onnxruntime.InferenceSession(exported / "onnx/model.onnx")
+    (exported_vector,) = session.run(["sentence_embedding"], inputs)[0]
+    assert np.abs(exported_vector - expected.cpu().numpy()).max() < 1e-5
 
 
 def test_stage_2_starts_from_it_and_resumes_by_its_contents(files, originals, tmp_path):
