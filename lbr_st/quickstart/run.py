@@ -56,7 +56,7 @@ STAGE1: dict[str, Any] = {
     "per_device_train_batch_size": 8,
     "gradient_accumulation_steps": 4,
 }
-STAGE2: dict[str, Any] = {"max_steps": 40, "eval_steps": 40, "per_device_train_batch_size": 24}
+STAGE2: dict[str, Any] = {"max_steps": 70, "eval_steps": 70, "per_device_train_batch_size": 12}
 SEARCH_SECONDS = 120
 QUESTIONS = [
     "split a string into shell-like tokens",

@@ -42,6 +42,7 @@ def toy(backbone, tmp_path_factory):
         patch.setattr(quickstart, "STAGE_PAIRS", 60)
         for name in ("STAGE1", "STAGE2"):
             patch.setitem(getattr(quickstart, name), "max_steps", 2)
+            patch.setitem(getattr(quickstart, name), "eval_steps", 2)
         patch.syspath_prepend(folder / "site")
         patch.setattr("lbr_st.training.curves.plot", lambda *args: None)
         yield folder
