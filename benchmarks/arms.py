@@ -6,6 +6,7 @@ for and by nothing else. Models are kept in the work folder under names that say
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import functools
 import itertools
@@ -30,11 +31,15 @@ from nano import NanoConfig, train_backbone
 import lbr_st
 from lbr_st.data.records import read_records
 from lbr_st.errors import InputError
+from lbr_st.evaluation.fusion import AllScores, Fused
 from lbr_st.evaluation.own_data import evaluate, local_task, open_for_evaluation
 from lbr_st.files import sha256, write_jsonl
 from lbr_st.learning.examples import ExampleMaker, build_examples
+from lbr_st.learning.masked_model import CutOffModel
 from lbr_st.learning.objectives import READ_PAIRS, Arm, fields_of, parse_objective
+from lbr_st.model.gguf import gguf_file, write_directory
 from lbr_st.model.opening import open_sentence_transformer
+from lbr_st.quickstart.run import SMOLLM2, bf16_is_faster, smollm2
 from lbr_st.training.held_out import NDCG, HeldOutEvaluator
 
 Settings = Mapping[str, Any]  # of a stage, by the names of its configuration
@@ -45,7 +50,8 @@ class Scale:
     """Sizes and settings that all arms share.
 
     Attributes:
-        backbone: Model to start from; None trains a nano backbone that never saw the domain.
+        backbone: Model to start from, `SMOLLM2` out of its package; None trains a nano backbone that never saw the
+            domain.
         nano: Settings of that training.
         length: Longest text in tokens.
         records: Training records of a domain, at the most.
@@ -87,6 +93,24 @@ SCALES = {
         learning_rates=(3e-4, 1e-3),
     ),
     # For those with GPUs: as many samples of stage 1 as the paper has, where the domain has them.
+    # A model that can read, on two cores.
+    "smollm2": Scale(
+        backbone=SMOLLM2,
+        nano={},
+        length=64,
+        records=7000,
+        stage1_tokens=200_000,
+        stage1={
+            "learning_rate": 2e-4,
+            "per_device_train_batch_size": 8,
+            "gradient_accumulation_steps": 4,
+            "attention": "eager",
+        },
+        stage2={"per_device_train_batch_size": 32, "mini_batch_size": 16, "attention": "eager"},
+        epochs={200: 2, 1000: 2},
+        learning_rates=(1e-4, 2e-4),
+        temperatures=(0.02,),
+    ),
     "paper": Scale(
         backbone="Qwen/Qwen2-1.5B",
         nano={},
@@ -113,12 +137,14 @@ class Stage1:
         arm: The method, or a control.
         compression_ratio: Tokens of X to a bottleneck token; None is one bottleneck token for any X.
         more: Settings beside these, which come last.
+        training_model: What computes the loss, see `lbr_st.learn`.
     """
 
     objective: str
     arm: Arm = Arm.CUT_OFF
     compression_ratio: float | None = None
     more: Settings = field(default_factory=dict)
+    training_model: Callable[..., CutOffModel] = CutOffModel
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -180,6 +206,13 @@ class Lab:
 
     def backbone(self, domain: Domain) -> Path | str:
         """Return the backbone of a domain; a nano one is trained on text that has nothing to do with it, once."""
+        if self.scale.backbone == SMOLLM2:
+            folder = self.work / f"backbone-{SMOLLM2}"
+            if not folder.is_dir():
+                file = gguf_file(smollm2())
+                assert file is not None
+                write_directory(file, folder)
+            return folder
         if self.scale.backbone is not None:
             return self.scale.backbone
         of = "code" if domain.name == "code" else "general"
@@ -221,7 +254,7 @@ class Lab:
             **self.training,
         }
         config = lbr_st.LearnConfig(model=str(backbone), data=data, output_dir=str(output), resume=True, **settings)
-        lbr_st.learn(config)
+        lbr_st.learn(config, stage.training_model)
         return output
 
     def stage1_steps(self, domain: Domain, regime: str, stage: Stage1) -> int:
@@ -233,7 +266,8 @@ class Lab:
             for each, file in stage.files(domain, regime).items()
         }
         mean = sum(share * lengths[each] for each, share in parse_objective(stage.objective).items())
-        batch = self.scale.stage1["per_device_train_batch_size"]
+        accumulated = self.scale.stage1.get("gradient_accumulation_steps", 1)
+        batch = self.scale.stage1["per_device_train_batch_size"] * accumulated
         return max(1, round(self.scale.stage1_tokens / (mean * batch)))
 
     def stage2(
@@ -278,18 +312,18 @@ class Lab:
         return output
 
     def choose(
-        self, domain: Domain, model: Path | str, name: str, pairs: int
+        self, domain: Domain, model: Path | str, name: str, pairs: int, distractors: int | None = None
     ) -> tuple[tuple[float, float], dict[str, float]]:
         """Return the setting of stage 2 that is best on dev by nDCG@10, and the scores of all of the grid.
 
-        Seed 0; dev is searched in its own documents and `Domain.dev_corpus`. A grid of one setting is not scored.
+        Seed 0; dev is searched as `dev_score` does. A grid of one setting is not scored.
         """
         if len(self.scale.grid) == 1:
             return self.scale.grid[0], {}
         scores = {}
         for setting in self.scale.grid:
             trained = self.stage2(domain, model, f"grid-{name}-{setting[0]}-{setting[1]}", pairs, setting, 0)
-            scores[setting] = dev_score(trained, domain)
+            scores[setting] = dev_score(trained, domain, distractors)
             shutil.rmtree(trained)
         best = max(scores, key=lambda setting: scores[setting])
         return best, {f"lr {rate} tau {temperature}": score for (rate, temperature), score in scores.items()}
@@ -314,6 +348,7 @@ class Asked:
         all_domains: Whether these are all that it knows.
         regimes: Regimes of stage 1 to measure.
         scale: One of `SCALES`.
+        chosen: All arguments, those of the program among them.
     """
 
     argv: Sequence[str] | None
@@ -322,10 +357,16 @@ class Asked:
     all_domains: bool
     regimes: Sequence[str]
     scale: str
+    chosen: argparse.Namespace
 
 
 def begin(
-    argv: Sequence[str] | None, about: str | None, of: Sequence[str], regimes: bool = False
+    argv: Sequence[str] | None,
+    about: str | None,
+    of: Sequence[str],
+    regimes: bool = False,
+    scale: str = "nano",
+    parser: argparse.ArgumentParser | None = None,
 ) -> tuple[Asked, Lab, dict[str, Any]]:
     """Read the arguments that all programs of the evidence have; what they do not know is for every training run.
 
@@ -334,6 +375,8 @@ def begin(
         about: Docstring of the program.
         of: Domains that it knows.
         regimes: Whether some of the regimes can be asked for too.
+        scale: Scale that is the default.
+        parser: Parser of what the program alone has; default is nothing.
 
     Returns:
         What was asked for, where arms are run, and the settings that their result files carry.
@@ -341,12 +384,12 @@ def begin(
     Raises:
         InputError: If the data is not there, or an argument is unknown.
     """
-    parser = program_parser(about)
+    parser = parser or program_parser(about)
     parser.add_argument("--data", type=Path, help="folder with medical and chemistry, each train, dev and test.jsonl")
     parser.add_argument("--domains", nargs="+", choices=of, default=of, help="(default: all, and their summary)")
     if regimes:
         parser.add_argument("--regimes", nargs="+", choices=REGIMES, help="(default: both)")
-    parser.add_argument("--scale", choices=SCALES, default="nano", help="paper: for a GPU (default: %(default)s)")
+    parser.add_argument("--scale", choices=SCALES, default=scale, help="paper: for a GPU (default: %(default)s)")
     parser.add_argument("--backbone", help="language model to start from (default: that of the scale)")
     parser.add_argument("--work-dir", type=Path, default=Path("runs") / "evidence", help="models and mteb's files")
     args, flags = parser.parse_known_args(argv)
@@ -357,12 +400,13 @@ def begin(
         set(args.domains) == set(of),
         getattr(args, "regimes", None) or REGIMES,
         args.scale,
+        args,
     )
-    scale = SCALES[args.scale]
+    sizes = SCALES[args.scale]
     if args.backbone is not None:
-        scale = dataclasses.replace(scale, backbone=args.backbone)
-    lab = Lab(scale, args.work_dir, training_settings(flags))
-    settings = {"flags": flags, "scale": args.scale, "backbone": scale.backbone}
+        sizes = dataclasses.replace(sizes, backbone=args.backbone)
+    lab = Lab(sizes, args.work_dir, training_settings(flags))
+    settings = {"flags": flags, "scale": args.scale, "backbone": sizes.backbone}
     if files := _data_files(asked):
         settings["data_sha256"] = sha256(files)
     results.conditions()
@@ -402,52 +446,74 @@ def _mean_length(backbone: str, length: int, file: Path, objective: str, arm: Ar
     return float(np.mean([len(ids) for ids in examples["input_ids"]]))
 
 
-def dev_score(model: Path, domain: Domain) -> float:
-    """Return nDCG@10 of the dev queries, in their own documents and `Domain.dev_corpus`."""
-    corpus = read_records(domain.dev_corpus, ("document",))
+def dev_score(model: Path, domain: Domain, distractors: int | None = None) -> float:
+    """Return nDCG@10 of the dev queries, in their own documents and the first of `Domain.dev_corpus`.
+
+    Args:
+        model: Directory of an embedding model.
+        domain: The domain.
+        distractors: Number of these documents; default is all.
+    """
+    corpus = read_records(domain.dev_corpus, ("document",))[:distractors]
     evaluator = HeldOutEvaluator(read_records(domain.dev), corpus, batch_size=128)
     return round(evaluator(half(open_sentence_transformer(str(model))))[NDCG], 4)
 
 
-def open_to_score(model: Path) -> Any:
-    """Open a trained model for mteb, in bf16."""
+def open_to_score(model: Path | str) -> Any:
+    """Open a model for mteb, see `half`."""
     opened = open_for_evaluation(str(model))
     half(opened.model)
     return opened
 
 
 def half(model: Any) -> Any:
-    """Return a model in bf16: encoding takes half of the time, and embeddings come out in float32."""
-    return model.to(torch.bfloat16)
+    """Return a model in bf16 where that is faster; embeddings come out in float32."""
+    return model.to(torch.bfloat16) if torch.cuda.is_available() or _bf16_is_faster() else model
 
 
-def score(model: Any, domain: Domain, work: Path) -> dict[str, Any]:
+@functools.cache
+def _bf16_is_faster() -> bool:
+    return bf16_is_faster()
+
+
+def score(model: Any, domain: Domain, work: Path, lexical: AllScores | None = None) -> dict[str, Any]:
     """Score a model on the test queries with mteb, in the test documents and in the full corpus.
 
     Args:
         model: What mteb takes.
         domain: The domain.
         work: Folder for mteb's files.
+        lexical: BM25, to score both together too; see `lbr_st.evaluation.fusion`.
 
     Returns:
         ``scores``, recall@10 and nDCG@10 by corpus, and ``hits_at_10``: for each query in order, whether its document
-        is among the first ten, a text of 0 and 1 by corpus.
+        is among the first ten, a text of 0 and 1 by corpus. Of both together the corpus is called ``CORPUS_fused``.
     """
     scores: dict[str, float] = {}
     hits: dict[str, str] = {}
     for corpus, extra in (("test", None), ("full", domain.full)):
         task = local_task(domain.test, extra)
-        name, queries = task.metadata.name, task.queries
-        relevant = {task.queries[r["query"]]: task.documents[r["document"]] for r in task.records}
-        with tempfile.TemporaryDirectory() as folder:
-            found = evaluate(model, task, results_dir=work / "mteb", batch_size=128, predictions=Path(folder))
-            file = Path(folder, f"{name}_predictions.json")
-            ranked = json.loads(file.read_text(encoding="utf-8"))["default"]["test"]
-        scores |= {f"{metric}_{corpus}": found[metric] for metric in ("recall_at_10", "ndcg_at_10")}
-        is_hit = [relevant[id_] in _first(ranked[id_], 10) for id_ in queries.values()]
-        assert abs(np.mean(is_hit) - found["recall_at_10"]) < 1e-4, (np.mean(is_hit), found["recall_at_10"])
-        hits[corpus] = "".join("01"[hit] for hit in is_hit)
+        systems = {corpus: model}
+        if lexical is not None:
+            dense = AllScores(model)
+            evaluate(lexical, task)
+            systems = {corpus: dense, f"{corpus}_fused": Fused(dense, lexical)}
+        for name, system in systems.items():
+            found, is_hit = _scored(system, task, work)
+            scores |= {f"{metric}_{name}": found[metric] for metric in ("recall_at_10", "ndcg_at_10")}
+            hits[name] = "".join("01"[hit] for hit in is_hit)
     return {"scores": scores, "hits_at_10": hits}
+
+
+def _scored(model: Any, task: Any, work: Path) -> tuple[dict[str, float], list[bool]]:
+    relevant = {task.queries[r["query"]]: task.documents[r["document"]] for r in task.records}
+    with tempfile.TemporaryDirectory() as folder:
+        found = evaluate(model, task, results_dir=work / "mteb", batch_size=128, predictions=Path(folder))
+        file = Path(folder, f"{task.metadata.name}_predictions.json")
+        ranked = json.loads(file.read_text(encoding="utf-8"))["default"]["test"]
+    is_hit = [relevant[id_] in _first(ranked[id_], 10) for id_ in task.queries.values()]
+    assert abs(np.mean(is_hit) - found["recall_at_10"]) < 1e-4, (np.mean(is_hit), found["recall_at_10"])
+    return found, is_hit
 
 
 def _first(ranked: dict[str, float], number: int) -> set[str]:
@@ -458,6 +524,11 @@ def _first(ranked: dict[str, float], number: int) -> set[str]:
 def hits_of(found: Sequence[dict[str, Any]]) -> np.ndarray:
     """Return whether each test query was answered in the full corpus, ``(results, queries)``, of what `score` gave."""
     return np.array([[int(hit) for hit in result["hits_at_10"]["full"]] for result in found])
+
+
+def if_measured(program: str, name: str, seed: int, settings: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the result of an arm if it is there."""
+    return results.read_arm(program, name, seed) if results.is_measured(program, name, seed, settings) else None
 
 
 def measured(program: str, name: str, seed: int, settings: dict[str, Any], run: Callable[[], dict[str, Any]]) -> Any:

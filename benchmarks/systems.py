@@ -27,6 +27,7 @@ from lbr_st.evaluation.own_data import BM25, open_for_evaluation
 from lbr_st.files import replacing_folder
 from lbr_st.training.config import RunConfig
 
+BGE = "BAAI/bge-small-en-v1.5"  # on the Hub alone
 MASKED = 0.2  # of the tokens, as LLM2Vec masks for Llama
 
 

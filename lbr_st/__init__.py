@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lbr_st.alignment.run import align as align
     from lbr_st.errors import InputError as InputError
     from lbr_st.evaluation.own_data import evaluate as evaluate
+    from lbr_st.evaluation.read_out import read_out as read_out
     from lbr_st.learning.config import LearnConfig as LearnConfig
     from lbr_st.learning.run import learn as learn
     from lbr_st.model.bottleneck import BottleneckTransformer as BottleneckTransformer
@@ -33,6 +34,7 @@ _EXPORTS = {
     "from_backbone": "lbr_st.model.saving",
     "learn": "lbr_st.learning.run",
     "load": "lbr_st.model.saving",
+    "read_out": "lbr_st.evaluation.read_out",
     "save": "lbr_st.model.saving",
 }
 __all__ = [*_EXPORTS, "data"]  # noqa: PLE0604

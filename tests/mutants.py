@@ -170,8 +170,8 @@ MUTANTS = [
     Mutant(
         "loss: the mean is per example",
         "learning/masked_model.py",
-        'return {"loss": total / (counts.sum() if num_items_in_batch is None else num_items_in_batch)}',
-        'return {"loss": total / len(counts)}',
+        'return {"loss": self.loss_sum(batch) / (counts.sum() if num_items_in_batch is None else num_items_in_batch)}',
+        'return {"loss": self.loss_sum(batch) / len(counts)}',
         "learning/test_masked_model.py",
     ),
     Mutant(
@@ -191,16 +191,30 @@ MUTANTS = [
     Mutant(
         "loss: the read-out loss is of the first Z",
         "learning/masked_model.py",
-        "is_read_out = (segments[:, :-1] == BOTTLENECK) & (segments[:, 1:] == TARGET)",
-        "is_read_out = (segments[:, :-1] == BOTTLENECK) & (segments[:, 1:] == BOTTLENECK)",
+        "is_read_out = (batch.segments[:, :-1] == BOTTLENECK) & (batch.segments[:, 1:] == TARGET)",
+        "is_read_out = (batch.segments[:, :-1] == BOTTLENECK) & (batch.segments[:, 1:] == BOTTLENECK)",
         "learning/test_masked_model.py",
     ),
     Mutant(
         "loss: the mask is left out of training",
         "learning/masked_model.py",
-        "if self.bottleneck or sequences is not None:",
-        "if sequences is not None:",
+        "if self.bottleneck or batch.sequences is not None:",
+        "if batch.sequences is not None:",
         "learning/test_masked_model.py",
+    ),
+    Mutant(
+        "read-out: what every text says counts too",
+        "evaluation/read_out.py",
+        "after.exp() * (after - before)",
+        "after.exp()",
+        "evaluation/test_read_out.py",
+    ),
+    Mutant(
+        "read-out: spellings of a word are several",
+        "evaluation/read_out.py",
+        "words.get(word.casefold(), (word, 0.0))",
+        "words.get(word, (word, 0.0))",
+        "evaluation/test_read_out.py",
     ),
     Mutant(
         "loss: gradients of the head in chunks are those of the last",

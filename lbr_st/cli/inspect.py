@@ -9,6 +9,7 @@ from lbr_st.cli.arguments import Parser, add_batch_size
 from lbr_st.data.prepared_set import file_of
 from lbr_st.data.records import read_records
 from lbr_st.evaluation.inspect import format_numbers, inspect
+from lbr_st.evaluation.read_out import read_out
 from lbr_st.metrics import Pairs
 from lbr_st.model.opening import check_model_exists, open_with_language_model
 
@@ -19,20 +20,29 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises:
         InputError: If the model or the data cannot be used.
     """
-    parser = Parser(prog="lbr inspect", description="Say what the embeddings of a model are like on held-out pairs.")
+    parser = Parser(
+        prog="lbr inspect",
+        description="Say what the embeddings of a model are like on held-out pairs, or one of them in words.",
+    )
     parser.add_argument("--model", required=True, metavar="DIR_OR_ID", help="any sentence-transformers model")
     parser.add_argument(
         "--data",
-        required=True,
         metavar="SET_OR_FILE",
         help="held-out pairs: set of `lbr data prepare`, of which it is dev, or a file; their documents are the corpus",
     )
     add_batch_size(parser, 32)
+    parser.add_argument("text", nargs="*", help="questions whose embeddings are said in words; a model of lbr-st")
     args = parser.parse_args(argv)
+    if not args.data and not args.text:
+        parser.error("nothing to look at: give --data, or a text")
     check_model_exists(args.model)
-    records = read_records(file_of(args.data, "dev"))
-    numbers = inspect(open_with_language_model(args.model), records, args.batch_size)
-    pairs = Pairs.of(records)
-    print(f"{len(pairs.queries)} queries, {len(pairs.documents)} documents\n{format_numbers(numbers)}")  # noqa: T201
-    command = shlex.join(["lbr", "evaluate", "--model", args.model, "bm25", "--data", args.data])
-    print(f"\nnext: {command}")  # noqa: T201
+    records = read_records(file_of(args.data, "dev")) if args.data else []
+    model = open_with_language_model(args.model)
+    if args.text:
+        for text, words in zip(args.text, read_out(model, args.text), strict=True):
+            print(f"{text}\n    {', '.join(f'{word} {weight:.2f}' for word, weight in words)}")  # noqa: T201
+    if args.data:
+        numbers, pairs = inspect(model, records, args.batch_size), Pairs.of(records)
+        print(f"{len(pairs.queries)} queries, {len(pairs.documents)} documents\n{format_numbers(numbers)}")  # noqa: T201
+        command = shlex.join(["lbr", "evaluate", "--model", args.model, "bm25", "--data", args.data])
+        print(f"\nnext: {command}")  # noqa: T201

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,26 +17,51 @@ from lbr_st.model.self_checks import check_no_leak, head_is_all
 READ_OUT_WEIGHT = 1.0
 
 
-def read_out_losses(head: nn.Module, output: Tensor, segments: Tensor, labels: Tensor) -> Tensor:
-    """Return the cross-entropy of each target under what the head makes of the last Z before it, in nats.
+class Batch(NamedTuple):
+    """What stage 1 reads at once; the fields are the arguments of `CutOffModel.forward`."""
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    segments: Tensor
+    labels: Tensor
+    sequences: Tensor | None = None
+    position_ids: Tensor | None = None
+
+    @property
+    def has_loss(self) -> Tensor:
+        """Which positions predict a target, ``(batch, seq - 1)`` bool."""
+        return self.labels[:, 1:] != IGNORE
+
+    @property
+    def targets(self) -> Tensor:
+        """Ids of the targets, ``(targets,)`` int64."""
+        return self.labels[:, 1:][self.has_loss]
+
+
+def read_outs(head: nn.Module, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Return what the head makes of the last Z of each example, and which of them each target belongs to.
 
     Args:
         head: See `CutOffModel.head`.
         output: What it makes logits of, ``(batch, seq, hidden)``.
-        segments: ``(batch, seq)``.
-        labels: ``(batch, seq)``.
+        batch: What was read.
 
     Returns:
-        ``(targets,)`` float32, in the order of ``labels[:, 1:][... != IGNORE]``. The logits of all examples of a batch
-        are there at once, one row of them each.
+        Log-probabilities, ``(examples, vocabulary)`` float32, of all examples of a batch at once: one row of each,
+        however long its target. And the number of its example for each of `Batch.targets`, ``(targets,)`` int64.
     """
-    targets = labels[:, 1:]
-    has_loss = targets != IGNORE
-    is_read_out = (segments[:, :-1] == BOTTLENECK) & (segments[:, 1:] == TARGET)
-    # One row of logits for an example, however long its target.
-    losses = -head(output[:, :-1][is_read_out]).float().log_softmax(dim=-1)
-    example = is_read_out.flatten().cumsum(0).view_as(is_read_out)[has_loss] - 1
-    return losses[example, targets[has_loss]]
+    is_read_out = (batch.segments[:, :-1] == BOTTLENECK) & (batch.segments[:, 1:] == TARGET)
+    log_probabilities = head(output[:, :-1][is_read_out]).float().log_softmax(dim=-1)
+    return log_probabilities, is_read_out.flatten().cumsum(0).view_as(is_read_out)[batch.has_loss] - 1
+
+
+def read_out_losses(head: nn.Module, output: Tensor, batch: Batch) -> Tensor:
+    """Return the cross-entropy of each target under the read-out of its example, ``(targets,)`` float32 in nats.
+
+    See `read_outs`.
+    """
+    log_probabilities, example = read_outs(head, output, batch)
+    return -log_probabilities[example, batch.targets]
 
 
 class CutOffModel(nn.Module):
@@ -86,8 +111,8 @@ class CutOffModel(nn.Module):
 
         Y reads the keys and values of Z in every layer, and the last hidden state of Z, which is the embedding,
         predicts its first token alone. The read-out loss, ours and not the paper's, asks that state for all of Y: the
-        mean cross-entropy of the tokens of Y in any order, as Llama2Vec does (arXiv 2312.15503). It is added to the
-        training loss ``read_out_weight`` times.
+        mean cross-entropy of the tokens of Y in any order, the bag-of-words objective of arXiv 2401.11248. It is added
+        to the training loss ``read_out_weight`` times.
 
         Args:
             input_ids: ``(batch, seq)`` int64.
@@ -103,25 +128,33 @@ class CutOffModel(nn.Module):
             summed over each row, and the number of its targets; and ``read_out_loss_sums`` where there is a bottleneck.
             There ``loss`` is without the read-out loss.
         """
-        head, output = self.head, self._output(input_ids, attention_mask, segments, sequences, position_ids)
-        targets = labels[:, 1:]
-        has_loss = targets != IGNORE
-        counts = has_loss.sum(dim=1)
-        rows = output[:, :-1][has_loss]
+        batch = Batch(input_ids, attention_mask, segments, labels, sequences, position_ids)
+        counts = batch.has_loss.sum(dim=1)
         if self.training:
-            total = cross_entropy_sum(head, rows, targets[has_loss])
-            if self.read_out_weight:
-                total = total + self.read_out_weight * read_out_losses(head, output, segments, labels).sum()
-            return {"loss": total / (counts.sum() if num_items_in_batch is None else num_items_in_batch)}
+            return {"loss": self.loss_sum(batch) / (counts.sum() if num_items_in_batch is None else num_items_in_batch)}
 
         def sum_of_rows(losses: Tensor) -> Tensor:
-            return torch.zeros(targets.shape, device=losses.device).masked_scatter(has_loss, losses).sum(dim=1)
+            zeros = torch.zeros(batch.has_loss.shape, device=losses.device)
+            return zeros.masked_scatter(batch.has_loss, losses).sum(dim=1)
 
-        loss_sums = sum_of_rows(token_losses(head, rows, targets[has_loss]))
+        head, output = self.head, self._output(batch)
+        loss_sums = sum_of_rows(token_losses(head, output[:, :-1][batch.has_loss], batch.targets))
         found = {"loss": loss_sums.sum() / counts.sum(), "loss_sums": loss_sums, "targets": counts}
         if self.bottleneck:
-            found["read_out_loss_sums"] = sum_of_rows(read_out_losses(head, output, segments, labels))
+            found["read_out_loss_sums"] = sum_of_rows(read_out_losses(head, output, batch))
         return found
+
+    def loss_sum(self, batch: Batch) -> Tensor:
+        """Return what training minimizes, summed over the targets: a scalar that gradients flow from."""
+        output = self._output(batch)
+        total = cross_entropy_sum(self.head, output[:, :-1][batch.has_loss], batch.targets)
+        if self.read_out_weight:
+            total = total + self.read_out_weight * self.read_out_loss_sum(batch, output)
+        return total
+
+    def read_out_loss_sum(self, batch: Batch, output: Tensor) -> Tensor:
+        """Return the read-out loss, summed over the targets, of what `head` makes logits of."""
+        return read_out_losses(self.head, output, batch).sum()
 
     @property
     def head(self) -> nn.Module:
@@ -129,39 +162,24 @@ class CutOffModel(nn.Module):
         head: Any = self.language_model.get_output_embeddings() if self.head_is_all else nn.Identity()
         return head
 
-    def target_rows(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        segments: Tensor,
-        labels: Tensor,
-        sequences: Tensor | None = None,
-        position_ids: Tensor | None = None,
-    ) -> Tensor:
-        """Return what predicts the targets, ``(targets, hidden)``, in the order of ``labels[:, 1:][... != IGNORE]``.
+    def target_rows(self, **batch: Tensor) -> Tensor:
+        """Return what predicts the targets, ``(targets, hidden)``, in the order of `Batch.targets`.
 
-        Last hidden states; of families that do more with logits than their head, the logits. The arguments are those
-        of `forward`.
+        Last hidden states; of families that do more with logits than their head, the logits. The arguments are the
+        fields of `Batch`.
         """
-        output = self._output(input_ids, attention_mask, segments, sequences, position_ids)
-        return output[:, :-1][labels[:, 1:] != IGNORE]
+        read = Batch(**batch)
+        return self._output(read)[:, :-1][read.has_loss]
 
-    def _output(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        segments: Tensor,
-        sequences: Tensor | None,
-        position_ids: Tensor | None,
-    ) -> Tensor:
-        model = self.language_model
-        mask: Any = attention_mask
-        if self.bottleneck or sequences is not None:
-            shape_of_embeddings = torch.empty(*input_ids.shape, 0, dtype=model.dtype, device=input_ids.device)
-            mask = cutoff_mask(model.config, shape_of_embeddings, attention_mask, segments, sequences)
-        inputs = {"input_ids": input_ids, "attention_mask": mask, "use_cache": False}
-        if position_ids is not None:  # some families count their positions themselves and take none
-            inputs["position_ids"] = position_ids
+    def _output(self, batch: Batch) -> Tensor:
+        model, ids = self.language_model, batch.input_ids
+        mask: Any = batch.attention_mask
+        if self.bottleneck or batch.sequences is not None:
+            shape_of_embeddings = torch.empty(*ids.shape, 0, dtype=model.dtype, device=ids.device)
+            mask = cutoff_mask(model.config, shape_of_embeddings, mask, batch.segments, batch.sequences)
+        inputs = {"input_ids": ids, "attention_mask": mask, "use_cache": False}
+        if batch.position_ids is not None:  # some families count their positions themselves and take none
+            inputs["position_ids"] = batch.position_ids
         return model.base_model(**inputs).last_hidden_state if self.head_is_all else model(**inputs).logits
 
     def activation_checkpointing_enable(self, **kwargs: Any) -> None:

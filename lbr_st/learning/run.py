@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from lbr_st.errors import InputError, one_line
 from lbr_st.learning.batches import PackedRows, pack
 from lbr_st.learning.config import SELECT_BY, SELECT_BY_PAIRS, LearnConfig
 from lbr_st.learning.examples import ExampleMaker, build_examples, check_fits, mix, strata
+from lbr_st.learning.masked_model import CutOffModel
 from lbr_st.learning.objectives import OBJECTIVES, READ_PAIRS, fields_of, parse_data, parse_objective
 from lbr_st.learning.trainer import LearnTrainer
 from lbr_st.model.bottleneck import bottleneck_module
@@ -76,7 +77,7 @@ class LearnData:
     pairs: list[Record]
 
 
-def learn(config: LearnConfig) -> SentenceTransformer:
+def learn(config: LearnConfig, training_model: Callable[..., CutOffModel] = CutOffModel) -> SentenceTransformer:
     """Run stage 1: teach a causal language model a domain through a bottleneck.
 
     The trained model is in ``config.output_dir`` too, saved and verified. A run that was killed goes on from its last
@@ -84,6 +85,7 @@ def learn(config: LearnConfig) -> SentenceTransformer:
 
     Args:
         config: Settings of the stage.
+        training_model: What the language model is trained as: a subclass of `CutOffModel` trains with another loss.
 
     Returns:
         The trained model, in evaluation mode.
@@ -93,7 +95,7 @@ def learn(config: LearnConfig) -> SentenceTransformer:
             trial, which `plan` and `find_rate` are for.
     """
     config.refuse_trial()
-    prepared = prepare(config, config.for_trainer())
+    prepared = prepare(config, config.for_trainer(), training_model)
     if prepared is None:
         return load(config.output_dir)
     run, trainer = prepared
@@ -137,12 +139,15 @@ def find_rate(config: LearnConfig) -> RateSearch:
         return try_rates(trainer, "eval_loss" if trainer.evaluator is None else f"eval_{NDCG}")
 
 
-def prepare(config: LearnConfig, arguments: LearnConfig) -> tuple[Run, LearnTrainer] | None:
+def prepare(
+    config: LearnConfig, arguments: LearnConfig, training_model: Callable[..., CutOffModel] = CutOffModel
+) -> tuple[Run, LearnTrainer] | None:
     """Make all that a run needs before its first step, and refuse what it cannot do.
 
     Args:
         config: Settings of the stage.
         arguments: What the trainer gets, changed in place; see `LearnConfig.for_trainer`.
+        training_model: See `learn`.
 
     Returns:
         The run and what trains it; None if it is finished already.
@@ -166,7 +171,7 @@ def prepare(config: LearnConfig, arguments: LearnConfig) -> tuple[Run, LearnTrai
     run = describe_run(config, arguments, list(config.data), [*data.train.values(), *data.dev.values(), data.pairs])
     if run.open(config.resume) is State.FINISHED:
         return None
-    trainer = _trainer(config, arguments, _open(config), data)
+    trainer = _trainer(config, arguments, _open(config), data, training_model)
     check_best_metric(trainer)
     return run, trainer
 
@@ -227,7 +232,13 @@ def _open(config: LearnConfig) -> SentenceTransformer:
     return model
 
 
-def _trainer(config: LearnConfig, arguments: LearnConfig, model: SentenceTransformer, data: LearnData) -> LearnTrainer:
+def _trainer(
+    config: LearnConfig,
+    arguments: LearnConfig,
+    model: SentenceTransformer,
+    data: LearnData,
+    training_model: Callable[..., CutOffModel],
+) -> LearnTrainer:
     train = {each: build_examples(records, _maker(config, model, each)) for each, records in data.train.items()}
     dev = {each: build_examples(records, _maker(config, model, each)) for each, records in data.dev.items()}
     epoch = mix(train, data.weights, config.seed)
@@ -248,6 +259,7 @@ def _trainer(config: LearnConfig, arguments: LearnConfig, model: SentenceTransfo
             train_dataset=rows,
             held_out=dev,
             evaluator=evaluator,
+            training_model=training_model,
         )
     except CANNOT_START as error:
         raise InputError(one_line(error)) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,7 @@ class LearnTrainer(Trainer):
         adapter: What is trained of the model; default is all of it.
         held_out: Held-out examples by objective.
         evaluator: Evaluator of the embeddings.
+        training_model: What the language model is trained as: `CutOffModel`, or a subclass with another loss.
         **kwargs: Arguments of the trainer.
     """
 
@@ -56,6 +57,7 @@ class LearnTrainer(Trainer):
         adapter: PeftModel | None = None,
         held_out: dict[str, Dataset] | None = None,
         evaluator: HeldOutEvaluator | None = None,
+        training_model: Callable[..., CutOffModel] = CutOffModel,
         **kwargs: Any,
     ) -> None:
         self.sentence_transformer = model
@@ -74,7 +76,7 @@ class LearnTrainer(Trainer):
         self._rising = WarnOfRisingLoss()
         weight = read_out_weight if arm.has_bottleneck else 0.0
         super().__init__(
-            model=CutOffModel(bottleneck_module(model).model, bottleneck=arm.has_bottleneck, read_out_weight=weight),
+            model=training_model(bottleneck_module(model).model, bottleneck=arm.has_bottleneck, read_out_weight=weight),
             data_collator=collate,
             eval_dataset=self.held_out or None,  # the trainer wants one where it is to evaluate
             **kwargs,

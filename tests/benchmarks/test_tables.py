@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -189,6 +190,107 @@ def test_explore(lab, medical):
     assert seen["read_out_weight"] == fast["read_out_weight"] == 1
     rates = [each["training_arguments"]["learning_rate"] for each in (seen, fast)]
     assert rates == [5e-4, 1e-3]
+
+
+def test_objectives(tmp_path, lab, medical, argv, monkeypatch):
+    """Every variant trains another model; the best rate and the best variants are those of the result files."""
+    import arms
+    import objectives
+    import results
+
+    toy = arms.SCALES["nano"]
+    monkeypatch.setitem(arms.SCALES, "smollm2", dataclasses.replace(toy, backbone=None))
+    for name, value in (("PAIRS", 4), ("TRIED_TOKENS", 100), ("RATES", (1e-3, 2e-3)), ("SEEDS", (0, 1))):
+        monkeypatch.setattr(objectives, name, value)
+    folders = []
+    monkeypatch.setattr(objectives, "shutil", SimpleNamespace(rmtree=folders.append))
+    for name in objectives.VARIANTS:
+        objectives.run_arm(name, 2e-3, 0, medical, lab)
+    learned = {weights_of(folder).tobytes() for folder in folders[::2]}
+    assert len(learned) == len(objectives.VARIANTS)
+
+    monkeypatch.setattr(objectives, "run_arm", lambda *args: {"dev_ndcg_at_10": {"0": 0.1, "4": 0.5}})
+    settings = arms.begin(argv, None, ("medical",), scale="smollm2")[2]
+    with pytest.raises(InputError, match="not all is measured yet of tokens, paper"):
+        objectives.to_confirm({})
+    better = {("set", 1e-3): 0.9, ("gl", 2e-3): 0.8, ("tokens", 2e-3): 0.6, ("pt", 1e-3): 0.7}
+    for (name, rate), score in better.items():
+        found = {"dev_ndcg_at_10": {"0": 0.2, "4": score}, "settings": settings}
+        results.write_arm("objectives", f"{name}-{rate:g}", 0, found)
+    objectives.main([*argv, "--confirm"])
+    figures = json.loads((tmp_path / "results" / "objectives" / "summary.json").read_text())["figures"]
+    assert (figures["set_best_rate"], figures["set_dev_ndcg_at_10_4"], figures["set_dev_ndcg_at_10_0"]) == (
+        1e-3, 0.9, 0.2,
+    )  # fmt: skip
+    assert figures["set_dev_ndcg_at_10_4_rate_0.002"] == 0.5
+    confirmed = {name.partition("_confirmed")[0] for name in figures if "_confirmed" in name}
+    assert confirmed == {"tokens", "set", "gl"}
+    assert figures["gl_confirmed_dev_ndcg_at_10_4_range"] == 0
+
+
+def test_smollm2_thesis(tmp_path, lab, medical, argv, monkeypatch, capsys):
+    """All arms of a domain; the figures are those of the result files, and what is missing is named."""
+    import arms
+    import results
+    import smollm2_thesis as thesis
+
+    toy = dataclasses.replace(arms.SCALES["nano"], backbone=None)
+    monkeypatch.setitem(arms.SCALES, "smollm2", toy)
+    for name, value in (("FEW", 2), ("MANY", 4), ("ENCODERS", {"minilm": lambda: lab.work / "encoder"})):
+        monkeypatch.setattr(thesis, name, value)
+    lbr_st.save(lbr_st.from_backbone(str(lab.scale.backbone), max_seq_length=16), lab.work / "encoder")
+    argv = [*argv, "--domains", "medical"]
+    thesis.main(argv)
+    printed = capsys.readouterr().out
+    assert (
+        "not measured yet: chemistry-bm25-0, seed 0; " in printed and "medical" not in printed.split("not measured")[1]
+    )
+    figures = json.loads((tmp_path / "results" / "smollm2_thesis" / "summary.json").read_text())["figures"]
+
+    def scores(name, seed=0):
+        return results.read_arm("smollm2_thesis", f"medical-{name}", seed)["scores"]
+
+    for name, file in {
+        "bm25_recall_at_10_full": "bm25-0", "backbone_ndcg_at_10_full": "backbone-0", "cl_ndcg_at_10_test_4": "cl-4",
+        "ibgl_recall_at_10_test": "ibgl-0", "cl_all_recall_at_10_full": "cl-all", "pt_cl_recall_at_10_full_2": "pt-2",
+        "ibgl_cl_ndcg_at_10_full_4_strict": "ibgl-4-strict", "minilm_cl_recall_at_10_full_4": "minilm-4",
+    }.items():  # fmt: skip
+        metric = next(m for m in scores(file) if m in name and not m.endswith("_fused"))
+        assert figures[f"medical_{name}"] == pytest.approx(scores(file)[metric], abs=1e-4)
+    of_seeds = [scores("ibgl-2", seed)["recall_at_10_full_fused"] for seed in (0, 1, 2)]
+    assert figures["medical_ibgl_cl_fused_recall_at_10_full_2"] == pytest.approx(np.mean(of_seeds), abs=1e-4)
+    less = np.mean(
+        [scores("ibgl-2", s)["recall_at_10_full"] - scores("gl-2", s)["recall_at_10_full"] for s in (0, 1, 2)]
+    )
+    assert figures["medical_ibgl_less_gl_cl_recall_at_10_full_2"] == pytest.approx(less, abs=1e-3)
+    less = scores("ibgl-4")["recall_at_10_full"] - scores("bm25-0")["recall_at_10_full"]
+    assert figures["medical_ibgl_less_bm25_recall_at_10_full_4"] == pytest.approx(less, abs=1e-3)
+    # Nothing is measured twice.
+    monkeypatch.setattr(thesis.Bench, "run", lambda *args: pytest.fail("it is there"))
+    thesis.main(argv)
+
+
+def weights_of(model):
+    weights = lbr_st.load(str(model))[0].model.state_dict()
+    return np.concatenate([tensor.numpy().ravel() for tensor in weights.values()])
+
+
+def test_what_a_token_weighs(lab, medical, monkeypatch):
+    import objectives
+
+    documents = ["of a dose", "of a drug", "of of", "of pain"]
+    monkeypatch.setattr(objectives, "read_records", lambda *_: [{"document": text} for text in documents])
+    monkeypatch.setattr(objectives, "COMMON_SHARE", 0.6)
+    tokenizer = lbr_st.from_backbone(str(lab.backbone(medical))).tokenizer
+    ids = {text: tokenizer(text, add_special_tokens=False)["input_ids"] for text in documents}
+    [everywhere, *_], once = (
+        ids["of of"],
+        [id_ for id_ in ids["of pain"] if sum(id_ in i for i in ids.values()) == 1][0],
+    )
+    idf, content, plain = (objectives.token_weights(kind, medical, lab) for kind in ("idf", "content", "set"))
+    assert idf[everywhere] == pytest.approx(0) and idf[once] == pytest.approx(np.log(5 / 2))
+    assert (content[everywhere], content[once]) == (0, 1)
+    assert plain.sum() == len(plain) - len(set(tokenizer.all_special_ids)) and not plain[tokenizer.eos_token_id]
 
 
 def test_rate(tmp_path, lab, medical, argv, monkeypatch):

@@ -8,6 +8,7 @@ import lbr_st
 from lbr_st.cli.inspect import main
 from lbr_st.errors import InputError
 from lbr_st.evaluation.inspect import MEANINGS, inspect
+from lbr_st.evaluation.read_out import read_out
 from lbr_st.files import write_jsonl
 
 RECORDS = [{"id": str(n), **pair} for n, pair in enumerate(PAIRS)]
@@ -35,6 +36,19 @@ def test_a_model_of_this_package(model, pairs, tmp_path, capsys):
     (tmp_path / "ours" / "model.safetensors").write_bytes(b"no weights")
     with pytest.raises(InputError, match="ours"):
         main(["--model", str(tmp_path / "ours"), "--data", pairs])
+
+
+def test_a_text_in_words(model, tmp_path, capsys):
+    lbr_st.save(model, tmp_path / "ours")
+    capsys.readouterr()
+    texts = [PAIRS[0]["query"], "a"]
+    main(["--model", str(tmp_path / "ours"), *texts])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[::2] == texts
+    for line, words in zip(lines[1::2], read_out(model, texts), strict=True):
+        assert line == "    " + ", ".join(f"{word} {weight:.2f}" for word, weight in words)
+    with pytest.raises(InputError, match="nothing to look at: give --data, or a text"):
+        main(["--model", str(tmp_path / "ours")])
 
 
 def test_any_other_model(pairs, tmp_path, capsys):

@@ -1,0 +1,218 @@
+"""Which loss of stage 1 makes the best embedder of a language model that can read? On dev of medicine alone.
+
+    python benchmarks/objectives.py --data DIR_WITH_MEDICAL_AND_CHEMISTRY
+
+Protocol, fixed before it ran; the test set is not touched. SmolLM2-135M-Instruct, medicine as `domains.py` makes it,
+corpus-taught, texts of 64 tokens, one bottleneck token. Stage 1 is half SFT-style, half reconstruction, where nothing
+else is said; it reads the questions of all training records, in every variant alike.
+
+- Variants, each by one difference from the package's loss (`tokens`: the paper's, and the read-out loss of weight 1):
+  - `paper`: no read-out loss.
+  - `set`, `content`, `idf`: the read-out asks for the set of Y's tokens, each once; of those without the tokens of more
+    than a tenth of the documents; of all, weighted by inverse document frequency (arXiv 2401.11248).
+  - `falling`: the read-out's weight falls by a cosine to a tenth (the same).
+  - `soft`, `soft-paper`: what the same model predicts with X in sight is predicted in place of the tokens, by both
+    losses; by the paper's alone, without a read-out (arXiv 2511.17129).
+  - `state`, `state-read-out`: Y is decoded from the last state of Z alone, given back as an input; without a read-out
+    and with it.
+  - `two-sided`: a quarter of stage 1 SFT-style, a quarter from document to query, half reconstruction.
+  - controls, with a read-out each: `no-cut-off`; plain fine-tuning (`gl`) and plain pretraining (`pt`), where the text
+    ends with the bottleneck token and that is asked for Y.
+- Three learning rates of stage 1 for each: 1e-4, 2e-4, 4e-4. Stage 1 reads 100,000 tokens, half of what was planned,
+  so that all of them fit into two sessions of two cores.
+- Stage 2: 200 pairs, two epochs of batches of 32, rate 1e-4, temperature 0.02, the last weights. One seed.
+- Judged by nDCG@10 on dev, its 500 questions in its documents and 500 training ones: as it is, and after stage 2. The
+  best rate of a variant is that which is best after stage 2.
+- Then `tokens` and the two best others, at their best rates, with 200,000 tokens and two seeds each. The best of them
+  becomes the default if it is better than `tokens` after stage 2, in the mean, by more than the two seeds of either
+  differ.
+- Minutes on one core, estimated before it ran: stage 1 9 (`soft` 13), stage 2 2.5, dev 1.3 twice: 14 an arm, 39 arms:
+  9 hours, 4.6 with two processes. The six at last 22 each.
+
+An arm whose result file is there is not run again. `--variants` and `--rates` run some, so that two processes share the
+work; `--confirm` runs what comes last.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import arms
+import domains
+import numpy as np
+import torch
+from arms import MIXTURE, PAPERS_LOSS, READ_OUT, Lab, Stage1
+from domains import Domain
+from flags import program_parser
+from objective_models import FallingReadOut, FromState, ReadOutAtTheEnd, SetReadOut, SoftTargets
+from torch import Tensor
+
+import lbr_st
+from lbr_st.cli.main import run_command
+from lbr_st.data.records import read_records
+from lbr_st.errors import InputError
+from lbr_st.learning.objectives import Arm
+from lbr_st.model.bottleneck import bottleneck_module
+
+PROGRAM = "objectives"
+DEFAULT = "tokens"
+RATES = (1e-4, 2e-4, 4e-4)
+PAIRS, SETTING = 200, (1e-4, 0.02)
+TRIED_TOKENS = 100_000
+CONFIRMED, SEEDS = 2, (0, 1)
+DISTRACTORS = 500
+COMMON_SHARE = 0.1  # of the documents, that a word of content is not in
+
+VARIANTS = {
+    DEFAULT: Stage1(MIXTURE, more=READ_OUT),
+    "paper": Stage1(MIXTURE, more=PAPERS_LOSS),
+    "set": Stage1(MIXTURE, more=READ_OUT),
+    "content": Stage1(MIXTURE, more=READ_OUT),
+    "idf": Stage1(MIXTURE, more=READ_OUT),
+    "falling": Stage1(MIXTURE, more=READ_OUT),
+    "soft": Stage1(MIXTURE, more=READ_OUT, training_model=SoftTargets),
+    "soft-paper": Stage1(MIXTURE, more=PAPERS_LOSS, training_model=SoftTargets),
+    "state": Stage1(MIXTURE, more=PAPERS_LOSS, training_model=FromState),
+    "state-read-out": Stage1(MIXTURE, more=READ_OUT, training_model=FromState),
+    "two-sided": Stage1("sft:0.25,doc2query:0.25,reconstruct:0.5", more=READ_OUT),
+    "no-cut-off": Stage1(MIXTURE, Arm.NO_CUT_OFF, more=READ_OUT),
+    "gl": Stage1("sft", Arm.PLAIN),
+    "pt": Stage1("reconstruct", Arm.PLAIN),
+}
+
+
+def variant(name: str, rate: float, domain: Domain, lab: Lab) -> Stage1:
+    """Return what stage 1 of a variant is, with what its loss needs to know of the domain."""
+    stage = dataclasses.replace(VARIANTS[name], more={**VARIANTS[name].more, "learning_rate": rate})
+    model = stage.training_model
+    if name in ("set", "content", "idf"):
+        model = partial(SetReadOut, weights=token_weights(name, domain, lab))
+    elif name == "falling":
+        parts = lab.scale.stage1.get("gradient_accumulation_steps", 1)
+        model = partial(FallingReadOut, batches=parts * lab.stage1_steps(domain, domains.REGIMES[0], stage))
+    elif stage.arm is Arm.PLAIN:
+        id_ = bottleneck_module(lbr_st.from_backbone(str(lab.backbone(domain)))).bottleneck_token_ids[-1]
+        model = partial(ReadOutAtTheEnd, bottleneck_id=id_, weight=1.0)
+    return dataclasses.replace(stage, training_model=model)
+
+
+def token_weights(kind: str, domain: Domain, lab: Lab) -> Tensor:
+    """Return what each token of the vocabulary weighs in a read-out, ``(vocabulary,)`` float32.
+
+    Args:
+        kind: ``set``, all alike; ``content``, none where more than `COMMON_SHARE` of the documents have it; ``idf``,
+            the logarithm of the inverse share of documents that have it. Special tokens have none.
+        domain: Domain whose passages of stage 1 are counted.
+        lab: Where the backbone is.
+    """
+    module = bottleneck_module(lbr_st.from_backbone(str(lab.backbone(domain)), max_seq_length=lab.scale.length))
+    texts = [
+        record["document"] for record in read_records(domain.stage1(domains.REGIMES[0], "passages"), ("document",))
+    ]
+    rows = module.tokenizer(texts, add_special_tokens=False, truncation=True, max_length=lab.scale.length)["input_ids"]
+    documents = np.zeros(module.model.get_input_embeddings().weight.shape[0])
+    for ids in rows:
+        documents[list(set(ids))] += 1
+    weights = {
+        "set": np.ones_like(documents),
+        "content": (documents <= COMMON_SHARE * len(rows)).astype(float),
+        "idf": np.log((len(rows) + 1) / (documents + 1)),
+    }[kind]
+    weights[module.tokenizer.all_special_ids] = 0
+    return torch.tensor(weights, dtype=torch.float32)
+
+
+def run_arm(name: str, rate: float, seed: int, domain: Domain, lab: Lab) -> dict[str, Any]:
+    """Train a variant, score it on dev as it is and after stage 2, and keep none of it."""
+    of_run = f"objectives-{name}-{rate:g}-{lab.scale.stage1_tokens}"
+    learned = lab.stage1(domain, domains.REGIMES[0], of_run, seed, variant(name, rate, domain, lab))
+    scores = {"0": score(Path(learned), domain)}
+    aligned = lab.stage2(domain, learned, f"{of_run}-seed{seed}", PAIRS, SETTING, seed)
+    scores[str(PAIRS)] = score(aligned, domain)
+    shutil.rmtree(learned)
+    shutil.rmtree(aligned)
+    return {"dev_ndcg_at_10": scores}
+
+
+def score(model: Path, domain: Domain) -> float:
+    """Return nDCG@10 of the dev queries, in their documents and the first of `Domain.dev_corpus`."""
+    return arms.dev_score(model, domain, DISTRACTORS)
+
+
+def best_rates(found: dict[tuple[str, float], dict[str, Any]]) -> dict[str, float]:
+    """Return the rate of each variant that is best after stage 2, of those that were run at every rate."""
+    whole = [name for name in VARIANTS if all((name, rate) in found for rate in RATES)]
+    return {name: max(RATES, key=lambda rate: after(found[name, rate])) for name in whole}
+
+
+def after(result: dict[str, Any]) -> float:
+    """Return the score after stage 2."""
+    return result["dev_ndcg_at_10"][str(PAIRS)]
+
+
+def to_confirm(found: dict[tuple[str, float], dict[str, Any]]) -> dict[str, float]:
+    """Return the default and the best others, by name, and their rates.
+
+    Raises:
+        InputError: If an arm is missing.
+    """
+    rates = best_rates(found)
+    if missing := [name for name in VARIANTS if name not in rates]:
+        raise InputError(f"--confirm: not all is measured yet of {', '.join(missing)}")
+    others = sorted(rates.keys() - {DEFAULT}, key=lambda name: -after(found[name, rates[name]]))
+    return {name: rates[name] for name in (DEFAULT, *others[:CONFIRMED])}
+
+
+def figures_of(found: dict[tuple[str, float], dict[str, Any]]) -> dict[str, float]:
+    """Return the scores of every arm, and those of each variant at its best rate."""
+    figures = {}
+    for (name, rate), result in found.items():
+        for pairs, value in result["dev_ndcg_at_10"].items():
+            figures[f"{label(name)}_dev_ndcg_at_10_{pairs}_rate_{rate:g}"] = value
+    for name, rate in best_rates(found).items():
+        figures[f"{label(name)}_best_rate"] = rate
+        for pairs, value in found[name, rate]["dev_ndcg_at_10"].items():
+            figures[f"{label(name)}_dev_ndcg_at_10_{pairs}"] = value
+    return figures
+
+
+def label(name: str) -> str:
+    """Return the name of a variant in a figure."""
+    return name.replace("-", "_")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run what is missing of what was asked for, and write a summary of all that is there."""
+    parser = program_parser(__doc__)
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=[*VARIANTS], help="(default: all)")
+    parser.add_argument("--rates", nargs="+", type=float, choices=RATES, default=RATES, help="(default: all)")
+    parser.add_argument("--confirm", action="store_true", help="measure the best ones again, when all is measured")
+    asked, lab, settings = arms.begin(argv, __doc__, ("medical",), scale="smollm2", parser=parser)
+    chosen, domain = asked.chosen, lab.domain("medical", asked.data)
+    tried = dataclasses.replace(lab, scale=dataclasses.replace(lab.scale, stage1_tokens=TRIED_TOKENS))
+    for rate in chosen.rates:
+        for name in chosen.variants:
+            run = partial(run_arm, name, rate, 0, domain, tried)
+            arms.measured(PROGRAM, f"{name}-{rate:g}", 0, settings, run)
+    names = {(name, rate): f"{name}-{rate:g}" for name in VARIANTS for rate in RATES}
+    found = {key: arm for key, name in names.items() if (arm := arms.if_measured(PROGRAM, name, 0, settings))}
+    figures, files = figures_of(found), list(found.values())
+    if chosen.confirm:
+        for name, rate in to_confirm(found).items():
+            runs = {seed: partial(run_arm, name, rate, seed, domain, lab) for seed in SEEDS}
+            of_seeds = [arms.measured(PROGRAM, f"{name}-confirmed", seed, settings, run) for seed, run in runs.items()]
+            for pairs in of_seeds[0]["dev_ndcg_at_10"]:
+                values = [each["dev_ndcg_at_10"][pairs] for each in of_seeds]
+                figures[f"{label(name)}_confirmed_dev_ndcg_at_10_{pairs}"] = float(np.mean(values))
+                figures[f"{label(name)}_confirmed_dev_ndcg_at_10_{pairs}_range"] = max(values) - min(values)
+            files += of_seeds
+    arms.write_summary(PROGRAM, asked, {name: round(value, 6) for name, value in figures.items()}, files)
+
+
+if __name__ == "__main__":
+    run_command(main)

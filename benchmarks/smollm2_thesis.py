@@ -1,0 +1,280 @@
+"""Does stage 1 help a language model that can read? SmolLM2-135M in medicine and chemistry, beside its competitors.
+
+    python benchmarks/smollm2_thesis.py --data DIR_WITH_MEDICAL_AND_CHEMISTRY
+
+Protocol, fixed before the test set was touched with these models:
+
+- Domains and regimes as `domains.py` makes them, of 7,000 training records each: corpus-taught, and strict for what
+  has `strict` below. Texts of 64 tokens, one bottleneck token. Stage 1 reads 200,000 tokens of X, Z and Y at a learning
+  rate of 2e-4; stage 2 is two epochs of batches of 32, temperature 0.02, the last weights.
+- Arms, each with 200 and 1,000 pairs of stage 2, and `ibgl` without any: no stage 1 (`cl`); plain fine-tuning (`gl`,
+  also strict) and plain pretraining (`pt`); IB-GL by the paper's loss (`ibgl_paper`) and with the read-out loss, the
+  default (`ibgl`, also strict), half SFT-style, half reconstruction both; the default with Y in sight of X
+  (`no_cut_off`); and by reconstruction alone, so that stage 1 reads no question (`ibgl_passages`).
+- Labels: SFT-style halves read the questions of all training records with their answers, and those of dev and test as
+  titles. So `cl_all` is stage 2 alone on all pairs of stage 1, one epoch.
+- Beside them: the backbone as it is, the mean of its last states and its last token; BM25, over words and over
+  trigrams of characters; all-MiniLM-L6-v2 and bge-small-en-v1.5, as they are and after stage 2 on the same pairs (rates
+  5e-5 and 2e-4). Every dense system also fused with BM25, 0.7 of its standardized scores and 0.3 of BM25's.
+- Equal effort: the rate of stage 2 is the better of 1e-4 and 2e-4 on dev (its 500 questions in its documents and 500
+  training ones) with 200 pairs, seed 0, for every arm.
+- Seeds 0, 1 and 2, of both stages, for `cl`, `gl`, `ibgl` and `no_cut_off` with 200 pairs; seed 0 elsewhere.
+- Scores: recall@10 and nDCG@10 of mteb, in the test documents and in these and all training documents (`full`).
+  Intervals: paired bootstrap of recall@10 in the full corpus over seeds and queries, of what the default finds more.
+- Minutes on one core, estimated before it ran: stage 1 17, a rate of stage 2 with 200 pairs and its dev 4, with 1,000
+  pairs 13, scores 8 each: of an arm at most 62. Of both domains: seven arms 800, strict 190, more seeds 360, `cl_all`
+  100, encoders 60: 1,500, or 12.5 hours of two processes.
+
+An arm whose result file is there is not run again. `--domains` and `--arms` run some, so that two processes share the
+work; without the Hub, which alone has bge, all but that one. The summary is of all that is there, and what is missing
+is named.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import arms
+import domains
+import results
+import systems
+from arms import MIXTURE, PAPERS_LOSS, READ_OUT, Lab, Stage1
+from domains import Domain
+from flags import program_parser
+
+from lbr_st.cli.main import run_command
+from lbr_st.data.records import read_records
+from lbr_st.evaluation.fusion import AllScores
+from lbr_st.evaluation.own_data import BM25, open_for_evaluation
+from lbr_st.files import replacing_folder, write_jsonl
+from lbr_st.learning.objectives import Arm as Of
+
+PROGRAM = "smollm2_thesis"
+DOMAINS = ("medical", "chemistry")
+TAUGHT, STRICT = domains.REGIMES
+FEW, MANY, ALL = 200, 1000, "all"
+SEEDS = (0, 1, 2)
+DISTRACTORS = 500
+ENCODER_RATES = (5e-5, 2e-4)
+
+STAGE1: dict[str, Stage1 | None] = {
+    "cl": None,
+    "gl": Stage1("sft", Of.PLAIN),
+    "pt": Stage1("reconstruct", Of.PLAIN),
+    "ibgl_paper": Stage1(MIXTURE, more=PAPERS_LOSS),
+    "ibgl": Stage1(MIXTURE, more=READ_OUT),
+    "no_cut_off": Stage1(MIXTURE, Of.NO_CUT_OFF, more=READ_OUT),
+    "ibgl_passages": Stage1("reconstruct", more=READ_OUT),
+}
+DEFAULT = "ibgl"
+ALSO_STRICT = ("gl", DEFAULT)
+THREE_SEEDS = ("cl", "gl", DEFAULT, "no_cut_off")
+LEXICAL: dict[str, Callable[[], Any]] = {
+    "bm25": lambda: open_for_evaluation(BM25),
+    "trigrams": systems.bm25_of_trigrams,
+}
+BACKBONES = {"backbone": "mean", "backbone_last": "lasttoken"}  # how its states become an embedding
+ENCODERS: dict[str, Callable[[], Path | str]] = {"minilm": systems.minilm, "bge": lambda: systems.BGE}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One result: an arm in a domain, after stage 2 on some pairs.
+
+    Attributes:
+        domain: Name of the domain.
+        arm: Name of the arm.
+        pairs: Number of pairs of stage 2; 0 is none, `ALL` those of stage 1.
+        regime: Regime of stage 1.
+        seed: Seed of both stages.
+    """
+
+    domain: str
+    arm: str
+    pairs: int | str = 0
+    regime: str = TAUGHT
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """Name of its result file."""
+        strict = "-strict" if self.regime == STRICT else ""
+        return f"{self.domain}-{self.arm}-{self.pairs}{strict}"
+
+    @property
+    def label(self) -> str:
+        """What its figures are called, before the metric: ``cl`` says that there was a stage 2."""
+        after = "_cl" if self.pairs and not self.arm.startswith("cl") else ""
+        return f"{self.domain}_{self.arm}{after}"
+
+    @property
+    def ending(self) -> str:
+        """What the names of its figures end with."""
+        return ("" if self.pairs in (0, ALL) else f"_{self.pairs}") + ("_strict" if self.regime == STRICT else "")
+
+
+def cells_of(domain: str) -> list[Cell]:
+    """Return all results of a domain, what is most asked for first."""
+    as_they_are = [Cell(domain, arm) for arm in (*LEXICAL, *BACKBONES, DEFAULT)]
+    few = [Cell(domain, arm, FEW) for arm in STAGE1]
+    many = [Cell(domain, arm, MANY) for arm in STAGE1]
+    encoders = [Cell(domain, arm, pairs) for arm in ENCODERS for pairs in (0, FEW, MANY)]
+    seeds = [Cell(domain, arm, FEW, seed=seed) for seed in SEEDS[1:] for arm in THREE_SEEDS]
+    strict = [Cell(domain, arm, pairs, STRICT) for arm in ALSO_STRICT for pairs in (FEW, MANY)]
+    return [*as_they_are, *few, *many, *encoders, *seeds, *strict, Cell(domain, "cl", ALL)]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A domain and what scores its systems.
+
+    Attributes:
+        lab: Where arms are run.
+        domain: The domain.
+        settings: What the result files carry.
+        lexical: BM25, which dense systems are fused with.
+    """
+
+    lab: Lab
+    domain: Domain
+    settings: dict[str, Any]
+    lexical: AllScores
+
+    def measured(self, cell: Cell) -> dict[str, Any]:
+        """Return a result, which is measured if it was not."""
+        return arms.measured(PROGRAM, cell.name, cell.seed, self.settings, partial(self.run, cell))
+
+    def run(self, cell: Cell) -> dict[str, Any]:
+        """Make a system and score it."""
+        work = self.lab.work / self.domain.name
+        if cell.arm in LEXICAL:
+            return arms.score(LEXICAL[cell.arm](), self.domain, work)
+        start, setting = self.start(cell), None
+        if cell.pairs:
+            lab = self.lab_of(cell.arm)
+            setting, pairs = self.setting(cell), self.pairs(cell)
+            name = f"{PROGRAM}-{cell.name}-seed{cell.seed}"
+            start = lab.stage2(self.domain, start, name, pairs, setting, cell.seed)
+        found = arms.score(self.open(start), self.domain, work, self.lexical)
+        if cell.pairs:
+            shutil.rmtree(start)
+        return {**found, "setting": setting}
+
+    def open(self, model: Path | str) -> Any:
+        """Open a system for mteb, at the length of all."""
+        opened = arms.open_to_score(model)
+        opened.model.max_seq_length = self.lab.scale.length
+        return opened
+
+    def start(self, cell: Cell) -> Path | str:
+        """Return the model that stage 2 starts from, or that is scored as it is."""
+        if cell.arm in ENCODERS:
+            return ENCODERS[cell.arm]()
+        if cell.arm in BACKBONES:
+            folder, backbone = self.lab.work / f"{PROGRAM}-{cell.arm}", self.lab.backbone(self.domain)
+            if not folder.is_dir():
+                pooled = systems.assemble(backbone, backbone, self.lab.scale.length, BACKBONES[cell.arm])
+                with replacing_folder(folder) as unfinished:
+                    pooled.save_pretrained(str(unfinished), create_model_card=False)
+            return folder
+        stage = STAGE1[cell.arm]
+        if stage is None:
+            return self.lab.backbone(self.domain)
+        return self.lab.stage1(self.domain, cell.regime, f"{PROGRAM}-{cell.arm}", cell.seed, stage)
+
+    def pairs(self, cell: Cell) -> int:
+        """Return how many pairs stage 2 reads; all those of stage 1 are put where they are looked for."""
+        if cell.pairs != ALL:
+            return int(cell.pairs)
+        records = read_records(self.domain.stage1(TAUGHT, "pairs"))
+        file = self.lab.work / self.domain.name / f"pairs-{len(records)}.jsonl"
+        if not file.is_file():
+            write_jsonl(file, records)
+        return len(records)
+
+    def lab_of(self, arm: str) -> Lab:
+        """Return the lab with the rates of stage 2 that an arm may have, and one epoch of all pairs."""
+        epochs = {**self.lab.scale.epochs, self.pairs(Cell(self.domain.name, "cl", ALL)): 1}
+        scale = dataclasses.replace(self.lab.scale, epochs=epochs)
+        if arm in ENCODERS:
+            scale = dataclasses.replace(scale, learning_rates=ENCODER_RATES)
+        return dataclasses.replace(self.lab, scale=scale)
+
+    def setting(self, cell: Cell) -> tuple[float, float]:
+        """Return the rate and the temperature of an arm, chosen once: with few pairs, corpus-taught, seed 0, on dev."""
+        chosen_on = Cell(cell.domain, cell.arm, FEW)
+        name = f"grid-{cell.domain}-{cell.arm}"
+
+        def choose() -> dict[str, Any]:
+            start = self.start(chosen_on)
+            best, scores = self.lab_of(cell.arm).choose(self.domain, start, f"{PROGRAM}-{cell.arm}", FEW, DISTRACTORS)
+            return {"best": best, "dev_ndcg_at_10": scores}
+
+        rate, temperature = arms.measured(PROGRAM, name, 0, self.settings, choose)["best"]
+        return rate, temperature
+
+
+def figures_of(found: dict[Cell, dict[str, Any]]) -> dict[str, float]:
+    """Return the figures of what was measured: means over seeds, and differences to the default."""
+    figures: dict[str, float] = {}
+    groups: dict[Cell, list[dict[str, Any]]] = {}
+    for cell, result in found.items():
+        groups.setdefault(dataclasses.replace(cell, seed=0), []).append(result)
+    for cell, of_seeds in groups.items():
+        for metric in of_seeds[0]["scores"]:
+            plain, fused = metric.removesuffix("_fused"), "_fused" if metric.endswith("_fused") else ""
+            arm = f"{cell.label}_all" if cell.pairs == ALL else cell.label
+            values = [each["scores"][metric] for each in of_seeds]
+            figures |= results.spread(f"{arm}{fused}_{plain}{cell.ending}", values)
+    for cell, of_seeds in groups.items():
+        ours = groups.get(dataclasses.replace(cell, arm=DEFAULT))
+        if ours is not None and cell.arm != DEFAULT:
+            figures |= less(ours, of_seeds, cell, cell.ending)
+        for pairs in (FEW, MANY) if cell.arm in LEXICAL else ():
+            if Cell(cell.domain, DEFAULT, pairs) in groups:
+                figures |= less(groups[Cell(cell.domain, DEFAULT, pairs)], of_seeds, cell, f"_{pairs}")
+    return figures
+
+
+def less(
+    ours: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]], other: Cell, ending: str
+) -> dict[str, float]:
+    """Return what the default finds more than another system, over the seeds that both have."""
+    seeds = min(len(ours), len(others))
+    one, another = (arms.hits_of(each[:seeds]) for each in (ours, others))
+    name = other.label.removeprefix(f"{other.domain}_")
+    return results.difference(f"{other.domain}_{DEFAULT}_less_{name}_recall_at_10_full{ending}", one, another)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure what is missing of what was asked for, and write a summary of all that is there."""
+    parser = program_parser(__doc__)
+    names = [*LEXICAL, *BACKBONES, *STAGE1, *ENCODERS]
+    parser.add_argument("--arms", nargs="+", choices=names, default=names, help="(default: all)")
+    asked, lab, settings = arms.begin(argv, __doc__, DOMAINS, scale="smollm2", parser=parser)
+    found: dict[Cell, dict[str, Any]] = {}
+    missing: list[str] = []
+    for name in DOMAINS:
+        bench = Bench(lab, lab.domain(name, asked.data), settings, AllScores(open_for_evaluation(BM25)))
+        for cell in cells_of(name):
+            if name in asked.domains and cell.arm in asked.chosen.arms:
+                bench.measured(cell)
+            result = arms.if_measured(PROGRAM, cell.name, cell.seed, settings)
+            if result is None:
+                missing.append(f"{cell.name}, seed {cell.seed}")
+            else:
+                found[cell] = result
+    if missing:
+        print(f"not measured yet: {'; '.join(missing)}")
+    figures = {name: round(value, 4) for name, value in figures_of(found).items()}
+    results.write_summary(PROGRAM, figures, list(found.values()), argv)
+
+
+if __name__ == "__main__":
+    run_command(main)
