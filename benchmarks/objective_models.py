@@ -33,6 +33,8 @@ class SetReadOut(CutOffModel):
         **kwargs: See `CutOffModel`.
     """
 
+    weights: Tensor
+
     def __init__(self, language_model: PreTrainedModel, *, weights: Tensor, **kwargs: Any) -> None:
         super().__init__(language_model, **kwargs)
         self.register_buffer("weights", weights.to(language_model.device), persistent=False)

@@ -115,7 +115,8 @@ def token_weights(kind: str, domain: Domain, lab: Lab) -> Tensor:
         record["document"] for record in read_records(domain.stage1(domains.REGIMES[0], "passages"), ("document",))
     ]
     rows = module.tokenizer(texts, add_special_tokens=False, truncation=True, max_length=lab.scale.length)["input_ids"]
-    documents = np.zeros(module.model.get_input_embeddings().weight.shape[0])
+    embeddings: Any = module.model.get_input_embeddings()
+    documents = np.zeros(len(embeddings.weight))
     for ids in rows:
         documents[list(set(ids))] += 1
     weights = {

@@ -6,6 +6,7 @@ A model that learned with the read-out loss predicts the words of what it was ta
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer
@@ -50,7 +51,8 @@ def read_out(
 
 def log_probabilities(model: SentenceTransformer, texts: Sequence[str], role: str) -> Tensor:
     """Return what the head makes of the last bottleneck token of each text, ``(texts, vocabulary)`` float32."""
-    module, pooling = model[0], model[1]
+    module: Any = model[0]
+    pooling = model[1]
     prompt = model.prompts.get(role) or ""
     with torch.inference_mode(), evaluating(model):
         features = model.preprocess([prompt + text for text in texts])
