@@ -89,7 +89,7 @@ def denies(column: str) -> bool:
 
 def can_only_judge(column: str) -> bool:
     """Tell whether a column of judgements can be nothing else: a ``label`` may be a topic."""
-    return any(part in plain(column) for part in ("relevan", "judg", "score", "similar")) or denies(column)
+    return plain(column).rstrip("s") not in ("label", "target", "rating", "grade", "match", "correct")
 
 
 def is_list(column: str) -> bool:

@@ -243,9 +243,9 @@ def test_rows_that_cannot_be_used(values, message):
 @pytest.mark.parametrize(
     "column",
     [
-        "label", "labels", "score", "scores", "relevance", "is_relevant", "relevant", "similarity", "judgement", "judgment",
-        "rating", "grade", "target", "Label", "IS-RELEVANT", "isRelevant", "relevance_score", "gold_label", "esci_label",
-        "is_duplicate", "is_match", "is_correct", "Relevance Label", "is_selected",
+        "label", "labels", "score", "scores", "relevance", "is_relevant", "relevant", "similarity", "judgement",
+        "judgment", "rating", "grade", "target", "Label", "IS-RELEVANT", "isRelevant", "relevance_score", "gold_label",
+        "esci_label", "is_duplicate", "is_match", "is_correct", "Relevance Label", "is_selected",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize(
@@ -267,8 +267,8 @@ def test_judgements_that_deny(column):
 @pytest.mark.parametrize(
     ("column", "values", "found"),
     [
-        ("score", [0.0, 0.7], "0, 0.7"), ("label", [1, 2], "1, 2"), ("similarity", ["4.5"], "4.5"), ("label", [0, -1], "0, -1"),
-        ("relevance", [1, 0.5], "1, 0.5"), ("rating", [5], "5"), ("score", [-7.5], "-7.5"),
+        ("score", [0.0, 0.7], "0, 0.7"), ("label", [1, 2], "1, 2"), ("similarity", ["4.5"], "4.5"),
+        ("label", [0, -1], "0, -1"), ("relevance", [1, 0.5], "1, 0.5"), ("rating", [5], "5"), ("score", [-7.5], "-7.5"),
     ],
 )  # fmt: skip
 def test_grades_ask_for_the_least(column, values, found):
@@ -303,7 +303,7 @@ def test_labels_that_are_topics_are_named_and_not_taken_for_judgements():
             judged(*({"label": label} for label in labels))
 
 
-@pytest.mark.parametrize("column", ["relevance", "score", "is_relevant", "similarity", "judgement"])
+@pytest.mark.parametrize("column", ["relevance", "score", "is_relevant", "similarity", "judgement", "gold_label"])
 def test_what_can_only_be_a_judgement_must_be_understood(column):
     with pytest.raises(RowError, match=f"column '{column}': expected a number, or yes or no, found .high."):
         judged({column: "high"})
@@ -360,8 +360,9 @@ def test_documents_that_are_judged_one_by_one():
 @pytest.mark.parametrize(
     "column",
     [
-        "neg", "negs", "negative", "negatives", "negative1", "negative_1", "neg_1", "hard_neg", "hard_negs", "hard_negative",
-        "hard_negatives", "hardNegatives", "Hard-Negatives", "rejected", "rejected_response", "negative_passages",
+        "neg", "negs", "negative", "negatives", "negative1", "negative_1", "neg_1", "hard_neg", "hard_negs",
+        "hard_negative", "hard_negatives", "hardNegatives", "Hard-Negatives", "rejected", "rejected_response",
+        "negative_passages",
         "negative_ctxs", "hard_negative_ctxs", "negative_documents", "negative_docs", "bm25_negatives", "distractor2",
         "wrong_answers", "incorrect_answers", "irrelevant_passages", "negative_messages", "random_negatives",
     ],
@@ -463,7 +464,8 @@ def test_what_is_left_of_a_conversation_is_counted():
 # What is said.
 def test_every_column_is_named_as_used_or_not():
     rows = [
-        {"query": "q", "document": "d", "label": "x", "meta": {"a": 1}}, {"query": "q", "answer": "d", "pos_scores": [1]},
+        {"query": "q", "document": "d", "label": "x", "meta": {"a": 1}},
+        {"query": "q", "answer": "d", "pos_scores": [1]},
         {"title": "t", "text": "d", "url": "u"},
     ]  # fmt: skip
     assert account(rows[0]) == "1 pair; columns used: query, document; not used: label, meta"

@@ -269,7 +269,8 @@ PUBLIC = {
          "negative_messages": [[{"role": "user", "content": "n"}]]}, [("q", "d", ["n"])],
     ),
     "ShareGPT": (
-        {"id": "1", "conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "d"}]}, [("q", "d", [])],
+        {"id": "1", "conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "d"}]},
+        [("q", "d", [])],
     ),
     "UltraFeedback": (
         {"prompt": "q", "prompt_id": "1", "score_chosen": 9.0, "score_rejected": 2.5,
@@ -284,7 +285,7 @@ PUBLIC = {
         {"question1": "one", "question2": "two", "is_duplicate": 0}, "--query '{question1}' --document '{question2}'",
     ),
     "STS": ({"query": "q", "text": "d", "similarity_score": 3.2}, "column 'similarity_score' grades .* --min-score"),
-    "Amazon ESCI": ({"query": "q", "text": "d", "esci_label": "I"}, [("q", "d", [])]),
+    "Amazon ESCI": ({"query": "q", "text": "d", "esci_label": "I"}, "column 'esci_label': expected a number, or yes"),
     "qrels alone": ({"query-id": "q1", "corpus-id": "d1", "score": 1}, "found: query-id, corpus-id, score; looked for"),
     "SQuAD": (
         {"id": "1", "question": "q", "context": "d", "answers": {"text": ["a"], "answer_start": [0]}},
