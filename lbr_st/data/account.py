@@ -13,10 +13,14 @@ _PLURALS = {"pair": "pairs", "document": "documents", "query": "queries", "judge
 
 
 class Account:
-    """Keeps what was read of a source, and what was left aside."""
+    """Keeps what was read of a source, and what was left aside.
+
+    Attributes:
+        counts: Numbers of what was read: ``pair``, ``document`` (alone), ``query``, ``judgement``.
+    """
 
     def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
         self._notes: Counter[str] = Counter()
         self._is_used: dict[str, bool] = {}
 
@@ -31,7 +35,7 @@ class Account:
 
     def count(self, kind: str, number: int = 1) -> None:
         """Count what was read: pairs, documents alone, queries, judgements."""
-        self._counts[kind] += number
+        self.counts[kind] += number
 
     def note(self, what: str, number: int = 1) -> None:
         """Note that a number of things were used in another way, or were left aside."""
@@ -39,7 +43,7 @@ class Account:
 
     def __str__(self) -> str:
         """Return the line: ``16 pairs; columns used: query, document; not used: label, meta``."""
-        read = [f"{number:,} {kind if number == 1 else _PLURALS[kind]}" for kind, number in self._counts.items()]
+        read = [f"{number:,} {kind if number == 1 else _PLURALS[kind]}" for kind, number in self.counts.items()]
         parts = [", ".join(read) or "no records"]
         for said, is_used in (("columns used", True), ("not used", False)):
             columns = [str(column) for column, used in self._is_used.items() if used is is_used]

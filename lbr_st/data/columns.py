@@ -122,8 +122,10 @@ class RowReader:
     def say(self, source: object) -> None:
         """Say what was made of the source, after its last row."""
         self.account.use(self._judge.columns)
+        if self._judge.columns:
+            self.account.note("not judged and taken for answers", self._judge.silent)
         self.account.say(source)
-        if self.columns.min_score is not None and not self._judge.columns:
+        if self.columns.min_score is not None and self.account.counts["pair"] and not self._judge.columns:
             logger.warning("%s: no column has scores that --min-score could be compared with", source)
 
     def _reader(self, where: str, values: Values) -> Callable[[str, Values], list[Record]]:

@@ -41,11 +41,13 @@ class Judge:
 
     Attributes:
         columns: Columns that have judged a row.
+        silent: Number of rows whose judgement is blank.
     """
 
     def __init__(self, min_score: float | None = None) -> None:
         self.min_score = min_score
         self.columns: set[str] = set()
+        self.silent = 0
         self._scores: dict[str, list[float]] = defaultdict(list)
         self._topics: set[str] = set()
 
@@ -62,10 +64,10 @@ class Judge:
             RowError: If a value cannot be understood.
             InputError: If there are grades, and nothing says which of them are answers.
         """
-        for column in columns:
+        said = [column for column in columns if not is_blank(values[column])]
+        self.silent += not said
+        for column in said:
             value = values[column]
-            if is_blank(value):
-                continue
             several = value if isinstance(value, list) else [value] * count
             if len(several) != count:  # of something else
                 continue

@@ -31,13 +31,14 @@ _NEGATIVES = re.compile(
 )
 # What says whether a document answers its query. The first of them that a row has is taken.
 _JUDGED = (
-    "relevan", "judg", "duplicate", "match", "selected", "correct", "label", "target", "similar", "score", "rating",
-    "grade",
+    "relevan", "judg", "duplicate", "match", "selected", "correct", "label", "target", "sim", "score", "rating", "grade",
 )  # fmt: skip
 _JUDGEMENT = re.compile(
-    r"(is|are|gold|human|manual|expert|query|document|doc|passage|pair|answer|binary|esci|true|final)*"
-    r"(relevan(ce|cy|t)|similar(ity)?|label|score|judge?ment|rating|grade|target|duplicate|match|selected|correct)"
-    r"(score|label|grade|rating|judge?ment)?s?"
+    r"(is|are|gold|human|manual|expert|query|document|doc|passage|pair|answer|binary|esci|true|final|ce|crossencoder|"
+    r"rerank(er|ing)?|bm25|teacher|model|llm|cos|cosine|semantic|text|sentence|retrieval|search|match(ing)?)*"
+    r"(relevan(ce|cy|t)|relat(ed|edness)|similar(ity)?|sim|label|score|judge?ment|rating|grade|target|duplicate|match|"
+    r"selected|correct)(score|label|grade|rating|judge?ment)?s?"
+    r"|is(positive|answer|gold|entailed)|answerable|hasanswer"
 )
 _DENIAL = re.compile(r"(is|are)?(irrelevant|nonrelevant|notrelevant)|is(hard)?(negative|impossible|unanswerable|neg)")
 

@@ -60,8 +60,9 @@ def _text(where: str, column: str, value: Any) -> Any:
         return said(where, column, value)
     if is_conversation(value):
         return last_answer(where, column, value)
-    if isinstance(value, Mapping) and (name := names.first(value, TEXT)) is not None:
-        return with_title(value.get("title"), value[name])
+    if isinstance(value, Mapping):
+        text = value.get(names.first(value, TEXT) or "")
+        return with_title(value.get("title"), text) if isinstance(text, str) else value
     return value
 
 
@@ -74,9 +75,9 @@ def unfolded(value: Any) -> dict[str, list[Any]]:
     return {}
 
 
-def with_title(title: Any, text: Any) -> Any:
-    """Return the title and the text of a document as one text, as mteb does; where either is none, the text alone."""
-    return f"{title} {text}" if isinstance(text, str) and isinstance(title, str) and title.strip() else text
+def with_title(title: Any, text: str) -> str:
+    """Return the title and the text of a document as one text, as mteb does; where there is no title, the text."""
+    return f"{title} {text}" if isinstance(title, str) and title.strip() else text
 
 
 def _list_written_out(text: str) -> Any:

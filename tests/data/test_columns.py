@@ -246,6 +246,7 @@ def test_rows_that_cannot_be_used(values, message):
         "label", "labels", "score", "scores", "relevance", "is_relevant", "relevant", "similarity", "judgement",
         "judgment", "rating", "grade", "target", "Label", "IS-RELEVANT", "isRelevant", "relevance_score", "gold_label",
         "esci_label", "is_duplicate", "is_match", "is_correct", "Relevance Label", "is_selected",
+        "cosine_similarity", "cross_encoder_score", "rerank_score", "relatedness_score", "is_positive", "answerable",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize(

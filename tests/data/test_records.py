@@ -169,6 +169,12 @@ def test_rows_judged_no_answer_are_hard_negatives(tmp_path, said):
     assert [r["document"] for r in read_passages(tmp_path / "f.jsonl")] == [row["document"] for row in JUDGED]
 
 
+def test_rows_without_a_judgement_beside_others_are_counted(tmp_path, said):
+    (tmp_path / "f.csv").write_text("query,passage,label\nq,d,1\nr,e,\ns,f,\n")
+    assert [r["document"] for r in read_records(tmp_path / "f.csv")] == ["d", "e", "f"]
+    assert said() == ["f.csv: 3 pairs; columns used: query, passage, label; 2 not judged and taken for answers"]
+
+
 def test_nothing_but_rows_judged_no_answer(tmp_path):
     write_jsonl(tmp_path / "f.jsonl", [row | {"label": 0} for row in JUDGED])
     with pytest.raises(InputError, match="f.jsonl: no document answers its query: 7 rows, all judged not to"):
@@ -185,6 +191,7 @@ def test_grades_and_the_least_that_is_an_answer(tmp_path, said):
     found = read_tuples(tmp_path / "f.jsonl", 0.5)
     assert [(r["document"], r["negatives"]) for r in found] == [("d1", ["d0"]), ("d2", ["d0"])]
     assert len(read_records(tmp_path / "f.jsonl", min_score=0)) == 3
+    read_passages(tmp_path / "f.jsonl")  # nothing is compared with it there
     write_jsonl(tmp_path / "g.jsonl", [{"query": "q", "document": "d", "confidence": 0.2}])
     read_records(tmp_path / "g.jsonl", min_score=0.5)
     assert said()[-1] == "g.jsonl: no column has scores that --min-score could be compared with"
