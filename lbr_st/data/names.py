@@ -31,7 +31,8 @@ _NEGATIVES = re.compile(
 )
 # What says whether a document answers its query. The first of them that a row has is taken.
 _JUDGED = (
-    "relevan", "judg", "duplicate", "match", "selected", "correct", "label", "target", "sim", "score", "rating", "grade",
+    "relevan", "judg", "duplicate", "match", "selected", "correct", "label", "target", "sim", "score", "rating",
+    "grade",
 )  # fmt: skip
 _JUDGEMENT = re.compile(
     r"(is|are|gold|human|manual|expert|query|document|doc|passage|pair|answer|binary|esci|true|final|ce|crossencoder|"
