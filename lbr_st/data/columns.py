@@ -185,7 +185,7 @@ class RowReader:
             documents = documents_in(beside, where, values) if beside else [answer]
             if None in documents:
                 raise RowError(f"{where}, column {column!r}", "no answer", "no question of a user with an answer")
-            self.account.note("messages of conversations were not used", left)
+            self.account.note("messages of conversations were not used", left + bool(beside and answer))
             return self._records(where, values, question, documents, negatives.read(where, values), judgements)
 
         return read
@@ -268,7 +268,7 @@ class RowReader:
     def _negatives(self, values: Values) -> Source:
         if templates := self.columns.negatives:
             columns = [column for template in templates for column in template.columns]
-            source = Source(columns, lambda where, values: [template.fill(where, values) for template in templates])
+            source = Source(columns, partial(filled, templates))
         else:
             columns = names.negatives(values)
             source = Source(columns, partial(negatives_in, columns))
@@ -330,6 +330,12 @@ def documents_in(columns: Sequence[str], where: str, values: Values) -> list[str
 
 def _may_be_several(column: str) -> bool:
     return bool(names.several([column], SEVERAL) or names.first([column], names.LISTED))
+
+
+def filled(templates: Sequence[Template], where: str, values: Values) -> list[str]:
+    """Return the hard negatives of templates; none of those whose column is there and blank."""
+    is_there = (template for template in templates if not any(is_blank(values.get(c, c)) for c in template.columns))
+    return [text for template in is_there if not is_blank(text := template.fill(where, values))]
 
 
 def negatives_in(columns: Sequence[str], where: str, values: Values) -> list[str]:

@@ -391,6 +391,11 @@ def test_names_that_are_no_hard_negatives(column):
 def test_a_blank_negative_is_none(value):
     """In any format: CSV knows no null."""
     assert pairs({"query": "q", "document": "d", "negative": value}) == [("q", "d", [])]
+    if not isinstance(value, list):
+        columns = Columns(negatives=(Template("{no}"), Template("{other}")))
+        assert pairs({"query": "q", "document": "d", "no": value, "other": "n"}, columns=columns) == [("q", "d", ["n"])]
+        with pytest.raises(RowError, match="no field 'other'"):
+            pairs({"query": "q", "document": "d", "no": value}, columns=columns)
 
 
 def test_lists_that_a_csv_spells_out():
