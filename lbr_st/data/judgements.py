@@ -16,10 +16,13 @@ MIN_SCORE = (
     "least score of a document that answers its query, for data with graded scores (score, similarity, label, ...); "
     "documents below it are hard negatives of their query"
 )
-YES = ("true", "t", "yes", "y", "relevant", "positive", "entailment", "duplicate", "match", "correct")
+YES = (
+    "true", "t", "yes", "y", "relevant", "positive", "entailment", "duplicate", "match", "correct", "exact", "supports",
+    "supported",
+)  # fmt: skip
 NO = (
     "false", "f", "no", "n", "irrelevant", "notrelevant", "nonrelevant", "negative", "contradiction", "notduplicate",
-    "nomatch", "mismatch", "incorrect",
+    "nomatch", "mismatch", "incorrect", "refutes", "refuted",
 )  # fmt: skip
 WORDS = dict.fromkeys(YES, 1.0) | dict.fromkeys(NO, 0.0)
 LONGEST_WORD = 20

@@ -27,7 +27,8 @@ def remedy(missing: Sequence[str], values: Values, makes_a_pair: Callable[[Mappi
     if len(columns) == 1 and re.search(r"[;|\t]", columns[0]):
         return "this is one column: separate columns by commas, or by tabs in a .tsv"
     texts = dict(_texts(values))
-    longest = sorted(texts, key=lambda path: -len(texts[path]))[:MOST_TRIED]
+    judgements = set(names.judgements(columns))
+    longest = sorted(texts, key=lambda path: (path in judgements, -len(texts[path])))[:MOST_TRIED]
     for chosen in combinations(longest, len(missing)):
         in_order = [path for path in texts if path in chosen]
         try:

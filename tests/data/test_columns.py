@@ -489,6 +489,8 @@ def test_every_column_is_named_as_used_or_not():
         ({"question": "q", "reply": "d"}, "lbr data prepare takes templates: --document '{reply}'"),
         ({"sentence1": "one", "sentence2": "two", "label": 0},
          "lbr data prepare takes templates: --query '{sentence1}' --document '{sentence2}'"),
+        ({"claim": "c is", "evidence": "so", "label": "SUPPORTS"},
+         "lbr data prepare takes templates: --query '{claim}' --document '{evidence}'"),
         ({"question": "q", "contexts": {"abstracts": ["d"]}}, "takes templates: --document '{contexts[abstracts][0]}'"),
         ({"query": "q", "ids": ["a1", "a2"], "pid": "x7"}, "and no other column has a text that could be it"),
         ({"question": "same", "reply": "Same. "}, "and no other column has a text that could be it"),
