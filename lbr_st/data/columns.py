@@ -147,8 +147,9 @@ class RowReader:
         if missing := [name for name in self.needed if sides[name] is None]:
             raise self._missing(where, values, missing)
         assert documents is not None
-        judgements = self._judgements(values, [*(query.columns if query else ()), *documents.columns])
-        self._use(query, documents, negatives)
+        used = [*(query.columns if query else []), *documents.columns]
+        judgements = self._judgements(values, used)
+        self._use(used, negatives.columns)
         is_listed = columns.document is None and names.first(documents.columns, names.LISTED) is not None
 
         def read(where: str, values: Values) -> list[Record]:
@@ -163,7 +164,7 @@ class RowReader:
     ) -> Callable[[str, Values], list[Record]]:
         if query is None and "query" in self.needed:
             raise self._missing(where, values, ["query"])
-        self._use(query, Source(choice.columns, choice))
+        self._use(query.columns if query else [], choice.columns)
 
         def read(where: str, values: Values) -> list[Record]:
             right, others = choice(where, values)
@@ -178,7 +179,7 @@ class RowReader:
         """Return what reads the first question of a conversation, with its answer or with documents beside it."""
         beside = names.several(values, ("positive", "chosen"))
         judgements = self._judgements(values, beside)
-        self._use(Source([column, *beside], first_exchange), negatives)
+        self._use([column], beside, negatives.columns)
 
         def read(where: str, values: Values) -> list[Record]:
             question, answer, left = first_exchange(where, column, values[column])
@@ -194,7 +195,7 @@ class RowReader:
         self, column: str, query: Source | None, negatives: Source
     ) -> Callable[[str, Values], list[Record]]:
         """Return what reads a list of passages that each say whether they answer, as those of MS MARCO do."""
-        self._use(query, Source([column], unfolded), negatives)
+        self._use(query.columns if query else [], [column], negatives.columns)
 
         def read(where: str, values: Values) -> list[Record]:
             of_each, place = unfolded(values[column]), f"{where}, column {column!r}"
@@ -234,9 +235,9 @@ class RowReader:
             record = {"query": query, "document": document}
         return record | {"negatives": list(negatives)} if "negatives" in self.wanted else record
 
-    def _use(self, *sources: Source | None) -> None:
-        for source in sources:
-            self.account.use(source.columns if source else ())
+    def _use(self, *columns: Sequence[str]) -> None:
+        for each in columns:
+            self.account.use(each)
 
     def _query(self, values: Values) -> Source | None:
         if "query" not in self.wanted:
@@ -287,7 +288,13 @@ class RowReader:
     def _makes_a_pair(self, where: str, values: Values, templates: Mapping[str, Template]) -> bool:
         """Try templates on a row: whether it can be read with them, and no document is its own query."""
         optional = {"query", "negatives"}.difference(self.needed)
-        read = RowReader(replace(self.columns, **templates, judged=False), self.needed, tuple(optional))
+        columns = replace(
+            self.columns,
+            query=templates.get("query", self.columns.query),
+            document=templates.get("document", self.columns.document),
+            judged=False,
+        )
+        read = RowReader(columns, self.needed, tuple(optional))
         try:
             records = read(where, values)
         except InputError:
