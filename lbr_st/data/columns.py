@@ -149,7 +149,7 @@ class RowReader:
         assert documents is not None
         used = [*(query.columns if query else []), *documents.columns]
         judgements = self._judgements(values, used)
-        self._use(used, negatives.columns)
+        self.account.use([*used, *negatives.columns])
         is_listed = columns.document is None and names.first(documents.columns, names.LISTED) is not None
 
         def read(where: str, values: Values) -> list[Record]:
@@ -164,7 +164,7 @@ class RowReader:
     ) -> Callable[[str, Values], list[Record]]:
         if query is None and "query" in self.needed:
             raise self._missing(where, values, ["query"])
-        self._use(query.columns if query else [], choice.columns)
+        self.account.use([*(query.columns if query else []), *choice.columns])
 
         def read(where: str, values: Values) -> list[Record]:
             right, others = choice(where, values)
@@ -179,7 +179,7 @@ class RowReader:
         """Return what reads the first question of a conversation, with its answer or with documents beside it."""
         beside = names.several(values, ("positive", "chosen"))
         judgements = self._judgements(values, beside)
-        self._use([column], beside, negatives.columns)
+        self.account.use([column, *beside, *negatives.columns])
 
         def read(where: str, values: Values) -> list[Record]:
             question, answer, left = first_exchange(where, column, values[column])
@@ -195,7 +195,7 @@ class RowReader:
         self, column: str, query: Source | None, negatives: Source
     ) -> Callable[[str, Values], list[Record]]:
         """Return what reads a list of passages that each say whether they answer, as those of MS MARCO do."""
-        self._use(query.columns if query else [], [column], negatives.columns)
+        self.account.use([*(query.columns if query else []), column, *negatives.columns])
 
         def read(where: str, values: Values) -> list[Record]:
             of_each, place = unfolded(values[column]), f"{where}, column {column!r}"
@@ -234,10 +234,6 @@ class RowReader:
         if query and "query" in self.wanted:
             record = {"query": query, "document": document}
         return record | {"negatives": list(negatives)} if "negatives" in self.wanted else record
-
-    def _use(self, *columns: Sequence[str]) -> None:
-        for each in columns:
-            self.account.use(each)
 
     def _query(self, values: Values) -> Source | None:
         if "query" not in self.wanted:
