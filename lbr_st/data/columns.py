@@ -277,7 +277,10 @@ class RowReader:
     def _missing(self, where: str, values: Values, missing: Sequence[str]) -> RowError:
         what = " and ".join(f"no column for the {name}" for name in missing)
         usual = " and ".join(", ".join(USUAL[name]) for name in missing)
-        do = remedy(missing, values, lambda templates: self._makes_a_pair(where, values, templates))
+        sides = [missing]
+        if "document" in missing and "query" in self.wanted and self._query(values) is None:
+            sides = [("query", "document"), missing]  # data prepare reads documents alone, too, but pairs are better
+        do = remedy(sides, values, lambda templates: self._makes_a_pair(where, values, templates))
         detail = f"{what}; found: {', '.join(map(str, values))}; looked for: {usual}; {do}"
         return RowError(where, "missing column", detail)
 
