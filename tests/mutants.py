@@ -636,8 +636,8 @@ MUTANTS = [
     Mutant(
         "columns: of several positives the first is read",
         "data/columns.py",
-        "return found or [text_of(where, column, values[column])]",
-        "return found[:1] or [text_of(where, column, values[column])]",
+        "return found or document_in(columns[0], where, values)",
+        "return found[:1] or document_in(columns[0], where, values)",
         "data/test_columns.py::test_several_positives_are_several_pairs",
     ),
     Mutant(

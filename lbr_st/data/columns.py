@@ -260,7 +260,10 @@ class RowReader:
             listed = names.first(values, names.LISTED)
             is_judged = any(isinstance(values[column], list) for column in names.judgements(values))
             columns = [listed] if listed is not None and is_judged else []
-        return Source(columns, partial(documents_in, columns)) if columns else None
+        if not columns:
+            return None
+        may_be_several = len(columns) > 1 or names.several(columns, SEVERAL) or names.first(columns, names.LISTED)
+        return Source(columns, partial(documents_in, columns) if may_be_several else partial(document_in, columns[0]))
 
     def _negatives(self, values: Values) -> Source:
         if templates := self.columns.negatives:
@@ -316,26 +319,24 @@ def title_in(column: str, where: str, values: Values) -> str | None:
     return None if values[column] in (None, "") else text_of(where, column, values[column])
 
 
+def document_in(column: str, where: str, values: Values) -> list[str]:
+    """Return the one document in a column."""
+    return [text_of(where, column, values[column])]
+
+
 def documents_in(columns: Sequence[str], where: str, values: Values) -> list[str]:
     """Return the documents in columns, each of which may have several.
 
     Raises:
         RowError: If there is none, or one is blank or no text.
     """
-    column = columns[0]
-    if len(columns) == 1 and not _may_be_several(column):
-        return [text_of(where, column, values[column])]
     found = [
         text_of(where, column, text)
         for column in columns
         if not is_blank(values[column])
         for text in texts_of(where, column, values[column])
     ]
-    return found or [text_of(where, column, values[column])]
-
-
-def _may_be_several(column: str) -> bool:
-    return bool(names.several([column], SEVERAL) or names.first([column], names.LISTED))
+    return found or document_in(columns[0], where, values)
 
 
 def filled(templates: Sequence[Template], where: str, values: Values) -> list[str]:
