@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from lbr_st.cli.arguments import Parser, add_batch_size
+from lbr_st.cli.arguments import Parser, add_batch_size, add_min_score
 from lbr_st.data.prepared_set import file_of
 from lbr_st.data.records import read_records
 from lbr_st.evaluation.inspect import format_numbers, inspect
@@ -30,13 +30,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         metavar="SET_OR_FILE",
         help="held-out pairs: set of `lbr data prepare`, of which it is dev, or a file; their documents are the corpus",
     )
+    add_min_score(parser)
     add_batch_size(parser, 32)
     parser.add_argument("text", nargs="*", help="questions whose embeddings are said in words; a model of lbr-st")
     args = parser.parse_args(argv)
     if not args.data and not args.text:
         parser.error("nothing to look at: give --data, or a text")
     check_model_exists(args.model)
-    records = read_records(file_of(args.data, "dev")) if args.data else []
+    records = read_records(file_of(args.data, "dev"), min_score=args.min_score) if args.data else []
     model = open_with_language_model(args.model)
     if args.text:
         for text, words in zip(args.text, read_out(model, args.text), strict=True):

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from lbr_st.data.columns import grade
+from lbr_st.data.account import Account
 from lbr_st.data.rows import Row, Wrong
+from lbr_st.data.templates import excerpt
+from lbr_st.data.texts import with_title
 from lbr_st.errors import RowError
 from lbr_st.records import Record
+
+JUDGEMENT = (("query-id", "query_id"), ("corpus-id", "corpus_id"), ("score", "relevance"))
 
 Rows = Callable[[], Iterator[Row]]
 
@@ -31,30 +35,42 @@ class BeirCollection:
         """Return the texts of the ``corpus`` or the ``queries`` by id; title and text are one, as in mteb."""
         if kind not in self._texts:
             found = self._texts[kind] = {}
+            account = Account()
             for row in self._read[kind]():
+                account.see(row.values)
                 id_ = row.values.get("_id", row.values.get("id"))
                 title, text = row.values.get("title"), row.values.get("text")
                 if id_ is None or not isinstance(text, str):
                     self.wrong(RowError(row.where, "missing column", "expected _id and text, as BEIR has them"))
                     continue
-                found[str(id_)] = f"{title} {text}" if isinstance(title, str) and title.strip() else text
+                account.use({"_id", "id", "title", "text"} & row.values.keys())
+                account.count("document" if kind == "corpus" else "query")
+                found[str(id_)] = with_title(title, text)
+            account.say(f"{self.name}, {kind}")
         return self._texts[kind]
 
     def judged(self, rows: Rows) -> Iterator[Record]:
-        """Yield a record for each document that is relevant to a query, with its grade as ``relevance``.
+        """Yield a record for each document that is judged for a query, with its grade as ``relevance``, 0 for none.
 
         Args:
             rows: Reads judgements, ``query-id``, ``corpus-id`` and ``score``.
         """
+        account = Account()
         for row in rows():
+            account.see(row.values)
             try:
-                yield self._judgement(row)
+                record = self._judgement(row)
             except RowError as error:
                 self.wrong(error)
+                continue
+            account.use(name for names in JUDGEMENT for name in names if row.values.get(name) is not None)
+            account.count("judgement")
+            yield record
+        account.say(f"{self.name}, judgements")
 
     def _judgement(self, row: Row) -> Record:
-        query, document = _value(row, "query-id", "query_id"), _value(row, "corpus-id", "corpus_id")
-        score = grade(row.where, "score", _value(row, "score", "relevance"))
+        query, document, score = (_value(row, *names) for names in JUDGEMENT)
+        grade = _grade(row.where, score)
         for kind, id_ in (("queries", query), ("corpus", document)):
             if id_ not in self.texts(kind):
                 raise RowError(row.where, "judges what is not there", f"there is no {id_!r} in the {kind}")
@@ -64,7 +80,7 @@ class BeirCollection:
             "document": self.texts("corpus")[document],
             "document_id": document,
             "negatives": [],
-            "relevance": score,
+            "relevance": grade,
             "source": self.name,
         }
 
@@ -72,6 +88,17 @@ class BeirCollection:
         """Yield all documents, as records without a query."""
         for id_, text in self.texts("corpus").items():
             yield {"id": id_, "document": text, "negatives": [], "source": self.name}
+
+
+def _grade(where: str, value: str) -> int:
+    """Return a grade of relevance; 0 is no answer, and so is what is below."""
+    try:
+        number = float(value)
+        if number == int(number):
+            return max(0, int(number))
+    except (ValueError, OverflowError):
+        pass
+    raise RowError(where, "no whole number", f"column 'score': expected a whole number, found {excerpt(value)}")
 
 
 def _value(row: Row, *names: str) -> str:

@@ -14,8 +14,10 @@ from lbr_st.data import registry
 from lbr_st.data.beir import BeirCollection, Rows
 from lbr_st.data.cleaning import clean
 from lbr_st.data.columns import Columns, RowReader
+from lbr_st.data.judgements import JUDGED
 from lbr_st.data.passages import TEXT, Chunker, read_text_files, text_files
 from lbr_st.data.prepared_set import SET_FILE
+from lbr_st.data.records import part_id
 from lbr_st.data.rows import Row, Wrong, hub_rows, read_rows, stop
 from lbr_st.errors import InputError, RowError
 from lbr_st.records import Record, is_hub_id, is_table
@@ -101,22 +103,26 @@ def _rows_part(name: str, side: str | None, rows: Rows, reading: Reading) -> Par
 
 def records_of(rows: Iterable[Row], name: str, reading: Reading) -> Iterator[Record]:
     """Yield the records of the rows of one source; see `Part`."""
-    read = RowReader(reading.columns, ("document",), ("query",))
+    read = RowReader(reading.columns, ("document",), ("query", "negatives"))
     for row in rows:
         where = row.where
         try:
-            record = read(where, row.values)
+            found = read(where, row.values)
             group = _group_of(where, row.values, reading.group)
         except RowError as error:
             reading.wrong(error)
             continue
-        own = row.values.get("source")
-        record["source"] = own if isinstance(own, str) and own.strip() else name
-        record["group"] = group
-        id_ = row.values.get(reading.id)
-        record["id"] = str(row.number if id_ is None else id_)
-        record["keep_html"] = reading.keep_html
-        yield from [record] if "query" in record else _chunks(record, reading.chunker)
+        if reading.group is not None:
+            read.value(row.values, reading.group)
+        id_, own = read.value(row.values, reading.id), read.value(row.values, "source")
+        read.account.note(JUDGED, sum(record.get("relevance") == 0 for record in found))
+        for part, record in enumerate(found, start=1):
+            record["source"] = own if isinstance(own, str) and own.strip() else name
+            record["group"] = group
+            record["id"] = part_id(id_, row.number, part, len(found))
+            record["keep_html"] = reading.keep_html
+            yield from [record] if "query" in record else _chunks(record, reading.chunker)
+    read.say(name)
 
 
 def _group_of(where: str, values: Mapping[str, Any], name: str | None) -> str | None:
