@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from lbr_st.data.cleaning import clean
 from lbr_st.data.columns import grade
+from lbr_st.data.naming import TITLES, IdReader, columns_of, id_text, title_text, titled
 from lbr_st.data.rows import Row, Wrong
 from lbr_st.errors import RowError
 from lbr_st.records import Record
@@ -20,11 +22,13 @@ class BeirCollection:
         corpus: Reads its documents, ``_id``, ``title`` and ``text``.
         queries: Reads its queries, ``_id`` and ``text``.
         wrong: Called with a `RowError` for each row that cannot be used; reading goes on if it returns.
+        keep_html: Whether markup stays in texts.
     """
 
-    def __init__(self, name: str, corpus: Rows, queries: Rows, wrong: Wrong) -> None:
-        self.name, self.wrong = name, wrong
+    def __init__(self, name: str, corpus: Rows, queries: Rows, wrong: Wrong, keep_html: bool = False) -> None:
+        self.name, self.wrong, self.keep_html = name, wrong, keep_html
         self._read = {"corpus": corpus, "queries": queries}
+        self._ids = IdReader()
         self._texts: dict[str, dict[str, str]] = {}
 
     def texts(self, kind: str) -> dict[str, str]:
@@ -32,13 +36,23 @@ class BeirCollection:
         if kind not in self._texts:
             found = self._texts[kind] = {}
             for row in self._read[kind]():
-                id_ = row.values.get("_id", row.values.get("id"))
-                title, text = row.values.get("title"), row.values.get("text")
-                if id_ is None or not isinstance(text, str):
-                    self.wrong(RowError(row.where, "missing column", "expected _id and text, as BEIR has them"))
+                try:
+                    id_, text = self._text(kind, row)
+                except RowError as error:
+                    self.wrong(error)
                     continue
-                found[str(id_)] = f"{title} {text}" if isinstance(title, str) and title.strip() else text
+                found[id_] = text
         return self._texts[kind]
+
+    def _text(self, kind: str, row: Row) -> tuple[str, str]:
+        id_, text = self._ids(row.values, is_pair=False).get("id"), row.values.get("text")
+        if id_ is None or not isinstance(text, str):
+            raise RowError(row.where, "missing column", "expected _id and text, as BEIR has them")
+        if kind == "queries":
+            return id_, clean(text, self.keep_html, one_line=True)
+        for column in columns_of(row.values, TITLES)[:1]:
+            text = titled(title_text(row.where, column, row.values[column]), text)
+        return id_, clean(text, self.keep_html)
 
     def judged(self, rows: Rows) -> Iterator[Record]:
         """Yield a record for each document that is relevant to a query, with its grade as ``relevance``.
@@ -76,6 +90,6 @@ class BeirCollection:
 
 def _value(row: Row, *names: str) -> str:
     for name in names:
-        if row.values.get(name) is not None:
-            return str(row.values[name])
+        if (value := id_text(row.values.get(name))) is not None:
+            return value
     raise RowError(row.where, "missing column", f"no column {names[0]!r} (found: {', '.join(row.values)})")

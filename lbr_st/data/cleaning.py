@@ -1,4 +1,4 @@
-"""Cleaning of one text."""
+"""Cleaning: of one text, and of the texts of a record."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import unicodedata
 
 from lbr_st.errors import require
-from lbr_st.records import WHITE
+from lbr_st.records import FIELDS, WHITE, Record
 
 # Elements that markup of running text is made of, with attributes that have values. A text with none of them is no
 # HTML, whatever angle brackets it has; nor is a<b and c>d.
@@ -48,6 +48,22 @@ def clean(text: str, keep_html: bool = False, one_line: bool = False) -> str:
         return WHITE.sub(" ", text).strip()
     text = re.sub(r"[^\S\n\t ]", " ", text)
     return BLANK_LINES.sub("\n\n", TRAILING.sub("", text)).strip("\n").rstrip()
+
+
+def clean_record(record: Record, keep_html: bool = False) -> Record:
+    """Clean the texts of a record in place, and return it; hard negatives of which nothing is left go.
+
+    Args:
+        record: With ``document``, and what it has of ``query`` and ``negatives``.
+        keep_html: Whether tags and entities stay.
+    """
+    for name in FIELDS:
+        if name in record:
+            record[name] = clean(record[name], keep_html, one_line=name == "query")
+    if "negatives" in record:
+        negatives = (clean(text, keep_html) for text in record["negatives"])
+        record["negatives"] = [text for text in negatives if text]
+    return record
 
 
 def without_html(text: str) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
+from lbr_st.data.naming import TITLES, columns_of, title_text, titled
 from lbr_st.errors import InputError, RowError
 from lbr_st.records import FIELDS, Record, same_text
 
@@ -21,8 +22,6 @@ COLUMNS = {
     "document": ("document", "answer", "positive", "passage", "output", "response", "text", "content"),
 }
 NEGATIVES = re.compile(r"(hard_)?negatives?(_\d+)?", re.IGNORECASE)
-# A title is asked for where nothing else is.
-TITLE = {"query": ("title",), "document": ()}
 CHOICES = ("choices", "options")
 CHOICE_ANSWERS = ("answer_idx", "answerkey", "answer_index", "correct_idx", "label", "answer")
 PATH = re.compile(r"(?P<name>[^\[\].]+)(?P<rest>(\[[^\[\]]+\]|\.[^\[\].]+)*)")
@@ -72,6 +71,11 @@ class Template:
         if not any(steps for _, steps in self._parts):
             raise InputError(f"template {text!r} has no field; write a field of the data in braces, {{name}}")
 
+    @property
+    def fields(self) -> list[str]:
+        """Fields of a row that are in it."""
+        return [steps[0] for _, steps in self._parts if steps]
+
     def fill(self, where: str, values: Values) -> str:
         """Return the text for a row.
 
@@ -112,20 +116,22 @@ class Column:
 
     Attributes:
         name: Name of the column in the row.
-        may_be_blank: Whether blank and null are "", not an error.
+        title: Name of the column of its title, which is a part of it.
     """
 
     name: str
-    may_be_blank: bool = False
+    title: str | None = None
 
     def fill(self, where: str, values: Values) -> str:
         """Return the text.
 
         Raises:
-            RowError: If it is blank or no text.
+            RowError: If it is blank or no text, and so is its title.
         """
         value = values[self.name]
-        return "" if self.may_be_blank and (value is None or value == "") else text_of(where, self.name, value)
+        title = "" if self.title is None else title_text(where, self.title, values[self.title])
+        is_blank = value is None or (isinstance(value, str) and not value.strip())
+        return title if title and is_blank else titled(title, text_of(where, self.name, value))
 
 
 @dataclass(frozen=True)
@@ -146,6 +152,11 @@ class Columns:
     negatives: tuple[Template, ...] = ()
     choices: str | tuple[Template, ...] | None = None
     answer: str | None = None
+
+    @property
+    def fields(self) -> set[str]:
+        """Fields of a row that the templates use."""
+        return {field for each in (self.query, self.document, *self.negatives) if each for field in each.fields}
 
 
 class RowReader:
@@ -197,13 +208,15 @@ class RowReader:
                 sources[name] = given
             elif name in self.needed or (name in self.optional and find_column(name, values) is not None):
                 sources[name] = _column(where, name, values)
+        if isinstance(document := sources.get("document"), Column):
+            title = next(iter(columns_of(values, TITLES)), None)
+            if title is not None and title not in columns.fields:  # the user says that it is something else
+                sources["document"] = Column(document.name, title)
         return partial(_pair, columns, sources)
 
 
 def _pair(columns: Columns, sources: Mapping[str, Source], where: str, values: Values) -> Record:
     record: Record = {name: source.fill(where, values) for name, source in sources.items()}
-    if not record.get("query", "something"):
-        del record["query"]
     extra = _get(values, "input") if isinstance(sources.get("query"), Column) else None
     if isinstance(extra, str) and extra.strip() and _get(values, "instruction") is not None:
         record["query"] += f"\n{extra}"
@@ -229,27 +242,28 @@ def grade(where: str, column: str, value: Any) -> int:
 
 def find_column(name: str, values: Values) -> str | None:
     """Return the column of the query or of the document by its usual names, or None."""
-    return _first(values, (*COLUMNS[name], *TITLE[name]))
+    return _first(values, COLUMNS[name])
 
 
 def _column(where: str, name: str, values: Values) -> Column:
     column = find_column(name, values)
     if column is None:
-        usual = ", ".join((*COLUMNS[name], *TITLE[name]))
+        usual = ", ".join(COLUMNS[name])
         found = ", ".join(map(str, values))
         raise RowError(
             where,
             "missing column",
             f"no column for the {name}; found: {found}; looked for: {usual}; {_remedy(name, values)}",
         )
-    return Column(column, may_be_blank=column.lower() in TITLE[name])
+    return Column(column)
 
 
 def _remedy(name: str, values: Values) -> str:
     names = list(map(str, values))
     if len(names) == 1 and re.search(r"[;|\t]", names[0]):
         return "this is one column: separate columns by commas, or by tabs in a .tsv"
-    return f"lbr data prepare takes a template, --{name} '{{{names[0] if names else 'column'}}}'"
+    usual = columns_of(values, TITLES) if name == "query" else []
+    return f"lbr data prepare takes a template, --{name} '{{{[*usual, *names, 'column'][0]}}}'"
 
 
 def _get(values: Values, name: str) -> Any:

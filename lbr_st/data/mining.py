@@ -21,12 +21,13 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import mine_hard_negatives
 
 from lbr_st.data import card, registry
+from lbr_st.data.drops import Drops
 from lbr_st.data.isolate import is_isolated, overlaps_left
 from lbr_st.data.overlap import HeldOutTexts, count
 from lbr_st.data.prepared_set import PreparedSet
 from lbr_st.data.preparing import check_target
 from lbr_st.data.records import read_records, read_tuples
-from lbr_st.data.table import Drops, counter_of
+from lbr_st.data.table import counter_of
 from lbr_st.data.words import WORDS, count_words
 from lbr_st.data.write import DROPPED
 from lbr_st.errors import InputError, one_line

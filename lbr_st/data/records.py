@@ -5,13 +5,57 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from lbr_st.data.cleaning import clean, clean_record, printable
 from lbr_st.data.columns import COLUMNS, Columns, RowReader, find_column
-from lbr_st.data.passages import Chunker, read_text_files, text_files
-from lbr_st.data.rows import open_text, read_rows
-from lbr_st.errors import InputError
-from lbr_st.records import Record, is_table
+from lbr_st.data.front_matter import split_front_matter
+from lbr_st.data.naming import TITLES, IdReader, UniqueIds, columns_of
+from lbr_st.data.passages import MARKDOWN, TEXT, Chunker, read_text_files, text_files
+from lbr_st.data.rows import Row, Wrong, open_text, read_rows, stop
+from lbr_st.errors import InputError, RowError
+from lbr_st.records import Record, is_of_prepared_set, is_table
 
 TEXT_SUFFIXES = {".txt", ".md", ".rst", ".py"}
+
+
+class RecordReader:
+    """Turns the rows of a source into records, the same in every command: clean, titles joined, ids as text.
+
+    Args:
+        needed: Those of ``query`` and ``document`` that every row must have.
+        optional: Those of them that are read where they are there.
+        columns: Where the user says that things are.
+        id_column: Column that the user says the id is in; default is the usual names of `lbr_st.data.naming`.
+        keep_html: Whether markup stays in texts.
+    """
+
+    def __init__(
+        self,
+        needed: Sequence[str],
+        optional: Sequence[str] = (),
+        *,
+        columns: Columns | None = None,
+        id_column: str | None = None,
+        keep_html: bool = False,
+    ) -> None:
+        self.keep_html = keep_html
+        self._read = RowReader(columns or Columns(), needed, optional)
+        self._ids = IdReader(id_column)
+
+    def __call__(self, row: Row) -> Record:
+        """Return the record that a row is.
+
+        Returns:
+            What `RowReader` finds, of which a text may be "" once it is clean; ``id``, the row's own or its number;
+            ``document_id`` and ``source`` where the row has them.
+
+        Raises:
+            RowError: If a column is missing, or a value is blank or of another kind.
+        """
+        record = clean_record(self._read(row.where, row.values), self.keep_html)
+        source = row.values.get("source")
+        if isinstance(source, str) and source.strip():
+            record["source"] = printable(source)
+        return {"id": str(row.number), **self._ids(row.values, is_pair="query" in record), **record}
 
 
 def read_records(path: str | Path, fields: Sequence[str] = ("query", "document")) -> list[Record]:
@@ -31,7 +75,8 @@ def read_records(path: str | Path, fields: Sequence[str] = ("query", "document")
         InputError: If the file cannot be read, or a row does not parse, lacks a field or has an empty text. The
             message names file, line and column.
     """
-    return [{key: value for key, value in record.items() if key != "negatives"} for record in _records(path, fields)]
+    records = _records(path, fields, unique=UniqueIds())
+    return [{key: value for key, value in record.items() if key != "negatives"} for record in records]
 
 
 def read_tuples(path: str | Path) -> list[Record]:
@@ -47,37 +92,34 @@ def read_tuples(path: str | Path) -> list[Record]:
     Raises:
         InputError: If a negative is no text; and see `read_records`.
     """
-    return list(_records(path, ("query", "document")))
+    return list(_records(path, ("query", "document"), unique=UniqueIds()))
 
 
 def _records(
-    path: str | Path, fields: Sequence[str], id_of: Callable[[object, int], str] | None = None
+    path: str | Path, fields: Sequence[str], wrong: Wrong = stop, unique: UniqueIds | None = None
 ) -> Iterator[Record]:
-    read, id_of, row = RowReader(Columns(), fields), id_of or UniqueIds(), None
-    for row in read_rows(path):
-        record = {"id": id_of(row.values.get("id"), row.number), **read(row.where, row.values)}
+    read, has_rows, has_records = RecordReader(fields, keep_html=is_of_prepared_set(path)), False, False
+    for row in read_rows(path, wrong=wrong):
+        has_rows = True
+        try:
+            record = read(row)
+            _check_texts(row.where, record, fields)
+        except RowError as error:
+            wrong(error)
+            continue
         record.pop("is_choice", None)
-        if record.get("relevance", 1) < 1:
+        if "query" in fields and record.get("relevance", 1) < 1:
             raise InputError(f"{row.where}: relevance {record['relevance']}; lbr data prepare leaves such rows out")
-        source = row.values.get("source")
-        yield record if source is None else record | {"source": source}
-    if row is None:
-        raise InputError(f"{path}: no records")
+        has_records = True
+        yield record | {"id": unique(record["id"], row.number)} if unique else record
+    if not has_records:
+        raise InputError(f"{path}: no records{' that can be used' if has_rows else ''}")
 
 
-class UniqueIds:
-    """Gives each record an id that no other has."""
-
-    def __init__(self) -> None:
-        self._seen: set[str] = set()
-
-    def __call__(self, id_: object, number: int) -> str:
-        """Return an id; the number where there is none, and with the number where it was there before."""
-        unique = str(number if id_ is None else id_)
-        while unique in self._seen:
-            unique = f"{unique}#{number}"
-        self._seen.add(unique)
-        return unique
+def _check_texts(where: str, record: Record, fields: Sequence[str]) -> None:
+    for name in fields:
+        if not record[name]:
+            raise RowError(where, "empty text", f"nothing is left of the {name} once it is clean")
 
 
 def read_texts(paths: Iterable[str | Path]) -> list[str]:
@@ -110,41 +152,77 @@ def _texts(file: Path) -> Iterator[str]:
     if is_table(file):
         for row in read_rows(file):
             names = [find_column(field, row.values) for field in COLUMNS]
-            texts = [row.values[name] for name in names if name is not None]
-            yield "\n".join(text for text in texts if isinstance(text, str))
+            columns = [*columns_of(row.values, TITLES)[:1], *(name for name in names if name is not None)]
+            texts = [row.values[name] for name in columns]
+            yield "\n".join(clean(text, keep_html=True) for text in texts if isinstance(text, str) and text.strip())
         return
+    with open_text(file, newline=None) as opened:
+        text = opened.read()
     try:
-        with open_text(file, newline=None) as opened:
-            yield opened.read().encode().decode()
+        text.encode()
     except UnicodeError as error:
         raise InputError(f"{file}: not UTF-8") from error
+    title, text = split_front_matter(text) if file.suffix.lower() in MARKDOWN else ("", text)
+    yield clean(f"{title}\n{text}", keep_html=True)
 
 
-def read_passages(path: str | Path) -> list[Record]:
+def read_passages(path: str | Path, make_chunker: Callable[[], Chunker] = Chunker, wrong: Wrong = stop) -> list[Record]:
     """Read what is to be searched: a file of documents, or a folder of text.
 
     Args:
-        path: See `read_records`; or a folder of text, Markdown, HTML or source files, cut into passages.
+        path: See `read_records`; or a text, Markdown, HTML or source file, or a folder of them, cut into passages.
+        make_chunker: Makes what cuts them; for passages that a model reads to their end it is
+            `lbr_st.use.passages.chunker_of`.
+        wrong: Called with a `RowError` for each row or file that cannot be used; reading goes on if it returns.
 
     Returns:
-        Records with ``id`` (for a folder: file and line the passage starts at) and ``document``.
+        Records with ``id`` (of text: file and line the passage starts at) and ``document``.
 
     Raises:
-        InputError: If a folder holds no text; and see `read_records`.
+        InputError: If a folder holds no text, or nothing is left; and see `read_records`.
     """
-    path = Path(path)
-    return list(iterate_passages(path)) if path.is_dir() else read_records(path, fields=("document",))
+    return list(_passages(path, make_chunker, wrong, UniqueIds()))
 
 
-def iterate_passages(path: str | Path) -> Iterator[Record]:
+def iterate_passages(
+    path: str | Path, make_chunker: Callable[[], Chunker] = Chunker, wrong: Wrong = stop
+) -> Iterator[Record]:
     """Yield what `read_passages` reads, one after the other: a corpus that memory cannot hold.
 
     Ids are the rows' own, or their numbers: whether one comes again is not looked at.
     """
+    return _passages(path, make_chunker, wrong, None)
+
+
+def _passages(
+    path: str | Path, make_chunker: Callable[[], Chunker], wrong: Wrong, unique: UniqueIds | None
+) -> Iterator[Record]:
     path = Path(path)
-    if path.is_dir():
-        for each in read_text_files(text_files(path), path, Chunker()):
-            yield {"id": each["id"], "document": each["document"]}
-        return
-    for record in _records(path, ("document",), lambda id_, number: str(number if id_ is None else id_)):
-        yield {"id": record["id"], "document": record["document"]}
+    if path.is_dir() or is_text_file(path):
+        folder, files = (path, text_files(path)) if path.is_dir() else (path.parent, [path])
+        records = read_text_records(files, folder, make_chunker(), wrong=wrong)
+    else:
+        records = _records(path, ("document",), wrong, unique)
+    each = None
+    for each in records:
+        yield {"id": each["id"], "document": each["document"]}
+    if each is None:
+        raise InputError(f"{path}: no text that can be used")
+
+
+def is_text_file(path: Path) -> bool:
+    """Tell whether a path is a file of text, which is cut into passages."""
+    return path.suffix.lower() in TEXT and path.is_file()
+
+
+def read_text_records(
+    files: Iterable[Path], folder: Path, chunker: Chunker, encoding: str = "utf-8", wrong: Wrong = stop
+) -> Iterator[Record]:
+    """Yield the passages of text files as records, the same in every command; see `read_text_files`.
+
+    They are clean, and markup in them is meant. Passages of which nothing is left are none.
+    """
+    for record in read_text_files(files, folder, chunker, encoding, wrong):
+        cleaned = clean_record(record | {name: printable(record[name]) for name in ("id", "file")}, keep_html=True)
+        if cleaned["document"]:
+            yield cleaned

@@ -66,8 +66,9 @@ def test_neither_text_nor_number(value, found):
     ("values", "query", "document"),
     [
         ({"Question": "q", "ANSWER": "d"}, "q", "d"),
-        ({"anchor": "q", "positive": "d", "title": "t"}, "q", "d"),
-        ({"title": "q", "text": "d"}, "q", "d"),
+        ({"anchor": "q", "positive": "d", "title": "t"}, "q", "t d"),
+        ({"question": "q", "Doc_Title": "t", "text": "d"}, "q", "t d"),
+        ({"question": "q", "title": "t", "text": " "}, "q", "t"),
         ({"instruction": "q", "input": "more", "output": "d"}, "q\nmore", "d"),
         ({"instruction": "q", "input": "", "output": "d"}, "q", "d"),
         ({"question": "q", "input": "not asked", "output": "d"}, "q", "d"),
@@ -85,11 +86,27 @@ def test_usual_names(values, query, document):
 
 
 def test_a_query_where_there_is_one():
-    """Optional: a document alone is a passage, also under a title that is empty in some rows."""
+    """Optional: a document alone is a passage, and its title is a part of it."""
     assert "query" not in read({"text": "d"}, needed=("document",), optional=("query",))
-    assert "query" not in read({"title": None, "text": "d"}, needed=("document",), optional=("query",))
-    assert read({"title": "t", "text": "d"}, needed=("document",), optional=("query",))["query"] == "t"
+    for title, document in (("t", "t d"), (None, "d"), ("", "d"), (7, "7 d")):
+        found = read({"title": title, "text": "d"}, needed=("document",), optional=("query",))
+        assert found == {"document": document, "negatives": []}
     assert "query" not in read({"question": "q", "text": "d"}, needed=("document",))
+
+
+def test_a_title_is_a_query_where_the_user_says_so():
+    """Then it is no part of the document; nor is it where the document is a template."""
+    values = {"title": "t", "text": "d"}
+    found = read(values, Columns(query=Template("What is {title}?")))
+    assert found == {"query": "What is t?", "document": "d", "negatives": []}
+    assert read(values, Columns(document=Template("{text}!")), needed=("document",))["document"] == "d!"
+    with pytest.raises(RowError, match="no column for the query; found: title, text; .* --query '{title}'"):
+        read(values)
+
+
+def test_a_title_that_is_no_text():
+    with pytest.raises(RowError, match="f, line 2, column 'title': expected a title, found"):
+        read({"title": {"en": "t"}, "text": "d"}, needed=("document",))
 
 
 def test_templates_before_names():
