@@ -184,8 +184,8 @@ def read_data(config: AlignConfig) -> AlignData:
     if dev_source is None and prepared and prepared.has("dev"):
         dev_source = prepared.file("dev")
     config.check_held_out(has_dev=dev_source is not None)
-    train = read_tuples(source)
-    dev = read_records(dev_source) if dev_source else []
+    train = read_tuples(source, config.min_score)
+    dev = read_records(dev_source, min_score=config.min_score) if dev_source else []
     dev_corpus = read_records(config.corpus_extra, ("document",)) if config.corpus_extra else []
     held_out = [(dev_source, dev)] if dev_source else []
     refuse_overlaps([(source, train)], held_out, allowed=config.allow_overlap)

@@ -6,6 +6,7 @@ import argparse
 from typing import Any, NoReturn
 
 from lbr_st.data.drops import ON_ERROR
+from lbr_st.data.judgements import MIN_SCORE
 from lbr_st.errors import InputError
 
 
@@ -53,6 +54,11 @@ def add_on_error(parser: Any) -> None:
 def add_output_dir(parser: argparse.ArgumentParser, what: str) -> None:
     """Add ``--output-dir``: a new or empty folder for what the command makes."""
     parser.add_argument("--output-dir", required=True, metavar="DIR", help=f"new or empty folder for {what}")
+
+
+def add_min_score(parser: Any) -> None:
+    """Add ``--min-score``, from which on a graded document answers its query."""
+    parser.add_argument("--min-score", type=float, metavar="S", help=MIN_SCORE)
 
 
 def add_batch_size(parser: argparse.ArgumentParser, default: int) -> None:

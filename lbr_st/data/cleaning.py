@@ -25,6 +25,7 @@ BLOCK_TAG = re.compile(r"<(br|/?(p|div|li|tr|h[1-6]|table|ul|ol|blockquote|pre))
 INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u200b\u2060\ufeff\ufdd0-\ufdef\ufffe\uffff\ud800-\udfff]")
 LINE_BREAKS = re.compile("\r\n|[\r\x0b\x0c\x1c-\x1e\x85\u2028]")
 SPACES = re.compile(r"[^\S\n\t]+")
+OTHER_SPACES = re.compile(r"[^\S\n\t ]")
 TRAILING = re.compile(r"[ \t]+$", re.MULTILINE)
 BLANK_LINES = re.compile(r"\n{3,}")
 
@@ -42,11 +43,12 @@ def clean(text: str, keep_html: bool = False, one_line: bool = False) -> str:
     """
     if not keep_html:
         text = without_html(text)
-    text = LINE_BREAKS.sub("\n", text).replace("\u2029", "\n\n").replace("\x1f", " ")
-    text = unicodedata.normalize("NFC", INVISIBLE.sub("", text))
+    if not (text.isascii() and text.replace("\n", "").isprintable()):  # else there is none of what goes here
+        text = LINE_BREAKS.sub("\n", text).replace("\u2029", "\n\n").replace("\x1f", " ")
+        text = unicodedata.normalize("NFC", INVISIBLE.sub("", text))
+        text = OTHER_SPACES.sub(" ", text)
     if one_line:
         return WHITE.sub(" ", text).strip()
-    text = re.sub(r"[^\S\n\t ]", " ", text)
     return BLANK_LINES.sub("\n\n", TRAILING.sub("", text)).strip("\n").rstrip()
 
 
@@ -68,7 +70,7 @@ def clean_record(record: Record, keep_html: bool = False) -> Record:
 
 def without_html(text: str) -> str:
     """Return the text of HTML, with a line for every block; what is no HTML comes back as it is, entities resolved."""
-    if HTML_TAG.search(text):
+    if "<" in text and HTML_TAG.search(text):
         soup = require("bs4", "HTML").BeautifulSoup(
             BLOCK_TAG.sub(lambda match: "\n" + match.group(), text), "html.parser"
         )
@@ -76,7 +78,7 @@ def without_html(text: str) -> str:
             element.decompose()
         lines = (SPACES.sub(" ", line).strip() for line in soup.get_text().split("\n"))
         return re.sub(r"\n{2,}", "\n", "\n".join(lines)).strip()
-    return html.unescape(text) if HTML_ENTITY.search(text) else text
+    return html.unescape(text) if "&" in text and HTML_ENTITY.search(text) else text
 
 
 def printable(text: str) -> str:

@@ -57,6 +57,7 @@ class MineConfig:
         max_score: Largest similarity of a negative to the query.
         skip: Number of the most similar documents that are left out.
         batch_size: Number of texts encoded at once.
+        min_score: Least score of a document that answers its query, where a column of the source grades them.
 
     Raises:
         InputError: If a value cannot be meant; the message names the flag.
@@ -72,6 +73,7 @@ class MineConfig:
     max_score: float | None = None
     skip: int = 0
     batch_size: int = 32
+    min_score: float | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("negatives", 1), ("skip", 0), ("batch_size", 1)):
@@ -104,7 +106,7 @@ def mine(config: MineConfig) -> PreparedSet:
     check_model_exists(config.model)
     source = PreparedSet.open(config.source) if Path(config.source).is_dir() else None
     file = source.file("align") if source else str(config.source)
-    pairs = read_tuples(file)
+    pairs = read_tuples(file, config.min_score)
     _check_pairs(pairs, file)
     corpus = read_records(config.corpus, ("document",)) if config.corpus else []
     logger.info("mining for the pairs of %s%s", file, f", in {config.corpus} too" if config.corpus else "")

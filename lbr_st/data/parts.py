@@ -14,6 +14,7 @@ from lbr_st.data import registry
 from lbr_st.data.beir import BeirCollection, Rows
 from lbr_st.data.cleaning import clean_record
 from lbr_st.data.columns import Columns
+from lbr_st.data.judgements import JUDGED
 from lbr_st.data.passages import Chunker, text_files
 from lbr_st.data.records import RecordReader, is_text_file, read_text_records
 from lbr_st.data.rows import Row, Wrong, hub_rows, read_rows, stop
@@ -103,17 +104,22 @@ def _rows_part(name: str, side: str | None, rows: Rows, reading: Reading) -> Par
 def records_of(rows: Iterable[Row], name: str, reading: Reading) -> Iterator[Record]:
     """Yield the records of the rows of one source; see `Part`."""
     read = RecordReader(
-        ("document",), ("query",), columns=reading.columns, id_column=reading.id, keep_html=reading.keep_html
+        reading.columns, ("document",), ("query", "negatives"), id_column=reading.id, keep_html=reading.keep_html
     )
     for row in rows:
         try:
-            record = read(row)
+            found = read(row)
             group = _group_of(row.where, row.values, reading.group)
         except RowError as error:
             reading.wrong(error)
             continue
-        record = {"source": name, **record, "group": group}
-        yield from [record] if "query" in record else _chunks(record, reading.chunker)
+        if reading.group is not None:
+            read.account.use([reading.group])
+        read.account.note(JUDGED, sum(record.get("relevance") == 0 for record in found))
+        for record in found:
+            record = {"source": name, **record, "group": group}
+            yield from [record] if "query" in record else _chunks(record, reading.chunker)
+    read.say(name)
 
 
 def _group_of(where: str, values: Mapping[str, Any], name: str | None) -> str | None:

@@ -6,7 +6,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,9 @@ from lbr_st.data.cleaning import printable
 from lbr_st.data.config import HELD_OUT, PrepareConfig
 from lbr_st.data.deduplicate import clusters_of, drop_duplicates
 from lbr_st.data.drops import Drops, on_wrong_row
+from lbr_st.data.ids import UniqueIds
 from lbr_st.data.isolate import is_isolated, isolate, isolated_fields, overlaps_left
-from lbr_st.data.naming import UniqueIds
+from lbr_st.data.judgements import JUDGED_OUT, NEGATIVES_NOW, join
 from lbr_st.data.overlap import Overlap, count
 from lbr_st.data.parts import Part, Reading, parts_of
 from lbr_st.data.passages import Chunker
@@ -140,12 +141,39 @@ def _parts(config: PrepareConfig, chunker: Chunker, drops: Drops) -> list[Part]:
 
 def _read(parts: Sequence[Part], work: str, config: PrepareConfig, drops: Drops) -> Dataset:
     """Read and lay down on disk: in memory are ids and hashes, and, of BEIR, the texts."""
-    file = os.path.join(work, "records.arrow")
+    dataset = _on_disk(os.path.join(work, "records.arrow"), _records(parts, config, drops))
+    if 0 not in dataset.unique("relevance"):
+        return dataset
+    return _on_disk(os.path.join(work, "answers.arrow"), _answers(dataset, drops))
+
+
+def _on_disk(file: str, records: Iterable[Record]) -> Dataset:
     with ArrowWriter(path=file, features=FEATURES) as writer:
-        for record in _records(parts, config, drops):
+        for record in records:
             writer.write(record)
         writer.finalize()
     return Dataset.from_file(file)
+
+
+def _answers(dataset: Dataset, drops: Drops) -> Iterator[Record]:
+    """Yield the records that answer their query, with those of it that do not, on the same side, as hard negatives."""
+    queries: list[int] = []
+    documents: list[int] = []
+    answers: list[bool] = []
+    for batch in dataset.select_columns(["side", "query", "document", "relevance"]).iter(batch_size=1000):
+        queries += map(content_hash, batch["side"], batch["query"])
+        documents += map(content_hash, batch["document"])
+        answers += [relevance != 0 for relevance in batch["relevance"]]
+    joined = join(queries, documents, answers)
+    texts, own = dataset.data.column("document"), dataset.data.column("negatives")
+    for index, record in enumerate(dataset):
+        if answers[index]:
+            more = (text for other in joined.negatives.get(index, ()) for text in (texts[other], *own[other]))
+            yield record | {"negatives": list(dict.fromkeys([*record["negatives"], *(text.as_py() for text in more)]))}
+    for index in joined.left_out:
+        drops.add("judged not relevant", dataset[index]["id"], dataset[index]["query"])
+    number = answers.count(False) - len(joined.left_out)
+    logger.info("%d %s, %d %s", number, NEGATIVES_NOW, len(joined.left_out), JUDGED_OUT)
 
 
 def _records(parts: Sequence[Part], config: PrepareConfig, drops: Drops) -> Iterator[Record]:
@@ -156,7 +184,8 @@ def _records(parts: Sequence[Part], config: PrepareConfig, drops: Drops) -> Iter
         for number, record in enumerate(tqdm(part.records(), f"Reading {part.name}", unit="rows"), start=1):
             reason = _reason_to_leave_out(record, config)
             if reason is None:
-                key = content_hash(part.side, record.get("query"), record["document"], *record["negatives"])
+                judged = "no answer" if record.get("relevance") == 0 else None
+                key = content_hash(part.side, judged, record.get("query"), record["document"], *record["negatives"])
                 reason = "exact duplicate" if key in seen else None
                 seen.add(key)
             if reason is not None:
@@ -183,7 +212,7 @@ def _reason_to_leave_out(record: Record, config: PrepareConfig) -> str | None:
                 return f"{name} shorter than {least} characters"
             if len(text) > most:
                 return f"{name} longer than {most} characters"
-    return "judged not relevant" if record.get("relevance", 1) <= 0 else None
+    return None
 
 
 def _search_what_has_no_query(table: Table) -> None:

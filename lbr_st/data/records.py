@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from lbr_st.data.account import Account
 from lbr_st.data.cleaning import clean, clean_record, printable
-from lbr_st.data.columns import COLUMNS, Columns, RowReader, find_column
+from lbr_st.data.columns import Columns, RowReader
 from lbr_st.data.front_matter import split_front_matter
-from lbr_st.data.naming import TITLES, IdReader, UniqueIds, columns_of
+from lbr_st.data.ids import IdReader, UniqueIds, part_id
+from lbr_st.data.judgements import JUDGED_OUT, NEGATIVES_NOW, join
 from lbr_st.data.passages import MARKDOWN, TEXT, Chunker, read_text_files, text_files
 from lbr_st.data.rows import Row, Wrong, open_text, read_rows, stop
 from lbr_st.errors import InputError, RowError
-from lbr_st.records import Record, is_of_prepared_set, is_table
+from lbr_st.records import FIELDS, Record, is_of_prepared_set, is_table
 
 TEXT_SUFFIXES = {".txt", ".md", ".rst", ".py"}
 
@@ -21,28 +23,38 @@ class RecordReader:
     """Turns the rows of a source into records, the same in every command: clean, titles joined, ids as text.
 
     Args:
-        needed: Those of ``query`` and ``document`` that every row must have.
-        optional: Those of them that are read where they are there.
         columns: Where the user says that things are.
-        id_column: Column that the user says the id is in; default is the usual names of `lbr_st.data.naming`.
+        needed: ``document``, and ``query`` where there must be one.
+        optional: ``query`` and ``negatives`` where they are read if they are there.
+        id_column: Column that the user says the id is in; default is the usual names.
         keep_html: Whether markup stays in texts.
     """
 
     def __init__(
         self,
+        columns: Columns,
         needed: Sequence[str],
         optional: Sequence[str] = (),
         *,
-        columns: Columns | None = None,
         id_column: str | None = None,
         keep_html: bool = False,
     ) -> None:
         self.keep_html = keep_html
-        self._read = RowReader(columns or Columns(), needed, optional)
+        self._read = RowReader(columns, needed, optional)
         self._ids = IdReader(id_column)
 
-    def __call__(self, row: Row) -> Record:
-        """Return the record that a row is.
+    @property
+    def account(self) -> Account:
+        """What was read, and which columns were used."""
+        return self._read.account
+
+    @property
+    def wants_negatives(self) -> bool:
+        """Whether hard negatives are read."""
+        return "negatives" in self._read.wanted
+
+    def __call__(self, row: Row) -> list[Record]:
+        """Return the records that a row is: one for each document.
 
         Returns:
             What `RowReader` finds, of which a text may be "" once it is clean; ``id``, the row's own or its number;
@@ -50,41 +62,54 @@ class RecordReader:
 
         Raises:
             RowError: If a column is missing, or a value is blank or of another kind.
+            InputError: If a column has grades, and nothing says which of them are answers.
         """
-        record = clean_record(self._read(row.where, row.values), self.keep_html)
-        source = row.values.get("source")
-        if isinstance(source, str) and source.strip():
-            record["source"] = printable(source)
-        return {"id": str(row.number), **self._ids(row.values, is_pair="query" in record), **record}
+        found = self._read(row.where, row.values)
+        ids = {"id": str(row.number), **self._ids(row.values, is_pair="query" in found[0])}
+        source = self._read.value(row.values, "source")
+        more = {"source": printable(source)} if isinstance(source, str) and source.strip() else {}
+        return [
+            {name: part_id(id_, part, len(found)) for name, id_ in ids.items()}
+            | clean_record(record, self.keep_html)
+            | more
+            for part, record in enumerate(found, start=1)
+        ]
+
+    def say(self, source: object) -> None:
+        """Say what was made of the source, after its last row."""
+        self.account.use(self._ids.used)
+        self._read.say(source)
 
 
-def read_records(path: str | Path, fields: Sequence[str] = ("query", "document")) -> list[Record]:
-    """Read a file of question-answer pairs, or of documents alone.
+def read_records(path: str | Path, fields: Sequence[str] = FIELDS, min_score: float | None = None) -> list[Record]:
+    """Read a file of question-answer pairs, or of documents alone; say which of its columns were used.
 
     Args:
         path: A file of any format of `lbr_st.data.rows.read_rows`, or the id of a Hub dataset. A field is found
-            under any of its usual names (`lbr_st.data.columns.COLUMNS`), in capitals or not; chats and multiple choice
-            are read too.
+            under any of its usual names (`lbr_st.data.names`); chats and multiple choice are read too.
         fields: Those of ``query`` and ``document`` that every row must have.
+        min_score: Least score of a document that answers its query, where a column grades them.
 
     Returns:
-        One record a row, with the fields asked for and an ``id``: the row's own, else its number; where an id comes
-        again, ``id#number``; and ``relevance`` and ``source`` where a row has them.
+        A record for each document of a row, with the fields asked for and an ``id``: the row's own, else its number;
+        where an id comes again, ``id#number``; and ``relevance`` and ``source`` where a row has them. Pairs whose
+        document is judged to be no answer are left out.
 
     Raises:
         InputError: If the file cannot be read, or a row does not parse, lacks a field or has an empty text. The
             message names file, line and column.
     """
-    records = _records(path, fields, unique=UniqueIds())
-    return [{key: value for key, value in record.items() if key != "negatives"} for record in records]
+    return _judged(path, min_score, fields)
 
 
-def read_tuples(path: str | Path) -> list[Record]:
+def read_tuples(path: str | Path, min_score: float | None = None) -> list[Record]:
     """Read pairs, triplets or n-tuples: what stage 2 learns from.
 
     Args:
-        path: See `read_records`. Hard negatives are texts under ``negative``, ``negative_1`` ..., or a list of texts
-            under ``negatives``; null is none. Of multiple choice they are the wrong options.
+        path: See `read_records`. Hard negatives are texts, or lists of texts, under their usual names (``negative``,
+            ``negative_1`` ..., ``hard_negatives``, ``neg``, ``rejected`` ...); null and blank are none. Of multiple
+            choice they are the wrong options. A document that is judged to be no answer is one of its query.
+        min_score: See `read_records`.
 
     Returns:
         Records with ``id``, ``query``, ``document`` and ``negatives``, a list of texts that may be empty.
@@ -92,34 +117,58 @@ def read_tuples(path: str | Path) -> list[Record]:
     Raises:
         InputError: If a negative is no text; and see `read_records`.
     """
-    return list(_records(path, ("query", "document"), unique=UniqueIds()))
+    return _judged(path, min_score, FIELDS, ("negatives",))
+
+
+def _judged(
+    path: str | Path, min_score: float | None, needed: Sequence[str], optional: Sequence[str] = ()
+) -> list[Record]:
+    """Return the records that are answers, and make the others hard negatives of their query, where they are wanted."""
+    read = RecordReader(Columns(min_score=min_score), needed, optional, keep_html=is_of_prepared_set(path))
+    records = list(_records(path, read, unique=UniqueIds()))
+    answers = [record.get("relevance") != 0 for record in records]
+    if not all(answers):
+        joined = join([record.get("query") for record in records], [record["document"] for record in records], answers)
+        if read.wants_negatives:
+            for index, others in joined.negatives.items():
+                more = (text for other in others for text in (records[other]["document"], *records[other]["negatives"]))
+                records[index]["negatives"] = list(dict.fromkeys([*records[index]["negatives"], *more]))
+        number = answers.count(False)
+        left_out = len(joined.left_out) if read.wants_negatives else number
+        read.account.note(NEGATIVES_NOW, number - left_out)
+        read.account.note(JUDGED_OUT, left_out)
+    read.say(path)
+    found = [record for record, is_answer in zip(records, answers, strict=True) if is_answer]
+    if not found:
+        raise InputError(f"{path}: no document answers its query: {len(records)} rows, all judged not to")
+    return found
 
 
 def _records(
-    path: str | Path, fields: Sequence[str], wrong: Wrong = stop, unique: UniqueIds | None = None
+    path: str | Path, read: RecordReader, wrong: Wrong = stop, unique: UniqueIds | None = None
 ) -> Iterator[Record]:
-    read, has_rows, has_records = RecordReader(fields, keep_html=is_of_prepared_set(path)), False, False
+    has_rows = has_records = False
     for row in read_rows(path, wrong=wrong):
         has_rows = True
         try:
-            record = read(row)
-            _check_texts(row.where, record, fields)
+            found = read(row)
+            _check_texts(row.where, found)
         except RowError as error:
             wrong(error)
             continue
-        record.pop("is_choice", None)
-        if "query" in fields and record.get("relevance", 1) < 1:
-            raise InputError(f"{row.where}: relevance {record['relevance']}; lbr data prepare leaves such rows out")
         has_records = True
-        yield record | {"id": unique(record["id"], row.number)} if unique else record
+        for record in found:
+            record.pop("is_choice", None)
+            yield record | {"id": unique(record["id"], row.number)} if unique else record
     if not has_records:
         raise InputError(f"{path}: no records{' that can be used' if has_rows else ''}")
 
 
-def _check_texts(where: str, record: Record, fields: Sequence[str]) -> None:
-    for name in fields:
-        if not record[name]:
-            raise RowError(where, "empty text", f"nothing is left of the {name} once it is clean")
+def _check_texts(where: str, records: Iterable[Record]) -> None:
+    for record in records:
+        for name in FIELDS:
+            if not record.get(name, "something"):
+                raise RowError(where, "empty text", f"nothing is left of the {name} once it is clean")
 
 
 def read_texts(paths: Iterable[str | Path]) -> list[str]:
@@ -150,11 +199,11 @@ def _files(path: Path) -> list[Path]:
 
 def _texts(file: Path) -> Iterator[str]:
     if is_table(file):
+        read = RecordReader(Columns(), ("document",), ("query",), keep_html=True)
         for row in read_rows(file):
-            names = [find_column(field, row.values) for field in COLUMNS]
-            columns = [*columns_of(row.values, TITLES)[:1], *(name for name in names if name is not None)]
-            texts = [row.values[name] for name in columns]
-            yield "\n".join(clean(text, keep_html=True) for text in texts if isinstance(text, str) and text.strip())
+            for record in read(row):
+                yield "\n".join(record[name] for name in FIELDS if name in record)
+        read.say(file)
         return
     with open_text(file, newline=None) as opened:
         text = opened.read()
@@ -197,17 +246,20 @@ def iterate_passages(
 def _passages(
     path: str | Path, make_chunker: Callable[[], Chunker], wrong: Wrong, unique: UniqueIds | None
 ) -> Iterator[Record]:
-    path = Path(path)
+    path, read = Path(path), None
     if path.is_dir() or is_text_file(path):
         folder, files = (path, text_files(path)) if path.is_dir() else (path.parent, [path])
         records = read_text_records(files, folder, make_chunker(), wrong=wrong)
     else:
-        records = _records(path, ("document",), wrong, unique)
+        read = RecordReader(Columns(), ("document",), keep_html=is_of_prepared_set(path))
+        records = _records(path, read, wrong, unique)
     each = None
     for each in records:
         yield {"id": each["id"], "document": each["document"]}
     if each is None:
         raise InputError(f"{path}: no text that can be used")
+    if read is not None:
+        read.say(path)
 
 
 def is_text_file(path: Path) -> bool:

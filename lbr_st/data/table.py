@@ -15,7 +15,7 @@ from datasets import Dataset, Features, List, Value
 from numpy.typing import NDArray
 
 from lbr_st.data.drops import Drops
-from lbr_st.data.naming import UniqueIds
+from lbr_st.data.ids import UniqueIds
 from lbr_st.data.words import WORDS, count_words
 from lbr_st.errors import InputError, one_line
 from lbr_st.records import FIELDS, Record, same_text

@@ -15,7 +15,7 @@ from mteb.abstasks.task_metadata import TaskMetadata
 from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper
 from sentence_transformers import SentenceTransformer
 
-from lbr_st.data.naming import UniqueIds
+from lbr_st.data.ids import UniqueIds
 from lbr_st.data.prepared_set import PreparedSet
 from lbr_st.data.records import read_records
 from lbr_st.errors import InputError, require
@@ -92,7 +92,9 @@ class LocalRetrieval(AbsTaskRetrieval):
 
 
 def local_task(
-    data: str | Path | PreparedSet | LocalRetrieval, corpus_extra: str | Path | None = None
+    data: str | Path | PreparedSet | LocalRetrieval,
+    corpus_extra: str | Path | None = None,
+    min_score: float | None = None,
 ) -> LocalRetrieval:
     """Make a retrieval task of pairs.
 
@@ -100,6 +102,7 @@ def local_task(
         data: File of test pairs, whose documents are the corpus; or a prepared set or its folder, of which it is
             ``test``, searched in its ``corpus``. A task stays as it is.
         corpus_extra: File whose documents join the corpus.
+        min_score: Least score of a document that answers its query, where a column grades them.
 
     Raises:
         InputError: If a file cannot be used.
@@ -107,11 +110,13 @@ def local_task(
     if isinstance(data, LocalRetrieval):
         if corpus_extra is not None:
             raise InputError(f"--corpus-extra {corpus_extra}: the corpus of a task is made already")
+        if min_score is not None:
+            raise InputError(f"--min-score {min_score:g}: the pairs of a task are read already")
         return data
     prepared = data if isinstance(data, PreparedSet) else PreparedSet.open(data) if Path(data).is_dir() else None
     files = [prepared.file("test"), prepared.file("corpus")] if prepared else [str(data)]
     files += [str(corpus_extra)] if corpus_extra else []
-    records = read_records(files[0])
+    records = read_records(files[0], min_score=min_score)
     extra = [record for file in files[1:] for record in read_records(file, fields=("document",))]
     parts = [*([prepared.about["name"]] if prepared else []), *(Path(file).stem for file in files)]
     name = re.sub(r"[^\w.-]+", "-", "-".join(parts))  # mteb makes a file name of it
@@ -154,6 +159,7 @@ def evaluate(
     data: str | Path | PreparedSet | LocalRetrieval,
     *,
     corpus_extra: str | Path | None = None,
+    min_score: float | None = None,
     results_dir: str | Path | None = None,
     batch_size: int = 64,
     predictions: str | Path | None = None,
@@ -165,6 +171,7 @@ def evaluate(
             `open_for_evaluation` returns.
         data: A prepared set, whose test queries are asked of its corpus, or a file of test pairs; see `local_task`.
         corpus_extra: File whose documents join the corpus.
+        min_score: Least score of a document that answers its query, where a column of the data grades them.
         results_dir: Folder for mteb's result files; default is none.
         batch_size: Number of texts encoded at once.
         predictions: Folder for the documents that each query found, as mteb writes them; default is none.
@@ -175,7 +182,7 @@ def evaluate(
     Raises:
         InputError: If the model or the data cannot be used.
     """
-    task = local_task(data, corpus_extra)
+    task = local_task(data, corpus_extra, min_score)
     opened = open_for_evaluation(model) if isinstance(model, str | Path) else model
     with watching(opened):
         results = mteb.evaluate(

@@ -185,8 +185,8 @@ def read_data(config: LearnConfig) -> LearnData:
     named = parse_data("--data", config.data, list(weights))
     sources = {each: file_of(source, "learn" if each in READ_PAIRS else "passages") for each, source in named.items()}
     dev_sources = _dev_sources(config, prepared, list(weights))
-    train = {each: read_records(source, fields_of(each)) for each, source in sources.items()}
-    dev = {each: read_records(source, fields_of(each)) for each, source in dev_sources.items()}
+    train = {each: read_records(source, fields_of(each), config.min_score) for each, source in sources.items()}
+    dev = {each: read_records(source, fields_of(each), config.min_score) for each, source in dev_sources.items()}
     refuse_overlaps(
         [(source, train[each]) for each, source in sources.items()],
         [(source, dev[each]) for each, source in dev_sources.items()],
@@ -194,7 +194,7 @@ def read_data(config: LearnConfig) -> LearnData:
     )
     pairs = next((dev[each] for each in READ_PAIRS if each in dev), [])
     if not pairs and dev_sources and config.select_by in SELECT_BY_PAIRS:
-        pairs = read_records(next(iter(dev_sources.values())))
+        pairs = read_records(next(iter(dev_sources.values())), min_score=config.min_score)
     return LearnData(objective, weights, sources, train, dev, pairs)
 
 

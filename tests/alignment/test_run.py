@@ -16,7 +16,7 @@ from sentence_transformers.sentence_transformer.losses import MultipleNegativesR
 import lbr_st
 from lbr_st.alignment import run as run_of_align
 from lbr_st.alignment.config import AlignConfig
-from lbr_st.alignment.run import align, freeze_unused_head
+from lbr_st.alignment.run import align, freeze_unused_head, read_data
 from lbr_st.alignment.trainer import AlignTrainer
 from lbr_st.data.records import read_records
 from lbr_st.errors import InputError
@@ -412,3 +412,17 @@ def test_the_dev_corpus_may_have_more_documents(config, tmp_path):
     assert len(more.corpus) == 2 * len(MANY)
     assert more(model)["dev_cosine_recall@10"] == pytest.approx(logged)
     assert logged < fewer(model)["dev_cosine_recall@10"]
+
+
+def test_judged_pairs_and_the_least_score(config, tmp_path):
+    """Documents below it are hard negatives of training, and no pairs of the dev data."""
+    rows = [{"query": f"q{n}", "document": f"{score} {n}", "score": score} for n in range(3) for score in (0.2, 0.9)]
+    write_jsonl(tmp_path / "scored.jsonl", rows)
+    config = replace(config, data=str(tmp_path / "scored.jsonl"), dev_data=str(tmp_path / "scored.jsonl"))
+    with pytest.raises(InputError, match="column 'score' grades the documents .0.2.: say --min-score S"):
+        read_data(config)
+    data = read_data(replace(config, min_score=0.5))
+    assert [(r["query"], r["document"], r["negatives"]) for r in data.train] == [
+        (f"q{n}", f"0.9 {n}", [f"0.2 {n}"]) for n in range(3)
+    ]
+    assert [(r["query"], r["document"]) for r in data.dev] == [(f"q{n}", f"0.9 {n}") for n in range(3)]

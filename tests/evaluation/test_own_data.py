@@ -201,3 +201,15 @@ def test_what_cannot_be_evaluated(saved, backbone, pairs, tmp_path):
     (tmp_path / "broken" / "model.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1")
     with pytest.raises(InputError, match="is not a model"):
         lbr_st.evaluate(tmp_path / "broken", pairs)
+
+
+def test_a_document_that_is_judged_no_answer_is_asked_for_by_no_query(tmp_path):
+    write_jsonl(tmp_path / "f.jsonl", [{"query": "q", "document": f"d{n}", "score": n / 4} for n in range(4)])
+    with pytest.raises(InputError, match="column 'score' grades the documents .* say --min-score S"):
+        local_task(tmp_path / "f.jsonl")
+    task = local_task(tmp_path / "f.jsonl", min_score=0.5)
+    task.load_data()
+    assert task.dataset["default"]["test"]["relevant_docs"] == {"3": {"d0": 1, "d1": 1}}
+    assert task.documents == {"d2": "d0", "d3": "d1"}
+    with pytest.raises(InputError, match="--min-score 0.5: the pairs of a task are read already"):
+        local_task(task, min_score=0.5)

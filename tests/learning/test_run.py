@@ -15,7 +15,7 @@ from lbr_st.errors import InputError
 from lbr_st.files import write_jsonl
 from lbr_st.learning.config import SELECT_BY, LearnConfig
 from lbr_st.learning.objectives import OBJECTIVES, READ_PAIRS, Arm
-from lbr_st.learning.run import learn, prepare
+from lbr_st.learning.run import learn, prepare, read_data
 from lbr_st.learning.trainer import LearnTrainer
 
 
@@ -355,3 +355,15 @@ def test_recall_without_queries_cannot_select(config, tmp_path):
     with pytest.raises(InputError, match="no column for the query"):
         learn(replace(config, select_by="recall", objective="reconstruct"))
     assert not (tmp_path / "out").exists()
+
+
+def test_judged_pairs_and_the_least_score(config, tmp_path):
+    """Pairs are answers; objectives that read documents alone read all of them."""
+    rows = [{"query": "q", "document": f"d{n}", "label": n} for n in range(3)]
+    write_jsonl(tmp_path / "train.jsonl", rows)
+    with pytest.raises(InputError, match="column 'label' grades the documents .0, 1, 2.: say --min-score S"):
+        read_data(config)
+    data = read_data(replace(config, min_score=2, objective="sft:0.5,reconstruct:0.5"))
+    assert [record["document"] for record in data.train["sft"]] == ["d2"]
+    assert [record["document"] for record in data.train["reconstruct"]] == ["d0", "d1", "d2"]
+    assert [record["document"] for record in data.dev["sft"]] == ["d2"]

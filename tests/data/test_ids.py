@@ -1,9 +1,8 @@
-"""What a row is called: ids and titles under their usual names, and what is none."""
+"""Ids of rows: under their usual names, and what is none."""
 
 import pytest
 
-from lbr_st.data.naming import IdReader, UniqueIds, id_text, title_text, titled
-from lbr_st.errors import RowError
+from lbr_st.data.ids import IdReader, UniqueIds, id_text, part_id
 
 
 @pytest.mark.parametrize(
@@ -54,32 +53,15 @@ def test_the_column_that_the_user_names():
     assert read({"id": 1}, is_pair=True) == {}
 
 
-@pytest.mark.parametrize(
-    ("title", "text", "expected"),
-    [
-        ("Statins", "They lower cholesterol.", "Statins They lower cholesterol."),  # as in mteb
-        ("Statins", "Statins are drugs.", "Statins Statins are drugs."),
-        ("Statins", "Statins\nThey lower it.", "Statins\nThey lower it."),
-        ("Statins ", "\n Statins\n", "\n Statins\n"),
-        ("", "text", "text"),
-        ("Statins", " ", "Statins"),
-    ],
-)
-def test_titles(title, text, expected):
-    assert titled(title, text) == expected
+def test_columns_that_were_used():
+    read = IdReader()
+    read({"id": None, "docid": 3, "uid": 4}, is_pair=False)
+    assert read.used == {"docid"}
 
 
-@pytest.mark.parametrize(
-    ("value", "title"), [("Statins", "Statins"), (1984, "1984"), (None, ""), (float("nan"), ""), (" ", ""), ("", "")]
-)
-def test_what_a_title_is(value, title):
-    assert title_text("f, line 1", "title", value) == title
-
-
-@pytest.mark.parametrize("value", [["a"], {"en": "a"}, True])
-def test_what_is_no_title(value):
-    with pytest.raises(RowError, match="f, line 1, column 'title': expected a title, found "):
-        title_text("f, line 1", "title", value)
+def test_several_records_of_a_row():
+    assert [part_id("a", part, 2) for part in (1, 2)] == ["a#1", "a#2"]
+    assert part_id("a", 1, 1) == "a"
 
 
 def test_ids_that_come_again_get_their_number():
