@@ -127,8 +127,12 @@ def require_empty(path: str | Path, flag: str = "--output-dir", but: Collection[
 
 
 def write_text(path: str | Path, text: str | Iterable[str]) -> None:
-    """Write a text, or pieces of one, whole or not at all."""
-    with replacing(path) as unfinished, open(unfinished, "w", encoding="utf-8", newline="\n") as file:
+    """Write a text, or pieces of one, whole or not at all.
+
+    Half a surrogate pair, as the name of a file may have, is written as JSON spells it: JSON reads it back.
+    """
+    options: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace", "newline": "\n"}
+    with replacing(path) as unfinished, open(unfinished, "w", **options) as file:
         file.writelines([text] if isinstance(text, str) else text)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
+from html.parser import HTMLParser
+from typing import Any
 
-from lbr_st.errors import require
 from lbr_st.records import FIELDS, WHITE, Record
 
 # Elements that markup of running text is made of, with attributes that have values. A text with none of them is no
@@ -19,6 +20,7 @@ HTML_TAG = re.compile(
 )
 HTML_ENTITY = re.compile(r"&(#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z]{2,31}\d{0,2});")
 BLOCK_TAG = re.compile(r"<(br|/?(p|div|li|tr|h[1-6]|table|ul|ol|blockquote|pre))\b[^<>]*>", re.IGNORECASE)
+HIDDEN = ("script", "style")
 
 # What is seen by nobody and stands in texts by accident: controls but tab and newline, halves of surrogate pairs,
 # noncharacters, soft hyphens, zero-width spaces and marks of byte order. Joiners stay: scripts are written with them.
@@ -71,14 +73,37 @@ def clean_record(record: Record, keep_html: bool = False) -> Record:
 def without_html(text: str) -> str:
     """Return the text of HTML, with a line for every block; what is no HTML comes back as it is, entities resolved."""
     if "<" in text and HTML_TAG.search(text):
-        soup = require("bs4", "HTML").BeautifulSoup(
-            BLOCK_TAG.sub(lambda match: "\n" + match.group(), text), "html.parser"
-        )
-        for element in soup(["script", "style"]):
-            element.decompose()
-        lines = (SPACES.sub(" ", line).strip() for line in soup.get_text().split("\n"))
+        parser = _TextOfHtml()
+        try:
+            parser.feed(BLOCK_TAG.sub(lambda match: "\n" + match.group(), text))
+            parser.close()
+        except AssertionError:  # a declaration that it does not know: no HTML of anybody
+            return text
+        lines = (SPACES.sub(" ", line).strip() for line in "".join(parser.pieces).split("\n"))
         return re.sub(r"\n{2,}", "\n", "\n".join(lines)).strip()
     return html.unescape(text) if "&" in text and HTML_ENTITY.search(text) else text
+
+
+class _TextOfHtml(HTMLParser):
+    """Collects what a reader of a page sees; the standard library's parser, as cleaning needs no other package."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pieces: list[str] = []
+        self._hidden = 0
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        """Enter an element."""
+        self._hidden += tag in HIDDEN
+
+    def handle_endtag(self, tag: str) -> None:
+        """Leave an element; one that was never entered is none."""
+        self._hidden -= tag in HIDDEN and self._hidden > 0
+
+    def handle_data(self, data: str) -> None:
+        """Keep text."""
+        if not self._hidden:
+            self.pieces.append(data)
 
 
 def printable(text: str) -> str:

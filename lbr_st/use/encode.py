@@ -32,6 +32,7 @@ from lbr_st.use.shards import (
     Manifest,
     describe_origin,
     lay_down,
+    part,
     read_texts,
     require_free,
     require_room,
@@ -204,6 +205,8 @@ def encode_corpus(config: EncodeConfig) -> Manifest:
     if manifest is None:
         require_free(folder)
     elif manifest.finished:
+        if lost := manifest.missing():
+            raise InputError(f"{part(folder, lost[0])} is gone since; begin again in another --output-dir")
         logger.info("%s is finished already", folder)
         return manifest
     if manifest is None or manifest.missing():

@@ -220,12 +220,17 @@ class Manifest:
         """Read the manifest of a folder; None where no run was begun in it, or one that is another and made nothing.
 
         Raises:
-            InputError: If there are embeddings of a run that was begun with other settings, data or weights.
+            InputError: If there are embeddings of a run that was begun with other settings, data or weights, or the
+                manifest cannot be read.
         """
         file = folder / MANIFEST
         if not file.is_file():
             return None
-        about = json.loads(file.read_text(encoding="utf-8"))
+        try:
+            about = json.loads(file.read_text(encoding="utf-8"))
+            about["rows"], about["shards"], about["finished"], about["ranges"]  # noqa: B018
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{file} is not what lbr encode wrote: {error!r}") from error
         for name, value in origin.items():
             if about.get(name) != value:
                 if not has_embeddings(folder):

@@ -4,7 +4,7 @@ import json
 
 import pyarrow.parquet as pq
 import pytest
-from shapes import read, write_jsonl
+from shapes import about, read, write_jsonl
 
 import lbr_st
 from lbr_st.alignment.config import AlignConfig
@@ -140,12 +140,16 @@ def test_half_a_surrogate_pair_anywhere(prepare, tmp_path):
     assert (record["query"], record["document"]) == ("a b", "a  b")
 
 
-def test_names_of_files_that_are_no_text(tmp_path):
+def test_names_of_files_that_are_no_text(prepare, tmp_path):
     """Linux has names of any bytes; an id is written and printed."""
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "caf\udce9.md").write_text("# \x00Title\n\nOne \x00line.")
     [passage] = read_passages(tmp_path / "texts")
     assert passage == {"id": "caf.md:3", "document": "One line."}
+    rows = [{"question": f"{n}?", "answer": f"{n}."} for n in range(3)]
+    folder = prepare(write_jsonl(tmp_path / "caf\udce9.jsonl", rows), dev=0, test=0)
+    assert {row["source"] for row in read(folder, "align")} == {"caf.jsonl"}
+    assert about(folder)["name"] == "caf\udce9" and "caf\\udce9.jsonl" in (folder / "README.md").read_text()
 
 
 def test_markup_of_a_prepared_set_is_meant(prepare, tmp_path):

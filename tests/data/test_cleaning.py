@@ -37,6 +37,8 @@ ANY_TEXT = st.text(st.characters(exclude_categories=()))  # lone surrogates too
         ("<p>One</p><p>Two<br>three</p><script>x()</script>", "One\nTwo\nthree"),
         ("5 &lt; 6 &#39;q&#39; &unknown;", "5 < 6 'q' &unknown;"),
         ("<ul><li>a</li><li>b</li></ul>", "a\nb"),
+        ("a </script><b>b</b> <!-- c --><style>d</style> e", "a b e"),
+        ("<p>a < b &amp;&amp; c &unknown; d", "a < b && c &unknown; d"),
     ],
 )
 def test_clean(text, expected):

@@ -225,6 +225,21 @@ def test_what_another_run_cannot_do_leaves_the_first_as_it_is(config, backbone, 
         encode_corpus(replace(config, batch_size=8))
 
 
+def test_a_file_that_is_gone_since(config, straight, tmp_path):
+    shutil.copytree(straight("float32"), tmp_path / "output")
+    manifest = manifest_of(tmp_path / "output")
+    manifest["data"] = shards.describe_origin(config.job, config.data)["data"]
+    (tmp_path / "output" / "_manifest.json").write_text(json.dumps(manifest))
+    (tmp_path / "output" / "part-00001.parquet").unlink()
+    assert "part-00001.parquet is gone since; begin again in another --output-dir" in refusal(config, tmp_path)
+
+
+def test_a_manifest_that_is_none(config, tmp_path):
+    (tmp_path / "output").mkdir()
+    (tmp_path / "output" / "_manifest.json").write_text("{")
+    assert "_manifest.json is not what lbr encode wrote" in refusal(config, tmp_path)
+
+
 def test_a_model_that_cannot_encode_is_refused_before_the_texts_are_laid_down(config, tmp_path, monkeypatch):
     monkeypatch.setattr(encode, "lay_down", lambda *args: pytest.fail("were laid down"))
 
