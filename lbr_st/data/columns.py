@@ -149,8 +149,9 @@ class RowReader:
         if missing := [name for name in self.needed if sides[name] is None]:
             raise self._missing(where, values, missing)
         assert documents is not None
-        judgements = self._judgements(values, [*(query.columns if query else ()), *documents.columns])
-        self._use(query, documents, negatives)
+        used = [*(query.columns if query else []), *documents.columns]
+        judgements = self._judgements(values, used)
+        self.account.use([*used, *negatives.columns])
         is_listed = columns.document is None and names.first(documents.columns, names.LISTED) is not None
 
         def read(where: str, values: Values) -> list[Record]:
@@ -165,7 +166,7 @@ class RowReader:
     ) -> Callable[[str, Values], list[Record]]:
         if query is None and "query" in self.needed:
             raise self._missing(where, values, ["query"])
-        self._use(query, Source(choice.columns, choice))
+        self.account.use([*(query.columns if query else []), *choice.columns])
 
         def read(where: str, values: Values) -> list[Record]:
             right, others = choice(where, values)
@@ -180,14 +181,14 @@ class RowReader:
         """Return what reads the first question of a conversation, with its answer or with documents beside it."""
         beside = names.several(values, ("positive", "chosen"))
         judgements = self._judgements(values, beside)
-        self._use(Source([column, *beside], first_exchange), negatives)
+        self.account.use([column, *beside, *negatives.columns])
 
         def read(where: str, values: Values) -> list[Record]:
             question, answer, left = first_exchange(where, column, values[column])
             documents = documents_in(beside, None, where, values) if beside else [answer]
             if None in documents:
                 raise RowError(f"{where}, column {column!r}", "no answer", "no question of a user with an answer")
-            self.account.note("messages of conversations were not used", left)
+            self.account.note("messages of conversations were not used", left + bool(beside and answer))
             return self._records(where, values, question, documents, negatives.read(where, values), judgements)
 
         return read
@@ -196,7 +197,7 @@ class RowReader:
         self, column: str, query: Source | None, negatives: Source
     ) -> Callable[[str, Values], list[Record]]:
         """Return what reads a list of passages that each say whether they answer, as those of MS MARCO do."""
-        self._use(query, Source([column], unfolded), negatives)
+        self.account.use([*(query.columns if query else []), column, *negatives.columns])
 
         def read(where: str, values: Values) -> list[Record]:
             of_each, place = unfolded(values[column]), f"{where}, column {column!r}"
@@ -236,10 +237,6 @@ class RowReader:
             record = {"query": query, "document": document}
         return record | {"negatives": list(negatives)} if "negatives" in self.wanted else record
 
-    def _use(self, *sources: Source | None) -> None:
-        for source in sources:
-            self.account.use(source.columns if source else ())
-
     def _query(self, values: Values) -> Source | None:
         if "query" not in self.wanted:
             return None
@@ -276,7 +273,7 @@ class RowReader:
     def _negatives(self, values: Values) -> Source:
         if templates := self.columns.negatives:
             columns = [column for template in templates for column in template.columns]
-            source = Source(columns, lambda where, values: [template.fill(where, values) for template in templates])
+            source = Source(columns, partial(filled, templates))
         else:
             columns = names.negatives(values)
             source = Source(columns, partial(negatives_in, columns))
@@ -295,7 +292,13 @@ class RowReader:
     def _makes_a_pair(self, where: str, values: Values, templates: Mapping[str, Template]) -> bool:
         """Try templates on a row: whether it can be read with them, and no document is its own query."""
         optional = {"query", "negatives"}.difference(self.needed)
-        read = RowReader(replace(self.columns, **templates, judged=False), self.needed, tuple(optional))
+        columns = replace(
+            self.columns,
+            query=templates.get("query", self.columns.query),
+            document=templates.get("document", self.columns.document),
+            judged=False,
+        )
+        read = RowReader(columns, self.needed, tuple(optional))
         try:
             records = read(where, values)
         except InputError:
@@ -342,6 +345,12 @@ def documents_in(columns: Sequence[str], title: str | None, where: str, values: 
 
 def _may_be_several(column: str) -> bool:
     return bool(names.several([column], SEVERAL) or names.first([column], names.LISTED))
+
+
+def filled(templates: Sequence[Template], where: str, values: Values) -> list[str]:
+    """Return the hard negatives of templates; none of those whose column is there and blank."""
+    is_there = (template for template in templates if not any(is_blank(values.get(c, c)) for c in template.columns))
+    return [text for template in is_there if not is_blank(text := template.fill(where, values))]
 
 
 def negatives_in(columns: Sequence[str], where: str, values: Values) -> list[str]:

@@ -16,10 +16,13 @@ MIN_SCORE = (
     "least score of a document that answers its query, for data with graded scores (score, similarity, label, ...); "
     "documents below it are hard negatives of their query"
 )
-YES = ("true", "t", "yes", "y", "relevant", "positive", "entailment", "duplicate", "match", "correct")
+YES = (
+    "true", "t", "yes", "y", "relevant", "positive", "entailment", "duplicate", "match", "correct", "exact", "supports",
+    "supported",
+)  # fmt: skip
 NO = (
     "false", "f", "no", "n", "irrelevant", "notrelevant", "nonrelevant", "negative", "contradiction", "notduplicate",
-    "nomatch", "mismatch", "incorrect",
+    "nomatch", "mismatch", "incorrect", "refutes", "refuted",
 )  # fmt: skip
 WORDS = dict.fromkeys(YES, 1.0) | dict.fromkeys(NO, 0.0)
 LONGEST_WORD = 20
@@ -88,7 +91,8 @@ class Judge:
                 f"{excerpt(value)} beside {self._others(column)}: rows say different things there",
             )
         if score is None:
-            return self._topic(where, column, value)
+            self._take_for_topic(where, column, value)
+            return None
         scores = self._scores[column]
         if score not in scores and len(scores) < MOST_SHOWN:
             scores.append(score)
@@ -110,7 +114,7 @@ class Judge:
             )
         return score == 1
 
-    def _topic(self, where: str, column: str, value: Any) -> None:
+    def _take_for_topic(self, where: str, column: str, value: Any) -> None:
         """Take a column for one that says something else, as a ``label`` does that is a topic."""
         if names.can_only_judge(column):
             raise RowError(

@@ -43,7 +43,7 @@ _JUDGEMENT = re.compile(
     r"rerank(er|ing)?|bm25|teacher|model|llm|cos|cosine|semantic|text|sentence|retrieval|search|match(ing)?)*"
     r"(relevan(ce|cy|t)|relat(ed|edness)|similar(ity)?|sim|label|score|judge?ment|rating|grade|target|duplicate|match|"
     r"selected|correct)(score|label|grade|rating|judge?ment)?s?"
-    r"|is(positive|answer|gold|entailed)|answerable|hasanswer"
+    r"|is(positive|answer|gold|entailed)|(is)?answerable|hasanswer"
 )
 _DENIAL = re.compile(r"(is|are)?(irrelevant|nonrelevant|notrelevant)|is(hard)?(negative|impossible|unanswerable|neg)")
 

@@ -27,9 +27,9 @@ def remedy(missing: Sequence[str], values: Values, makes_a_pair: Callable[[Mappi
     if len(columns) == 1 and re.search(r"[;|\t]", columns[0]):
         return "this is one column: separate columns by commas, or by tabs in a .tsv"
     texts = dict(_texts(values))
-    # A title is asked for before a text is.
-    titles = names.every(texts, names.TITLE)
-    longest = sorted(texts, key=lambda path: (path not in titles, -len(texts[path])))[:MOST_TRIED]
+    judgements = set(names.judgements(columns))
+    titles = set(names.every(texts, names.TITLE)) if "query" in missing else set()  # asked for before a text is
+    longest = sorted(texts, key=lambda path: (path in judgements, path not in titles, -len(texts[path])))[:MOST_TRIED]
     for chosen in combinations(longest, len(missing)):
         in_order = [path for path in texts if path in chosen]
         try:

@@ -414,6 +414,11 @@ def test_names_that_are_no_hard_negatives(column):
 def test_a_blank_negative_is_none(value):
     """In any format: CSV knows no null."""
     assert pairs({"query": "q", "document": "d", "negative": value}) == [("q", "d", [])]
+    if not isinstance(value, list):
+        columns = Columns(negatives=(Template("{no}"), Template("{other}")))
+        assert pairs({"query": "q", "document": "d", "no": value, "other": "n"}, columns=columns) == [("q", "d", ["n"])]
+        with pytest.raises(RowError, match="no field 'other'"):
+            pairs({"query": "q", "document": "d", "no": value}, columns=columns)
 
 
 def test_lists_that_a_csv_spells_out():
@@ -507,6 +512,8 @@ def test_every_column_is_named_as_used_or_not():
         ({"question": "q", "reply": "d"}, "lbr data prepare takes templates: --document '{reply}'"),
         ({"sentence1": "one", "sentence2": "two", "label": 0},
          "lbr data prepare takes templates: --query '{sentence1}' --document '{sentence2}'"),
+        ({"claim": "c is", "evidence": "so", "label": "SUPPORTS"},
+         "lbr data prepare takes templates: --query '{claim}' --document '{evidence}'"),
         ({"question": "q", "contexts": {"abstracts": ["d"]}}, "takes templates: --document '{contexts[abstracts][0]}'"),
         ({"query": "q", "ids": ["a1", "a2"], "pid": "x7"}, "and no other column has a text that could be it"),
         ({"question": "same", "reply": "Same. "}, "and no other column has a text that could be it"),

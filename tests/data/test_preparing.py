@@ -148,7 +148,6 @@ def test_graded_judgements(prepare, tmp_path):
     assert first["document"] == f"{PAIRS[40]['focus']} {PAIRS[40]['answer']}"
 
 
-@pytest.mark.whole_run
 def test_rows_judged_no_answer(prepare, tmp_path, caplog):
     """Hard negatives of their query on their side, or left out; whichever row comes first."""
     caplog.set_level("INFO", logger="lbr_st")
@@ -176,6 +175,7 @@ def test_grades_ask_for_the_least_even_where_rows_are_skipped(prepare, tmp_path)
     assert len(read(folder, "align")) == 30 and about(folder)["dropped"] == {"judged not relevant": 30}
 
 
+@pytest.mark.whole_run
 def test_the_same_bytes_again(prepare, tmp_path, monkeypatch):
     """Whatever the order of the records, the number of processes and the folder they go to."""
     source = qa(tmp_path)
