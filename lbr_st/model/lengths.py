@@ -172,7 +172,7 @@ def _counter(tokenizer: Any) -> Callable[[list[str]], list[int]] | None:
         return lambda texts: [len(ids) for ids in tokenizer(texts, truncation=False, verbose=False)["input_ids"]]
     if isinstance(tokenizer, PreTrainedTokenizerBase | Tokenizer):
         is_static = isinstance(tokenizer, Tokenizer)
-        original: Any = tokenizer if is_static else tokenizer.backend_tokenizer
+        original: Any = getattr(tokenizer, "backend_tokenizer", tokenizer)
         backend = copy.deepcopy(original)
         backend.encode_special_tokens = original.encode_special_tokens
         backend.no_truncation()
