@@ -117,11 +117,15 @@ def require_empty(path: str | Path, flag: str = "--output-dir", but: Collection[
         but: Names of files that may be there.
 
     Raises:
-        InputError: If it is a file or holds files.
+        InputError: If it is a file or holds files, or no folder can be made there.
     """
     path = Path(path)
     if path.is_file():
         raise InputError(f"{flag} {path} is a file; a folder is needed")
+    nearest = next(each for each in (path, *path.absolute().parents) if each.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        why = "cannot be written to" if nearest.is_dir() else "is a file"
+        raise InputError(f"{flag} {path}: {nearest} {why}")
     if path.is_dir() and any(each.suffix != UNFINISHED and each.name not in but for each in path.iterdir()):
         raise InputError(f"{flag} {path} is not empty; choose another folder")
 

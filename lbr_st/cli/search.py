@@ -37,6 +37,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--top-k", type=positive_int, default=3, metavar="N", help="passages shown for a question")
     parser.add_argument("question", nargs="+", help="one or more questions")
     args = parser.parse_args(argv)
+    if not all(printable(question).strip() for question in args.question):
+        parser.error("a question is empty")
     check_model_exists(args.model)
     # What cannot be read is said before a model is opened, and text is cut for the model that will read it.
     require_sources([args.data], on_wrong_row(args.on_error, Drops()))

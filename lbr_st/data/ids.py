@@ -9,10 +9,11 @@ from typing import Any
 from lbr_st.data import names
 from lbr_st.data.cleaning import printable
 from lbr_st.data.templates import Values
+from lbr_st.records import WHITE
 
 
 def id_text(value: Any) -> str | None:
-    """Return an id as text that can be written; None for what is none: null, blank, not a number.
+    """Return an id as text on one line that can be written; None for what is none: null, blank, not a number.
 
     A whole number is written without a point, as spreadsheets and pandas add one. MongoDB's ids are unwrapped.
     """
@@ -23,6 +24,7 @@ def id_text(value: Any) -> str | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     text = printable(str(value))
+    text = text if text.isprintable() else WHITE.sub(" ", text)
     return text if text.strip() else None
 
 

@@ -152,7 +152,7 @@ def _records(
         has_rows = True
         try:
             found = read(row)
-            _check_texts(row.where, found)
+            _check_texts(row.where, found, read.account)
         except RowError as error:
             wrong(error)
             continue
@@ -164,10 +164,11 @@ def _records(
         raise InputError(f"{path}: no records{' that can be used' if has_rows else ''}")
 
 
-def _check_texts(where: str, records: Iterable[Record]) -> None:
+def _check_texts(where: str, records: Sequence[Record], account: Account) -> None:
     for record in records:
         for name in FIELDS:
             if not record.get(name, "something"):
+                account.count("pair" if "query" in record else "document", -len(records))
                 raise RowError(where, "empty text", f"nothing is left of the {name} once it is clean")
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lbr_st.data import names
+from lbr_st.data.cleaning import printable
 from lbr_st.data.templates import excerpt
 from lbr_st.errors import RowError
 
@@ -86,7 +87,7 @@ def title_of(where: str, column: str, value: Any) -> str:
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise RowError(f"{where}, column {column!r}", "not text", f"expected a title, found {excerpt(value)}")
-    return str(value)
+    return printable(str(value)).strip()
 
 
 def with_title(title: str, text: str) -> str:

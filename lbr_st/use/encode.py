@@ -31,6 +31,7 @@ from lbr_st.use.shards import (
     Job,
     Manifest,
     describe_origin,
+    has_embeddings,
     lay_down,
     part,
     read_texts,
@@ -232,13 +233,21 @@ def encode_corpus(config: EncodeConfig) -> Manifest:
 
 @contextlib.contextmanager
 def _leaving_nothing(folder: Path) -> Iterator[None]:
-    """After an error, take back what a run wrote that made no embeddings, and the folders that were made for it."""
-    with parents_that_go(folder):
-        try:
-            yield
-        except Exception:
-            take_back(folder)
-            raise
+    """After an error, take back what a run wrote that made no embeddings, and the folders that were made for it.
+
+    Raises:
+        InputError: If the folder cannot be written.
+    """
+    try:
+        with parents_that_go(folder):
+            try:
+                yield
+            except Exception:
+                take_back(folder)
+                raise
+    except OSError as error:
+        more = "; the same command goes on with what is there" if has_embeddings(folder) else ""
+        raise InputError(f"--output-dir {folder} was not written: {one_line(error.strerror or error)}{more}") from error
 
 
 def _encode_missing(config: EncodeConfig, manifest: Manifest, encoder: Encoder) -> None:

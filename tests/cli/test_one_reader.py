@@ -26,7 +26,7 @@ ROWS = [
     ({"docid": 7, "title": None, "text": "No title\x00 here."}, ("7", "No title here.")),
     ({"pid": "p-1", "title": "Gout", "text": "Gout\nIt hurts."}, ("p-1", "Gout\nIt hurts.")),
     ({"id": 18.0, "headline": "H2O", "passage": "H<sub>2</sub>O is wet &amp; cold."}, ("18", "H2O H2O is wet & cold.")),
-    ({"passage_id": "a\ud83db", "title": "", "contents_of": 1, "content": "cafe\u0301"}, ("ab", "café")),
+    ({"passage_id": "a\ud83db", "title": "\ud83d ", "contents_of": 1, "content": "cafe\u0301"}, ("ab", "café")),
     ({"corpus-id": "c9", "title": "Only a title", "text": ""}, ("c9", "Only a title")),
     ({"Title": "Capitals", "TEXT": "Text.", "_ID": "X"}, ("X", "Capitals Text.")),
     ({"title": 1984, "text": "A novel."}, ("8", "1984 A novel.")),  # the eighth row

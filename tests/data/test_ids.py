@@ -14,6 +14,7 @@ from lbr_st.data.ids import IdReader, UniqueIds, id_text, part_id
         (7.5, "7.5"),
         (0, "0"),
         ("a\ud83db\x00", "ab"),
+        ("a\nb\tc", "a b c"),
         ({"$oid": "507f1f77bcf86cd799439011"}, "507f1f77bcf86cd799439011"),
         (None, None),
         (float("nan"), None),

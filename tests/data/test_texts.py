@@ -22,7 +22,17 @@ def test_a_document_with_its_title(title, text, expected):
 
 
 @pytest.mark.parametrize(
-    ("value", "title"), [("Statins", "Statins"), (1984, "1984"), (None, ""), (float("nan"), ""), (" ", ""), ("", "")]
+    ("value", "title"),
+    [
+        ("Statins", "Statins"),
+        (" Statins\n", "Statins"),
+        ("\ud83d", ""),
+        (1984, "1984"),
+        (None, ""),
+        (float("nan"), ""),
+        (" ", ""),
+        ("", ""),
+    ],
 )
 def test_what_a_title_is(value, title):
     assert title_of("f, line 1", "title", value) == title

@@ -234,6 +234,27 @@ def test_a_file_that_is_gone_since(config, straight, tmp_path):
     assert "part-00001.parquet is gone since; begin again in another --output-dir" in refusal(config, tmp_path)
 
 
+def test_a_folder_that_cannot_be_written(config, tmp_path, monkeypatch):
+    """Found out before the model is opened where it can be; a full disk leaves what is there."""
+    interrupted(config, monkeypatch, KeyboardInterrupt(), shard=1)
+
+    def fail(table, path):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shards, "write_table", fail)
+        new = tmp_path / "new"
+        assert refusal(config, tmp_path, output_dir=new) == (
+            f"--output-dir {new} was not written: No space left on device"
+        )
+        with pytest.raises(InputError, match="No space left on device; the same command goes on with what is there"):
+            encode_corpus(config)
+        assert (tmp_path / "output" / "part-00000.parquet").is_file()
+        patch.setattr(encode, "open_model", lambda job: pytest.fail("was opened"))
+        file = tmp_path / "corpus.jsonl"
+        assert refusal(config, tmp_path, output_dir=file / "x") == f"--output-dir {file / 'x'}: {file} is a file"
+
+
 def test_a_manifest_that_is_none(config, tmp_path):
     (tmp_path / "output").mkdir()
     (tmp_path / "output" / "_manifest.json").write_text("{")
