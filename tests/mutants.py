@@ -50,8 +50,8 @@ MUTANTS = [
     Mutant(
         "reader: a title stays beside its text",
         "data/columns.py",
-        "return [with_title(heading, text_of(where, column, values[column]))]",
-        "return [text_of(where, column, values[column])]",
+        "return [with_title(heading, text) for text in found] if len(found) == 1 else found",
+        "return found",
         "data/test_columns.py::test_usual_names cli/test_one_reader.py::test_readers",
     ),
     Mutant(
@@ -679,8 +679,8 @@ MUTANTS = [
     Mutant(
         "columns: of several positives the first is read",
         "data/columns.py",
-        "if len(found) == 1 else found",
-        "if len(found) == 1 else found[:1]",
+        "return found or document_in(columns[0], where, values)",
+        "return found[:1] or document_in(columns[0], where, values)",
         "data/test_columns.py::test_several_positives_are_several_pairs",
     ),
     Mutant(

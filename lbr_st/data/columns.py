@@ -185,7 +185,7 @@ class RowReader:
 
         def read(where: str, values: Values) -> list[Record]:
             question, answer, left = first_exchange(where, column, values[column])
-            documents = documents_in(beside, None, where, values) if beside else [answer]
+            documents = documents_in(beside, where, values) if beside else [answer]
             if None in documents:
                 raise RowError(f"{where}, column {column!r}", "no answer", "no question of a user with an answer")
             self.account.note("messages of conversations were not used", left + bool(beside and answer))
@@ -261,10 +261,12 @@ class RowReader:
             columns = [listed] if listed is not None and is_judged else []
         if not columns:
             return None
+        may_be_several = len(columns) > 1 or names.several(columns, SEVERAL) or names.first(columns, names.LISTED)
+        read = partial(documents_in, columns) if may_be_several else partial(document_in, columns[0])
         title = names.first(values, names.TITLE) if len(columns) == 1 else None
-        if title is not None and title in self._in_templates():  # the user says that it is something else
-            title = None
-        return Source([*columns, *([] if title is None else [title])], partial(documents_in, columns, title))
+        if title is None or title in self._in_templates():  # the user says that it is something else
+            return Source(columns, read)
+        return Source([*columns, title], partial(titled_in, columns[0], title, read))
 
     def _in_templates(self) -> set[str]:
         templates = (self.columns.query, *self.columns.negatives)
@@ -285,7 +287,10 @@ class RowReader:
     def _missing(self, where: str, values: Values, missing: Sequence[str]) -> RowError:
         what = " and ".join(f"no column for the {name}" for name in missing)
         usual = " and ".join(", ".join(USUAL[name]) for name in missing)
-        do = remedy(missing, values, lambda templates: self._makes_a_pair(where, values, templates))
+        sides = [missing]
+        if "document" in missing and "query" in self.wanted and self._query(values) is None:
+            sides = [("query", "document"), missing]  # data prepare reads documents alone, too, but pairs are better
+        do = remedy(sides, values, lambda templates: self._makes_a_pair(where, values, templates))
         detail = f"{what}; found: {', '.join(map(str, values))}; looked for: {usual}; {do}"
         return RowError(where, "missing column", detail)
 
@@ -316,35 +321,35 @@ def query_in(column: str, extra: str | None, where: str, values: Values) -> str:
     return f"{text}\n{more}" if isinstance(more, str) and more.strip() else text
 
 
-def documents_in(columns: Sequence[str], title: str | None, where: str, values: Values) -> list[str]:
-    """Return the documents in columns, each of which may have several; of one alone, the title is a part.
+def document_in(column: str, where: str, values: Values) -> list[str]:
+    """Return the one document in a column."""
+    return [text_of(where, column, values[column])]
 
-    Args:
-        columns: Columns of documents.
-        title: Column of a title, or None.
-        where: Source and line, for messages.
-        values: The row.
+
+def documents_in(columns: Sequence[str], where: str, values: Values) -> list[str]:
+    """Return the documents in columns, each of which may have several.
 
     Raises:
         RowError: If there is none, or one is blank or no text.
     """
-    column = columns[0]
-    heading = "" if title is None else title_of(where, title, values[title])
-    if heading and is_blank(values[column]):
-        return [heading]
-    if len(columns) == 1 and not _may_be_several(column):
-        return [with_title(heading, text_of(where, column, values[column]))]
     found = [
         text_of(where, column, text)
         for column in columns
         if not is_blank(values[column])
         for text in texts_of(where, column, values[column])
-    ] or [text_of(where, column, values[column])]
+    ]
+    return found or document_in(columns[0], where, values)
+
+
+def titled_in(
+    column: str, title: str, read: Callable[[str, Values], list[str]], where: str, values: Values
+) -> list[str]:
+    """Return the documents in a column; of one alone the title is a part, and all of it where there is no text."""
+    heading = title_of(where, title, values[title])
+    if heading and is_blank(values[column]):
+        return [heading]
+    found = read(where, values)
     return [with_title(heading, text) for text in found] if len(found) == 1 else found
-
-
-def _may_be_several(column: str) -> bool:
-    return bool(names.several([column], SEVERAL) or names.first([column], names.LISTED))
 
 
 def filled(templates: Sequence[Template], where: str, values: Values) -> list[str]:

@@ -15,11 +15,13 @@ MOST_TRIED = 6
 _NO_TEXT = re.compile(r"(.*(id|ids|url|uri|date|lang|language)|source|split|type)")
 
 
-def remedy(missing: Sequence[str], values: Values, makes_a_pair: Callable[[Mapping[str, Template]], bool]) -> str:
+def remedy(
+    sides: Sequence[Sequence[str]], values: Values, makes_a_pair: Callable[[Mapping[str, Template]], bool]
+) -> str:
     """Say what to do about a row without a column for the query, the document or both.
 
     Args:
-        missing: ``query``, ``document`` or both.
+        sides: What templates may be said for: ``query``, ``document`` or both; the best first.
         values: The row.
         makes_a_pair: Tells whether the row can be read with templates for what is missing.
     """
@@ -28,17 +30,18 @@ def remedy(missing: Sequence[str], values: Values, makes_a_pair: Callable[[Mappi
         return "this is one column: separate columns by commas, or by tabs in a .tsv"
     texts = dict(_texts(values))
     judgements = set(names.judgements(columns))
-    titles = set(names.every(texts, names.TITLE)) if "query" in missing else set()  # asked for before a text is
+    titles = set(names.every(texts, names.TITLE)) if "query" in sides[0] else set()  # asked for before a text is
     longest = sorted(texts, key=lambda path: (path in judgements, path not in titles, -len(texts[path])))[:MOST_TRIED]
-    for chosen in combinations(longest, len(missing)):
+    tries = [(missing, chosen) for missing in sides for chosen in combinations(longest, len(missing))]
+    for said, chosen in tries:
         in_order = [path for path in texts if path in chosen]
         try:
-            templates = {name: Template(f"{{{path}}}") for name, path in zip(missing, in_order, strict=True)}
+            templates = {name: Template(f"{{{path}}}") for name, path in zip(said, in_order, strict=True)}
         except InputError:  # a name that no template can spell
             continue
         if makes_a_pair(templates):
-            said = " ".join(f"--{name} '{template.text}'" for name, template in templates.items())
-            return f"lbr data prepare takes templates: {said}"
+            flags = (f"--{name} '{template.text}'" for name, template in templates.items())
+            return f"lbr data prepare takes templates: {' '.join(flags)}"
     return "and no other column has a text that could be it"
 
 

@@ -510,6 +510,7 @@ def test_every_column_is_named_as_used_or_not():
     ("values", "said"),
     [
         ({"question": "q", "reply": "d"}, "lbr data prepare takes templates: --document '{reply}'"),
+        ({"input": "q", "output": "d"}, "lbr data prepare takes templates: --query '{input}'"),
         ({"sentence1": "one", "sentence2": "two", "label": 0},
          "lbr data prepare takes templates: --query '{sentence1}' --document '{sentence2}'"),
         ({"claim": "c is", "evidence": "so", "label": "SUPPORTS"},
@@ -532,6 +533,19 @@ def test_a_remedy_was_tried_on_the_row(values, said):
         *[iter(str(error.value).partition("templates: ")[2].replace("'", "").split())] * 2, strict=True
     ):
         assert Template(template).fill("w", values) and flag in ("--query", "--document")
+
+
+def test_a_remedy_for_documents_that_may_have_a_query():
+    """Where there may be one, it is said for both sides; else, or where there is one text, for the document."""
+    for row, optional, said in (
+        ({"question1": "one", "question2": "two"}, ("query",), "--query '{question1}' --document '{question2}'"),
+        ({"question1": "one", "question2": "two"}, (), "--document '{question1}'"),
+        ({"abstract": "one"}, ("query",), "--document '{abstract}'"),
+        ({"query": "q", "abstract": "one"}, ("query",), "--document '{abstract}'"),
+    ):
+        with pytest.raises(RowError, match="no column for the document; found") as error:
+            read(row, needed=("document",), optional=optional)
+        assert str(error.value).endswith(f"lbr data prepare takes templates: {said}")
 
 
 def test_multiple_choice_has_one_right_option_for_every_reader():
