@@ -46,6 +46,49 @@ class Mutant(NamedTuple):
 
 
 MUTANTS = [
+    # One reader, and what it leaves out.
+    Mutant(
+        "reader: a title stays beside its text",
+        "data/columns.py",
+        "return [with_title(heading, text) for text in found] if len(found) == 1 else found",
+        "return found",
+        "data/test_columns.py::test_usual_names cli/test_one_reader.py::test_readers",
+    ),
+    Mutant(
+        "reader: raw files are read as they are",
+        "data/records.py",
+        "| clean_record(record, self.keep_html)",
+        "| record",
+        "cli/test_one_reader.py::test_half_a_surrogate_pair_anywhere",
+    ),
+    Mutant(
+        "reader: what stands behind front matter moves up",
+        "data/front_matter.py",
+        '"\\n" * end + "\\n".join(lines[end:])',
+        '"\\n".join(lines[end:])',
+        "data/test_passages.py::test_front_matter_is_a_title_and_no_text",
+    ),
+    Mutant(
+        "lengths: the prompt is left out of the count",
+        "model/lengths.py",
+        "return self._count([self.prompt + text for text in texts])",
+        "return self._count([text for text in texts])",
+        "model/test_lengths.py::test_a_model_of_this_package model/test_lengths.py::test_any_other_model",
+    ),
+    Mutant(
+        "encode: a run that made nothing leaves its texts",
+        "use/encode.py",
+        "except Exception:",
+        "except KeyError:",
+        "use/test_encode.py::test_a_run_that_fails_before_it_made_something_leaves_nothing",
+    ),
+    Mutant(
+        "encode: a run that made nothing keeps the folder for itself",
+        "use/shards.py",
+        "if not has_embeddings(folder):\n                    return None",
+        "if False:\n                    return None",
+        "use/test_encode.py::test_another_run_may_begin_where_one_made_nothing",
+    ),
     # GGUF files, and BM25 beside a model.
     Mutant(
         "gguf: numbers are split as GPT-2 splits them",
@@ -495,7 +538,7 @@ MUTANTS = [
     Mutant(
         "encode: a full folder is written to",
         "use/encode.py",
-        "require_empty(folder)",
+        "require_free(folder)",
         "pass",
         "use/test_encode.py::test_refusals_leave_nothing_behind",
     ),

@@ -32,6 +32,7 @@ from lbr_st.learning.examples import ExampleMaker, check_fits
 from lbr_st.learning.masked_model import CutOffModel
 from lbr_st.learning.measures import LanguageModelEvaluator
 from lbr_st.model.bottleneck import BottleneckTransformer, bottleneck_module
+from lbr_st.model.lengths import warn_of_longer
 from lbr_st.model.opening import is_other_embedding_model, open_sentence_transformer
 from lbr_st.model.precision import autocast_dtype
 from lbr_st.model.saving import load
@@ -243,6 +244,7 @@ def _trainer(
     matryoshka_dims: list[int] | None,
 ) -> AlignTrainer:
     train = training_rows(data.train)
+    _warn_of_longer(model, data)
     if arguments.train_batch_size * arguments.world_size == 1 and len(train.column_names) == 2:
         raise InputError("--per-device-train-batch-size 1: a pair alone has no negatives")
     query, document = (model.prompts.get(name) or "" for name in ("query", "document"))
@@ -272,6 +274,14 @@ def _trainer(
         )
     except CANNOT_START as error:
         raise InputError(one_line(error)) from error
+
+
+def _warn_of_longer(model: SentenceTransformer, data: AlignData) -> None:
+    """Say how many texts of training and of the dev data are longer than the model reads."""
+    pairs = [*data.train, *data.dev]
+    negatives = (text for record in data.train for text in record["negatives"])
+    documents = (record["document"] for record in [*pairs, *data.dev_corpus])
+    warn_of_longer(model, (record["query"] for record in pairs), [*documents, *negatives])
 
 
 def freeze_unused_head(model: SentenceTransformer) -> None:

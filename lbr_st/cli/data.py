@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
 from typing import Any
 
-from lbr_st.cli.arguments import Parser, add_batch_size, add_min_score, add_output_dir, positive_int
+from lbr_st.cli.arguments import Parser, add_batch_size, add_min_score, add_on_error, add_output_dir, positive_int
 from lbr_st.data import registry
-from lbr_st.data.config import DEFAULT_SIZES, ISOLATE, ON_ERROR, PrepareConfig
+from lbr_st.data.config import DEFAULT_SIZES, ISOLATE, PrepareConfig
 from lbr_st.data.near_duplicates import THRESHOLD, check_threshold
 from lbr_st.data.overlap import describe, overlaps
 from lbr_st.data.parts import INSTALLED
@@ -64,9 +64,9 @@ def _add_prepare(parser: argparse.ArgumentParser) -> None:
         help="of multiple choice: number from 0, letter or text",
     )
     add_min_score(columns)
-    columns.add_argument("--id", default="id", metavar="FIELD", help="field of the id")
+    columns.add_argument("--id", metavar="FIELD", help="field of the id")
     columns.add_argument("--encoding", default="utf-8", help="encoding of text files")
-    columns.add_argument("--on-error", choices=ON_ERROR, default="stop", help="at a row that cannot be used")
+    add_on_error(columns)
     passages = parser.add_argument_group("passages of documents that have no query")
     passages.add_argument(
         "--tokenizer",

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from lbr_st.data import names
 from lbr_st.data.account import Account
+from lbr_st.data.cleaning import clean
+from lbr_st.data.ids import IdReader, id_text
 from lbr_st.data.rows import Row, Wrong
 from lbr_st.data.templates import excerpt
-from lbr_st.data.texts import with_title
+from lbr_st.data.texts import title_of, with_title
 from lbr_st.errors import RowError
 from lbr_st.records import Record
 
@@ -24,10 +27,11 @@ class BeirCollection:
         corpus: Reads its documents, ``_id``, ``title`` and ``text``.
         queries: Reads its queries, ``_id`` and ``text``.
         wrong: Called with a `RowError` for each row that cannot be used; reading goes on if it returns.
+        keep_html: Whether markup stays in texts.
     """
 
-    def __init__(self, name: str, corpus: Rows, queries: Rows, wrong: Wrong) -> None:
-        self.name, self.wrong = name, wrong
+    def __init__(self, name: str, corpus: Rows, queries: Rows, wrong: Wrong, keep_html: bool = False) -> None:
+        self.name, self.wrong, self.keep_html = name, wrong, keep_html
         self._read = {"corpus": corpus, "queries": queries}
         self._texts: dict[str, dict[str, str]] = {}
 
@@ -35,17 +39,23 @@ class BeirCollection:
         """Return the texts of the ``corpus`` or the ``queries`` by id; title and text are one, as in mteb."""
         if kind not in self._texts:
             found = self._texts[kind] = {}
-            account = Account()
+            account, ids = Account(), IdReader()
             for row in self._read[kind]():
                 account.see(row.values)
-                id_ = row.values.get("_id", row.values.get("id"))
-                title, text = row.values.get("title"), row.values.get("text")
+                id_, text = ids(row.values, is_pair=False).get("id"), row.values.get("text")
                 if id_ is None or not isinstance(text, str):
                     self.wrong(RowError(row.where, "missing column", "expected _id and text, as BEIR has them"))
                     continue
-                account.use({"_id", "id", "title", "text"} & row.values.keys())
+                title = names.first(row.values, names.TITLE) if kind == "corpus" else None
+                if title is not None:
+                    try:
+                        text = with_title(title_of(row.where, title, row.values[title]), text)
+                    except RowError as error:
+                        self.wrong(error)
+                        continue
+                account.use(["text", *ids.used, *([] if title is None else [title])])
                 account.count("document" if kind == "corpus" else "query")
-                found[str(id_)] = with_title(title, text)
+                found[id_] = clean(text, self.keep_html, one_line=kind == "queries")
             account.say(f"{self.name}, {kind}")
         return self._texts[kind]
 
@@ -103,6 +113,6 @@ def _grade(where: str, value: str) -> int:
 
 def _value(row: Row, *names: str) -> str:
     for name in names:
-        if row.values.get(name) is not None:
-            return str(row.values[name])
+        if (value := id_text(row.values.get(name))) is not None:
+            return value
     raise RowError(row.where, "missing column", f"no column {names[0]!r} (found: {', '.join(row.values)})")

@@ -22,7 +22,9 @@ from lbr_st.data.texts import (
     last_question,
     text_of,
     texts_of,
+    title_of,
     unfolded,
+    with_title,
 )
 from lbr_st.errors import InputError, RowError
 from lbr_st.records import Record, same_text
@@ -31,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 # Documents under these names may be several, each of which answers the query.
 SEVERAL = ("positive", "pos", "chosen", "answer", "response")
-USUAL = {"query": (*names.QUERY, *names.TITLE), "document": names.DOCUMENT}
+USUAL = {"query": names.QUERY, "document": names.DOCUMENT}
 
 
 class Source(NamedTuple):
@@ -246,10 +248,7 @@ class RowReader:
         chosen = [column for column in names.several(values, ("chosen",)) if is_conversation(values[column])]
         if chosen:
             return Source(chosen[:1], partial(query_in, chosen[0], None))
-        title = names.first(values, names.TITLE)
-        if title is None:
-            return None
-        return Source([title], partial(query_in, title, None) if "query" in self.needed else partial(title_in, title))
+        return None
 
     def _documents(self, values: Values) -> Source | None:
         template = self.columns.document
@@ -263,7 +262,15 @@ class RowReader:
         if not columns:
             return None
         may_be_several = len(columns) > 1 or names.several(columns, SEVERAL) or names.first(columns, names.LISTED)
-        return Source(columns, partial(documents_in, columns) if may_be_several else partial(document_in, columns[0]))
+        read = partial(documents_in, columns) if may_be_several else partial(document_in, columns[0])
+        title = names.first(values, names.TITLE) if len(columns) == 1 else None
+        if title is None or title in self._in_templates():  # the user says that it is something else
+            return Source(columns, read)
+        return Source([*columns, title], partial(titled_in, columns[0], title, read))
+
+    def _in_templates(self) -> set[str]:
+        templates = (self.columns.query, *self.columns.negatives)
+        return {column for template in templates if template for column in template.columns}
 
     def _negatives(self, values: Values) -> Source:
         if templates := self.columns.negatives:
@@ -314,11 +321,6 @@ def query_in(column: str, extra: str | None, where: str, values: Values) -> str:
     return f"{text}\n{more}" if isinstance(more, str) and more.strip() else text
 
 
-def title_in(column: str, where: str, values: Values) -> str | None:
-    """Return a title; where there is none, the row is a document alone."""
-    return None if values[column] in (None, "") else text_of(where, column, values[column])
-
-
 def document_in(column: str, where: str, values: Values) -> list[str]:
     """Return the one document in a column."""
     return [text_of(where, column, values[column])]
@@ -337,6 +339,17 @@ def documents_in(columns: Sequence[str], where: str, values: Values) -> list[str
         for text in texts_of(where, column, values[column])
     ]
     return found or document_in(columns[0], where, values)
+
+
+def titled_in(
+    column: str, title: str, read: Callable[[str, Values], list[str]], where: str, values: Values
+) -> list[str]:
+    """Return the documents in a column; of one alone the title is a part, and all of it where there is no text."""
+    heading = title_of(where, title, values[title])
+    if heading and is_blank(values[column]):
+        return [heading]
+    found = read(where, values)
+    return [with_title(heading, text) for text in found] if len(found) == 1 else found
 
 
 def filled(templates: Sequence[Template], where: str, values: Values) -> list[str]:

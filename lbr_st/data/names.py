@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
-# In the order they are looked for. A title is asked for where nothing else is.
+# In the order they are looked for.
 QUERY = ("query", "question", "anchor", "instruction", "prompt")
-TITLE = ("title",)
+TITLE = ("title", "doc_title", "document_title", "passage_title", "article_title", "page_title", "headline")
 DOCUMENT = (
     "document", "positive", "answer", "passage", "output", "response", "completion", "chosen", "text", "content", "pos",
 )  # fmt: skip
@@ -16,6 +16,10 @@ DOCUMENT = (
 LISTED = ("documents", "docs", "passages", "candidates")
 CONVERSATION = ("messages", "conversations", "conversation")
 CHOICES = ("choices", "options")
+# Ids of a row, of its document alone, of its query alone.
+ROW_ID = ("id",)
+DOCUMENT_ID = ("docid", "docno", "pid", "passage_id", "document_id", "corpus-id", "uid", "uuid")
+QUERY_ID = ("qid", "query_id", "question_id")
 CHOICE_ANSWERS = ("answer_idx", "answerkey", "answer_index", "correct_idx", "label", "answer")
 
 _NOUN = "(passage|ctx|context|document|doc|text|sentence|response|answer|completion|message|sample|example)"
@@ -67,6 +71,12 @@ def several(columns: Iterable[str], names: Sequence[str]) -> list[str]:
         if found:
             return found
     return []
+
+
+def every(columns: Iterable[str], names: Sequence[str]) -> list[str]:
+    """Return the columns that have one of some names, in the order of the names."""
+    columns = list(columns)
+    return [column for name in names for column in columns if plain(column) == plain(name)]
 
 
 def negatives(columns: Iterable[str]) -> list[str]:

@@ -30,7 +30,8 @@ def remedy(
         return "this is one column: separate columns by commas, or by tabs in a .tsv"
     texts = dict(_texts(values))
     judgements = set(names.judgements(columns))
-    longest = sorted(texts, key=lambda path: (path in judgements, -len(texts[path])))[:MOST_TRIED]
+    titles = set(names.every(texts, names.TITLE)) if "query" in sides[0] else set()  # asked for before a text is
+    longest = sorted(texts, key=lambda path: (path in judgements, path not in titles, -len(texts[path])))[:MOST_TRIED]
     tries = [(missing, chosen) for missing in sides for chosen in combinations(longest, len(missing))]
     for said, chosen in tries:
         in_order = [path for path in texts if path in chosen]

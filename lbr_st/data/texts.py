@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lbr_st.data import names
+from lbr_st.data.cleaning import printable
 from lbr_st.data.templates import excerpt
 from lbr_st.errors import RowError
 
@@ -61,8 +62,9 @@ def _text(where: str, column: str, value: Any) -> Any:
     if is_conversation(value):
         return last_answer(where, column, value)
     if isinstance(value, Mapping):
-        text = value.get(names.first(value, TEXT) or "")
-        return with_title(value.get("title"), text) if isinstance(text, str) else value
+        text, title = value.get(names.first(value, TEXT) or ""), names.first(value, names.TITLE)
+        if isinstance(text, str):
+            return text if title is None else with_title(title_of(where, column, value[title]), text)
     return value
 
 
@@ -75,9 +77,28 @@ def unfolded(value: Any) -> dict[str, list[Any]]:
     return {}
 
 
-def with_title(title: Any, text: str) -> str:
-    """Return the title and the text of a document as one text, as mteb does; where there is no title, the text."""
-    return f"{title} {text}" if isinstance(title, str) and title.strip() else text
+def title_of(where: str, column: str, value: Any) -> str:
+    """Return a title; "" where there is none.
+
+    Raises:
+        RowError: If it is neither text nor a number.
+    """
+    if is_blank(value):
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise RowError(f"{where}, column {column!r}", "not text", f"expected a title, found {excerpt(value)}")
+    return printable(str(value)).strip()
+
+
+def with_title(title: str, text: str) -> str:
+    """Return the title and the text of a document as one text, as mteb does.
+
+    Where there is no title it is the text, and where there is no text the title. A text whose first line is its title
+    has it already.
+    """
+    if is_blank(title) or is_blank(text):
+        return title if is_blank(text) and not is_blank(title) else text
+    return text if text.lstrip().partition("\n")[0].strip() == title.strip() else f"{title} {text}"
 
 
 def _list_written_out(text: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,15 @@ from datasets import Dataset
 from mteb.abstasks.retrieval import AbsTaskRetrieval
 from mteb.abstasks.task_metadata import TaskMetadata
 from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper
+from sentence_transformers import SentenceTransformer
 
+from lbr_st.data.ids import UniqueIds
 from lbr_st.data.prepared_set import PreparedSet
 from lbr_st.data.records import read_records
 from lbr_st.errors import InputError, require
 from lbr_st.files import sha256
 from lbr_st.model.contract import fingerprint
+from lbr_st.model.lengths import saying_what_is_longer
 from lbr_st.model.opening import open_sentence_transformer
 from lbr_st.records import Record
 
@@ -54,7 +58,11 @@ class LocalRetrieval(AbsTaskRetrieval):
             update={"name": name, "dataset": {"path": f"local/{name}", "revision": revision}}
         )
         texts = dict.fromkeys(record["document"] for record in [*records, *extra_documents])
-        self.documents = {text: f"d{number}" for number, text in enumerate(texts)}
+        # A document is called what its row calls it, where one does.
+        names = {record["document"]: record["id"] for record in extra_documents}
+        names |= {record["document"]: record["document_id"] for record in records if "document_id" in record}
+        unique = UniqueIds()
+        self.documents = {text: unique(names.get(text), f"d{number}") for number, text in enumerate(texts)}
         self.records = list(records)
         self.queries: dict[str, str] = {}
         for record in self.records:
@@ -134,6 +142,18 @@ def open_for_evaluation(name: str | Path) -> Any:
     return wrapped
 
 
+def watching(opened: Any) -> AbstractContextManager[None]:
+    """Say at the end how many texts were longer than the embedding model reads that mteb was given.
+
+    Of another one, such as BM25, nothing is said.
+    """
+    for name in ("searcher", "model", "model"):
+        if isinstance(opened, SentenceTransformer):
+            return saying_what_is_longer(opened)
+        opened = getattr(opened, name, opened)
+    return saying_what_is_longer(opened) if isinstance(opened, SentenceTransformer) else nullcontext()
+
+
 def evaluate(
     model: Any,
     data: str | Path | PreparedSet | LocalRetrieval,
@@ -163,12 +183,14 @@ def evaluate(
         InputError: If the model or the data cannot be used.
     """
     task = local_task(data, corpus_extra, min_score)
-    results = mteb.evaluate(
-        open_for_evaluation(model) if isinstance(model, str | Path) else model,
-        task,
-        encode_kwargs={"batch_size": batch_size},
-        cache=None if results_dir is None else mteb.ResultCache(results_dir),
-        overwrite_strategy="always",
-        prediction_folder=predictions,
-    )
+    opened = open_for_evaluation(model) if isinstance(model, str | Path) else model
+    with watching(opened):
+        results = mteb.evaluate(
+            opened,
+            task,
+            encode_kwargs={"batch_size": batch_size},
+            cache=None if results_dir is None else mteb.ResultCache(results_dir),
+            overwrite_strategy="always",
+            prediction_folder=predictions,
+        )
     return dict(results.task_results[0].scores["test"][0])

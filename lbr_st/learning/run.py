@@ -26,6 +26,7 @@ from lbr_st.learning.masked_model import CutOffModel
 from lbr_st.learning.objectives import OBJECTIVES, READ_PAIRS, fields_of, parse_data, parse_objective
 from lbr_st.learning.trainer import LearnTrainer
 from lbr_st.model.bottleneck import bottleneck_module
+from lbr_st.model.lengths import warn_of_longer
 from lbr_st.model.precision import autocast_dtype
 from lbr_st.model.saving import load
 from lbr_st.model.self_checks import check_no_leak, check_packing
@@ -241,6 +242,7 @@ def _trainer(
 ) -> LearnTrainer:
     train = {each: build_examples(records, _maker(config, model, each)) for each, records in data.train.items()}
     dev = {each: build_examples(records, _maker(config, model, each)) for each, records in data.dev.items()}
+    _warn_of_longer(model, data)
     epoch = mix(train, data.weights, config.seed)
     logger.info("%s", describe_epoch(epoch, train, data.weights))
     evaluator = None
@@ -263,6 +265,14 @@ def _trainer(
         )
     except CANNOT_START as error:
         raise InputError(one_line(error)) from error
+
+
+def _warn_of_longer(model: SentenceTransformer, data: LearnData) -> None:
+    """Say how many texts are longer than the model reads, of the objectives that read a text to that limit."""
+    read = {each: data.train[each] + data.dev.get(each, []) for each in data.train if each != "prefix-suffix"}
+    pairs = [record for each in read if each in READ_PAIRS for record in read[each]]
+    documents = [record["document"] for records in read.values() for record in records]
+    warn_of_longer(model, (record["query"] for record in pairs), documents)
 
 
 def _maker(config: LearnConfig, model: SentenceTransformer, objective: str) -> ExampleMaker:

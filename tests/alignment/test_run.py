@@ -59,6 +59,19 @@ def test_an_untied_head_is_frozen(tmp_path, tied):
     assert model[0].model.get_output_embeddings().weight.requires_grad is tied
 
 
+def test_texts_longer_than_the_model_reads_are_counted(config, tmp_path, caplog):
+    """Queries, documents, hard negatives and those of the dev data, each once."""
+    long = "word " * 40
+    rows = [{"query": f"{n}?", "document": f"{n}.", "negative": f"not {n}"} for n in range(3)]
+    rows += [{"query": f"{long}?", "document": f"{long}.", "negative": f"{long} not"}]
+    write_jsonl(tmp_path / "train.jsonl", rows)
+    write_jsonl(tmp_path / "extra.jsonl", [{"text": f"{long} extra"}, {"text": "extra"}])
+    config = replace(config, corpus_extra=str(tmp_path / "extra.jsonl"))
+    line = "4 of 14 texts are longer than the 24 tokens the model reads: the rest of them was not read"
+    run_of_align.prepare(config, config.for_trainer())
+    assert [record.getMessage() for record in caplog.records if "the model reads" in record.getMessage()] == [line]
+
+
 def test_killed_run_resumes_to_the_same_weights(backbone, tmp_path, monkeypatch):
     write_jsonl(tmp_path / "train.jsonl", MANY)
     straight, killed = tmp_path / "straight", tmp_path / "killed"
@@ -237,7 +250,7 @@ def test_runs_made_to_fail_are_warned_of(config, caplog, changes, messages):
 
 def test_a_run_that_goes_well_is_not_warned_of(config, caplog):
     with caplog.at_level(logging.WARNING, logger="lbr_st"):
-        align(config)
+        run(config, max_length=64)
     assert not caplog.records
 
 

@@ -49,7 +49,7 @@ BROKEN = {
         ("--data", "absent.jsonl", "absent.jsonl: no such file"),
         ("--dev-data", "absent.jsonl", "absent.jsonl: no such file"),
         ("--data", "malformed.jsonl", "malformed.jsonl, line 2, column 18: not JSON"),
-        ("--data", "no_column.jsonl", "found: question, reply; looked for: document, answer"),
+        ("--data", "no_column.jsonl", "found: question, reply; looked for: document, positive, answer"),
         ("--data", "empty_text.jsonl", "empty_text.jsonl, line 1, column 'answer': the text is empty"),
         ("--bottleneck-tokens", "0", "the number of bottleneck tokens must be at least 1, got 0"),
         ("--bottleneck-tokens", "-3", "must be at least 1, got -3"),

@@ -92,8 +92,9 @@ def test_neither_text_nor_number(value, found):
     ("values", "query", "document"),
     [
         ({"Question": "q", "ANSWER": "d"}, "q", "d"),
-        ({"anchor": "q", "positive": "d", "title": "t"}, "q", "d"),
-        ({"title": "q", "text": "d"}, "q", "d"),
+        ({"anchor": "q", "positive": "d", "title": "t"}, "q", "t d"),
+        ({"question": "q", "Doc_Title": "t", "text": "d"}, "q", "t d"),
+        ({"question": "q", "title": "t", "text": " "}, "q", "t"),
         ({"instruction": "q", "input": "more", "output": "d"}, "q\nmore", "d"),
         ({"instruction": "q", "input": "", "output": "d"}, "q", "d"),
         ({"question": "q", "input": "not asked", "output": "d"}, "q", "d"),
@@ -117,11 +118,33 @@ def test_usual_names(values, query, document):
 
 
 def test_a_query_where_there_is_one():
-    """Optional: a document alone is a passage, also under a title that is empty in some rows."""
+    """Optional: a document alone is a passage, and its title is a part of it."""
     assert "query" not in read({"text": "d"}, needed=("document",), optional=("query",))
-    assert "query" not in read({"title": None, "text": "d"}, needed=("document",), optional=("query",))
-    assert read({"title": "t", "text": "d"}, needed=("document",), optional=("query",))["query"] == "t"
+    for title, document in (("t", "t d"), (None, "d"), ("", "d"), (7, "7 d")):
+        found = read({"title": title, "text": "d"}, needed=("document",), optional=("query",))
+        assert found == {"document": document}
     assert "query" not in read({"question": "q", "text": "d"}, needed=("document",))
+
+
+def test_a_title_is_a_query_where_the_user_says_so():
+    """Then it is no part of the document; nor is it where the document is a template."""
+    values = {"title": "t", "text": "d"}
+    found = read(values, Columns(query=Template("What is {title}?")))
+    assert found == {"query": "What is t?", "document": "d", "negatives": []}
+    assert read(values, Columns(document=Template("{text}!")), needed=("document",))["document"] == "d!"
+    with pytest.raises(RowError, match="no column for the query; found: _id, title, text, url; .* --query '{title}'"):
+        read({"_id": "MED-10", **values, "url": "https://x.org"})
+
+
+def test_a_title_of_several_documents_is_of_none():
+    values = {"query": "q", "title": "t", "pos": ["d", "e"]}
+    assert [record["document"] for record in records(values)] == ["d", "e"]
+    assert read(values | {"pos": ["d"]})["document"] == "t d"
+
+
+def test_a_title_that_is_no_text():
+    with pytest.raises(RowError, match="f, line 2, column 'title': expected a title, found"):
+        read({"title": {"en": "t"}, "text": "d"}, needed=("document",))
 
 
 def test_templates_before_names():
@@ -213,7 +236,7 @@ def test_choices_without_a_right_one(change, message):
         ({"messages": [{"role": "user", "content": "q"}]}, "no question of a user with an answer"),
         ({"messages": [{"role": "assistant", "content": "d"}]}, "column 'messages': no question of a user"),
         ({"messages": ["q"]}, "expected messages"),
-        ({"title": None, "text": "d"}, "column 'title': expected text, found null"),
+        ({"title": None, "text": "d"}, "no column for the query; found: title, text"),
         ({"question": "q", "pos": []}, r"column 'pos': expected text, found \[\]"),
         ({"question": "q", "pos": ["d", " "]}, "column 'pos': the text is empty"),
         ({"question": "q", "text": ["d", "e"]}, "column 'text': expected text, found"),
@@ -472,11 +495,11 @@ def test_every_column_is_named_as_used_or_not():
     rows = [
         {"query": "q", "document": "d", "label": "x", "meta": {"a": 1}},
         {"query": "q", "answer": "d", "pos_scores": [1]},
-        {"title": "t", "text": "d", "url": "u"},
+        {"question": "q", "title": "t", "text": "d", "url": "u"},
     ]  # fmt: skip
     assert account(rows[0]) == "1 pair; columns used: query, document; not used: label, meta"
     assert account(*rows) == (
-        "3 pairs; columns used: query, document, answer, title, text; not used: label, meta, pos_scores, url"
+        "3 pairs; columns used: query, document, answer, question, title, text; not used: label, meta, pos_scores, url"
     )
     assert account({"a": "q", "b": [{"c": "d"}], "e": 1}, query=Template("{a}"), document=Template("{b[0][c]}")) == (
         "1 pair; columns used: a, b; not used: e"

@@ -231,7 +231,7 @@ def test_what_a_reader_uses_and_what_it_does_not(tmp_path, said):
         "f.jsonl: 2 pairs; columns used: id, query, document, source; not used: neg, label, meta",
         alone,
         alone,
-        "f.jsonl: 2 pairs; columns used: query, document; not used: id, neg, label, meta, source",
+        "f.jsonl: 2 pairs; columns used: id, query, document, source; not used: neg, label, meta",
     ]
 
 
@@ -284,7 +284,7 @@ PUBLIC = {
          "chosen": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "d"}],
          "rejected": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "n"}]}, [("q", "d", ["n"])],
     ),
-    "Alpaca": ({"instruction": "q", "input": "i", "output": "d"}, [("q\ni", "d", [])]),
+    "Alpaca": ({"instruction": "q", "input": "i", "output": "d"}, [("q i", "d", [])]),
     "NLI": (
         {"sentence1": "one", "sentence2": "two", "label": 2}, "--query '{sentence1}' --document '{sentence2}'",
     ),
