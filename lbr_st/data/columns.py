@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
+from lbr_st.data.same_text import AUTO, EXACT, LOOSE, same_text
 from lbr_st.errors import InputError, RowError
-from lbr_st.records import FIELDS, Record, same_text
+from lbr_st.records import FIELDS, Record
 
 Values = Mapping[str, Any]
 
@@ -333,7 +334,10 @@ def _options(where: str, values: Values, options: Any) -> tuple[list[str], list[
 def _right(where: str, column: str, answer: Any, labels: list[str], texts: list[str]) -> int:
     """Return the index of the right option."""
     if isinstance(answer, str):
-        for these, wanted in ((labels, answer.strip()), ([same_text(text) for text in texts], same_text(answer))):
+        if answer.strip() in labels:
+            return labels.index(answer.strip())
+        for level in (EXACT, AUTO, LOOSE):  # of "mM" and "MM" the one that is meant; but "paris" may mean Paris
+            these, wanted = [same_text(text, level) for text in texts], same_text(answer, level)
             if wanted in these:
                 return these.index(wanted)
     number = str(answer).strip()

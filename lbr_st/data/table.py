@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from lbr_st.data.cleaning import printable
 from lbr_st.data.records import UniqueIds
+from lbr_st.data.same_text import AUTO, same_text
 from lbr_st.data.words import WORDS, count_words
-from lbr_st.errors import InputError, RowError, one_line
-from lbr_st.records import FIELDS, Record, same_text
+from lbr_st.errors import InputError, RowError, one_line, shortened
+from lbr_st.records import FIELDS, Record
 
 # The texts and marks of a record.
 FEATURES = Features(
@@ -38,6 +39,7 @@ FEATURES = Features(
 )
 SAMPLES = 5  # of each reason, kept in dropped.jsonl
 SAMPLE_CHARACTERS = 200
+SHOWN, SHOWN_CHARACTERS = 3, 60  # of these, in the log and on the card
 LEFT_OUT = ""  # the side of a record that is on none
 
 
@@ -48,11 +50,20 @@ class Drops:
         self.counts: Counter[str] = Counter()
         self._samples: dict[str, list[dict[str, str]]] = defaultdict(list)
 
-    def add(self, reason: str, id_: str, text: str) -> None:
-        """Count a record."""
+    def add(self, reason: str, id_: str, text: str, like: tuple[str, str] | None = None) -> None:
+        """Count a record.
+
+        Args:
+            reason: Why it is left out.
+            id_: Its id.
+            text: The text that it is left out for.
+            like: Id and text of the record that stays in its place.
+        """
         self.counts[reason] += 1
         if len(self._samples[reason]) < SAMPLES:
             sample = {"reason": reason, "id": id_, "text": text[:SAMPLE_CHARACTERS]}
+            if like is not None:
+                sample |= {"like_id": like[0], "like": like[1][:SAMPLE_CHARACTERS]}
             self._samples[reason].append({key: printable(value) for key, value in sample.items()})
 
     def add_error(self, error: RowError) -> None:
@@ -63,6 +74,20 @@ class Drops:
     def samples(self) -> list[dict[str, str]]:
         """Some of each reason, by reason."""
         return [sample for reason in sorted(self._samples) for sample in self._samples[reason]]
+
+    @property
+    def examples(self) -> dict[str, list[str]]:
+        """Some of what is left out for being like another text, by reason, for people."""
+        quoted = lambda text: repr(shortened(" ".join(text.split()), SHOWN_CHARACTERS))  # noqa: E731
+        found = {
+            reason: [
+                f"{quoted(sample['text'])} ({sample['id']}) like {quoted(sample['like'])} ({sample['like_id']})"
+                for sample in samples[:SHOWN]
+                if "like" in sample
+            ]
+            for reason, samples in sorted(self._samples.items())
+        }
+        return {reason: shown for reason, shown in found.items() if shown}
 
     def __str__(self) -> str:
         return ", ".join(f"{number} {reason}" for reason, number in self.counts.most_common())
@@ -76,6 +101,7 @@ class Table:
         dataset: The records, with `FEATURES`.
         drops: What was left out.
         processes: Number of processes to map in.
+        same: What is the same text, one of `lbr_st.data.same_text.LEVELS`.
         order: Hash of each record's contents.
         document: Hash of each record's document.
         key: Hash of each record's ``query`` and ``document`` as `same_text` has them; -1 where there is none.
@@ -89,6 +115,7 @@ class Table:
     dataset: Dataset
     drops: Drops
     processes: int
+    same: str
     order: NDArray[np.int64]
     document: NDArray[np.int64]
     key: dict[str, NDArray[np.int64]]
@@ -118,10 +145,20 @@ class Table:
         """Return a text of a record, or its id."""
         return self.dataset.data.column(name)[int(index)].as_py()
 
-    def drop(self, reason: str, index: int, before: str = "") -> None:
-        """Count a record as left out."""
-        text = self.text("query", index) or self.text("document", index) or ""
-        self.drops.add(reason, self.text("id", index) or "", before + text)
+    def drop(self, reason: str, index: int, text: str | None = None, like: tuple[str, str] | None = None) -> None:
+        """Count a record as left out.
+
+        Args:
+            reason: Why it is left out.
+            index: Index of the record.
+            text: The text that it is left out for; default is what it begins with.
+            like: See `Drops.add`.
+        """
+        self.drops.add(reason, self.text("id", index) or "", text or self.beginning(index), like)
+
+    def beginning(self, index: int) -> str:
+        """Return the query of a record, or its document where it has none."""
+        return self.text("query", index) or self.text("document", index) or ""
 
     def has_negatives(self, indices: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Tell which records have hard negatives."""
@@ -151,7 +188,7 @@ class Table:
                 yield {"id": unique(id_, number), "document": document, "source": source}
 
 
-def measured(dataset: Dataset, drops: Drops, processes: int, count: Callable[[str], int]) -> Table:
+def measured(dataset: Dataset, drops: Drops, processes: int, count: Callable[[str], int], same: str = AUTO) -> Table:
     """Return records with their hashes and numbers of tokens, all of them on the side that sources say, or training.
 
     Args:
@@ -159,6 +196,7 @@ def measured(dataset: Dataset, drops: Drops, processes: int, count: Callable[[st
         drops: What was left out already.
         processes: Number of processes to map in.
         count: Counts the tokens of a text.
+        same: What is the same text, one of `lbr_st.data.same_text.LEVELS`.
 
     Raises:
         InputError: If there are none.
@@ -167,12 +205,13 @@ def measured(dataset: Dataset, drops: Drops, processes: int, count: Callable[[st
         raise InputError(": ".join(filter(None, ["no records are left", str(drops)])))
     names = ("order", "text", "query", "document", "queries", "documents")
     features = Features({name: Value("int64") for name in names})
-    found = mapped(dataset, partial(_measures, count), features, processes, "Measuring")
+    found = mapped(dataset, partial(_measures, count, same), features, processes, "Measuring")
     column = {name: found.column(name).to_numpy() for name in names}
     table = Table(
         dataset=dataset,
         drops=drops,
         processes=processes,
+        same=same,
         order=column["order"],
         document=column["text"],
         key={name: column[name] for name in FIELDS},
@@ -202,13 +241,13 @@ def mapped(
     return found.data.table
 
 
-def _measures(count: Callable[[str], int], batch: dict[str, list[Any]]) -> dict[str, Any]:
+def _measures(count: Callable[[str], int], same: str, batch: dict[str, list[Any]]) -> dict[str, Any]:
     queries, documents = batch["query"], batch["document"]
     return {
         "order": [content_hash(q, d, *n) for q, d, n in zip(queries, documents, batch["negatives"], strict=True)],
         "text": [content_hash(text) for text in documents],
-        "query": [-1 if text is None else content_hash(same_text(text)) for text in queries],
-        "document": [content_hash(same_text(text)) for text in documents],
+        "query": [-1 if text is None else content_hash(same_text(text, same)) for text in queries],
+        "document": [content_hash(same_text(text, same)) for text in documents],
         "queries": [0 if text is None else count(text) for text in queries],
         "documents": [count(text) for text in documents],
     }

@@ -187,3 +187,19 @@ def test_choices_without_a_right_one(change, message):
 def test_rows_that_cannot_be_used(values, message):
     with pytest.raises(RowError, match=message):
         read(values)
+
+
+@pytest.mark.parametrize(
+    ("options", "answer", "right"),
+    [
+        (["mM", "MM"], "MM", "MM"),
+        (["Co", "CO"], "CO", "CO"),
+        (["10²", "102"], "102", "102"),
+        (["Paris", "Rome"], "paris", "Paris"),
+        (["CO2", "H2O"], "h₂o", "H2O"),
+    ],
+)
+def test_the_right_option_by_its_text(options, answer, right):
+    """Exactly, where there is one; the others are wrong, also where they differ from it in case alone."""
+    record = read({"question": "q", "choices": options, "answer": answer})
+    assert record["document"] == right and record["negatives"] == [each for each in options if each != right]

@@ -89,6 +89,16 @@ def test_an_answer_in_other_capitals_is_no_negative(model):
     assert {text for record in mined for text in record["negatives"]} <= {record["document"] for record in RECORDS}
 
 
+@pytest.mark.parametrize(("level", "mined"), [("auto", ["Co"]), ("case", [])])
+def test_a_formula_in_other_capitals_is_a_negative(model, level, mined):
+    records = [{"id": "1", "query": "carbon monoxide", "document": "CO", "negatives": []}]
+    try:
+        found = with_negatives(records, model, settings(negatives=1), [{"document": "Co"}], level)
+    except InputError:
+        found = []
+    assert [text for record in found for text in record["negatives"]] == mined
+
+
 def test_numbers_out_of_range():
     for changes, message in (
         ({"negatives": 0}, "--negatives must be at least 1, got 0"),
