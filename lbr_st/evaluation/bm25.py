@@ -162,7 +162,7 @@ class BM25OfAnyScript:
         self.local = local
         self._mtebs: Any = mteb.get_model("mteb/baseline-bm25s")
         self.mteb_model_meta = self._mtebs.mteb_model_meta
-        self._searcher = self._mtebs
+        self._searcher: Any = self._mtebs
 
     def index(self, corpus: Any, *, task_metadata: Any, **kwargs: Any) -> None:
         """Take the documents."""

@@ -55,9 +55,9 @@ def test_rows_of_pairs_and_tuples(caplog):
 
 def test_a_negative_that_answers_the_query_is_left_out(caplog):
     with caplog.at_level(logging.WARNING):
-        rows = rows_of([("q", "d", "e"), ("q", "e", "n"), ("r", "f", "d"), ("s", "g", "G ")])
+        rows = rows_of([("q", "d", "e"), ("q", "e", "n"), ("r", "f", "d"), ("s", "good", "Good ")])
     assert [(row["anchor"], row["positive"]) for row in rows] == [("q", "e"), ("r", "f")]
-    assert "left out 2 of 4 records" in caplog.text
+    assert "left out 2 of 4 records: a hard negative" in caplog.text and "'e' (q-d); 'Good' (s-good)" in caplog.text
 
 
 def test_two_passages_of_one_query_are_never_negatives_of_each_other():

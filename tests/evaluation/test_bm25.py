@@ -93,12 +93,17 @@ def pairs(words, between="", count=60):
 
 @pytest.mark.parametrize("language", WORDS)
 def test_text_without_spaces_is_found(language):
-    """With English settings a document is one word, and what is found of it is chance: 10 of 60."""
     task = LocalRetrieval(pairs(WORDS[language]), name="f", revision="1")
     assert task.label("BM25") == f"BM25 ({language}, characters)" and task.label("a model") == "a model"
     assert lbr_st.evaluate("bm25", task)["recall_at_10"] > 0.9
+
+
+@pytest.mark.parametrize("language", ["Chinese", "Japanese", "Korean"])
+def test_with_english_settings_it_is_chance(language):
+    """A document is one word then: 10 of 60 are found. The tasks above can be failed."""
+    task = LocalRetrieval(pairs(WORDS[language]), name="f", revision="1")
     task.metadata = task.metadata.model_copy(update={"eval_langs": ["eng-Latn"]})
-    assert lbr_st.evaluate("bm25", task)["recall_at_10"] < 0.6
+    assert lbr_st.evaluate("bm25", task)["recall_at_10"] < 0.3
 
 
 def test_what_mteb_has_nothing_for_is_found():
