@@ -39,7 +39,7 @@ FEATURES = Features(
 )
 SAMPLES = 5  # of each reason, kept in dropped.jsonl
 SAMPLE_CHARACTERS = 200
-SHOWN, SHOWN_CHARACTERS = 3, 60  # of these, in the log and on the card
+SHOWN, SHOWN_CHARACTERS = 3, 100  # of these, in the log and on the card
 LEFT_OUT = ""  # the side of a record that is on none
 
 

@@ -16,6 +16,20 @@ PIECES = st.lists(
 )
 
 
+PIECES_OF_LONG = [
+    "word",
+    "水在一百",
+    "น้ำเดือด",
+    "one. Two! ",
+    "a=b;",
+    "    in",
+    "x" * 30,
+    " " * 200,
+    "e\u0301",
+    "👩🏽\u200d🔬",
+]
+
+
 @settings(deadline=None)
 @given(pieces=PIECES, breaks=st.lists(st.sampled_from([" ", "\n", "\n\n", "\n\n\n"]), min_size=30, max_size=30))
 def test_chunks_are_the_text_itself(pieces, breaks):
@@ -29,6 +43,18 @@ def test_chunks_are_the_text_itself(pieces, breaks):
         at = start + len(chunk)
         assert text.count("\n", 0, start) + 1 == line
         assert count_words(chunk) <= 5 and chunk.strip()
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    pieces=st.lists(st.sampled_from([*PIECES_OF_LONG, " ", "\n", "\n\n", "\n\n\n"]), max_size=200),
+    tokens=st.integers(1, 6),
+)
+def test_a_text_is_cut_as_it_is_as_a_whole(pieces, tokens):
+    """Long ones are cut a block at a time, which nobody can see."""
+    text = "".join(pieces)
+    chunker = Chunker(tokens)
+    assert list(chunker._chunks(text)) == list(chunker._splitter.chunk_indices(text))
 
 
 def test_boundaries():
