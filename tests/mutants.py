@@ -589,7 +589,7 @@ MUTANTS = [
         "data/words.py",
         "return (_OF_ASCII if text.isascii() else _WORD_OR_MARK).findall(text)",
         "return _OF_ASCII.findall(text)",
-        "data/test_passages.py::test_text_without_spaces_is_cut",
+        "data/test_passages.py::test_text_of_a_language_without_spaces_is_as_long_as_another",
     ),
     Mutant(
         "BM25: every script is English",
