@@ -123,8 +123,8 @@ def test_an_untouched_set_is_not_compared_again(prepare, tmp_path, monkeypatch):
 @pytest.mark.parametrize(("level", "is_refused"), [("auto", False), ("loose", True)])
 def test_what_is_the_same_text_in_a_set_is_so_for_who_reads_it(prepare, tmp_path, level, is_refused):
     """Its folder or a file of it: for the checks of both stages, and for the batches of stage 2."""
-    folder = prepare(write_jsonl(tmp_path / "f.jsonl", [{"question": "CO", "answer": "A gas"}, *PAIRS]), same_text=level,
-                     test=0, dev=0)  # fmt: skip
+    source = write_jsonl(tmp_path / "f.jsonl", [{"question": "CO", "answer": "A gas"}, *PAIRS])
+    folder = prepare(source, same_text=level, test=0, dev=0)
     dev = write_jsonl(tmp_path / "dev.jsonl", [{"question": "Co", "answer": "It is a metal."}])
     for source in (folder, folder / "align.jsonl"):
         assert same_text_of(str(source)) == level
