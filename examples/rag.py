@@ -6,12 +6,15 @@ import argparse
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from lbr_st.data.records import read_passages
 from lbr_st.errors import InputError
 from lbr_st.model.contract import fingerprint
+from lbr_st.model.opening import open_sentence_transformer
 from lbr_st.records import Record
+from lbr_st.use.passages import chunker_of
 from lbr_st.use.search import format_hits
 
 TOP_K = 3
@@ -51,7 +54,8 @@ def answer(
         raise InputError(f"--model {args.model} is not a sentence-transformers directory: it has no modules.json")
     if not Path(args.folder).is_dir():
         raise InputError(f"--folder {args.folder}: no such directory")
-    passages = read_passages(args.folder)  # where text is cut into passages; put your own way of cutting here
+    # Where text is cut into passages that the model reads to their end; put your own way of cutting here.
+    passages = read_passages(args.folder, partial(chunker_of, open_sentence_transformer(args.model)))
     digest = hashlib.sha256(json.dumps(passages).encode()).hexdigest()
     of = [f"{framework} {args.store}", fingerprint(args.model), digest]
     built = args.index / "built.json"  # written last: an index without it is not whole

@@ -47,7 +47,7 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
         A neighbour of ``path`` whose name ends with `UNFINISHED`.
     """
     path = Path(path)
-    with _parents_that_go(path.parent):
+    with parents_that_go(path.parent):
         folder = Path(tempfile.mkdtemp(prefix=f".{path.name}-", suffix=UNFINISHED, dir=path.parent))
         try:
             folder.chmod(0o777 & ~_umask())
@@ -72,7 +72,7 @@ def filling(path: str | Path, last: str, stale: Collection[str] = ()) -> Iterato
         A folder within ``path`` whose name ends with `UNFINISHED`. Those of earlier processes that were killed go.
     """
     path = Path(path)
-    with _parents_that_go(path):
+    with parents_that_go(path):
         for leftover in path.glob(f".filling-*{UNFINISHED}"):
             shutil.rmtree(leftover)
         with tempfile.TemporaryDirectory(prefix=".filling-", suffix=UNFINISHED, dir=path) as name:
@@ -89,7 +89,7 @@ def filling(path: str | Path, last: str, stale: Collection[str] = ()) -> Iterato
 
 
 @contextlib.contextmanager
-def _parents_that_go(folder: Path) -> Iterator[None]:
+def parents_that_go(folder: Path) -> Iterator[None]:
     """Make a folder; after an error those that were made for it, and are empty, go."""
     new = [each for each in (folder, *folder.parents) if not each.exists()]
     folder.mkdir(parents=True, exist_ok=True)
@@ -108,22 +108,35 @@ def _umask() -> int:
     return umask
 
 
-def require_empty(path: str | Path, flag: str = "--output-dir") -> None:
+def require_empty(path: str | Path, flag: str = "--output-dir", but: Collection[str] = ()) -> None:
     """Refuse a folder that holds something; what a killed process left unfinished is nothing.
 
+    Args:
+        path: Folder, which may be absent.
+        flag: Flag it was given with, for the message.
+        but: Names of files that may be there.
+
     Raises:
-        InputError: If it is a file or holds files.
+        InputError: If it is a file or holds files, or no folder can be made there.
     """
     path = Path(path)
     if path.is_file():
         raise InputError(f"{flag} {path} is a file; a folder is needed")
-    if path.is_dir() and any(each.suffix != UNFINISHED for each in path.iterdir()):
+    nearest = next(each for each in (path, *path.absolute().parents) if each.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        why = "cannot be written to" if nearest.is_dir() else "is a file"
+        raise InputError(f"{flag} {path}: {nearest} {why}")
+    if path.is_dir() and any(each.suffix != UNFINISHED and each.name not in but for each in path.iterdir()):
         raise InputError(f"{flag} {path} is not empty; choose another folder")
 
 
 def write_text(path: str | Path, text: str | Iterable[str]) -> None:
-    """Write a text, or pieces of one, whole or not at all."""
-    with replacing(path) as unfinished, open(unfinished, "w", encoding="utf-8", newline="\n") as file:
+    """Write a text, or pieces of one, whole or not at all.
+
+    Half a surrogate pair, as the name of a file may have, is written as JSON spells it: JSON reads it back.
+    """
+    options: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace", "newline": "\n"}
+    with replacing(path) as unfinished, open(unfinished, "w", **options) as file:
         file.writelines([text] if isinstance(text, str) else text)
 
 

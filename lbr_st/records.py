@@ -14,10 +14,13 @@ JSON_LINES = (".jsonl", ".ndjson")
 TABLES = (*JSON_LINES, ".json", ".csv", ".tsv", ".parquet")
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+(:[\w.-]+){0,2}")
 WHITE = re.compile(r"\s+")
+# What makes a folder a prepared set: `lbr data prepare` writes it last.
+SET_FILE = "lbr_set.json"
 
 
 # A row of data; which fields there are, is said by what returns it:
 #   id, query, document, source   texts
+#   document_id                   id of the document, where the row says one beside its own
 #   negatives                     list of texts that do not answer the query, its hard negatives
 #   relevance                     grade of the document as a whole number, 1 where nothing is said
 # A plain dictionary and no TypedDict: most code goes over fields by name, and readers add some of their own.
@@ -43,3 +46,8 @@ def is_hub_id(source: str | Path) -> bool:
     A folder of that name is what `datasets` takes for the dataset, too.
     """
     return bool(HUB_ID.fullmatch(str(source))) and not os.path.isfile(source) and not is_table(source)
+
+
+def is_of_prepared_set(path: str | Path) -> bool:
+    """Tell whether a file is of a prepared set: its texts are clean, and what looks like markup is meant."""
+    return (Path(path).parent / SET_FILE).is_file()

@@ -46,6 +46,49 @@ class Mutant(NamedTuple):
 
 
 MUTANTS = [
+    # One reader, and what it leaves out.
+    Mutant(
+        "reader: a title stays beside its text",
+        "data/columns.py",
+        "return [with_title(heading, text_of(where, column, values[column]))]",
+        "return [text_of(where, column, values[column])]",
+        "data/test_columns.py::test_usual_names cli/test_one_reader.py::test_readers",
+    ),
+    Mutant(
+        "reader: raw files are read as they are",
+        "data/records.py",
+        "| clean_record(record, self.keep_html)",
+        "| record",
+        "cli/test_one_reader.py::test_half_a_surrogate_pair_anywhere",
+    ),
+    Mutant(
+        "reader: what stands behind front matter moves up",
+        "data/front_matter.py",
+        '"\\n" * end + "\\n".join(lines[end:])',
+        '"\\n".join(lines[end:])',
+        "data/test_passages.py::test_front_matter_is_a_title_and_no_text",
+    ),
+    Mutant(
+        "lengths: the prompt is left out of the count",
+        "model/lengths.py",
+        "return self._count([self.prompt + text for text in texts])",
+        "return self._count([text for text in texts])",
+        "model/test_lengths.py::test_a_model_of_this_package model/test_lengths.py::test_any_other_model",
+    ),
+    Mutant(
+        "encode: a run that made nothing leaves its texts",
+        "use/encode.py",
+        "except Exception:",
+        "except KeyError:",
+        "use/test_encode.py::test_a_run_that_fails_before_it_made_something_leaves_nothing",
+    ),
+    Mutant(
+        "encode: a run that made nothing keeps the folder for itself",
+        "use/shards.py",
+        "if not has_embeddings(folder):\n                    return None",
+        "if False:\n                    return None",
+        "use/test_encode.py::test_another_run_may_begin_where_one_made_nothing",
+    ),
     # GGUF files, and BM25 beside a model.
     Mutant(
         "gguf: numbers are split as GPT-2 splits them",
@@ -481,7 +524,7 @@ MUTANTS = [
     Mutant(
         "encode: a full folder is written to",
         "use/encode.py",
-        "require_empty(folder)",
+        "require_free(folder)",
         "pass",
         "use/test_encode.py::test_refusals_leave_nothing_behind",
     ),
@@ -660,6 +703,34 @@ MUTANTS = [
         "clusters[own] = connected([np.arange(len(first))], pairs)[inverse]",
         "clusters[own] = connected([np.arange(len(first))], [])[inverse]",
         "data/test_deduplicate.py::test_duplicates",
+    ),
+    Mutant(
+        "judgements: a row judged 0 is an answer",
+        "data/judgements.py",
+        "if answers == names.denies(column):",
+        "if False:",
+        "data/test_records.py::test_rows_judged_no_answer_are_hard_negatives",
+    ),
+    Mutant(
+        "judgements: a document judged both ways is its own hard negative",
+        "data/judgements.py",
+        "if not rows or any(documents[row] == documents[index] for row in rows):",
+        "if not rows:",
+        "data/test_records.py::test_rows_judged_no_answer_are_hard_negatives",
+    ),
+    Mutant(
+        "columns: of several positives the first is read",
+        "data/columns.py",
+        "if len(found) == 1 else found",
+        "if len(found) == 1 else found[:1]",
+        "data/test_columns.py::test_several_positives_are_several_pairs",
+    ),
+    Mutant(
+        "remedies: a template that was not tried is printed",
+        "data/remedies.py",
+        "if makes_a_pair(templates):",
+        "if True:",
+        "data/test_columns.py::test_a_remedy_was_tried_on_the_row",
     ),
     Mutant(
         "write: the stages share records",

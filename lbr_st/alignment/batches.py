@@ -27,14 +27,15 @@ def training_rows(records: Sequence[Record], same: str = AUTO) -> Dataset:
     """Lay records out as sentence-transformers' losses take them: anchor, positive, negative_1, ..., negative_n.
 
     A record whose hard negative is known to answer its query is left out, with a count in the log. Where records have
-    different numbers of hard negatives, the first of them are used, as many as all have.
+    different numbers of hard negatives, the first of them are used, as many as all have that have some; for a record
+    without one the document of another record stands in, as judged data have queries without a wrong document.
 
     Args:
         records: With ``query``, ``document`` and ``negatives``.
         same: What is the same text, one of `lbr_st.data.same_text.LEVELS`.
 
     Raises:
-        InputError: If some records have hard negatives and others have none, or fewer than 2 are left.
+        InputError: If fewer than 2 are left.
     """
     from datasets import Dataset
 
@@ -56,14 +57,10 @@ def training_rows(records: Sequence[Record], same: str = AUTO) -> Dataset:
         )
     if len(kept) < 2:
         raise InputError(f"in-batch negatives need at least 2 pairs, found {len(kept)}")
+    if any(record["negatives"] for record in kept):
+        kept = _with_stand_ins(kept, known, same)
     counts = [len(record["negatives"]) for record in kept]
     fewest, most = min(counts), max(counts)
-    if fewest == 0 < most:
-        without = kept[counts.index(0)]["id"]
-        raise InputError(
-            f"record {without} has no hard negatives and others have up to {most}; give all of them some, or none "
-            "(`lbr data mine` finds some)"
-        )
     if fewest < most:
         logger.warning(
             "records have %d to %d hard negatives; the first %d of each are used (record %s has no more)",
@@ -78,6 +75,33 @@ def training_rows(records: Sequence[Record], same: str = AUTO) -> Dataset:
         for r in kept
     ]
     return Dataset.from_list(rows)
+
+
+def _with_stand_ins(records: Sequence[Record], known: Mapping[str, set[str]], same: str) -> list[Record]:
+    """Give each record without hard negatives the document of the next record that does not answer its query.
+
+    Raises:
+        InputError: If there is none.
+    """
+    found, without = [], 0
+    for index, record in enumerate(records):
+        if not record["negatives"]:
+            without += 1
+            answers = known[same_text(record["query"], same)]
+            others = (records[(index + step) % len(records)]["document"] for step in range(1, len(records)))
+            other = next((text for text in others if same_text(text, same) not in answers), None)
+            if other is None:
+                raise InputError(f"record {record['id']} has no hard negative, and all documents answer its query")
+            record = record | {"negatives": [other]}
+        found.append(record)
+    if without:
+        logger.warning(
+            "%d of %d records have no hard negative; the document of another record stands in (`lbr data mine` finds "
+            "hard ones, for pairs of which none has any)",
+            without,
+            len(records),
+        )
+    return found
 
 
 def documents_by_query(records: Sequence[Record], same: str = AUTO) -> dict[str, set[str]]:

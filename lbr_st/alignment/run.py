@@ -32,6 +32,7 @@ from lbr_st.learning.examples import ExampleMaker, check_fits
 from lbr_st.learning.masked_model import CutOffModel
 from lbr_st.learning.measures import LanguageModelEvaluator
 from lbr_st.model.bottleneck import BottleneckTransformer, bottleneck_module
+from lbr_st.model.lengths import warn_of_longer
 from lbr_st.model.opening import is_other_embedding_model, open_sentence_transformer
 from lbr_st.model.precision import autocast_dtype
 from lbr_st.model.saving import load
@@ -185,8 +186,8 @@ def read_data(config: AlignConfig) -> AlignData:
     if dev_source is None and prepared and prepared.has("dev"):
         dev_source = prepared.file("dev")
     config.check_held_out(has_dev=dev_source is not None)
-    train = read_tuples(source)
-    dev = read_records(dev_source) if dev_source else []
+    train = read_tuples(source, config.min_score)
+    dev = read_records(dev_source, min_score=config.min_score) if dev_source else []
     dev_corpus = read_records(config.corpus_extra, ("document",)) if config.corpus_extra else []
     held_out = [(dev_source, dev)] if dev_source else []
     refuse_overlaps([(source, train)], held_out, allowed=config.allow_overlap)
@@ -245,6 +246,7 @@ def _trainer(
     matryoshka_dims: list[int] | None,
 ) -> AlignTrainer:
     train = training_rows(data.train, data.same)
+    _warn_of_longer(model, data)
     if arguments.train_batch_size * arguments.world_size == 1 and len(train.column_names) == 2:
         raise InputError("--per-device-train-batch-size 1: a pair alone has no negatives")
     query, document = (model.prompts.get(name) or "" for name in ("query", "document"))
@@ -275,6 +277,14 @@ def _trainer(
         )
     except CANNOT_START as error:
         raise InputError(one_line(error)) from error
+
+
+def _warn_of_longer(model: SentenceTransformer, data: AlignData) -> None:
+    """Say how many texts of training and of the dev data are longer than the model reads."""
+    pairs = [*data.train, *data.dev]
+    negatives = (text for record in data.train for text in record["negatives"])
+    documents = (record["document"] for record in [*pairs, *data.dev_corpus])
+    warn_of_longer(model, (record["query"] for record in pairs), [*documents, *negatives])
 
 
 def freeze_unused_head(model: SentenceTransformer) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from typing import NoReturn
+from typing import Any, NoReturn
 
+from lbr_st.data.drops import ON_ERROR
+from lbr_st.data.judgements import MIN_SCORE
 from lbr_st.errors import InputError
 
 
@@ -42,9 +44,21 @@ def positive_int(text: str) -> int:
     return number
 
 
+def add_on_error(parser: Any) -> None:
+    """Add ``--on-error``, to a parser or a group of one: what becomes of rows that cannot be used."""
+    parser.add_argument(
+        "--on-error", choices=ON_ERROR, default="stop", help="at a row that cannot be used; skip counts them"
+    )
+
+
 def add_output_dir(parser: argparse.ArgumentParser, what: str) -> None:
     """Add ``--output-dir``: a new or empty folder for what the command makes."""
     parser.add_argument("--output-dir", required=True, metavar="DIR", help=f"new or empty folder for {what}")
+
+
+def add_min_score(parser: Any) -> None:
+    """Add ``--min-score``, from which on a graded document answers its query."""
+    parser.add_argument("--min-score", type=float, metavar="S", help=MIN_SCORE)
 
 
 def add_batch_size(parser: argparse.ArgumentParser, default: int) -> None:

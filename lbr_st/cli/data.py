@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
 from typing import Any
 
-from lbr_st.cli.arguments import Parser, add_batch_size, add_output_dir, positive_int
+from lbr_st.cli.arguments import Parser, add_batch_size, add_min_score, add_on_error, add_output_dir, positive_int
 from lbr_st.data import registry
-from lbr_st.data.config import DEFAULT_SIZES, ISOLATE, ON_ERROR, PrepareConfig
+from lbr_st.data.config import DEFAULT_SIZES, ISOLATE, PrepareConfig
 from lbr_st.data.near_duplicates import THRESHOLD, check_threshold
 from lbr_st.data.overlap import describe, overlaps
 from lbr_st.data.parts import INSTALLED
@@ -64,9 +64,10 @@ def _add_prepare(parser: argparse.ArgumentParser) -> None:
         metavar="FIELD",
         help="of multiple choice: number from 0, letter or text",
     )
-    columns.add_argument("--id", default="id", metavar="FIELD", help="field of the id")
+    add_min_score(columns)
+    columns.add_argument("--id", metavar="FIELD", help="field of the id")
     columns.add_argument("--encoding", default="utf-8", help="encoding of text files")
-    columns.add_argument("--on-error", choices=ON_ERROR, default="stop", help="at a row that cannot be used")
+    add_on_error(columns)
     passages = parser.add_argument_group("passages of documents that have no query")
     passages.add_argument(
         "--tokenizer",
@@ -182,6 +183,7 @@ def _add_mine(parser: argparse.ArgumentParser) -> None:
         metavar="FILE_OR_ID",
         help="documents to find them in, beside those of the pairs; what the set holds out is left out",
     )
+    add_min_score(parser)
     filters = parser.add_argument_group("filters of false negatives", "none unless said")
     filters.add_argument(
         "--margin",
@@ -215,6 +217,8 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("held_out", metavar="HELD_OUT", help="what is tested on, the same")
     parser.add_argument("--isolate", choices=ISOLATE, default="both", help="queries and documents, or queries alone")
     _add_same_text(parser, None, " (default: as in the set that TRAIN is, else auto)")
+    parser.set_defaults(min_score=None)
+    add_min_score(parser)
     _add_near_duplicates(parser)
 
 
@@ -222,7 +226,7 @@ def _check(args: argparse.Namespace) -> None:
     check_threshold(args.near_duplicates)
     fields_ = FIELDS if args.isolate == "both" else ("query",)
     files = file_of(args.train, "align"), file_of(args.held_out, "test")
-    train, held_out = read_tuples(files[0]), read_records(files[1])
+    train, held_out = read_tuples(files[0], args.min_score), read_records(files[1], min_score=args.min_score)
     same = args.same_text or same_text_of(files[0])
     found = list(overlaps(train, held_out, fields_, args.near_duplicates, same))
     if found:

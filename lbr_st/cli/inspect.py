@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from lbr_st.cli.arguments import Parser, add_batch_size
+from lbr_st.cli.arguments import Parser, add_batch_size, add_min_score
 from lbr_st.data.prepared_set import file_of
 from lbr_st.data.records import read_records
 from lbr_st.evaluation.inspect import format_numbers, inspect
@@ -27,10 +27,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         metavar="SET_OR_FILE",
         help="held-out pairs: set of `lbr data prepare`, of which it is dev, or a file; their documents are the corpus",
     )
+    add_min_score(parser)
     add_batch_size(parser, 32)
     args = parser.parse_args(argv)
     check_model_exists(args.model)
-    records = read_records(file_of(args.data, "dev"))
+    records = read_records(file_of(args.data, "dev"), min_score=args.min_score)
     numbers = inspect(open_with_language_model(args.model), records, args.batch_size)
     pairs = Pairs.of(records)
     print(f"{len(pairs.queries)} queries, {len(pairs.documents)} documents\n{format_numbers(numbers)}")  # noqa: T201

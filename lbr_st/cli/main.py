@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import logging
 import os
 import sys
@@ -76,6 +77,8 @@ def run_command(run: Callable[[], None]) -> None:
     logging.getLogger("lbr_st").setLevel(logging.INFO if is_first_process else logging.WARNING)
     # mteb 2.26 calls methods that sentence-transformers 6 has renamed.
     warnings.filterwarnings("ignore", category=FutureWarning, module="mteb")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
     try:
         run()
     except InputError as error:

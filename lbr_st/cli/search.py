@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 from collections.abc import Sequence
+from functools import partial
 
-from lbr_st.cli.arguments import Parser, positive_int
+from lbr_st.cli.arguments import Parser, add_on_error, positive_int
+from lbr_st.data.cleaning import printable
+from lbr_st.data.drops import Drops, on_wrong_row
 from lbr_st.data.prepared_set import file_of
 from lbr_st.data.records import read_passages
 from lbr_st.model.opening import check_model_exists, open_sentence_transformer
+from lbr_st.use.passages import chunker_of, require_sources
 from lbr_st.use.search import format_hits, search
+
+logger = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -26,13 +33,21 @@ def main(argv: Sequence[str] | None = None) -> None:
         metavar="FILE_OR_FOLDER",
         help="set of `lbr data prepare`, a file of documents, or a folder of text files",
     )
+    add_on_error(parser)
     parser.add_argument("--top-k", type=positive_int, default=3, metavar="N", help="passages shown for a question")
     parser.add_argument("question", nargs="+", help="one or more questions")
     args = parser.parse_args(argv)
+    if not all(printable(question).strip() for question in args.question):
+        parser.error("a question is empty")
     check_model_exists(args.model)
-    passages = read_passages(file_of(args.data, "corpus"))
-    model = open_sentence_transformer(args.model)
+    # What cannot be read is said before a model is opened, and text is cut for the model that will read it.
+    require_sources([args.data], on_wrong_row(args.on_error, Drops()))
+    model, drops = open_sentence_transformer(args.model), Drops()
+    wrong = on_wrong_row(args.on_error, drops)
+    passages = read_passages(file_of(args.data, "corpus"), partial(chunker_of, model), wrong)
+    if drops.counts:
+        logger.warning("%s", drops.describe())
     for question, hits in zip(args.question, search(model, passages, args.question, args.top_k), strict=True):
-        print(format_hits(question, hits))  # noqa: T201
+        print(format_hits(printable(question), hits))  # noqa: T201
     command = shlex.join(["lbr", "encode", "--model", args.model, "--data", args.data, "--output-dir", "vectors"])
     print(f"\nSearched {len(passages)} passages.\nnext: {command}, to keep their embeddings")  # noqa: T201

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from lbr_st.data.columns import grade
+from lbr_st.data import names
+from lbr_st.data.account import Account
+from lbr_st.data.cleaning import clean
+from lbr_st.data.ids import IdReader, id_text
 from lbr_st.data.rows import Row, Wrong
+from lbr_st.data.templates import excerpt
+from lbr_st.data.texts import title_of, with_title
 from lbr_st.errors import RowError
 from lbr_st.records import Record
+
+JUDGEMENT = (("query-id", "query_id"), ("corpus-id", "corpus_id"), ("score", "relevance"))
 
 Rows = Callable[[], Iterator[Row]]
 
@@ -20,10 +27,11 @@ class BeirCollection:
         corpus: Reads its documents, ``_id``, ``title`` and ``text``.
         queries: Reads its queries, ``_id`` and ``text``.
         wrong: Called with a `RowError` for each row that cannot be used; reading goes on if it returns.
+        keep_html: Whether markup stays in texts.
     """
 
-    def __init__(self, name: str, corpus: Rows, queries: Rows, wrong: Wrong) -> None:
-        self.name, self.wrong = name, wrong
+    def __init__(self, name: str, corpus: Rows, queries: Rows, wrong: Wrong, keep_html: bool = False) -> None:
+        self.name, self.wrong, self.keep_html = name, wrong, keep_html
         self._read = {"corpus": corpus, "queries": queries}
         self._texts: dict[str, dict[str, str]] = {}
 
@@ -31,30 +39,48 @@ class BeirCollection:
         """Return the texts of the ``corpus`` or the ``queries`` by id; title and text are one, as in mteb."""
         if kind not in self._texts:
             found = self._texts[kind] = {}
+            account, ids = Account(), IdReader()
             for row in self._read[kind]():
-                id_ = row.values.get("_id", row.values.get("id"))
-                title, text = row.values.get("title"), row.values.get("text")
+                account.see(row.values)
+                id_, text = ids(row.values, is_pair=False).get("id"), row.values.get("text")
                 if id_ is None or not isinstance(text, str):
                     self.wrong(RowError(row.where, "missing column", "expected _id and text, as BEIR has them"))
                     continue
-                found[str(id_)] = f"{title} {text}" if isinstance(title, str) and title.strip() else text
+                title = names.first(row.values, names.TITLE) if kind == "corpus" else None
+                if title is not None:
+                    try:
+                        text = with_title(title_of(row.where, title, row.values[title]), text)
+                    except RowError as error:
+                        self.wrong(error)
+                        continue
+                account.use(["text", *ids.used, *([] if title is None else [title])])
+                account.count("document" if kind == "corpus" else "query")
+                found[id_] = clean(text, self.keep_html, one_line=kind == "queries")
+            account.say(f"{self.name}, {kind}")
         return self._texts[kind]
 
     def judged(self, rows: Rows) -> Iterator[Record]:
-        """Yield a record for each document that is relevant to a query, with its grade as ``relevance``.
+        """Yield a record for each document that is judged for a query, with its grade as ``relevance``, 0 for none.
 
         Args:
             rows: Reads judgements, ``query-id``, ``corpus-id`` and ``score``.
         """
+        account = Account()
         for row in rows():
+            account.see(row.values)
             try:
-                yield self._judgement(row)
+                record = self._judgement(row)
             except RowError as error:
                 self.wrong(error)
+                continue
+            account.use(name for names in JUDGEMENT for name in names if row.values.get(name) is not None)
+            account.count("judgement")
+            yield record
+        account.say(f"{self.name}, judgements")
 
     def _judgement(self, row: Row) -> Record:
-        query, document = _value(row, "query-id", "query_id"), _value(row, "corpus-id", "corpus_id")
-        score = grade(row.where, "score", _value(row, "score", "relevance"))
+        query, document, score = (_value(row, *names) for names in JUDGEMENT)
+        grade = _grade(row.where, score)
         for kind, id_ in (("queries", query), ("corpus", document)):
             if id_ not in self.texts(kind):
                 raise RowError(row.where, "judges what is not there", f"there is no {id_!r} in the {kind}")
@@ -64,7 +90,7 @@ class BeirCollection:
             "document": self.texts("corpus")[document],
             "document_id": document,
             "negatives": [],
-            "relevance": score,
+            "relevance": grade,
             "source": self.name,
         }
 
@@ -74,8 +100,19 @@ class BeirCollection:
             yield {"id": id_, "document": text, "negatives": [], "source": self.name}
 
 
+def _grade(where: str, value: str) -> int:
+    """Return a grade of relevance; 0 is no answer, and so is what is below."""
+    try:
+        number = float(value)
+        if number == int(number):
+            return max(0, int(number))
+    except (ValueError, OverflowError):
+        pass
+    raise RowError(where, "no whole number", f"column 'score': expected a whole number, found {excerpt(value)}")
+
+
 def _value(row: Row, *names: str) -> str:
     for name in names:
-        if row.values.get(name) is not None:
-            return str(row.values[name])
+        if (value := id_text(row.values.get(name))) is not None:
+            return value
     raise RowError(row.where, "missing column", f"no column {names[0]!r} (found: {', '.join(row.values)})")

@@ -1,13 +1,14 @@
-"""Cleaning of one text."""
+"""Cleaning: of one text, and of the texts of a record."""
 
 from __future__ import annotations
 
 import html
 import re
 import unicodedata
+from html.parser import HTMLParser
+from typing import Any
 
-from lbr_st.errors import require
-from lbr_st.records import WHITE
+from lbr_st.records import FIELDS, WHITE, Record
 
 # Elements that markup of running text is made of, with attributes that have values. A text with none of them is no
 # HTML, whatever angle brackets it has; nor is a<b and c>d.
@@ -19,12 +20,14 @@ HTML_TAG = re.compile(
 )
 HTML_ENTITY = re.compile(r"&(#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z]{2,31}\d{0,2});")
 BLOCK_TAG = re.compile(r"<(br|/?(p|div|li|tr|h[1-6]|table|ul|ol|blockquote|pre))\b[^<>]*>", re.IGNORECASE)
+HIDDEN = ("script", "style")
 
 # What is seen by nobody and stands in texts by accident: controls but tab and newline, halves of surrogate pairs,
 # noncharacters, soft hyphens, zero-width spaces and marks of byte order. Joiners stay: scripts are written with them.
 INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u200b\u2060\ufeff\ufdd0-\ufdef\ufffe\uffff\ud800-\udfff]")
 LINE_BREAKS = re.compile("\r\n|[\r\x0b\x0c\x1c-\x1e\x85\u2028]")
 SPACES = re.compile(r"[^\S\n\t]+")
+OTHER_SPACES = re.compile(r"[^\S\n\t ]")
 TRAILING = re.compile(r"[ \t]+$", re.MULTILINE)
 BLANK_LINES = re.compile(r"\n{3,}")
 
@@ -42,25 +45,65 @@ def clean(text: str, keep_html: bool = False, one_line: bool = False) -> str:
     """
     if not keep_html:
         text = without_html(text)
-    text = LINE_BREAKS.sub("\n", text).replace("\u2029", "\n\n").replace("\x1f", " ")
-    text = unicodedata.normalize("NFC", INVISIBLE.sub("", text))
+    if not (text.isascii() and text.replace("\n", "").isprintable()):  # else there is none of what goes here
+        text = LINE_BREAKS.sub("\n", text).replace("\u2029", "\n\n").replace("\x1f", " ")
+        text = unicodedata.normalize("NFC", INVISIBLE.sub("", text))
+        text = OTHER_SPACES.sub(" ", text)
     if one_line:
         return WHITE.sub(" ", text).strip()
-    text = re.sub(r"[^\S\n\t ]", " ", text)
     return BLANK_LINES.sub("\n\n", TRAILING.sub("", text)).strip("\n").rstrip()
+
+
+def clean_record(record: Record, keep_html: bool = False) -> Record:
+    """Clean the texts of a record in place, and return it; hard negatives of which nothing is left go.
+
+    Args:
+        record: With ``document``, and what it has of ``query`` and ``negatives``.
+        keep_html: Whether tags and entities stay.
+    """
+    for name in FIELDS:
+        if name in record:
+            record[name] = clean(record[name], keep_html, one_line=name == "query")
+    if "negatives" in record:
+        negatives = (clean(text, keep_html) for text in record["negatives"])
+        record["negatives"] = [text for text in negatives if text]
+    return record
 
 
 def without_html(text: str) -> str:
     """Return the text of HTML, with a line for every block; what is no HTML comes back as it is, entities resolved."""
-    if HTML_TAG.search(text):
-        soup = require("bs4", "HTML").BeautifulSoup(
-            BLOCK_TAG.sub(lambda match: "\n" + match.group(), text), "html.parser"
-        )
-        for element in soup(["script", "style"]):
-            element.decompose()
-        lines = (SPACES.sub(" ", line).strip() for line in soup.get_text().split("\n"))
+    if "<" in text and HTML_TAG.search(text):
+        parser = _TextOfHtml()
+        try:
+            parser.feed(BLOCK_TAG.sub(lambda match: "\n" + match.group(), text))
+            parser.close()
+        except AssertionError:  # a declaration that it does not know: no HTML of anybody
+            return text
+        lines = (SPACES.sub(" ", line).strip() for line in "".join(parser.pieces).split("\n"))
         return re.sub(r"\n{2,}", "\n", "\n".join(lines)).strip()
-    return html.unescape(text) if HTML_ENTITY.search(text) else text
+    return html.unescape(text) if "&" in text and HTML_ENTITY.search(text) else text
+
+
+class _TextOfHtml(HTMLParser):
+    """Collects what a reader of a page sees; the standard library's parser, as cleaning needs no other package."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pieces: list[str] = []
+        self._hidden = 0
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        """Enter an element."""
+        self._hidden += tag in HIDDEN
+
+    def handle_endtag(self, tag: str) -> None:
+        """Leave an element; one that was never entered is none."""
+        self._hidden -= tag in HIDDEN and self._hidden > 0
+
+    def handle_data(self, data: str) -> None:
+        """Keep text."""
+        if not self._hidden:
+            self.pieces.append(data)
 
 
 def printable(text: str) -> str:

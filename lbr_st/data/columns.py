@@ -1,132 +1,52 @@
-"""Where the query, the document and the hard negatives of a row are: usual names, templates, chats, multiple choice."""
+"""Where the query, the documents and the hard negatives of a row are: usual names, templates, chats, options."""
 
 from __future__ import annotations
 
-import json
-import re
-import string
+import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
-from lbr_st.data.same_text import AUTO, EXACT, LOOSE, same_text
+from lbr_st.data import names
+from lbr_st.data.account import Account
+from lbr_st.data.choices import Choice, choice_of
+from lbr_st.data.judgements import Judge
+from lbr_st.data.remedies import remedy
+from lbr_st.data.same_text import same_text
+from lbr_st.data.templates import Template, Values, excerpt
+from lbr_st.data.texts import (
+    TEXT,
+    first_exchange,
+    is_blank,
+    is_conversation,
+    last_question,
+    text_of,
+    texts_of,
+    title_of,
+    unfolded,
+    with_title,
+)
 from lbr_st.errors import InputError, RowError
-from lbr_st.records import FIELDS, Record
+from lbr_st.records import Record
 
-Values = Mapping[str, Any]
+logger = logging.getLogger(__name__)
 
-# The names a field goes by, in the order they are looked for.
-COLUMNS = {
-    "query": ("query", "question", "anchor", "instruction"),
-    "document": ("document", "answer", "positive", "passage", "output", "response", "text", "content"),
-}
-NEGATIVES = re.compile(r"(hard_)?negatives?(_\d+)?", re.IGNORECASE)
-# A title is asked for where nothing else is.
-TITLE = {"query": ("title",), "document": ()}
-CHOICES = ("choices", "options")
-CHOICE_ANSWERS = ("answer_idx", "answerkey", "answer_index", "correct_idx", "label", "answer")
-PATH = re.compile(r"(?P<name>[^\[\].]+)(?P<rest>(\[[^\[\]]+\]|\.[^\[\].]+)*)")
-STEP = re.compile(r"\[([^\[\]]+)\]|\.([^\[\].]+)")
-EXCERPT = 40
+# Documents under these names may be several, each of which answers the query.
+SEVERAL = ("positive", "pos", "chosen", "answer", "response")
+USUAL = {"query": names.QUERY, "document": names.DOCUMENT}
 
 
-def text_of(where: str, column: str, value: Any) -> str:
-    """Return a value that must be text.
-
-    Raises:
-        RowError: If it is another thing, or blank.
-    """
-    where = f"{where}, column {column!r}"
-    if not isinstance(value, str):
-        raise RowError(where, "not text", f"expected text, found {json.dumps(value, default=str)[:EXCERPT]}")
-    if not value.strip():
-        raise RowError(where, "empty text", "the text is empty")
-    return value
-
-
-class Template:
-    """Text with fields of a row in it: ``{iupac}; {formula}``, ``{names[0]}``, ``{answers[text][0]}``.
-
-    Numbers are written as they are; ``{{`` and ``}}`` are braces.
-
-    Args:
-        text: The template.
-
-    Raises:
-        InputError: If braces do not match, a field has no name, or there is no field.
-    """
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self._parts: list[tuple[str, list[str] | None]] = []
-        try:
-            pieces = list(string.Formatter().parse(text))
-        except ValueError as error:
-            raise InputError(f"template {text!r}: {error}") from error
-        for literal, name, form, conversion in pieces:
-            match = PATH.fullmatch(name or "")
-            if name is not None and (not match or form or conversion):
-                raise InputError(f"template {text!r}: {{{name}}} is no field; write {{name}}, {{name[0]}} or {{a[b]}}")
-            steps = [match["name"], *(a or b for a, b in STEP.findall(match["rest"]))] if match else None
-            self._parts.append((literal, steps))
-        if not any(steps for _, steps in self._parts):
-            raise InputError(f"template {text!r} has no field; write a field of the data in braces, {{name}}")
-
-    def fill(self, where: str, values: Values) -> str:
-        """Return the text for a row.
-
-        Raises:
-            RowError: If a field is not there, is null or is no text or number.
-        """
-        return "".join(literal + (self._value(where, values, steps) if steps else "") for literal, steps in self._parts)
-
-    def _value(self, where: str, values: Any, steps: list[str]) -> str:
-        value, path = values, ""
-        for step in steps:
-            path += f"[{step}]" if path else step
-            if isinstance(value, Mapping) and step in value:
-                value = value[step]
-            elif isinstance(value, Sequence) and not isinstance(value, str) and re.fullmatch(r"-?\d+", step):
-                if not -len(value) <= int(step) < len(value):
-                    raise RowError(where, "too short a list", f"no {path}: there are {len(value)} entries")
-                value = value[int(step)]
-            else:
-                found = f" (found: {', '.join(map(str, value))[:200]})" if isinstance(value, Mapping) else ""
-                raise RowError(where, "missing field", f"no field {path!r}{found}")
-        if isinstance(value, bool) or not isinstance(value, str | int | float):
-            found = json.dumps(value, default=str)[:EXCERPT]
-            raise RowError(where, "not text", f"field {path!r}: expected text or a number, found {found}")
-        return str(value)
-
-
-class Source(Protocol):
-    """Where a text of a row comes from."""
-
-    def fill(self, where: str, values: Values) -> str:
-        """Return the text."""
-
-
-@dataclass(frozen=True)
-class Column:
-    """A text under a name of its own; see `Source`.
+class Source(NamedTuple):
+    """What reads texts of a row.
 
     Attributes:
-        name: Name of the column in the row.
-        may_be_blank: Whether blank and null are "", not an error.
+        columns: The columns that it reads.
+        read: Returns what they hold, for a row and where it stands.
     """
 
-    name: str
-    may_be_blank: bool = False
-
-    def fill(self, where: str, values: Values) -> str:
-        """Return the text.
-
-        Raises:
-            RowError: If it is blank or no text.
-        """
-        value = values[self.name]
-        return "" if self.may_be_blank and (value is None or value == "") else text_of(where, self.name, value)
+    columns: Sequence[str]
+    read: Callable[[str, Values], Any]
 
 
 @dataclass(frozen=True)
@@ -140,6 +60,8 @@ class Columns:
         choices: The options of a multiple-choice question: the field that holds them, as a list, a mapping of letters
             or ``{"text": [...], "label": [...]}``; or a template for each.
         answer: The field that says which option is right: its number from 0, its letter or label, or its text.
+        min_score: Least score of a document that answers its query, where a column grades them.
+        judged: Whether a column may say that a document does not answer its query.
     """
 
     query: Template | None = None
@@ -147,201 +69,301 @@ class Columns:
     negatives: tuple[Template, ...] = ()
     choices: str | tuple[Template, ...] | None = None
     answer: str | None = None
+    min_score: float | None = None
+    judged: bool = True
 
 
 class RowReader:
-    """Reads the rows of one source.
+    """Reads the rows of one source, and keeps account of the columns that it uses.
 
     How a row is read, is decided by the columns it has: they need not be the same in all rows.
 
     Args:
         columns: What the user says.
-        needed: Those of ``query`` and ``document`` that there must be.
-        optional: Those of them that are read where they are there.
+        needed: ``document``, and ``query`` where there must be one.
+        optional: ``query`` and ``negatives`` where they are read if they are there.
     """
 
     def __init__(self, columns: Columns, needed: Sequence[str], optional: Sequence[str] = ()) -> None:
-        self.columns, self.needed, self.optional = columns, needed, optional
-        self._readers: dict[tuple[str, ...], Callable[[str, Values], Record]] = {}
+        self.columns, self.needed, self.wanted = columns, needed, {*needed, *optional}
+        self.account = Account()
+        self._judge = Judge(columns.min_score)
+        self._readers: dict[tuple[str, ...], Callable[[str, Values], list[Record]]] = {}
 
-    def __call__(self, where: str, values: Values) -> Record:
-        """Return what is in a row.
+    def __call__(self, where: str, values: Values) -> list[Record]:
+        """Return what is in a row: a record for each document that answers its query, or is judged not to.
 
         Args:
             where: Source and line, for messages.
             values: The row.
 
         Returns:
-            ``query``, ``document`` and ``negatives`` (a list), those of them that there are, ``relevance`` where the
-            row has it, and ``is_choice`` for multiple choice.
+            Records with ``document``, ``query`` and ``negatives`` (a list), those of them that are wanted and there;
+            ``relevance`` where it is not 1, which is 0 for a document that does not answer; and ``is_choice`` for
+            multiple choice.
 
         Raises:
             RowError: If a column is missing, or a value is blank or of another kind.
+            InputError: If a column has grades, and nothing says which of them are answers.
         """
-        names = tuple(values)
-        if names not in self._readers:
-            self._readers[names] = self._reader(where, values)
-        record = self._readers[names](where, values)
-        relevance = _get(values, "relevance")
-        return record if relevance is None else record | {"relevance": grade(where, "relevance", relevance)}
+        columns = tuple(values)
+        if columns not in self._readers:
+            self.account.see(columns)
+            self._readers[columns] = self._reader(where, values)
+        records = self._readers[columns](where, values)
+        answers = sum(record.get("relevance") != 0 for record in records)
+        if answers:
+            self.account.count("pair" if "query" in records[0] else "document", answers)
+        return records
 
-    def _reader(self, where: str, values: Values) -> Callable[[str, Values], Record]:
-        columns, wants_query = self.columns, "query" in (*self.needed, *self.optional)
-        if wants_query and columns.document is None and (columns.choices or _first(values, CHOICES)):
-            return _choice_reader(columns, where, values)
-        if wants_query and columns.query is columns.document is None and isinstance(_get(values, "messages"), list):
-            return _chat
-        sources: dict[str, Source] = {}
-        for name in FIELDS:
-            given = getattr(columns, name)
-            if given is not None:
-                sources[name] = given
-            elif name in self.needed or (name in self.optional and find_column(name, values) is not None):
-                sources[name] = _column(where, name, values)
-        return partial(_pair, columns, sources)
+    def value(self, values: Values, column: str) -> Any:
+        """Return what is in a column that is used beside texts, such as an id; None where there is none."""
+        if column in values:
+            self.account.use([column])
+        return values.get(column)
 
+    def say(self, source: object) -> None:
+        """Say what was made of the source, after its last row."""
+        self.account.use(self._judge.columns)
+        if self._judge.columns:
+            self.account.note("not judged and taken for answers", self._judge.silent)
+        self.account.say(source)
+        if self.columns.min_score is not None and self.account.counts["pair"] and not self._judge.columns:
+            logger.warning("%s: no column has scores that --min-score could be compared with", source)
 
-def _pair(columns: Columns, sources: Mapping[str, Source], where: str, values: Values) -> Record:
-    record: Record = {name: source.fill(where, values) for name, source in sources.items()}
-    if not record.get("query", "something"):
-        del record["query"]
-    extra = _get(values, "input") if isinstance(sources.get("query"), Column) else None
-    if isinstance(extra, str) and extra.strip() and _get(values, "instruction") is not None:
-        record["query"] += f"\n{extra}"
-    record["negatives"] = [source.fill(where, values) for source in columns.negatives] or negatives(where, values)
-    return record
+    def _reader(self, where: str, values: Values) -> Callable[[str, Values], list[Record]]:
+        """Return what reads rows with the columns of one."""
+        columns, query, negatives = self.columns, self._query(values), self._negatives(values)
+        if columns.document is None and (query or names.first(values, names.QUERY)):
+            choice = choice_of(where, values, columns.choices, columns.answer)
+            if choice is not None:
+                return self._choice_reader(where, values, query, choice)
+        conversation = names.first(values, names.CONVERSATION)
+        if conversation and columns.query is columns.document is None and isinstance(values[conversation], list):
+            return self._conversation_reader(conversation, negatives, values)
+        listed = names.first(values, names.LISTED)
+        if listed and columns.document is None and (query or "query" not in self.wanted):
+            if names.judgements(unfolded(values[listed])):
+                return self._listed_reader(listed, query, negatives)
+        documents = self._documents(values)
+        sides = {"query": query, "document": documents}
+        if missing := [name for name in self.needed if sides[name] is None]:
+            raise self._missing(where, values, missing)
+        assert documents is not None
+        used = [*(query.columns if query else []), *documents.columns]
+        judgements = self._judgements(values, used)
+        self.account.use([*used, *negatives.columns])
+        is_listed = columns.document is None and names.first(documents.columns, names.LISTED) is not None
 
+        def read(where: str, values: Values) -> list[Record]:
+            question = query.read(where, values) if query else None
+            texts, others = documents.read(where, values), negatives.read(where, values)
+            return self._records(where, values, question, texts, others, judgements, needs_grades=is_listed)
 
-def grade(where: str, column: str, value: Any) -> int:
-    """Return a grade of relevance.
+        return read
 
-    Raises:
-        RowError: If it is no whole number.
-    """
-    try:
-        number = float(value)
-        if number == int(number):
-            return int(number)
-    except (TypeError, ValueError, OverflowError):
-        pass
-    found = json.dumps(value, default=str)[:EXCERPT]
-    raise RowError(where, "no whole number", f"column {column!r}: expected a whole number, found {found}")
+    def _choice_reader(
+        self, where: str, values: Values, query: Source | None, choice: Choice
+    ) -> Callable[[str, Values], list[Record]]:
+        if query is None and "query" in self.needed:
+            raise self._missing(where, values, ["query"])
+        self.account.use([*(query.columns if query else []), *choice.columns])
 
+        def read(where: str, values: Values) -> list[Record]:
+            right, others = choice(where, values)
+            record = self._record(query.read(where, values) if query else None, right, others)
+            return [record | {"is_choice": True}]
 
-def find_column(name: str, values: Values) -> str | None:
-    """Return the column of the query or of the document by its usual names, or None."""
-    return _first(values, (*COLUMNS[name], *TITLE[name]))
+        return read
 
+    def _conversation_reader(
+        self, column: str, negatives: Source, values: Values
+    ) -> Callable[[str, Values], list[Record]]:
+        """Return what reads the first question of a conversation, with its answer or with documents beside it."""
+        beside = names.several(values, ("positive", "chosen"))
+        judgements = self._judgements(values, beside)
+        self.account.use([column, *beside, *negatives.columns])
 
-def _column(where: str, name: str, values: Values) -> Column:
-    column = find_column(name, values)
-    if column is None:
-        usual = ", ".join((*COLUMNS[name], *TITLE[name]))
-        found = ", ".join(map(str, values))
-        raise RowError(
-            where,
-            "missing column",
-            f"no column for the {name}; found: {found}; looked for: {usual}; {_remedy(name, values)}",
+        def read(where: str, values: Values) -> list[Record]:
+            question, answer, left = first_exchange(where, column, values[column])
+            documents = documents_in(beside, None, where, values) if beside else [answer]
+            if None in documents:
+                raise RowError(f"{where}, column {column!r}", "no answer", "no question of a user with an answer")
+            self.account.note("messages of conversations were not used", left + bool(beside and answer))
+            return self._records(where, values, question, documents, negatives.read(where, values), judgements)
+
+        return read
+
+    def _listed_reader(
+        self, column: str, query: Source | None, negatives: Source
+    ) -> Callable[[str, Values], list[Record]]:
+        """Return what reads a list of passages that each say whether they answer, as those of MS MARCO do."""
+        self.account.use([*(query.columns if query else []), column, *negatives.columns])
+
+        def read(where: str, values: Values) -> list[Record]:
+            of_each, place = unfolded(values[column]), f"{where}, column {column!r}"
+            documents = [text_of(where, column, text) for text in of_each.get(names.first(of_each, TEXT) or "", [])]
+            if not documents:
+                raise RowError(place, "no documents", f"expected passages, found {excerpt(values[column])}")
+            question = query.read(where, values) if query else None
+            others, judgements = negatives.read(where, values), names.judgements(of_each)
+            return self._records(place, of_each, question, documents, others, judgements, needs_grades=True)
+
+        return read
+
+    def _records(
+        self,
+        where: str,
+        values: Values,
+        query: str | None,
+        documents: Sequence[Any],
+        negatives: Sequence[str],
+        judgements: Sequence[str],
+        needs_grades: bool = False,
+    ) -> list[Record]:
+        grades = self._judge(where, judgements, values, len(documents)) if query and judgements else None
+        if grades is None and query and needs_grades:
+            message = f"nothing says which of the {len(documents)} documents answer the query"
+            raise RowError(where, "no judgements", f"{message}; looked at: {', '.join(judgements)}")
+        if grades is None:
+            return [self._record(query, document, negatives) for document in documents]
+        return [
+            self._record(query, document, negatives) | ({} if grade == 1 else {"relevance": grade})
+            for document, grade in zip(documents, grades, strict=True)
+        ]
+
+    def _record(self, query: str | None, document: str, negatives: Sequence[str]) -> Record:
+        record: Record = {"document": document}
+        if query and "query" in self.wanted:
+            record = {"query": query, "document": document}
+        return record | {"negatives": list(negatives)} if "negatives" in self.wanted else record
+
+    def _query(self, values: Values) -> Source | None:
+        if "query" not in self.wanted:
+            return None
+        if self.columns.query is not None:
+            return Source(self.columns.query.columns, self.columns.query.fill)
+        if (column := names.first(values, names.QUERY)) is not None:
+            extra = names.first(values, ("input",)) if names.plain(column) == "instruction" else None
+            return Source([column, *([] if extra is None else [extra])], partial(query_in, column, extra))
+        chosen = [column for column in names.several(values, ("chosen",)) if is_conversation(values[column])]
+        if chosen:
+            return Source(chosen[:1], partial(query_in, chosen[0], None))
+        return None
+
+    def _documents(self, values: Values) -> Source | None:
+        template = self.columns.document
+        if template is not None:
+            return Source(template.columns, lambda where, values: [template.fill(where, values)])
+        columns = names.several(values, names.DOCUMENT)
+        if not columns:
+            listed = names.first(values, names.LISTED)
+            is_judged = any(isinstance(values[column], list) for column in names.judgements(values))
+            columns = [listed] if listed is not None and is_judged else []
+        if not columns:
+            return None
+        title = names.first(values, names.TITLE) if len(columns) == 1 else None
+        if title is not None and title in self._in_templates():  # the user says that it is something else
+            title = None
+        return Source([*columns, *([] if title is None else [title])], partial(documents_in, columns, title))
+
+    def _in_templates(self) -> set[str]:
+        templates = (self.columns.query, *self.columns.negatives)
+        return {column for template in templates if template for column in template.columns}
+
+    def _negatives(self, values: Values) -> Source:
+        if templates := self.columns.negatives:
+            columns = [column for template in templates for column in template.columns]
+            source = Source(columns, partial(filled, templates))
+        else:
+            columns = names.negatives(values)
+            source = Source(columns, partial(negatives_in, columns))
+        return source if "negatives" in self.wanted else Source((), lambda where, values: [])
+
+    def _judgements(self, values: Values, used: Sequence[str]) -> list[str]:
+        return [each for each in names.judgements(values) if each not in used] if self.columns.judged else []
+
+    def _missing(self, where: str, values: Values, missing: Sequence[str]) -> RowError:
+        what = " and ".join(f"no column for the {name}" for name in missing)
+        usual = " and ".join(", ".join(USUAL[name]) for name in missing)
+        do = remedy(missing, values, lambda templates: self._makes_a_pair(where, values, templates))
+        detail = f"{what}; found: {', '.join(map(str, values))}; looked for: {usual}; {do}"
+        return RowError(where, "missing column", detail)
+
+    def _makes_a_pair(self, where: str, values: Values, templates: Mapping[str, Template]) -> bool:
+        """Try templates on a row: whether it can be read with them, and no document is its own query."""
+        optional = {"query", "negatives"}.difference(self.needed)
+        columns = replace(
+            self.columns,
+            query=templates.get("query", self.columns.query),
+            document=templates.get("document", self.columns.document),
+            judged=False,
         )
-    return Column(column, may_be_blank=column.lower() in TITLE[name])
+        read = RowReader(columns, self.needed, tuple(optional))
+        try:
+            records = read(where, values)
+        except InputError:
+            return False
+        return all(same_text(record.get("query", "")) != same_text(record["document"]) for record in records)
 
 
-def _remedy(name: str, values: Values) -> str:
-    names = list(map(str, values))
-    if len(names) == 1 and re.search(r"[;|\t]", names[0]):
-        return "this is one column: separate columns by commas, or by tabs in a .tsv"
-    return f"lbr data prepare takes a template, --{name} '{{{names[0] if names else 'column'}}}'"
+def query_in(column: str, extra: str | None, where: str, values: Values) -> str:
+    """Return the query in a column: a text, with the one in ``input`` beside an instruction; or of a conversation."""
+    value = values[column]
+    if is_conversation(value):
+        return last_question(where, column, value)
+    text = text_of(where, column, value)
+    more = None if extra is None else values[extra]
+    return f"{text}\n{more}" if isinstance(more, str) and more.strip() else text
 
 
-def _get(values: Values, name: str) -> Any:
-    column = _first(values, (name,))
-    return None if column is None else values[column]
+def documents_in(columns: Sequence[str], title: str | None, where: str, values: Values) -> list[str]:
+    """Return the documents in columns, each of which may have several; of one alone, the title is a part.
 
-
-def _first(values: Values, names: Sequence[str]) -> str | None:
-    columns = {str(column).lower(): column for column in values}
-    return next((columns[name] for name in names if name in columns), None)
-
-
-def negatives(where: str, values: Values) -> list[str]:
-    """Return the hard negatives of a row: texts, or lists of them, in the order of their numbers; null is none.
+    Args:
+        columns: Columns of documents.
+        title: Column of a title, or None.
+        where: Source and line, for messages.
+        values: The row.
 
     Raises:
-        RowError: If one is blank or no text.
+        RowError: If there is none, or one is blank or no text.
     """
-    columns = [column for column in values if NEGATIVES.fullmatch(str(column))]
-    found: list[str] = []
-    for column in sorted(columns, key=lambda name: int((re.findall(r"\d+", name) or [0])[0])):
-        several = values[column] if isinstance(values[column], list) else [values[column]]
-        found += (text_of(where, column, value) for value in several if value is not None)
-    return found
+    column = columns[0]
+    heading = "" if title is None else title_of(where, title, values[title])
+    if heading and is_blank(values[column]):
+        return [heading]
+    if len(columns) == 1 and not _may_be_several(column):
+        return [with_title(heading, text_of(where, column, values[column]))]
+    found = [
+        text_of(where, column, text)
+        for column in columns
+        if not is_blank(values[column])
+        for text in texts_of(where, column, values[column])
+    ] or [text_of(where, column, values[column])]
+    return [with_title(heading, text) for text in found] if len(found) == 1 else found
 
 
-def _chat(where: str, values: Values) -> Record:
-    """Read the first question of a conversation and its answer."""
-    record: Record = {"negatives": []}
-    for message in _get(values, "messages") or []:
-        if not isinstance(message, Mapping):
-            raise RowError(where, "not text", f"column 'messages': expected messages, found {message!r}"[:120])
-        role = str(message.get("role", message.get("from", ""))).lower()
-        content = message.get("content", message.get("value"))
-        if role in ("user", "human") and "query" not in record:
-            record["query"] = text_of(where, "messages", content)
-        if role in ("assistant", "gpt") and "query" in record:
-            return record | {"document": text_of(where, "messages", content)}
-    raise RowError(where, "no answer", "column 'messages': no question of a user with an answer of the assistant")
+def _may_be_several(column: str) -> bool:
+    return bool(names.several([column], SEVERAL) or names.first([column], names.LISTED))
 
 
-def _choice_reader(columns: Columns, where: str, first: Values) -> Callable[[str, Values], Record]:
-    query: Source = columns.query or _column(where, "query", first)
-    options = columns.choices or _first(first, CHOICES)
-    answer = columns.answer or _first(first, CHOICE_ANSWERS)
-    if answer is None:
-        looked_for = ", ".join(CHOICE_ANSWERS)
-        raise RowError(where, "missing column", f"nothing says which option is right; looked for: {looked_for}")
-    # An answer that is one of the options by its column is no letter, whatever it spells.
-    by_text = isinstance(options, tuple) and any(option.text == f"{{{answer}}}" for option in options)
-
-    def read(where: str, values: Values) -> Record:
-        labels, texts = _options(where, values, options)
-        labels = [] if by_text else labels
-        right = texts[_right(where, answer, values.get(answer), labels, texts)]
-        others = [text for text in texts if same_text(text) != same_text(right) and text.strip()]
-        record = {"query": query.fill(where, values), "document": text_of(where, answer, right), "negatives": others}
-        return record | {"is_choice": True}
-
-    return read
+def filled(templates: Sequence[Template], where: str, values: Values) -> list[str]:
+    """Return the hard negatives of templates; none of those whose column is there and blank."""
+    is_there = (template for template in templates if not any(is_blank(values.get(c, c)) for c in template.columns))
+    return [text for template in is_there if not is_blank(text := template.fill(where, values))]
 
 
-def _options(where: str, values: Values, options: Any) -> tuple[list[str], list[str]]:
-    """Return labels and texts."""
-    if not isinstance(options, str):
-        texts = [template.fill(where, values) for template in options]
-        return list(string.ascii_uppercase[: len(texts)]), texts
-    found = values.get(options)
-    if isinstance(found, Mapping) and isinstance(found.get("text"), list):
-        labels, found = found.get("label") or [], found["text"]
-    elif isinstance(found, Mapping):
-        labels, found = list(found), list(found.values())
-    else:
-        labels = list(string.ascii_uppercase)
-    if not isinstance(found, list) or not found or not all(isinstance(text, str) for text in found):
-        found = json.dumps(found, default=str)[:EXCERPT]
-        raise RowError(where, "no options", f"column {options!r}: expected the options of a question, found {found}")
-    return [str(label) for label in labels[: len(found)]], found
+def negatives_in(columns: Sequence[str], where: str, values: Values) -> list[str]:
+    """Return the hard negatives in columns: texts, or lists of them. What is blank is none: CSV knows no null.
 
-
-def _right(where: str, column: str, answer: Any, labels: list[str], texts: list[str]) -> int:
-    """Return the index of the right option."""
-    if isinstance(answer, str):
-        if answer.strip() in labels:
-            return labels.index(answer.strip())
-        for level in (EXACT, AUTO, LOOSE):  # of "mM" and "MM" the one that is meant; but "paris" may mean Paris
-            these, wanted = [same_text(text, level) for text in texts], same_text(answer, level)
-            if wanted in these:
-                return these.index(wanted)
-    number = str(answer).strip()
-    if number.isdecimal() and int(number) < len(texts):
-        return int(number)
-    answer = json.dumps(answer, default=str)[:EXCERPT]
-    raise RowError(where, "no answer", f"column {column!r}: {answer} is none of the {len(texts)} options")
+    Raises:
+        RowError: If one is no text.
+    """
+    return [
+        text_of(where, column, text)
+        for column in columns
+        if not is_blank(values[column])
+        for text in texts_of(where, column, values[column])
+        if not is_blank(text)
+    ]

@@ -10,17 +10,18 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from lbr_st.data import registry
-from lbr_st.data.columns import Columns, Template
+from lbr_st.data.columns import Columns
+from lbr_st.data.drops import ON_ERROR
 from lbr_st.data.near_duplicates import THRESHOLD, check_threshold
 from lbr_st.data.passages import CHUNK_TOKENS
 from lbr_st.data.prepared_set import REGIMES
 from lbr_st.data.same_text import AUTO, LEVELS
+from lbr_st.data.templates import Template
 from lbr_st.errors import InputError
 
 HELD_OUT = ("test", "dev")
 # Of the pairs, and of the training pairs; as far as there is enough.
 DEFAULT_SIZES = {"test": "10%", "dev": "5%", "learn": "100%", "align": "100%"}
-ON_ERROR = ("stop", "skip")
 ISOLATE = ("both", "query")
 NUMBER = re.compile(r"\d+", re.ASCII)
 SHARE = re.compile(r"(\d+(?:\.\d+)?)%", re.ASCII)
@@ -39,7 +40,8 @@ class PrepareConfig:
         negative: Templates of hard negatives.
         choices: Fields of the options of multiple choice: one that holds all, or one for each.
         answer: Field that says which option is right.
-        id: Field of the id.
+        min_score: Least score of a document that answers its query, where a column grades them.
+        id: Field of the id; default is the usual names of `lbr_st.data.names`.
         encoding: Encoding of text files.
         on_error: ``stop`` at the first row that cannot be used, or ``skip`` and count such rows.
         tokenizer: Backbone whose tokens are counted; default is words and marks.
@@ -74,7 +76,8 @@ class PrepareConfig:
     negative: Sequence[str] = ()
     choices: Sequence[str] = ()
     answer: str | None = None
-    id: str = "id"
+    min_score: float | None = None
+    id: str | None = None
     encoding: str = "utf-8"
     on_error: str = "stop"
     tokenizer: str | Path | None = None
@@ -134,6 +137,7 @@ class PrepareConfig:
             if several
             else next(iter(self.choices), None),
             answer=self.answer,
+            min_score=self.min_score,
         )
 
     @property

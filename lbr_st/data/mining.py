@@ -21,18 +21,20 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import mine_hard_negatives
 
 from lbr_st.data import card, registry
+from lbr_st.data.drops import Drops
 from lbr_st.data.isolate import is_isolated, overlaps_left
 from lbr_st.data.overlap import HeldOutTexts, count
 from lbr_st.data.prepared_set import PreparedSet, same_text_of
 from lbr_st.data.preparing import check_target
 from lbr_st.data.records import read_records, read_tuples
 from lbr_st.data.same_text import AUTO, same_text
-from lbr_st.data.table import Drops, counter_of
+from lbr_st.data.table import counter_of
 from lbr_st.data.words import WORDS, count_words
 from lbr_st.data.write import DROPPED
 from lbr_st.errors import InputError, one_line
 from lbr_st.files import file_sha256, replacing_folder, write_jsonl
 from lbr_st.metrics import SIMILARITIES_AT_A_TIME
+from lbr_st.model.lengths import saying_what_is_longer
 from lbr_st.model.opening import check_model_exists, open_sentence_transformer
 from lbr_st.records import FIELDS, Record
 
@@ -57,6 +59,7 @@ class MineConfig:
         max_score: Largest similarity of a negative to the query.
         skip: Number of the most similar documents that are left out.
         batch_size: Number of texts encoded at once.
+        min_score: Least score of a document that answers its query, where a column of the source grades them.
 
     Raises:
         InputError: If a value cannot be meant; the message names the flag.
@@ -72,6 +75,7 @@ class MineConfig:
     max_score: float | None = None
     skip: int = 0
     batch_size: int = 32
+    min_score: float | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("negatives", 1), ("skip", 0), ("batch_size", 1)):
@@ -104,7 +108,7 @@ def mine(config: MineConfig) -> PreparedSet:
     check_model_exists(config.model)
     source = PreparedSet.open(config.source) if Path(config.source).is_dir() else None
     file = source.file("align") if source else str(config.source)
-    pairs = read_tuples(file)
+    pairs = read_tuples(file, config.min_score)
     _check_pairs(pairs, file)
     corpus = read_records(config.corpus, ("document",)) if config.corpus else []
     logger.info("mining for the pairs of %s%s", file, f", in {config.corpus} too" if config.corpus else "")
@@ -178,21 +182,22 @@ def with_negatives(
     # A document in other capitals would be another one, and the first to be found.
     texts = {same_text(record["document"], same): record["document"] for record in [*corpus, *records]}
     try:
-        found = mine_hard_negatives(
-            Dataset.from_list([{"anchor": r["query"], "positive": r["document"]} for r in records]),
-            model,
-            corpus=list(texts.values()),
-            num_negatives=config.negatives,
-            range_min=config.skip,
-            absolute_margin=config.margin,
-            relative_margin=config.relative_margin,
-            max_score=config.max_score,
-            output_format="n-tuple",
-            batch_size=config.batch_size,
-            # Without FAISS it is the number of queries that are compared with all documents at a time.
-            faiss_batch_size=max(1, SIMILARITIES_AT_A_TIME // len(texts)),
-            verbose=False,
-        )
+        with saying_what_is_longer(model):
+            found = mine_hard_negatives(
+                Dataset.from_list([{"anchor": r["query"], "positive": r["document"]} for r in records]),
+                model,
+                corpus=list(texts.values()),
+                num_negatives=config.negatives,
+                range_min=config.skip,
+                absolute_margin=config.margin,
+                relative_margin=config.relative_margin,
+                max_score=config.max_score,
+                output_format="n-tuple",
+                batch_size=config.batch_size,
+                # Without FAISS it is the number of queries that are compared with all documents at a time.
+                faiss_batch_size=max(1, SIMILARITIES_AT_A_TIME // len(texts)),
+                verbose=False,
+            )
     except ValueError as error:
         raise InputError(f"no hard negatives could be mined: {one_line(error)}") from error
     names = [name for name in found.column_names if name.startswith("negative")]

@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 from lbr_st.data import installed_packages as installed
 from lbr_st.data import registry
 from lbr_st.data.beir import BeirCollection, Rows
-from lbr_st.data.cleaning import clean
-from lbr_st.data.columns import Columns, RowReader
-from lbr_st.data.passages import TEXT, Chunker, read_text_files, text_files
-from lbr_st.data.prepared_set import SET_FILE
+from lbr_st.data.cleaning import clean_record
+from lbr_st.data.columns import Columns
+from lbr_st.data.judgements import JUDGED
+from lbr_st.data.passages import Chunker, text_files
+from lbr_st.data.records import RecordReader, is_text_file, read_text_records
 from lbr_st.data.rows import Row, Wrong, hub_rows, read_rows, stop
 from lbr_st.errors import InputError, RowError
-from lbr_st.records import Record, is_hub_id, is_table
+from lbr_st.records import SET_FILE, Record, is_hub_id, is_of_prepared_set, is_table
 
 INSTALLED = "installed-packages"
 # What files and splits are called that hold one side of a set.
@@ -32,7 +33,7 @@ class Reading:
 
     Attributes:
         columns: Where things are in a row.
-        id: Field of the id.
+        id: Field of the id; None for the usual names.
         group: Field whose values must not be parted, or None.
         encoding: Encoding of text files.
         chunker: Cuts documents that have no query.
@@ -42,7 +43,7 @@ class Reading:
     """
 
     columns: Columns = field(default_factory=Columns)
-    id: str = "id"
+    id: str | None = None
     group: str | None = None
     encoding: str = "utf-8"
     chunker: Chunker = field(default_factory=Chunker)
@@ -57,8 +58,8 @@ class Part(NamedTuple):
     Attributes:
         name: Name of the source, without its folder.
         side: ``train``, ``dev`` or ``test``, where the source says so.
-        records: Reads it, to records with ``id``, ``document``, ``negatives``, ``source`` and, where they have them,
-            ``query``, ``relevance``, ``group``, ``document_id``, ``is_choice``, ``keep_html``.
+        records: Reads it, to clean records with ``id``, ``document``, ``negatives``, ``source`` and, where they have
+            them, ``query``, ``relevance``, ``group``, ``document_id``, ``is_choice``.
     """
 
     name: str
@@ -81,10 +82,11 @@ def parts_of(source: str, reading: Reading, side: str | None = None) -> list[Par
     path = Path(source)
     if path.is_dir():
         return _folder(path, reading, side)
-    if path.is_file() and path.suffix.lower() in TEXT:
+    if is_text_file(path):
         return [Part(path.name, side, lambda: _texts([path], path.parent, path.name, reading))]
     if path.is_file():
-        return [_rows_part(path.name, side, partial(read_rows, path, reading.encoding, reading.wrong), reading)]
+        own = replace(reading, keep_html=reading.keep_html or is_of_prepared_set(path))
+        return [_rows_part(path.name, side, partial(read_rows, path, reading.encoding, reading.wrong), own)]
     if source == INSTALLED:
         return [Part(INSTALLED, side, lambda: _installed(reading))]
     sets = registry.load()
@@ -101,22 +103,23 @@ def _rows_part(name: str, side: str | None, rows: Rows, reading: Reading) -> Par
 
 def records_of(rows: Iterable[Row], name: str, reading: Reading) -> Iterator[Record]:
     """Yield the records of the rows of one source; see `Part`."""
-    read = RowReader(reading.columns, ("document",), ("query",))
+    read = RecordReader(
+        reading.columns, ("document",), ("query", "negatives"), id_column=reading.id, keep_html=reading.keep_html
+    )
     for row in rows:
-        where = row.where
         try:
-            record = read(where, row.values)
-            group = _group_of(where, row.values, reading.group)
+            found = read(row)
+            group = _group_of(row.where, row.values, reading.group)
         except RowError as error:
             reading.wrong(error)
             continue
-        own = row.values.get("source")
-        record["source"] = own if isinstance(own, str) and own.strip() else name
-        record["group"] = group
-        id_ = row.values.get(reading.id)
-        record["id"] = str(row.number if id_ is None else id_)
-        record["keep_html"] = reading.keep_html
-        yield from [record] if "query" in record else _chunks(record, reading.chunker)
+        if reading.group is not None:
+            read.account.use([reading.group])
+        read.account.note(JUDGED, sum(record.get("relevance") == 0 for record in found))
+        for record in found:
+            record = {"source": name, **record, "group": group}
+            yield from [record] if "query" in record else _chunks(record, reading.chunker)
+    read.say(name)
 
 
 def _group_of(where: str, values: Mapping[str, Any], name: str | None) -> str | None:
@@ -128,8 +131,7 @@ def _group_of(where: str, values: Mapping[str, Any], name: str | None) -> str | 
 
 
 def _chunks(record: Record, chunker: Chunker) -> Iterator[Record]:
-    """Cut a document that has no query; it is cleaned first, as what is cut within a tag is no tag any more."""
-    record = record | {"document": clean(record["document"], record["keep_html"]), "keep_html": True}
+    """Cut a document that has no query; it is clean already, as what is cut within a tag is no tag any more."""
     chunks = [chunk for _, chunk in chunker.cut(record["document"])]
     if len(chunks) < 2:
         yield record
@@ -142,7 +144,8 @@ def _installed(reading: Reading) -> Iterator[Record]:
     group = reading.group or "package"
     for record in installed.installed_pairs():
         group_of = _group_of(record["id"], record, group)
-        yield record | {"source": record["package"], "group": group_of, "negatives": [], "keep_html": True}
+        cleaned = clean_record(record, keep_html=True)
+        yield cleaned | {"source": record["package"], "group": group_of, "negatives": []}
 
 
 def _folder(folder: Path, reading: Reading, side: str | None) -> list[Part]:
@@ -155,7 +158,9 @@ def _folder(folder: Path, reading: Reading, side: str | None) -> list[Part]:
         if reading.group is not None:
             raise InputError(f"--group-by {reading.group}: {folder} is a collection of BEIR, whose rows have no groups")
         rows = lambda path: partial(read_rows, path, reading.encoding, reading.wrong)  # noqa: E731
-        collection = BeirCollection(folder.resolve().name, rows(corpus), rows(queries), reading.wrong)
+        collection = BeirCollection(
+            folder.resolve().name, rows(corpus), rows(queries), reading.wrong, reading.keep_html
+        )
         judged = [(side or SIDES.get(file.stem.lower()), file.name, rows(file)) for file in qrels]
         return _beir_parts(collection, judged)
     tables = [file for file in sorted(folder.iterdir()) if file.is_file() and is_table(file)]
@@ -184,7 +189,7 @@ def _one_of(folder: Path, stem: str) -> Path | None:
 
 
 def _texts(files: Sequence[Path], folder: Path, name: str, reading: Reading) -> Iterator[Record]:
-    for record in read_text_files(files, folder, reading.chunker, reading.encoding, reading.wrong):
+    for record in read_text_records(files, folder, reading.chunker, reading.encoding, reading.wrong):
         group = _group_of(record["id"], record, reading.group)
         yield record | {"source": name, "group": group, "negatives": []}
 
@@ -199,7 +204,7 @@ def _of_registry(entry: registry.Entry, reading: Reading, side: str | None) -> l
     rows = lambda part, split: partial(hub_rows, part["hub"], part.get("config"), split)  # noqa: E731
     if entry.qrels:
         corpus, queries = (rows(part, part["split"]) for part in (entry.corpus, entry.queries))
-        collection = BeirCollection(entry.name, corpus, queries, reading.wrong)
+        collection = BeirCollection(entry.name, corpus, queries, reading.wrong, reading.keep_html or entry.keep_html)
         judged = [(side or ours, theirs, rows(entry.qrels, theirs)) for ours, theirs in entry.splits.items()]
         return _beir_parts(collection, judged)
     wrong = partial(_lacks_text, reading) if entry.incomplete else reading.wrong

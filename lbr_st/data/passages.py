@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from lbr_st.data.front_matter import split_front_matter
 from lbr_st.data.installed_packages import documented_functions
 from lbr_st.data.rows import Wrong, check_decoded, open_text, stop
+from lbr_st.data.same_text import same_text
 from lbr_st.data.words import count_words
 from lbr_st.errors import InputError, RowError, one_line, require
 from lbr_st.records import Record
@@ -107,8 +109,9 @@ def read_text_files(
 
     Yields:
         Records with ``id`` (file and line, with a number from the second passage of one line on; of HTML file and
-        number of the passage), ``document``, ``file`` and ``keep_html``. Those under headings of Markdown or HTML have
-        them as ``query``, and Python functions their docstring, which is cut out of them.
+        number of the passage), ``document`` and ``file``. Those under headings of Markdown or HTML have them as
+        ``query``, after the title that front matter says, and Python functions their docstring, which is cut out of
+        them.
 
     Raises:
         InputError: If a file cannot be read.
@@ -131,16 +134,17 @@ def read_text_files(
             times[passage["id"]] += 1
             again = times[passage["id"]]  # a long line is cut into several that all start in it
             own = passage["id"] if again == 1 else f"{passage['id']}#{again}"
-            yield {**passage, "id": own, "file": name, "keep_html": True}
+            yield {**passage, "id": own, "file": name}
 
 
 def passages_of(name: str, text: str, chunker: Chunker) -> Iterator[Record]:
     """Yield ``id``, ``document`` and, where there is one, ``query`` of the passages of one file."""
     suffix = Path(name).suffix.lower()
+    title, text = split_front_matter(text) if suffix in MARKDOWN | HTML else ("", text)
     if suffix in HTML:
-        yield from _sections(_from_html(text), chunker, lambda _, number: f"{name}#{number}")
+        yield from _sections(_from_html(text), chunker, lambda _, number: f"{name}#{number}", title)
     elif suffix in MARKDOWN:
-        yield from _sections(text, chunker, lambda line, _: f"{name}:{line}")
+        yield from _sections(text, chunker, lambda line, _: f"{name}:{line}", title)
     elif suffix == ".py":
         yield from _python(name, text, chunker)
     else:
@@ -155,8 +159,11 @@ def _from_html(text: str) -> str:
     return require("markdownify", "HTML").markdownify(str(soup), heading_style="atx")
 
 
-def _sections(text: str, chunker: Chunker, id_of: Callable[[int, int], str]) -> Iterator[Record]:
-    """Yield the passages of Markdown; the headings above a passage are its query: ``Guide > Install``."""
+def _sections(text: str, chunker: Chunker, id_of: Callable[[int, int], str], page: str) -> Iterator[Record]:
+    """Yield the passages of Markdown; the headings above a passage are its query: ``Guide > Install``.
+
+    The title of the page is above all of them, where none of them says it again.
+    """
     lines = text.split("\n")
     tokens = require("markdown_it", "Markdown").MarkdownIt().parse(text)
     headings = [
@@ -165,11 +172,11 @@ def _sections(text: str, chunker: Chunker, id_of: Callable[[int, int], str]) -> 
         if token.type == "heading_open" and token.map and not token.level
     ]
     starts = [(0, 0, 0, "")] + [(span[0], span[1], level, title) for span, level, title in headings]
-    trail: dict[int, str] = {}
+    trail: dict[int, str] = {-1: page} if page else {}
     number = 0
     for section, (_, begin, level, title) in enumerate(starts):
         trail = {depth: above for depth, above in trail.items() if depth < level}
-        if title.strip():
+        if title.strip() and same_text(title) != same_text(page):
             trail[level] = " ".join(title.split())
         end = starts[section + 1][0] if section + 1 < len(starts) else len(lines)
         for line, chunk in chunker.cut("\n".join(lines[begin:end])):

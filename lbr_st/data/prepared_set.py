@@ -15,9 +15,8 @@ from lbr_st.data.registry import mteb_tasks
 from lbr_st.data.same_text import AUTO
 from lbr_st.errors import InputError
 from lbr_st.files import file_sha256
-from lbr_st.records import FIELDS, Record
+from lbr_st.records import FIELDS, SET_FILE, Record
 
-SET_FILE = "lbr_set.json"
 # What each file is for.
 FILES = {
     "learn": "stage 1: pairs",

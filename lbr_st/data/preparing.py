@@ -6,7 +6,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,18 +18,19 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from lbr_st.data import card, registry
-from lbr_st.data.cleaning import clean, printable
+from lbr_st.data.cleaning import printable
 from lbr_st.data.config import HELD_OUT, PrepareConfig
 from lbr_st.data.deduplicate import clusters_of, drop_duplicates
+from lbr_st.data.drops import Drops, on_wrong_row
+from lbr_st.data.ids import UniqueIds
 from lbr_st.data.isolate import is_isolated, isolate, isolated_fields, overlaps_left, taken_out
+from lbr_st.data.judgements import JUDGED_OUT, NEGATIVES_NOW, join
 from lbr_st.data.overlap import Overlap, count
 from lbr_st.data.parts import Part, Reading, parts_of
 from lbr_st.data.passages import Chunker
 from lbr_st.data.prepared_set import PreparedSet
-from lbr_st.data.records import UniqueIds
-from lbr_st.data.rows import stop
 from lbr_st.data.split import split
-from lbr_st.data.table import FEATURES, LEFT_OUT, Drops, Table, content_hash, counter_of, measured, unit_of
+from lbr_st.data.table import FEATURES, LEFT_OUT, Table, content_hash, counter_of, measured, unit_of
 from lbr_st.data.write import files_of, tokens_of, write_files
 from lbr_st.errors import InputError
 from lbr_st.files import UNFINISHED, file_sha256, replacing_folder, require_empty
@@ -130,7 +131,7 @@ def _parts(config: PrepareConfig, chunker: Chunker, drops: Drops) -> list[Part]:
         encoding=config.encoding,
         chunker=chunker,
         keep_html=config.keep_html,
-        wrong=drops.add_error if config.on_error == "skip" else stop,
+        wrong=on_wrong_row(config.on_error, drops),
         incomplete=drops.add_error,
     )
     parts = [
@@ -144,13 +145,40 @@ def _parts(config: PrepareConfig, chunker: Chunker, drops: Drops) -> list[Part]:
 
 
 def _read(parts: Sequence[Part], work: str, config: PrepareConfig, drops: Drops) -> Dataset:
-    """Read, clean and lay down on disk: in memory are ids and hashes, and, of BEIR, the texts."""
-    file = os.path.join(work, "records.arrow")
+    """Read and lay down on disk: in memory are ids and hashes, and, of BEIR, the texts."""
+    dataset = _on_disk(os.path.join(work, "records.arrow"), _records(parts, config, drops))
+    if 0 not in dataset.unique("relevance"):
+        return dataset
+    return _on_disk(os.path.join(work, "answers.arrow"), _answers(dataset, drops))
+
+
+def _on_disk(file: str, records: Iterable[Record]) -> Dataset:
     with ArrowWriter(path=file, features=FEATURES) as writer:
-        for record in _records(parts, config, drops):
+        for record in records:
             writer.write(record)
         writer.finalize()
     return Dataset.from_file(file)
+
+
+def _answers(dataset: Dataset, drops: Drops) -> Iterator[Record]:
+    """Yield the records that answer their query, with those of it that do not, on the same side, as hard negatives."""
+    queries: list[int] = []
+    documents: list[int] = []
+    answers: list[bool] = []
+    for batch in dataset.select_columns(["side", "query", "document", "relevance"]).iter(batch_size=1000):
+        queries += map(content_hash, batch["side"], batch["query"])
+        documents += map(content_hash, batch["document"])
+        answers += [relevance != 0 for relevance in batch["relevance"]]
+    joined = join(queries, documents, answers)
+    texts, own = dataset.data.column("document"), dataset.data.column("negatives")
+    for index, record in enumerate(dataset):
+        if answers[index]:
+            more = (text for other in joined.negatives.get(index, ()) for text in (texts[other], *own[other]))
+            yield record | {"negatives": list(dict.fromkeys([*record["negatives"], *(text.as_py() for text in more)]))}
+    for index in joined.left_out:
+        drops.add("judged not relevant", dataset[index]["id"], dataset[index]["query"])
+    number = answers.count(False) - len(joined.left_out)
+    logger.info("%d %s, %d %s", number, NEGATIVES_NOW, len(joined.left_out), JUDGED_OUT)
 
 
 def _records(parts: Sequence[Part], config: PrepareConfig, drops: Drops) -> Iterator[Record]:
@@ -159,9 +187,10 @@ def _records(parts: Sequence[Part], config: PrepareConfig, drops: Drops) -> Iter
     for part in parts:
         number = 0
         for number, record in enumerate(tqdm(part.records(), f"Reading {part.name}", unit="rows"), start=1):
-            reason = _clean(record, config)
+            reason = _reason_to_leave_out(record, config)
             if reason is None:
-                key = content_hash(part.side, record.get("query"), record["document"], *record["negatives"])
+                judged = "no answer" if record.get("relevance") == 0 else None
+                key = content_hash(part.side, judged, record.get("query"), record["document"], *record["negatives"])
                 reason = "exact duplicate" if key in seen else None
                 seen.add(key)
             if reason is not None:
@@ -177,21 +206,18 @@ def _records(parts: Sequence[Part], config: PrepareConfig, drops: Drops) -> Iter
             raise InputError(f"{part.name}: no records")
 
 
-def _clean(record: Record, config: PrepareConfig) -> str | None:
-    """Clean a record in place; return why it has to be left out, or None."""
-    keep_html = record.get("keep_html", False)
+def _reason_to_leave_out(record: Record, config: PrepareConfig) -> str | None:
+    """Return why a record has to be left out, or None."""
     for name, (least, most) in (("query", config.query_characters), ("document", config.document_characters)):
         if name in record:
-            text = record[name] = clean(record[name], keep_html, one_line=name == "query")
+            text = record[name]
             if not text:
                 return f"{name} empty"
             if len(text) < least:
                 return f"{name} shorter than {least} characters"
             if len(text) > most:
                 return f"{name} longer than {most} characters"
-    negatives = (clean(text, keep_html) for text in record["negatives"])
-    record["negatives"] = [text for text in negatives if text]
-    return "judged not relevant" if record.get("relevance", 1) <= 0 else None
+    return None
 
 
 def _check_sides(parts: Sequence[Part], dataset: Dataset, drops: Drops) -> None:

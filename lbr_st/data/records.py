@@ -5,41 +5,111 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from lbr_st.data.columns import COLUMNS, Columns, RowReader, find_column
-from lbr_st.data.passages import Chunker, read_text_files, text_files
-from lbr_st.data.rows import open_text, read_rows
-from lbr_st.errors import InputError
-from lbr_st.records import Record, is_table
+from lbr_st.data.account import Account
+from lbr_st.data.cleaning import clean, clean_record, printable
+from lbr_st.data.columns import Columns, RowReader
+from lbr_st.data.front_matter import split_front_matter
+from lbr_st.data.ids import IdReader, UniqueIds, part_id
+from lbr_st.data.judgements import JUDGED_OUT, NEGATIVES_NOW, join
+from lbr_st.data.passages import MARKDOWN, TEXT, Chunker, read_text_files, text_files
+from lbr_st.data.rows import Row, Wrong, open_text, read_rows, stop
+from lbr_st.errors import InputError, RowError
+from lbr_st.records import FIELDS, Record, is_of_prepared_set, is_table
 
 TEXT_SUFFIXES = {".txt", ".md", ".rst", ".py"}
 
 
-def read_records(path: str | Path, fields: Sequence[str] = ("query", "document")) -> list[Record]:
-    """Read a file of question-answer pairs, or of documents alone.
+class RecordReader:
+    """Turns the rows of a source into records, the same in every command: clean, titles joined, ids as text.
+
+    Args:
+        columns: Where the user says that things are.
+        needed: ``document``, and ``query`` where there must be one.
+        optional: ``query`` and ``negatives`` where they are read if they are there.
+        id_column: Column that the user says the id is in; default is the usual names.
+        keep_html: Whether markup stays in texts.
+    """
+
+    def __init__(
+        self,
+        columns: Columns,
+        needed: Sequence[str],
+        optional: Sequence[str] = (),
+        *,
+        id_column: str | None = None,
+        keep_html: bool = False,
+    ) -> None:
+        self.keep_html = keep_html
+        self._read = RowReader(columns, needed, optional)
+        self._ids = IdReader(id_column)
+
+    @property
+    def account(self) -> Account:
+        """What was read, and which columns were used."""
+        return self._read.account
+
+    @property
+    def wants_negatives(self) -> bool:
+        """Whether hard negatives are read."""
+        return "negatives" in self._read.wanted
+
+    def __call__(self, row: Row) -> list[Record]:
+        """Return the records that a row is: one for each document.
+
+        Returns:
+            What `RowReader` finds, of which a text may be "" once it is clean; ``id``, the row's own or its number;
+            ``document_id`` and ``source`` where the row has them.
+
+        Raises:
+            RowError: If a column is missing, or a value is blank or of another kind.
+            InputError: If a column has grades, and nothing says which of them are answers.
+        """
+        found = self._read(row.where, row.values)
+        ids = {"id": str(row.number), **self._ids(row.values, is_pair="query" in found[0])}
+        source = self._read.value(row.values, "source")
+        more = {"source": printable(source)} if isinstance(source, str) and source.strip() else {}
+        return [
+            {name: part_id(id_, part, len(found)) for name, id_ in ids.items()}
+            | clean_record(record, self.keep_html)
+            | more
+            for part, record in enumerate(found, start=1)
+        ]
+
+    def say(self, source: object) -> None:
+        """Say what was made of the source, after its last row."""
+        self.account.use(self._ids.used)
+        self._read.say(source)
+
+
+def read_records(path: str | Path, fields: Sequence[str] = FIELDS, min_score: float | None = None) -> list[Record]:
+    """Read a file of question-answer pairs, or of documents alone; say which of its columns were used.
 
     Args:
         path: A file of any format of `lbr_st.data.rows.read_rows`, or the id of a Hub dataset. A field is found
-            under any of its usual names (`lbr_st.data.columns.COLUMNS`), in capitals or not; chats and multiple choice
-            are read too.
+            under any of its usual names (`lbr_st.data.names`); chats and multiple choice are read too.
         fields: Those of ``query`` and ``document`` that every row must have.
+        min_score: Least score of a document that answers its query, where a column grades them.
 
     Returns:
-        One record a row, with the fields asked for and an ``id``: the row's own, else its number; where an id comes
-        again, ``id#number``; and ``relevance`` and ``source`` where a row has them.
+        A record for each document of a row, with the fields asked for and an ``id``: the row's own, else its number;
+        where an id comes again, ``id#number``; and ``relevance`` and ``source`` where a row has them. Pairs whose
+        document is judged to be no answer are left out.
 
     Raises:
         InputError: If the file cannot be read, or a row does not parse, lacks a field or has an empty text. The
             message names file, line and column.
     """
-    return [{key: value for key, value in record.items() if key != "negatives"} for record in _records(path, fields)]
+    return _judged(path, min_score, fields)
 
 
-def read_tuples(path: str | Path) -> list[Record]:
+def read_tuples(path: str | Path, min_score: float | None = None) -> list[Record]:
     """Read pairs, triplets or n-tuples: what stage 2 learns from.
 
     Args:
-        path: See `read_records`. Hard negatives are texts under ``negative``, ``negative_1`` ..., or a list of texts
-            under ``negatives``; null is none. Of multiple choice they are the wrong options.
+        path: See `read_records`. Hard negatives are texts, or lists of texts, under their usual names (``negative``,
+            ``negative_1`` ..., ``hard_negatives``, ``neg``, ``rejected`` ...); null and blank are none. Of multiple
+            choice they are the wrong options. A document that is judged to be no answer is one of its query.
+        min_score: See `read_records`.
 
     Returns:
         Records with ``id``, ``query``, ``document`` and ``negatives``, a list of texts that may be empty.
@@ -47,37 +117,59 @@ def read_tuples(path: str | Path) -> list[Record]:
     Raises:
         InputError: If a negative is no text; and see `read_records`.
     """
-    return list(_records(path, ("query", "document")))
+    return _judged(path, min_score, FIELDS, ("negatives",))
+
+
+def _judged(
+    path: str | Path, min_score: float | None, needed: Sequence[str], optional: Sequence[str] = ()
+) -> list[Record]:
+    """Return the records that are answers, and make the others hard negatives of their query, where they are wanted."""
+    read = RecordReader(Columns(min_score=min_score), needed, optional, keep_html=is_of_prepared_set(path))
+    records = list(_records(path, read, unique=UniqueIds()))
+    answers = [record.get("relevance") != 0 for record in records]
+    if not all(answers):
+        joined = join([record.get("query") for record in records], [record["document"] for record in records], answers)
+        if read.wants_negatives:
+            for index, others in joined.negatives.items():
+                more = (text for other in others for text in (records[other]["document"], *records[other]["negatives"]))
+                records[index]["negatives"] = list(dict.fromkeys([*records[index]["negatives"], *more]))
+        number = answers.count(False)
+        left_out = len(joined.left_out) if read.wants_negatives else number
+        read.account.note(NEGATIVES_NOW, number - left_out)
+        read.account.note(JUDGED_OUT, left_out)
+    read.say(path)
+    found = [record for record, is_answer in zip(records, answers, strict=True) if is_answer]
+    if not found:
+        raise InputError(f"{path}: no document answers its query: {len(records)} rows, all judged not to")
+    return found
 
 
 def _records(
-    path: str | Path, fields: Sequence[str], id_of: Callable[[object, int], str] | None = None
+    path: str | Path, read: RecordReader, wrong: Wrong = stop, unique: UniqueIds | None = None
 ) -> Iterator[Record]:
-    read, id_of, row = RowReader(Columns(), fields), id_of or UniqueIds(), None
-    for row in read_rows(path):
-        record = {"id": id_of(row.values.get("id"), row.number), **read(row.where, row.values)}
-        record.pop("is_choice", None)
-        if record.get("relevance", 1) < 1:
-            raise InputError(f"{row.where}: relevance {record['relevance']}; lbr data prepare leaves such rows out")
-        source = row.values.get("source")
-        yield record if source is None else record | {"source": source}
-    if row is None:
-        raise InputError(f"{path}: no records")
+    has_rows = has_records = False
+    for row in read_rows(path, wrong=wrong):
+        has_rows = True
+        try:
+            found = read(row)
+            _check_texts(row.where, found, read.account)
+        except RowError as error:
+            wrong(error)
+            continue
+        has_records = True
+        for record in found:
+            record.pop("is_choice", None)
+            yield record | {"id": unique(record["id"], row.number)} if unique else record
+    if not has_records:
+        raise InputError(f"{path}: no records{' that can be used' if has_rows else ''}")
 
 
-class UniqueIds:
-    """Gives each record an id that no other has."""
-
-    def __init__(self) -> None:
-        self._seen: set[str] = set()
-
-    def __call__(self, id_: object, number: int) -> str:
-        """Return an id; the number where there is none, and with the number where it was there before."""
-        unique = str(number if id_ is None else id_)
-        while unique in self._seen:
-            unique = f"{unique}#{number}"
-        self._seen.add(unique)
-        return unique
+def _check_texts(where: str, records: Sequence[Record], account: Account) -> None:
+    for record in records:
+        for name in FIELDS:
+            if not record.get(name, "something"):
+                account.count("pair" if "query" in record else "document", -len(records))
+                raise RowError(where, "empty text", f"nothing is left of the {name} once it is clean")
 
 
 def read_texts(paths: Iterable[str | Path]) -> list[str]:
@@ -108,43 +200,82 @@ def _files(path: Path) -> list[Path]:
 
 def _texts(file: Path) -> Iterator[str]:
     if is_table(file):
+        read = RecordReader(Columns(), ("document",), ("query",), keep_html=True)
         for row in read_rows(file):
-            names = [find_column(field, row.values) for field in COLUMNS]
-            texts = [row.values[name] for name in names if name is not None]
-            yield "\n".join(text for text in texts if isinstance(text, str))
+            for record in read(row):
+                yield "\n".join(record[name] for name in FIELDS if name in record)
+        read.say(file)
         return
+    with open_text(file, newline=None) as opened:
+        text = opened.read()
     try:
-        with open_text(file, newline=None) as opened:
-            yield opened.read().encode().decode()
+        text.encode()
     except UnicodeError as error:
         raise InputError(f"{file}: not UTF-8") from error
+    title, text = split_front_matter(text) if file.suffix.lower() in MARKDOWN else ("", text)
+    yield clean(f"{title}\n{text}", keep_html=True)
 
 
-def read_passages(path: str | Path) -> list[Record]:
+def read_passages(path: str | Path, make_chunker: Callable[[], Chunker] = Chunker, wrong: Wrong = stop) -> list[Record]:
     """Read what is to be searched: a file of documents, or a folder of text.
 
     Args:
-        path: See `read_records`; or a folder of text, Markdown, HTML or source files, cut into passages.
+        path: See `read_records`; or a text, Markdown, HTML or source file, or a folder of them, cut into passages.
+        make_chunker: Makes what cuts them; for passages that a model reads to their end it is
+            `lbr_st.use.passages.chunker_of`.
+        wrong: Called with a `RowError` for each row or file that cannot be used; reading goes on if it returns.
 
     Returns:
-        Records with ``id`` (for a folder: file and line the passage starts at) and ``document``.
+        Records with ``id`` (of text: file and line the passage starts at) and ``document``.
 
     Raises:
-        InputError: If a folder holds no text; and see `read_records`.
+        InputError: If a folder holds no text, or nothing is left; and see `read_records`.
     """
-    path = Path(path)
-    return list(iterate_passages(path)) if path.is_dir() else read_records(path, fields=("document",))
+    return list(_passages(path, make_chunker, wrong, UniqueIds()))
 
 
-def iterate_passages(path: str | Path) -> Iterator[Record]:
+def iterate_passages(
+    path: str | Path, make_chunker: Callable[[], Chunker] = Chunker, wrong: Wrong = stop
+) -> Iterator[Record]:
     """Yield what `read_passages` reads, one after the other: a corpus that memory cannot hold.
 
     Ids are the rows' own, or their numbers: whether one comes again is not looked at.
     """
-    path = Path(path)
-    if path.is_dir():
-        for each in read_text_files(text_files(path), path, Chunker()):
-            yield {"id": each["id"], "document": each["document"]}
-        return
-    for record in _records(path, ("document",), lambda id_, number: str(number if id_ is None else id_)):
-        yield {"id": record["id"], "document": record["document"]}
+    return _passages(path, make_chunker, wrong, None)
+
+
+def _passages(
+    path: str | Path, make_chunker: Callable[[], Chunker], wrong: Wrong, unique: UniqueIds | None
+) -> Iterator[Record]:
+    path, read = Path(path), None
+    if path.is_dir() or is_text_file(path):
+        folder, files = (path, text_files(path)) if path.is_dir() else (path.parent, [path])
+        records = read_text_records(files, folder, make_chunker(), wrong=wrong)
+    else:
+        read = RecordReader(Columns(), ("document",), keep_html=is_of_prepared_set(path))
+        records = _records(path, read, wrong, unique)
+    each = None
+    for each in records:
+        yield {"id": each["id"], "document": each["document"]}
+    if each is None:
+        raise InputError(f"{path}: no text that can be used")
+    if read is not None:
+        read.say(path)
+
+
+def is_text_file(path: Path) -> bool:
+    """Tell whether a path is a file of text, which is cut into passages."""
+    return path.suffix.lower() in TEXT and path.is_file()
+
+
+def read_text_records(
+    files: Iterable[Path], folder: Path, chunker: Chunker, encoding: str = "utf-8", wrong: Wrong = stop
+) -> Iterator[Record]:
+    """Yield the passages of text files as records, the same in every command; see `read_text_files`.
+
+    They are clean, and markup in them is meant. Passages of which nothing is left are none.
+    """
+    for record in read_text_files(files, folder, chunker, encoding, wrong):
+        cleaned = clean_record(record | {name: printable(record[name]) for name in ("id", "file")}, keep_html=True)
+        if cleaned["document"]:
+            yield cleaned

@@ -15,9 +15,13 @@ from typing import IO, Any, NamedTuple
 
 import fsspec
 
-from lbr_st.data.columns import EXCERPT
+from lbr_st.data.templates import EXCERPT
 from lbr_st.errors import InputError, RowError, one_line, require
 from lbr_st.records import COMPRESSED, file_format, is_hub_id
+
+# What pandas calls the column that it writes without a name: the numbers of the rows.
+INDEX = "Unnamed: 0"
+NUMBER = re.compile(r"[+-]?\d+(\.0+)?")
 
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -220,19 +224,44 @@ def _table_rows(path: Path, encoding: str, delimiter: str, wrong: Wrong) -> Iter
                 raise InputError(f"{where}: not {encoding}: {error}") from error
             if header is None:
                 header = _header(where, fields)
-            elif len(fields) == len(header):
-                yield Row(where, line, dict(zip(header, fields, strict=True)))
             elif fields:
-                line_text = delimiter.join(fields)[:EXCERPT]
-                detail = f"{len(fields)} fields where the header has {len(header)}, in {line_text!r}"
-                wrong(RowError(where, "not as many fields as the header", detail))
+                try:
+                    values = _values(where, header, fields, delimiter)
+                except RowError as error:
+                    wrong(error)
+                    continue
+                yield Row(where, line, values)
 
 
 def _header(where: str, fields: list[str]) -> list[str]:
     names = [name.strip() for name in fields]
-    if len(set(names)) < len(names) or not all(names):
+    named = list(filter(None, names))
+    if len(set(named)) < len(named) or not named:
         raise InputError(f"{where}: the first line must name each column once, found {', '.join(fields)[:200]}")
     return names
+
+
+def _values(where: str, header: list[str], fields: list[str], delimiter: str) -> dict[str, Any]:
+    """Return the fields of a row by name. Those without one must be blank, but for numbers in the first column.
+
+    Raises:
+        RowError: If there are too few or too many fields, or one without a name says something.
+    """
+    if len(fields) != len(header):  # a comma at the end of the header, or of the row, makes one more
+        least = max(number for number, name in enumerate(header, start=1) if name)
+        if len(fields) < least or any(map(str.strip, fields[len(header) :])):
+            line = delimiter.join(fields)[:EXCERPT]
+            detail = f"{len(fields)} fields where the header has {len(header)}, in {line!r}"
+            raise RowError(where, "not as many fields as the header", detail)
+    values = dict(zip(header, fields, strict=False))
+    if "" not in values:
+        return values
+    for number, (name, field) in enumerate(zip(header, fields, strict=False), start=1):
+        if not name and field.strip() and (number > 1 or not NUMBER.fullmatch(field.strip())):
+            detail = f"column {number} has no name in the first line, and holds {field[:EXCERPT]!r}"
+            raise RowError(where, "a column without a name", detail)
+    del values[""]
+    return values if header[0] else {INDEX: fields[0], **values}
 
 
 def _parquet_rows(path: Path) -> Iterator[Row]:

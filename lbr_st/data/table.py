@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,11 +14,11 @@ import pyarrow.compute
 from datasets import Dataset, Features, List, Value
 from numpy.typing import NDArray
 
-from lbr_st.data.cleaning import printable
-from lbr_st.data.records import UniqueIds
+from lbr_st.data.drops import Drops
+from lbr_st.data.ids import UniqueIds
 from lbr_st.data.same_text import AUTO, same_text
 from lbr_st.data.words import WORDS, count_words
-from lbr_st.errors import InputError, RowError, one_line, shortened
+from lbr_st.errors import InputError, one_line
 from lbr_st.records import FIELDS, Record
 
 # The texts and marks of a record.
@@ -37,60 +36,7 @@ FEATURES = Features(
         "is_choice": Value("bool"),
     }
 )
-SAMPLES = 5  # of each reason, kept in dropped.jsonl
-SAMPLE_CHARACTERS = 200
-SHOWN, SHOWN_CHARACTERS = 3, 100  # of these, in the log and on the card
 LEFT_OUT = ""  # the side of a record that is on none
-
-
-class Drops:
-    """What was left out: how many records by reason, and some of each."""
-
-    def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
-        self._samples: dict[str, list[dict[str, str]]] = defaultdict(list)
-
-    def add(self, reason: str, id_: str, text: str, like: tuple[str, str] | None = None) -> None:
-        """Count a record.
-
-        Args:
-            reason: Why it is left out.
-            id_: Its id.
-            text: The text that it is left out for.
-            like: Id and text of the record that stays in its place.
-        """
-        self.counts[reason] += 1
-        if len(self._samples[reason]) < SAMPLES:
-            sample = {"reason": reason, "id": id_, "text": text[:SAMPLE_CHARACTERS]}
-            if like is not None:
-                sample |= {"like_id": like[0], "like": like[1][:SAMPLE_CHARACTERS]}
-            self._samples[reason].append({key: printable(value) for key, value in sample.items()})
-
-    def add_error(self, error: RowError) -> None:
-        """Count a row that could not be read, and go on."""
-        self.add(f"cannot be read: {error.reason}", error.where, str(error))
-
-    @property
-    def samples(self) -> list[dict[str, str]]:
-        """Some of each reason, by reason."""
-        return [sample for reason in sorted(self._samples) for sample in self._samples[reason]]
-
-    @property
-    def examples(self) -> dict[str, list[str]]:
-        """Some of what is left out for being like another text, by reason, for people."""
-        quoted = lambda text: repr(shortened(" ".join(text.split()), SHOWN_CHARACTERS))  # noqa: E731
-        found = {
-            reason: [
-                f"{quoted(sample['text'])} ({sample['id']}) like {quoted(sample['like'])} ({sample['like_id']})"
-                for sample in samples[:SHOWN]
-                if "like" in sample
-            ]
-            for reason, samples in sorted(self._samples.items())
-        }
-        return {reason: shown for reason, shown in found.items() if shown}
-
-    def __str__(self) -> str:
-        return ", ".join(f"{number} {reason}" for reason, number in self.counts.most_common())
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,8 +14,6 @@ from lbr_st.data.prepared_set import FILES
 from lbr_st.data.table import Table
 from lbr_st.files import write_jsonl
 from lbr_st.records import FIELDS
-
-logger = logging.getLogger(__name__)
 
 DOCUMENTS_ALONE = ("passages", "corpus")
 DROPPED = "dropped.jsonl"
@@ -37,7 +34,6 @@ def files_of(table: Table, config: PrepareConfig) -> dict[str, NDArray[np.int64]
     rows["passages"] = rows["corpus"] if is_taught else _each_document_once(table, train[:learn])
     if table.has_pairs:  # from the two ends: the stages share no record unless both ask for more than there is
         rows |= {"learn": train[:learn], "align": train[len(train) - align :]}
-        rows["align"] = _with_negatives(table, rows["align"])
     rows |= {name: of[name] for name in HELD_OUT}
     return {name: rows[name] for name in FILES if len(rows.get(name, ()))}
 
@@ -45,24 +41,6 @@ def files_of(table: Table, config: PrepareConfig) -> dict[str, NDArray[np.int64]
 def _each_document_once(table: Table, indices: NDArray[np.int64]) -> NDArray[np.int64]:
     first = np.unique(table.document[indices], return_index=True)[1]
     return indices[np.sort(first)]
-
-
-def _with_negatives(table: Table, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Leave out of stage 2 the pairs that lost all hard negatives: it takes pairs that all have some, or none."""
-    has = table.has_negatives(rows)
-    lost = np.isin(rows, list(table.negatives)) & ~has
-    if lost.any() and has.any():
-        for index in rows[lost].tolist():
-            table.drop("align: no hard negative is left", index)
-        rows, has = rows[~lost], has[~lost]
-    if 0 < has.sum() < len(rows):
-        logger.warning(
-            "%d of %d pairs have hard negatives; stage 2 takes pairs that all have some, or none: leave them out of "
-            "the sources, and lbr data mine finds some for all",
-            has.sum(),
-            len(rows),
-        )
-    return rows
 
 
 def write_files(folder: Path, table: Table, files: Mapping[str, NDArray[np.int64]]) -> None:

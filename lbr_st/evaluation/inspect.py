@@ -11,6 +11,7 @@ from lbr_st.learning.examples import ExampleMaker, build_examples, check_fits
 from lbr_st.learning.masked_model import CutOffModel
 from lbr_st.learning.measures import held_out_loss, nats_through_bottleneck
 from lbr_st.model.bottleneck import BottleneckTransformer
+from lbr_st.model.lengths import warn_of_longer
 from lbr_st.records import Record
 from lbr_st.training.held_out import DEV, NDCG, RECALL, HeldOutEvaluator
 
@@ -32,6 +33,8 @@ MEANINGS = {
 def inspect(model: SentenceTransformer, pairs: Sequence[Record], batch_size: int = 32) -> dict[str, float]:
     """Return the numbers of `MEANINGS`, and ``low`` and ``high`` of the ratio's bootstrap interval.
 
+    How many texts are longer than the model reads is said.
+
     Args:
         model: Any sentence-transformers model. Only one of this package with its language model has ``loss`` and
             ``nats``.
@@ -41,6 +44,7 @@ def inspect(model: SentenceTransformer, pairs: Sequence[Record], batch_size: int
     Raises:
         InputError: If the pairs have fewer than two different documents, or texts leave no room for the bottleneck.
     """
+    warn_of_longer(model, (pair["query"] for pair in pairs), (pair["document"] for pair in pairs))
     found = HeldOutEvaluator(pairs, batch_size=batch_size, confidence=CONFIDENCE)(model)
     if f"{DEV}_separation_ratio" not in found:
         raise InputError("at least two different documents are needed, one of them to be a negative")

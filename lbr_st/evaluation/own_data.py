@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,16 @@ from datasets import Dataset
 from mteb.abstasks.retrieval import AbsTaskRetrieval
 from mteb.abstasks.task_metadata import TaskMetadata
 from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper
+from sentence_transformers import SentenceTransformer
 
+from lbr_st.data.ids import UniqueIds
 from lbr_st.data.prepared_set import PreparedSet
 from lbr_st.data.records import read_records
 from lbr_st.errors import InputError, require
 from lbr_st.evaluation.bm25 import BM25OfAnyScript, tokens_of
 from lbr_st.files import sha256
 from lbr_st.model.contract import fingerprint
+from lbr_st.model.lengths import saying_what_is_longer
 from lbr_st.model.opening import open_sentence_transformer
 from lbr_st.records import Record
 
@@ -53,7 +57,11 @@ class LocalRetrieval(AbsTaskRetrieval):
     ) -> None:
         super().__init__()
         texts = dict.fromkeys(record["document"] for record in [*records, *extra_documents])
-        self.documents = {text: f"d{number}" for number, text in enumerate(texts)}
+        # A document is called what its row calls it, where one does.
+        names = {record["document"]: record["id"] for record in extra_documents}
+        names |= {record["document"]: record["document_id"] for record in records if "document_id" in record}
+        unique = UniqueIds()
+        self.documents = {text: unique(names.get(text), f"d{number}") for number, text in enumerate(texts)}
         self.records = list(records)
         self.queries: dict[str, str] = {}
         for record in self.records:
@@ -90,7 +98,9 @@ class LocalRetrieval(AbsTaskRetrieval):
 
 
 def local_task(
-    data: str | Path | PreparedSet | LocalRetrieval, corpus_extra: str | Path | None = None
+    data: str | Path | PreparedSet | LocalRetrieval,
+    corpus_extra: str | Path | None = None,
+    min_score: float | None = None,
 ) -> LocalRetrieval:
     """Make a retrieval task of pairs.
 
@@ -98,6 +108,7 @@ def local_task(
         data: File of test pairs, whose documents are the corpus; or a prepared set or its folder, of which it is
             ``test``, searched in its ``corpus``. A task stays as it is.
         corpus_extra: File whose documents join the corpus.
+        min_score: Least score of a document that answers its query, where a column grades them.
 
     Raises:
         InputError: If a file cannot be used.
@@ -105,11 +116,13 @@ def local_task(
     if isinstance(data, LocalRetrieval):
         if corpus_extra is not None:
             raise InputError(f"--corpus-extra {corpus_extra}: the corpus of a task is made already")
+        if min_score is not None:
+            raise InputError(f"--min-score {min_score:g}: the pairs of a task are read already")
         return data
     prepared = data if isinstance(data, PreparedSet) else PreparedSet.open(data) if Path(data).is_dir() else None
     files = [prepared.file("test"), prepared.file("corpus")] if prepared else [str(data)]
     files += [str(corpus_extra)] if corpus_extra else []
-    records = read_records(files[0])
+    records = read_records(files[0], min_score=min_score)
     extra = [record for file in files[1:] for record in read_records(file, fields=("document",))]
     parts = [*([prepared.about["name"]] if prepared else []), *(Path(file).stem for file in files)]
     name = re.sub(r"[^\w.-]+", "-", "-".join(parts))  # mteb makes a file name of it
@@ -135,11 +148,24 @@ def open_for_evaluation(name: str | Path) -> Any:
     return wrapped
 
 
+def watching(opened: Any) -> AbstractContextManager[None]:
+    """Say at the end how many texts were longer than the embedding model reads that mteb was given.
+
+    Of another one, such as BM25, nothing is said.
+    """
+    for name in ("searcher", "model", "model"):
+        if isinstance(opened, SentenceTransformer):
+            return saying_what_is_longer(opened)
+        opened = getattr(opened, name, opened)
+    return saying_what_is_longer(opened) if isinstance(opened, SentenceTransformer) else nullcontext()
+
+
 def evaluate(
     model: Any,
     data: str | Path | PreparedSet | LocalRetrieval,
     *,
     corpus_extra: str | Path | None = None,
+    min_score: float | None = None,
     results_dir: str | Path | None = None,
     batch_size: int = 64,
     predictions: str | Path | None = None,
@@ -151,6 +177,7 @@ def evaluate(
             `open_for_evaluation` returns.
         data: A prepared set, whose test queries are asked of its corpus, or a file of test pairs; see `local_task`.
         corpus_extra: File whose documents join the corpus.
+        min_score: Least score of a document that answers its query, where a column of the data grades them.
         results_dir: Folder for mteb's result files; default is none.
         batch_size: Number of texts encoded at once.
         predictions: Folder for the documents that each query found, as mteb writes them; default is none.
@@ -161,13 +188,15 @@ def evaluate(
     Raises:
         InputError: If the model or the data cannot be used.
     """
-    task = local_task(data, corpus_extra)
-    results = mteb.evaluate(
-        open_for_evaluation(model) if isinstance(model, str | Path) else model,
-        task,
-        encode_kwargs={"batch_size": batch_size},
-        cache=None if results_dir is None else mteb.ResultCache(results_dir),
-        overwrite_strategy="always",
-        prediction_folder=predictions,
-    )
+    task = local_task(data, corpus_extra, min_score)
+    opened = open_for_evaluation(model) if isinstance(model, str | Path) else model
+    with watching(opened):
+        results = mteb.evaluate(
+            opened,
+            task,
+            encode_kwargs={"batch_size": batch_size},
+            cache=None if results_dir is None else mteb.ResultCache(results_dir),
+            overwrite_strategy="always",
+            prediction_folder=predictions,
+        )
     return dict(results.task_results[0].scores["test"][0])

@@ -11,6 +11,7 @@ import mteb
 from mteb.abstasks import AbsTask
 
 from lbr_st.errors import InputError, one_line, shortened
+from lbr_st.evaluation.own_data import watching
 from lbr_st.evaluation.tables import markdown_table
 from lbr_st.model.card import read
 from lbr_st.model.contract import LBR_CONFIG
@@ -77,7 +78,8 @@ def evaluate_on_tasks(
             continue
         scores = {}
         for label, model in models.items():
-            found = mteb.evaluate(model, task, encode_kwargs={"batch_size": batch_size}, cache=cache)
+            with watching(model):
+                found = mteb.evaluate(model, task, encode_kwargs={"batch_size": batch_size}, cache=cache)
             scores[label] = float(found.task_results[0].get_score())
         task.unload_data()
         outcomes.append(Outcome(name, metric, scores))

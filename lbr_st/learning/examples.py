@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sentence_transformers import SentenceTransformer
@@ -15,10 +16,13 @@ from lbr_st.learning.batches import IGNORE
 from lbr_st.learning.objectives import Arm, fields_of
 from lbr_st.model.bottleneck import BottleneckTransformer, bottleneck_module, most_positions
 from lbr_st.model.cutoff import BOTTLENECK, PREFIX, SOURCE, TARGET
+from lbr_st.model.lengths import describe_longer
 from lbr_st.records import Record
 
 if TYPE_CHECKING:
     from datasets import Dataset  # imported where one is made: an `ExampleMaker` works without the package
+
+logger = logging.getLogger(__name__)
 
 Columns = dict[str, list[Any]]
 
@@ -39,6 +43,7 @@ class ExampleMaker:
         prefix_share: Least and largest share of a document that is X, for ``prefix-suffix``. Between them it is drawn
             for each document, the same in every run with one seed.
         seed: Seed of that draw.
+        cut_off: For ``prefix-suffix``, the number of documents in each call whose end is in neither part.
     """
 
     model: SentenceTransformer
@@ -46,6 +51,7 @@ class ExampleMaker:
     arm: Arm = Arm.CUT_OFF
     prefix_share: tuple[float, float] = (0.5, 0.5)
     seed: int = 0
+    cut_off: list[int] = field(default_factory=list, compare=False)
 
     def __call__(self, columns: Columns) -> Columns:
         """Make an example of each row.
@@ -82,7 +88,9 @@ class ExampleMaker:
             length = module.max_seq_length
             room = length - module.num_prefix_tokens - module.num_bottleneck_tokens - prompt_length
             shares = [draw_share(text, self.prefix_share, self.seed) for text in documents]
-            return split_documents(documents, shares, module.tokenizer, room, length)
+            found = split_documents(documents, shares, module.tokenizer, room, length)
+            self.cut_off.append(sum(found[-1]))
+            return found
         whole = [False] * len(documents)
         if self.objective == "doc2query":
             return documents, columns["query"], whole
@@ -112,7 +120,7 @@ class ExampleMaker:
 
 
 def build_examples(records: Sequence[Record], make: ExampleMaker) -> Dataset:
-    """Tokenize records into examples.
+    """Tokenize records into examples; say how many documents have an end that no example reads.
 
     Args:
         records: Records with ``document``, and for objectives that read pairs with ``query``.
@@ -122,13 +130,17 @@ def build_examples(records: Sequence[Record], make: ExampleMaker) -> Dataset:
 
     # The columns used are named: reconstruct reads the document of pairs too.
     dataset = Dataset.from_list([{name: record[name] for name in fields_of(make.objective)} for record in records])
-    return dataset.map(
+    examples = dataset.map(
         make,
         batched=True,
         remove_columns=dataset.column_names,
         desc=f"Tokenizing for {make.objective}",
         new_fingerprint=f"examples-{make.objective}",  # else datasets pickles the model to make one
     )
+    if longer := sum(make.cut_off):
+        length = bottleneck_module(make.model).max_seq_length
+        logger.warning("%s", describe_longer(longer, len(records), length, parts=2))
+    return examples
 
 
 def mix(datasets: dict[str, Dataset], weights: dict[str, float], seed: int) -> Dataset:

@@ -25,6 +25,7 @@ from lbr_st.learning.examples import ExampleMaker, build_examples, check_fits, m
 from lbr_st.learning.objectives import OBJECTIVES, READ_PAIRS, fields_of, parse_data, parse_objective
 from lbr_st.learning.trainer import LearnTrainer
 from lbr_st.model.bottleneck import bottleneck_module
+from lbr_st.model.lengths import warn_of_longer
 from lbr_st.model.precision import autocast_dtype
 from lbr_st.model.saving import load
 from lbr_st.model.self_checks import check_no_leak, check_packing
@@ -184,8 +185,8 @@ def read_data(config: LearnConfig) -> LearnData:
     named = parse_data("--data", config.data, list(weights))
     sources = {each: file_of(source, "learn" if each in READ_PAIRS else "passages") for each, source in named.items()}
     dev_sources = _dev_sources(config, prepared, list(weights))
-    train = {each: read_records(source, fields_of(each)) for each, source in sources.items()}
-    dev = {each: read_records(source, fields_of(each)) for each, source in dev_sources.items()}
+    train = {each: read_records(source, fields_of(each), config.min_score) for each, source in sources.items()}
+    dev = {each: read_records(source, fields_of(each), config.min_score) for each, source in dev_sources.items()}
     refuse_overlaps(
         [(source, train[each]) for each, source in sources.items()],
         [(source, dev[each]) for each, source in dev_sources.items()],
@@ -193,7 +194,7 @@ def read_data(config: LearnConfig) -> LearnData:
     )
     pairs = next((dev[each] for each in READ_PAIRS if each in dev), [])
     if not pairs and dev_sources and config.select_by in SELECT_BY_PAIRS:
-        pairs = read_records(next(iter(dev_sources.values())))
+        pairs = read_records(next(iter(dev_sources.values())), min_score=config.min_score)
     return LearnData(objective, weights, sources, train, dev, pairs)
 
 
@@ -230,6 +231,7 @@ def _open(config: LearnConfig) -> SentenceTransformer:
 def _trainer(config: LearnConfig, arguments: LearnConfig, model: SentenceTransformer, data: LearnData) -> LearnTrainer:
     train = {each: build_examples(records, _maker(config, model, each)) for each, records in data.train.items()}
     dev = {each: build_examples(records, _maker(config, model, each)) for each, records in data.dev.items()}
+    _warn_of_longer(model, data)
     epoch = mix(train, data.weights, config.seed)
     logger.info("%s", describe_epoch(epoch, train, data.weights))
     evaluator = None
@@ -251,6 +253,14 @@ def _trainer(config: LearnConfig, arguments: LearnConfig, model: SentenceTransfo
         )
     except CANNOT_START as error:
         raise InputError(one_line(error)) from error
+
+
+def _warn_of_longer(model: SentenceTransformer, data: LearnData) -> None:
+    """Say how many texts are longer than the model reads, of the objectives that read a text to that limit."""
+    read = {each: data.train[each] + data.dev.get(each, []) for each in data.train if each != "prefix-suffix"}
+    pairs = [record for each in read if each in READ_PAIRS for record in read[each]]
+    documents = [record["document"] for records in read.values() for record in records]
+    warn_of_longer(model, (record["query"] for record in pairs), documents)
 
 
 def _maker(config: LearnConfig, model: SentenceTransformer, objective: str) -> ExampleMaker:

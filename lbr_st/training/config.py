@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 import torch
 from transformers import TrainingArguments
 
+from lbr_st.data.judgements import MIN_SCORE
 from lbr_st.errors import InputError, one_line
 from lbr_st.model.opening import DEFAULT_MAX_LENGTH
 from lbr_st.training.resume import checkpoint_dir
@@ -109,8 +110,8 @@ class StageConfig(RunConfig):
     # What `lbr learn --help` and `lbr align --help` show, in groups: title and fields.
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
         "model and data": (
-            "model", "data", "dev_data", "output_dir", "resume", "max_length", "bottleneck_tokens", "compression_ratio",
-            "query_prompt", "document_prompt", "allow_overlap",
+            "model", "data", "dev_data", "min_score", "output_dir", "resume", "max_length", "bottleneck_tokens",
+            "compression_ratio", "query_prompt", "document_prompt", "allow_overlap",
         ),
         "LoRA, instead of training all weights; merged into them at the end": (
             "lora_rank", "lora_alpha", "lora_dropout", "load_in_4bit",
@@ -119,6 +120,7 @@ class StageConfig(RunConfig):
     }  # fmt: skip
 
     model: str = required("model to start from: a directory or an id of the Hub", "DIR_OR_ID")
+    min_score: float | None = told(MIN_SCORE, "S")
     allow_overlap: bool = told(
         "train although texts of --data are held out too, in --dev-data or in the test of the prepared set",
         default=False,

@@ -6,6 +6,7 @@ A shard is encoded in the same batches whoever does it: an interrupted run ends 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -20,17 +21,23 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.util.quantization import quantize_embeddings
 from tqdm.auto import tqdm
 
-from lbr_st.errors import InputError, require
-from lbr_st.files import require_empty
+from lbr_st.data.drops import ON_ERROR, Drops, on_wrong_row
+from lbr_st.errors import InputError, one_line, require
+from lbr_st.files import parents_that_go
+from lbr_st.model.lengths import TextLimit, describe_longer
 from lbr_st.model.opening import check_model_exists, open_sentence_transformer
+from lbr_st.use.passages import chunker_of, require_sources
 from lbr_st.use.shards import (
     Job,
     Manifest,
     describe_origin,
+    has_embeddings,
     lay_down,
+    part,
     read_texts,
+    require_free,
     require_room,
-    require_sources,
+    take_back,
     write_embeddings,
 )
 
@@ -40,6 +47,7 @@ ROLES = ("document", "query")
 PRECISIONS = ("float32", "float16", "int8", "binary")
 DTYPES = ("float32", "float16", "bfloat16")
 ENGINES = ("local", "ray")
+CHOICES = {"role": ROLES, "precision": PRECISIONS, "dtype": DTYPES, "engine": ENGINES, "on_error": ON_ERROR}
 
 BATCHES_AT_ONCE = 16  # encoded in one call, in which texts are sorted by length
 CALIBRATION_ROWS = 1000  # that say how far each dimension goes, for int8
@@ -52,6 +60,7 @@ class EncodeConfig(Job):
     Attributes:
         data: Prepared sets, files of documents, folders of text files and Hub datasets.
         output_dir: New or empty folder, or that of the same run, which then goes on.
+        on_error: ``stop`` at the first row that cannot be used, or ``skip`` and count such rows.
         engine: ``local`` for this process, ``ray`` for a cluster whose machines all see ``output_dir``.
         ray_address: Address of the cluster; default is one on this machine.
         actors: Number of processes on the cluster, each with the model.
@@ -64,6 +73,7 @@ class EncodeConfig(Job):
 
     data: Sequence[str]
     output_dir: str | Path
+    on_error: str = "stop"
     engine: str = "local"
     ray_address: str | None = None
     actors: int = 1
@@ -78,9 +88,10 @@ class EncodeConfig(Job):
                 raise InputError(f"--{flag} must be a whole number of at least 1, got {value}")
         if not self.cpus_per_actor > 0 or not self.gpus_per_actor >= 0:
             raise InputError("--cpus-per-actor must be above 0, and --gpus-per-actor at least 0")
-        for name, choices in (("role", ROLES), ("precision", PRECISIONS), ("dtype", DTYPES), ("engine", ENGINES)):
+        for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
-                raise InputError(f"--{name} must be one of {', '.join(choices)}, got {getattr(self, name)}")
+                flag = name.replace("_", "-")
+                raise InputError(f"--{flag} must be one of {', '.join(choices)}, got {getattr(self, name)}")
 
     @property
     def job(self) -> Job:
@@ -109,6 +120,20 @@ class Encoder:
         self.folder, self.job = Path(folder), job
         self.ranges = None if ranges is None else np.asarray(ranges, np.float32)
         self.model = open_model(job)
+        self.limit = TextLimit(self.model, job.role)
+
+    def try_out(self) -> None:
+        """Refuse a model that does not encode one word, before a corpus is read for it.
+
+        Raises:
+            InputError: With what torch says.
+        """
+        try:
+            self.embed(["word"])
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            raise InputError(
+                f"--model {self.job.model}, --dtype {self.job.dtype}: it encodes no text: {one_line(error)}"
+            ) from error
 
     @property
     def width(self) -> int:
@@ -138,13 +163,15 @@ class Encoder:
         table = read_texts(self.folder, shard)
         texts = table["document"].to_pylist()
         size = BATCHES_AT_ONCE * self.job.batch_size
-        pieces = []
+        pieces, longer = [], 0
         for start in range(0, len(texts), size):
-            pieces.append(self._at_precision(self.embed(texts[start : start + size])))
+            piece = texts[start : start + size]
+            pieces.append(self._at_precision(self.embed(piece)))
+            longer += self.limit.count_longer(piece)
             if on_rows is not None:
                 on_rows(len(pieces[-1]))
         columns = table if self.job.with_text else table.select(["id"])
-        write_embeddings(self.folder, shard, columns, np.concatenate(pieces))
+        write_embeddings(self.folder, shard, columns, np.concatenate(pieces), longer)
 
     def _at_precision(self, embeddings: np.ndarray) -> np.ndarray:
         if self.job.precision.startswith("float"):
@@ -161,34 +188,66 @@ def open_model(job: Job) -> SentenceTransformer:
 def encode_corpus(config: EncodeConfig) -> Manifest:
     """Encode a corpus, or go on with a run that was interrupted; return what the folder holds.
 
-    Whatever can be refused is refused before the texts are laid down, and leaves no folder behind.
+    Whatever can be refused is refused before the texts are laid down. A run that fails before it made an embedding
+    leaves nothing behind, and one that was killed before is nobody's: another one may begin in its folder.
 
     Raises:
-        InputError: If the model, the data or the folder cannot be used, the folder holds a run with other settings,
-            data or weights, or Ray is asked for and not installed.
+        InputError: If the model, the data or the folder cannot be used, the folder holds embeddings of a run with
+            other settings, data or weights, or Ray is asked for and not installed.
     """
-    folder, job = Path(config.output_dir), config.job
+    folder, job, drops = Path(config.output_dir), config.job, Drops()
     if config.engine == "ray":
         require("ray.data", "--engine ray")
     check_model_exists(config.model)
-    require_sources(config.data)
+    require_sources(config.data, on_wrong_row(config.on_error, Drops()))
     sources = [_absolute(source) for source in config.data]
     origin = describe_origin(job, sources)
     manifest = Manifest.read(folder, origin)
     if manifest is None:
-        require_empty(folder)
+        require_free(folder)
     elif manifest.finished:
+        if lost := manifest.missing():
+            raise InputError(f"{part(folder, lost[0])} is gone since; begin again in another --output-dir")
         logger.info("%s is finished already", folder)
         return manifest
     if manifest is None or manifest.missing():
         encoder = Encoder(folder, job, manifest and manifest.ranges)
+        encoder.try_out()
         require_room(job.shard_rows, encoder.width)
-        manifest = manifest or Manifest.begin(folder, origin, *lay_down(sources, folder, job.shard_rows))
-        if job.precision == "int8" and manifest.ranges is None:
-            manifest.keep_ranges(encoder.calibrate())
-        _encode_missing(config, manifest, encoder)
+        with _leaving_nothing(folder):
+            if manifest is None:
+                take_back(folder)
+                make_chunker, wrong = partial(chunker_of, encoder.model, job.role), on_wrong_row(config.on_error, drops)
+                laid_down = lay_down(sources, folder, job.shard_rows, make_chunker, wrong)
+                manifest = Manifest.begin(folder, origin, *laid_down)
+            if drops.counts:
+                logger.warning("%s", drops.describe())
+            if job.precision == "int8" and manifest.ranges is None:
+                manifest.keep_ranges(encoder.calibrate())
+            _encode_missing(config, manifest, encoder)
+        if longer := manifest.count_longer():
+            logger.warning("%s", describe_longer(longer, manifest.rows, encoder.limit.most))
     manifest.finish()
     return manifest
+
+
+@contextlib.contextmanager
+def _leaving_nothing(folder: Path) -> Iterator[None]:
+    """After an error, take back what a run wrote that made no embeddings, and the folders that were made for it.
+
+    Raises:
+        InputError: If the folder cannot be written.
+    """
+    try:
+        with parents_that_go(folder):
+            try:
+                yield
+            except Exception:
+                take_back(folder)
+                raise
+    except OSError as error:
+        more = "; the same command goes on with what is there" if has_embeddings(folder) else ""
+        raise InputError(f"--output-dir {folder} was not written: {one_line(error.strerror or error)}{more}") from error
 
 
 def _encode_missing(config: EncodeConfig, manifest: Manifest, encoder: Encoder) -> None:

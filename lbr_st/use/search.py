@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import semantic_search
 
+from lbr_st.data.cleaning import clean
+from lbr_st.model.lengths import warn_of_longer
 from lbr_st.records import Record
 
 SNIPPET_LINES, SNIPPET_WIDTH = 6, 120
@@ -15,7 +17,7 @@ SNIPPET_LINES, SNIPPET_WIDTH = 6, 120
 def search(
     model: SentenceTransformer, passages: Sequence[Record], questions: Sequence[str], k: int = 3
 ) -> list[list[tuple[float, Record]]]:
-    """Find the passages nearest to each question.
+    """Find the passages nearest to each question, and say how many texts are longer than the model reads.
 
     Args:
         model: Model whose query and document prompts are applied.
@@ -26,8 +28,12 @@ def search(
     Returns:
         For each question (cosine, passage) pairs, best first.
     """
-    corpus = model.encode_document([p["document"] for p in passages], convert_to_tensor=True, show_progress_bar=True)
-    queries = model.encode_query(list(questions), convert_to_tensor=True)
+    documents = [passage["document"] for passage in passages]
+    # Of a question, too, what no tokenizer takes is left out.
+    asked = [clean(question, keep_html=True, one_line=True) for question in questions]
+    warn_of_longer(model, asked, documents)
+    corpus = model.encode_document(documents, convert_to_tensor=True, show_progress_bar=True)
+    queries = model.encode_query(asked, convert_to_tensor=True)
     hits = semantic_search(queries, corpus, top_k=k)
     return [[(hit["score"], passages[int(hit["corpus_id"])]) for hit in of_question] for of_question in hits]
 

@@ -10,7 +10,7 @@ import bisect
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,17 +20,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
+from lbr_st.data.cleaning import printable
+from lbr_st.data.passages import Chunker
 from lbr_st.data.prepared_set import file_of
 from lbr_st.data.records import iterate_passages
+from lbr_st.data.rows import Wrong, stop
 from lbr_st.errors import InputError
-from lbr_st.files import UNFINISHED, replacing, replacing_folder, write_json
+from lbr_st.files import UNFINISHED, replacing, replacing_folder, require_empty, write_json
 from lbr_st.model.contract import fingerprint
-from lbr_st.records import is_hub_id
 
 MANIFEST = "_manifest.json"
 # Readers of Parquet folders leave out what begins with a dot; with this name it does not count as a file of the folder.
 TEXTS = f".texts{UNFINISHED}"
 TEXT_SCHEMA = pa.schema({"id": pa.string(), "document": pa.string()})
+LONGER = b"texts_longer_than_read"  # what a file of embeddings says of its rows, in its schema
 MOST_NUMBERS = 2**31 - 1  # of all lists in a column of Parquet that every reader knows
 
 
@@ -73,8 +76,17 @@ def read_texts(folder: Path, shard: int) -> pa.Table:
     return pq.read_table(part(folder / TEXTS, shard))
 
 
-def write_embeddings(folder: Path, shard: int, columns: pa.Table, embeddings: np.ndarray) -> None:
-    """Write the file of a shard: what is known of its rows, and their embeddings as plain lists."""
+def write_embeddings(folder: Path, shard: int, columns: pa.Table, embeddings: np.ndarray, longer: int) -> None:
+    """Write the file of a shard: what is known of its rows, and their embeddings as plain lists.
+
+    Args:
+        folder: Folder of the embeddings.
+        shard: Number of the shard.
+        columns: Ids, and texts where they are kept.
+        embeddings: One for each row, ``(rows, numbers)``.
+        longer: Number of texts that are longer than the model reads.
+    """
+    columns = columns.replace_schema_metadata({LONGER: str(longer)})
     offsets = np.arange(0, embeddings.size + 1, embeddings.shape[1], dtype=np.int32)
     lists = pa.ListArray.from_arrays(pa.array(offsets), pa.array(embeddings.reshape(-1)))
     write_table(columns.append_column("embedding", lists), part(folder, shard))
@@ -91,32 +103,38 @@ def require_room(shard_rows: int, width: int) -> None:
         raise InputError(f"--shard-rows {shard_rows}: a file of embeddings as wide has at most {most} rows")
 
 
-def require_sources(sources: Sequence[str]) -> None:
-    """Refuse a source that is not there, before another one is read.
-
-    Raises:
-        InputError: If there is no file or folder by a name that is no Hub id, or a prepared set has no corpus.
-    """
-    for source in sources:
-        file = file_of(source, "corpus")
-        if not os.path.exists(file) and not is_hub_id(file):
-            raise InputError(f"{file}: no such file")
-
-
-def lay_down(sources: Sequence[str], folder: Path, shard_rows: int) -> tuple[int, int]:
+def lay_down(
+    sources: Sequence[str],
+    folder: Path,
+    shard_rows: int,
+    make_chunker: Callable[[], Chunker] = Chunker,
+    wrong: Wrong = stop,
+) -> tuple[int, int]:
     """Write the texts of a corpus as shards, all or none; return the numbers of rows and of shards.
+
+    Args:
+        sources: Prepared sets, files, folders of text files and Hub datasets.
+        folder: Folder of the embeddings.
+        shard_rows: Number of rows of a shard.
+        make_chunker: Makes what cuts text files.
+        wrong: Called with a `RowError` for each row that cannot be used; reading goes on if it returns.
 
     Raises:
         InputError: If a row cannot be used, or there is none.
     """
-    for leftover in [folder / TEXTS, *folder.glob(f".{TEXTS}*{UNFINISHED}")]:  # of runs that were killed
-        shutil.rmtree(leftover, ignore_errors=True)
+    remove_texts(folder)
     rows = shards = 0
     with replacing_folder(folder / TEXTS) as unfinished:
-        for shard, texts in enumerate(_batches(_passages(sources), shard_rows)):
+        for shard, texts in enumerate(_batches(_passages(sources, make_chunker, wrong), shard_rows)):
             write_table(pa.Table.from_pylist(texts, TEXT_SCHEMA), part(unfinished, shard))
             rows, shards = rows + len(texts), shard + 1
     return rows, shards
+
+
+def remove_texts(folder: Path) -> None:
+    """Remove the texts that were laid down, and what runs that were killed have left of them."""
+    for each in [folder / TEXTS, *folder.glob(f".{TEXTS}*{UNFINISHED}")]:
+        shutil.rmtree(each, ignore_errors=True)
 
 
 def _batches(rows: Iterator[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
@@ -130,10 +148,10 @@ def _batches(rows: Iterator[dict[str, Any]], size: int) -> Iterator[list[dict[st
         yield batch
 
 
-def _passages(sources: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _passages(sources: Sequence[str], make_chunker: Callable[[], Chunker], wrong: Wrong) -> Iterator[dict[str, Any]]:
     for source in sources:
-        of_several = f"{Path(source).name}:" if len(sources) > 1 else ""
-        for record in iterate_passages(file_of(source, "corpus")):
+        of_several = f"{printable(Path(source).name)}:" if len(sources) > 1 else ""
+        for record in iterate_passages(file_of(source, "corpus"), make_chunker, wrong):
             yield record | {"id": of_several + record["id"]}
 
 
@@ -146,6 +164,27 @@ def describe_origin(job: Job, sources: Sequence[str]) -> dict[str, Any]:
         found.append([source, [[each.stat().st_size, each.stat().st_mtime_ns] for each in files]])
     weights = fingerprint(job.model) if os.path.isdir(job.model) else None
     return {"job": asdict(job), "model_sha256": weights, "data": found}
+
+
+def has_embeddings(folder: Path) -> bool:
+    """Tell whether a folder holds a file of embeddings."""
+    return any(folder.glob("part-*.parquet"))
+
+
+def require_free(folder: Path) -> None:
+    """Refuse a folder that holds something; what a run wrote that made no embeddings is nothing.
+
+    Raises:
+        InputError: If it is a file or holds files.
+    """
+    require_empty(folder, but=() if has_embeddings(folder) else (MANIFEST,))
+
+
+def take_back(folder: Path) -> None:
+    """Remove what a run wrote that made no embeddings; where there are some, and what else there is, stays."""
+    if not has_embeddings(folder):
+        (folder / MANIFEST).unlink(missing_ok=True)
+        remove_texts(folder)
 
 
 class Manifest:
@@ -178,17 +217,24 @@ class Manifest:
 
     @classmethod
     def read(cls, folder: Path, origin: dict[str, Any]) -> Manifest | None:
-        """Read the manifest of a folder; None where no run was begun in it.
+        """Read the manifest of a folder; None where no run was begun in it, or one that is another and made nothing.
 
         Raises:
-            InputError: If the run was begun with other settings, data or weights.
+            InputError: If there are embeddings of a run that was begun with other settings, data or weights, or the
+                manifest cannot be read.
         """
         file = folder / MANIFEST
         if not file.is_file():
             return None
-        about = json.loads(file.read_text(encoding="utf-8"))
+        try:
+            about = json.loads(file.read_text(encoding="utf-8"))
+            about["rows"], about["shards"], about["finished"], about["ranges"]  # noqa: B018
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{file} is not what lbr encode wrote: {error!r}") from error
         for name, value in origin.items():
             if about.get(name) != value:
+                if not has_embeddings(folder):
+                    return None
                 difference = _difference(name, about.get(name), value)
                 raise InputError(
                     f"{folder} was begun {difference}; go on with what it was, or choose another --output-dir"
@@ -201,6 +247,10 @@ class Manifest:
     def files(self) -> list[Path]:
         """The files that are there."""
         return [part(self.folder, shard) for shard in self.done]
+
+    def count_longer(self) -> int:
+        """Return how many texts are longer than the model reads, as the files say."""
+        return sum(int((pq.read_schema(file).metadata or {}).get(LONGER, 0)) for file in self.files)
 
     def missing(self) -> list[int]:
         """Return the shards whose file is not there."""
@@ -225,7 +275,7 @@ class Manifest:
         """Say that all files are there; the texts go."""
         self.finished = True
         self._write()
-        shutil.rmtree(self.folder / TEXTS, ignore_errors=True)
+        remove_texts(self.folder)
 
     def _write(self) -> None:
         files = [{"file": part(self.folder, shard).name, "rows": self.rows_of(shard)} for shard in self.done]

@@ -47,10 +47,19 @@ def test_rows_of_pairs_and_tuples(caplog):
         rows = rows_of([("q", "d", "n", "m"), ("r", "e", "o")])
     assert rows.to_list()[0] == {"anchor": "q", "positive": "d", "negative_1": "n"}
     assert "records have 1 to 2 hard negatives; the first 1 of each are used (record r-e has no more)" in caplog.text
-    with pytest.raises(InputError, match="record r-e has no hard negatives and others have up to 1"):
-        rows_of([("q", "d", "n"), ("r", "e")])
     with pytest.raises(InputError, match="at least 2 pairs, found 1"):
         rows_of([("q", "d")])
+
+
+def test_where_some_records_have_no_hard_negative_another_document_stands_in(caplog):
+    """One that does not answer the query: judged data have queries without a wrong document."""
+    with caplog.at_level(logging.WARNING):
+        rows = rows_of([("q", "d", "n", "m"), ("r", "e"), ("r", "f"), ("s", "g", "o", "p")])
+    assert [row["negative_1"] for row in rows] == ["n", "g", "g", "o"]
+    assert rows.column_names == ["anchor", "positive", "negative_1"]
+    assert "2 of 4 records have no hard negative; the document of another record stands in" in caplog.text
+    with pytest.raises(InputError, match="record q-e has no hard negative, and all documents answer its query"):
+        rows_of([("q", "d", "n"), ("q", "e")])
 
 
 def test_a_negative_that_answers_the_query_is_left_out(caplog):

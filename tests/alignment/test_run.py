@@ -16,7 +16,7 @@ from sentence_transformers.sentence_transformer.losses import MultipleNegativesR
 import lbr_st
 from lbr_st.alignment import run as run_of_align
 from lbr_st.alignment.config import AlignConfig
-from lbr_st.alignment.run import align, freeze_unused_head
+from lbr_st.alignment.run import align, freeze_unused_head, read_data
 from lbr_st.alignment.trainer import AlignTrainer
 from lbr_st.data.records import read_records
 from lbr_st.errors import InputError
@@ -57,6 +57,19 @@ def test_an_untied_head_is_frozen(tmp_path, tied):
     loss([model.preprocess(["a", "b"]), model.preprocess(["c", "d"])], None).backward()
     assert all((p.grad is not None) == p.requires_grad for p in model.parameters())
     assert model[0].model.get_output_embeddings().weight.requires_grad is tied
+
+
+def test_texts_longer_than_the_model_reads_are_counted(config, tmp_path, caplog):
+    """Queries, documents, hard negatives and those of the dev data, each once."""
+    long = "word " * 40
+    rows = [{"query": f"{n}?", "document": f"{n}.", "negative": f"not {n}"} for n in range(3)]
+    rows += [{"query": f"{long}?", "document": f"{long}.", "negative": f"{long} not"}]
+    write_jsonl(tmp_path / "train.jsonl", rows)
+    write_jsonl(tmp_path / "extra.jsonl", [{"text": f"{long} extra"}, {"text": "extra"}])
+    config = replace(config, corpus_extra=str(tmp_path / "extra.jsonl"))
+    line = "4 of 14 texts are longer than the 24 tokens the model reads: the rest of them was not read"
+    run_of_align.prepare(config, config.for_trainer())
+    assert [record.getMessage() for record in caplog.records if "the model reads" in record.getMessage()] == [line]
 
 
 def test_killed_run_resumes_to_the_same_weights(backbone, tmp_path, monkeypatch):
@@ -237,7 +250,7 @@ def test_runs_made_to_fail_are_warned_of(config, caplog, changes, messages):
 
 def test_a_run_that_goes_well_is_not_warned_of(config, caplog):
     with caplog.at_level(logging.WARNING, logger="lbr_st"):
-        align(config)
+        run(config, max_length=64)
     assert not caplog.records
 
 
@@ -399,3 +412,17 @@ def test_the_dev_corpus_may_have_more_documents(config, tmp_path):
     assert len(more.corpus) == 2 * len(MANY)
     assert more(model)["dev_cosine_recall@10"] == pytest.approx(logged)
     assert logged < fewer(model)["dev_cosine_recall@10"]
+
+
+def test_judged_pairs_and_the_least_score(config, tmp_path):
+    """Documents below it are hard negatives of training, and no pairs of the dev data."""
+    rows = [{"query": f"q{n}", "document": f"{score} {n}", "score": score} for n in range(3) for score in (0.2, 0.9)]
+    write_jsonl(tmp_path / "scored.jsonl", rows)
+    config = replace(config, data=str(tmp_path / "scored.jsonl"), dev_data=str(tmp_path / "scored.jsonl"))
+    with pytest.raises(InputError, match="column 'score' grades the documents .0.2.: say --min-score S"):
+        read_data(config)
+    data = read_data(replace(config, min_score=0.5))
+    assert [(r["query"], r["document"], r["negatives"]) for r in data.train] == [
+        (f"q{n}", f"0.9 {n}", [f"0.2 {n}"]) for n in range(3)
+    ]
+    assert [(r["query"], r["document"]) for r in data.dev] == [(f"q{n}", f"0.9 {n}") for n in range(3)]

@@ -45,7 +45,7 @@ def test_every_flag_is_a_field(made):
     """The command of a configuration gives the configuration again."""
     config = PrepareConfig(
         sources=["a b.jsonl", "c.csv"], output_dir="DIR", query="{q}", document="{d}", negative=["{n}", "{m}"],
-        choices=["x", "y"], answer="z", id="key", encoding="latin-1", on_error="skip", tokenizer="tok",
+        choices=["x", "y"], answer="z", min_score=0.5, id="key", encoding="latin-1", on_error="skip", tokenizer="tok",
         chunk_tokens=12, keep_html=True, query_characters=[2, 10], document_characters=[3, 11], near_duplicates=0.95,
         same_text="case", test="6", dev="5%", learn="50%", align="20", group_by="g", resplit=True, isolate="query",
         regime="corpus-taught", name="n", license="MIT", derived_from=["medquad", "o/n"],
@@ -53,7 +53,7 @@ def test_every_flag_is_a_field(made):
     assert made(*shlex.split(config.command)[2:]) == config
     mining = MineConfig(
         source="set", model="m", output_dir="DIR", negatives=2, corpus="c.jsonl", margin=0.1, relative_margin=0.05,
-        max_score=0.9, skip=3,
+        max_score=0.9, skip=3, min_score=2.0,
     )  # fmt: skip
     assert made(*shlex.split(mining.command)[2:]) == mining
 
@@ -110,6 +110,20 @@ def test_which_files_are_read_is_said(tmp_path, capsys, caplog):
         main(["prepare", *sides(tmp_path)["sources"], "--output-dir", str(tmp_path / "set"), "--num-proc", "1"])
     assert "reading test.jsonl, dev.jsonl, train.jsonl" in caplog.text
     assert about(tmp_path / "set")["files"]["test"]["records"] == 12
+
+
+def test_columns_that_are_used_and_not_are_said(tmp_path, caplog):
+    caplog.set_level("INFO", logger="lbr_st")
+    source = write_jsonl(tmp_path / "qa.jsonl", [row | {"label": 1, "neg": f"no {n}"} for n, row in enumerate(PAIRS)])
+    main(["prepare", source, "--output-dir", str(tmp_path / "set"), "--num-proc", "1"])
+    line = "qa.jsonl: 60 pairs; columns used: id, question, answer, label, neg; not used: focus"
+    assert line in caplog.messages
+    caplog.clear()
+    main(["check", source, write_jsonl(tmp_path / "other.jsonl", [{"query": "q", "text": "d", "score": 3, "x": 1}]),
+          "--min-score", "1"])  # fmt: skip
+    assert [message.rpartition("/")[2] for message in caplog.messages] == [
+        line, "other.jsonl: 1 pair; columns used: query, text, score; not used: x",
+    ]  # fmt: skip
 
 
 def test_list(capsys):

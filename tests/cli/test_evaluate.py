@@ -69,6 +69,7 @@ def test_refusals(backbone, pairs, monkeypatch):
         ([], "lbr evaluate: one of the arguments --data --tasks is required"),
         (["--data", pairs, "--tasks", "NFCorpus"], "argument --tasks: not allowed with argument --data"),
         (["--tasks", "NFCorpus", "--corpus-extra", pairs], "lbr evaluate: --corpus-extra goes with --data"),
+        (["--tasks", "NFCorpus", "--min-score", "1"], "lbr evaluate: --min-score goes with --data"),
         (["--data", pairs, "--batch-size", "0"], "argument --batch-size: must be a whole number of at least 1, got 0"),
         (["--data", "absent.jsonl"], "absent.jsonl: no such file"),
         (["--data", pairs], "is a language model, not an embedding model"),

@@ -46,6 +46,17 @@ def test_any_other_model(pairs, tmp_path, capsys):
     assert "nats" not in found and "bottleneck" not in printed
 
 
+def test_the_least_score_of_an_answer(tmp_path, capsys):
+    """And which columns were read for it."""
+    rows = [{**record, "score": score} for record in RECORDS for score in (0.2, 0.8)]
+    write_jsonl(tmp_path / "scored.jsonl", rows)
+    argv = ["--model", make_bert(tmp_path / "bert"), "--data", str(tmp_path / "scored.jsonl")]
+    with pytest.raises(InputError, match="column 'score' grades the documents .0.2.: say --min-score S"):
+        main(argv)
+    main([*argv, "--min-score", "0.5"])
+    assert capsys.readouterr().out.startswith("3 queries, 3 documents\n")
+
+
 def test_refusals(backbone, pairs, tmp_path):
     with pytest.raises(InputError, match="^lbr inspect: argument --batch-size: must be a whole number .*, got 0"):
         main(["--model", backbone, "--data", pairs, "--batch-size", "0"])

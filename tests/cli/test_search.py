@@ -39,6 +39,9 @@ def test_refusals(argv, tmp_path, capsys):
         main(["--model", "./absent", *argv[2:], "why"])
     with pytest.raises(InputError, match="absent.jsonl: no such file"):
         main([*argv[:2], "--data", str(tmp_path / "absent.jsonl"), "why"])
+    for question in ("", " ", "\udcff"):
+        with pytest.raises(InputError, match="^lbr search: a question is empty"):
+            main([*argv, "why", question])
     assert capsys.readouterr().out == ""
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lbr_st.data.cleaning import clean
+from lbr_st.data.cleaning import clean, clean_record
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()))  # lone surrogates too
 
@@ -36,6 +36,8 @@ ANY_TEXT = st.text(st.characters(exclude_categories=()))  # lone surrogates too
         ("<p>One</p><p>Two<br>three</p><script>x()</script>", "One\nTwo\nthree"),
         ("5 &lt; 6 &#39;q&#39; &unknown;", "5 < 6 'q' &unknown;"),
         ("<ul><li>a</li><li>b</li></ul>", "a\nb"),
+        ("a </script><b>b</b> <!-- c --><style>d</style> e", "a b e"),
+        ("<p>a < b &amp;&amp; c &unknown; d", "a < b && c &unknown; d"),
     ],
 )
 def test_clean(text, expected):
@@ -45,6 +47,20 @@ def test_clean(text, expected):
 def test_what_is_kept_on_request():
     assert clean("<b>a</b> &amp; b", keep_html=True) == "<b>a</b> &amp; b"
     assert clean(" a\n\tb  c ", one_line=True) == "a b c"
+
+
+def test_a_record():
+    """A query is one line; of hard negatives, those of which nothing is left go."""
+    record = {
+        "id": "1",
+        "query": "What\n is <b>it</b>\ud83d?",
+        "document": "a\x00\n\n\n\nb",
+        "negatives": ["\ud83d", "<i>c</i>"],
+    }
+    cleaned = {"id": "1", "query": "What is it?", "document": "a\n\nb", "negatives": ["c"]}
+    assert clean_record(dict(record)) == cleaned
+    assert clean_record(dict(cleaned), keep_html=True) == cleaned
+    assert clean_record({"document": "<b>a</b> &amp;"}, keep_html=True) == {"document": "<b>a</b> &amp;"}
 
 
 @given(ANY_TEXT)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from lbr_st.data.columns import Columns, RowReader, Template
+from lbr_st.data.columns import Columns, RowReader
+from lbr_st.data.templates import Template
 from lbr_st.errors import InputError, RowError
 
 COMPOUND = {
@@ -17,8 +18,33 @@ COMPOUND = {
 NO_COLUMNS = Columns()
 
 
-def read(values, columns=NO_COLUMNS, needed=("query", "document"), optional=()):
-    return RowReader(columns, needed, optional)("f, line 2", values)
+def records(*rows, columns=NO_COLUMNS, needed=("query", "document"), optional=("negatives",)):
+    reader = RowReader(columns, needed, optional)
+    return [record for row in rows for record in reader("f, line 2", row)]
+
+
+def read(values, columns=NO_COLUMNS, needed=("query", "document"), optional=("negatives",)):
+    [record] = records(values, columns=columns, needed=needed, optional=optional)
+    return record
+
+
+def pairs(*rows, **kwargs):
+    """Return (query, document, negatives) of each record."""
+    return [(r["query"], r["document"], r["negatives"]) for r in records(*rows, **kwargs)]
+
+
+def judged(*rows, **kwargs):
+    """Return what is said of each document of pairs: 1 where it answers."""
+    return [r.get("relevance", 1) for r in records(*({"query": "q", "document": "d"} | row for row in rows), **kwargs)]
+
+
+def account(*rows, optional=("negatives",), needed=("query", "document"), **settings):
+    """Return the line that is said of a source."""
+    reader = RowReader(Columns(**settings), needed, optional)
+    for row in rows:
+        reader("f, line 1", row)
+    reader.account.use(reader._judge.columns)
+    return str(reader.account)
 
 
 @pytest.mark.parametrize(
@@ -66,8 +92,9 @@ def test_neither_text_nor_number(value, found):
     ("values", "query", "document"),
     [
         ({"Question": "q", "ANSWER": "d"}, "q", "d"),
-        ({"anchor": "q", "positive": "d", "title": "t"}, "q", "d"),
-        ({"title": "q", "text": "d"}, "q", "d"),
+        ({"anchor": "q", "positive": "d", "title": "t"}, "q", "t d"),
+        ({"question": "q", "Doc_Title": "t", "text": "d"}, "q", "t d"),
+        ({"question": "q", "title": "t", "text": " "}, "q", "t"),
         ({"instruction": "q", "input": "more", "output": "d"}, "q\nmore", "d"),
         ({"instruction": "q", "input": "", "output": "d"}, "q", "d"),
         ({"question": "q", "input": "not asked", "output": "d"}, "q", "d"),
@@ -77,6 +104,12 @@ def test_neither_text_nor_number(value, found):
             "q", "d",
         ),
         ({"messages": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "d"}]}, "q", "d"),
+        ({"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "d"}]}, "q", "d"),
+        ({"conversation": [{"role": "user", "content": [{"type": "text", "text": "q"}]},
+                           {"role": "model", "content": "d"}]}, "q", "d"),
+        ({"prompt": "q", "completion": "d"}, "q", "d"),
+        ({"prompt": [{"role": "user", "content": "q"}], "completion": "d"}, "q", "d"),
+        ({"QUERY": "q", "positivePassages": [{"docid": "1", "title": "t", "text": "d"}]}, "q", "t d"),
     ],
 )  # fmt: skip
 def test_usual_names(values, query, document):
@@ -85,11 +118,33 @@ def test_usual_names(values, query, document):
 
 
 def test_a_query_where_there_is_one():
-    """Optional: a document alone is a passage, also under a title that is empty in some rows."""
+    """Optional: a document alone is a passage, and its title is a part of it."""
     assert "query" not in read({"text": "d"}, needed=("document",), optional=("query",))
-    assert "query" not in read({"title": None, "text": "d"}, needed=("document",), optional=("query",))
-    assert read({"title": "t", "text": "d"}, needed=("document",), optional=("query",))["query"] == "t"
+    for title, document in (("t", "t d"), (None, "d"), ("", "d"), (7, "7 d")):
+        found = read({"title": title, "text": "d"}, needed=("document",), optional=("query",))
+        assert found == {"document": document}
     assert "query" not in read({"question": "q", "text": "d"}, needed=("document",))
+
+
+def test_a_title_is_a_query_where_the_user_says_so():
+    """Then it is no part of the document; nor is it where the document is a template."""
+    values = {"title": "t", "text": "d"}
+    found = read(values, Columns(query=Template("What is {title}?")))
+    assert found == {"query": "What is t?", "document": "d", "negatives": []}
+    assert read(values, Columns(document=Template("{text}!")), needed=("document",))["document"] == "d!"
+    with pytest.raises(RowError, match="no column for the query; found: _id, title, text, url; .* --query '{title}'"):
+        read({"_id": "MED-10", **values, "url": "https://x.org"})
+
+
+def test_a_title_of_several_documents_is_of_none():
+    values = {"query": "q", "title": "t", "pos": ["d", "e"]}
+    assert [record["document"] for record in records(values)] == ["d", "e"]
+    assert read(values | {"pos": ["d"]})["document"] == "t d"
+
+
+def test_a_title_that_is_no_text():
+    with pytest.raises(RowError, match="f, line 2, column 'title': expected a title, found"):
+        read({"title": {"en": "t"}, "text": "d"}, needed=("document",))
 
 
 def test_templates_before_names():
@@ -123,10 +178,10 @@ def test_an_answer_that_is_an_option_by_its_column_is_no_letter():
 
 def test_rows_of_one_source_may_have_other_columns():
     """Each is read by its own; none decides for those that follow."""
-    read = RowReader(Columns(), ("document",), ("query",))
+    read = RowReader(Columns(), ("document",), ("query", "negatives"))
     rows = [{"answer": "d"}, {"question": "q", "answer": "d"}, {"question": "q", "choices": ["a", "d"], "answer": 1}]
-    assert ["query" in read("w", row) for row in rows] == [False, True, True]
-    assert read("w", rows[2])["negatives"] == ["a"]
+    assert ["query" in record for row in rows for record in read("w", row)] == [False, True, True]
+    assert read("w", rows[2])[0]["negatives"] == ["a"]
     for row, message in (
         ({"question": "q"}, "w: no column for the document; found: question"),
         (
@@ -139,15 +194,13 @@ def test_rows_of_one_source_may_have_other_columns():
             read("w", row)
 
 
-@pytest.mark.parametrize(("value", "expected"), [(2, 2), ("1", 1), (0, 0), (3.0, 3), (None, None)])
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(2, 2), ("1", 1), (0, 0), (3.0, 3), (-1, 0), (None, 1), (float("nan"), 1), ([1], 1), ([0], 0)],
+)
 def test_relevance(value, expected):
-    assert read({"question": "q", "answer": "d", "relevance": value}).get("relevance") == expected
-
-
-@pytest.mark.parametrize("value", [1.5, "high", float("nan"), float("inf"), [1]])
-def test_relevance_that_is_none(value):
-    with pytest.raises(RowError, match="column 'relevance': expected a whole number, found"):
-        read({"question": "q", "answer": "d", "relevance": value})
+    """This package's own column, of whole numbers: a grade from 1, else no answer; where nothing is said, an answer."""
+    assert judged({"relevance": value}) == [expected]
 
 
 def test_options_in_columns_of_their_own():
@@ -181,7 +234,27 @@ def test_choices_without_a_right_one(change, message):
         ({"question": " ", "answer": "d"}, "column 'question': the text is empty"),
         ({"answer": "d"}, "line 2: no column for the query; found: answer; looked for: query, question, anchor"),
         ({"messages": [{"role": "user", "content": "q"}]}, "no question of a user with an answer"),
+        ({"messages": [{"role": "assistant", "content": "d"}]}, "column 'messages': no question of a user"),
         ({"messages": ["q"]}, "expected messages"),
+        ({"title": None, "text": "d"}, "no column for the query; found: title, text"),
+        ({"question": "q", "pos": []}, r"column 'pos': expected text, found \[\]"),
+        ({"question": "q", "pos": ["d", " "]}, "column 'pos': the text is empty"),
+        ({"question": "q", "text": ["d", "e"]}, "column 'text': expected text, found"),
+        ({"question": "q", "answer": "d", "rejected": False}, "column 'rejected': expected text, found false"),
+        ({"question": "q", "answer": "d", "negatives": {"bm25": ["e"]}}, "column 'negatives': expected text, found {"),
+        (
+            {"question": "q", "docs": ["d", "e"], "labels": [1]},
+            "nothing says which of the 2 documents answer the query",
+        ),
+        ({"question": "q", "passages": {"is_selected": [], "passage_text": []}}, "expected passages, found {"),
+        (
+            {"question": "q", "chosen": [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]},
+            "column 'chosen': no answer of an assistant",
+        ),
+        (
+            {"question": "q", "pos": {"role": "user", "content": [{"type": "image", "url": "u"}]}},
+            "column 'pos': a message is no text alone",
+        ),
     ],
 )
 def test_rows_that_cannot_be_used(values, message):
@@ -203,3 +276,281 @@ def test_the_right_option_by_its_text(options, answer, right):
     """Exactly, where there is one; the others are wrong, also where they differ from it in case alone."""
     record = read({"question": "q", "choices": options, "answer": answer})
     assert record["document"] == right and record["negatives"] == [each for each in options if each != right]
+
+
+# Judgements.
+@pytest.mark.parametrize(
+    "column",
+    [
+        "label", "labels", "score", "scores", "relevance", "is_relevant", "relevant", "similarity", "judgement",
+        "judgment", "rating", "grade", "target", "Label", "IS-RELEVANT", "isRelevant", "relevance_score", "gold_label",
+        "esci_label", "is_duplicate", "is_match", "is_correct", "Relevance Label", "is_selected",
+        "cosine_similarity", "cross_encoder_score", "rerank_score", "relatedness_score", "is_positive", "answerable",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    ("yes", "no"),
+    [(1, 0), (1.0, 0.0), ("1", "0"), ("1.0", "0.0"), (True, False), ("true", "False"), ("Yes", "no"), (1, -1)],
+)
+def test_judgements_are_used(column, yes, no):
+    assert judged({column: no}, {column: yes}, {column: None}, {column: ""}) == [0, 1, 1, 1]
+    assert (
+        account({"query": "q", "document": "d", column: no}) == f"no records; columns used: query, document, {column}"
+    )
+
+
+@pytest.mark.parametrize("column", ["is_irrelevant", "isNegative", "not_relevant", "is_hard_negative"])
+def test_judgements_that_deny(column):
+    assert judged({column: True}, {column: "0"}) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "found"),
+    [
+        ("score", [0.0, 0.7], "0, 0.7"), ("label", [1, 2], "1, 2"), ("similarity", ["4.5"], "4.5"),
+        ("label", [0, -1], "0, -1"), ("relevance", [1, 0.5], "1, 0.5"), ("rating", [5], "5"), ("score", [-7.5], "-7.5"),
+    ],
+)  # fmt: skip
+def test_grades_ask_for_the_least(column, values, found):
+    """The column, some values and the flag; no row error, which a reader could skip."""
+    rows = [{column: value} for value in values]
+    with pytest.raises(InputError) as error:
+        judged(*rows)
+    assert str(error.value).startswith(
+        f"f, line 2: column {column!r} grades the documents ({found}): say --min-score S"
+    )
+    assert not isinstance(error.value, RowError)
+
+
+def test_the_least_score():
+    assert judged(*({"score": score} for score in (0.2, 0.5, "0.9", None)), columns=Columns(min_score=0.5)) == [
+        0,
+        1,
+        1,
+        1,
+    ]
+    assert judged({"relevance": 1}, {"relevance": 3}, columns=Columns(min_score=2)) == [0, 3]
+    assert judged({"label": 0}, {"label": 19}, columns=Columns(min_score=0)) == [1, 1]
+    assert judged({"label": "no"}, {"label": "yes"}, columns=Columns(min_score=0)) == [0, 1]
+
+
+def test_labels_that_are_topics_are_named_and_not_taken_for_judgements():
+    rows = [{"query": "q", "document": "d", "label": topic} for topic in ("sports", "chemistry")]
+    assert account(*rows) == "2 pairs; columns used: query, document; not used: label"
+    assert judged(*rows) == [1, 1]
+    for labels in (("sports", 0), (1, "sports"), ("neutral", "entailment")):
+        with pytest.raises(RowError, match="column 'label': .* beside .*: rows say different things there"):
+            judged(*({"label": label} for label in labels))
+
+
+@pytest.mark.parametrize("column", ["relevance", "score", "is_relevant", "similarity", "judgement", "gold_label"])
+def test_what_can_only_be_a_judgement_must_be_understood(column):
+    with pytest.raises(RowError, match=f"column '{column}': expected a number, or yes or no, found .high."):
+        judged({column: "high"})
+
+
+def test_the_likeliest_of_several_judgements_is_taken():
+    rows = [{"query": "q", "document": "d", "score": 0.7, "label": 0, "rating": 4}]
+    assert judged(*rows) == [0]
+    assert account(*rows) == "no records; columns used: query, document, label; not used: score, rating"
+    rows = [{"query": "q", "document": "d", "label": "chemistry", "is_correct": "yes"}]
+    assert account(*rows) == "1 pair; columns used: query, document, is_correct; not used: label"
+
+
+def test_documents_alone_have_no_query_to_be_judged_for():
+    """A text with a class is one to search, whatever its class is; so is a document that answers something else."""
+    rows = [{"text": "a", "label": 0}, {"text": "b", "label": 7}, {"query": "q", "document": "d", "score": 0.3}]
+    assert records(*rows, needed=("document",), optional=()) == [
+        {"document": "a"},
+        {"document": "b"},
+        {"document": "d"},
+    ]
+    assert records(rows[0], rows[1], needed=("document",), optional=("query",)) == [
+        {"document": "a"},
+        {"document": "b"},
+    ]
+    assert account(*rows, needed=("document",), optional=()) == (
+        "3 documents; columns used: text, document; not used: label, query, score"
+    )
+
+
+def test_a_label_beside_options_is_the_answer():
+    row = {"question": "q", "options": ["a", "b", "c"], "label": 1, "score": 0.3}
+    assert read(row) == CHOICE
+    assert account(row) == "1 pair; columns used: question, options, label; not used: score"
+
+
+def test_documents_that_are_judged_one_by_one():
+    """Lists beside each other, and a list of passages that say it themselves, as a list or as lists by key."""
+    expected = [("q", "a", 0), ("q", "b", 1), ("q", "c", 0)]
+    for row in (
+        {"query": "q", "docs": ["a", "b", "c"], "labels": [0, 1, 0]},
+        {"query": "q", "positive": ["a", "b", "c"], "scores": [0.0, 1.0, 0.0]},
+        {"query": "q", "passages": {"is_selected": [0, 1, 0], "passage_text": ["a", "b", "c"], "url": ["", "", ""]}},
+        {"query": "q", "passages": [{"text": t, "is_selected": n} for t, n in zip("abc", (0, 1, 0), strict=True)]},
+    ):
+        assert [(r["query"], r["document"], r.get("relevance", 1)) for r in records(row)] == expected
+        assert [r["document"] for r in records(row, needed=("document",), optional=())] == ["a", "b", "c"]
+    assert account({"query": "q", "passages": [{"text": "a", "is_selected": 1}], "query_id": 5}) == (
+        "1 pair; columns used: query, passages, is_selected; not used: query_id"
+    )
+
+
+# Hard negatives.
+@pytest.mark.parametrize(
+    "column",
+    [
+        "neg", "negs", "negative", "negatives", "negative1", "negative_1", "neg_1", "hard_neg", "hard_negs",
+        "hard_negative", "hard_negatives", "hardNegatives", "Hard-Negatives", "rejected", "rejected_response",
+        "negative_passages",
+        "negative_ctxs", "hard_negative_ctxs", "negative_documents", "negative_docs", "bm25_negatives", "distractor2",
+        "wrong_answers", "incorrect_answers", "irrelevant_passages", "negative_messages", "random_negatives",
+    ],
+)  # fmt: skip
+def test_names_of_hard_negatives(column):
+    row = {"query": "q", "document": "d"}
+    for value in ("n", ["n"], [{"text": "n"}], ["n", "", None], [{"role": "user", "content": "n"}]):
+        assert pairs(row | {column: value}) == [("q", "d", ["n"])]
+    assert pairs(row | {column: [{"docid": 3, "title": "t", "text": "n"}, {"title": "", "text": "m"}]}) == [
+        ("q", "d", ["t n", "m"])
+    ]
+    assert account(row | {column: "n"}) == f"1 pair; columns used: query, document, {column}"
+    assert account(row | {column: "n"}, optional=()) == f"1 pair; columns used: query, document; not used: {column}"
+
+
+@pytest.mark.parametrize(
+    "column", ["neg_scores", "negative_ids", "n_negatives", "negatively", "negotiation", "negative_score"]
+)
+def test_names_that_are_no_hard_negatives(column):
+    row = {"query": "q", "document": "d", column: [1]}
+    assert account(row) == f"1 pair; columns used: query, document; not used: {column}"
+
+
+@pytest.mark.parametrize("value", [None, "", "  ", [], [""], [None, " "], float("nan")])
+def test_a_blank_negative_is_none(value):
+    """In any format: CSV knows no null."""
+    assert pairs({"query": "q", "document": "d", "negative": value}) == [("q", "d", [])]
+    if not isinstance(value, list):
+        columns = Columns(negatives=(Template("{no}"), Template("{other}")))
+        assert pairs({"query": "q", "document": "d", "no": value, "other": "n"}, columns=columns) == [("q", "d", ["n"])]
+        with pytest.raises(RowError, match="no field 'other'"):
+            pairs({"query": "q", "document": "d", "no": value}, columns=columns)
+
+
+def test_lists_that_a_csv_spells_out():
+    """Only in columns that hold several by their name: an answer may be a list in JSON."""
+    row = {"query": "q", "pos": "['a', \"b's\"]", "negatives": '["n", "m"]'}
+    assert pairs(row) == [("q", "a", ["n", "m"]), ("q", "b's", ["n", "m"])]
+    assert pairs({"query": "q", "answer": '["a"]', "negative": "[1]"}) == [("q", '["a"]', ["[1]"])]
+    assert pairs({"query": "q", "pos": "[a, b]"}) == [("q", "[a, b]", [])]
+
+
+# Positives.
+@pytest.mark.parametrize(
+    "column",
+    [
+        "pos", "positive", "positives", "positive_passages", "positive_ctxs", "pos_docs", "relevant_passages", "answer",
+        "positiveDocuments", "chosen", "response", "positive_messages",
+    ],
+)  # fmt: skip
+def test_several_positives_are_several_pairs(column):
+    for value in (["a", "b"], [{"text": "a"}, {"text": "b"}]):
+        assert pairs({"query": "q", column: value, "neg": "n"}) == [("q", "a", ["n"]), ("q", "b", ["n"])]
+    assert pairs({"query": "q", column: "a"}) == pairs({"query": "q", column: ["a"]}) == [("q", "a", [])]
+
+
+def test_positives_in_numbered_columns():
+    row = {"query": "q", "positive_2": "b", "positive_1": "a", "positive_3": ""}
+    assert pairs(row) == [("q", "a", []), ("q", "b", [])]
+
+
+# Conversations.
+def said(role, content):
+    return {"role": role, "content": content}
+
+
+def test_conversations_with_documents_beside_them():
+    """Those of ms-swift, and preferences in their usual forms."""
+    ask, good, bad = said("user", "q"), said("assistant", "d"), said("assistant", "n")
+    swift = {"messages": [ask], "positive_messages": [[said("user", "d")]],
+             "negative_messages": [[said("user", "n")], [said("system", "s"), said("user", "m")]]}  # fmt: skip
+    assert pairs(swift) == [("q", "d", ["n", "m"])]
+    assert pairs(swift | {"positive_messages": [[said("user", "d")], [said("user", "e")]]}) == [
+        ("q", "d", ["n", "m"]), ("q", "e", ["n", "m"]),
+    ]  # fmt: skip
+    for row in (
+        {"messages": [ask, good], "rejected_response": "n"},
+        {"messages": [ask, good], "rejected_response": ["n"]},
+        {"messages": [ask, good], "rejected": [ask, bad]},
+        {"conversations": [{"from": "human", "value": "q"}], "chosen": {"from": "gpt", "value": "d"},
+         "rejected": {"from": "gpt", "value": "n"}},
+        {"prompt": "q", "chosen": "d", "rejected": "n"},
+        {"prompt": [ask], "chosen": [good], "rejected": [bad]},
+        {"prompt": "q", "chosen": [ask, good], "rejected": [ask, bad]},
+        {"chosen": [ask, good], "rejected": [ask, bad]},
+        {"instruction": "q", "input": "", "chosen": "d", "rejected": "n"},
+        {"query": "q", "response": "d", "rejected_response": ["n"]},
+    ):  # fmt: skip
+        assert pairs(row) == [("q", "d", ["n"])], row
+        assert "not used" not in account(row)
+    # What differs between two conversations is their last answer.
+    before = [said("user", "first"), said("assistant", "same")]
+    assert pairs({"chosen": [*before, ask, good], "rejected": [*before, ask, bad]}) == [("q", "d", ["n"])]
+    assert judged(swift | {"label": 0.0}) == [0]
+
+
+def test_what_is_left_of_a_conversation_is_counted():
+    talk = [said("system", "s"), said("user", "q"), said("assistant", "d"), said("user", "r"), said("assistant", "e")]
+    assert account({"messages": talk}, {"messages": talk[1:3]}) == (
+        "2 pairs; columns used: messages; 3 messages of conversations were not used"
+    )
+
+
+# What is said.
+def test_every_column_is_named_as_used_or_not():
+    rows = [
+        {"query": "q", "document": "d", "label": "x", "meta": {"a": 1}},
+        {"query": "q", "answer": "d", "pos_scores": [1]},
+        {"question": "q", "title": "t", "text": "d", "url": "u"},
+    ]  # fmt: skip
+    assert account(rows[0]) == "1 pair; columns used: query, document; not used: label, meta"
+    assert account(*rows) == (
+        "3 pairs; columns used: query, document, answer, question, title, text; not used: label, meta, pos_scores, url"
+    )
+    assert account({"a": "q", "b": [{"c": "d"}], "e": 1}, query=Template("{a}"), document=Template("{b[0][c]}")) == (
+        "1 pair; columns used: a, b; not used: e"
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"question": "q", "reply": "d"}, "lbr data prepare takes templates: --document '{reply}'"),
+        ({"sentence1": "one", "sentence2": "two", "label": 0},
+         "lbr data prepare takes templates: --query '{sentence1}' --document '{sentence2}'"),
+        ({"claim": "c is", "evidence": "so", "label": "SUPPORTS"},
+         "lbr data prepare takes templates: --query '{claim}' --document '{evidence}'"),
+        ({"question": "q", "contexts": {"abstracts": ["d"]}}, "takes templates: --document '{contexts[abstracts][0]}'"),
+        ({"query": "q", "ids": ["a1", "a2"], "pid": "x7"}, "and no other column has a text that could be it"),
+        ({"question": "same", "reply": "Same. "}, "and no other column has a text that could be it"),
+        ({"question": "q"}, "and no other column has a text that could be it"),
+        ({"question": "q", "n": "12", "neg": "no"}, "and no other column has a text that could be it"),
+        ({"question;answer": "q;d"}, "this is one column: separate columns by commas, or by tabs in a .tsv"),
+        ({"passage": "d", "a.b": "no template spells this"}, "and no other column has a text that could be it"),
+    ],
+)  # fmt: skip
+def test_a_remedy_was_tried_on_the_row(values, said):
+    """None makes a document its own query; where there is none, nothing is suggested."""
+    with pytest.raises(RowError, match="no column for the") as error:
+        read(values)
+    assert str(error.value).endswith(said)
+    for flag, template in zip(
+        *[iter(str(error.value).partition("templates: ")[2].replace("'", "").split())] * 2, strict=True
+    ):
+        assert Template(template).fill("w", values) and flag in ("--query", "--document")
+
+
+def test_multiple_choice_has_one_right_option_for_every_reader():
+    """Also where documents alone are read: a letter is no document."""
+    row = {"question": "q", "choices": ["a", "b", "c"], "answer": "B"}
+    assert records(row, needed=("document",), optional=()) == [{"document": "b", "is_choice": True}]

@@ -112,6 +112,35 @@ def test_long_sections_are_cut():
     assert [(p["id"], p["query"]) for p in found] == [("a.md:2", "A"), ("a.md:6", "A")]
 
 
+@pytest.mark.parametrize(
+    ("head", "lines"),
+    [
+        ("---\ntitle: My page\ntags: [a]\n---\n", 4),
+        ("+++\ntitle = 'My page'\n+++\n", 3),
+        ("---\ntitle: 'My page'\n...\n", 3),
+    ],
+)
+def test_front_matter_is_a_title_and_no_text(head, lines):
+    """Its title is above all headings, and ids are lines of the file."""
+    body = "Before.\n\n# My Page\nIntro.\n\n## Install\npip\n\n# Other\nText.\n"
+    found = [(p["id"], p["query"], p["document"]) for p in passages_of("a.md", head + body, Chunker(50))]
+    assert found == [
+        (f"a.md:{lines + 1}", "My page", "Before."),
+        (f"a.md:{lines + 4}", "My page", "Intro."),
+        (f"a.md:{lines + 7}", "My page > Install", "pip"),
+        (f"a.md:{lines + 10}", "My page > Other", "Text."),
+    ]
+
+
+def test_front_matter_of_html_and_of_pages_without_a_title():
+    [page] = passages_of("a.html", "---\nlayout: page\ntitle: T\n---\n<p>One.</p>", Chunker(50))
+    assert (page["query"], page["document"]) == ("T", "One.")
+    [page] = passages_of("a.md", "---\nlayout: page\n---\nOne.", Chunker(50))
+    assert page == {"id": "a.md:4", "document": "One."}
+    [page] = passages_of("a.txt", "---\ntitle: T\n---\nOne.", Chunker(50))  # text is text
+    assert page["document"].startswith("---")
+
+
 def test_html():
     text = (
         "<html><head><title>t</title></head><nav>menu</nav><h1>Guide</h1><p>Intro &amp; more.</p><script>x</script>"

@@ -137,10 +137,42 @@ def test_graded_judgements(prepare, tmp_path):
     test = read(folder, "test")
     grades = {row["id"]: row["relevance"] for row in test}
     assert all(grades[f"q-{p['id']}:{p['id']}"] == 2 for p in PAIRS[40:50]) and 1 in grades.values()
-    assert about(folder)["dropped"]["judged not relevant"] == 15
+    assert "judged not relevant" not in about(folder)["dropped"]  # each query has an answer
+    by_id = {row["id"]: row for row in test}
+    asked = [(p, extra) for n, (p, extra) in enumerate(zip(PAIRS[40:50], PAIRS[50:], strict=True)) if n % 2 == 0]
+    assert len(asked) == 5
+    for p, extra in asked:
+        assert by_id[f"q-{p['id']}:{p['id']}"]["negatives"] == [f"{extra['focus']} {extra['answer']}"]
     assert {row["id"] for row in read(folder, "corpus")} >= {p["id"] for p in PAIRS[40:50]}
     first = next(row for row in read(folder, "corpus") if row["id"] == PAIRS[40]["id"])
     assert first["document"] == f"{PAIRS[40]['focus']} {PAIRS[40]['answer']}"
+
+
+def test_rows_judged_no_answer(prepare, tmp_path, caplog):
+    """Hard negatives of their query on their side, or left out; whichever row comes first."""
+    caplog.set_level("INFO", logger="lbr_st")
+    train = [{"question": p["question"], "answer": "wrong " + p["answer"], "label": "0"} for p in PAIRS[:10]]
+    train += [{"question": p["question"], "answer": p["answer"], "label": "1"} for p in PAIRS[:40]]
+    lost = [{"question": PAIRS[50]["question"], "answer": "wrong for no answer on this side", "label": 0}]
+    write_jsonl(tmp_path / "data" / "train.jsonl", train + lost)
+    write_jsonl(tmp_path / "data" / "test.jsonl", [{**p, "label": 1} for p in PAIRS[48:]])
+    folder = prepare(tmp_path / "data", dev=0, near_duplicates=0)
+    rows = read(folder, "align")
+    expected = {p["question"]: ["wrong " + p["answer"]] for p in PAIRS[:10]}
+    assert {row["query"]: row["negatives"] for row in rows if "negatives" in row} == expected
+    assert len(rows) == 40 and about(folder)["pairs_with_hard_negatives"] == 10
+    assert about(folder)["dropped"] == {"judged not relevant": 1}
+    assert not any("relevance" in row for row in rows)
+    assert "train.jsonl: 40 pairs; columns used: question, answer, label; 11 judged no answer" in caplog.text
+    assert "10 judged no answer: hard negatives of their query, 1 judged no answer and left out" in caplog.text
+
+
+def test_grades_ask_for_the_least_even_where_rows_are_skipped(prepare, tmp_path):
+    source = write_jsonl(tmp_path / "f.jsonl", [p | {"score": n / 60} for n, p in enumerate(PAIRS)])
+    with pytest.raises(InputError, match=r"f.jsonl, line 2: column 'score' grades the documents \(0, 0.0166667\)"):
+        prepare(source, on_error="skip")
+    folder = prepare(source, min_score=0.5, test=0, dev=0)
+    assert len(read(folder, "align")) == 30 and about(folder)["dropped"] == {"judged not relevant": 30}
 
 
 @pytest.mark.whole_run

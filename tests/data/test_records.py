@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from lbr_st.data.records import read_passages, read_records, read_texts, read_tuples
+from lbr_st.alignment.batches import DistinctBatchSampler, documents_by_query, training_rows
+from lbr_st.data.records import iterate_passages, read_passages, read_records, read_texts, read_tuples
 from lbr_st.errors import InputError
 from lbr_st.files import write_jsonl
 
@@ -119,12 +120,200 @@ def test_tuples(tmp_path):
     assert records[0] == {"id": "1", "query": "q", "document": "d", "negatives": ["a", "b", "c"]}
     for value, message in (
         (3, "expected text, found 3"),
-        (["a", " "], "the text is empty"),
+        (["a", 4], "expected text, found 4"),
         ({"a": 1}, "expected text"),
     ):
         write_jsonl(tmp_path / "bad.jsonl", [rows[0], {**rows[0], "negative": value}])
         with pytest.raises(InputError, match=f"bad.jsonl, line 2, column 'negative': {message}"):
             read_tuples(tmp_path / "bad.jsonl")
+
+
+@pytest.fixture
+def said(caplog):
+    """Return the lines that were said, each without the folder of its file."""
+    caplog.set_level("INFO", logger="lbr_st")
+    return lambda: [message.rpartition("/")[2] for message in caplog.messages]
+
+
+JUDGED = [
+    {"query": "q", "document": "wrong", "label": 0},  # before the answer
+    {"query": "q", "document": "right", "label": 1},
+    {"query": "q", "document": "also right", "label": 1, "negative": "other"},
+    {"query": "r", "document": "nobody's", "label": 0},  # nothing answers it
+    {"query": "s", "document": "both", "label": 1},
+    {"query": "s", "document": "both", "label": 0},  # judged both ways
+    {"query": "t", "document": "fine", "label": 1, "meta": "x"},
+]
+
+
+def test_rows_judged_no_answer_are_hard_negatives(tmp_path, said):
+    """Of their query where something answers it; else they are left out. All this is counted."""
+    write_jsonl(tmp_path / "f.jsonl", JUDGED)
+    found = read_tuples(tmp_path / "f.jsonl")
+    assert [(r["id"], r["query"], r["document"], r["negatives"]) for r in found] == [
+        ("2", "q", "right", ["wrong"]),
+        ("3", "q", "also right", ["other", "wrong"]),
+        ("5", "s", "both", []),
+        ("7", "t", "fine", []),
+    ]
+    assert [(r["query"], r["document"]) for r in read_records(tmp_path / "f.jsonl")] == [
+        ("q", "right"), ("q", "also right"), ("s", "both"), ("t", "fine"),
+    ]  # fmt: skip
+    assert all(set(record) <= {"id", "query", "document", "negatives"} for record in found)
+    assert said() == [
+        "f.jsonl: 4 pairs; columns used: query, document, label, negative; not used: meta; "
+        "1 judged no answer: hard negatives of their query; 2 judged no answer and left out",
+        "f.jsonl: 4 pairs; columns used: query, document, label; not used: negative, meta; "
+        "3 judged no answer and left out",
+    ]
+    assert [r["document"] for r in read_passages(tmp_path / "f.jsonl")] == [row["document"] for row in JUDGED]
+
+
+def test_rows_without_a_judgement_beside_others_are_counted(tmp_path, said):
+    (tmp_path / "f.csv").write_text("query,passage,label\nq,d,1\nr,e,\ns,f,\n")
+    assert [r["document"] for r in read_records(tmp_path / "f.csv")] == ["d", "e", "f"]
+    assert said() == ["f.csv: 3 pairs; columns used: query, passage, label; 2 not judged and taken for answers"]
+
+
+def test_nothing_but_rows_judged_no_answer(tmp_path):
+    write_jsonl(tmp_path / "f.jsonl", [row | {"label": 0} for row in JUDGED])
+    with pytest.raises(InputError, match="f.jsonl: no document answers its query: 7 rows, all judged not to"):
+        read_records(tmp_path / "f.jsonl")
+
+
+def test_grades_and_the_least_that_is_an_answer(tmp_path, said):
+    rows = [{"query": "q", "document": f"d{n}", "score": score} for n, score in enumerate((0.2, 0.9, 0.5))]
+    write_jsonl(tmp_path / "f.jsonl", rows)
+    with pytest.raises(
+        InputError, match=r"f.jsonl, line 1: column 'score' grades the documents \(0.2\): say --min-score"
+    ):
+        read_tuples(tmp_path / "f.jsonl")
+    found = read_tuples(tmp_path / "f.jsonl", 0.5)
+    assert [(r["document"], r["negatives"]) for r in found] == [("d1", ["d0"]), ("d2", ["d0"])]
+    assert len(read_records(tmp_path / "f.jsonl", min_score=0)) == 3
+    read_passages(tmp_path / "f.jsonl")  # nothing is compared with it there
+    write_jsonl(tmp_path / "g.jsonl", [{"query": "q", "document": "d", "confidence": 0.2}])
+    read_records(tmp_path / "g.jsonl", min_score=0.5)
+    assert said()[-1] == "g.jsonl: no column has scores that --min-score could be compared with"
+
+
+def test_several_positives_are_never_negatives_of_each_other(tmp_path):
+    """FlagEmbedding's rows: each positive is a pair with an id, and no batch holds two of them."""
+    rows = [{"query": f"q{n}", "pos": [f"{n}a", f"{n}b", f"{n}c"], "neg": [f"{n}x"]} for n in range(6)]
+    write_jsonl(tmp_path / "f.jsonl", rows)
+    records = read_tuples(tmp_path / "f.jsonl")
+    assert [(r["id"], r["document"], r["negatives"]) for r in records[:4]] == [
+        ("1#1", "0a", ["0x"]), ("1#2", "0b", ["0x"]), ("1#3", "0c", ["0x"]), ("2#1", "1a", ["1x"]),
+    ]  # fmt: skip
+    dataset = training_rows(records)
+    sampler = DistinctBatchSampler(dataset, 6, False, known=documents_by_query(records))
+    for epoch in range(5):
+        sampler.set_epoch(epoch)
+        batches = list(sampler)
+        assert sum(map(len, batches)) == 18
+        for batch in batches:
+            queries = [dataset[index]["anchor"] for index in batch]
+            assert len(set(queries)) == len(queries)
+
+
+def test_what_a_reader_uses_and_what_it_does_not(tmp_path, said):
+    """One line a source, from the same row for every command."""
+    row = {"id": "a", "query": "q", "document": "d", "neg": ["n"], "label": "topic", "meta": 1, "source": "book"}
+    write_jsonl(tmp_path / "f.jsonl", [row, row | {"id": "b"}])
+    read_tuples(tmp_path / "f.jsonl")
+    read_records(tmp_path / "f.jsonl")
+    read_passages(tmp_path / "f.jsonl")
+    list(iterate_passages(tmp_path / "f.jsonl"))
+    read_texts([tmp_path / "f.jsonl"])
+    alone = "f.jsonl: 2 documents; columns used: id, document, source; not used: query, neg, label, meta"
+    assert said() == [
+        "f.jsonl: 2 pairs; columns used: id, query, document, neg, source; not used: label, meta",
+        "f.jsonl: 2 pairs; columns used: id, query, document, source; not used: neg, label, meta",
+        alone,
+        alone,
+        "f.jsonl: 2 pairs; columns used: id, query, document, source; not used: neg, label, meta",
+    ]
+
+
+def test_a_csv_of_pandas_with_an_empty_negative(tmp_path, said):
+    (tmp_path / "f.csv").write_text(",query,answer,negative,\n0,q,d,n,\n1,r,e,,\n")
+    assert [(r["id"], r["document"], r["negatives"]) for r in read_tuples(tmp_path / "f.csv")] == [
+        ("2", "d", ["n"]), ("3", "e", []),
+    ]  # fmt: skip
+    assert [r["document"] for r in read_passages(tmp_path / "f.csv")] == ["d", "e"]
+    assert said()[0] == "f.csv: 2 pairs; columns used: query, answer, negative; not used: Unnamed: 0"
+
+
+# Public data in the forms that people have them: what becomes of each, or the column that the refusal names.
+PUBLIC = {
+    "sentence-transformers triplets": (
+        {"anchor": "q", "positive": "d", "negative": "n"}, [("q", "d", ["n"])],
+    ),
+    "sentence-transformers list-wise": (
+        {"query": "q", "docs": ["d", "n"], "labels": [1, 0]}, [("q", "d", ["n"])],
+    ),
+    "MS MARCO v1.1": (
+        {"query": "q", "query_id": 1, "query_type": "x", "answers": ["a"],
+         "passages": {"is_selected": [0, 1], "passage_text": ["n", "d"], "url": ["u", "v"]}}, [("q", "d", ["n"])],
+    ),
+    "Tevatron": (
+        {"query_id": "1", "query": "q", "positive_passages": [{"docid": "2", "title": "t", "text": "d"}],
+         "negative_passages": [{"docid": "3", "title": "-", "text": "n"}]}, [("q", "t d", ["- n"])],
+    ),
+    "DPR": (
+        {"question": "q", "answers": ["a"], "positive_ctxs": [{"title": "t", "text": "d", "score": 9.5}],
+         "negative_ctxs": [], "hard_negative_ctxs": [{"title": "", "text": "n"}]}, [("q", "t d", ["n"])],
+    ),
+    "FlagEmbedding": (
+        {"query": "q", "pos": ["d", "e"], "neg": ["n"], "pos_scores": [0.9, 0.8], "neg_scores": [0.1], "prompt": "p"},
+        [("q", "d", ["n"]), ("q", "e", ["n"])],
+    ),
+    "Cohere": (
+        {"query": "q", "relevant_passages": ["d"], "hard_negatives": ["n"]}, [("q", "d", ["n"])],
+    ),
+    "ms-swift": (
+        {"messages": [{"role": "user", "content": "q"}], "positive_messages": [[{"role": "user", "content": "d"}]],
+         "negative_messages": [[{"role": "user", "content": "n"}]]}, [("q", "d", ["n"])],
+    ),
+    "ShareGPT": (
+        {"id": "1", "conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "d"}]},
+        [("q", "d", [])],
+    ),
+    "UltraFeedback": (
+        {"prompt": "q", "prompt_id": "1", "score_chosen": 9.0, "score_rejected": 2.5,
+         "chosen": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "d"}],
+         "rejected": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "n"}]}, [("q", "d", ["n"])],
+    ),
+    "Alpaca": ({"instruction": "q", "input": "i", "output": "d"}, [("q i", "d", [])]),
+    "NLI": (
+        {"sentence1": "one", "sentence2": "two", "label": 2}, "--query '{sentence1}' --document '{sentence2}'",
+    ),
+    "Quora duplicates": (
+        {"question1": "one", "question2": "two", "is_duplicate": 0}, "--query '{question1}' --document '{question2}'",
+    ),
+    "STS": ({"query": "q", "text": "d", "similarity_score": 3.2}, "column 'similarity_score' grades .* --min-score"),
+    "Amazon ESCI": ({"query": "q", "text": "d", "esci_label": "I"}, "column 'esci_label': expected a number, or yes"),
+    "qrels alone": ({"query-id": "q1", "corpus-id": "d1", "score": 1}, "found: query-id, corpus-id, score; looked for"),
+    "SQuAD": (
+        {"id": "1", "question": "q", "context": "d", "answers": {"text": ["a"], "answer_start": [0]}},
+        "--document '{context}'|--document '{answers",
+    ),
+    "TREC": ({"qid": "1", "docid": "2", "query": "q", "passage": "d", "relevance": 0}, "all judged not to"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_data_is_used_or_refused_and_every_column_is_named(name, tmp_path, said):
+    row, expected = PUBLIC[name]
+    write_jsonl(tmp_path / "f.jsonl", [row])
+    if isinstance(expected, str):
+        with pytest.raises(InputError, match=expected):
+            read_tuples(tmp_path / "f.jsonl")
+        return
+    assert [(r["query"], r["document"], r["negatives"]) for r in read_tuples(tmp_path / "f.jsonl")] == expected
+    line = said()[-1].partition(";")[2]
+    named = {column for part in line.split("; ") for column in part.partition(": ")[2].split(", ")}
+    assert set(row) <= named
 
 
 BASE = """

@@ -113,9 +113,9 @@ def test_angle_brackets_of_code_are_its_own(hub):
     row = SCHEMAS["codesearchnet_go"][0] | {"func_code_string": "    a <b>\n"}
     hub["claudios/code_search_net", "go", "train"] = Dataset.from_list([row])
     [record] = parts_of("codesearchnet_go", Reading())[0].records()
-    assert record["keep_html"] and record["document"] == "    a <b>\n"
-    hub["lavita/MedQuAD", None, "train"] = Dataset.from_list([SCHEMAS["medquad"][0]])
-    assert not next(parts_of("medquad", Reading())[0].records())["keep_html"]
+    assert record["document"] == "    a <b>"
+    hub["lavita/MedQuAD", None, "train"] = Dataset.from_list([SCHEMAS["medquad"][0] | {"answer": "    a <b>\n"}])
+    assert next(parts_of("medquad", Reading())[0].records())["document"] == "a"
 
 
 def test_rows_without_an_answer(hub):

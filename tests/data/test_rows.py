@@ -112,7 +112,10 @@ LINE = '{"question": "q", "answer": "d"}\n'
         ("f.csv", 'question,answer\n"q"x,d\n', "line 2: not CSV"),
         ("f.csv", 'question,answer\n"q,d\nr,e\n', "line 2: not CSV: a quote is opened and never closed"),
         ("f.csv", "question,question\nq,d\n", "line 1: the first line must name each column once"),
-        ("f.csv", "question,\nq,d\n", "line 1: the first line must name each column once"),
+        ("f.csv", "question,\nq,d\n", "line 2: column 2 has no name in the first line, and holds 'd'"),
+        ("f.csv", ",answer\nq,d\n", "line 2: column 1 has no name in the first line, and holds 'q'"),
+        ("f.csv", "question,answer,\nq\n", "line 2: 1 fields where the header has 3, in 'q'"),
+        ("f.csv", ",,\nq,d,e\n", "line 1: the first line must name each column once"),
         ("f.csv", "question,answer\nq,caf\xe9\n", "line 2, column 6: not UTF-8: byte 0xe9"),
         ("f.parquet", "PAR1 no", r"f\.parquet: not a Parquet file"),
         ("f.jsonl.gz", "no gzip", r"f\.jsonl\.gz: cannot be read to its end"),
@@ -210,3 +213,31 @@ def test_rows_of_a_dataset_repository(tmp_path):
     assert row.values == {"question": "q", "answer": "d"} and row.number == 1
     with pytest.raises(InputError, match="no dataset of the Hub that can be read"):
         next(hub_rows(str(tmp_path), None, "test"))
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        (",a,b\n0,x,y\n1,v,w\n", [{"Unnamed: 0": "0", "a": "x", "b": "y"}, {"Unnamed: 0": "1", "a": "v", "b": "w"}]),
+        (",a\n7,x\n3,y\n,z\n", [{"Unnamed: 0": n, "a": a} for n, a in (("7", "x"), ("3", "y"), ("", "z"))]),
+        ("Unnamed: 0,a\n0,x\n", [{"Unnamed: 0": "0", "a": "x"}]),
+        ("a,b,\nx,y,\nv,w\n", [{"a": "x", "b": "y"}, {"a": "v", "b": "w"}]),
+        ("a,b,,,\nx,y,,,\n", [{"a": "x", "b": "y"}]),
+        ("a,,b\nx, ,y\n", [{"a": "x", "b": "y"}]),
+        ("a,b\nx,y,\nv,w,, \n", [{"a": "x", "b": "y"}, {"a": "v", "b": "w"}]),
+        (",a,b,\n0,x,y,\n", [{"Unnamed: 0": "0", "a": "x", "b": "y"}]),
+    ],
+)
+def test_columns_without_a_name(tmp_path, text, rows):
+    """The numbers of rows that pandas writes, named as it names them; commas at the ends of lines; blank columns."""
+    (tmp_path / "f.csv").write_text(text)
+    assert values(tmp_path / "f.csv") == rows
+    (tmp_path / "f.tsv").write_text(text.replace(",", "\t"))
+    assert values(tmp_path / "f.tsv") == rows
+
+
+def test_rows_that_hold_what_has_no_name_are_skipped_one_by_one(tmp_path):
+    (tmp_path / "f.csv").write_text("a,b,\nx,y,\nx,y,z\nv,w,\n")
+    errors = []
+    assert values(tmp_path / "f.csv", wrong=errors.append) == [{"a": "x", "b": "y"}, {"a": "v", "b": "w"}]
+    assert [error.reason for error in errors] == ["a column without a name"]

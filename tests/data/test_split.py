@@ -114,7 +114,7 @@ def test_a_test_file_is_not_split_again(prepare, tmp_path):
 
 def test_a_given_test_asks_with_queries(prepare, tmp_path):
     """What has none there is searched."""
-    rows = [{"title": row["question"] if n % 2 else "", "text": row["answer"]} for n, row in enumerate(PAIRS)]
+    rows = [({"question": row["question"]} if n % 2 else {}) | {"text": row["answer"]} for n, row in enumerate(PAIRS)]
     write_jsonl(tmp_path / "s" / "train.jsonl", rows[:40])
     write_jsonl(tmp_path / "s" / "test.jsonl", rows[40:])
     folder = prepare(tmp_path / "s", dev=0)

@@ -29,20 +29,12 @@ def test_regimes(prepare, tmp_path):
     assert "Regime: **corpus-taught**" in (taught / "README.md").read_text()
 
 
-def test_pairs_that_lose_all_their_hard_negatives(prepare, tmp_path):
-    """Stage 2 takes pairs that all have some: they are no pairs of it, and are counted."""
+def test_pairs_that_lose_all_their_hard_negatives_stay_pairs(prepare, tmp_path):
     rows = [row | {"negative": PAIRS[n - 1]["answer"]} for n, row in enumerate(PAIRS)]
     folder = prepare(write_jsonl(tmp_path / "qa.jsonl", rows))
-    assert all(row["negatives"] for row in read(folder, "align"))
-    lost = about(folder)["dropped"]["align: no hard negative is left"]
-    assert len(read(folder, "align")) == len(read(folder, "learn")) - lost < len(read(folder, "learn"))
-
-
-def test_pairs_of_which_some_have_hard_negatives(prepare, tmp_path, caplog):
-    rows = [row | ({"negative": f"Nobody's answer {n}."} if n % 2 else {}) for n, row in enumerate(PAIRS)]
-    folder = prepare(write_jsonl(tmp_path / "qa.jsonl", rows))
     having = sum("negatives" in row for row in read(folder, "align"))
-    assert f"{having} of {len(read(folder, 'align'))} pairs have hard negatives; stage 2 takes" in caplog.text
+    assert 0 < having == about(folder)["pairs_with_hard_negatives"] < len(read(folder, "align"))
+    assert len(read(folder, "align")) == len(read(folder, "learn"))
 
 
 def test_documents_that_differ_in_capitals_are_two_in_the_corpus(prepare, tmp_path):

@@ -15,6 +15,7 @@ from sentence_transformers import SentenceTransformer
 import lbr_st
 from lbr_st.data.prepared_set import PreparedSet
 from lbr_st.errors import InputError
+from lbr_st.evaluation.fusion import AllScores
 from lbr_st.evaluation.own_data import local_task, open_for_evaluation
 from lbr_st.files import write_jsonl
 from lbr_st.model.contract import fingerprint
@@ -109,6 +110,29 @@ def test_a_prepared_set(original, tmp_path):
     assert main_scores(lbr_st.evaluate(original, prepared)) == expected
 
 
+def test_documents_are_called_what_their_rows_call_them(pairs, tmp_path):
+    """In predictions too; two that have one id stay two."""
+    rows = [{"_id": "MED-10", "title": "Gout", "text": "It hurts."}, {"docid": 7, "text": PAIRS[0]["answer"]},
+            {"_id": "MED-10", "text": "Another."}, {"_id": "d3", "text": "One more."}]  # fmt: skip
+    write_jsonl(tmp_path / "extra.jsonl", rows)
+    documents = local_task(pairs, tmp_path / "extra.jsonl").documents
+    assert documents["Gout It hurts."] == "MED-10" and documents[PAIRS[0]["answer"]] == "7"
+    assert documents[PAIRS[3]["answer"]] == "d3" and len(set(documents.values())) == len(documents) == 15
+    assert documents["Another."].startswith("MED-10#") and documents["One more."].startswith("d3#")
+
+
+def test_texts_longer_than_the_model_reads_are_counted(original, tmp_path, caplog):
+    """Also of a model that is opened for mteb already; BM25 reads all."""
+    rows = [{"question": "short?", "answer": "word " * 40}, {"question": "other?", "answer": "two"}]
+    write_jsonl(tmp_path / "pairs.jsonl", rows)
+    line = "1 of 4 texts are longer than the 24 tokens the model reads: the rest of them was not read"
+    for model in (original, SentenceTransformerEncoderWrapper(original), AllScores(open_for_evaluation("bm25"))):
+        caplog.clear()
+        lbr_st.evaluate(model, tmp_path / "pairs.jsonl")
+        said = [record.getMessage() for record in caplog.records if "the model reads" in record.getMessage()]
+        assert said == ([] if isinstance(model, AllScores) else [line])
+
+
 def test_predictions(original, pairs, tmp_path):
     """The documents that each query found, best first."""
     lbr_st.evaluate(original, pairs, predictions=tmp_path / "predictions")
@@ -177,3 +201,15 @@ def test_what_cannot_be_evaluated(saved, backbone, pairs, tmp_path):
     (tmp_path / "broken" / "model.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1")
     with pytest.raises(InputError, match="is not a model"):
         lbr_st.evaluate(tmp_path / "broken", pairs)
+
+
+def test_a_document_that_is_judged_no_answer_is_asked_for_by_no_query(tmp_path):
+    write_jsonl(tmp_path / "f.jsonl", [{"query": "q", "document": f"d{n}", "score": n / 4} for n in range(4)])
+    with pytest.raises(InputError, match="column 'score' grades the documents .* say --min-score S"):
+        local_task(tmp_path / "f.jsonl")
+    task = local_task(tmp_path / "f.jsonl", min_score=0.5)
+    task.load_data()
+    assert task.dataset["default"]["test"]["relevant_docs"] == {"3": {"d0": 1, "d1": 1}}
+    assert task.documents == {"d2": "d0", "d3": "d1"}
+    with pytest.raises(InputError, match="--min-score 0.5: the pairs of a task are read already"):
+        local_task(task, min_score=0.5)

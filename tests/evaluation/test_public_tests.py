@@ -41,6 +41,19 @@ def nfcorpus(tmp_path, monkeypatch):
     monkeypatch.setattr(task, "metadata", task.metadata.model_copy(update={"dataset": dataset}))
 
 
+def test_texts_longer_than_the_model_reads_are_counted(saved, nfcorpus, tmp_path, caplog):
+    """With the prompts that mteb chooses; of a result that is there already nothing is said."""
+    model = SentenceTransformer(str(saved))
+    texts = [model.prompts[name] + pair[name] for pair in PAIRS for name in ("query", "document")]
+    number = sum(len(ids) > 24 for ids in model.tokenizer(texts, truncation=False)["input_ids"])
+    line = f"{number} of 6 texts are longer than the 24 tokens the model reads: the rest of them was not read"
+    for times in (1, 0):
+        caplog.clear()
+        evaluate_on_tasks({"ours": open_for_evaluation(saved)}, tasks_of(["NFCorpus"]), tmp_path / "results", 2)
+        said = [record.getMessage() for record in caplog.records if "the model reads" in record.getMessage()]
+        assert number and said == [line] * times
+
+
 def test_scores_of_what_can_be_loaded(saved, nfcorpus, tmp_path):
     """What cannot be loaded says why; a result that is there for the same weights is taken."""
     models = {"ours": open_for_evaluation(saved), "bm25": open_for_evaluation("bm25")}

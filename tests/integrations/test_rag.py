@@ -6,6 +6,7 @@ import re
 import runpy
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from sentence_transformers import SentenceTransformer
 import lbr_st
 from lbr_st.data.records import read_passages
 from lbr_st.errors import InputError
+from lbr_st.use.passages import chunker_of
 
 pytestmark = pytest.mark.integration
 
@@ -75,18 +77,22 @@ def models(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def passages(folder):
-    return read_passages(folder)
+def passages(folder, models):
+    """What the folder is cut into, by the name of the model that reads it."""
+    opened = {name: SentenceTransformer(str(path), device="cpu") for name, path in models.items()}
+    return {name: read_passages(folder, partial(chunker_of, model)) for name, model in opened.items()}
 
 
 @pytest.fixture(scope="module")
 def cosines(models, passages):
-    """The cosine of every question with every passage, by the name of the model."""
-    found = {}
-    for name, path in models.items():
-        model = SentenceTransformer(str(path), device="cpu")
-        found[name] = model.encode_query(QUESTIONS) @ model.encode_document([p["document"] for p in passages]).T
-    return found
+    """The cosine of every question with every passage, by the name of the model; and were there no prompts."""
+    opened = {name: SentenceTransformer(str(path), device="cpu") for name, path in models.items()}
+    texts = {name: [passage["document"] for passage in found] for name, found in passages.items()}
+    found = {
+        name: model.encode_query(QUESTIONS) @ model.encode_document(texts[name]).T for name, model in opened.items()
+    }
+    empty = opened["empty"]
+    return found | {"unprompted": empty.encode_query(QUESTIONS) @ empty.encode_document(texts["prompted"]).T}
 
 
 def run(framework, argv, code=None):
@@ -110,11 +116,11 @@ def check_hits(stdout, cosines, passages):
 
 def test_the_test_would_notice(cosines, passages):
     best = np.argsort(-cosines["prompted"])[:, :TOP]
-    assert (best != np.argsort(-cosines["empty"])[:, :TOP]).any()
-    chosen = np.take_along_axis(cosines["prompted"] - cosines["empty"], best, axis=1)
+    assert (best != np.argsort(-cosines["unprompted"])[:, :TOP]).any()
+    chosen = np.take_along_axis(cosines["prompted"] - cosines["unprompted"], best, axis=1)
     assert np.abs(chosen).min() > 1e-3
     assert np.diff(np.sort(cosines["prompted"])[:, -TOP - 1 :]).min() > 1e-3  # no ties
-    found = [passages[i]["document"] for i in best.ravel()]
+    found = [passages["prompted"][i]["document"] for i in best.ravel()]
     assert any("\n" in document for document in found)
 
 
@@ -126,16 +132,16 @@ def test_finds_what_the_model_finds(framework, store, models, folder, passages, 
     for question, of_question in zip(QUESTIONS, cosines["prompted"], strict=True):
         answer = printed.split(f"> {question}\n")[1].split("\n> ")[0]
         ids = re.findall(r"^  -?\d\.\d{3}  (.*)$", answer, re.MULTILINE)
-        assert ids == [passages[i]["id"] for i in np.argsort(-of_question)[:TOP]]
+        assert ids == [passages["prompted"][i]["id"] for i in np.argsort(-of_question)[:TOP]]
     written = (index / "built.json").stat().st_mtime_ns
-    check_hits(run(framework, argv, EXACT), cosines["prompted"], passages)  # again: nothing is there twice
+    check_hits(run(framework, argv, EXACT), cosines["prompted"], passages["prompted"])  # again: nothing is there twice
     assert (index / "built.json").stat().st_mtime_ns == written
 
 
 @pytest.mark.parametrize("framework", sorted({framework for framework, _ in STORES}))
 def test_empty_prompts(framework, models, folder, passages, cosines, tmp_path):
     argv = ["--model", models["empty"], "--folder", folder, "--store", "chroma", "--index", tmp_path / "index"]
-    check_hits(run(framework, [*argv, *QUESTIONS], EXACT), cosines["empty"], passages)
+    check_hits(run(framework, [*argv, *QUESTIONS], EXACT), cosines["empty"], passages["empty"])
 
 
 @pytest.mark.parametrize("framework", sorted({framework for framework, _ in STORES}))

@@ -15,7 +15,7 @@ from lbr_st.errors import InputError
 from lbr_st.files import write_jsonl
 from lbr_st.learning.config import SELECT_BY, LearnConfig
 from lbr_st.learning.objectives import OBJECTIVES, READ_PAIRS, Arm
-from lbr_st.learning.run import learn
+from lbr_st.learning.run import learn, prepare, read_data
 from lbr_st.learning.trainer import LearnTrainer
 
 
@@ -47,6 +47,30 @@ def run(config, **changes):
     changed = replace(config, **changes)
     learn(changed)
     return log_of(changed)
+
+
+@pytest.mark.parametrize(
+    ("objective", "line"),
+    [
+        ("sft", "2 of 8 texts are longer than the 24 tokens the model reads: the rest of them was not read"),
+        ("reconstruct", "1 of 4 texts are longer than the 24 tokens the model reads: the rest of them was not read"),
+        ("sft:0.5,reconstruct:0.5", "2 of 8 texts are longer than the 24 tokens the model reads: the rest of"),
+        ("prefix-suffix", "1 of 4 texts are longer than the 2 x 24 tokens the model reads: the rest of them was not"),
+    ],
+)
+def test_texts_longer_than_the_model_reads_are_counted(config, tmp_path, caplog, objective, line):
+    """Each text once, before the first step."""
+    rows = [{"query": f"{n}?", "document": f"{n}."} for n in range(3)]
+    rows += [{"query": "why " * 30 + "?", "document": "word " * 80}]
+    write_jsonl(tmp_path / "train.jsonl", rows)
+    config = replace(config, objective=objective, dev_data=None)
+    prepare(config, config.for_trainer())
+    said = [record.getMessage() for record in caplog.records if "the model reads" in record.getMessage()]
+    assert len(said) == 1 and said[0].startswith(line)
+    caplog.clear()
+    write_jsonl(tmp_path / "train.jsonl", rows[:3])
+    prepare(replace(config, output_dir=str(tmp_path / "other")), config.for_trainer())
+    assert "the model reads" not in caplog.text
 
 
 def test_killed_run_resumes_to_the_same_weights(backbone, tmp_path, monkeypatch):
@@ -331,3 +355,15 @@ def test_recall_without_queries_cannot_select(config, tmp_path):
     with pytest.raises(InputError, match="no column for the query"):
         learn(replace(config, select_by="recall", objective="reconstruct"))
     assert not (tmp_path / "out").exists()
+
+
+def test_judged_pairs_and_the_least_score(config, tmp_path):
+    """Pairs are answers; objectives that read documents alone read all of them."""
+    rows = [{"query": "q", "document": f"d{n}", "label": n} for n in range(3)]
+    write_jsonl(tmp_path / "train.jsonl", rows)
+    with pytest.raises(InputError, match="column 'label' grades the documents .0, 1, 2.: say --min-score S"):
+        read_data(config)
+    data = read_data(replace(config, min_score=2, objective="sft:0.5,reconstruct:0.5"))
+    assert [record["document"] for record in data.train["sft"]] == ["d2"]
+    assert [record["document"] for record in data.train["reconstruct"]] == ["d0", "d1", "d2"]
+    assert [record["document"] for record in data.dev["sft"]] == ["d2"]

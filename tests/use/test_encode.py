@@ -159,6 +159,171 @@ def test_a_run_killed_before_its_manifest_is_begun_again(config, straight, tmp_p
     assert (folder / "part-00001.parquet").read_bytes() == (straight("float32") / "part-00001.parquet").read_bytes()
 
 
+def interrupted(config, monkeypatch, error, shard=0):
+    """Run until a shard is to be encoded, and fail there."""
+    whole = encode.Encoder.encode
+
+    def fail(self, number, *args):
+        if number == shard:
+            raise error
+        whole(self, number, *args)
+
+    with monkeypatch.context() as patch, pytest.raises(type(error)):
+        patch.setattr(encode.Encoder, "encode", fail)
+        encode_corpus(config)
+
+
+@pytest.mark.parametrize("existed", [False, True])
+def test_a_run_that_fails_before_it_made_something_leaves_nothing(config, tmp_path, monkeypatch, existed):
+    """Not even the folders that were made for it; one that was there stays."""
+    config = replace(config, output_dir=tmp_path / "new" / "output")
+    if existed:
+        (tmp_path / "new" / "output").mkdir(parents=True)
+    before = sorted(tmp_path.rglob("*"))
+    interrupted(config, monkeypatch, RuntimeError("out of memory"))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_embeddings_that_exist_are_never_taken_back(config, straight, tmp_path, monkeypatch):
+    interrupted(config, monkeypatch, RuntimeError("out of memory"), shard=1)
+    folder = tmp_path / "output"
+    before = (folder / "part-00000.parquet").read_bytes()
+    interrupted(config, monkeypatch, RuntimeError("out of memory"), shard=1)  # went on, and made nothing more
+    with pytest.raises(InputError, match="was begun with --batch-size 4, now it is 8"):
+        encode_corpus(replace(config, batch_size=8))
+    assert (folder / "part-00000.parquet").read_bytes() == before and (folder / shards.TEXTS).is_dir()
+    encode_corpus(config)
+    for file in straight("float32").glob("*.parquet"):
+        assert file.read_bytes() == (folder / file.name).read_bytes()
+
+
+@pytest.mark.parametrize("change", [{"batch_size": 8}, {"role": "query"}, {"shard_rows": 7}])
+def test_another_run_may_begin_where_one_made_nothing(config, original, tmp_path, monkeypatch, change):
+    """As one that was stopped with a typing error in its command."""
+    interrupted(config, monkeypatch, KeyboardInterrupt())
+    assert (tmp_path / "output" / "_manifest.json").is_file()
+    config = replace(config, **change)
+    encode_corpus(config)
+    ids, embeddings = read(tmp_path / "output")
+    assert ids == [row["id"] for row in ROWS]
+    assert np.allclose(embeddings, expected(original, config.role), atol=1e-6)
+    job = manifest_of(tmp_path / "output")["job"]
+    assert {name: job[name] for name in change} == change
+
+
+def test_what_another_run_cannot_do_leaves_the_first_as_it_is(config, backbone, tmp_path, monkeypatch):
+    """Its texts are laid down already, and a mistake in between costs nothing."""
+    interrupted(config, monkeypatch, KeyboardInterrupt())
+    before = {file: file.read_bytes() for file in (tmp_path / "output").rglob("*") if file.is_file()}
+    with pytest.raises(InputError, match="--model ./absent is not a model"):
+        encode_corpus(replace(config, model="./absent"))
+    with pytest.raises(InputError, match="is a language model, not an embedding model"):
+        encode_corpus(replace(config, model=backbone))
+    assert {file: file.read_bytes() for file in (tmp_path / "output").rglob("*") if file.is_file()} == before
+    (tmp_path / "output" / "mine.txt").write_text("x")
+    with pytest.raises(InputError, match="is not empty"):
+        encode_corpus(replace(config, batch_size=8))
+
+
+def test_a_file_that_is_gone_since(config, straight, tmp_path):
+    shutil.copytree(straight("float32"), tmp_path / "output")
+    manifest = manifest_of(tmp_path / "output")
+    manifest["data"] = shards.describe_origin(config.job, config.data)["data"]
+    (tmp_path / "output" / "_manifest.json").write_text(json.dumps(manifest))
+    (tmp_path / "output" / "part-00001.parquet").unlink()
+    assert "part-00001.parquet is gone since; begin again in another --output-dir" in refusal(config, tmp_path)
+
+
+def test_a_folder_that_cannot_be_written(config, tmp_path, monkeypatch):
+    """Found out before the model is opened where it can be; a full disk leaves what is there."""
+    interrupted(config, monkeypatch, KeyboardInterrupt(), shard=1)
+
+    def fail(table, path):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shards, "write_table", fail)
+        new = tmp_path / "new"
+        assert refusal(config, tmp_path, output_dir=new) == (
+            f"--output-dir {new} was not written: No space left on device"
+        )
+        with pytest.raises(InputError, match="No space left on device; the same command goes on with what is there"):
+            encode_corpus(config)
+        assert (tmp_path / "output" / "part-00000.parquet").is_file()
+        patch.setattr(encode, "open_model", lambda job: pytest.fail("was opened"))
+        file = tmp_path / "corpus.jsonl"
+        assert refusal(config, tmp_path, output_dir=file / "x") == f"--output-dir {file / 'x'}: {file} is a file"
+
+
+def test_a_manifest_that_is_none(config, tmp_path):
+    (tmp_path / "output").mkdir()
+    (tmp_path / "output" / "_manifest.json").write_text("{")
+    assert "_manifest.json is not what lbr encode wrote" in refusal(config, tmp_path)
+
+
+def test_a_model_that_cannot_encode_is_refused_before_the_texts_are_laid_down(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(encode, "lay_down", lambda *args: pytest.fail("were laid down"))
+
+    def fail(self, texts):
+        raise RuntimeError("\"addmm_impl_cpu_\" not implemented\nfor 'Half'")
+
+    monkeypatch.setattr(encode.Encoder, "embed", fail)
+    said = refusal(config, tmp_path, dtype="float16")
+    assert said == (
+        f"--model {config.model}, --dtype float16: it encodes no text: \"addmm_impl_cpu_\" not implemented for 'Half'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [({"nothing": 1}, "line 1: no column for the document; found: nothing"), ({"text": 3}, "expected text, found 3")],
+)
+def test_first_rows_are_read_before_the_model_is_opened(config, tmp_path, monkeypatch, row, message):
+    """Of every source, not of the first alone."""
+    monkeypatch.setattr(encode, "open_model", lambda job: pytest.fail("was opened"))
+    write_jsonl(tmp_path / "other.jsonl", [row])
+    assert message in refusal(config, tmp_path, data=[*config.data, str(tmp_path / "other.jsonl")])
+    (tmp_path / "empty").mkdir()
+    assert "no text in files that end in" in refusal(config, tmp_path, data=[*config.data, str(tmp_path / "empty")])
+
+
+def longer_than_read(caplog):
+    return [record.getMessage() for record in caplog.records if "the model reads" in record.getMessage()]
+
+
+def test_texts_longer_than_the_model_reads_are_counted(config, original, tmp_path, monkeypatch, caplog):
+    """Over all files, also those that another process made."""
+    rows = [{"text": str(n) if n % 3 else f"{n} and so on and so on"} for n in range(25)]
+    write_jsonl(tmp_path / "corpus.jsonl", rows)
+    texts = [original.prompts["document"] + row["text"] for row in rows]
+    assert sum(len(ids) > 24 for ids in original.tokenizer(texts, truncation=False)["input_ids"]) == 9
+    interrupted(config, monkeypatch, KeyboardInterrupt(), shard=1)
+    assert not longer_than_read(caplog)
+    encode_corpus(config)
+    line = "9 of 25 texts are longer than the 24 tokens the model reads: the rest of them was not read"
+    assert longer_than_read(caplog) == [line]
+    caplog.clear()
+    write_jsonl(tmp_path / "corpus.jsonl", [{"text": "a"}])
+    encode_corpus(replace(config, output_dir=tmp_path / "short"))
+    assert not longer_than_read(caplog)
+
+
+def test_passages_of_a_folder_fit_the_model(config, original, tmp_path, caplog):
+    """Measured in its own tokens, with its prompt and bottleneck tokens."""
+    (tmp_path / "texts").mkdir()
+    words = " ".join(f"word{n}" for n in range(60))
+    (tmp_path / "texts" / "a.md").write_text(f"---\ntitle: T\n---\n# Head\n\n{words}\n\n日本語の文章は空白がない。\n")
+    encode_corpus(replace(config, data=[str(tmp_path / "texts")], with_text=True))
+    table = pq.read_table(tmp_path / "output")
+    texts = [original.prompts["document"] + text for text in table["document"].to_pylist()]
+    lengths = [len(ids) for ids in original.tokenizer(texts, truncation=False)["input_ids"]]
+    assert len(texts) > 3 and 20 < max(lengths) <= 24
+    assert "".join(table["document"].to_pylist()).replace(" ", "").replace("\n", "") == (
+        f"{words}日本語の文章は空白がない。".replace(" ", "")
+    )
+    assert not longer_than_read(caplog)
+
+
 @pytest.mark.slow
 def test_killed_runs_lose_nothing(config, straight, tmp_path):
     """Killed while it reads, while it encodes, and once more."""

@@ -26,6 +26,21 @@ def test_prompts_are_applied(saved):
     assert cosine == pytest.approx(float(query @ document), abs=1e-5)
 
 
+def test_what_is_longer_than_the_model_reads_is_said(saved, caplog):
+    """Questions and passages together; half a surrogate pair in a question is left out."""
+    model = SentenceTransformer(str(saved))
+    passages = [{"id": "1", "document": TEXTS[1]}, {"id": "2", "document": "word " * 30}]
+    [[(cosine, _)]] = search(model, passages, [f"\ud83d{TEXTS[0]}\n"], 1)
+    assert cosine == pytest.approx(search(model, passages, [TEXTS[0]], 1)[0][0][0], abs=1e-6)
+    limit = 24
+    texts = ["ask: " + TEXTS[0], *("find this: " + passage["document"] for passage in passages)]
+    number = sum(len(ids) > limit for ids in model.tokenizer(texts, truncation=False)["input_ids"])
+    said = [record.getMessage() for record in caplog.records if "the model reads" in record.getMessage()]
+    assert number and said[0] == (
+        f"{number} of 3 texts are longer than the 24 tokens the model reads: the rest of them was not read"
+    )
+
+
 def test_layout():
     document = "\n".join([f"line {number}" for number in range(8)])
     hits = [(0.98765, {"id": "a.md:3", "document": document}), (0.5, {"id": "b", "document": "x" * 200})]

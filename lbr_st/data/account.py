@@ -1,0 +1,57 @@
+"""What was made of a source, in one line: how much was read, which columns were used, and which were not."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable
+
+logger = logging.getLogger(__name__)
+
+MOST_NAMED = 40
+_PLURALS = {"pair": "pairs", "document": "documents", "query": "queries", "judgement": "judgements"}
+
+
+class Account:
+    """Keeps what was read of a source, and what was left aside.
+
+    Attributes:
+        counts: Numbers of what was read: ``pair``, ``document`` (alone), ``query``, ``judgement``.
+    """
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self._notes: Counter[str] = Counter()
+        self._is_used: dict[str, bool] = {}
+
+    def see(self, columns: Iterable[str]) -> None:
+        """Note the columns of a row."""
+        for column in columns:
+            self._is_used.setdefault(column, False)
+
+    def use(self, columns: Iterable[str]) -> None:
+        """Note columns that are used."""
+        self._is_used.update(dict.fromkeys(columns, True))
+
+    def count(self, kind: str, number: int = 1) -> None:
+        """Count what was read: pairs, documents alone, queries, judgements."""
+        self.counts[kind] += number
+
+    def note(self, what: str, number: int = 1) -> None:
+        """Note that a number of things were used in another way, or were left aside."""
+        self._notes[what] += number
+
+    def __str__(self) -> str:
+        """Return the line: ``16 pairs; columns used: query, document; not used: label, meta``."""
+        read = [f"{number:,} {kind if number == 1 else _PLURALS[kind]}" for kind, number in self.counts.items()]
+        parts = [", ".join(read) or "no records"]
+        for said, is_used in (("columns used", True), ("not used", False)):
+            columns = [str(column) for column, used in self._is_used.items() if used is is_used]
+            more = [f"{len(columns) - MOST_NAMED:,} more"] if len(columns) > MOST_NAMED else []
+            if columns:
+                parts.append(f"{said}: {', '.join([*columns[:MOST_NAMED], *more])}")
+        return "; ".join([*parts, *(f"{number:,} {what}" for what, number in self._notes.items() if number)])
+
+    def say(self, source: object) -> None:
+        """Say it of a source."""
+        logger.info("%s: %s", source, self)

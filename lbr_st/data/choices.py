@@ -1,0 +1,104 @@
+"""Multiple choice: which option is right, and which texts the others are."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lbr_st.data import names
+from lbr_st.data.same_text import AUTO, EXACT, LOOSE, same_text
+from lbr_st.data.templates import Template, Values, excerpt
+from lbr_st.data.texts import text_of
+from lbr_st.errors import RowError
+
+
+class Choice:
+    """Reads the options of multiple-choice questions that have the same columns.
+
+    Args:
+        options: The column that holds them, as a list, a mapping of letters or ``{"text": [...], "label": [...]}``; or
+            a template for each.
+        answer: The column that says which is right: its number from 0, its letter or label, or its text.
+    """
+
+    def __init__(self, options: str | Sequence[Template], answer: str) -> None:
+        self.options, self.answer = options, answer
+        # An answer that is one of the options by its column is no letter, whatever it spells.
+        self._by_text = not isinstance(options, str) and any(option.text == f"{{{answer}}}" for option in options)
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that it reads."""
+        of_options = [self.options] if isinstance(self.options, str) else [c for o in self.options for c in o.columns]
+        return [*of_options, self.answer]
+
+    def __call__(self, where: str, values: Values) -> tuple[str, list[str]]:
+        """Return the right option and the others.
+
+        Raises:
+            RowError: If there are no options, or none is said to be right.
+        """
+        labels, texts = self._texts(where, values)
+        right = texts[_right(where, self.answer, values.get(self.answer), [] if self._by_text else labels, texts)]
+        others = [text for text in texts if same_text(text) != same_text(right) and text.strip()]
+        return text_of(where, self.answer, right), others
+
+    def _texts(self, where: str, values: Values) -> tuple[list[str], list[str]]:
+        """Return labels and texts."""
+        if not isinstance(self.options, str):
+            texts = [template.fill(where, values) for template in self.options]
+            return list(string.ascii_uppercase[: len(texts)]), texts
+        found = values.get(self.options)
+        if isinstance(found, Mapping) and isinstance(found.get("text"), list):
+            labels, found = found.get("label") or [], found["text"]
+        elif isinstance(found, Mapping):
+            labels, found = list(found), list(found.values())
+        else:
+            labels = list(string.ascii_uppercase)
+        if not isinstance(found, list) or not found or not all(isinstance(text, str) for text in found):
+            raise RowError(
+                where,
+                "no options",
+                f"column {self.options!r}: expected the options of a question, found {excerpt(found)}",
+            )
+        return [str(label) for label in labels[: len(found)]], found
+
+
+def choice_of(
+    where: str, values: Values, options: str | Sequence[Template] | None, answer: str | None
+) -> Choice | None:
+    """Return what reads the options of rows like one; None if it is no multiple choice.
+
+    Args:
+        where: Source and line of the row.
+        values: The row.
+        options: What the user says, or None.
+        answer: The same of the column that says which is right.
+
+    Raises:
+        RowError: If it has options, and no column says which is right.
+    """
+    options = options or names.first(values, names.CHOICES)
+    if options is None:
+        return None
+    answer = answer or names.first(values, names.CHOICE_ANSWERS)
+    if answer is None:
+        looked_for = ", ".join(names.CHOICE_ANSWERS)
+        raise RowError(where, "missing column", f"nothing says which option is right; looked for: {looked_for}")
+    return Choice(options, answer)
+
+
+def _right(where: str, column: str, answer: Any, labels: list[str], texts: list[str]) -> int:
+    """Return the index of the right option."""
+    if isinstance(answer, str):
+        if answer.strip() in labels:
+            return labels.index(answer.strip())
+        for level in (EXACT, AUTO, LOOSE):  # of "mM" and "MM" the one that is meant; but "paris" may mean Paris
+            these, wanted = [same_text(text, level) for text in texts], same_text(answer, level)
+            if wanted in these:
+                return these.index(wanted)
+    number = str(answer).strip()
+    if number.isdecimal() and int(number) < len(texts):
+        return int(number)
+    raise RowError(where, "no answer", f"column {column!r}: {excerpt(answer)} is none of the {len(texts)} options")

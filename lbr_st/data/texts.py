@@ -1,0 +1,193 @@
+"""What a cell of a row says: a text, several texts, objects with a text, or a conversation."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lbr_st.data import names
+from lbr_st.data.cleaning import printable
+from lbr_st.data.templates import excerpt
+from lbr_st.errors import RowError
+
+ASKS = ("user", "human", "prompter")
+ANSWERS = ("assistant", "gpt", "model", "bot", "chatbot")
+# Where the text of an object is: of a passage of DPR or Tevatron.
+TEXT = ("text", "document", "passage", "passage_text", "content", "contents", "body")
+
+
+def text_of(where: str, column: str, value: Any) -> str:
+    """Return a value that must be text.
+
+    Raises:
+        RowError: If it is another thing, or blank.
+    """
+    where = f"{where}, column {column!r}"
+    if not isinstance(value, str):
+        raise RowError(where, "not text", f"expected text, found {excerpt(value)}")
+    if not value.strip():
+        raise RowError(where, "empty text", "the text is empty")
+    return value
+
+
+def is_blank(value: Any) -> bool:
+    """Tell whether a cell holds nothing: null, or white space, as CSV knows no null."""
+    return value is None or (isinstance(value, str) and not value.strip()) or value != value
+
+
+def texts_of(where: str, column: str, value: Any) -> list[Any]:
+    """Return the texts of a cell, of which none was checked yet: see `text_of`.
+
+    Args:
+        where: Source and line, for messages.
+        column: Name of the column.
+        value: A text, an object with a text, a conversation, of which it is the last answer, or a list of these; in a
+            column that by its name holds several, also such a list that is written out as text, as in a CSV.
+
+    Raises:
+        RowError: If a conversation has no answer.
+    """
+    if isinstance(value, str) and names.is_list(column):
+        value = _list_written_out(value)
+    if not isinstance(value, list) or is_conversation(value):
+        return [_text(where, column, value)]
+    return [_text(where, column, each) for each in value]
+
+
+def _text(where: str, column: str, value: Any) -> Any:
+    if is_message(value):
+        return said(where, column, value)
+    if is_conversation(value):
+        return last_answer(where, column, value)
+    if isinstance(value, Mapping):
+        text, title = value.get(names.first(value, TEXT) or ""), names.first(value, names.TITLE)
+        if isinstance(text, str):
+            return text if title is None else with_title(title_of(where, column, value[title]), text)
+    return value
+
+
+def unfolded(value: Any) -> dict[str, list[Any]]:
+    """Return a list of objects as lists by key, as which some libraries write it; nothing where it is none."""
+    if isinstance(value, list) and value and all(isinstance(each, Mapping) for each in value):
+        return {key: [each.get(key) for each in value] for key in value[0]}
+    if isinstance(value, Mapping) and all(isinstance(each, list) for each in value.values()):
+        return {str(key): each for key, each in value.items()}
+    return {}
+
+
+def title_of(where: str, column: str, value: Any) -> str:
+    """Return a title; "" where there is none.
+
+    Raises:
+        RowError: If it is neither text nor a number.
+    """
+    if is_blank(value):
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise RowError(f"{where}, column {column!r}", "not text", f"expected a title, found {excerpt(value)}")
+    return printable(str(value)).strip()
+
+
+def with_title(title: str, text: str) -> str:
+    """Return the title and the text of a document as one text, as mteb does.
+
+    Where there is no title it is the text, and where there is no text the title. A text whose first line is its title
+    has it already.
+    """
+    if is_blank(title) or is_blank(text):
+        return title if is_blank(text) and not is_blank(title) else text
+    return text if text.lstrip().partition("\n")[0].strip() == title.strip() else f"{title} {text}"
+
+
+def _list_written_out(text: str) -> Any:
+    if not (text.startswith("[") and text.endswith("]")):
+        return text
+    for read in (json.loads, ast.literal_eval):
+        try:
+            found = read(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        if isinstance(found, list):
+            return found
+    return text
+
+
+def is_message(value: Any) -> bool:
+    """Tell whether a value is a message of a conversation."""
+    return isinstance(value, Mapping) and ({"role", "content"} <= value.keys() or {"from", "value"} <= value.keys())
+
+
+def is_conversation(value: Any) -> bool:
+    """Tell whether a value is a list of messages."""
+    return isinstance(value, list) and bool(value) and all(map(is_message, value))
+
+
+def said(where: str, column: str, message: Mapping[str, Any]) -> str:
+    """Return the text of a message; of parts, as images are sent with, those of text.
+
+    Raises:
+        RowError: If it has none.
+    """
+    content = message.get("content", message.get("value"))
+    if isinstance(content, list):
+        parts = [each.get("text") for each in content if isinstance(each, Mapping) and each.get("type") == "text"]
+        if len(parts) < len(content):
+            raise RowError(f"{where}, column {column!r}", "not text", f"a message is no text alone: {excerpt(content)}")
+        content = "\n".join(text_of(where, column, each) for each in parts)
+    return text_of(where, column, content)
+
+
+def role_of(message: Mapping[str, Any]) -> str:
+    """Return who says a message."""
+    return str(message.get("role", message.get("from"))).lower()
+
+
+def last_question(where: str, column: str, messages: Sequence[Any]) -> str:
+    """Return the last question of a conversation.
+
+    Raises:
+        RowError: If nobody asks.
+    """
+    return _last(where, column, messages, ASKS, "question of a user")
+
+
+def last_answer(where: str, column: str, messages: Sequence[Any]) -> str:
+    """Return the last answer of a conversation; of one message alone what it says, whoever says it.
+
+    Raises:
+        RowError: If there is none.
+    """
+    spoken = [message for message in messages if role_of(message) != "system"]
+    if len(spoken) == 1:
+        return said(where, column, spoken[0])
+    return _last(where, column, messages, ANSWERS, "answer of an assistant")
+
+
+def _last(where: str, column: str, messages: Sequence[Any], roles: Sequence[str], what: str) -> str:
+    for message in reversed(messages):
+        if role_of(message) in roles:
+            return said(where, column, message)
+    raise RowError(f"{where}, column {column!r}", f"no {what.partition(' ')[0]}", f"no {what}")
+
+
+def first_exchange(where: str, column: str, messages: Any) -> tuple[str, str | None, int]:
+    """Return the first question of a conversation, its answer where there is one, and how many messages are left.
+
+    Raises:
+        RowError: If it is no conversation, or nobody asks.
+    """
+    question = answer = None
+    for message in messages or []:
+        if not is_message(message):
+            where = f"{where}, column {column!r}"
+            raise RowError(where, "not text", f"expected messages, found {excerpt(message)}")
+        if question is None and role_of(message) in ASKS:
+            question = said(where, column, message)
+        elif question is not None and role_of(message) in ANSWERS:
+            answer = said(where, column, message)
+            break
+    if question is None:
+        raise RowError(f"{where}, column {column!r}", "no question", "no question of a user")
+    return question, answer, len(messages) - 1 - (answer is not None)

@@ -1,0 +1,53 @@
+"""What is searched or encoded: whether it is there, and text cut into passages that a model reads to their end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from sentence_transformers import SentenceTransformer
+
+from lbr_st.data.passages import CHUNK_TOKENS, Chunker
+from lbr_st.data.prepared_set import file_of
+from lbr_st.data.records import iterate_passages
+from lbr_st.data.rows import Wrong, stop
+from lbr_st.errors import InputError
+from lbr_st.model.lengths import TextLimit
+from lbr_st.records import is_hub_id
+
+
+def require_sources(sources: Sequence[str], wrong: Wrong = stop) -> None:
+    """Refuse a source that is not there, or that does not begin with what can be read, before another one is read.
+
+    Args:
+        sources: Prepared sets, files, folders of text files and Hub datasets.
+        wrong: Called with a `RowError` for each row that cannot be used, until one can.
+
+    Raises:
+        InputError: If there is no file or folder by a name that is no Hub id, a prepared set has no corpus, or there
+            is no first document.
+    """
+    files = [file_of(source, "corpus") for source in sources]
+    for file in files:
+        if not os.path.exists(file) and not is_hub_id(file):
+            raise InputError(f"{file}: no such file")
+    for file in files:
+        if os.path.exists(file):
+            next(iterate_passages(file, wrong=wrong))
+
+
+def chunker_of(model: SentenceTransformer, role: str = "document") -> Chunker:
+    """Return what cuts files into passages that fit a model, in its own tokens.
+
+    Args:
+        model: Any sentence-transformers model.
+        role: ``document`` or ``query``: whose prompt is put before a passage.
+
+    Raises:
+        InputError: If the prompt leaves no room for text, or the package that finds the boundaries is not installed.
+    """
+    measure = TextLimit(model, role).measure()
+    if measure is None:
+        return Chunker()
+    room, count = measure
+    return Chunker(int(min(CHUNK_TOKENS, room)), count)

@@ -1,0 +1,162 @@
+"""The same row is the same text and the same id in every command."""
+
+import json
+
+import pyarrow.parquet as pq
+import pytest
+from shapes import about, read, write_jsonl
+
+import lbr_st
+from lbr_st.alignment.config import AlignConfig
+from lbr_st.alignment.run import read_data as read_for_align
+from lbr_st.cli import encode as encode_command
+from lbr_st.cli import search as search_command
+from lbr_st.cli.main import main
+from lbr_st.data.records import iterate_passages, read_passages, read_records, read_tuples
+from lbr_st.evaluation.own_data import local_task
+from lbr_st.learning.config import LearnConfig
+from lbr_st.learning.run import read_data as read_for_learn
+
+# A row of a corpus, its id and its text.
+ROWS = [
+    (
+        {"_id": "MED-10", "title": "Statins", "text": "They lower <b>cholesterol</b>\u00a0levels\ud83d."},
+        ("MED-10", "Statins They lower cholesterol levels."),
+    ),
+    ({"docid": 7, "title": None, "text": "No title\x00 here."}, ("7", "No title here.")),
+    ({"pid": "p-1", "title": "Gout", "text": "Gout\nIt hurts."}, ("p-1", "Gout\nIt hurts.")),
+    ({"id": 18.0, "headline": "H2O", "passage": "H<sub>2</sub>O is wet &amp; cold."}, ("18", "H2O H2O is wet & cold.")),
+    ({"passage_id": "a\ud83db", "title": "\ud83d ", "contents_of": 1, "content": "cafe\u0301"}, ("ab", "café")),
+    ({"corpus-id": "c9", "title": "Only a title", "text": ""}, ("c9", "Only a title")),
+    ({"Title": "Capitals", "TEXT": "Text.", "_ID": "X"}, ("X", "Capitals Text.")),
+    ({"title": 1984, "text": "A novel."}, ("8", "1984 A novel.")),  # the eighth row
+]
+EXPECTED = [expected for _, expected in ROWS]
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    return write_jsonl(tmp_path / "corpus.jsonl", [row for row, _ in ROWS])
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """The same rows as answers to a question each."""
+    rows = [{"question": f"What of \ud83d number {n}?"} | row for n, (row, _) in enumerate(ROWS)]
+    return write_jsonl(tmp_path / "pairs.jsonl", rows)
+
+
+def named(records, id_="id"):
+    return [(record.get(id_, record["id"]), record["document"]) for record in records]
+
+
+def test_readers(corpus, pairs, tmp_path):
+    """`search` reads passages, `encode` one after the other, `learn`, `align`, `evaluate`, `inspect` records."""
+    assert named(read_passages(corpus)) == named(iterate_passages(corpus)) == EXPECTED
+    assert named(read_records(corpus, ("document",))) == EXPECTED
+    for records in (read_records(pairs), read_tuples(pairs)):
+        assert named(records, "document_id") == EXPECTED
+        assert [record["query"] for record in records] == [f"What of number {n}?" for n in range(len(ROWS))]
+    out = str(tmp_path / "out")
+    learned = read_for_learn(LearnConfig(model="m", data=[corpus], output_dir=out, objective="reconstruct"))
+    assert named(learned.train["reconstruct"]) == EXPECTED
+    aligned = read_for_align(AlignConfig(model="m", data=pairs, output_dir=out, dev_data=pairs, corpus_extra=corpus,
+                                         allow_overlap=True))  # fmt: skip
+    assert named(aligned.train, "document_id") == named(aligned.dev_corpus) == EXPECTED
+    task = local_task(pairs, corpus)
+    assert [(id_, text) for text, id_ in task.documents.items()] == EXPECTED
+
+
+def test_data_prepare(corpus, pairs, prepare):
+    """And a set reads as it was written."""
+    alone = prepare(corpus, folder="alone", dev=0, test=0, near_duplicates=0)
+    assert sorted(named(read(alone, "corpus"))) == sorted(EXPECTED)
+    of_pairs = prepare(pairs, folder="of-pairs", dev=0, test=0, near_duplicates=0)
+    assert sorted(named(read(of_pairs, "corpus"))) == sorted(EXPECTED)
+    for folder in (alone, of_pairs):
+        assert named(read_passages(folder / "corpus.jsonl")) == named(read(folder, "corpus"))
+
+
+def test_a_collection_of_beir(prepare, tmp_path):
+    for name, rows in (("corpus", [row for row, _ in ROWS[:3]]), ("queries", [{"_id": 1, "text": "a\nb\ud83d"}])):
+        write_jsonl(tmp_path / "beir" / f"{name}.jsonl", rows)
+    (tmp_path / "beir" / "qrels").mkdir()
+    (tmp_path / "beir" / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n1\t7\t1\n")
+    folder = prepare(tmp_path / "beir", near_duplicates=0)
+    assert sorted(named(read(folder, "corpus"))) == sorted(EXPECTED[:3])
+    assert read(folder, "test") == [{"id": "1:7", "query": "a b", "document": "No title here.", "relevance": 1,
+                                    "source": "beir"}]  # fmt: skip
+
+
+def test_encode_and_search(corpus, model, tmp_path, capsys):
+    lbr_st.save(model, tmp_path / "model")
+    argv = ["--model", str(tmp_path / "model"), "--data", corpus]
+    encode_command.main([*argv, "--output-dir", str(tmp_path / "vectors"), "--with-text"])
+    table = pq.read_table(tmp_path / "vectors")
+    assert list(zip(table["id"].to_pylist(), table["document"].to_pylist(), strict=True)) == EXPECTED
+    search_command.main([*argv, "--top-k", str(len(ROWS)), "why\ud83d?"])
+    printed = capsys.readouterr().out
+    assert "\n> why?\n" in printed
+    for id_, text in EXPECTED:
+        assert f"  {id_}\n    {text.splitlines()[0]}\n" in printed
+
+
+@pytest.mark.parametrize("command", ["search", "encode"])
+def test_rows_that_cannot_be_used_stop_or_are_counted(command, model, tmp_path, caplog):
+    """The default is to stop, as in `data prepare`; what is skipped is said in one line."""
+    lbr_st.save(model, tmp_path / "model")
+    lines = [json.dumps({"_id": "a", "text": "One."}), '{"_id": "b", "text": " "}', "{", '{"_id": "c", "text": "<br>"}']
+    (tmp_path / "corpus.jsonl").write_text("\n".join([*lines, json.dumps({"_id": "d", "text": "Two."})]))
+    more = {"search": ["why?"], "encode": ["--output-dir", str(tmp_path / "vectors")]}[command]
+    argv = [command, "--model", str(tmp_path / "model"), "--data", str(tmp_path / "corpus.jsonl")]
+    with pytest.raises(SystemExit) as stopped:
+        main([*argv, *more])
+    assert stopped.value.code == 2 and not (tmp_path / "vectors").exists()
+    main([*argv, "--on-error", "skip", *more])
+    [said] = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
+    assert said.startswith("rows left out: 3 (2 cannot be read: empty text, 1 cannot be read: not JSON), such as ")
+    assert "corpus.jsonl, line 2, column 'text': the text is empty" in said and "line 3" in said
+    if command == "encode":
+        assert pq.read_table(tmp_path / "vectors")["id"].to_pylist() == ["a", "d"]
+
+
+HALF = "a \ud83d b"
+
+
+def test_half_a_surrogate_pair_anywhere(prepare, tmp_path):
+    """What cannot be written is gone from queries, documents, negatives, ids, sources and names of files."""
+    row = {"id": HALF, "query": HALF, "document": f"d {HALF}", "negatives": [f"n {HALF}", "\ud83d"], "source": HALF}
+    path = write_jsonl(tmp_path / "pairs.jsonl", [row, {"id": "2", "query": "q", "document": "e", "negatives": ["f"]}])
+    clean = {"id": "a  b", "query": "a b", "document": "d a  b", "negatives": ["n a  b"], "source": "a  b"}
+    assert read_tuples(path)[0] == clean
+    folder = prepare(path, dev=0, test=0, near_duplicates=0)
+    assert clean in read(folder, "align")
+    rows = [{"question": HALF, "choices": [HALF, "other \ud83d"], "answer": 0}]
+    assert read_tuples(write_jsonl(tmp_path / "choice.jsonl", rows)) == [
+        {"id": "1", "query": "a b", "document": "a  b", "negatives": ["other"]}
+    ]
+    messages = [{"role": "user", "content": HALF}, {"role": "assistant", "content": HALF}]
+    [record] = read_tuples(write_jsonl(tmp_path / "chat.jsonl", [{"messages": messages}]))
+    assert (record["query"], record["document"]) == ("a b", "a  b")
+
+
+def test_names_of_files_that_are_no_text(prepare, tmp_path):
+    """Linux has names of any bytes; an id is written and printed."""
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "caf\udce9.md").write_text("# \x00Title\n\nOne \x00line.")
+    [passage] = read_passages(tmp_path / "texts")
+    assert passage == {"id": "caf.md:3", "document": "One line."}
+    rows = [{"question": f"{n}?", "answer": f"{n}."} for n in range(3)]
+    folder = prepare(write_jsonl(tmp_path / "caf\udce9.jsonl", rows), dev=0, test=0)
+    assert {row["source"] for row in read(folder, "align")} == {"caf.jsonl"}
+    assert about(folder)["name"] == "caf\udce9" and "caf\\udce9.jsonl" in (folder / "README.md").read_text()
+
+
+def test_markup_of_a_prepared_set_is_meant(prepare, tmp_path):
+    """Code that was prepared with its markup is not cleaned again when it is read."""
+    rows = [{"question": f"How is {n} bold?", "answer": f"<b>{n}</b> &amp; more"} for n in range(4)]
+    folder = prepare(write_jsonl(tmp_path / "code.jsonl", rows), keep_html=True, dev=0, test=0, near_duplicates=0)
+    assert {r["document"] for r in read_records(folder / "align.jsonl")} == {row["answer"] for row in rows}
+    again = prepare(folder / "align.jsonl", folder="again", dev=0, test=0, near_duplicates=0)
+    assert {r["document"] for r in read(again, "align")} == {row["answer"] for row in rows}
+    assert {r["document"] for r in read_records(tmp_path / "code.jsonl")} == {f"{n} & more" for n in range(4)}

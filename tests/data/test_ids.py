@@ -1,0 +1,72 @@
+"""Ids of rows: under their usual names, and what is none."""
+
+import pytest
+
+from lbr_st.data.ids import IdReader, UniqueIds, id_text, part_id
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("MED-10", "MED-10"),
+        (7, "7"),
+        (7.0, "7"),  # as pandas has it beside a row without an id
+        (7.5, "7.5"),
+        (0, "0"),
+        ("a\ud83db\x00", "ab"),
+        ("a\nb\tc", "a b c"),
+        ({"$oid": "507f1f77bcf86cd799439011"}, "507f1f77bcf86cd799439011"),
+        (None, None),
+        (float("nan"), None),
+        ("", None),
+        (" ", None),
+        ("\ud83d", None),
+    ],
+)
+def test_ids_as_text(value, text):
+    assert id_text(value) == text
+
+
+@pytest.mark.parametrize(
+    ("values", "alone", "pair"),
+    [
+        ({"_id": "MED-10"}, {"id": "MED-10"}, {"id": "MED-10"}),
+        ({"docid": "d3"}, {"id": "d3"}, {"id": "d3", "document_id": "d3"}),
+        ({"DocID": 3}, {"id": "3"}, {"id": "3", "document_id": "3"}),
+        ({"qid": "q7"}, {"id": "q7"}, {"id": "q7"}),
+        ({"query-id": "q7", "corpus-id": "d3"}, {"id": "d3"}, {"id": "q7:d3", "document_id": "d3"}),
+        ({"id": 1, "docid": "d3", "qid": "q7"}, {"id": "1"}, {"id": "1"}),
+        ({"id": None, "docno": "FT911-1"}, {"id": "FT911-1"}, {"id": "FT911-1", "document_id": "FT911-1"}),
+        ({"pid": "", "passage_id": 0}, {"id": "0"}, {"id": "0", "document_id": "0"}),
+        ({"text": "no id"}, {}, {}),
+    ],
+)
+def test_ids_of_rows(values, alone, pair):
+    """The id of a document is the same whether it is read alone or with a query."""
+    assert IdReader()(values, is_pair=False) == alone
+    assert IdReader()(values, is_pair=True) == pair
+    assert pair.get("document_id", pair.get("id")) == alone.get("id")
+
+
+def test_the_column_that_the_user_names():
+    read = IdReader("key")
+    assert read({"key": 5, "id": 1}, is_pair=True) == {"id": "5"}
+    assert read({"id": 1}, is_pair=True) == {}
+
+
+def test_columns_that_were_used():
+    read = IdReader()
+    read({"id": None, "docid": 3, "uid": 4}, is_pair=False)
+    assert read.used == {"docid"}
+
+
+def test_several_records_of_a_row():
+    assert [part_id("a", part, 2) for part in (1, 2)] == ["a#1", "a#2"]
+    assert part_id("a", 1, 1) == "a"
+
+
+def test_ids_that_come_again_get_their_number():
+    unique = UniqueIds()
+    assert [unique(id_, number) for number, id_ in enumerate(["a", None, "a", "2", "a"], start=1)] == [
+        "a", "2", "a#3", "2#4", "a#5",
+    ]  # fmt: skip
