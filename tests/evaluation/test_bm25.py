@@ -119,7 +119,9 @@ def test_english_is_what_mteb_scores():
     """To the last digit: by mteb's own model, and by bm25s with the settings that mteb says."""
     records = [{"id": f"p{n}", "query": f"{q} and {n}", "document": f"{d}, the {n}"}
                for n, (q, d) in enumerate(zip(TEXTS[::2], TEXTS[1::2], strict=True))]  # fmt: skip
-    task = LocalRetrieval(records, [{"document": text} for text in TEXTS], name="f", revision="1")
+    task = LocalRetrieval(
+        records, [{"id": f"x{n}", "document": text} for n, text in enumerate(TEXTS)], name="f", revision="1"
+    )
     assert task.metadata.eval_langs == ["eng-Latn"] and task.label("bm25") == "bm25 (English)"
     ours, theirs = open_for_evaluation("bm25"), mteb.get_model("mteb/baseline-bm25s")
     assert ours.mteb_model_meta == theirs.mteb_model_meta
@@ -132,12 +134,13 @@ def test_english_is_what_mteb_scores():
     queries = bm25s.tokenize(list(task.queries), stemmer=stemmer, **quiet)
     ranked, scores = index.retrieve(queries, k=len(task.documents), **quiet)
     task.load_data()
+    ids = list(task.documents.values())
     data = task.dataset["default"]["test"]
     settings = {"task_metadata": task.metadata, "hf_split": "test", "hf_subset": "default", "encode_kwargs": {}}
     ours.index(data["corpus"], **settings)
     of_queries = ours.search(data["queries"], top_k=len(task.documents), **settings)
     for of_query, documents, values in zip(of_queries.values(), ranked, scores, strict=True):
-        assert of_query == {f"d{number}": float(value) for number, value in zip(documents, values, strict=True)}
+        assert of_query == {ids[number]: float(value) for number, value in zip(documents, values, strict=True)}
 
 
 def test_public_tasks_are_mtebs_own(monkeypatch):
