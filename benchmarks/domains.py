@@ -26,8 +26,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lbr_st.data.installed_packages import documented_functions, installed_files, installed_pairs
+from lbr_st.data.same_text import LOOSE, same_text
 from lbr_st.files import write_jsonl
-from lbr_st.records import Record, same_text
+from lbr_st.records import FIELDS, Record
 
 DOMAINS = ("medical", "chemistry", "code")
 REGIMES = ("corpus-taught", "strict")
@@ -105,8 +106,8 @@ def prepare(name: str, data: Path | None, folder: Path, pairs: int, records: int
         read = medical_record if name == "medical" else chemistry_record
         splits = {split: list(map(read, _rows(data / name / f"{split}.jsonl"))) for split in SPLITS}
     held_out = [record for split in ("dev", "test") for record in splits[split]]
-    seen = {same_text(record[field]) for record in held_out for field in ("query", "document")}
-    train = [r for r in splits["train"] if not seen & {same_text(r["query"]), same_text(r["document"])}]
+    seen = {same_text(record[field], LOOSE) for record in held_out for field in ("query", "document")}
+    train = [r for r in splits["train"] if not seen & {same_text(r[field], LOOSE) for field in FIELDS}]
     topics = {record["topic"] for record in held_out}
     random.Random(0).shuffle(train)
     of_stage2 = [record for record in train if record["topic"] not in topics][:pairs]
@@ -129,8 +130,8 @@ def prepare(name: str, data: Path | None, folder: Path, pairs: int, records: int
 def medical_record(row: dict[str, Any]) -> Record:
     """Return a question and its answer; the title of the answer is the disease it is about, else its first words."""
     kind, title = row["question_type"], row["focus"].strip() or " ".join(row["answer"].split()[:5])
-    texts = {"query": row["question"], "document": row["answer"], "title": title}
-    return {"id": row["id"], **texts, "topic": same_text(row["focus"]), "kind": kind, "taught_by": row["question"]}
+    texts = {"query": row["question"], "document": row["answer"], "title": title, "taught_by": row["question"]}
+    return {"id": row["id"], **texts, "topic": same_text(row["focus"], LOOSE), "kind": kind}
 
 
 def chemistry_record(row: dict[str, Any]) -> Record:

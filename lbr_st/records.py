@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +25,6 @@ SET_FILE = "lbr_set.json"
 #   relevance                     grade of the document as a whole number, 1 where nothing is said
 # A plain dictionary and no TypedDict: most code goes over fields by name, and readers add some of their own.
 Record = dict[str, Any]
-
-
-def same_text(text: str) -> str:
-    """Return what texts have in common that differ in capitals, white space, Unicode form or the last mark alone."""
-    return WHITE.sub("", unicodedata.normalize("NFKC", text).casefold()).rstrip(".?!") or text
 
 
 def file_format(path: str | Path) -> str:

@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING
 import torch
 from sentence_transformers.base.sampler import DefaultBatchSampler
 
-from lbr_st.errors import InputError
-from lbr_st.records import Record, same_text
+from lbr_st.data.same_text import AUTO, same_text
+from lbr_st.errors import InputError, shortened
+from lbr_st.records import Record
 
 if TYPE_CHECKING:
     from datasets import Dataset  # imported where one is made: a `DistinctBatchSampler` works without the package
 
 logger = logging.getLogger(__name__)
 
+MOST_NAMED = 3
 
-def training_rows(records: Sequence[Record]) -> Dataset:
+
+def training_rows(records: Sequence[Record], same: str = AUTO) -> Dataset:
     """Lay records out as sentence-transformers' losses take them: anchor, positive, negative_1, ..., negative_n.
 
     A record whose hard negative is known to answer its query is left out, with a count in the log. Where records have
@@ -29,28 +32,33 @@ def training_rows(records: Sequence[Record]) -> Dataset:
 
     Args:
         records: With ``query``, ``document`` and ``negatives``.
+        same: What is the same text, one of `lbr_st.data.same_text.LEVELS`.
 
     Raises:
         InputError: If fewer than 2 are left.
     """
     from datasets import Dataset
 
-    known = documents_by_query(records)
-    kept = [
-        record
-        for record in records
-        if known[same_text(record["query"])].isdisjoint(map(same_text, record["negatives"]))
-    ]
-    if len(kept) < len(records):
+    known = documents_by_query(records, same)
+    kept, left_out = [], []
+    for record in records:
+        answers = known[same_text(record["query"], same)]
+        wrong = next((text for text in record["negatives"] if same_text(text, same) in answers), None)
+        if wrong is None:
+            kept.append(record)
+        else:
+            left_out.append(f"{shortened(' '.join(wrong.split()), 60)!r} ({record['id']})")
+    if left_out:
         logger.warning(
-            "left out %d of %d records: a hard negative of theirs is known to answer their query",
-            len(records) - len(kept),
+            "left out %d of %d records: a hard negative of theirs is known to answer their query: %s",
+            len(left_out),
             len(records),
+            "; ".join(left_out[:MOST_NAMED]),
         )
     if len(kept) < 2:
         raise InputError(f"in-batch negatives need at least 2 pairs, found {len(kept)}")
     if any(record["negatives"] for record in kept):
-        kept = _with_stand_ins(kept, known)
+        kept = _with_stand_ins(kept, known, same)
     counts = [len(record["negatives"]) for record in kept]
     fewest, most = min(counts), max(counts)
     if fewest < most:
@@ -69,7 +77,7 @@ def training_rows(records: Sequence[Record]) -> Dataset:
     return Dataset.from_list(rows)
 
 
-def _with_stand_ins(records: Sequence[Record], known: Mapping[str, set[str]]) -> list[Record]:
+def _with_stand_ins(records: Sequence[Record], known: Mapping[str, set[str]], same: str) -> list[Record]:
     """Give each record without hard negatives the document of the next record that does not answer its query.
 
     Raises:
@@ -79,9 +87,9 @@ def _with_stand_ins(records: Sequence[Record], known: Mapping[str, set[str]]) ->
     for index, record in enumerate(records):
         if not record["negatives"]:
             without += 1
-            answers = known[same_text(record["query"])]
+            answers = known[same_text(record["query"], same)]
             others = (records[(index + step) % len(records)]["document"] for step in range(1, len(records)))
-            other = next((text for text in others if same_text(text) not in answers), None)
+            other = next((text for text in others if same_text(text, same) not in answers), None)
             if other is None:
                 raise InputError(f"record {record['id']} has no hard negative, and all documents answer its query")
             record = record | {"negatives": [other]}
@@ -96,11 +104,11 @@ def _with_stand_ins(records: Sequence[Record], known: Mapping[str, set[str]]) ->
     return found
 
 
-def documents_by_query(records: Sequence[Record]) -> dict[str, set[str]]:
-    """Return the documents that are known to answer each query, all as `same_text` has them."""
+def documents_by_query(records: Sequence[Record], same: str = AUTO) -> dict[str, set[str]]:
+    """Return the documents that are known to answer each query, all as `same_text` has them at a level."""
     known: dict[str, set[str]] = {}
     for record in records:
-        known.setdefault(same_text(record["query"]), set()).add(same_text(record["document"]))
+        known.setdefault(same_text(record["query"], same), set()).add(same_text(record["document"], same))
     return known
 
 
@@ -126,7 +134,8 @@ class DistinctBatchSampler(DefaultBatchSampler):
         dataset: Rows of `training_rows`.
         batch_size: Rows of one process.
         drop_last: Leave out batches that are not full.
-        known: Documents that answer each query, beside those of the rows.
+        known: Documents that answer each query, beside those of the rows, as `documents_by_query` returns them.
+        same: What is the same text, one of `lbr_st.data.same_text.LEVELS`.
         seed: Of the order, together with the epoch.
         num_processes: How many share a batch.
         process_index: Whose part is yielded.
@@ -142,6 +151,7 @@ class DistinctBatchSampler(DefaultBatchSampler):
         drop_last: bool,
         *,
         known: Mapping[str, Iterable[str]] | None = None,
+        same: str = AUTO,
         seed: int = 0,
         num_processes: int = 1,
         process_index: int = 0,
@@ -151,17 +161,17 @@ class DistinctBatchSampler(DefaultBatchSampler):
         self.num_processes, self.process_index = num_processes, process_index
         number: dict[str, int] = {}
 
-        def number_of(text: str) -> int:
-            return number.setdefault(same_text(text), len(number))
+        def number_of(key: str) -> int:
+            return number.setdefault(key, len(number))
 
-        columns = [[number_of(text) for text in dataset[name]] for name in dataset.column_names]
+        columns = [[number_of(same_text(text, same)) for text in dataset[name]] for name in dataset.column_names]
         self.texts = [tuple(dict.fromkeys(row)) for row in zip(*columns, strict=True)]
         self.queries = columns[0]
         answers: dict[int, set[int]] = {}
         for query, document in zip(*columns[:2], strict=True):
             answers.setdefault(query, set()).add(document)
-        for text, its_documents in (known or {}).items():
-            answers.setdefault(number_of(text), set()).update(map(number_of, its_documents))
+        for key, its_documents in (known or {}).items():
+            answers.setdefault(number_of(key), set()).update(map(number_of, its_documents))
         # Where a query has one answer, its row holds both, and comparing the texts of rows is enough.
         self.answers = {query: documents for query, documents in answers.items() if len(documents) > 1}
         self.answered_by: dict[int, set[int]] = {}  # the same, by document

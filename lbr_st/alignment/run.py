@@ -25,7 +25,7 @@ from lbr_st.alignment.batches import documents_by_query, training_rows
 from lbr_st.alignment.config import MAX_FORGETTING, AlignConfig
 from lbr_st.alignment.losses import JointCollator, JointLoss, info_nce
 from lbr_st.alignment.trainer import AlignTrainer
-from lbr_st.data.prepared_set import PreparedSet, file_of, refuse_overlaps
+from lbr_st.data.prepared_set import PreparedSet, file_of, refuse_overlaps, same_text_of
 from lbr_st.data.records import read_records, read_tuples
 from lbr_st.errors import InputError, one_line
 from lbr_st.learning.examples import ExampleMaker, check_fits
@@ -71,11 +71,13 @@ class AlignData:
         train: Pairs with their hard negatives.
         dev: Held-out pairs; empty where there are none.
         dev_corpus: Documents that join those of ``dev`` in its corpus.
+        same: What is the same text, one of `lbr_st.data.same_text.LEVELS`.
     """
 
     train: list[Record]
     dev: list[Record]
     dev_corpus: list[Record]
+    same: str
 
 
 def align(config: AlignConfig) -> SentenceTransformer:
@@ -190,7 +192,7 @@ def read_data(config: AlignConfig) -> AlignData:
     held_out = [(dev_source, dev)] if dev_source else []
     refuse_overlaps([(source, train)], held_out, allowed=config.allow_overlap)
     logger.info("%s", describe_data(source, train, dev))
-    return AlignData(train, dev, dev_corpus)
+    return AlignData(train, dev, dev_corpus, same_text_of(source))
 
 
 def describe_data(source: str, train: Sequence[Record], dev: Sequence[Record]) -> str:
@@ -243,7 +245,7 @@ def _trainer(
     data: AlignData,
     matryoshka_dims: list[int] | None,
 ) -> AlignTrainer:
-    train = training_rows(data.train)
+    train = training_rows(data.train, data.same)
     _warn_of_longer(model, data)
     if arguments.train_batch_size * arguments.world_size == 1 and len(train.column_names) == 2:
         raise InputError("--per-device-train-batch-size 1: a pair alone has no negatives")
@@ -265,7 +267,8 @@ def _trainer(
             model,
             arguments,
             train,
-            known=documents_by_query(data.train),
+            known=documents_by_query(data.train, data.same),
+            same=data.same,
             adapter=adapter,
             loss=_loss(config, model, language_model, matryoshka_dims),
             data_collator=_collator(config, arguments, model),

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader
 
 from lbr_st.alignment.batches import DistinctBatchSampler
+from lbr_st.data.same_text import AUTO
 from lbr_st.model.bottleneck import BottleneckTransformer
 from lbr_st.training.callbacks import SaveAtEvaluation, SetEpoch, WarnOfRisingLoss
 from lbr_st.training.lora import load_adapter, save_adapter
@@ -29,6 +30,7 @@ class AlignTrainer(SentenceTransformerTrainer):
         args: Arguments of the trainer.
         train_dataset: Rows of `lbr_st.alignment.batches.training_rows`.
         known: Documents that answer each query, beside those of the rows.
+        same: What is the same text, one of `lbr_st.data.same_text.LEVELS`.
         adapter: What is trained of the model; default is all of it.
         **kwargs: Arguments of sentence-transformers' trainer.
 
@@ -43,6 +45,7 @@ class AlignTrainer(SentenceTransformerTrainer):
         train_dataset: Dataset,
         *,
         known: Mapping[str, Iterable[str]] | None = None,
+        same: str = AUTO,
         adapter: PeftModel | None = None,
         **kwargs: Any,
     ) -> None:
@@ -55,6 +58,7 @@ class AlignTrainer(SentenceTransformerTrainer):
             # Sentence-transformers sets it in several processes, as uneven parts would hang; these are even.
             args.dataloader_drop_last and args.world_size == 1,
             known=known,
+            same=same,
             seed=args.seed if args.data_seed is None else args.data_seed,
             num_processes=args.world_size,
             process_index=args.process_index,

@@ -15,8 +15,9 @@ from lbr_st.data.near_duplicates import THRESHOLD, check_threshold
 from lbr_st.data.overlap import describe, overlaps
 from lbr_st.data.parts import INSTALLED
 from lbr_st.data.passages import CHUNK_TOKENS
-from lbr_st.data.prepared_set import REGIMES, file_of
+from lbr_st.data.prepared_set import REGIMES, file_of, same_text_of
 from lbr_st.data.records import read_records, read_tuples
+from lbr_st.data.same_text import AUTO, LEVELS, MEANINGS
 from lbr_st.errors import InputError, naming_the_extra
 from lbr_st.records import FIELDS
 
@@ -108,7 +109,13 @@ def _add_cleaning(group: Any) -> None:
             metavar=("MIN", "MAX"),
             help=f"least and most characters of a {name} (default: {least} {most})",
         )
+    _add_same_text(group, AUTO)
     _add_near_duplicates(group)
+
+
+def _add_same_text(group: Any, default: str | None, more: str = "") -> None:
+    meanings = "; ".join(f"{level}: {meaning}" for level, meaning in MEANINGS.items())
+    group.add_argument("--same-text", choices=LEVELS, default=default, help=f"what is one text. {meanings}{more}")
 
 
 def _add_near_duplicates(group: Any) -> None:
@@ -209,6 +216,7 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("held_out", metavar="HELD_OUT", help="what is tested on, the same")
     parser.add_argument("--isolate", choices=ISOLATE, default="both", help="queries and documents, or queries alone")
+    _add_same_text(parser, None, " (default: as in the set that TRAIN is, else auto)")
     parser.set_defaults(min_score=None)
     add_min_score(parser)
     _add_near_duplicates(parser)
@@ -219,7 +227,8 @@ def _check(args: argparse.Namespace) -> None:
     fields_ = FIELDS if args.isolate == "both" else ("query",)
     files = file_of(args.train, "align"), file_of(args.held_out, "test")
     train, held_out = read_tuples(files[0], args.min_score), read_records(files[1], min_score=args.min_score)
-    found = list(overlaps(train, held_out, fields_, args.near_duplicates))
+    same = args.same_text or same_text_of(files[0])
+    found = list(overlaps(train, held_out, fields_, args.near_duplicates, same))
     if found:
         raise InputError(f"{files[0]} and {files[1]} overlap in {describe(found)}")
     print(f"no overlap of {len(train):,} records of {files[0]} with {len(held_out):,} of {files[1]}")  # noqa: T201

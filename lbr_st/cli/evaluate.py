@@ -48,7 +48,7 @@ def _on_own_data(args: argparse.Namespace) -> str:
     )  # what cannot be read is said before a model is opened
     models = {name: open_for_evaluation(name) for name in args.model}
     settings = {"results_dir": args.results_dir, "batch_size": args.batch_size}
-    scores = {name: evaluate(model, task, **settings) for name, model in models.items()}
+    scores = {task.label(name): evaluate(model, task, **settings) for name, model in models.items()}
     model = next((name for name in args.model if name != BM25), "DIR")
     command = shlex.join(["lbr", "search", "--model", model, "--data", args.data, "your question"])
     size = f"{len(task.queries)} queries, {len(task.documents)} documents"

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lbr_st.data.overlap import KINDS, PLURALS
 from lbr_st.data.prepared_set import FILES, REGIMES, SET_FILE
+from lbr_st.data.same_text import MEANINGS
 from lbr_st.files import write_json, write_text
 
 CARD, PICTURE = "README.md", "lengths.png"
@@ -104,7 +105,7 @@ def text(about: Mapping[str, Any]) -> str:
         "## Isolation",
         _isolation(about),
         "## Left out",
-        _left_out(about["dropped"]),
+        _left_out(about["dropped"], about["dropped_examples"]),
         "## Made by",
         f"```\n{about['command']}\n```",
     ]
@@ -156,16 +157,19 @@ def _isolation(about: Mapping[str, Any]) -> str:
     compared = "by query and document" if len(fields) == 2 else f"by {fields[0]} alone"
     return (
         f"Training records (learn, align; where there are no pairs, passages) were compared with dev and test, and dev "
-        f"with test, {compared}; {near if least else 'near-duplicates were not looked for'}.\n\n"
+        f"with test, {compared}. Normalised are texts that are one by `--same-text {about['same_text']}`: "
+        f"{MEANINGS[about['same_text']]}; {near if least else 'near-duplicates were not looked for'}.\n\n"
         + table(["", *KINDS], rows)
     )
 
 
-def _left_out(dropped: Mapping[str, int]) -> str:
+def _left_out(dropped: Mapping[str, int], examples: Mapping[str, Sequence[str]]) -> str:
     if not dropped:
         return "Nothing."
     rows = [[reason, f"{number:,}"] for reason, number in dropped.items()]
-    return table(["reason", "records"], rows) + "\n\nSome of each are in dropped.jsonl."
+    shown = [f"- {reason}: `{text.replace('`', ' ')}`" for reason, texts in examples.items() for text in texts]
+    parts = [table(["reason", "records"], rows), *(["\n".join(shown)] if shown else [])]
+    return "\n\n".join([*parts, "Some of each are in dropped.jsonl."])
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lbr_st.data import names
+from lbr_st.data.same_text import AUTO, EXACT, LOOSE, same_text
 from lbr_st.data.templates import Template, Values, excerpt
 from lbr_st.data.texts import text_of
 from lbr_st.errors import RowError
-from lbr_st.records import same_text
 
 
 class Choice:
@@ -92,7 +92,10 @@ def choice_of(
 def _right(where: str, column: str, answer: Any, labels: list[str], texts: list[str]) -> int:
     """Return the index of the right option."""
     if isinstance(answer, str):
-        for these, wanted in ((labels, answer.strip()), ([same_text(text) for text in texts], same_text(answer))):
+        if answer.strip() in labels:
+            return labels.index(answer.strip())
+        for level in (EXACT, AUTO, LOOSE):  # of "mM" and "MM" the one that is meant; but "paris" may mean Paris
+            these, wanted = [same_text(text, level) for text in texts], same_text(answer, level)
             if wanted in these:
                 return these.index(wanted)
     number = str(answer).strip()

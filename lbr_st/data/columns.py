@@ -13,6 +13,7 @@ from lbr_st.data.account import Account
 from lbr_st.data.choices import Choice, choice_of
 from lbr_st.data.judgements import Judge
 from lbr_st.data.remedies import remedy
+from lbr_st.data.same_text import same_text
 from lbr_st.data.templates import Template, Values, excerpt
 from lbr_st.data.texts import (
     TEXT,
@@ -27,7 +28,7 @@ from lbr_st.data.texts import (
     with_title,
 )
 from lbr_st.errors import InputError, RowError
-from lbr_st.records import Record, same_text
+from lbr_st.records import Record
 
 logger = logging.getLogger(__name__)
 

@@ -15,6 +15,7 @@ from lbr_st.data.drops import ON_ERROR
 from lbr_st.data.near_duplicates import THRESHOLD, check_threshold
 from lbr_st.data.passages import CHUNK_TOKENS
 from lbr_st.data.prepared_set import REGIMES
+from lbr_st.data.same_text import AUTO, LEVELS
 from lbr_st.data.templates import Template
 from lbr_st.errors import InputError
 
@@ -48,6 +49,7 @@ class PrepareConfig:
         keep_html: Whether markup stays in texts.
         query_characters: Least and most characters of a query.
         document_characters: Least and most characters of a document.
+        same_text: What is the same text, one of `lbr_st.data.same_text.LEVELS`.
         near_duplicates: Least Jaccard index of near-duplicates, from 0.8 to 1; 0 for none.
         test: Number of pairs to hold out (``100``), share of all pairs (``"10%"``), or a file that is the test.
         dev: The same for dev.
@@ -83,6 +85,7 @@ class PrepareConfig:
     keep_html: bool = False
     query_characters: Sequence[int] = (1, 2_000)
     document_characters: Sequence[int] = (1, 50_000)
+    same_text: str = AUTO
     near_duplicates: float = THRESHOLD
     test: str | int | Path | None = None
     dev: str | int | Path | None = None
@@ -114,6 +117,7 @@ class PrepareConfig:
                 raise InputError(f"{_flag(name)} must be at least 1, got {getattr(self, name)}")
         _check_choice("on_error", self.on_error, ON_ERROR)
         _check_choice("regime", self.regime, REGIMES)
+        _check_choice("same_text", self.same_text, LEVELS)
         if self.isolate is not None:
             _check_choice("isolate", self.isolate, ISOLATE)
         for name in DEFAULT_SIZES:

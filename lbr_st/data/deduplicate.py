@@ -44,7 +44,9 @@ def _shingles(table: Table, name: str, indices: NDArray[np.int64]) -> list[Shing
     """Return the shingles of some texts, made in several processes and read from disk."""
     features = Features({"shingles": List(Value("uint32"))})
     texts = table.dataset.select_columns([name]).select(indices)
-    column = mapped(texts, partial(_shingles_of, name), features, table.processes, f"Shingles of {name}")["shingles"]
+    column = mapped(texts, partial(_shingles_of, name, table.same), features, table.processes, f"Shingles of {name}")[
+        "shingles"
+    ]
     return [
         values[start:end]
         for chunk in column.chunks
@@ -53,8 +55,8 @@ def _shingles(table: Table, name: str, indices: NDArray[np.int64]) -> list[Shing
     ]
 
 
-def _shingles_of(name: str, batch: dict[str, list[str]]) -> dict[str, Any]:
-    return {"shingles": [as_array(shingles(text)) for text in batch[name]]}
+def _shingles_of(name: str, same: str, batch: dict[str, list[str]]) -> dict[str, Any]:
+    return {"shingles": [as_array(shingles(text, same)) for text in batch[name]]}
 
 
 def drop_duplicates(table: Table, clusters: Clusters, threshold: float) -> None:
@@ -78,7 +80,7 @@ def drop_duplicates(table: Table, clusters: Clusters, threshold: float) -> None:
             originals.append(index)
         else:
             table.side[index] = LEFT_OUT
-            table.drop(found[1], index, f"like {table.text('id', found[0])}: ")
+            table.drop(found[1], index, like=(table.text("id", found[0]) or "", table.beginning(found[0])))
 
 
 def _alike(table: Table, index: int, other: int, threshold: float) -> str | None:
@@ -92,5 +94,5 @@ def _alike(table: Table, index: int, other: int, threshold: float) -> str | None
 def _is_near(table: Table, name: str, index: int, other: int, threshold: float) -> bool:
     if table.key[name][index] == table.key[name][other]:
         return True
-    one, two = (shingles(table.text(name, each) or "") for each in (index, other))
+    one, two = (shingles(table.text(name, each) or "", table.same) for each in (index, other))
     return similarity(one, two) >= threshold

@@ -6,11 +6,12 @@ from collections import Counter, defaultdict
 
 from lbr_st.data.cleaning import printable
 from lbr_st.data.rows import Wrong, stop
-from lbr_st.errors import RowError
+from lbr_st.errors import RowError, shortened
 
 ON_ERROR = ("stop", "skip")
 SAMPLES = 5  # of each reason, kept in dropped.jsonl
 SAMPLE_CHARACTERS = 200
+SHOWN, SHOWN_CHARACTERS = 3, 100  # of these, in the log and on the card
 MOST_NAMED = 3  # reasons of which one is named in a line
 
 
@@ -21,11 +22,20 @@ class Drops:
         self.counts: Counter[str] = Counter()
         self._samples: dict[str, list[dict[str, str]]] = defaultdict(list)
 
-    def add(self, reason: str, id_: str, text: str) -> None:
-        """Count a record."""
+    def add(self, reason: str, id_: str, text: str, like: tuple[str, str] | None = None) -> None:
+        """Count a record.
+
+        Args:
+            reason: Why it is left out.
+            id_: Its id.
+            text: The text that it is left out for.
+            like: Id and text of the record that stays in its place.
+        """
         self.counts[reason] += 1
         if len(self._samples[reason]) < SAMPLES:
             sample = {"reason": reason, "id": id_, "text": text[:SAMPLE_CHARACTERS]}
+            if like is not None:
+                sample |= {"like_id": like[0], "like": like[1][:SAMPLE_CHARACTERS]}
             self._samples[reason].append({key: printable(value) for key, value in sample.items()})
 
     def add_error(self, error: RowError) -> None:
@@ -36,6 +46,20 @@ class Drops:
     def samples(self) -> list[dict[str, str]]:
         """Some of each reason, by reason."""
         return [sample for reason in sorted(self._samples) for sample in self._samples[reason]]
+
+    @property
+    def examples(self) -> dict[str, list[str]]:
+        """Some of what is left out for being like another text, by reason, for people."""
+        quoted = lambda text: repr(shortened(" ".join(text.split()), SHOWN_CHARACTERS))  # noqa: E731
+        found = {
+            reason: [
+                f"{quoted(sample['text'])} ({sample['id']}) like {quoted(sample['like'])} ({sample['like_id']})"
+                for sample in samples[:SHOWN]
+                if "like" in sample
+            ]
+            for reason, samples in sorted(self._samples.items())
+        }
+        return {reason: shown for reason, shown in found.items() if shown}
 
     def describe(self) -> str:
         """Say in one line how many were left out, why, and name one of each of the most frequent reasons."""

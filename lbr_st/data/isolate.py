@@ -36,6 +36,11 @@ def isolated_fields(is_choice: Sequence[bool | None], isolate: str | None) -> Se
     return ("query",)
 
 
+def taken_out(side: str) -> tuple[str, str]:
+    """Return the reasons for which `isolate` takes records out of a side: an overlap, and a group."""
+    return f"{side} overlaps what is held out", f"{side}: its group is held out"
+
+
 def isolate(table: Table, isolated: Sequence[str], config: PrepareConfig) -> list[Overlap]:
     """Take out of the training side, and of dev, what is held out; return what that was.
 
@@ -59,7 +64,7 @@ def _keep_groups_apart(table: Table, own: NDArray[np.int64], theirs: NDArray[np.
     held_out = {group[int(index)].as_py() for index in theirs} - {None}
     for index in own.tolist() if held_out else ():
         if group[index].as_py() in held_out:
-            table.drop(f"{trained}: its group is held out", index)
+            table.drop(taken_out(trained)[1], index)
             table.side[index] = LEFT_OUT
 
 
@@ -73,15 +78,16 @@ def _take_out(
 ) -> list[Overlap]:
     found: list[Overlap] = []
     rows = (record | {"id": index} for index, record in zip(own.tolist(), table.records(own), strict=True))
-    for overlap in overlaps(rows, list(table.records(theirs)), fields, threshold):
+    for overlap in overlaps(rows, list(table.records(theirs)), fields, threshold, table.same):
         index = int(overlap.id)
+        like = overlap.held_out_id, overlap.held_out
         found.append(overlap._replace(id=table.text("id", index) or ""))
         if overlap.field == "negative":
-            table.drop(f"{trained}: hard negative is held out", index, f"like {overlap.held_out_id}: ")
+            table.drop(f"{trained}: hard negative is held out", index, overlap.text, like)
             negatives = table.negatives.setdefault(index, table.dataset[index]["negatives"])
             table.negatives[index] = [text for text in negatives if text != overlap.text]
         elif table.side[index] != LEFT_OUT:
-            table.drop(f"{trained} overlaps what is held out", index, f"like {overlap.held_out_id}: ")
+            table.drop(taken_out(trained)[0], index, overlap.text, like)
             table.side[index] = LEFT_OUT
     return found
 
@@ -91,7 +97,7 @@ def overlaps_left(folder: Path, about: Mapping[str, Any]) -> dict[str, dict[str,
 
     Args:
         folder: Where the files are.
-        about: What ``lbr_set.json`` says, or will say: files, objective, regime and isolation.
+        about: What ``lbr_set.json`` says, or will say: files, objective, regime, isolation and what is the same text.
     """
     has_pairs = about["objective"] != "reconstruct"
 
@@ -108,7 +114,7 @@ def overlaps_left(folder: Path, about: Mapping[str, Any]) -> dict[str, dict[str,
     return count(
         overlap
         for own, theirs in compared
-        for overlap in overlaps(rows(*own), list(rows(*theirs)), fields, about["near_duplicates"])
+        for overlap in overlaps(rows(*own), list(rows(*theirs)), fields, about["near_duplicates"], about["same_text"])
     )
 
 

@@ -24,9 +24,10 @@ from lbr_st.data import card, registry
 from lbr_st.data.drops import Drops
 from lbr_st.data.isolate import is_isolated, overlaps_left
 from lbr_st.data.overlap import HeldOutTexts, count
-from lbr_st.data.prepared_set import PreparedSet
+from lbr_st.data.prepared_set import PreparedSet, same_text_of
 from lbr_st.data.preparing import check_target
 from lbr_st.data.records import read_records, read_tuples
+from lbr_st.data.same_text import AUTO, same_text
 from lbr_st.data.table import counter_of
 from lbr_st.data.words import WORDS, count_words
 from lbr_st.data.write import DROPPED
@@ -35,7 +36,7 @@ from lbr_st.files import file_sha256, replacing_folder, write_jsonl
 from lbr_st.metrics import SIMILARITIES_AT_A_TIME
 from lbr_st.model.lengths import saying_what_is_longer
 from lbr_st.model.opening import check_model_exists, open_sentence_transformer
-from lbr_st.records import FIELDS, Record, same_text
+from lbr_st.records import FIELDS, Record
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +115,7 @@ def mine(config: MineConfig) -> PreparedSet:
     if source:
         _check_isolation(source)
         corpus = without_held_out(source, corpus)
-    mined = with_negatives(pairs, open_sentence_transformer(config.model), config, corpus)
+    mined = with_negatives(pairs, open_sentence_transformer(config.model), config, corpus, same_text_of(file))
     drops = Drops()
     kept = {record["id"] for record in mined}
     for record in pairs:
@@ -149,7 +150,8 @@ def _check_isolation(source: PreparedSet) -> None:
 def without_held_out(source: PreparedSet, corpus: Sequence[Record]) -> list[Record]:
     """Return the documents of a corpus that are none of a set's dev or test, nor nearly."""
     held_out = [record for name in ("dev", "test") if source.has(name) for record in _rows(source.file(name))]
-    texts = HeldOutTexts(((row["id"], row["document"]) for row in held_out), source.about["near_duplicates"])
+    documents = ((row["id"], row["document"]) for row in held_out)
+    texts = HeldOutTexts(documents, source.about["near_duplicates"], source.same_text)
     kept = [record for record in corpus if texts.find(record["document"]) is None]
     if len(kept) < len(corpus):
         logger.info("%d documents of --corpus are held out, and are no negatives", len(corpus) - len(kept))
@@ -157,7 +159,11 @@ def without_held_out(source: PreparedSet, corpus: Sequence[Record]) -> list[Reco
 
 
 def with_negatives(
-    records: Sequence[Record], model: SentenceTransformer, config: MineConfig, corpus: Sequence[Record]
+    records: Sequence[Record],
+    model: SentenceTransformer,
+    config: MineConfig,
+    corpus: Sequence[Record],
+    same: str = AUTO,
 ) -> list[Record]:
     """Return records with the hard negatives that the model finds; no known document of a query is one of them.
 
@@ -168,12 +174,13 @@ def with_negatives(
         model: Model to find them with; its prompts are applied.
         config: How many, and which.
         corpus: Documents to find them in, beside those of the records.
+        same: What is the same text, one of `lbr_st.data.same_text.LEVELS`.
 
     Raises:
         InputError: If they are found for no record.
     """
     # A document in other capitals would be another one, and the first to be found.
-    texts = {same_text(record["document"]): record["document"] for record in [*corpus, *records]}
+    texts = {same_text(record["document"], same): record["document"] for record in [*corpus, *records]}
     try:
         with saying_what_is_longer(model):
             found = mine_hard_negatives(
@@ -232,6 +239,7 @@ def _about_pairs(config: MineConfig, pairs: Sequence[Record]) -> dict[str, Any]:
         "regime": "strict",
         "objective": "sft",
         "isolated": list(FIELDS),
+        "same_text": AUTO,
         "near_duplicates": 0,
         "license": ", ".join(licenses) or None,
         "mteb": registry.mteb_tasks(sources, pairs),
@@ -240,6 +248,7 @@ def _about_pairs(config: MineConfig, pairs: Sequence[Record]) -> dict[str, Any]:
         "tokenizer": None,
         "searched_only": 0,
         "dropped": {},
+        "dropped_examples": {},
         "overlaps_taken_out": count([]),
         "command": None,
     }
@@ -271,6 +280,7 @@ def _describe(folder: Path, before: Mapping[str, Any], config: MineConfig, drops
         "pairs_with_hard_negatives": len(rows["align"]),
         "mined": {"negatives": config.negatives, "model": config.model, "corpus": config.corpus},
         "dropped": dict(sorted((before["dropped"] | drops.counts).items())),
+        "dropped_examples": before["dropped_examples"] | drops.examples,
         "command": "\n".join(filter(None, [before["command"], config.command])),
     }
     about["overlaps_left"] = overlaps_left(folder, about)

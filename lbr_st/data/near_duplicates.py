@@ -1,6 +1,8 @@
 """Near-duplicates: texts that share most of their shingles, all of them found.
 
-The similarity is the Jaccard index of the sets of three consecutive words or marks. Pairs are found by prefix filtering
+The similarity is the Jaccard index of the sets of three consecutive words or marks, which are the characters where a
+script has no spaces between words. Case counts where it does for `lbr_st.data.same_text`, and a formula is like itself
+alone: an atom more or less makes another compound. Pairs are found by prefix filtering
 (Chaudhuri et al. 2006): two sets with an index of at least t share one of the first ``floor((1 - t) * size) + 1`` of
 their elements, whatever order the elements of all sets are in. With the rarest first, few sets have to be compared.
 
@@ -19,7 +21,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lbr_st.data.words import WORD_OR_MARK
+from lbr_st.data.same_text import AUTO, LOOSE, folded, is_formula, same_text
+from lbr_st.data.words import words
 from lbr_st.errors import InputError
 
 SHINGLE_WORDS = 3
@@ -43,11 +46,18 @@ def check_threshold(threshold: float) -> None:
         raise InputError(f"--near-duplicates must be from {LOWEST_THRESHOLD} to 1, or 0 for none, got {threshold}")
 
 
-def shingles(text: str) -> set[int]:
-    """Return the hashes of all three consecutive words or marks of a text; the hash of all words of a shorter one."""
-    words = WORD_OR_MARK.findall(text.casefold())
-    last = max(1, len(words) - SHINGLE_WORDS + 1)
-    return {zlib.crc32(" ".join(words[at : at + SHINGLE_WORDS]).encode()) for at in range(last)}
+def shingles(text: str, level: str = AUTO) -> set[int]:
+    """Return the hashes of all three consecutive words or marks of a text; the hash of all words of a shorter one.
+
+    Args:
+        text: Any string.
+        level: What counts in it, one of `lbr_st.data.same_text.LEVELS`. Unless it is loose, a formula has one shingle.
+    """
+    if level != LOOSE and is_formula(text):
+        return {zlib.crc32(same_text(text, level).encode())}
+    found = words(folded(text, level))
+    last = max(1, len(found) - SHINGLE_WORDS + 1)
+    return {zlib.crc32(" ".join(found[at : at + SHINGLE_WORDS]).encode()) for at in range(last)}
 
 
 def as_array(each: set[int]) -> Shingles:

@@ -1,4 +1,4 @@
-"""Whether what is tested on is in what is trained on: exactly, but for capitals and space, or nearly."""
+"""Whether what is tested on is in what is trained on: exactly, but for what counts for nothing, or nearly."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from lbr_st.data.near_duplicates import THRESHOLD, RarestFirst, as_array, shingles, similarity
+from lbr_st.data.same_text import AUTO, same_text
 from lbr_st.errors import InputError
-from lbr_st.records import FIELDS, Record, same_text
+from lbr_st.records import FIELDS, Record
 
 KINDS = ("exact", "normalised", "near")
 PLURALS = {"query": "queries", "document": "documents", "negative": "hard negatives"}
@@ -25,6 +26,7 @@ class Overlap(NamedTuple):
         held_out_id: Id of the record that is tested on.
         similarity: Jaccard index of their shingles.
         text: Text of the record that is trained on.
+        held_out: Text of the record that is tested on.
     """
 
     kind: str
@@ -33,6 +35,7 @@ class Overlap(NamedTuple):
     held_out_id: str
     similarity: float
     text: str
+    held_out: str
 
 
 class HeldOutTexts:
@@ -41,18 +44,19 @@ class HeldOutTexts:
     Args:
         texts: The held-out texts, each with its id before it.
         threshold: Least similarity of near-duplicates; 0 for none.
+        level: What is the same text, one of `lbr_st.data.same_text.LEVELS`.
     """
 
-    def __init__(self, texts: Iterable[tuple[str, str]], threshold: float = THRESHOLD) -> None:
-        self.threshold = threshold
+    def __init__(self, texts: Iterable[tuple[str, str]], threshold: float = THRESHOLD, level: str = AUTO) -> None:
+        self.threshold, self.level = threshold, level
         self._exact: dict[str, str] = {}
         for id_, text in texts:
             self._exact.setdefault(text, id_)
-        self._same: dict[str, tuple[str, str]] = {}
-        for text, id_ in self._exact.items():
-            self._same.setdefault(same_text(text), (id_, text))
-        self._ids = list(self._exact.values()) if threshold else []
-        self._sets = [shingles(text) for text in self._exact] if threshold else []
+        self._same: dict[str, str] = {}
+        for text in self._exact:
+            self._same.setdefault(same_text(text, level), text)
+        self._texts = list(self._exact) if threshold else []
+        self._sets = [shingles(text, level) for text in self._texts]
         arrays = list(map(as_array, self._sets))
         self._order = RarestFirst(arrays)
         self._by_shingle: dict[int, list[int]] = defaultdict(list)
@@ -60,21 +64,25 @@ class HeldOutTexts:
             for shingle in self._order.prefix(each, threshold):
                 self._by_shingle[shingle].append(number)
 
-    def find(self, text: str) -> tuple[str, str, float] | None:
-        """Return (kind, id, similarity) of the held-out text that a text is most like, or None."""
+    def find(self, text: str) -> tuple[str, str, float, str] | None:
+        """Return (kind, id, similarity, text) of the held-out text that a text is most like, or None."""
         if text in self._exact:
-            return "exact", self._exact[text], 1.0
-        same = self._same.get(same_text(text))
+            return "exact", self._exact[text], 1.0, text
+        same = self._same.get(same_text(text, self.level))
         if same is not None:
-            return "normalised", same[0], similarity(shingles(text), shingles(same[1]))
+            alike = similarity(shingles(text, self.level), shingles(same, self.level))
+            return "normalised", self._exact[same], alike, same
         if not self._sets:
             return None
-        own = shingles(text)
+        own = shingles(text, self.level)
         prefix = self._order.prefix(as_array(own), self.threshold)
         candidates = {number for shingle in prefix for number in self._by_shingle.get(shingle, ())}
         values = [(similarity(own, self._sets[number]), -number) for number in candidates]
         value, number = max(values, default=(0.0, 0))
-        return ("near", self._ids[-number], value) if value >= self.threshold else None
+        if value < self.threshold:
+            return None
+        near = self._texts[-number]
+        return "near", self._exact[near], value, near
 
 
 def overlaps(
@@ -82,6 +90,7 @@ def overlaps(
     held_out: Sequence[Record],
     fields: Sequence[str] = FIELDS,
     threshold: float = THRESHOLD,
+    level: str = AUTO,
 ) -> Iterator[Overlap]:
     """Yield every text of ``train`` that is among those of ``held_out``, queries and documents each for themselves.
 
@@ -91,9 +100,10 @@ def overlaps(
         held_out: Records with ``query`` and ``document``, where they have them.
         fields: Fields to compare.
         threshold: Least Jaccard index of near-duplicates; 0 for none.
+        level: What is the same text, one of `lbr_st.data.same_text.LEVELS`.
     """
     texts = {
-        field: HeldOutTexts(((str(r.get("id")), r[field]) for r in held_out if r.get(field)), threshold)
+        field: HeldOutTexts(((str(r.get("id")), r[field]) for r in held_out if r.get(field)), threshold, level)
         for field in fields
     }
     for record in train:
@@ -103,8 +113,8 @@ def overlaps(
         for field, among, text in own:
             found = texts[among].find(text) if text else None
             if text and found:
-                kind, other, value = found
-                yield Overlap(kind, field, str(record.get("id")), other, value, text)
+                kind, other, value, like = found
+                yield Overlap(kind, field, str(record.get("id")), other, value, text, like)
 
 
 def count(found: Iterable[Overlap]) -> dict[str, dict[str, int]]:
@@ -128,7 +138,11 @@ def describe(found: Sequence[Overlap]) -> str:
 
 
 def refuse_overlap(
-    train: Sequence[Record], held_out: Sequence[Record], named: str, fields: Sequence[str] = FIELDS
+    train: Sequence[Record],
+    held_out: Sequence[Record],
+    named: str,
+    fields: Sequence[str] = FIELDS,
+    level: str = AUTO,
 ) -> None:
     """Refuse to train on what is tested on.
 
@@ -137,11 +151,12 @@ def refuse_overlap(
         held_out: Records that are held out.
         named: Name of the held-out data, for the message.
         fields: Fields to compare.
+        level: What is the same text, one of `lbr_st.data.same_text.LEVELS`.
 
     Raises:
         InputError: If a text is on both sides; with the number of such texts, some of them, and what to do.
     """
-    found = list(overlaps(train, held_out, fields))
+    found = list(overlaps(train, held_out, fields, level=level))
     if found:
         raise InputError(
             f"the training data and {named} overlap in {describe(found)}; `lbr data prepare` takes them out of the "

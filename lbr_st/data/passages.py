@@ -10,9 +10,10 @@ from typing import Any
 from lbr_st.data.front_matter import split_front_matter
 from lbr_st.data.installed_packages import documented_functions
 from lbr_st.data.rows import Wrong, check_decoded, open_text, stop
+from lbr_st.data.same_text import same_text
 from lbr_st.data.words import count_words
 from lbr_st.errors import InputError, RowError, one_line, require
-from lbr_st.records import Record, same_text
+from lbr_st.records import Record
 
 MARKDOWN, HTML = {".md", ".markdown"}, {".html", ".htm"}
 CODE = {
@@ -21,6 +22,8 @@ CODE = {
 }  # fmt: skip
 TEXT = {".txt", ".rst", ".tex"} | MARKDOWN | HTML | CODE
 CHUNK_TOKENS = 256
+# Characters for each token of a passage that are looked at together: several passages, in any script.
+BLOCK = 16
 TRAIL = " > "
 
 Count = Callable[[str], int]
@@ -35,7 +38,7 @@ class Chunker:
 
     Args:
         tokens: Most tokens of a passage.
-        count: Counts the tokens of a text.
+        count: Counts the tokens of a text as the model does that will read the passages; default is words and marks.
 
     Raises:
         InputError: If the package that finds the boundaries is not installed.
@@ -49,13 +52,29 @@ class Chunker:
     def cut(self, text: str) -> Iterator[tuple[int, str]]:
         """Yield (line from 1, passage); indentation stays."""
         line, end = 1, 0
-        for start, chunk in self._splitter.chunk_indices(text):
+        for start, chunk in self._chunks(text):
             line += text.count("\n", end, start)
             end = start
             stripped = chunk.strip("\n").rstrip()
             if stripped.strip():
                 blank = len(chunk) - len(chunk.lstrip("\n"))
                 yield line + blank, stripped
+
+    def _chunks(self, text: str) -> Iterator[tuple[int, str]]:
+        """Yield (where it starts, chunk), a block of text at a time: for text without marks the splitter is slow.
+
+        The last chunk of a block may go on behind it, so the next block begins with it; one that is all of a block
+        takes a larger one.
+        """
+        start, size = 0, BLOCK * self.tokens
+        while start + size < len(text):
+            found = self._splitter.chunk_indices(text[start : start + size])
+            if len(found) < 2:
+                size *= 2
+                continue
+            yield from ((start + at, chunk) for at, chunk in found[:-1])
+            start, size = start + found[-1][0], BLOCK * self.tokens
+        yield from ((start + at, chunk) for at, chunk in self._splitter.chunk_indices(text[start:]))
 
 
 def text_files(folder: Path) -> list[Path]:

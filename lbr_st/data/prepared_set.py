@@ -12,6 +12,7 @@ from typing import Any
 from lbr_st.data.overlap import refuse_overlap
 from lbr_st.data.records import read_records
 from lbr_st.data.registry import mteb_tasks
+from lbr_st.data.same_text import AUTO
 from lbr_st.errors import InputError
 from lbr_st.files import file_sha256
 from lbr_st.records import FIELDS, SET_FILE, Record
@@ -56,10 +57,15 @@ class PreparedSet:
             return None
         try:
             about = json.loads(file.read_text(encoding="utf-8"))
-            about["files"], about["objective"], about["isolated"], about["mteb"], about["regime"]  # noqa: B018
+            _ = [about[key] for key in ("files", "objective", "isolated", "mteb", "regime", "same_text")]
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{file} is not what lbr data prepare wrote: {error!r}") from error
         return cls(folder, about)
+
+    @property
+    def same_text(self) -> str:
+        """What is the same text in it, one of `lbr_st.data.same_text.LEVELS`."""
+        return self.about["same_text"]
 
     def __str__(self) -> str:
         counts = (f"{of['records']:,} {name}" for name, of in self.about["files"].items())
@@ -97,6 +103,12 @@ def file_of(source: str, name: str) -> str:
     """
     prepared = PreparedSet.open(source) if Path(source).is_dir() else None
     return prepared.file(name) if prepared else source
+
+
+def same_text_of(source: str) -> str:
+    """Return what is the same text in a source, one of `lbr_st.data.same_text.LEVELS`: what a prepared set says."""
+    own = PreparedSet.open(source)
+    return own.same_text if own else AUTO
 
 
 def describe_set(source: str) -> dict[str, Any] | None:
@@ -143,7 +155,7 @@ def refuse_overlaps(
         for held_out, theirs in _held_out(own, dev):
             if own is None or not own.was_compared(source, held_out):
                 held_out_records = read_records(held_out, ("query", "document")) if theirs is None else theirs
-                refuse_overlap(records, held_out_records, held_out, fields)
+                refuse_overlap(records, held_out_records, held_out, fields, own.same_text if own else AUTO)
 
 
 def _isolated(own: PreparedSet, name: str) -> Sequence[str]:

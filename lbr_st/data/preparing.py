@@ -23,7 +23,7 @@ from lbr_st.data.config import HELD_OUT, PrepareConfig
 from lbr_st.data.deduplicate import clusters_of, drop_duplicates
 from lbr_st.data.drops import Drops, on_wrong_row
 from lbr_st.data.ids import UniqueIds
-from lbr_st.data.isolate import is_isolated, isolate, isolated_fields, overlaps_left
+from lbr_st.data.isolate import is_isolated, isolate, isolated_fields, overlaps_left, taken_out
 from lbr_st.data.judgements import JUDGED_OUT, NEGATIVES_NOW, join
 from lbr_st.data.overlap import Overlap, count
 from lbr_st.data.parts import Part, Reading, parts_of
@@ -79,9 +79,10 @@ def prepare(config: PrepareConfig, watch: Stopwatch | None = None) -> PreparedSe
         with replacing_folder(target) as folder, tempfile.TemporaryDirectory(dir=folder) as work:
             with watch("read"):
                 dataset = _read(parts, work, config, drops)
+                _check_sides(parts, dataset, drops)
             isolated = isolated_fields(dataset["is_choice"], config.isolate)
             with watch("measure"):
-                table = measured(dataset, drops, config.num_proc, count_tokens)
+                table = measured(dataset, drops, config.num_proc, count_tokens, config.same_text)
             with watch("near-duplicates"):
                 clusters = clusters_of(table, config.near_duplicates)
                 drop_duplicates(table, clusters, config.near_duplicates)
@@ -89,11 +90,15 @@ def prepare(config: PrepareConfig, watch: Stopwatch | None = None) -> PreparedSe
             # What is held out already, before more is cut off: a set is then as large as was asked.
             with watch("isolation"):
                 overlaps = isolate(table, isolated, config)
+                _check_what_is_left(table, config)
             with watch("split"):
                 was_split = split(table, clusters, isolated, config)
             with watch("isolation"):
                 overlaps += isolate(table, isolated, config) if was_split else []
+                _check_what_is_left(table, config)
             files = files_of(table, config)
+            for reason, examples in drops.examples.items():
+                logger.info("left out %d, %s: %s", drops.counts[reason], reason, "; ".join(examples))
             with watch("write"):
                 write_files(folder, table, files)
             with watch("card"):
@@ -215,6 +220,35 @@ def _reason_to_leave_out(record: Record, config: PrepareConfig) -> str | None:
     return None
 
 
+def _check_sides(parts: Sequence[Part], dataset: Dataset, drops: Drops) -> None:
+    """Refuse a side that the user or a source names, and of which no record can be used.
+
+    Raises:
+        InputError: If there is one; with what was left out.
+    """
+    found = dataset.unique("side")
+    for side in dict.fromkeys(part.side for part in parts):
+        if side is not None and side not in found and len(dataset):
+            raise InputError(f"nothing is left of {side}; left out were {drops}")
+
+
+def _check_what_is_left(table: Table, config: PrepareConfig) -> None:
+    """Refuse a set whose training records, or dev, were all taken out as being held out.
+
+    Raises:
+        InputError: If it is one; with how many each step took, and some of what it took.
+    """
+    trains = any(float(config.asked(stage).rstrip("%")) for stage in ("learn", "align"))
+    for side, what, is_asked in (("dev", "of dev", True), ("train", "to train on", trains)):
+        taken = [reason for reason in taken_out(side) if reason in table.drops.counts]
+        if is_asked and taken and not len(table.on(side)):
+            shown = "; ".join(text for reason in taken for text in table.drops.examples.get(reason, ()))
+            raise InputError(
+                f"nothing is left {what}; left out were {table.drops}{f' ({shown})' if shown else ''}. --same-text and "
+                "--near-duplicates say what is the same, --isolate and --group-by what is kept apart"
+            )
+
+
 def _search_what_has_no_query(table: Table) -> None:
     """Take documents alone out of training where there are pairs: they are neither asked for nor trained on."""
     kept = table.side != LEFT_OUT
@@ -240,6 +274,7 @@ def _describe(
         "regime": config.regime,
         "objective": _objective(table, config),
         "isolated": list(isolated),
+        "same_text": config.same_text,
         "near_duplicates": config.near_duplicates,
         "license": config.license or ", ".join(licenses) or None,
         "mteb": registry.mteb_tasks(origins, seen),
@@ -257,6 +292,7 @@ def _describe(
         "in_both_stages": int(np.isin(files.get("learn", []), files.get("align", [])).sum()),
         "pairs_with_hard_negatives": int(table.has_negatives(files["align"]).sum()) if "align" in files else 0,
         "dropped": dict(sorted(table.drops.counts.items())),
+        "dropped_examples": table.drops.examples,
         "overlaps_taken_out": count(overlaps),
         "overlaps_left": {},
         "command": config.command,

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from lbr_st.data.drops import Drops
 from lbr_st.data.ids import UniqueIds
+from lbr_st.data.same_text import AUTO, same_text
 from lbr_st.data.words import WORDS, count_words
 from lbr_st.errors import InputError, one_line
-from lbr_st.records import FIELDS, Record, same_text
+from lbr_st.records import FIELDS, Record
 
 # The texts and marks of a record.
 FEATURES = Features(
@@ -46,6 +47,7 @@ class Table:
         dataset: The records, with `FEATURES`.
         drops: What was left out.
         processes: Number of processes to map in.
+        same: What is the same text, one of `lbr_st.data.same_text.LEVELS`.
         order: Hash of each record's contents.
         document: Hash of each record's document.
         key: Hash of each record's ``query`` and ``document`` as `same_text` has them; -1 where there is none.
@@ -59,6 +61,7 @@ class Table:
     dataset: Dataset
     drops: Drops
     processes: int
+    same: str
     order: NDArray[np.int64]
     document: NDArray[np.int64]
     key: dict[str, NDArray[np.int64]]
@@ -88,10 +91,20 @@ class Table:
         """Return a text of a record, or its id."""
         return self.dataset.data.column(name)[int(index)].as_py()
 
-    def drop(self, reason: str, index: int, before: str = "") -> None:
-        """Count a record as left out."""
-        text = self.text("query", index) or self.text("document", index) or ""
-        self.drops.add(reason, self.text("id", index) or "", before + text)
+    def drop(self, reason: str, index: int, text: str | None = None, like: tuple[str, str] | None = None) -> None:
+        """Count a record as left out.
+
+        Args:
+            reason: Why it is left out.
+            index: Index of the record.
+            text: The text that it is left out for; default is what it begins with.
+            like: See `Drops.add`.
+        """
+        self.drops.add(reason, self.text("id", index) or "", text or self.beginning(index), like)
+
+    def beginning(self, index: int) -> str:
+        """Return the query of a record, or its document where it has none."""
+        return self.text("query", index) or self.text("document", index) or ""
 
     def has_negatives(self, indices: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Tell which records have hard negatives."""
@@ -121,7 +134,7 @@ class Table:
                 yield {"id": unique(id_, number), "document": document, "source": source}
 
 
-def measured(dataset: Dataset, drops: Drops, processes: int, count: Callable[[str], int]) -> Table:
+def measured(dataset: Dataset, drops: Drops, processes: int, count: Callable[[str], int], same: str = AUTO) -> Table:
     """Return records with their hashes and numbers of tokens, all of them on the side that sources say, or training.
 
     Args:
@@ -129,6 +142,7 @@ def measured(dataset: Dataset, drops: Drops, processes: int, count: Callable[[st
         drops: What was left out already.
         processes: Number of processes to map in.
         count: Counts the tokens of a text.
+        same: What is the same text, one of `lbr_st.data.same_text.LEVELS`.
 
     Raises:
         InputError: If there are none.
@@ -137,12 +151,13 @@ def measured(dataset: Dataset, drops: Drops, processes: int, count: Callable[[st
         raise InputError(": ".join(filter(None, ["no records are left", str(drops)])))
     names = ("order", "text", "query", "document", "queries", "documents")
     features = Features({name: Value("int64") for name in names})
-    found = mapped(dataset, partial(_measures, count), features, processes, "Measuring")
+    found = mapped(dataset, partial(_measures, count, same), features, processes, "Measuring")
     column = {name: found.column(name).to_numpy() for name in names}
     table = Table(
         dataset=dataset,
         drops=drops,
         processes=processes,
+        same=same,
         order=column["order"],
         document=column["text"],
         key={name: column[name] for name in FIELDS},
@@ -172,13 +187,13 @@ def mapped(
     return found.data.table
 
 
-def _measures(count: Callable[[str], int], batch: dict[str, list[Any]]) -> dict[str, Any]:
+def _measures(count: Callable[[str], int], same: str, batch: dict[str, list[Any]]) -> dict[str, Any]:
     queries, documents = batch["query"], batch["document"]
     return {
         "order": [content_hash(q, d, *n) for q, d, n in zip(queries, documents, batch["negatives"], strict=True)],
         "text": [content_hash(text) for text in documents],
-        "query": [-1 if text is None else content_hash(same_text(text)) for text in queries],
-        "document": [content_hash(same_text(text)) for text in documents],
+        "query": [-1 if text is None else content_hash(same_text(text, same)) for text in queries],
+        "document": [content_hash(same_text(text, same)) for text in documents],
         "queries": [0 if text is None else count(text) for text in queries],
         "documents": [count(text) for text in documents],
     }

@@ -19,6 +19,7 @@ from lbr_st.data.ids import UniqueIds
 from lbr_st.data.prepared_set import PreparedSet
 from lbr_st.data.records import read_records
 from lbr_st.errors import InputError, require
+from lbr_st.evaluation.bm25 import BM25OfAnyScript, tokens_of
 from lbr_st.files import sha256
 from lbr_st.model.contract import fingerprint
 from lbr_st.model.lengths import saying_what_is_longer
@@ -26,6 +27,7 @@ from lbr_st.model.opening import open_sentence_transformer
 from lbr_st.records import Record
 
 BM25 = "bm25"
+LOCAL = "local/"  # how the path of a task of mteb begins that is made of a user's own pairs
 
 
 class LocalRetrieval(AbsTaskRetrieval):
@@ -54,9 +56,6 @@ class LocalRetrieval(AbsTaskRetrieval):
         self, records: Sequence[Record], extra_documents: Sequence[Record] = (), *, name: str, revision: str
     ) -> None:
         super().__init__()
-        self.metadata = self.metadata.model_copy(
-            update={"name": name, "dataset": {"path": f"local/{name}", "revision": revision}}
-        )
         texts = dict.fromkeys(record["document"] for record in [*records, *extra_documents])
         # A document is called what its row calls it, where one does.
         names = {record["document"]: record["id"] for record in extra_documents}
@@ -67,6 +66,13 @@ class LocalRetrieval(AbsTaskRetrieval):
         self.queries: dict[str, str] = {}
         for record in self.records:
             self.queries.setdefault(record["query"], record["id"])
+        self.tokens = tokens_of([*self.queries, *self.documents])
+        about = {"name": name, "dataset": {"path": LOCAL + name, "revision": revision}}
+        self.metadata = self.metadata.model_copy(update={**about, "eval_langs": self.tokens.languages})
+
+    def label(self, model: str) -> str:
+        """Return what a table calls a model: of BM25, what it counts in these texts too."""
+        return f"{model} ({self.tokens.name})" if model.lower() == BM25 else model
 
     def load_data(self, num_proc: int | None = None, **kwargs: Any) -> None:
         """Build corpus, queries and relevance; documents that are equal are one, and so are queries."""
@@ -132,7 +138,7 @@ def open_for_evaluation(name: str | Path) -> Any:
     if name == BM25:
         for package in ("bm25s", "Stemmer"):
             require(package, f"--model {BM25}")
-        return mteb.get_model("mteb/baseline-bm25s")
+        return BM25OfAnyScript(LOCAL)
     wrapped = SentenceTransformerEncoderWrapper(open_sentence_transformer(str(name)))
     # mteb files results by name and revision and takes what it finds there: with the model's own hash as revision, a
     # score of other weights is never found.

@@ -180,7 +180,7 @@ def quickstart(config: QuickstartConfig) -> Outcome:
     _announce(5, "scores on packages it never saw, by mteb")
     task = local_task(domain.file("test"))
     both = AllScores(open_for_evaluation(config.model_dir))
-    models: dict[str, Any] = {"BM25": bm25, f"{name} as it is": open_for_evaluation(as_it_is)}
+    models: dict[str, Any] = {task.label("BM25"): bm25, f"{name} as it is": open_for_evaluation(as_it_is)}
     if config.baseline:
         models["stage 2 alone"] = open_for_evaluation(without)
     models |= {"stage 1 + stage 2": both, "stage 1 + stage 2, with BM25": Fused(both, bm25)}

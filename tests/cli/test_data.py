@@ -47,7 +47,7 @@ def test_every_flag_is_a_field(made):
         sources=["a b.jsonl", "c.csv"], output_dir="DIR", query="{q}", document="{d}", negative=["{n}", "{m}"],
         choices=["x", "y"], answer="z", min_score=0.5, id="key", encoding="latin-1", on_error="skip", tokenizer="tok",
         chunk_tokens=12, keep_html=True, query_characters=[2, 10], document_characters=[3, 11], near_duplicates=0.95,
-        test="6", dev="5%", learn="50%", align="20", group_by="g", resplit=True, isolate="query",
+        same_text="case", test="6", dev="5%", learn="50%", align="20", group_by="g", resplit=True, isolate="query",
         regime="corpus-taught", name="n", license="MIT", derived_from=["medquad", "o/n"],
     )  # fmt: skip
     assert made(*shlex.split(config.command)[2:]) == config
@@ -85,6 +85,24 @@ def test_prepare_mine_and_check(model, tmp_path, capsys, monkeypatch):
         main(["check", "set/test.jsonl", "set"])
     with pytest.raises(InputError, match="overlap in 6 queries .6 exact.: query of"):
         main(["check", "set/test.jsonl", "set", "--isolate", "query"])
+
+
+def test_check_follows_the_set(tmp_path, monkeypatch, capsys):
+    """What is the same text is what it was when the set was made, unless said."""
+    monkeypatch.chdir(tmp_path)
+    rows = [{"question": "CO", "answer": "A gas."}, {"question": "Si", "answer": "A solid."}]
+    write_jsonl(tmp_path / "f.jsonl", rows)
+    write_jsonl(tmp_path / "other.jsonl", [{"question": "Co", "answer": "It is a metal."}])
+    sizes = ["--test", "0", "--dev", "0"]
+    main(["prepare", "f.jsonl", *sizes, "--same-text", "loose", "--output-dir", "loose"])
+    assert "by `--same-text" not in (tmp_path / "loose" / "README.md").read_text()  # nothing is held out
+    for argv in (["loose", "other.jsonl"], ["f.jsonl", "other.jsonl", "--same-text", "case"]):
+        with pytest.raises(InputError, match="overlap in 1 queries .1 normalised."):
+            main(["check", *argv])
+    capsys.readouterr()
+    main(["check", "loose", "other.jsonl", "--same-text", "exact"])
+    main(["check", "f.jsonl", "other.jsonl"])
+    assert capsys.readouterr().out.count("no overlap of 2 records") == 2
 
 
 def test_which_files_are_read_is_said(tmp_path, capsys, caplog):

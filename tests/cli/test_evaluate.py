@@ -27,7 +27,9 @@ def test_a_table_of_models(model, pairs, tmp_path, capsys):
     flags = ["--data", pairs, "--corpus-extra", str(tmp_path / "train.jsonl"), "--results-dir", results]
     main(["--model", "bm25", folder, *flags])
     printed = capsys.readouterr().out
-    scores = {name: lbr_st.evaluate(name, pairs, corpus_extra=tmp_path / "train.jsonl") for name in ("bm25", folder)}
+    labels = {"bm25 (English)": "bm25", folder: folder}
+    extra = tmp_path / "train.jsonl"
+    scores = {label: lbr_st.evaluate(name, pairs, corpus_extra=extra) for label, name in labels.items()}
     assert printed == (
         f"\n12 queries, 18 documents\n{score_table(scores)}\n\nSaved mteb's result files in {results}.\n"
         f"next: lbr search --model {folder} --data {pairs} 'your question'\n"

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lbr_st.data.cleaning import clean, clean_record
-from lbr_st.records import same_text
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()))  # lone surrogates too
 
@@ -79,18 +78,3 @@ def test_clean_text_is_what_it_promises(text):
 @given(ANY_TEXT)
 def test_any_text_is_cleaned(text):
     clean(text).encode()
-
-
-@pytest.mark.parametrize(
-    ("a", "b", "same"),
-    [
-        ("What is  Anaemia ?", "what is anaemia", True),
-        ("ﬁne ①", "fine 1", True),
-        ("Straße", "STRASSE", True),
-        ("C=C", "C#C", False),
-        ("a - b", "a + b", False),
-        ("?", "!", False),  # nothing is left of either
-    ],
-)
-def test_same_text(a, b, same):
-    assert (same_text(a) == same_text(b)) is same

@@ -162,7 +162,7 @@ CHOICE = {"query": "q", "document": "b", "negatives": ["a", "c"], "is_choice": T
         {"question": "q", "choices": ["a", "b", "c"], "answer": "B"},
         {"question": "q", "options": {"A": "a", "B": "b", "C": "c"}, "answer": "b", "answer_idx": "B"},
         {"question": "q", "choices": {"text": ["a", "b", "c"], "label": ["1", "2", "3"]}, "answerKey": "2"},
-        {"question": "q", "options": ["a", "b", "c", "B "], "label": "b"},  # an option equal to the right one is none
+        {"question": "q", "options": ["a", "b", "c", " b "], "label": "b"},  # an option equal to the right one is none
     ],
 )
 def test_multiple_choice(values):
@@ -260,6 +260,22 @@ def test_choices_without_a_right_one(change, message):
 def test_rows_that_cannot_be_used(values, message):
     with pytest.raises(RowError, match=message):
         read(values)
+
+
+@pytest.mark.parametrize(
+    ("options", "answer", "right"),
+    [
+        (["mM", "MM"], "MM", "MM"),
+        (["Co", "CO"], "CO", "CO"),
+        (["10²", "102"], "102", "102"),
+        (["Paris", "Rome"], "paris", "Paris"),
+        (["CO2", "H2O"], "h₂o", "H2O"),
+    ],
+)
+def test_the_right_option_by_its_text(options, answer, right):
+    """Exactly, where there is one; the others are wrong, also where they differ from it in case alone."""
+    record = read({"question": "q", "choices": options, "answer": answer})
+    assert record["document"] == right and record["negatives"] == [each for each in options if each != right]
 
 
 # Judgements.

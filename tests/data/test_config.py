@@ -45,6 +45,7 @@ def test_sizes_that_are_none(size):
         ({"derived_from": ["medquid"]}, "--derived-from medquid: no set of the registry"),
         ({"num_proc": 0}, "--num-proc must be at least 1, got 0"),
         ({"chunk_tokens": 0}, "--chunk-tokens must be at least 1, got 0"),
+        ({"same_text": "fuzzy"}, "--same-text must be auto or exact or case or loose, got fuzzy"),
         ({"regime": "loose"}, "--regime must be strict or corpus-taught, got loose"),
         ({"isolate": "document"}, "--isolate must be both or query, got document"),
         ({"on_error": "go on"}, "--on-error must be stop or skip, got go on"),

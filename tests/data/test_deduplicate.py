@@ -1,5 +1,6 @@
 """What is left out as a duplicate, and what is kept."""
 
+import pytest
 from shapes import PAIRS, about, read, write_jsonl
 
 
@@ -19,7 +20,47 @@ def test_duplicates(prepare, tmp_path):
     assert kept["c"] == kept[({"a", "b"} & set(kept)).pop()]  # documents alike are on one side
     samples = read(folder, "dropped")
     assert {(s["reason"], s["id"]) for s in samples} >= {("exact duplicate", "copy")}
-    assert any(s["text"].startswith("like ") for s in samples if s["reason"] == "near-duplicate")
+    near = next(s for s in samples if s["reason"] == "near-duplicate")
+    assert {near["id"], near["like_id"]} == {"a", "b"} and {near["text"], near["like"]} == {"A long one?", "a long one"}
+
+
+FORMULAS = [
+    {"id": "carbon monoxide", "question": "CO", "answer": "[C-]#[O+]"},
+    {"id": "cobalt", "question": "Co", "answer": "[c-]#[o+]"},
+    {"id": "benzene", "question": "which ring?", "answer": "c1ccccc1"},
+    {"id": "cyclohexane", "question": "Which ring?", "answer": "C1CCCCC1"},
+    {"id": "hundred", "question": "10²", "answer": "So many."},
+    {"id": "others", "question": "102", "answer": "so many"},
+    {"id": "big", "question": "def F(x)", "answer": "return X"},
+    {"id": "small", "question": "def f(x)", "answer": "return x"},
+    {"id": "prose", "question": "Which ring?", "answer": "The ring of benzene."},
+    {"id": "PROSE", "question": "WHICH RING?", "answer": "the ring of Benzene."},
+]
+
+
+@pytest.mark.parametrize(("level", "normalised"), [("auto", 1), ("exact", 0), ("case", 4), ("loose", 5)])
+def test_what_is_the_same_text(prepare, tmp_path, level, normalised):
+    """By default formulas and code are kept apart, and sentences are not; the set says how it was made."""
+    folder = prepare(write_jsonl(tmp_path / "f.jsonl", FORMULAS), test=0, dev=0, same_text=level)
+    assert about(folder)["same_text"] == level
+    assert about(folder)["dropped"] == ({"normalised duplicate": normalised} if normalised else {})
+    assert len(read(folder, "align")) == 10 - normalised
+
+
+def test_what_was_taken_out_is_shown(prepare, tmp_path, caplog):
+    """Three of it, beside what stays."""
+    rows = [{"id": n, "question": f"Which {n * 'x'}?", "answer": "That."} for n in range(3, 9)]
+    rows += [row | {"id": f"copy {row['id']}", "question": row["question"].upper()} for row in rows]
+    caplog.set_level("INFO")
+    folder = prepare(write_jsonl(tmp_path / "f.jsonl", rows), test=0, dev=0)
+    [examples] = about(folder)["dropped_examples"].values()
+    assert about(folder)["dropped"] == {"normalised duplicate": 6} and len(examples) == 3
+    assert {text.replace("copy ", "").lower() for text in examples} <= {
+        f"'which {n * 'x'}?' ({n}) like 'which {n * 'x'}?' ({n})" for n in range(3, 9)
+    }
+    assert f"left out 6, normalised duplicate: {'; '.join(examples)}" in caplog.text
+    card = (folder / "README.md").read_text()
+    assert all(f"- normalised duplicate: `{text}`" in card for text in examples)
 
 
 def test_near_duplicates_of_near_duplicates_are_none(prepare, tmp_path):

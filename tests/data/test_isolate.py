@@ -77,3 +77,39 @@ def test_multiple_choice_among_others(prepare, tmp_path):
     with pytest.raises(InputError, match="multiple choice and others in one set: say what to keep apart"):
         prepare(*sources)
     assert about(prepare(*sources, isolate="query"))["isolated"] == ["query"]
+
+
+def test_nothing_left_to_train_on_is_an_error(prepare, tmp_path):
+    """Compounds whose names are those of a test but for case stay; loosely, it is said which step took how many."""
+    pairs = [("CO", "Gas"), ("Si", "B"), ("co", "gas")]
+    rows = [{"id": n, "question": question, "answer": answer} for n, (question, answer) in enumerate(pairs)]
+    write_jsonl(tmp_path / "s" / "train.jsonl", rows)
+    held_out = [{"id": "cobalt", "question": "Co", "answer": "C"}, {"id": "unit", "question": "SI", "answer": "D"}]
+    write_jsonl(tmp_path / "s" / "test.jsonl", held_out)
+    assert len(read(prepare(tmp_path / "s", dev=0), "align")) == 3
+    with pytest.raises(InputError) as error:
+        prepare(tmp_path / "s", dev=0, same_text="loose", folder="loose")
+    message = str(error.value)
+    said = "nothing is left to train on; left out were 2 train overlaps what is held out, 1 normalised duplicate ("
+    assert message.startswith(said) and "'Si' (1) like 'SI' (unit)" in message and "like 'Co' (cobalt)" in message
+    assert message.endswith("--isolate and --group-by what is kept apart")
+    assert not (tmp_path / "loose").exists()
+    to_ask_with = prepare(tmp_path / "s", dev=0, same_text="loose", learn=0, align=0, folder="loose")
+    assert set(about(to_ask_with)["files"]) == {"test", "corpus"}
+
+
+def test_nothing_left_of_a_side_that_is_named(prepare, tmp_path):
+    """Of dev, which is test; of training, whose groups are held out; of a file whose rows are of no use."""
+    sides(tmp_path)
+    folder = tmp_path / "sides"
+    write_jsonl(folder / "dev.jsonl", PAIRS[48:52])
+    with pytest.raises(InputError, match="^nothing is left of dev; left out were 4 dev overlaps what is held out"):
+        prepare(folder)
+    write_jsonl(folder / "dev.jsonl", [PAIRS[41] | {"answer": "<br>"}])
+    with pytest.raises(InputError, match="^nothing is left of dev; left out were 1 document empty$"):
+        prepare(folder)
+    (folder / "dev.jsonl").unlink()
+    write_jsonl(folder / "train.jsonl", PAIRS[:3])
+    write_jsonl(folder / "test.jsonl", [PAIRS[4], *PAIRS[48:]])
+    with pytest.raises(InputError, match="^nothing is left to train on; left out were 3 train: its group is held out"):
+        prepare(folder, dev=0, group_by="focus")

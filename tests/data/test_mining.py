@@ -84,9 +84,20 @@ def test_pairs_without_enough_are_left_out_with_a_count(model, caplog):
 
 
 def test_an_answer_in_other_capitals_is_no_negative(model):
-    corpus = [{"document": f" {record['document'].upper()}"} for record in RECORDS]
+    capitals = [record["document"].upper().replace(" SS.", " ß.") for record in RECORDS]  # SS alone is no ordinary word
+    corpus = [{"document": f" {text}"} for text in capitals]
     mined = with_negatives(RECORDS, model, settings(), corpus)
     assert {text for record in mined for text in record["negatives"]} <= {record["document"] for record in RECORDS}
+
+
+@pytest.mark.parametrize(("level", "mined"), [("auto", ["Co"]), ("case", [])])
+def test_a_formula_in_other_capitals_is_a_negative(model, level, mined):
+    records = [{"id": "1", "query": "carbon monoxide", "document": "CO", "negatives": []}]
+    try:
+        found = with_negatives(records, model, settings(negatives=1), [{"document": "Co"}], level)
+    except InputError:
+        found = []
+    assert [text for record in found for text in record["negatives"]] == mined
 
 
 def test_numbers_out_of_range():

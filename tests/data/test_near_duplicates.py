@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from shapes import variants
 
 from lbr_st.data.near_duplicates import RarestFirst, as_array, check_threshold, near_pairs, shingles, similarity
+from lbr_st.data.same_text import CASE, LOOSE
 from lbr_st.errors import InputError
 
 
@@ -16,10 +17,29 @@ def arrays(texts):
 
 def test_shingles_by_hand():
     """a b c d e: abc bcd cde; a b c d f: abc bcd cdf. Two of four are shared."""
-    assert similarity(shingles("A b, c d"), shingles("a B , c\nd")) == 1
+    assert similarity(shingles("Alpha beta, gamma of delta"), shingles("alpha Beta , gamma\nof Delta")) == 1
     assert similarity(shingles("a b c d e"), shingles("a b c d f")) == 0.5
     assert len(shingles("one two")) == len(shingles("x")) == 1
     assert similarity(shingles("C=C"), shingles("C#C")) == 0
+
+
+def test_shingles_of_formulas_and_code():
+    """An atom more is another compound, and case is another name; loosely, they are as much alike as their letters."""
+    acid, amide = "CC(C)CC1=CC=C(C=C1)C(C)C(=O)O", "CC(C)CC1=CC=C(C=C1)C(C)C(=O)N"
+    assert similarity(shingles(acid), shingles(acid + " ")) == 1
+    assert similarity(shingles(acid), shingles(amide)) == 0
+    assert similarity(shingles(acid, LOOSE), shingles(amide, LOOSE)) > 0.8
+    assert similarity(shingles("CO"), shingles("Co")) == similarity(shingles("10²"), shingles("102")) == 0
+    code = "def f(x):\n    total = 0\n    for each in x:\n        total += {}\n    return total"
+    assert 0 < similarity(shingles(code.format("each")), shingles(code.format("Each"))) < 1
+    assert similarity(shingles(code.format("each"), CASE), shingles(code.format("Each"), CASE)) == 1
+
+
+def test_shingles_without_spaces():
+    """Of six characters there are four: a change of the third leaves the last of them."""
+    one, other = "水在一百度沸", "水在九百度沸"
+    assert len(shingles(one)) == 4 and similarity(shingles(one), shingles(other)) == 1 / 7
+    assert similarity(shingles("น้ำเดือด"), shingles("น้ำ เดือด")) == 1
 
 
 @pytest.mark.parametrize("seed", range(3))

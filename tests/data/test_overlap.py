@@ -26,7 +26,8 @@ def test_near_duplicates_exactly(seed, threshold):
             assert index.find(text) is None
             continue
         found += 1
-        kind, other, value = index.find(text)
+        kind, other, value, like = index.find(text)
+        assert like == held_out[int(other)]
         assert value == max(values) == values[int(other)]
         assert kind == ("exact" if text in held_out else "near")
     assert found > 5
@@ -36,9 +37,9 @@ def test_at_the_threshold():
     """18 of 20 shingles are 0.9; sets that are equal are 1, also of texts that are not."""
     words = [f"w{n}" for n in range(22)]
     index = HeldOutTexts([("t", " ".join(words[:20]))])
-    assert index.find(" ".join(words)) == ("near", "t", 0.9)
+    assert index.find(" ".join(words)) == ("near", "t", 0.9, " ".join(words[:20]))
     assert index.find(" ".join([*words, "one", "more"])) is None
-    assert HeldOutTexts([("t", "x y z x y z")], 1.0).find("x y z x y z x y z") == ("near", "t", 1.0)
+    assert HeldOutTexts([("t", "x y z x y z")], 1.0).find("x y z x y z x y z")[:3] == ("near", "t", 1.0)
 
 
 HELD_OUT = [record("t1", "What is anaemia ?", "Too little iron in the blood, and what follows from that."),
@@ -77,6 +78,14 @@ def test_hard_negatives_are_documents():
     assert not list(overlaps(train, HELD_OUT, ["query"]))
 
 
+@pytest.mark.parametrize(("level", "found"), [("auto", 0), ("exact", 0), ("case", 2), ("loose", 2)])
+def test_formulas_that_differ_in_case(level, found):
+    """Carbon monoxide is in no test on cobalt."""
+    train = [record("a", "CO", "c1ccccc1")]
+    kinds = [(o.kind, o.text, o.held_out) for o in overlaps(train, [record("t", "Co", "C1CCCCC1")], level=level)]
+    assert kinds == [("normalised", "CO", "Co"), ("normalised", "c1ccccc1", "C1CCCCC1")][:found]
+
+
 def test_off():
     words = " ".join(f"w{n}" for n in range(60))
     assert [o.kind for o in overlaps([record("a", "q", words + " x")], [record("t", "r", words)])] == ["near"]
@@ -97,4 +106,4 @@ def test_refusal_names_what_and_what_to_do():
 def test_an_overlap_says_how_alike():
     words = " ".join(f"w{n}" for n in range(40))
     found = list(overlaps([record("a", "q", words + " x")], [record("t", "r", words)]))
-    assert found == [Overlap("near", "document", "a", "t", 38 / 39, words + " x")]
+    assert found == [Overlap("near", "document", "a", "t", 38 / 39, words + " x", words)]

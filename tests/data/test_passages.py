@@ -1,5 +1,7 @@
 """Passages: what is cut where, and that ids lead back."""
 
+import unicodedata
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,6 +14,20 @@ PIECES = st.lists(
     st.sampled_from(["word", "Ünïcode 中文", "sentence. Another one!", "    indented", "a=b;", "", " ", "\t", "#"]),
     max_size=30,
 )
+
+
+PIECES_OF_LONG = [
+    "word",
+    "水在一百",
+    "น้ำเดือด",
+    "one. Two! ",
+    "a=b;",
+    "    in",
+    "x" * 30,
+    " " * 200,
+    "e\u0301",
+    "👩🏽\u200d🔬",
+]
 
 
 @settings(deadline=None)
@@ -27,6 +43,18 @@ def test_chunks_are_the_text_itself(pieces, breaks):
         at = start + len(chunk)
         assert text.count("\n", 0, start) + 1 == line
         assert count_words(chunk) <= 5 and chunk.strip()
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    pieces=st.lists(st.sampled_from([*PIECES_OF_LONG, " ", "\n", "\n\n", "\n\n\n"]), max_size=200),
+    tokens=st.integers(1, 6),
+)
+def test_a_text_is_cut_as_it_is_as_a_whole(pieces, tokens):
+    """Long ones are cut a block at a time, which nobody can see."""
+    text = "".join(pieces)
+    chunker = Chunker(tokens)
+    assert list(chunker._chunks(text)) == list(chunker._splitter.chunk_indices(text))
 
 
 def test_boundaries():
@@ -188,3 +216,50 @@ def test_passages_of_one_line_have_ids_of_their_own(tmp_path):
     ids = [each["id"] for each in read_text_files(text_files(tmp_path), tmp_path, Chunker(tokens=40))]
     assert ids[:3] == ["long.txt:1", "long.txt:1#2", "long.txt:1#3"]
     assert len(ids) == len(set(ids))
+
+
+JAPANESE = "水は百度で沸騰しますが気圧が低い山の上ではもっと低い温度で沸騰するので料理に時間がかかります"
+SCRIPTS = {
+    "Chinese": "水在一百度沸腾但是在高山上因为气压低所以沸点也低煮饭需要更长的时间",
+    "Japanese": JAPANESE,
+    "Korean": "물은백도에서끓지만산위에서는기압이낮아서더낮은온도에서끓기때문에밥을짓는데시간이걸립니다",
+    "Thai": "น้ำเดือดที่หนึ่งร้อยองศาแต่บนภูเขาสูงน้ำเดือดที่อุณหภูมิต่ำกว่าเพราะความกดอากาศต่ำ",
+    "Lao": "ນ້ຳຟົດທີ່ໜຶ່ງຮ້ອຍອົງສາແຕ່ຢູ່ເທິງພູສູງນ້ຳຟົດທີ່ອຸນຫະພູມຕ່ຳກວ່າ",
+    "Khmer": "ទឹកពុះនៅមួយរយអង្សាប៉ុន្តែនៅលើភ្នំខ្ពស់ទឹកពុះនៅសីតុណ្ហភាពទាបជាង",
+    "Burmese": "ရေသည်ဒီဂရီတစ်ရာတွင်ဆူပွက်သော်လည်းတောင်ပေါ်တွင်အပူချိန်နိမ့်၍ဆူပွက်သည်",
+    "Chinese and English": "使用Transformer模型对DNA序列进行分类然后用BM25检索相关文献",
+    "emoji": "👩🏽‍🔬👨‍👩‍👧🇩🇪👍🏿",
+    "accents": "e\u0301a\u0308o\u0302" * 10,
+}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_text_without_spaces_is_cut(script):
+    """Into passages of the length asked for, none of them tiny; and never between a letter and what stands upon it."""
+    text = SCRIPTS[script] * 40
+    chunks = [chunk for _, chunk in Chunker(32).cut(text)]
+    assert "".join(chunks) == text
+    assert all(count_words(chunk) <= 32 for chunk in chunks)
+    assert all(count_words(chunk) > 16 for chunk in chunks[:-1])
+    for chunk in chunks:
+        assert not unicodedata.category(chunk[0]).startswith("M") and chunk[0] != "\u200d" and chunk[-1] != "\u200d"
+
+
+def test_text_of_a_language_without_spaces_is_as_long_as_another():
+    """Some 256 characters, where it were 20,000."""
+    chunks = [chunk for _, chunk in Chunker().cut(JAPANESE * 400)]
+    assert [len(chunk) <= 256 for chunk in chunks] == [True] * len(chunks) and len(chunks[0]) > 200
+
+
+@pytest.mark.parametrize("text", ["ACGT" * 5000, "QUJDREVGRw" * 2000, "x" * 20_000, "0123456789abcdef" * 1000])
+def test_a_sequence_is_cut_by_its_characters(text):
+    chunks = [chunk for _, chunk in Chunker().cut(text)]
+    assert "".join(chunks) == text and max(map(len, chunks)) == 1024
+
+
+def test_tokens_of_a_model_are_what_is_counted():
+    """Whoever knows the model that will read the passages says how its tokens are counted: here, bytes."""
+    text = JAPANESE + ". One two. " * 3
+    chunks = [chunk for _, chunk in Chunker(30, count=lambda text: len(text.encode())).cut(text)]
+    assert all(len(chunk.encode()) <= 30 for chunk in chunks)
+    assert "".join("".join(chunks).split()) == "".join(text.split())

@@ -9,8 +9,8 @@ from shapes import PAIRS, SHAPES, qa, write_jsonl
 
 import lbr_st
 from lbr_st.alignment.config import AlignConfig
-from lbr_st.alignment.run import align
-from lbr_st.data.prepared_set import PreparedSet, file_of, mteb_tasks_of, refuse_overlaps
+from lbr_st.alignment.run import align, read_data
+from lbr_st.data.prepared_set import PreparedSet, file_of, mteb_tasks_of, refuse_overlaps, same_text_of
 from lbr_st.data.records import read_records
 from lbr_st.errors import InputError
 from lbr_st.evaluation.own_data import evaluate, local_task
@@ -118,6 +118,24 @@ def test_an_untouched_set_is_not_compared_again(prepare, tmp_path, monkeypatch):
     monkeypatch.setattr("lbr_st.data.prepared_set.refuse_overlap", lambda *_: pytest.fail("compared again"))
     train, dev = ((str(folder / f"{name}.jsonl"), []) for name in ("align", "dev"))
     refuse_overlaps([train], [dev], allowed=False)
+
+
+@pytest.mark.parametrize(("level", "is_refused"), [("auto", False), ("loose", True)])
+def test_what_is_the_same_text_in_a_set_is_so_for_who_reads_it(prepare, tmp_path, level, is_refused):
+    """Its folder or a file of it: for the checks of both stages, and for the batches of stage 2."""
+    source = write_jsonl(tmp_path / "f.jsonl", [{"question": "CO", "answer": "A gas"}, *PAIRS])
+    folder = prepare(source, same_text=level, test=0, dev=0)
+    dev = write_jsonl(tmp_path / "dev.jsonl", [{"question": "Co", "answer": "It is a metal."}])
+    for source in (folder, folder / "align.jsonl"):
+        assert same_text_of(str(source)) == level
+        refused = False
+        try:
+            data = read_data(AlignConfig(model="m", data=str(source), dev_data=dev, output_dir=str(tmp_path / "o")))
+            assert data.same == level
+        except InputError as error:
+            refused = "dev.jsonl overlap in 1 queries (1 normalised)" in str(error)
+        assert refused is is_refused
+    assert same_text_of(dev) == "auto"
 
 
 def test_in_a_corpus_taught_set_passages_may_be_those_of_test(prepare, tmp_path):

@@ -347,7 +347,7 @@ def test_the_base_install_reads_plain_files(tmp_path):
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "a.md").write_text("# A\n\ntext")
     keys = {"files": {"align": {}}, "objective": "sft", "isolated": [], "mteb": [], "regime": "strict"}
-    (tmp_path / "lbr_set.json").write_text(json.dumps(keys))
+    (tmp_path / "lbr_set.json").write_text(json.dumps(keys | {"same_text": "auto"}))
     run = subprocess.run([sys.executable, "-c", BASE, str(tmp_path)], capture_output=True, text=True)
     assert run.stdout.splitlines() == [
         "Parquet needs pyarrow, which is not installed: pip install 'lbr-st[data]'",

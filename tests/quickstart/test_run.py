@@ -69,7 +69,7 @@ def test_steps_and_what_they_made(made, toy):
     assert (outcome.queries, outcome.documents) == (9, 9)
     both = "stage 1 + stage 2"
     assert list(outcome.scores) == [
-        "BM25",
+        "BM25 (English)",
         f"{quickstart.SMOLLM2} as it is",
         "stage 2 alone",
         both,
@@ -101,7 +101,7 @@ def test_a_real_backbone_gets_folders_of_its_own(made, backbone, toy):
     config = QuickstartConfig(backbone=backbone)
     outcome = quickstart.quickstart(config)
     assert config.model_dir != made[0].config.model_dir
-    assert list(outcome.scores)[:2] == ["BM25", "backbone0 as it is"]
+    assert list(outcome.scores)[:2] == ["BM25 (English)", "backbone0 as it is"]
     assert SentenceTransformer(str(toy / config.model_dir)).encode(["one"]).shape == (1, 32)
     assert model_files(toy).items() >= before.items()
 

@@ -1,0 +1,177 @@
+"""BM25 for the script that texts are in: mteb's own where it has a tokenizer for it, else over words and bigrams.
+
+mteb chooses words, stop words and stems by the language of a task. That of a user's own pairs is told by their script:
+the one language that has it, or that most of it is written in. Latin letters are taken for English.
+
+mteb takes Chinese, Japanese, Korean, Thai and the like apart into characters. What it has nothing for, or would cut at
+every vowel sign (Hindi, Tamil), is taken apart as Lucene's CJKAnalyzer does: into words, and where no spaces are
+between words, into all pairs of neighbouring characters. So are texts of two kinds, as a corpus in Chinese and English.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import mteb
+
+from lbr_st.data.words import CHARACTER, WORD
+
+
+class Language(NamedTuple):
+    """What a script is taken for.
+
+    Attributes:
+        code: Codes of language and script, as mteb has them.
+        name: Name of the language.
+        by: What mteb takes it apart into: ``words``, ``characters``, or None where it is left to `words_and_bigrams`.
+        letters: Letters of the language, where others have the same script; else "".
+    """
+
+    code: str
+    name: str
+    by: str | None = None
+    letters: str = ""
+
+
+ENGLISH = Language("eng-Latn", "English", "words")
+CHINESE = Language("zho-Hans", "Chinese", "characters")
+JAPANESE = Language("jpn-Jpan", "Japanese", "characters")
+# By the first word of the names that Unicode gives to letters.
+LANGUAGES = {
+    "LATIN": ENGLISH,
+    "CYRILLIC": Language("rus-Cyrl", "Russian", "words", "абвгдежзийклмнопрстуфхцчшщъыьэюяё"),
+    "GREEK": Language("ell-Grek", "Greek", "words"),
+    "ARMENIAN": Language("hye-Armn", "Armenian", "words"),
+    "ARABIC": Language("ara-Arab", "Arabic", "words", "ءآأؤإئابةتثجحخدذرزسشصضطظعغفقكلمنهوىي"),
+    "CJK": CHINESE,
+    "HIRAGANA": JAPANESE,
+    "KATAKANA": JAPANESE,
+    "HANGUL": Language("kor-Hang", "Korean", "characters"),
+    "THAI": Language("tha-Thai", "Thai", "characters"),
+    "LAO": Language("lao-Laoo", "Lao", "characters"),
+    "KHMER": Language("khm-Khmr", "Khmer", "characters"),
+    "MYANMAR": Language("mya-Mymr", "Burmese", "characters"),
+    "TIBETAN": Language("bod-Tibt", "Tibetan", "characters"),
+    "HEBREW": Language("heb-Hebr", "Hebrew"),
+    "GEORGIAN": Language("kat-Geor", "Georgian"),
+    "ETHIOPIC": Language("amh-Ethi", "Amharic"),
+    "DEVANAGARI": Language("hin-Deva", "Hindi"),
+    "BENGALI": Language("ben-Beng", "Bengali"),
+    "GURMUKHI": Language("pan-Guru", "Punjabi"),
+    "GUJARATI": Language("guj-Gujr", "Gujarati"),
+    "TAMIL": Language("tam-Taml", "Tamil"),
+    "TELUGU": Language("tel-Telu", "Telugu"),
+    "KANNADA": Language("kan-Knda", "Kannada"),
+    "MALAYALAM": Language("mal-Mlym", "Malayalam"),
+    "SINHALA": Language("sin-Sinh", "Sinhala"),
+}
+OTHER = Language("und-Zyyy", "another language")
+MTEBS = {language.code for language in LANGUAGES.values() if language.by}
+# Texts, and characters of each, that are looked at.
+MOST_TEXTS, MOST_CHARACTERS = 10_000, 1_000
+# Shares of the letters: what is less than some is quoted, what is left of most are names. Japanese has some kana.
+SOME, MOST, KANA = 0.01, 0.8, 0.05
+
+PART = re.compile(f"((?:{CHARACTER})+)|{WORD}")
+UNSPACED_CHARACTER = re.compile(CHARACTER)
+
+
+class Tokens(NamedTuple):
+    """What BM25 counts in texts.
+
+    Attributes:
+        name: What tables say of it.
+        languages: Codes of their languages, as mteb has them.
+    """
+
+    name: str
+    languages: list[str]
+
+
+def tokens_of(texts: Sequence[str]) -> Tokens:
+    """Return what BM25 counts in texts, by the letters of a sample of them."""
+    characters = Counter[str]()
+    for text in texts[:: -(-len(texts) // MOST_TEXTS) or 1]:
+        characters.update(text[:MOST_CHARACTERS])
+    letters = {letter: number for letter, number in characters.items() if letter.isalpha()}
+    found, foreign = Counter[Language](), Counter[Language]()
+    for letter, number in letters.items():
+        language = LANGUAGES.get(_script(letter), OTHER)
+        found[language] += number
+        if language.letters and letter.lower() not in language.letters:
+            foreign[language] += number
+    if found[JAPANESE] > KANA * found[CHINESE]:
+        found[JAPANESE] += found.pop(CHINESE, 0)
+    return _tokens(found, foreign)
+
+
+def _script(letter: str) -> str:
+    name = unicodedata.name(letter, "").removeprefix("FULLWIDTH ").removeprefix("HALFWIDTH ")
+    return re.split("[ -]", name, maxsplit=1)[0]
+
+
+def _tokens(found: Mapping[Language, int], foreign: Mapping[Language, int]) -> Tokens:
+    total = sum(found.values())
+    cut = {language: number for language, number in found.items() if language.by == "characters"}
+    whole = {language: number for language, number in found.items() if language.by != "characters"}
+    first_cut = max(cut, key=lambda each: cut[each], default=ENGLISH)
+    first_whole = max(whole, key=lambda each: whole[each], default=ENGLISH)
+    share = sum(cut.values()) / total if total else 0
+    if share > MOST:
+        return Tokens(f"{first_cut.name}, characters", [first_cut.code])
+    if share > SOME:
+        return Tokens("words and character bigrams", [first_cut.code, first_whole.code])
+    if foreign[first_whole] > SOME * found[first_whole]:
+        return Tokens("words", [f"und-{first_whole.code.partition('-')[2]}"])
+    return Tokens(first_whole.name if first_whole.by else "words", [first_whole.code])
+
+
+def words_and_bigrams(text: str) -> list[str]:
+    """Return the words of a text, in small letters; where no spaces are between words, pairs of neighbours instead.
+
+    A character with no neighbour stands for itself.
+    """
+    found = []
+    for part in PART.finditer(unicodedata.normalize("NFKC", text).casefold()):
+        if part[1] is None:
+            found.append(part[0])
+            continue
+        characters = UNSPACED_CHARACTER.findall(part[1])
+        found += map("".join, zip(characters, characters[1:], strict=False)) if len(characters) > 1 else characters
+    return found
+
+
+def _of_words_and_bigrams() -> Any:
+    from mteb.models.model_implementations.bm25 import BM25Search
+
+    return BM25Search(tokenizer=words_and_bigrams)
+
+
+class BM25OfAnyScript:
+    """mteb's BM25, a searcher of mteb; for languages that it has no tokenizer for, with ours.
+
+    Args:
+        local: How the path of the tasks begins whose languages were told by `tokens_of`. All others are mteb's.
+    """
+
+    def __init__(self, local: str) -> None:
+        self.local = local
+        self._mtebs: Any = mteb.get_model("mteb/baseline-bm25s")
+        self.mteb_model_meta = self._mtebs.mteb_model_meta
+        self._searcher: Any = self._mtebs
+
+    def index(self, corpus: Any, *, task_metadata: Any, **kwargs: Any) -> None:
+        """Take the documents."""
+        is_ours = task_metadata.dataset["path"].startswith(self.local) and not (
+            len(task_metadata.eval_langs) == 1 and task_metadata.eval_langs[0] in MTEBS
+        )
+        self._searcher = _of_words_and_bigrams() if is_ours else self._mtebs
+        self._searcher.index(corpus, task_metadata=task_metadata, **kwargs)
+
+    def search(self, queries: Any, **kwargs: Any) -> Any:
+        """Return the best documents by query."""
+        return self._searcher.search(queries, **kwargs)
