@@ -86,6 +86,11 @@ class AlignConfig(StageConfig, SentenceTransformerTrainingArguments):
     per_device_train_batch_size: int = field(default=64, metadata={"help": "pairs of a process in a batch"})
     per_device_eval_batch_size: int = field(default=64, metadata={"help": "texts of a process at a time"})
 
+    @property
+    def texts_in_a_row(self) -> int:
+        """Two where the language model is kept in training: a text and its target."""
+        return 2 if self.lm_weight else 1
+
     def check(self) -> None:
         """Refuse settings that contradict each other.
 

@@ -25,6 +25,7 @@ from lbr_st.learning.examples import ExampleMaker, build_examples, check_fits, m
 from lbr_st.learning.objectives import OBJECTIVES, READ_PAIRS, fields_of, parse_data, parse_objective
 from lbr_st.learning.trainer import LearnTrainer
 from lbr_st.model.bottleneck import bottleneck_module
+from lbr_st.model.opening import check_can_be_trained
 from lbr_st.model.precision import autocast_dtype
 from lbr_st.model.saving import load
 from lbr_st.model.self_checks import check_no_leak, check_packing
@@ -32,12 +33,12 @@ from lbr_st.records import Record
 from lbr_st.training import curves
 from lbr_st.training.callbacks import evaluate_while_training, keep_best
 from lbr_st.training.describe import describe_run
-from lbr_st.training.finish import finish, set_prompts
+from lbr_st.training.finish import finish, set_prompts, write_log
 from lbr_st.training.held_out import NDCG, HeldOutEvaluator
 from lbr_st.training.launch import CANNOT_START, check_launch
 from lbr_st.training.lora import adapter_for, merged, open_for_training, quantization
 from lbr_st.training.rates import set_learning_rate
-from lbr_st.training.resume import Run, State, train_to_the_end
+from lbr_st.training.resume import Run, State, train_to_the_end, with_weights_on_disk
 from lbr_st.training.trial import Plan, RateSearch, measure, trial, try_rates
 
 logger = logging.getLogger(__name__)
@@ -101,12 +102,12 @@ def learn(config: LearnConfig) -> SentenceTransformer:
     if trainer.args.should_save:
         run.begin()
     train_to_the_end(trainer, config.output_dir)
-    if trainer.args.should_save:
-        curves.plot(trainer.state.log_history, config.output_dir, CURVES)
-    model = trainer.sentence_transformer
-    if trainer.adapter is not None:
-        model = merged(model, trainer.adapter, config)
-    return finish(model, trainer, "learn", run)
+    with with_weights_on_disk(trainer, config.output_dir):
+        write_log(trainer, run.output_dir, CURVES)
+        model = trainer.sentence_transformer
+        if trainer.adapter is not None:
+            model = merged(model, trainer.adapter, config)
+        return finish(model, trainer, "learn", run)
 
 
 def plan(config: LearnConfig) -> Plan:
@@ -151,6 +152,9 @@ def prepare(config: LearnConfig, arguments: LearnConfig) -> tuple[Run, LearnTrai
         InputError: If the settings, the data or the model cannot be used.
     """
     check_launch(config)
+    if config.attention == "flex_attention" and config.device.type == "cpu":
+        raise InputError("--attention flex_attention: it has no backward pass on a CPU")
+    check_can_be_trained(config.model, config.max_length)
     data = read_data(config)
     config = replace(config, objective=data.objective)  # the run and the model say it
     arguments.objective = data.objective
@@ -214,8 +218,6 @@ def _open(config: LearnConfig) -> SentenceTransformer:
     options: dict[str, Any] = quantization(config)
     if config.attention is not None:
         options["attn_implementation"] = config.attention
-    if config.attention == "flex_attention" and config.device.type == "cpu":
-        raise InputError("--attention flex_attention: it has no backward pass on a CPU")
     model = open_for_training(config, **options)
     module = bottleneck_module(model)
     set_prompts(model, config)
