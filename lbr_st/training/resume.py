@@ -147,6 +147,7 @@ def train_to_the_end(trainer: Trainer, output_dir: str | Path) -> None:
     try:
         _train(trainer, output_dir)
     except Exception as error:
+        _end_the_bars(trainer)
         if trainer.state.global_step:
             if steps.is_between and trainer.args.world_size == 1:
                 with contextlib.suppress(Exception):  # where the disk is full, this fails too
@@ -155,6 +156,14 @@ def train_to_the_end(trainer: Trainer, output_dir: str | Path) -> None:
         raise
     finally:
         trainer.remove_callback(steps)
+
+
+def _end_the_bars(trainer: Trainer) -> None:
+    """End the line of a progress bar that stopped in the middle, so that a message has a line of its own."""
+    for callback in trainer.callback_handler.callbacks:
+        for name in ("training_bar", "prediction_bar"):
+            if (bar := getattr(callback, name, None)) is not None:
+                bar.close()
 
 
 class _Steps(TrainerCallback):

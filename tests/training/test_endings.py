@@ -69,9 +69,15 @@ ENDS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("strategy", ["steps", "no", "epoch"])
-@pytest.mark.parametrize("end", ENDS)
-@pytest.mark.parametrize("stage", ["learn", "align"])
+@pytest.mark.parametrize(
+    ("stage", "end", "strategy"),
+    [
+        ("learn", "verification", "steps"),
+        ("align", "verification", "no"),
+        ("align", "disk", "epoch"),
+        ("learn", "last_rename", "no"),
+    ],
+)
 def test_failures_at_the_end_lose_nothing(config, tmp_path, monkeypatch, capsys, stage, end, strategy):
     place, failure, said = ENDS[end]
     settings = as_learn(config) if stage == "learn" else config
@@ -128,8 +134,7 @@ def test_what_is_beside_the_model_never_stops_it(config, tmp_path, monkeypatch, 
     assert lbr_st.load(str(tmp_path / "out")).encode("a").shape == (32,)
 
 
-@pytest.mark.parametrize("at", [2, 4])
-@pytest.mark.parametrize("strategy", ["steps", "no"])
+@pytest.mark.parametrize(("at", "strategy"), [(2, "no"), (4, "steps")])
 def test_an_evaluation_that_fails_costs_no_step(config, tmp_path, monkeypatch, capsys, at, strategy):
     """In the middle of a run and at its last step: what was trained is saved first, whatever failed."""
     settings = replace(
@@ -232,7 +237,8 @@ def test_few_positions_train_to_the_end_and_are_saved(config, tmp_path, stage):
     """A GPT-2 of 64 positions, at the default length: with short data it was trained and then not saved."""
     backbone = make_backbone(tmp_path / "gpt2", family="gpt2", max_position_embeddings=64)
     write_jsonl(
-        tmp_path / "long.jsonl", [{"query": f"{row['question']} " * 99, "document": "so " * 99} for row in MANY]
+        tmp_path / "long.jsonl",
+        [{"query": f"{row['question']} " * 99, "document": f"{row['answer']} " * 99} for row in MANY],
     )
     for data in (config.data, str(tmp_path / "long.jsonl")):
         name = Path(data).stem
