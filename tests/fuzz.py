@@ -24,6 +24,7 @@ import os
 import random
 import resource
 import shlex
+import shutil
 import signal
 import sys
 import tempfile
@@ -681,8 +682,11 @@ def main() -> None:
         sys.exit(not outcome.is_fine)
     names = [each for each in NAMES_OF_COMMANDS if not args.only or each.startswith(tuple(args.only))]
     print(f"seed {args.seed}", flush=True)  # noqa: T201
-    with tempfile.TemporaryDirectory() as folder, quiet_logs():
-        commands = Commands(Path(folder))
+    models = FINDINGS / "models"  # they stay, for --again
+    shutil.rmtree(models, ignore_errors=True)
+    models.mkdir(parents=True)
+    with quiet_logs():
+        commands = Commands(models)
         found = fuzz({name: commands.of(name) for name in names}, args.minutes, args.seed)
     for signature, where in found.items():
         print(f"{where}: {signature}")  # noqa: T201

@@ -21,6 +21,7 @@ NOT_SUPPORTED = {
     "auto_find_batch_size": "a smaller batch has other negatives; --mini-batch-size saves memory",
     "prompts": "--query-prompt and --document-prompt are saved with the model too",
     "load_best_model_at_end": "say --keep best or --keep last",
+    "metric_for_best_model": "the best is that of dev nDCG@10; say --keep best or --keep last",
     "fsdp": "each process holds a whole model; what does not fit is trained with --lora-rank",
     "deepspeed": "each process holds a whole model; what does not fit is trained with --lora-rank",
 }

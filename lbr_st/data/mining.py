@@ -6,7 +6,6 @@ holds out is never among them, and like everything else this is proved on the fi
 
 from __future__ import annotations
 
-import json
 import logging
 import shlex
 import shutil
@@ -21,7 +20,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import mine_hard_negatives
 
 from lbr_st.data import card, registry
-from lbr_st.data.isolate import is_isolated, overlaps_left
+from lbr_st.data.isolate import is_isolated, overlaps_left, rows_of
 from lbr_st.data.overlap import HeldOutTexts, count
 from lbr_st.data.prepared_set import PreparedSet
 from lbr_st.data.preparing import check_target
@@ -170,6 +169,8 @@ def with_negatives(
     """
     # A document in other capitals would be another one, and the first to be found.
     texts = {same_text(record["document"]): record["document"] for record in [*corpus, *records]}
+    if config.negatives > len(texts):
+        raise InputError(f"--negatives {config.negatives}: there are {len(texts)} documents to find them in")
     try:
         found = mine_hard_negatives(
             Dataset.from_list([{"anchor": r["query"], "positive": r["document"]} for r in records]),
@@ -292,5 +293,4 @@ def _tokens(records: Sequence[Record], count_tokens: Callable[[str], int]) -> di
 
 
 def _rows(file: str | Path) -> list[Record]:
-    with open(file, encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
+    return list(rows_of(file))

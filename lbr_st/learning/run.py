@@ -272,7 +272,7 @@ def check_best_metric(trainer: LearnTrainer) -> None:
     Raises:
         InputError: With the names that it gives.
     """
-    if trainer.args.load_best_model_at_end:
+    if trainer.args.load_best_model_at_end or trainer.args.metric_for_best_model is not None:
         name = trainer.args.metric_for_best_model or "loss"
         if f"eval_{name.removeprefix('eval_')}" not in trainer.metrics:
             raise InputError(f"--metric-for-best-model {name}: choose from {', '.join(trainer.metrics)}")

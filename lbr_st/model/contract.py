@@ -121,6 +121,8 @@ class SavedFiles:
             fail(name, f"not UTF-8: {error}")
         except json.JSONDecodeError as error:
             fail(f"{name}, line {error.lineno}, column {error.colno}", f"not JSON: {error.msg}")
+        except (RecursionError, ValueError) as error:  # nested a thousand deep, or a number of thousands of digits
+            fail(name, f"not JSON that anybody reads: {error}")
         if name == "modules.json":
             if not isinstance(found, list) or not all(isinstance(module, dict) for module in found):
                 fail(name, "is not a list of modules")
@@ -176,7 +178,8 @@ def _check_lbr_config(files: SavedFiles) -> str:
     ids = files.ids
     if not ids or not all(isinstance(id_, int) and id_ >= 0 for id_ in ids) or len({*ids}) < len(ids):
         fail(LBR_CONFIG, f"bottleneck_token_ids are {ids}, not different token ids")
-    files.field(LBR_CONFIG, "history", list)
+    if not all(isinstance(step, dict) and "stage" in step for step in files.field(LBR_CONFIG, "history", list)):
+        fail(LBR_CONFIG, "history is no list of stages")
     ratio = files.compression_ratio
     if ratio is not None:
         try:

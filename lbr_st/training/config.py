@@ -184,6 +184,9 @@ class StageConfig(RunConfig):
         """
         super().check()
         self._check_lora()
+        for name in ("query_prompt", "document_prompt"):
+            if any("\ud800" <= character <= "\udfff" for character in getattr(self, name) or ""):
+                raise InputError(f"{flag(name)}: it has bytes that are no UTF-8, or half a surrogate pair")
         if self.dry_run and self.find_rate:
             raise InputError("--dry-run and --find-rate each end without training; leave out one of them")
         if self.find_rate and (self.fsdp or self.deepspeed):

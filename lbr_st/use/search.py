@@ -28,7 +28,7 @@ def search(
     """
     corpus = model.encode_document([p["document"] for p in passages], convert_to_tensor=True, show_progress_bar=True)
     queries = model.encode_query(list(questions), convert_to_tensor=True)
-    hits = semantic_search(queries, corpus, top_k=k)
+    hits = semantic_search(queries, corpus, top_k=min(k, len(passages)))
     return [[(hit["score"], passages[int(hit["corpus_id"])]) for hit in of_question] for of_question in hits]
 
 
