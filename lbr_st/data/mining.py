@@ -169,8 +169,9 @@ def with_negatives(
     """
     # A document in other capitals would be another one, and the first to be found.
     texts = {same_text(record["document"]): record["document"] for record in [*corpus, *records]}
-    if config.negatives > len(texts):
-        raise InputError(f"--negatives {config.negatives}: there are {len(texts)} documents to find them in")
+    for name in ("negatives", "skip"):
+        if getattr(config, name) > len(texts):
+            raise InputError(f"--{name} {getattr(config, name)}: there are {len(texts)} documents to find them in")
     try:
         found = mine_hard_negatives(
             Dataset.from_list([{"anchor": r["query"], "positive": r["document"]} for r in records]),

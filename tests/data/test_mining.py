@@ -228,6 +228,7 @@ def test_a_damaged_file_of_a_set_is_named_with_its_line(prepare, folder, config,
         mine(replace(config, source=str(made)))
 
 
-def test_more_negatives_than_there_are_documents(model):
-    with pytest.raises(InputError, match=f"^--negatives {2**63}: there are 6 documents to find them in"):
-        with_negatives(RECORDS, model, settings(negatives=2**63), CORPUS)
+@pytest.mark.parametrize("name", ["negatives", "skip"])
+def test_more_negatives_than_there_are_documents(model, name):
+    with pytest.raises(InputError, match=f"^--{name} {2**63}: there are 6 documents to find them in"):
+        with_negatives(RECORDS, model, settings(**{name: 2**63}), CORPUS)

@@ -2,11 +2,11 @@
 
 import json
 import re
+import shutil
 
 import pytest
 import yaml
 
-import lbr_st
 from lbr_st.errors import InputError
 from lbr_st.files import write_json
 from lbr_st.model.contract import fingerprint
@@ -77,18 +77,18 @@ def test_refusals(saved, tmp_path):
 @pytest.mark.parametrize(
     "name", ["config.json", "lbr_config.json", "config_sentence_transformers.json", "modules.json"]
 )
-@pytest.mark.parametrize("content", [b"\xff", b"{", b"[]", b"{}", b"[" * 5000, b"1" * 5000])
-def test_a_damaged_model_gets_no_card(model, tmp_path, name, content):
+def test_a_damaged_model_gets_no_card(saved, tmp_path, name):
     """One line that names the file, whatever is in it."""
-    lbr_st.save(model, tmp_path / "model")
-    (tmp_path / "model" / name).write_bytes(content)
-    with pytest.raises(InputError) as refused:
-        write_card(tmp_path / "model")
-    assert "\n" not in str(refused.value) and name.split("_")[0] in str(refused.value)
+    shutil.copytree(saved, tmp_path / "copy")
+    for content in (b"\xff", b"{", b"[]", b"{}", b"[" * 5000, b"1" * 5000):
+        (tmp_path / "copy" / name).write_bytes(content)
+        with pytest.raises(InputError) as refused:
+            write_card(tmp_path / "copy")
+        assert "\n" not in str(refused.value) and name.partition(".")[0] in str(refused.value)
 
 
-def test_a_card_that_is_no_text_is_somebody_elses(model, tmp_path):
-    lbr_st.save(model, tmp_path / "model")
-    (tmp_path / "model" / "README.md").write_bytes(b"\xff\xfe")
+def test_a_card_that_is_no_text_is_somebody_elses(saved, tmp_path):
+    shutil.copytree(saved, tmp_path / "copy")
+    (tmp_path / "copy" / "README.md").write_bytes(b"\xff\xfe")
     with pytest.raises(InputError, match="README.md was not written by lbr-st; move it away"):
-        write_card(tmp_path / "model")
+        write_card(tmp_path / "copy")
