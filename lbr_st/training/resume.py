@@ -17,7 +17,7 @@ from typing import Any
 from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, SaveStrategy
 
-from lbr_st.errors import InputError
+from lbr_st.errors import InputError, one_line
 from lbr_st.files import UNFINISHED, write_json
 
 logger = logging.getLogger(__name__)
@@ -148,6 +148,9 @@ def train_to_the_end(trainer: Trainer, output_dir: str | Path) -> None:
         _train(trainer, output_dir)
     except Exception as error:
         _end_the_bars(trainer)
+        # Arguments that are refused only when the optimizer is made.
+        if isinstance(error, ValueError) and not isinstance(error, InputError) and not steps.have_begun:
+            raise InputError(one_line(error)) from error
         if trainer.state.global_step:
             if steps.is_between and trainer.args.world_size == 1:
                 with contextlib.suppress(Exception):  # where the disk is full, this fails too
@@ -169,11 +172,11 @@ def _end_the_bars(trainer: Trainer) -> None:
 class _Steps(TrainerCallback):
     """Knows whether the trainer is between two steps, where weights, optimizer and counts belong together."""
 
-    is_between = False
+    have_begun = is_between = False
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Note it."""
-        self.is_between = False
+        self.have_begun, self.is_between = True, False
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Note it."""

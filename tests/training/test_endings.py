@@ -163,6 +163,11 @@ def test_an_evaluation_that_fails_costs_no_step(config, tmp_path, monkeypatch, c
     assert same_weights(tmp_path / "straight", tmp_path / "out")
 
 
+def test_arguments_that_the_optimizer_refuses_are_one_line(config, capsys):
+    line = message_of(lambda: align(replace(config, adam_beta1=-1.0)), capsys, code=2)
+    assert line == "Invalid beta parameter at index 0: -1.0"
+
+
 def test_a_step_that_fails_says_which_weights_are_there(config, tmp_path, monkeypatch, capsys):
     """In the middle of a step nothing is saved: its weights and its counts need not belong together."""
     from lbr_st.alignment.trainer import AlignTrainer
