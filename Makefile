@@ -10,7 +10,7 @@ install = PYTHONWARNINGS=ignore $(1)/bin/python -m pip install -q
 TORCH := $(shell grep '^torch==' constraints.txt)
 
 .PHONY: help setup quickstart test test-benchmarks test-slow test-gpu test-integrations test-mutants test-versions \
-	gpu bench bench-data bench-encode bench-gpu evidence report check format lock dist clean
+	fuzz gpu bench bench-data bench-encode bench-gpu evidence report check format lock dist clean
 
 help:
 	@echo "make quickstart         domain, both stages on SmolLM2-135M, scores, search: lbr-model/"
@@ -24,6 +24,7 @@ help:
 	@echo "make test-integrations  other packages, in environments of their own; needs Node.js"
 	@echo "make test-mutants       small changes of the code, each of which must fail a test"
 	@echo "make test-versions      the fast tests with the oldest and the newest packages"
+	@echo "make fuzz               every command on mutated files and flags; MINUTES=30, of 5"
 	@echo
 	@echo "make bench              stage 1 beside TRL, half an hour"
 	@echo "make bench-data         half a million rows, ten minutes"
@@ -69,6 +70,10 @@ test-gpu: $(INSTALLED)
 
 test-mutants: $(INSTALLED)
 	$(BIN)/python tests/mutants.py
+
+MINUTES ?= 5
+fuzz: $(INSTALLED)
+	$(BIN)/python tests/fuzz.py --minutes $(MINUTES) $(if $(ONLY),--only $(ONLY))
 
 # Once with the oldest release of each range in pyproject.toml, once with the newest that there is.
 test-versions:
@@ -173,4 +178,4 @@ dist: $(INSTALLED)
 	$(BIN)/python tools/try_wheel.py dist/*.whl
 
 clean:
-	rm -rf .venv $(INTEGRATIONS) .versions dist build quickstart lbr-model lbr-model-*
+	rm -rf .venv $(INTEGRATIONS) .versions .fuzz dist build quickstart lbr-model lbr-model-*

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
+import logging
+import sys
+import traceback
 from collections.abc import Iterator
+from importlib.util import find_spec
 from types import ModuleType
 
 LONGEST_LINE = 300
@@ -34,12 +39,52 @@ EXTRAS = {
     "Stemmer": "eval",
 }
 
+# What the operating system says, by number, and what to do about it.
+SYSTEM = {
+    errno.ENOSPC: "make room on the disk",
+    errno.EDQUOT: "make room on the disk",
+    errno.EACCES: "give yourself the right to it, or choose another place",
+    errno.EPERM: "give yourself the right to it, or choose another place",
+    errno.EROFS: "choose a place that can be written to",
+    errno.EMFILE: "let a process open more files, with ulimit -n",
+}
+LESS_AT_ONCE = (
+    "take less at once: a shorter --max-length; in training --per-device-train-batch-size, or --mini-batch-size in "
+    "stage 2; elsewhere --batch-size"
+)
+NO_NETWORK = "is there a network? What is on this machine can be named by its folder"
+# How errors of memory begin that have no class of their own, and what a GPU says that is not in order.
+OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
+OF_THE_GPU = ("NVIDIA driver", "CUDA driver", "no kernel image is available", "busy or unavailable", "NCCL error")
+# Packages whose own errors are about the world outside: the network, files, other programs. What to do about them.
+OUTSIDE = {
+    "huggingface_hub": NO_NETWORK,
+    "httpx": NO_NETWORK,
+    "httpcore": NO_NETWORK,
+    "requests": NO_NETWORK,
+    "urllib3": NO_NETWORK,
+    "safetensors": "is the file whole, and is there room on the disk?",
+    "ray": "see the logs of Ray, or take --engine local",
+    "wandb": "log in there, or leave out --report-to",
+    "mlflow": "set it up, or leave out --report-to",
+    "comet_ml": "set it up, or leave out --report-to",
+    "pyo3_runtime": "a library written in Rust gave up; are its files whole?",
+}
+
 
 class InputError(ValueError):
     """Input or arguments that cannot be used.
 
     The message is one line for the person who reads it: what was wrong, where (file, line, column),
     and what to do. The commands print it and exit with code 2, before any long work starts.
+    """
+
+
+class UnfinishedError(RuntimeError):
+    """Work that was not finished, for a reason that is not in its input.
+
+    The message is one line too: what went wrong, and what is there all the same. The commands print it and exit with
+    code 1.
     """
 
 
@@ -94,3 +139,102 @@ def require(module: str, what: str) -> ModuleType:
     """Import a module of an extra where it is needed, see `naming_the_extra`."""
     with naming_the_extra(what):
         return importlib.import_module(module)
+
+
+def check_installed(package: str, what: str) -> None:
+    """Refuse what needs a package of an extra that is not there, without importing it.
+
+    Raises:
+        InputError: With the command that installs it.
+    """
+    if find_spec(package) is None:
+        raise InputError(f"{what} needs {package}, which is not installed: pip install 'lbr-st[{EXTRAS[package]}]'")
+
+
+def raised_by_us(error: BaseException) -> bool:
+    """Tell whether it was a line of this package that raised an error, not a library that it called."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return bool(frames) and frames[-1].f_globals.get("__name__", "").partition(".")[0] == "lbr_st"
+
+
+def foreseen(error: BaseException) -> str | None:
+    """Return the line for an error that is no bug of this package: what happened, and what to do.
+
+    Args:
+        error: What was raised.
+
+    Returns:
+        One line. None for any other error: its traceback is what helps.
+    """
+    said = one_line(error)
+    if isinstance(error, InputError | UnfinishedError):
+        return str(error)
+    if isinstance(error, ImportError):
+        return _of_import(error, said)
+    names = {each.__name__ for each in type(error).__mro__}
+    if names & {"MemoryError", "OutOfMemoryError"} or (
+        isinstance(error, RuntimeError) and any(part in str(error) for part in OF_MEMORY)
+    ):
+        return f"out of memory ({said}): {LESS_AT_ONCE}"
+    if type(error) is Exception:  # the tokenizers library has no class of its own, and nobody else raises it
+        return f"the tokenizer cannot be used ({said}): is its tokenizer.json whole?"
+    if isinstance(error, RuntimeError) and any(part in str(error) for part in OF_THE_GPU):
+        return f"the GPU cannot be used ({said}): look at it with nvidia-smi, or add --use-cpu in training"
+    for root in (each.__module__.partition(".")[0] for each in type(error).__mro__):
+        if root in OUTSIDE:
+            return f"{said}: {OUTSIDE[root]}"
+    if isinstance(error, ConnectionError | TimeoutError):
+        return f"{said}: {NO_NETWORK}"
+    return _of_the_system(error, said) if isinstance(error, OSError) else None
+
+
+def _of_import(error: ImportError, said: str) -> str | None:
+    package = (error.name or "").partition(".")[0]
+    if package == "lbr_st":
+        return None
+    if package in EXTRAS:
+        return f"{said}: pip install 'lbr-st[{EXTRAS[package]}]'"
+    if isinstance(error, ModuleNotFoundError) and package:
+        return f"the package {package} is not installed: pip install it"
+    if package:
+        return f"{said}: packages that do not fit together; pip install --upgrade 'lbr-st[all]' renews them"
+    return said  # of a library, which says what it needs
+
+
+def _of_the_system(error: OSError, said: str) -> str:
+    if error.strerror:
+        said = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    remedy = SYSTEM.get(error.errno or 0)
+    return f"{said}; {remedy}" if remedy else said
+
+
+@contextlib.contextmanager
+def only_warning(logger: logging.Logger, what: str) -> Iterator[None]:
+    """Let something fail that is worth less than what it belongs to, and say so.
+
+    Args:
+        logger: Logger of the module that does it.
+        what: What is not there then, for the warning.
+    """
+    try:
+        yield
+    except Exception as error:  # whatever it is, the work it belongs to goes on
+        line = foreseen(error)
+        logger.warning("%s could not be written: %s", what, line or one_line(error), exc_info=line is None)
+
+
+def where_to_report() -> str:
+    """Return what to do about an error that is a bug of this package, with the versions that a report needs."""
+    from importlib import metadata  # what every command would wait for
+
+    versions, where = [f"Python {sys.version.split()[0]}"], "where you got lbr-st"
+    for package in ("lbr-st", "torch", "transformers", "sentence-transformers"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions.append(f"{package} {metadata.version(package)}")
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        addresses = dict(each.split(", ", 1) for each in metadata.metadata("lbr-st").get_all("Project-URL") or ())
+        where = next((f"at {addresses[name]}" for name in ("Issues", "Repository") if name in addresses), where)
+    return (
+        f"this is a bug of lbr-st, not a fault of your input. Please report it {where}, with the lines above and "
+        f"{', '.join(versions)}"
+    )

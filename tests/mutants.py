@@ -132,6 +132,63 @@ MUTANTS = [
         "(1 - DENSE_WEIGHT) * lexical",
         "evaluation/test_fusion.py::test_queries_in_another_order",
     ),
+    # What a model reads, adapters, and the end of a run.
+    Mutant(
+        "positions: those that RoBERTa's padding takes are counted",
+        "model/positions.py",
+        "return numbers[0] - (about.pad_token_id + 1)",
+        "return numbers[0]",
+        "model/test_positions.py::test_the_number_is_what_the_model_can_read",
+    ),
+    Mutant(
+        "positions: a length is taken whatever the model reads",
+        "model/bottleneck.py",
+        "check_positions(value, self.model.config)",
+        "pass",
+        "model/test_positions.py::test_a_backbone_with_few_positions",
+    ),
+    Mutant(
+        "adapters: one that does not fit is merged all the same",
+        "model/adapters.py",
+        "strangers = sorted({*found.unexpected_keys, *found.missing_keys})",
+        "strangers = []",
+        "model/test_adapters.py::test_an_adapter_that_does_not_fit",
+    ),
+    Mutant(
+        "adapters: one for another task is taken",
+        "model/adapters.py",
+        'if task not in (None, "CAUSAL_LM"):',
+        "if False:",
+        "model/test_adapters.py::test_adapters_for_other_tasks_are_refused",
+    ),
+    Mutant(
+        "quantized checkpoints are opened",
+        "model/backbone.py",
+        'if quantized := getattr(config, "quantization_config", None):',
+        "if quantized := None:",
+        "model/test_adapters.py::test_quantized_checkpoints_are_refused_by_name",
+    ),
+    Mutant(
+        "endings: without checkpoints the weights are lost",
+        "training/resume.py",
+        "_save_now(trainer, output_dir, save_only_model=True)",
+        "pass",
+        "training/test_endings.py::test_failures_at_the_end_lose_nothing",
+    ),
+    Mutant(
+        "endings: an evaluation that fails costs the steps before it",
+        "training/resume.py",
+        "if steps.is_between and trainer.args.world_size == 1:",
+        "if False:",
+        "training/test_endings.py::test_an_evaluation_that_fails_costs_no_step",
+    ),
+    Mutant(
+        "errors: a bug is one line",
+        "errors.py",
+        "return _of_the_system(error, said) if isinstance(error, OSError) else None",
+        "return said",
+        "test_errors.py::test_a_bug_of_ours_is_no_line",
+    ),
     # Stage 1: examples, loss, batches, what is logged.
     Mutant(
         "examples: the prompt is left out of X",

@@ -21,6 +21,7 @@ NOT_SUPPORTED = {
     "auto_find_batch_size": "a smaller batch has other negatives; --mini-batch-size saves memory",
     "prompts": "--query-prompt and --document-prompt are saved with the model too",
     "load_best_model_at_end": "say --keep best or --keep last",
+    "metric_for_best_model": "the best is that of dev nDCG@10; say --keep best or --keep last",
     "fsdp": "each process holds a whole model; what does not fit is trained with --lora-rank",
     "deepspeed": "each process holds a whole model; what does not fit is trained with --lora-rank",
 }
@@ -85,6 +86,11 @@ class AlignConfig(StageConfig, SentenceTransformerTrainingArguments):
     learning_rate: float | None = told(rates_in_words("align"))  # type: ignore[assignment]
     per_device_train_batch_size: int = field(default=64, metadata={"help": "pairs of a process in a batch"})
     per_device_eval_batch_size: int = field(default=64, metadata={"help": "texts of a process at a time"})
+
+    @property
+    def texts_in_a_row(self) -> int:
+        """Two where the language model is kept in training: a text and its target."""
+        return 2 if self.lm_weight else 1
 
     def check(self) -> None:
         """Refuse settings that contradict each other.

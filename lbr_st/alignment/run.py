@@ -20,6 +20,7 @@ from sentence_transformers.base.evaluation import BaseEvaluator, SequentialEvalu
 from sentence_transformers.sentence_transformer.data_collator import SentenceTransformerDataCollator
 from torch import nn
 from transformers import EarlyStoppingCallback, TrainerCallback
+from transformers.utils.peft_utils import ADAPTER_CONFIG_NAME
 
 from lbr_st.alignment.batches import documents_by_query, training_rows
 from lbr_st.alignment.config import MAX_FORGETTING, AlignConfig
@@ -31,22 +32,33 @@ from lbr_st.errors import InputError, one_line
 from lbr_st.learning.examples import ExampleMaker, check_fits
 from lbr_st.learning.masked_model import CutOffModel
 from lbr_st.learning.measures import LanguageModelEvaluator
+from lbr_st.model.adapters import merge_opened
 from lbr_st.model.bottleneck import BottleneckTransformer, bottleneck_module
 from lbr_st.model.lengths import warn_of_longer
-from lbr_st.model.opening import is_other_embedding_model, open_sentence_transformer
+from lbr_st.model.opening import (
+    check_can_be_trained,
+    check_max_length,
+    is_other_embedding_model,
+    open_sentence_transformer,
+)
 from lbr_st.model.precision import autocast_dtype
 from lbr_st.model.saving import load
 from lbr_st.records import Record
-from lbr_st.training import curves
 from lbr_st.training.callbacks import WarnOfCollapse, evaluate_while_training, keep_best
 from lbr_st.training.config import flag
 from lbr_st.training.describe import describe_run
-from lbr_st.training.finish import finish, set_prompts
+from lbr_st.training.finish import finish, set_prompts, write_log
 from lbr_st.training.held_out import NDCG, HeldOutEvaluator
 from lbr_st.training.launch import CANNOT_START, check_launch
 from lbr_st.training.lora import adapter_for, merged, open_for_training, quantization
 from lbr_st.training.rates import set_learning_rate
-from lbr_st.training.resume import Run, State, last_whole_checkpoint, train_to_the_end
+from lbr_st.training.resume import (
+    Run,
+    State,
+    last_whole_checkpoint,
+    train_to_the_end,
+    with_weights_on_disk,
+)
 from lbr_st.training.trial import Plan, RateSearch, measure, trial, try_rates
 
 logger = logging.getLogger(__name__)
@@ -105,17 +117,18 @@ def align(config: AlignConfig) -> SentenceTransformer:
     if trainer.args.should_save:
         run.begin()
     train_to_the_end(trainer, config.output_dir)
-    if trainer.args.should_save:
-        curves.plot(trainer.state.log_history, config.output_dir, CURVES)
-        warn_if_worse(trainer)
-    model = trainer.sentence_transformer
-    if trainer.adapter is not None:
-        model = merged(model, trainer.adapter, config)
-    matryoshka_dims = check_dimensions(config.matryoshka_dims, model)
-    if matryoshka_dims is not None and hasattr(model[0], "model"):
-        language_model: Any = model[0].model
-        language_model.config.matryoshka_dimensions = matryoshka_dims  # vLLM offers these
-    return finish(model, trainer, "align", run)
+    with with_weights_on_disk(trainer, config.output_dir):
+        write_log(trainer, run.output_dir, CURVES)
+        if trainer.args.should_save:
+            warn_if_worse(trainer)
+        model = trainer.sentence_transformer
+        if trainer.adapter is not None:
+            model = merged(model, trainer.adapter, config)
+        matryoshka_dims = check_dimensions(config.matryoshka_dims, model)
+        if matryoshka_dims is not None and hasattr(model[0], "model"):
+            language_model: Any = model[0].model
+            language_model.config.matryoshka_dimensions = matryoshka_dims  # vLLM offers these
+        return finish(model, trainer, "align", run)
 
 
 def plan(config: AlignConfig) -> Plan:
@@ -158,6 +171,7 @@ def prepare(config: AlignConfig, arguments: AlignConfig) -> tuple[Run, AlignTrai
         InputError: If the settings, the data or the model cannot be used.
     """
     check_launch(config)
+    check_can_be_trained(config.model, config.max_length)
     data = read_data(config)
     set_learning_rate(arguments, "align")
     if data.dev:
@@ -221,7 +235,8 @@ def _open(config: AlignConfig) -> SentenceTransformer:
     attention = {} if config.attention is None else {"attn_implementation": config.attention}
     if not is_other_embedding_model(config.model):
         return open_for_training(config, **quantization(config), **attention)
-    if Path(config.model).is_dir() and not Path(config.model, "config.json").is_file():
+    files = [Path(config.model, name) for name in ("config.json", ADAPTER_CONFIG_NAME)]
+    if Path(config.model).is_dir() and not any(file.is_file() for file in files):
         raise InputError(
             f"--model {config.model}: a model without config.json, which is no transformer, cannot be trained"
         )
@@ -229,6 +244,11 @@ def _open(config: AlignConfig) -> SentenceTransformer:
         if getattr(config, name):
             raise InputError(f"{flag(name)}: {config.model} is an embedding model without bottleneck tokens")
     model = open_sentence_transformer(config.model, model_kwargs={"dtype": torch.float32, **attention})
+    language_model = model.transformers_model
+    if language_model is not None:
+        merge_opened(language_model, config.model)
+        if config.max_length is not None:
+            check_max_length(config.max_length, language_model.config)
     if config.max_length is not None:
         model.max_seq_length = config.max_length
     return model

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import importlib
-import io
 import logging
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
 
 import lbr_st
-from lbr_st.errors import InputError, naming_the_extra
+from lbr_st.errors import InputError, foreseen, naming_the_extra, raised_by_us, where_to_report
 
 # Heading, then command and what it does; the module of a command has its name.
 COMMANDS = {
@@ -70,20 +70,36 @@ def _main_of(command: str) -> Callable[[list[str]], None]:
 
 
 def run_command(run: Callable[[], None]) -> None:
-    """Run a command: a line and exit code 2 for input that cannot be used, a traceback for the rest."""
+    """Run a command, and say in one line why it could not be done.
+
+    Exit code 2 is for input that cannot be used, 1 for what the machine, a package or the network did; both are one
+    line. A bug of this package is a traceback and says where to report it, with exit code 1.
+    """
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     rank = os.environ.get("RANK", "0")
     is_first_process = rank == "0"
     logging.getLogger("lbr_st").setLevel(logging.INFO if is_first_process else logging.WARNING)
     # mteb 2.26 calls methods that sentence-transformers 6 has renamed.
     warnings.filterwarnings("ignore", category=FutureWarning, module="mteb")
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a text may have characters that a terminal has not
+            stream.reconfigure(errors="backslashreplace")
     try:
         run()
-    except InputError as error:
-        sys.stderr.write(f"error: {error}\n" if is_first_process else f"error of process {rank}: {error}\n")
-        sys.exit(2)
+        sys.stdout.flush()
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # what a library written in Rust raises is no Exception
+        if isinstance(error, BrokenPipeError) and raised_by_us(error):  # as in `lbr data list | head -1`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
+        if (line := foreseen(error)) is None:
+            traceback.print_exc()
+            line = where_to_report()
+        else:
+            line = ". ".join([line, *getattr(error, "__notes__", [])])
+        sys.stderr.write(f"error: {line}\n" if is_first_process else f"error of process {rank}: {line}\n")
+        sys.exit(2 if isinstance(error, InputError) else 1)
 
 
 if __name__ == "__main__":

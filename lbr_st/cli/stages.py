@@ -206,7 +206,7 @@ def read_config(path: str, parser: argparse.ArgumentParser) -> list[str]:
         root = yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
     except OSError as error:
         raise InputError(f"--config {path}: {error.strerror}") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise InputError(f"--config {path} is not YAML: {one_line(error)}") from error
     if not isinstance(root, yaml.MappingNode):
         raise InputError(f"--config {path} is not a mapping of argument names to values")

@@ -104,8 +104,7 @@ def overlaps_left(folder: Path, about: Mapping[str, Any]) -> dict[str, dict[str,
     def rows(*names: str) -> Iterator[Record]:
         for name in names:
             if name in about["files"]:
-                with open(folder / f"{name}.jsonl", encoding="utf-8") as file:
-                    yield from map(json.loads, file)
+                yield from rows_of(folder / f"{name}.jsonl")
 
     fields = about["isolated"] if has_pairs else ("document",)
     compared: list[tuple[Sequence[str], Sequence[str]]] = [(("dev",), ("test",))]
@@ -121,3 +120,20 @@ def overlaps_left(folder: Path, about: Mapping[str, Any]) -> dict[str, dict[str,
 def is_isolated(left: Mapping[str, Mapping[str, int]]) -> bool:
     """Tell whether `overlaps_left` found nothing."""
     return not any(number for kinds in left.values() for number in kinds.values())
+
+
+def rows_of(file: str | Path) -> Iterator[Record]:
+    """Yield the records of a file of a prepared set, as they were written.
+
+    Raises:
+        InputError: If the file was damaged: with the line.
+    """
+    with open(file, encoding="utf-8", errors="replace") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                record = json.loads(line)
+                if not isinstance(record["document"], str):
+                    raise TypeError("no text")
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                raise InputError(f"{file}, line {number}: no record of a prepared set; prepare it again") from error
+            yield record

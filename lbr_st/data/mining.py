@@ -6,7 +6,6 @@ holds out is never among them, and like everything else this is proved on the fi
 
 from __future__ import annotations
 
-import json
 import logging
 import shlex
 import shutil
@@ -22,7 +21,7 @@ from sentence_transformers.util import mine_hard_negatives
 
 from lbr_st.data import card, registry
 from lbr_st.data.drops import Drops
-from lbr_st.data.isolate import is_isolated, overlaps_left
+from lbr_st.data.isolate import is_isolated, overlaps_left, rows_of
 from lbr_st.data.overlap import HeldOutTexts, count
 from lbr_st.data.prepared_set import PreparedSet, same_text_of
 from lbr_st.data.preparing import check_target
@@ -181,6 +180,9 @@ def with_negatives(
     """
     # A document in other capitals would be another one, and the first to be found.
     texts = {same_text(record["document"], same): record["document"] for record in [*corpus, *records]}
+    for name in ("negatives", "skip"):
+        if getattr(config, name) > len(texts):
+            raise InputError(f"--{name} {getattr(config, name)}: there are {len(texts)} documents to find them in")
     try:
         with saying_what_is_longer(model):
             found = mine_hard_negatives(
@@ -307,5 +309,4 @@ def _tokens(records: Sequence[Record], count_tokens: Callable[[str], int]) -> di
 
 
 def _rows(file: str | Path) -> list[Record]:
-    with open(file, encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
+    return list(rows_of(file))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 
 from sentence_transformers import SentenceTransformer
@@ -14,6 +15,8 @@ from lbr_st.model.bottleneck import BottleneckTransformer
 from lbr_st.model.lengths import warn_of_longer
 from lbr_st.records import Record
 from lbr_st.training.held_out import DEV, NDCG, RECALL, HeldOutEvaluator
+
+logger = logging.getLogger(__name__)
 
 CONFIDENCE = 0.95
 RATIO = "Separation Ratio"
@@ -61,8 +64,13 @@ def inspect(model: SentenceTransformer, pairs: Sequence[Record], batch_size: int
     }
     module = model[0]
     if isinstance(module, BottleneckTransformer):
-        check_fits(module)
-        language_model, examples = CutOffModel(module.model), build_examples(pairs, ExampleMaker(model, "sft"))
+        try:
+            check_fits(module)
+            language_model = CutOffModel(module.model)
+        except InputError as error:
+            logger.info("the loss of the language model is not measured: %s", error)
+            return numbers
+        examples = build_examples(pairs, ExampleMaker(model, "sft"))
         numbers["loss"] = held_out_loss(language_model, examples, batch_size)
         nats = nats_through_bottleneck(language_model, examples, batch_size)
         numbers |= {} if nats is None else {"nats": nats}

@@ -97,6 +97,11 @@ class LearnConfig(StageConfig):
     train_sampling_strategy: str = field(default="group_by_length", metadata={"help": "group_by_length or random"})
     ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "see torch"})
 
+    @property
+    def texts_in_a_row(self) -> int:
+        """Two: a text and its target."""
+        return 2
+
     def check(self) -> None:
         """Refuse settings that contradict each other.
 

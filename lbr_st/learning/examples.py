@@ -14,9 +14,10 @@ from transformers import PreTrainedTokenizerBase
 from lbr_st.errors import InputError
 from lbr_st.learning.batches import IGNORE
 from lbr_st.learning.objectives import Arm, fields_of
-from lbr_st.model.bottleneck import BottleneckTransformer, bottleneck_module, most_positions
+from lbr_st.model.bottleneck import BottleneckTransformer, bottleneck_module
 from lbr_st.model.cutoff import BOTTLENECK, PREFIX, SOURCE, TARGET
 from lbr_st.model.lengths import describe_longer
+from lbr_st.model.positions import most_positions
 from lbr_st.records import Record
 
 if TYPE_CHECKING:
@@ -199,7 +200,7 @@ def check_fits(module: BottleneckTransformer) -> None:
     if 2 * length > positions:
         raise InputError(
             f"stage 1 reads a text and its target in one row, up to 2 x {length} tokens, and this language model reads "
-            f"{positions}; ask for a maximum length of {positions // 2} at most"
+            f"{positions:.0f}; ask for a maximum length of {positions // 2:.0f} at most"
         )
 
 

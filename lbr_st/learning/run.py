@@ -27,6 +27,7 @@ from lbr_st.learning.objectives import OBJECTIVES, READ_PAIRS, fields_of, parse_
 from lbr_st.learning.trainer import LearnTrainer
 from lbr_st.model.bottleneck import bottleneck_module
 from lbr_st.model.lengths import warn_of_longer
+from lbr_st.model.opening import check_can_be_trained
 from lbr_st.model.precision import autocast_dtype
 from lbr_st.model.saving import load
 from lbr_st.model.self_checks import check_no_leak, check_packing
@@ -34,12 +35,12 @@ from lbr_st.records import Record
 from lbr_st.training import curves
 from lbr_st.training.callbacks import evaluate_while_training, keep_best
 from lbr_st.training.describe import describe_run
-from lbr_st.training.finish import finish, set_prompts
+from lbr_st.training.finish import finish, set_prompts, write_log
 from lbr_st.training.held_out import NDCG, HeldOutEvaluator
 from lbr_st.training.launch import CANNOT_START, check_launch
 from lbr_st.training.lora import adapter_for, merged, open_for_training, quantization
 from lbr_st.training.rates import set_learning_rate
-from lbr_st.training.resume import Run, State, train_to_the_end
+from lbr_st.training.resume import Run, State, train_to_the_end, with_weights_on_disk
 from lbr_st.training.trial import Plan, RateSearch, measure, trial, try_rates
 
 logger = logging.getLogger(__name__)
@@ -104,12 +105,12 @@ def learn(config: LearnConfig, training_model: Callable[..., CutOffModel] = CutO
     if trainer.args.should_save:
         run.begin()
     train_to_the_end(trainer, config.output_dir)
-    if trainer.args.should_save:
-        curves.plot(trainer.state.log_history, config.output_dir, CURVES)
-    model = trainer.sentence_transformer
-    if trainer.adapter is not None:
-        model = merged(model, trainer.adapter, config)
-    return finish(model, trainer, "learn", run)
+    with with_weights_on_disk(trainer, config.output_dir):
+        write_log(trainer, run.output_dir, CURVES)
+        model = trainer.sentence_transformer
+        if trainer.adapter is not None:
+            model = merged(model, trainer.adapter, config)
+        return finish(model, trainer, "learn", run)
 
 
 def plan(config: LearnConfig) -> Plan:
@@ -157,6 +158,9 @@ def prepare(
         InputError: If the settings, the data or the model cannot be used.
     """
     check_launch(config)
+    if config.attention == "flex_attention" and config.device.type == "cpu":
+        raise InputError("--attention flex_attention: it has no backward pass on a CPU")
+    check_can_be_trained(config.model, config.max_length)
     data = read_data(config)
     config = replace(config, objective=data.objective)  # the run and the model say it
     arguments.objective = data.objective
@@ -220,8 +224,6 @@ def _open(config: LearnConfig) -> SentenceTransformer:
     options: dict[str, Any] = quantization(config)
     if config.attention is not None:
         options["attn_implementation"] = config.attention
-    if config.attention == "flex_attention" and config.device.type == "cpu":
-        raise InputError("--attention flex_attention: it has no backward pass on a CPU")
     model = open_for_training(config, **options)
     module = bottleneck_module(model)
     set_prompts(model, config)
@@ -292,7 +294,7 @@ def check_best_metric(trainer: LearnTrainer) -> None:
     Raises:
         InputError: With the names that it gives.
     """
-    if trainer.args.load_best_model_at_end:
+    if trainer.args.load_best_model_at_end or trainer.args.metric_for_best_model is not None:
         name = trainer.args.metric_for_best_model or "loss"
         if f"eval_{name.removeprefix('eval_')}" not in trainer.metrics:
             raise InputError(f"--metric-for-best-model {name}: choose from {', '.join(trainer.metrics)}")

@@ -15,17 +15,12 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import InputModule
 from torch import Tensor
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PretrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from lbr_st.errors import InputError
 from lbr_st.model.backbone import read_backbone
 from lbr_st.model.generation import hidden_from_answers
+from lbr_st.model.positions import check_positions, has_end, most_positions
 from lbr_st.model.precision import evaluating
 from lbr_st.model.tokens import add_bottleneck_tokens, save_tokenizer
 
@@ -57,11 +52,6 @@ def check_room(length: int, num_prefix_tokens: int, num_bottleneck_tokens: int) 
         )
 
 
-def most_positions(config: PretrainedConfig) -> float:
-    """Return how many tokens a language model reads in one row; infinity where its positions have no end (ALiBi)."""
-    return getattr(config, "max_position_embeddings", math.inf)
-
-
 def check_ratio(compression_ratio: float | None) -> None:
     """Refuse a compression ratio that is no number of tokens.
 
@@ -89,8 +79,8 @@ class BottleneckTransformer(InputModule):
         history: One entry per training stage, saying what the model was made from.
 
     Raises:
-        InputError: If ``max_seq_length`` leaves no room for text, the tokenizer does not append the tokens, or the
-            compression ratio is not above 0.
+        InputError: If ``max_seq_length`` leaves no room for text or is more than the language model reads, the
+            tokenizer does not append the tokens, or the compression ratio is not above 0.
     """
 
     # The name that the native layout stores: public, and free of which file the class is in.
@@ -140,10 +130,11 @@ class BottleneckTransformer(InputModule):
         compression_ratio: float | None = None,
         **model_kwargs: Any,
     ) -> BottleneckTransformer:
-        """Start from a plain causal language model: a local directory, a Hub id, or a GGUF file.
+        """Start from a plain causal language model: a local directory, a Hub id, a GGUF file, or an adapter.
 
         Args:
-            model_name_or_path: Directory, id of the Hub, GGUF file, or directory that holds one.
+            model_name_or_path: Directory, id of the Hub, GGUF file or directory that holds one, or a PEFT adapter,
+                which is merged into its base.
             num_bottleneck_tokens: Number of bottleneck tokens to add. Default: 1; with a compression ratio, as many
                 as the longest text asks for, at most `MOST_BOTTLENECK_TOKENS`.
             max_seq_length: Longest input in tokens; default is the longest that the backbone takes.
@@ -152,9 +143,9 @@ class BottleneckTransformer(InputModule):
                 arguments of the Hub to the tokenizer and the configuration too.
 
         Raises:
-            InputError: If the model reads more than text or does not say how long a text, its generation
-                configuration contradicts itself, the tokenizer cannot take bottleneck tokens, or a GGUF file cannot be
-                used.
+            InputError: If the model is quantized, or reads more than text, shorter texts than those asked for, or does
+                not say how long a text; if its generation configuration contradicts itself, the tokenizer cannot take
+                bottleneck tokens, or a GGUF file or an adapter cannot be used.
         """
         check_ratio(compression_ratio)
         hub = {name: model_kwargs[name] for name in HUB_ARGUMENTS if name in model_kwargs}
@@ -171,6 +162,7 @@ class BottleneckTransformer(InputModule):
             num_bottleneck_tokens = max(1, min(most, MOST_BOTTLENECK_TOKENS))
         # Refused before gigabytes of weights are read.
         check_room(max_seq_length, prefix, num_bottleneck_tokens)
+        check_positions(max_seq_length, config)
         model = read_weights(**model_kwargs)
         tokenizer, ids = add_bottleneck_tokens(model, tokenizer, num_bottleneck_tokens)
         # A bottleneck token is an input; as an output it would be noise.
@@ -211,6 +203,7 @@ class BottleneckTransformer(InputModule):
     def max_seq_length(self, value: int) -> None:
         # A tokenizer that cannot leave room for what it appends turns truncation off, and says nothing.
         check_room(value, self.num_prefix_tokens, self.num_bottleneck_tokens)
+        check_positions(value, self.model.config)
         self.tokenizer.model_max_length = int(value)
 
     def get_embedding_dimension(self) -> int:
@@ -250,11 +243,12 @@ class BottleneckTransformer(InputModule):
             ``input_ids`` and ``attention_mask``, both ``(batch, seq)`` int64.
 
         Raises:
-            InputError: If ``max_length`` leaves no room for text.
+            InputError: If ``max_length`` leaves no room for text, or is more than the language model reads.
         """
         texts = self._prepend_prompt(list(inputs), prompt) if prompt else list(inputs)
         if max_length is not None:
             check_room(max_length, self.num_prefix_tokens, self.num_bottleneck_tokens)
+            check_positions(max_length, self.model.config)
         padded = self.tokenizer.pad({"input_ids": self.tokenize_rows(texts, max_length)}, return_tensors="pt")
         return {"input_ids": padded["input_ids"], "attention_mask": padded["attention_mask"]}
 
@@ -285,14 +279,16 @@ class BottleneckTransformer(InputModule):
             texts: Texts X, generated from as one batch.
             prompt: Text put before every text.
             through_bottleneck: Hide the text from the answer.
-            **kwargs: Arguments of ``transformers`` generation: ``max_new_tokens`` (default: 128), ``do_sample``, ...
+            **kwargs: Arguments of ``transformers`` generation: ``max_new_tokens`` (default: 128, or what there is room
+                for), ``do_sample``, ...
 
         Returns:
             The answers, in the order of the texts; ``num_return_sequences`` of each, where that is given.
 
         Raises:
-            InputError: If ``texts`` is one text, or generation through the bottleneck is asked for in a way that
-                leaves no place to hide the text: without the default cache, or with an assistant.
+            InputError: If ``texts`` is one text, the texts leave no room for the answer, or generation through the
+                bottleneck is asked for in a way that leaves no place to hide the text: without the default cache, or
+                with an assistant.
         """
         if isinstance(texts, str):
             raise InputError("generate takes a list of texts; put the one text in a list")
@@ -304,6 +300,13 @@ class BottleneckTransformer(InputModule):
         batch = tokenizer.pad({"input_ids": rows}, padding_side="left", return_tensors="pt").to(model.device)
         length = batch["input_ids"].shape[1]
         defaults = {"max_new_tokens": DEFAULT_MAX_NEW_TOKENS, "pad_token_id": tokenizer.pad_token_id, "use_cache": True}
+        if has_end(model.config):
+            room = int(most_positions(model.config)) - length
+            if room < (kwargs.get("max_new_tokens") or 1):
+                raise InputError(
+                    f"the texts leave room for an answer of {max(room, 0)} tokens; shorten them or the answer"
+                )
+            defaults["max_new_tokens"] = min(DEFAULT_MAX_NEW_TOKENS, room)
         kwargs = defaults | kwargs | {"return_dict_in_generate": False}
         hiding = hidden_from_answers(model, self._is_text(**batch)) if through_bottleneck else contextlib.nullcontext()
         with evaluating(self), hiding:

@@ -79,7 +79,7 @@ def write(
         InputError: If the folder holds no model of this package.
     """
     file = Path(folder) / CARD
-    if file.is_file() and MARK not in file.read_text(encoding="utf-8"):
+    if file.is_file() and MARK not in file.read_text(encoding="utf-8", errors="replace"):
         return False
     about = read(folder)
     card = ModelCard.from_template(

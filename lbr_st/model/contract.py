@@ -6,6 +6,7 @@ text-embeddings-inference (TEI) and llama.cpp's converter. docs/studies/file_con
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from functools import cached_property
@@ -17,11 +18,14 @@ import transformers
 from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
+from transformers.utils.peft_utils import ADAPTER_CONFIG_NAME
 
 from lbr_st.errors import InputError
 from lbr_st.files import sha256
+from lbr_st.model.adapters import find_adapter
 from lbr_st.model.bottleneck import BottleneckTransformer, check_ratio
 from lbr_st.model.gguf import gguf_file
+from lbr_st.model.positions import most_positions
 from lbr_st.model.tokens import INPUT_NAMES, TOKENIZER_CLASS, bottleneck_token, refuse_spellable
 
 LBR_CONFIG = "lbr_config.json"
@@ -117,6 +121,8 @@ class SavedFiles:
             fail(name, f"not UTF-8: {error}")
         except json.JSONDecodeError as error:
             fail(f"{name}, line {error.lineno}, column {error.colno}", f"not JSON: {error.msg}")
+        except (RecursionError, ValueError) as error:  # nested a thousand deep, or a number of thousands of digits
+            fail(name, f"not JSON that anybody reads: {error}")
         if name == "modules.json":
             if not isinstance(found, list) or not all(isinstance(module, dict) for module in found):
                 fail(name, "is not a list of modules")
@@ -172,7 +178,8 @@ def _check_lbr_config(files: SavedFiles) -> str:
     ids = files.ids
     if not ids or not all(isinstance(id_, int) and id_ >= 0 for id_ in ids) or len({*ids}) < len(ids):
         fail(LBR_CONFIG, f"bottleneck_token_ids are {ids}, not different token ids")
-    files.field(LBR_CONFIG, "history", list)
+    if not all(isinstance(step, dict) and "stage" in step for step in files.field(LBR_CONFIG, "history", list)):
+        fail(LBR_CONFIG, "history is no list of stages")
     ratio = files.compression_ratio
     if ratio is not None:
         try:
@@ -244,7 +251,10 @@ def _check_config(files: SavedFiles) -> str:
         fail(name, f"architectures are {architectures}, not one class of transformers")
     if "auto_map" in config:
         fail(name, "has an auto_map: its code would be needed to load it")
-    files.config  # noqa: B018  (fails where transformers cannot read it)
+    if "quantization_config" in config:
+        fail(name, "has a quantization_config: weights must be whole")
+    if files.max_seq_length > most_positions(files.config):  # transformers must be able to read it, too
+        fail(name, f"has {most_positions(files.config):.0f} positions, {LBR_CONFIG} texts of {files.max_seq_length}")
     vocab_size = files.field(name, "vocab_size", int)
     if max(files.ids) >= vocab_size:
         fail(name, f"vocab_size is {vocab_size}, but the bottleneck token ids of {LBR_CONFIG} are {files.ids}")
@@ -353,13 +363,18 @@ def fingerprint(path: str | Path) -> str:
     """Return a hash of the files that a model is loaded from, as 64 hex digits.
 
     Args:
-        path: Any model directory, or a GGUF file.
+        path: Any model directory, a GGUF file, or an adapter, whose base counts too where it is on this machine.
     """
     if (file := gguf_file(path)) is not None:
         return sha256([file])
     kinds = {".safetensors", ".json", ".bin", ".txt", ".model"}
     files = [file for file in [*Path(path).glob("*"), *Path(path).glob("[0-9]_*/*")] if file.suffix in kinds]
-    return sha256(sorted(file for file in files if file.name not in NOT_LOADED))
+    found = sha256(sorted(file for file in files if file.name not in NOT_LOADED))
+    if Path(path, ADAPTER_CONFIG_NAME).is_file() and not Path(path, "modules.json").is_file():
+        adapter = find_adapter(str(path))
+        if adapter is not None and adapter.base != str(path) and Path(adapter.base).exists():
+            return hashlib.sha256((found + fingerprint(adapter.base)).encode()).hexdigest()
+    return found
 
 
 def _shapes(path: Path) -> dict[str, list[int]]:

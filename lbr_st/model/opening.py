@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,17 +12,22 @@ import torch
 from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import is_sentence_transformer_model
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
+from transformers.utils.peft_utils import ADAPTER_CONFIG_NAME
 
-from lbr_st.errors import InputError, one_line
+from lbr_st.errors import InputError, foreseen, one_line, raised_by_us
+from lbr_st.model.adapters import find_adapter, merge_adapter
 from lbr_st.model.backbone import read_config
 from lbr_st.model.bottleneck import BottleneckTransformer, bottleneck_module
 from lbr_st.model.contract import NATIVE_MODULE
 from lbr_st.model.gguf import gguf_file
+from lbr_st.model.positions import check_positions, has_end, most_positions
 from lbr_st.model.quiet import quietly
 from lbr_st.model.saving import from_backbone, load
 
-# Longest input of a model that is trained from a backbone, in tokens, unless told otherwise.
+logger = logging.getLogger(__name__)
+
+# Longest input of a model that is trained from a backbone, in tokens, unless told otherwise or the backbone reads less.
 DEFAULT_MAX_LENGTH = 512
 
 
@@ -33,14 +39,14 @@ def check_model_exists(name: str, flag: str = "--model") -> None:
         flag: Flag it was given with, for the message.
 
     Raises:
-        InputError: If it is a file that is no GGUF, a directory without ``config.json``, ``modules.json`` or one GGUF
-            file, or does not exist.
+        InputError: If it is a file that is no GGUF, a directory without ``config.json``, ``modules.json``, one GGUF
+            file or an adapter, or does not exist.
     """
     path = Path(name)
     if gguf_file(name) is not None:
         return
     if path.is_dir():
-        if not (path / "config.json").is_file() and not (path / "modules.json").is_file():
+        if not any((path / file).is_file() for file in ("config.json", "modules.json", ADAPTER_CONFIG_NAME)):
             raise _not_a_model(name, flag, "the directory has no config.json")
     elif path.is_file() or name.count("/") > 1 or name.startswith((".", "/", "~")):
         raise _not_a_model(name, flag, "no such directory")
@@ -50,14 +56,77 @@ def count_parameters(name: str) -> int:
     """Return the number of parameters of a language model, from its configuration: no weights are read.
 
     Args:
-        name: Directory, Hub id, GGUF file, or directory that holds one.
+        name: Directory, Hub id, GGUF file, directory that holds one, or an adapter, whose base is counted.
 
     Raises:
-        InputError: If it is no language model, or reads more than text.
+        InputError: If it is no language model, is quantized, or reads more than text.
     """
     check_model_exists(name)
     with _refusing_what_is_no_model(name), quietly(), torch.device("meta"):
         return AutoModelForCausalLM.from_config(read_config(name)).num_parameters()
+
+
+def check_can_be_trained(name: str, max_seq_length: int | None = None) -> None:
+    """Refuse what no training could start from, by its configuration alone: before data are read for minutes.
+
+    Only what is on this machine is looked at; a model of the Hub is refused where it is opened.
+
+    Args:
+        name: Directory, Hub id, GGUF file, directory that holds one, or an adapter.
+        max_seq_length: Longest input that is asked for, in tokens.
+
+    Raises:
+        InputError: If it is no model, is quantized, or reads shorter texts than those asked for.
+    """
+    check_model_exists(name)
+    if not Path(name).exists():
+        return
+    with _refusing_what_is_no_model(name), quietly():
+        if not is_other_embedding_model(name):
+            config = read_config(name)
+        elif (Path(name) / "config.json").is_file():
+            config = AutoConfig.from_pretrained(name)
+        else:
+            return  # its parts are in folders, or it is no transformer
+    if max_seq_length is not None:
+        check_max_length(max_seq_length, config)
+
+
+def check_max_length(length: int, config: PretrainedConfig) -> None:
+    """Refuse a ``--max-length`` that is more than a model reads.
+
+    Raises:
+        InputError: With the longest that fits.
+    """
+    try:
+        check_positions(length, config)
+    except InputError as error:
+        raise InputError(f"--max-length {length}: {error}") from error
+
+
+def default_max_length(name: str, texts_in_a_row: int) -> int:
+    """Return the longest input of a model that is trained from a backbone, where none is asked for.
+
+    Args:
+        name: Name of the backbone.
+        texts_in_a_row: Number of texts of that length that the model must read in one row.
+
+    Returns:
+        `DEFAULT_MAX_LENGTH`, or less where the backbone reads less: then a warning says so.
+    """
+    most = most_positions(read_config(name))
+    if texts_in_a_row * DEFAULT_MAX_LENGTH <= most:
+        return DEFAULT_MAX_LENGTH
+    length = int(most // texts_in_a_row)
+    logger.warning(
+        "%s reads %d tokens in a row: texts are cut to %d tokens%s, where %d is the default of --max-length",
+        name,
+        most,
+        length,
+        ", as a text and its target stand in one row" if texts_in_a_row > 1 else "",
+        DEFAULT_MAX_LENGTH,
+    )
+    return length
 
 
 def open_model(
@@ -66,35 +135,45 @@ def open_model(
     num_bottleneck_tokens: int | None = None,
     compression_ratio: float | None = None,
     max_seq_length: int | None = None,
+    texts_in_a_row: int = 1,
     **model_kwargs: Any,
 ) -> SentenceTransformer:
     """Open a model to train: one saved by this package with its bottleneck tokens, or a backbone to start from.
 
-    Weights are opened in float32, in which they are trained, unless ``model_kwargs`` say otherwise.
+    Weights are opened in float32, in which they are trained, unless ``model_kwargs`` say otherwise. An adapter is
+    merged into its base, which may be either.
 
     Args:
-        name: Directory, Hub id, GGUF file, or directory that holds one.
+        name: Directory, Hub id, GGUF file, directory that holds one, or an adapter.
         num_bottleneck_tokens: Number of bottleneck tokens of a model that starts from a backbone; of a saved one, the
             number it must have.
         compression_ratio: The same for the tokens of text to a bottleneck token.
-        max_seq_length: Longest input in tokens; default is that of the saved model, or `DEFAULT_MAX_LENGTH`.
+        max_seq_length: Longest input in tokens; default is that of the saved model, or `default_max_length`.
+        texts_in_a_row: Number of texts of that length that the model must read in one row.
         **model_kwargs: Arguments of ``AutoModelForCausalLM.from_pretrained``.
 
     Raises:
-        InputError: If it is no model, or a saved one has other bottleneck tokens than those asked for.
+        InputError: If it is no model, is quantized, reads shorter texts than those asked for, or a saved one has other
+            bottleneck tokens than those asked for.
     """
     model_kwargs = {"dtype": torch.float32} | model_kwargs
     check_model_exists(name)
     with _refusing_what_is_no_model(name):
-        if gguf_file(name) is not None or not BottleneckTransformer.load_config(name):
+        adapter = find_adapter(name)
+        base = name if adapter is None else adapter.base
+        if gguf_file(base) is not None or not BottleneckTransformer.load_config(base):
+            if max_seq_length is None:
+                max_seq_length = default_max_length(name, texts_in_a_row)
             return from_backbone(
                 name,
                 num_bottleneck_tokens=num_bottleneck_tokens,
                 compression_ratio=compression_ratio,
-                max_seq_length=DEFAULT_MAX_LENGTH if max_seq_length is None else max_seq_length,
+                max_seq_length=max_seq_length,
                 **model_kwargs,
             )
-        model = load(name, model_kwargs=model_kwargs)
+        model = load(base, model_kwargs=model_kwargs)
+        if adapter is not None:
+            merge_adapter(adapter, bottleneck_module(model).model)
     module = bottleneck_module(model)
     for flag, asked_for, has in (
         ("--bottleneck-tokens", num_bottleneck_tokens, module.num_bottleneck_tokens),
@@ -127,7 +206,20 @@ def open_sentence_transformer(name: str, flag: str = "--model", **kwargs: Any) -
     with _refusing_what_is_no_model(name, flag):
         if modules.is_file() and f'"{NATIVE_MODULE}"' in modules.read_text(encoding="utf-8"):
             return load(name)
-        return SentenceTransformer(name, **kwargs)
+        model = SentenceTransformer(name, **kwargs)
+    _keep_within_positions(model, f"{flag} {name}")
+    return model
+
+
+def _keep_within_positions(model: SentenceTransformer, what: str) -> None:
+    """Let a model read no longer texts than it has positions for, and say so: it would fail at the first longer one."""
+    config = getattr(model.transformers_model, "config", None)
+    if config is None or not has_end(config):
+        return
+    most, length = int(most_positions(config)), model.max_seq_length
+    if length is None or length > most:
+        logger.warning("%s reads %d tokens at most, not %s: longer texts are cut to %d", what, most, length, most)
+        model.max_seq_length = most
 
 
 def open_with_language_model(name: str) -> SentenceTransformer:
@@ -155,9 +247,16 @@ def _not_a_model(name: str, flag: str, reason: str) -> InputError:
 
 @contextlib.contextmanager
 def _refusing_what_is_no_model(name: str, flag: str = "--model") -> Iterator[None]:
+    """Refuse a model by name, whatever the libraries that open it say of its files."""
     try:
         yield
-    except InputError:
+    except (InputError, MemoryError, KeyboardInterrupt, SystemExit):
         raise
+    except ImportError as error:
+        raise InputError(f"{flag} {name} cannot be opened: {foreseen(error) or one_line(error)}") from error
     except (OSError, ValueError, SafetensorError) as error:
         raise _not_a_model(name, flag, one_line(error)) from error
+    except BaseException as error:  # a damaged file is an error of any kind, of Rust too, which is no Exception
+        if raised_by_us(error) or "out of memory" in str(error):
+            raise
+        raise _not_a_model(name, flag, f"{type(error).__name__}: {one_line(error)}") from error

@@ -22,7 +22,7 @@ from sentence_transformers.base.modules import Normalize
 from sentence_transformers.sentence_transformer.modules import Pooling
 from sentence_transformers.util import load_file_path
 
-from lbr_st.errors import InputError
+from lbr_st.errors import InputError, UnfinishedError, only_warning
 from lbr_st.files import filling, write_json
 from lbr_st.model import card as model_card
 from lbr_st.model.bottleneck import BottleneckTransformer, bottleneck_module
@@ -59,11 +59,11 @@ def from_backbone(
     compression_ratio: float | None = None,
     **model_kwargs: Any,
 ) -> SentenceTransformer:
-    """Start from a plain causal language model: a local directory, a Hub id, or a GGUF file.
+    """Start from a plain causal language model: a local directory, a Hub id, a GGUF file, or an adapter.
 
     Args:
-        model_name_or_path: Directory, id of the Hub, GGUF file (its weights are dequantized), or directory that holds
-            one.
+        model_name_or_path: Directory, id of the Hub, GGUF file (its weights are dequantized) or directory that holds
+            one, or a PEFT adapter, which is merged into its base.
         num_bottleneck_tokens: Number of bottleneck tokens to add. Default: 1; with a compression ratio, as many as
             the longest text asks for, at most 64.
         max_seq_length: Longest input in tokens, bottleneck tokens and BOS included; default is the longest the
@@ -76,7 +76,8 @@ def from_backbone(
         A model whose first module is a `BottleneckTransformer`, with prompts ``query`` and ``document`` empty.
 
     Raises:
-        InputError: If the backbone cannot take bottleneck tokens, or the length leaves no room for text.
+        InputError: If the backbone is quantized or cannot take bottleneck tokens, or the length leaves no room for
+            text or is more than the backbone reads.
     """
     return _assemble(
         BottleneckTransformer.from_backbone(
@@ -144,7 +145,7 @@ def save(model: SentenceTransformer, path: str | Path) -> None:
 
     Raises:
         InputError: If the first module is of another class, or ``path`` holds weights in other files than this writes.
-        RuntimeError: If what was written does not pass `lbr_st.model.verify`, or gives other vectors than ``model``.
+        UnfinishedError: If what was written does not pass `lbr_st.model.verify`, or gives other vectors than ``model``.
     """
     module = bottleneck_module(model)
     path = Path(path)
@@ -165,8 +166,9 @@ def save(model: SentenceTransformer, path: str | Path) -> None:
                 for line in verify(folder, in_memory=model, device=str(model.device)):
                     logger.debug(line)
         except VerificationError as error:
-            raise RuntimeError(f"the model was not saved, what was written is wrong: {error}") from error
-    model_card.write(path, path.resolve().name)
+            raise UnfinishedError(f"the model was not saved, what was written is wrong: {error}") from error
+    with only_warning(logger, str(path / model_card.CARD)):
+        model_card.write(path, path.resolve().name)
     if is_portable:
         logger.info("saved and verified %s: load it with SentenceTransformer(%r)", path, str(path))
     else:

@@ -10,9 +10,10 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OfflineModeIsEnabled
 
 from lbr_st.errors import InputError, one_line
-from lbr_st.model.card import CARD, read, write
+from lbr_st.model.card import CARD, write
 from lbr_st.model.quiet import quietly
 from lbr_st.model.verify import verify
+from lbr_st.publish.results import require_whole
 
 logger = logging.getLogger(__name__)
 
@@ -43,14 +44,14 @@ def push(model: str | Path, repo_id: str, *, public: bool = False) -> Pushed:
     Raises:
         InputError: If the model does not pass `lbr_st.model.verify`, or the Hub refuses it or cannot be reached.
     """
-    read(model)  # that it is ours at all
+    require_whole(model)
     with quietly():
         for line in verify(model):
             logger.debug(line)
     card = Path(model, CARD)
     if not card.is_file():
         write(model, repo_id)
-    elif repo_id not in card.read_text(encoding="utf-8"):
+    elif repo_id not in card.read_text(encoding="utf-8", errors="replace"):
         logger.info("the card does not name %s; lbr publish card --name does that", repo_id)
     api = HfApi()
     try:

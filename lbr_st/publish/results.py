@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lbr_st.errors import InputError, require
 from lbr_st.model.card import CARD, Score, read, write
-from lbr_st.model.contract import fingerprint
+from lbr_st.model.contract import LBR_CONFIG, check_files, fingerprint
 
 METRICS = ("ndcg_at_10", "recall_at_10")  # of retrieval; other tasks have the main score
 
@@ -64,7 +64,7 @@ def write_card(
         InputError: If there is no model of this package, its card is somebody else's, or it has no results.
     """
     model = Path(model)
-    read(model)
+    require_whole(model)
     name = name or model.resolve().name
     scores = [] if results_dir is None else list(scores_of(results_of(results_dir, model)))
     if results_dir is not None and not scores:
@@ -72,6 +72,17 @@ def write_card(
     if not write(model, name, scores, license=license, language=language, command=_command(name, scores)):
         raise InputError(f"{model / CARD} was not written by lbr-st; move it away to have one written")
     return model / CARD
+
+
+def require_whole(model: str | Path) -> None:
+    """Refuse a folder that holds no model of this package, or a damaged one: with the file.
+
+    Raises:
+        InputError: If it does.
+    """
+    if Path(model, LBR_CONFIG).is_file():
+        check_files(model)
+    read(model)
 
 
 def _command(name: str, scores: Iterable[Score]) -> str:

@@ -35,7 +35,7 @@ from lbr_st.files import replacing_folder, write_json
 from lbr_st.learning.config import LearnConfig
 from lbr_st.learning.run import learn
 from lbr_st.model.gguf import gguf_file, write_directory
-from lbr_st.model.opening import open_sentence_transformer
+from lbr_st.model.opening import check_can_be_trained, open_sentence_transformer
 from lbr_st.records import Record
 from lbr_st.use.search import search
 
@@ -134,6 +134,8 @@ def quickstart(config: QuickstartConfig) -> Outcome:
     """
     start = time.perf_counter()
     bm25 = AllScores(open_for_evaluation(BM25))  # says now, not after the training, if its extra is missing
+    if config.backbone is not None:
+        check_can_be_trained(config.backbone, MAX_LENGTH)
     source, name = (config.backbone, Path(config.backbone).name) if config.backbone else (str(smollm2()), SMOLLM2)
     work = Path(config.work_dir)
     precision = {"bf16": choose_precision(work)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Self
 
@@ -10,8 +11,9 @@ import torch
 from transformers import TrainingArguments
 
 from lbr_st.data.judgements import MIN_SCORE
-from lbr_st.errors import InputError, one_line
+from lbr_st.errors import InputError, check_installed, one_line
 from lbr_st.model.opening import DEFAULT_MAX_LENGTH
+from lbr_st.training.packages import check_packages
 from lbr_st.training.resume import checkpoint_dir
 
 
@@ -57,9 +59,10 @@ class RunConfig(TrainingArguments):
     def __post_init__(self) -> None:
         try:
             super().__post_init__()
-        except (ValueError, ImportError) as error:  # arguments that contradict each other, or want a package
+        except Exception as error:  # arguments that contradict each other, want a package, or name a file that is none
             raise InputError(one_line(error)) from error
         self.check()
+        check_packages(self)
 
     def check(self) -> None:
         """Refuse settings that contradict each other.
@@ -69,11 +72,24 @@ class RunConfig(TrainingArguments):
         """
         if self.resume_from_checkpoint is not None:
             raise InputError("--resume-from-checkpoint: --resume goes on from the last checkpoint in --output-dir")
-        self.at_least(1, "per_device_train_batch_size", "per_device_eval_batch_size")
+        self.at_least(1, "per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps")
+        self.at_least(0, "learning_rate", "num_train_epochs")
+        self._check_numbers()
         if self.save_only_model:
             raise InputError("--save-only-model: a run could not go on from such a checkpoint")
         if self.ignore_data_skip:
             raise InputError("--ignore-data-skip: a run that goes on would see other data")
+
+    def _check_numbers(self) -> None:
+        own = own_fields(self)
+        for name in (each.name for each in fields(self) if each.name not in own):
+            value = getattr(self, name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise InputError(f"{flag(name)} must be a number, got {value}")
+        for name in ("seed", "data_seed"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 2**32:
+                raise InputError(f"{flag(name)} must be a whole number from 0 to {2**32 - 1}, got {value}")
 
     def at_least(self, least: float, *names: str) -> None:
         """Refuse numbers that are too small; those that are not given are left alone."""
@@ -157,6 +173,11 @@ class StageConfig(RunConfig):
         default=False,
     )
 
+    @property
+    def texts_in_a_row(self) -> int:
+        """Number of texts of the maximum length that the language model must read in one row."""
+        return 1
+
     def check(self) -> None:
         """Refuse settings that contradict each other.
 
@@ -165,6 +186,9 @@ class StageConfig(RunConfig):
         """
         super().check()
         self._check_lora()
+        for name in ("query_prompt", "document_prompt"):
+            if any("\ud800" <= character <= "\udfff" for character in getattr(self, name) or ""):
+                raise InputError(f"{flag(name)}: it has bytes that are no UTF-8, or half a surrogate pair")
         if self.dry_run and self.find_rate:
             raise InputError("--dry-run and --find-rate each end without training; leave out one of them")
         if self.find_rate and (self.fsdp or self.deepspeed):
@@ -195,6 +219,8 @@ class StageConfig(RunConfig):
             )
         if self.fsdp or self.deepspeed:
             raise InputError("LoRA trains few weights and needs no FSDP or DeepSpeed; leave out one of them")
+        if self.load_in_4bit:
+            check_installed("bitsandbytes", "--load-in-4bit")
 
 
 def flag(name: str) -> str:

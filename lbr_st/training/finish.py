@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,12 +12,17 @@ from sentence_transformers import SentenceTransformer
 from transformers import Trainer
 from transformers.utils.import_utils import enable_tf32
 
-from lbr_st.errors import InputError
+from lbr_st.errors import InputError, only_warning
 from lbr_st.files import write_json
 from lbr_st.model.bottleneck import BottleneckTransformer, check_room
 from lbr_st.model.saving import load, save, save_other
+from lbr_st.training import curves
 from lbr_st.training.config import StageConfig
 from lbr_st.training.resume import Run, checkpoint_dir
+
+logger = logging.getLogger(__name__)
+
+LOG = "training_log.json"
 
 # What a saved model says of its training beside our own settings, and of what it scored: names in the trainer's log.
 SAID_OF_TRAINING = (
@@ -64,8 +70,25 @@ def scores_of(trainer: Trainer) -> dict[str, float]:
     return scores
 
 
+def write_log(trainer: Trainer, output_dir: Path, panels: Mapping[str, Mapping[str, str]]) -> None:
+    """Write the trainer's log and a picture of it; what cannot be written is a warning.
+
+    Args:
+        trainer: What trained.
+        output_dir: Folder of the model.
+        panels: What to draw, see `lbr_st.training.curves`.
+    """
+    if not trainer.args.should_save:
+        return
+    log = trainer.state.log_history
+    with only_warning(logger, LOG):
+        write_json(output_dir / LOG, log)
+    with only_warning(logger, curves.PLOT):
+        curves.plot(log, output_dir, panels)
+
+
 def finish(model: SentenceTransformer, trainer: Trainer, stage: str, run: Run) -> SentenceTransformer:
-    """Save and verify the trained model, with what it was made from and the trainer's log.
+    """Save and verify the trained model, with what it was made from.
 
     Args:
         model: Trained model; its adapter is merged.
@@ -82,7 +105,6 @@ def finish(model: SentenceTransformer, trainer: Trainer, stage: str, run: Run) -
         model = _gathered(trainer, run.output_dir)
     _leave_training(trainer)
     if trainer.args.should_save:
-        write_json(run.output_dir / "training_log.json", trainer.state.log_history)
         write = save if isinstance(model[0], BottleneckTransformer) else save_other
         write(model, run.output_dir)
     trainer.accelerator.wait_for_everyone()

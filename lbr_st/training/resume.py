@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import enum
 import hashlib
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers import Trainer, TrainerState
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, SaveStrategy
 
-from lbr_st.errors import InputError
+from lbr_st.errors import InputError, one_line
 from lbr_st.files import UNFINISHED, write_json
 
 logger = logging.getLogger(__name__)
@@ -135,8 +138,110 @@ def last_whole_checkpoint(output_dir: str | Path) -> str | None:
 def train_to_the_end(trainer: Trainer, output_dir: str | Path) -> None:
     """Train from the last whole checkpoint, or from the start if there is none.
 
-    A run that was killed after its last step, or stopped early, is not trained again: the trainer would go on.
+    A run that was killed after its last step, or stopped early, is not trained again: the trainer would go on. What
+    ends a run between two steps, as an evaluation that fails, costs none of them: they are saved first. The error then
+    says where the weights are, and how to go on.
     """
+    steps = _Steps()
+    trainer.add_callback(steps)
+    try:
+        _train(trainer, output_dir)
+    except Exception as error:
+        _end_the_bars(trainer)
+        # Arguments that are refused only when the optimizer is made.
+        if isinstance(error, ValueError) and not isinstance(error, InputError) and not steps.have_begun:
+            raise InputError(one_line(error)) from error
+        if trainer.state.global_step:
+            if steps.is_between and trainer.args.world_size == 1:
+                with contextlib.suppress(Exception):  # where the disk is full, this fails too
+                    _save_now(trainer, output_dir)
+            error.add_note(_where_it_is(trainer, output_dir))
+        raise
+    finally:
+        trainer.remove_callback(steps)
+
+
+def _end_the_bars(trainer: Trainer) -> None:
+    """End the line of a progress bar that stopped in the middle, so that a message has a line of its own."""
+    for callback in trainer.callback_handler.callbacks:
+        for name in ("training_bar", "prediction_bar"):
+            if (bar := getattr(callback, name, None)) is not None:
+                bar.close()
+
+
+class _Steps(TrainerCallback):
+    """Knows whether the trainer is between two steps, where weights, optimizer and counts belong together."""
+
+    have_begun = is_between = False
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        """Note it."""
+        self.have_begun, self.is_between = True, False
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        """Note it."""
+        self.is_between = True
+
+
+def _save_now(trainer: Trainer, output_dir: str | Path, **settings: Any) -> None:
+    """Write a checkpoint of the step that a trainer is at, unless it is there."""
+    checkpoint = last_whole_checkpoint(output_dir)
+    if checkpoint is not None and checkpoint.endswith(f"-{trainer.state.global_step}"):
+        return
+    before = trainer.args
+    trainer.args = copy.copy(before)
+    for name, value in ({"push_to_hub": False} | settings).items():
+        setattr(trainer.args, name, value)
+    try:
+        trainer._save_checkpoint(trainer.model, trial=None)  # type: ignore[arg-type]
+    finally:
+        trainer.args = before
+
+
+def _where_it_is(trainer: Trainer, output_dir: str | Path) -> str:
+    """Say what is on disk of a run that ended before its model was saved, and how to go on."""
+    state = trainer.state
+    said = f"It happened at step {state.global_step} of {state.max_steps}"
+    checkpoint = last_whole_checkpoint(output_dir)
+    if checkpoint is None:
+        return f"{said}, before the first checkpoint (--save-steps)"
+    step = checkpoint.rpartition("-")[2]
+    return f"{said}: the weights of step {step} are in {checkpoint}, and the same command with --resume goes on there"
+
+
+@contextlib.contextmanager
+def with_weights_on_disk(trainer: Trainer, output_dir: str | Path) -> Iterator[None]:
+    """Let what comes after training fail without loss: its weights are in a checkpoint, and the error says where.
+
+    A run without checkpoints (``--save-strategy no``) gets one for as long as it takes to save its model.
+
+    Args:
+        trainer: What trained to the end. It cannot go on afterwards.
+        output_dir: Folder of the model.
+    """
+    args, state = trainer.args, trainer.state
+    is_best = args.load_best_model_at_end and state.best_model_checkpoint is not None
+    for_now = args.save_strategy in (SaveStrategy.NO, SaveStrategy.BEST) and not is_best
+    if for_now:
+        with contextlib.suppress(OSError):  # a disk with room for one model only
+            _save_now(trainer, output_dir, save_only_model=True)
+    try:
+        yield
+    except Exception as error:
+        folder = state.best_model_checkpoint if is_best else last_whole_checkpoint(output_dir)
+        if folder is not None:
+            error.add_note(
+                f"Training is over and nothing of it is lost: its weights are in {folder}, and the same command with "
+                "--resume saves the model without training again"
+            )
+        raise
+    if for_now and args.save_strategy == SaveStrategy.NO and args.should_save:
+        shutil.rmtree(checkpoint_dir(output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}", ignore_errors=True)
+        with contextlib.suppress(OSError):  # what a tracker wrote stays
+            checkpoint_dir(output_dir).rmdir()
+
+
+def _train(trainer: Trainer, output_dir: str | Path) -> None:
     checkpoint = last_whole_checkpoint(output_dir)
     if checkpoint is not None:
         state = TrainerState.load_from_json(os.path.join(checkpoint, "trainer_state.json"))

@@ -34,7 +34,7 @@ def search(
     warn_of_longer(model, asked, documents)
     corpus = model.encode_document(documents, convert_to_tensor=True, show_progress_bar=True)
     queries = model.encode_query(asked, convert_to_tensor=True)
-    hits = semantic_search(queries, corpus, top_k=k)
+    hits = semantic_search(queries, corpus, top_k=min(k, len(passages)))
     return [[(hit["score"], passages[int(hit["corpus_id"])]) for hit in of_question] for of_question in hits]
 
 

@@ -53,9 +53,10 @@ BROKEN = {
         ("--data", "empty_text.jsonl", "empty_text.jsonl, line 1, column 'answer': the text is empty"),
         ("--bottleneck-tokens", "0", "the number of bottleneck tokens must be at least 1, got 0"),
         ("--bottleneck-tokens", "-3", "must be at least 1, got -3"),
-        ("--bottleneck-tokens", "512", "length of 512 leaves no room for text beside 512 bottleneck token(s)"),
+        ("--bottleneck-tokens", "512", "leaves no room for text beside 512 bottleneck token(s)"),
+        ("--max-length", "257", "--max-length 257: a maximum length of 257 is more than the 256 tokens that"),
         ("--max-length", "1", "length of 1 leaves no room for text beside 1 bottleneck token(s)"),
-        ("--query-prompt", "long " * 600, "length of 512 leaves no room for text"),
+        ("--query-prompt", "long " * 600, "leaves no room for text beside 1 bottleneck token(s)"),
         ("--model", "empty_folder", "is not a model: the directory has no config.json"),
         ("--model", "./absent", "is not a model: no such directory"),
         ("--model", "broken_model", "is not a model"),
@@ -95,7 +96,7 @@ def test_stage_1_refuses_a_backbone_that_leaks(good, tmp_path, capsys):
 
 
 def test_stage_1_refuses_what_the_model_cannot_read(good, tmp_path, capsys):
-    line = refusal(learn.main, good, capsys)
+    line = refusal(learn.main, good | {"--max-length": "129"}, capsys)
     assert "this language model reads 256; ask for a maximum length of 128 at most" in line
     assert not (tmp_path / "out").exists()
 

@@ -288,3 +288,9 @@ def test_without_dev_data_and_on_a_gpu():
         "peak memory         1.50 GiB of the GPU",
         "minutes             2.0; saving comes on top",
     ]
+
+
+def test_a_config_file_that_is_nested_too_deep(tmp_path):
+    (tmp_path / "deep.yaml").write_text("[" * 5000)
+    with pytest.raises(InputError, match="deep.yaml is not YAML: "):
+        parse_stage(LearnConfig, "lbr learn", "", ["--config", str(tmp_path / "deep.yaml")])

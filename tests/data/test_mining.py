@@ -226,3 +226,20 @@ def test_refusals_come_before_the_model(prepare, folder, config, monkeypatch):
         with pytest.raises(InputError, match=message):
             mine(replace(config, **changes))
     assert not (folder / "mined").exists()
+
+
+@pytest.mark.parametrize("content", ["3", '{"document": 1}', "[" * 5000, "\udc84"], ids=range(4))
+@pytest.mark.parametrize("name", ["learn", "dev"])
+def test_a_damaged_file_of_a_set_is_named_with_its_line(prepare, folder, config, name, content):
+    made = prepare(**qa(folder), test=6, dev=4)
+    file = made / f"{name}.jsonl"
+    first, *_ = file.read_text().splitlines()
+    file.write_bytes(f"{first}\n{content}\n".encode("utf-8", "surrogateescape"))
+    with pytest.raises(InputError, match=f"{name}.jsonl, line 2"):
+        mine(replace(config, source=str(made)))
+
+
+@pytest.mark.parametrize("name", ["negatives", "skip"])
+def test_more_negatives_than_there_are_documents(model, name):
+    with pytest.raises(InputError, match=f"^--{name} {2**63}: there are 6 documents to find them in"):
+        with_negatives(RECORDS, model, settings(**{name: 2**63}), CORPUS)

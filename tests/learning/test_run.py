@@ -323,7 +323,7 @@ def test_the_checkpoint_is_selected_by_a_signal(config, tmp_path, select_by, obj
         ({"per_device_train_batch_size": 0}, "--per-device-train-batch-size must be at least 1"),
         ({"eval_do_concat_batches": False}, "held-out losses are summed over all examples"),
         ({"query_prompt": "q " * 50}, "--query-prompt has .* tokens: a maximum length of 24 leaves no room for text"),
-        ({"report_to": "wandb"}, "requires wandb to be installed"),
+        ({"report_to": "wandb"}, "--report-to wandb needs wandb, which is not installed: pip install wandb"),
         (
             {"load_best_model_at_end": True, "eval_strategy": "steps", "metric_for_best_model": "eval_nats"},
             "--metric-for-best-model eval_nats: choose from eval_bottleneck_nats, eval_dev_alignment, ",

@@ -186,9 +186,9 @@ def test_hub_arguments_reach_tokenizer_and_configuration(backbone, tmp_path):
 
 
 def test_model_whose_positions_have_no_end(tmp_path):
-    """ALiBi (MPT): no max_position_embeddings. The length must be given, and then nothing limits stage 1's rows."""
+    """ALiBi (BLOOM): no max_position_embeddings. The length must be given, and then nothing limits stage 1's rows."""
     tokenizer = make_tokenizer("qwen2")
-    config = AutoConfig.for_model("mpt", vocab_size=len(tokenizer), d_model=32, n_heads=4, n_layers=2)
+    config = AutoConfig.for_model("bloom", vocab_size=len(tokenizer), hidden_size=32, n_head=4, n_layer=2)
     AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     with pytest.raises(InputError, match="does not say how long a text it reads; give a max_seq_length"):

@@ -43,6 +43,19 @@ def test_by_length(tmp_path):
     assert module.generate(TEXTS, **greedy) == [masked_greedy(module, text) for text in TEXTS]
 
 
+def test_an_answer_ends_where_the_positions_do(tmp_path):
+    """Of GPT-2 with 32 positions: the default is what there is room for, and more is refused before it fails."""
+    backbone = make_backbone(tmp_path, family="gpt2", max_position_embeddings=32)
+    module = lbr_st.from_backbone(backbone).eval()[0]
+    [row] = module.tokenize_rows(["How is"])
+    room = 32 - len(row)
+    assert module.generate(["How is"]) == module.generate(["How is"], max_new_tokens=room)
+    with pytest.raises(InputError, match=f"^the texts leave room for an answer of {room} tokens; shorten them"):
+        module.generate(["How is"], max_new_tokens=room + 1)
+    with pytest.raises(InputError, match="^the texts leave room for an answer of 0 tokens; shorten them"):
+        module.generate(["How is " * 50])
+
+
 def test_a_bottleneck_token_is_no_answer(tmp_path):
     """Not even of a model that wants to say nothing else; by plain transformers neither."""
     model = open_model(tmp_path / "backbone", "llama", num_bottleneck_tokens=2)

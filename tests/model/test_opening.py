@@ -46,10 +46,13 @@ def test_a_backbone_is_started_from(backbone):
     assert open_model(backbone, max_seq_length=24, dtype=torch.bfloat16).dtype == torch.bfloat16
 
 
-def test_the_length_of_a_backbone_unless_told(backbone):
-    model = open_model(backbone)
+def test_the_length_of_a_backbone_unless_told(backbone, tmp_path, caplog):
+    """512, or what it reads in a row where that is less; tests/model/test_positions.py has what is said then."""
+    model = open_model(make_backbone(tmp_path / "longer", max_position_embeddings=1024), texts_in_a_row=2)
     assert model[0].num_bottleneck_tokens == 1
     assert model.max_seq_length == DEFAULT_MAX_LENGTH == 512
+    assert not [record for record in caplog.records if record.name.startswith("lbr_st")]
+    assert open_model(backbone).max_seq_length == 256
 
 
 def test_a_saved_model_is_gone_on_with(portable, native):

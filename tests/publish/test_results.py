@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 import yaml
@@ -71,3 +72,23 @@ def test_refusals(saved, tmp_path):
     assert (saved / "README.md").read_text() == "mine"
     with pytest.raises(InputError, match="holds no model of lbr-st"):
         write_card(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "lbr_config.json", "config_sentence_transformers.json", "modules.json"]
+)
+def test_a_damaged_model_gets_no_card(saved, tmp_path, name):
+    """One line that names the file, whatever is in it."""
+    shutil.copytree(saved, tmp_path / "copy")
+    for content in (b"\xff", b"{", b"[]", b"{}", b"[" * 5000, b"1" * 5000):
+        (tmp_path / "copy" / name).write_bytes(content)
+        with pytest.raises(InputError) as refused:
+            write_card(tmp_path / "copy")
+        assert "\n" not in str(refused.value) and name.partition(".")[0] in str(refused.value)
+
+
+def test_a_card_that_is_no_text_is_somebody_elses(saved, tmp_path):
+    shutil.copytree(saved, tmp_path / "copy")
+    (tmp_path / "copy" / "README.md").write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match="README.md was not written by lbr-st; move it away"):
+        write_card(tmp_path / "copy")

@@ -1,0 +1,151 @@
+"""A PEFT adapter named as a model: opened on its base and merged, or refused by name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from transformers import PreTrainedModel
+from transformers.utils.peft_utils import ADAPTER_CONFIG_NAME, find_adapter_config_file
+
+from lbr_st.errors import InputError, one_line, require
+from lbr_st.model.quiet import quietly
+
+# What stands before the input, or beside the layers: no weights that it could be merged into.
+NOT_MERGED = {
+    "ADAPTION_PROMPT", "CARTRIDGE", "CPT", "MULTITASK_PROMPT_TUNING", "POLY", "PREFIX_TUNING", "PROMPT_TUNING",
+    "P_TUNING", "XLORA",
+}  # fmt: skip
+
+
+class Adapter(NamedTuple):
+    """An adapter before any weights are read.
+
+    Attributes:
+        name: Its directory or id of the Hub.
+        base: Model that it was trained on: a directory, an id of the Hub, or a GGUF file.
+        hub: Arguments of the Hub that it is found with.
+    """
+
+    name: str
+    base: str
+    hub: Mapping[str, Any]
+
+
+def find_adapter(name: str, **hub: Any) -> Adapter | None:
+    """Tell whether a name stands for an adapter, and which model it was trained on.
+
+    Where a directory holds a whole model too, that is its base, as it is for transformers; else the one it names.
+
+    Args:
+        name: Directory or id of the Hub.
+        **hub: Arguments of the Hub: ``revision``, ``token``, ...
+
+    Returns:
+        The adapter; None for any other model.
+
+    Raises:
+        InputError: If it cannot be merged into a language model, or its base is not there.
+    """
+    if Path(name).is_file():
+        return None
+    file = find_adapter_config_file(name, **hub)
+    if file is None:
+        return None
+    try:
+        about = json.loads(Path(file).read_text(encoding="utf-8"))
+        kind, task = str(about["peft_type"]), about.get("task_type")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{name} is not an adapter: {ADAPTER_CONFIG_NAME} cannot be read ({one_line(error)})"
+        ) from error
+    if kind in NOT_MERGED:
+        raise InputError(
+            f"{name} is an adapter of the kind {kind}, which cannot be merged into the weights of its base; start from "
+            "the base, or from an adapter such as LoRA"
+        )
+    if task not in (None, "CAUSAL_LM"):
+        raise InputError(
+            f"{name} is an adapter for the task {task}, not of a language model (CAUSAL_LM); start from its base"
+        )
+    base = name if _has_weights(Path(name)) else about.get("base_model_name_or_path")
+    where = f"write the name of its base as base_model_name_or_path into {ADAPTER_CONFIG_NAME}"
+    if not base or not isinstance(base, str):
+        raise InputError(f"{name} is an adapter that does not say what it was trained on; {where}")
+    if base != name and Path(base).resolve() == Path(name).resolve():
+        raise InputError(f"{name} is an adapter on itself, and the weights of a model are not there; {where}")
+    if not Path(base).exists() and (base.count("/") > 1 or base.startswith((".", "/", "~"))):
+        raise InputError(f"{name} is an adapter on {base}, which is not there; put it there, or {where}")
+    return Adapter(name, base, hub)
+
+
+def _has_weights(folder: Path) -> bool:
+    """Tell whether a directory is a whole model, an adapter beside it or not."""
+    names = ("model*.safetensors", "pytorch_model*.bin")
+    return (folder / "config.json").is_file() and any(file for name in names for file in folder.glob(name))
+
+
+def merge_adapter(adapter: Adapter, model: PreTrainedModel) -> PreTrainedModel:
+    """Merge an adapter into the weights of its base, in place.
+
+    Args:
+        adapter: What `find_adapter` returned.
+        model: Its base, whose weights keep their precision. transformers may have put the adapter into it already, as
+            it does where it opens a directory that holds both.
+
+    Returns:
+        The model, ready to be trained.
+
+    Raises:
+        InputError: If peft is not installed, or the adapter does not fit its base.
+    """
+    name, hub = adapter.name, dict(adapter.hub)
+    peft = require("peft", f"{name}, an adapter,")
+    _take_out(model, peft)
+    try:
+        with quietly():
+            adapted = peft.PeftModel(model, peft.PeftConfig.from_pretrained(name, **hub))
+            found = adapted.load_adapter(name, "default", torch_device="cpu", **hub)
+            strangers = sorted({*found.unexpected_keys, *found.missing_keys})
+            whole = None if strangers else adapted.merge_and_unload()
+    except Exception as error:  # peft says what does not fit with errors of many kinds
+        raise InputError(f"the adapter {name} does not fit its base {adapter.base}: {one_line(error)}") from error
+    if whole is None:
+        raise InputError(
+            f"the adapter {name} does not fit its base {adapter.base}: {len(strangers)} tensors of one are not in the "
+            f"other, {strangers[0]} for one"
+        )
+    whole.requires_grad_(True)
+    return whole
+
+
+def merge_opened(model: PreTrainedModel, name: str) -> None:
+    """Merge the adapter that transformers put into a model while it opened it, in place; else do nothing.
+
+    Args:
+        model: What was opened.
+        name: Directory or id of the Hub that it was opened from.
+
+    Raises:
+        InputError: If the adapter cannot be merged.
+    """
+    if getattr(model, "_hf_peft_config_loaded", False):
+        merge_adapter(Adapter(name, model.config._name_or_path, {}), model)
+
+
+def _take_out(model: Any, peft: ModuleType) -> None:
+    """Take out of a model what transformers put into it of an adapter; its weights are then those of the base."""
+    if not getattr(model, "_hf_peft_config_loaded", False):
+        return
+    layers = require("peft.tuners.tuners_utils", "an adapter").BaseTunerLayer
+    for path, module in list(model.named_modules()):
+        if isinstance(module, layers):
+            model.set_submodule(path, module.get_base_layer())
+        elif isinstance(module, peft.utils.AuxiliaryTrainingWrapper):
+            model.set_submodule(path, module.original_module)
+    model._hf_peft_config_loaded = False
+    del model.peft_config
+    vars(model).pop("_weight_conversions", None)  # it would be saved under the names of an adapter

@@ -1,0 +1,194 @@
+"""What goes wrong and is no bug of ours is one line with what to do; a bug is a traceback, and where to report it."""
+
+import errno
+import logging
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from helpers import ROOT
+from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
+from safetensors import SafetensorError
+from tokenizers import Tokenizer
+
+import lbr_st
+from lbr_st.cli import main as lbr
+from lbr_st.errors import InputError, UnfinishedError, foreseen, only_warning, raised_by_us, where_to_report
+
+
+def import_error(text, name=None):
+    return ImportError(text, name=name)
+
+
+def system_error(number, path="out/model.safetensors"):
+    return OSError(number, os.strerror(number), path)
+
+
+LESS = "take less at once: a shorter --max-length; in training"
+FORESEEN = [
+    (InputError("one line"), "one line"),
+    (UnfinishedError("the model was not saved"), "the model was not saved"),
+    (system_error(errno.ENOSPC), "out/model.safetensors: No space left on device; make room on the disk"),
+    (system_error(errno.EACCES), "out/model.safetensors: Permission denied; give yourself the right to it, or choose"),
+    (system_error(errno.EROFS), "out/model.safetensors: Read-only file system; choose a place that can be written to"),
+    (system_error(errno.EMFILE), "out/model.safetensors: Too many open files; let a process open more files"),
+    (system_error(errno.ENOENT), "out/model.safetensors: No such file or directory"),
+    (OSError("what a library says"), "what a library says"),
+    (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "No space left on device; make room on the disk"),
+    (MemoryError(), f"out of memory (MemoryError): {LESS}"),
+    (torch.OutOfMemoryError("CUDA out of memory. Tried 2"), f"of memory (CUDA out of memory. Tried 2): {LESS}"),
+    (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), "out of memory ("),
+    (RuntimeError("Found no NVIDIA driver on your system"), "the GPU cannot be used (Found no NVIDIA driver on"),
+    (import_error("No module named 'peft'", "peft"), "No module named 'peft': pip install 'lbr-st[train]'"),
+    (ModuleNotFoundError("No module named 'galore'", name="galore.x"), "the package galore is not installed: pip"),
+    (import_error("cannot import name 'Thing' from 'datasets' (x.py)", "datasets"), "pip install 'lbr-st[data]'"),
+    (import_error("cannot import name 'Thing' from 'torch' (x.py)", "torch"), "packages that do not fit together; pip"),
+    (import_error("requires bitsandbytes:\n`pip install bitsandbytes`"), "requires bitsandbytes: `pip install bits"),
+    (ConnectionError("refused"), "refused: is there a network?"),
+    (TimeoutError("timed out"), "timed out: is there a network?"),
+    (OfflineModeIsEnabled("offline"), "offline: is there a network?"),
+    (LocalEntryNotFoundError("not in the cache"), "not in the cache: is there a network?"),
+    (SafetensorError("Error while deserializing header"), "Error while deserializing header: is the file whole"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("error", "expected"), FORESEEN, ids=[type(error).__name__ for error, _ in FORESEEN])
+def test_errors_that_are_no_bug_are_one_line_with_what_to_do(error, expected):
+    line = foreseen(error)
+    assert expected in line
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyError("name"), TypeError("unsupported"), ValueError("bad"), AssertionError(), AttributeError("x"),
+        ZeroDivisionError("division"), RuntimeError("shape mismatch"), NotImplementedError(), RecursionError(),
+        import_error("cannot import name 'gone' from 'lbr_st.files'", "lbr_st.files"),
+    ],
+)  # fmt: skip
+def test_a_bug_of_ours_is_no_line(error):
+    assert foreseen(error) is None
+
+
+def test_what_the_tokenizers_library_raises():
+    """It has no class of its own."""
+    with pytest.raises(Exception) as error:
+        Tokenizer.from_str("{}")
+    assert foreseen(error.value).startswith("the tokenizer cannot be used (")
+
+
+def test_who_raised_it():
+    with pytest.raises(TypeError) as theirs:
+        Tokenizer.from_str(3)
+    assert not raised_by_us(theirs.value)
+    with pytest.raises(InputError) as ours:
+        lbr_st.load("nobody/never-published")
+    assert raised_by_us(ours.value)
+    assert not raised_by_us(ValueError())
+
+
+def ended(error, capsys, monkeypatch=None):
+    def run():
+        raise error
+
+    with pytest.raises(SystemExit) as end:
+        lbr.run_command(run)
+    return end.value.code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(InputError("wrong"), 2), (UnfinishedError("wrong"), 1), (OSError("wrong"), 1)]
+)
+def test_exit_codes(error, code, capsys):
+    assert ended(error, capsys) == (code, "error: wrong\n")
+
+
+def test_what_is_left_is_said_in_the_same_line(capsys):
+    error = MemoryError()
+    error.add_note("The weights of step 4 are in out/checkpoints/checkpoint-4")
+    code, printed = ended(error, capsys)
+    assert code == 1
+    assert printed.startswith("error: out of memory (MemoryError): ")
+    assert printed.endswith(". The weights of step 4 are in out/checkpoints/checkpoint-4\n")
+    assert printed.count("\n") == 1
+
+
+def test_a_bug_is_a_traceback_and_says_where_to_report_it(capsys):
+    error = KeyError("name")
+    error.add_note("The weights of step 4 are in out")
+    code, printed = ended(error, capsys)
+    assert code == 1
+    first, *_, note, line = printed.splitlines()
+    assert first == "Traceback (most recent call last):"
+    assert note == "The weights of step 4 are in out"
+    assert line == f"error: {where_to_report()}"
+    assert line.startswith(
+        "error: this is a bug of lbr-st, not a fault of your input. Please report it where you got lbr-"
+    )
+    assert f"Python {sys.version.split()[0]}" in line and f"torch {torch.__version__.split('+')[0]}" in line
+
+
+def test_the_address_of_the_project_is_named_where_it_has_one(monkeypatch):
+    from importlib import metadata
+
+    about = metadata.metadata("torch")
+    del about["Project-URL"]
+    about["Project-URL"] = "Repository, https://example.org/lbr-st"
+    monkeypatch.setattr(metadata, "metadata", lambda name: about)
+    assert "Please report it at https://example.org/lbr-st, with" in where_to_report()
+    about["Project-URL"] = "Issues, https://example.org/lbr-st/issues"
+    assert "Please report it at https://example.org/lbr-st/issues, with" in where_to_report()
+
+
+def test_a_library_in_rust_that_gives_up_is_one_line(capsys):
+    PanicException = type("PanicException", (BaseException,), {"__module__": "pyo3_runtime"})
+    assert ended(PanicException("index out of bounds"), capsys) == (
+        1,
+        "error: index out of bounds: a library written in Rust gave up; are its files whole?\n",
+    )
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)])
+def test_who_wants_to_end_ends(error):
+    with pytest.raises(type(error)):
+        lbr.run_command(lambda: (_ for _ in ()).throw(error))
+
+
+def test_a_pipe_that_nobody_reads():
+    """`lbr data list | head -1`."""
+    program = "from lbr_st.cli import data, main; main.run_command(lambda: [data._list(None) for _ in range(1000)])"
+    command = [sys.executable, "-c", program]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, text=True) as process:
+        assert process.stdout.readline() == "chemistry\n"
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait() == 1
+
+
+def test_characters_that_the_terminal_has_not():
+    env = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"}
+    program = "from lbr_st.cli.main import run_command; run_command(lambda: print('\\xe4\\ud83d'))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, env=env, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "\\xe4\\ud83d\n", "")
+
+
+def test_what_is_worth_less_than_its_work_is_a_warning(caplog):
+    logger = logging.getLogger("lbr_st.test")
+    with only_warning(logger, "training.png"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "out/training.png")
+    [record] = caplog.records
+    assert record.getMessage() == (
+        "training.png could not be written: out/training.png: No space left on device; make room on the disk"
+    )
+    assert not record.exc_info
+    caplog.clear()
+    with only_warning(logger, "training.png"):
+        raise KeyError("title")
+    [record] = caplog.records
+    assert record.getMessage() == "training.png could not be written: 'title'" and record.exc_info
+    with pytest.raises(KeyboardInterrupt), only_warning(logger, "training.png"):
+        raise KeyboardInterrupt

@@ -1,0 +1,73 @@
+"""The fuzzer itself: it sees a traceback, a hang and an exit code that is not promised, and writes down what did it."""
+
+import json
+import sys
+import time
+
+import fuzz
+import pytest
+from hypothesis import strategies as st
+
+from lbr_st.cli.main import run_command
+from lbr_st.errors import InputError, UnfinishedError
+
+
+def program(argv):
+    """A command that fails as its first argument says."""
+    end = {
+        "bug": lambda: {}["name"],
+        "input": lambda: (_ for _ in ()).throw(InputError("wrong")),
+        "machine": lambda: (_ for _ in ()).throw(UnfinishedError("full")),
+        "code": lambda: sys.exit(3),
+        "hangs": lambda: time.sleep(30),
+        "done": lambda: None,
+    }[argv[0]]
+    run_command(end)
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "is_fine"),
+    [("done", 0, True), ("input", 2, True), ("machine", 1, True), ("bug", 1, False), ("code", 3, False)],
+)
+def test_ends_that_are_promised_and_others(argv, code, is_fine):
+    outcome = fuzz.run(fuzz.Case([argv], {"sub/file.txt": b"x"}), program)
+    assert (outcome.code, outcome.is_fine) == (code, is_fine)
+
+
+def test_a_command_that_goes_on_and_on(monkeypatch):
+    monkeypatch.setattr(fuzz, "SECONDS", 1)
+    outcome = fuzz.run(fuzz.Case(["hangs"], {}), program)
+    assert not outcome.is_fine
+    assert "TooSlow" in outcome.said
+
+
+def test_what_was_found_is_written_down_small(tmp_path, monkeypatch):
+    """Of a file of any rows, the one that matters, with the command; once for each signature."""
+
+    def fails_at_nul(case, main=None):
+        is_bad = any(b"\\u0000" in content for content in case.files.values())
+        return fuzz.Outcome(1, 'Traceback\n  File "lbr_st/x.py", line 3\nKeyError: 1' if is_bad else "")
+
+    monkeypatch.setattr(fuzz, "run", fails_at_nul)
+    rows = st.lists(st.fixed_dictionaries({"query": fuzz.texts}), max_size=20)
+    cases = rows.map(lambda table: fuzz.Case(["search"], {"rows.jsonl": fuzz.as_jsonl(table)}))
+    found = fuzz.fuzz({"search": cases}, 0.05, 1, tmp_path)
+    [folder] = found.values()
+    assert json.loads((folder / "argv.json").read_text()) == ["search"]
+    assert (folder / "files" / "rows.jsonl").read_bytes() == b'{"query": "\\u0000"}\n'
+    assert "exit code 1" in (folder / "said.txt").read_text()
+
+
+def test_mutations_change_bytes_and_formats_are_read_back():
+    content = fuzz.as_jsonl(fuzz.good_rows())
+    changed = {name for name, mutate in fuzz.MUTATIONS.items() if mutate(content, 9) != content}
+    assert changed == {*fuzz.MUTATIONS} - {"nothing", "Latin-1"}
+    assert fuzz.as_csv([{"a": 1, "b": "x,y"}, {"a": "\n"}]) == b'a,b\r\n1,"x,y"\r\n"\n",\r\n'
+
+
+@pytest.mark.parametrize("command", fuzz.NAMES_OF_COMMANDS)
+def test_the_options_of_every_command_are_found(command):
+    names = {action.dest for action in fuzz.actions_of(command)}
+    assert not names & fuzz.LEFT_OUT
+    some = {"learn": "read_out_weight", "data prepare": "on_error", "encode": "shard_rows", "export": "to"}
+    assert command not in some or some[command] in names

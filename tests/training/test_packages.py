@@ -1,0 +1,72 @@
+"""Packages that training arguments ask for are looked for when the arguments are given, before any data are read."""
+
+import pytest
+
+from lbr_st.alignment.config import AlignConfig
+from lbr_st.errors import InputError
+from lbr_st.learning.config import LearnConfig
+
+MADE = {"model": "none", "output_dir": "none"}
+STAGES = [
+    lambda **more: LearnConfig(data=["none"], **MADE, **more),
+    lambda **more: AlignConfig(data="none", **MADE, **more),
+]
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=["learn", "align"])
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"optim": "adamw_8bit"}, "^--optim adamw_8bit: .*bitsandbytes"),
+        ({"optim": "paged_adamw_32bit"}, "^--optim paged_adamw_32bit: .*bitsandbytes"),
+        ({"optim": "lion_8bit"}, "^--optim lion_8bit: .*bitsandbytes"),
+        ({"optim": "galore_adamw", "optim_target_modules": "all-linear"}, "^--optim galore_adamw: .*galore"),
+        ({"optim": "schedule_free_adamw"}, "^--optim schedule_free_adamw: .*schedulefree"),
+        ({"optim": "adamw_torch_xla"}, "^--optim adamw_torch_xla: .*xla"),
+        ({"optim": "no_such"}, "no_such"),
+        ({"optim_args": "a"}, "^--optim adamw_torch_fused: "),
+        ({"report_to": "wandb"}, "^--report-to wandb needs wandb, which is not installed: pip install wandb"),
+        ({"report_to": ["tensorboard", "mlflow"]}, "^--report-to mlflow needs mlflow, "),
+        ({"report_to": "comet_ml"}, "^--report-to comet_ml needs comet_ml, "),
+        ({"report_to": "flyte"}, "^--report-to flyte: .*flyte"),
+        ({"report_to": "no-such"}, "^--report-to no-such: no-such is not supported"),
+        ({"lora_rank": 2, "load_in_4bit": True}, "^--load-in-4bit needs bitsandbytes, .*pip install 'lbr-st.qlora.'"),
+        ({"deepspeed": "absent.json"}, "deepspeed"),
+        ({"accelerator_config": "absent.json"}, "absent.json"),
+        ({"seed": -1}, "^--seed must be a whole number from 0 to 4294967295, got -1"),
+        ({"data_seed": 2**32}, "^--data-seed must be a whole number from 0 to 4294967295"),
+        ({"learning_rate": float("nan")}, "^--learning-rate must be at least 0, got nan"),
+        ({"learning_rate": float("inf")}, "^--learning-rate must be a number, got inf"),
+        ({"weight_decay": float("nan")}, "^--weight-decay must be a number, got nan"),
+        ({"gradient_accumulation_steps": 0}, "^--gradient-accumulation-steps must be at least 1"),
+    ],
+)
+def test_packages_and_values_are_looked_at_first(stage, settings, message):
+    with pytest.raises(InputError, match=message) as refused:
+        stage(**settings)
+    assert "\n" not in str(refused.value)
+
+
+def test_liger_kernels():
+    with pytest.raises(InputError, match="^--use-liger-kernel needs liger_kernel, .*pip install 'lbr-st.gpu.'"):
+        STAGES[1](use_liger_kernel=True)
+    with pytest.raises(InputError, match="--use-liger-kernel: the loss uses liger-kernel wherever it is installed"):
+        STAGES[0](use_liger_kernel=True)
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=["learn", "align"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"optim": "adafactor"},
+        {"optim": "sgd"},
+        {"optim": "rmsprop"},
+        {"report_to": "tensorboard"},
+        {"report_to": "all"},
+        {"report_to": "none"},
+        {"optim_args": "eps=1e-6"},
+    ],
+)
+def test_what_is_there_is_taken(stage, settings):
+    stage(**settings)
