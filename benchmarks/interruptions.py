@@ -206,12 +206,13 @@ class Interrupted:
             self.lay_out(run, folder)
             fault, moment = draw()
             end = Child(lambda fault=fault: _watched(run, folder, fault), self.setting.loud).wait()  # type: ignore[misc]
-            if end.error or end.signal or difference(files_of(folder / OUTPUT), straight.files):
+            left = difference(files_of(folder / OUTPUT), straight.files)
+            if end.error or end.signal or left:
                 break  # else nothing failed, or nothing that mattered
         wrong = run.half_written(folder, straight.files)
         ended = f"signal {end.signal}" if end.signal else (end.error or "no error").partition(":")[0]
         if ended == "no error":
-            wrong = wrong or "a write failed, the run ended without an error, and what it left is not whole"
+            wrong = wrong or f"a write failed, the run ended without an error, and {left or 'all is there'}"
         said = {"run": run.name, "moment": moment, "ended_with": ended, "said": end.error}
         return said | self.end(run, straight, folder, wrong)
 
