@@ -25,6 +25,10 @@ LONGEST = 120.0  # seconds that a piece of work may take
 SET_DEATH_SIGNAL = 1  # of Linux's prctl
 
 
+class TookTooLong(BaseException):
+    """Work that had to be interrupted: no exception that the work itself would catch."""
+
+
 class End(NamedTuple):
     """How a piece of work ended.
 
@@ -76,7 +80,7 @@ class Child:
         """Wait for its end; after ``most`` seconds it is ended.
 
         Raises:
-            TimeoutError: If it had to be.
+            TookTooLong: If it had to be.
         """
         pieces: list[bytes] = []
         while True:
@@ -85,7 +89,7 @@ class Child:
                 os.kill(self.process, signal.SIGKILL)
                 os.waitpid(self.process, 0)
                 os.close(self._read)
-                raise TimeoutError(f"did not end within {most:.0f} seconds")
+                raise TookTooLong(f"did not end within {most:.0f} seconds")
             piece = os.read(self._read, 65536)
             if not piece:
                 break
@@ -129,11 +133,11 @@ def within(seconds: float) -> Iterator[None]:
     """Interrupt work in this process that takes longer than so many seconds.
 
     Raises:
-        TimeoutError: If it does.
+        TookTooLong: If it does.
     """
 
     def stop(number: int, frame: FrameType | None) -> NoReturn:
-        raise TimeoutError(f"did not end within {seconds:.0f} seconds")
+        raise TookTooLong(f"did not end within {seconds:.0f} seconds")
 
     before = signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, seconds)

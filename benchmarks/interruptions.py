@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import children
 from cases import Case, Setting
-from children import Child, End, within
+from children import Child, End, TookTooLong, within
 from faults import TAKES_ROOM, Fault, full_at, full_disk, read_only, watch
 from restarts import OUTPUT, Material, Run, difference, files_of, runs_of
 
@@ -123,7 +123,7 @@ class Interrupted:
         try:
             self.finish(run, folder)
             wrong = wrong or difference(files_of(folder / OUTPUT), straight.files)
-        except Exception as error:
+        except (Exception, TookTooLong) as error:
             wrong = wrong or f"the next run ended with {type(error).__name__}: {error}"
         if wrong is None:
             shutil.rmtree(folder)

@@ -18,7 +18,7 @@ import lbr_st
 TEXTS_A_CASE, PAIRS_A_CASE = 200, 50
 LENGTH, TOKENS = 24, 3  # of the models that read hostile texts
 SAME_TEXT_LENGTH = 64
-# The largest difference between two numbers of a vector.
+# The largest difference between two numbers of a vector in float32; in half precision, what its cosine is below 1.
 FLOAT32, HALF = 1e-6, 1e-3
 BATCHES = (2, 8, 32, 64)
 
@@ -90,16 +90,19 @@ def open_same_vector(setting: Setting) -> Callable[[int], Case]:
         family = [*FAMILIES][number % len(FAMILIES)]
         texts = [rng.choice([hostile_text, plain_text])(rng) for _ in range(PAIRS_A_CASE)]
         model, size = model_of(family), rng.choice(BATCHES)
-        largest = {}
+        largest, cosine = {}, {}
         for dtype in (torch.float32, torch.float16, torch.bfloat16):
             model.to(dtype)
             alone, batch = (_encode(model, texts, batch_size) for batch_size in (1, size))
-            largest[str(dtype).removeprefix("torch.")] = (alone - batch).abs().max(dim=1).values.max().item()
+            name = str(dtype).removeprefix("torch.")
+            largest[name] = (alone - batch).abs().max().item()
+            cosine[name] = 1 - torch.nn.functional.cosine_similarity(alone, batch).min().item()
         model.to(torch.float32)
         shutil.rmtree(setting.folder / family, ignore_errors=True)
-        ok = largest["float32"] <= FLOAT32 and max(largest["float16"], largest["bfloat16"]) <= HALF
-        why = None if ok else f"{family} in batches of {size}: {largest}"
-        return {"pairs": len(texts), "family": family, "batch": size, "largest": largest, "ok": ok, "why": why}
+        ok = largest["float32"] <= FLOAT32 and max(cosine["float16"], cosine["bfloat16"]) <= HALF
+        why = None if ok else f"{family} in batches of {size}: differences {largest}, cosines below 1 by {cosine}"
+        found = {"pairs": len(texts), "family": family, "batch": size, "largest": largest, "cosine": cosine}
+        return {**found, "ok": ok, "why": why}
 
     return case
 
@@ -126,9 +129,10 @@ def figures_of_hostile_texts(cases: Sequence[Case]) -> dict[str, float]:
 
 def figures_of_same_vector(cases: Sequence[Case]) -> dict[str, float]:
     """Return the figures of texts alone and in batches."""
-    largest = {name: max(case["largest"][name] for case in cases) for name in ("float32", "float16", "bfloat16")}
+    names = ("float32", "float16", "bfloat16")
     return {
         "same_vector": sum(case["pairs"] for case in cases),
         "same_vector_failed_cases": sum(not case["ok"] for case in cases),
-        **{f"same_vector_largest_{name}": value for name, value in largest.items()},
+        **{f"same_vector_largest_{name}": max(case["largest"][name] for case in cases) for name in names},
+        **{f"same_vector_cosine_below_1_{name}": max(case["cosine"][name] for case in cases) for name in names},
     }

@@ -32,6 +32,11 @@ WEIGHTS_INDEX = "model.safetensors.index.json"
 # Files in a model directory that no loader reads.
 NOT_LOADED = {"lbr_run.json", "training_log.json", "trainer_state.json", REFERENCE}
 
+# Files that transformers reads beside tokenizer.json, and changes with them what that one says.
+BESIDE_THE_TOKENIZER = {
+    "added_tokens.json", "merges.txt", "special_tokens_map.json", "tokenizer.model", "vocab.json", "vocab.txt",
+}  # fmt: skip
+
 # Files whose fields somebody reads.
 READ = [
     LBR_CONFIG, REFERENCE, POOLING_CONFIG, WEIGHTS_INDEX, "config.json", "config_sentence_transformers.json",
@@ -355,11 +360,15 @@ def fingerprint(path: str | Path) -> str:
     Args:
         path: Any model directory, or a GGUF file.
     """
-    if (file := gguf_file(path)) is not None:
-        return sha256([file])
+    file = gguf_file(path)
+    return sha256(loaded_files(path) if file is None else [file])
+
+
+def loaded_files(path: str | Path) -> list[Path]:
+    """Return the files of a model directory that some loader reads, in order."""
     kinds = {".safetensors", ".json", ".bin", ".txt", ".model"}
     files = [file for file in [*Path(path).glob("*"), *Path(path).glob("[0-9]_*/*")] if file.suffix in kinds]
-    return sha256(sorted(file for file in files if file.name not in NOT_LOADED))
+    return sorted(file for file in files if file.name not in NOT_LOADED)
 
 
 def _shapes(path: Path) -> dict[str, list[int]]:

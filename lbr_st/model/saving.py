@@ -166,7 +166,8 @@ def save(model: SentenceTransformer, path: str | Path) -> None:
                     logger.debug(line)
         except VerificationError as error:
             raise RuntimeError(f"the model was not saved, what was written is wrong: {error}") from error
-    model_card.write(path, path.resolve().name)
+        if not model_card.is_by_hand(path):
+            model_card.write(folder, path.resolve().name)
     if is_portable:
         logger.info("saved and verified %s: load it with SentenceTransformer(%r)", path, str(path))
     else:

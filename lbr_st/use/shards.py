@@ -222,10 +222,10 @@ class Manifest:
         self._write()
 
     def finish(self) -> None:
-        """Say that all files are there; the texts go."""
+        """Say that all files are there; the texts go first, as nobody looks for them in a folder that is finished."""
+        shutil.rmtree(self.folder / TEXTS, ignore_errors=True)
         self.finished = True
         self._write()
-        shutil.rmtree(self.folder / TEXTS, ignore_errors=True)
 
     def _write(self) -> None:
         files = [{"file": part(self.folder, shard).name, "rows": self.rows_of(shard)} for shard in self.done]

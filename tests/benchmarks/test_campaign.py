@@ -29,25 +29,25 @@ def setting(tmp_path):
 
 
 def test_a_child_gives_a_value_an_error_or_a_signal(tmp_path):
-    from children import Child
+    from children import Child, TookTooLong
 
     assert Child(lambda: {"one": [1, None]}).wait()[:3] == ({"one": [1, None]}, None, 0)
     assert Child(lambda: int("x")).wait().error.startswith("ValueError: invalid literal")
     assert Child(lambda: sys.exit(3)).wait().error == "SystemExit: 3"
-    assert Child(os.abort).wait().signal == signal.SIGABRT
+    assert Child(lambda: os.kill(os.getpid(), signal.SIGTERM)).wait().signal == signal.SIGTERM
     assert Child(lambda: "x" * 200_000).wait().value == "x" * 200_000  # more than a pipe holds
     assert not Child(lambda: "done").kill_after(30).was_killed
     begun = time.perf_counter()
     assert Child(lambda: time.sleep(60)).kill_after(0.1).was_killed
-    with pytest.raises(TimeoutError, match="did not end within 0 seconds"):
+    with pytest.raises(TookTooLong, match="did not end within 0 seconds"):
         Child(lambda: time.sleep(60)).wait(0.1)
     assert time.perf_counter() - begun < 20
 
 
 def test_work_here_is_interrupted():
-    from children import within
+    from children import TookTooLong, within
 
-    with pytest.raises(TimeoutError), within(0.05):
+    with pytest.raises(TookTooLong), within(0.05):
         time.sleep(60)
     with within(0.2):
         pass
@@ -293,7 +293,7 @@ def test_hostile_texts_are_texts_and_the_same_ones():
     rng = random.Random(0)
     texts = [hostile_text(rng) for _ in range(2000)]
     assert all(text.encode() for text in texts if text)
-    assert {"", "<|bottleneck 0|>"} <= set(texts) and len(set(texts)) > 1500
+    assert "" in texts and any("<|bottleneck 0|>" in text for text in texts) and len(set(texts)) > 1500
 
 
 FIGURES = {
