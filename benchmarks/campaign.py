@@ -51,12 +51,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import damaged_models
+import datasets
 import interruptions
 import readings
 import results
 import soak
 import torch
 import tqdm
+import transformers
 from cases import Case, Journal, Setting
 from children import die_with_parent
 from flags import program_parser
@@ -118,6 +120,9 @@ def get_ready() -> None:
     tqdm.tqdm.monitor_interval = 0  # else it starts a thread
     tqdm.tqdm.set_lock(threading.RLock())  # else it is shared with forks, and a fork that is killed may hold it
     logging.getLogger("lbr_st").setLevel(logging.ERROR)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
     gc.collect()
     gc.freeze()
 

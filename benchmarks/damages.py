@@ -38,7 +38,7 @@ def damage(folder: Path, rng: random.Random) -> str:
         folder: Copy of its directory, changed in place.
         rng: What it is drawn from: half of the damages are of one byte.
     """
-    kinds: list[Callable[[Path, random.Random], str]] = [_byte] * 8 + [_field] * 5 + [_tensor] * 2 + [_file]
+    kinds: list[Callable[[Path, random.Random], str]] = [*[_byte] * 8, *[_field] * 5, *[_tensor] * 2, _file]
     return rng.choice(kinds)(folder, rng)
 
 

@@ -133,14 +133,14 @@ class Moments:
         if "+" in mode or not set(mode) & set("wax") or buffering == 0 or not self.is_below(file):
             return _open(file, mode, buffering, *args, **kwargs)
         names = ("encoding", "errors", "newline", "closefd", "opener")
-        told = {"closefd": True} | dict(zip(names, args, strict=False)) | kwargs
+        told: dict[str, Any] = {"closefd": True} | dict(zip(names, args, strict=False)) | kwargs
         raw = WatchedFile(file, mode.replace("b", "").replace("t", ""), told["closefd"], told.get("opener"))
         raw.moments = self
         binary = io.BufferedWriter(raw)
         if "b" in mode:
             return binary
-        text = [told.get(name) for name in names[:3]]
-        return io.TextIOWrapper(binary, *text, line_buffering=buffering == 1)
+        encoding, errors, newline = (told.get(name) for name in names[:3])
+        return io.TextIOWrapper(binary, encoding, errors, newline, line_buffering=buffering == 1)
 
     def native(self, write: Callable[..., Any], place: int) -> Callable[..., Any]:
         """Return a function that writes a file by itself as one moment."""
@@ -203,8 +203,8 @@ def watch(root: Path, fault: Fault | None = None) -> Moments:
     tempfile.tempdir = str(root.resolve() / "tmp")
     for module, name, place in NATIVE:
         setattr(module, name, moments.native(getattr(module, name), place))
-    builtins.open = io.open = moments.open  # type: ignore[assignment]
-    os.fsync = moments.fsync
+    builtins.open = io.open = moments.open
+    os.fsync = moments.fsync  # type: ignore[assignment]
     sys.addaudithook(moments.on_event)
     return moments
 

@@ -14,6 +14,7 @@ from sentence_transformers import SentenceTransformer
 from tiny_models import FAMILIES, TEXTS, make_backbone, make_tokenizer, tiny
 
 import lbr_st
+from lbr_st.model.bottleneck import bottleneck_module
 
 TEXTS_A_CASE, PAIRS_A_CASE = 200, 50
 LENGTH, TOKENS = 24, 3  # of the models that read hostile texts
@@ -40,7 +41,7 @@ def open_hostile_texts(setting: Setting) -> Callable[[int], Case]:
         )
         lbr_st.save(model, folder / "model")
         stock = SentenceTransformer(str(folder / "model"), device="cpu", local_files_only=True)
-        models[kind] = stock.eval(), lbr_st.load(str(folder / "model"), device="cpu")[0].bottleneck_token_ids
+        models[kind] = stock.eval(), bottleneck_module(model).bottleneck_token_ids
 
     def case(number: int) -> Case:
         rng = setting.rng(number)
@@ -60,7 +61,7 @@ def misread(model: SentenceTransformer, bottleneck: list[int], texts: Sequence[s
         row = ids[mask.bool()].tolist()
         if row[-len(bottleneck) :] != bottleneck or set(row[: -len(bottleneck)]) & set(bottleneck):
             wrong.append(f"the read-out of {text!r} is moved: {row}")
-        if len(row) > model.max_seq_length:
+        if len(row) > (model.max_seq_length or 0):
             wrong.append(f"{text!r} is read as {len(row)} tokens")
     vectors: Any = model.encode(list(texts), batch_size=64, convert_to_tensor=True, show_progress_bar=False)
     for text, vector in zip(texts, vectors.float(), strict=True):

@@ -231,7 +231,12 @@ def _prepare(material: Material, name: str, settings: dict[str, Any]) -> Run:
 
 
 def _encode(material: Material, name: str, settings: dict[str, Any]) -> Run:
-    told = {"model": str(material.model), "data": [str(material.corpus)], "shard_rows": SHARD_ROWS, "batch_size": 4}
+    told: dict[str, Any] = {
+        "model": str(material.model),
+        "data": [str(material.corpus)],
+        "shard_rows": SHARD_ROWS,
+        "batch_size": 4,
+    }
 
     def is_finished(output: Path) -> bool:
         manifest = output / MANIFEST

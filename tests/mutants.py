@@ -1119,6 +1119,13 @@ MUTANTS = [
         "model/test_saving.py::test_a_model_has_its_card_before_it_is_one",
     ),
     Mutant(
+        "full disk: a run that was not written down is another's",
+        "training/resume.py",
+        "return State.BEGUN if is_begun else State.ANOTHER",
+        "return State.ANOTHER",
+        "training/test_resume.py::test_a_run_that_ended_before_it_was_written_down_is_begun_anew",
+    ),
+    Mutant(
         "damages: verify knows the weights alone",
         "model/verify.py",
         "for file in loaded_files(folder)}",

@@ -79,7 +79,7 @@ class SavedFiles:
         self.path = Path(path)
         if not self.path.is_dir():
             fail(path, "no such directory")
-        found = [*self.path.glob("*.json"), *self.path.glob(POOLING_CONFIG)]
+        found = [*self.path.glob("*.json"), *self.path.glob("[0-9]_*/*.json")]
         self.json = {name: self._parse(name) for name in sorted(f.relative_to(self.path).as_posix() for f in found)}
 
     @property
@@ -120,12 +120,14 @@ class SavedFiles:
             found = json.loads((self.path / name).read_text(encoding="utf-8"))
         except UnicodeDecodeError as error:
             fail(name, f"not UTF-8: {error}")
+        except OSError as error:
+            fail(name, f"cannot be read: {error.strerror}")
         except json.JSONDecodeError as error:
             fail(f"{name}, line {error.lineno}, column {error.colno}", f"not JSON: {error.msg}")
         if name == "modules.json":
             if not isinstance(found, list) or not all(isinstance(module, dict) for module in found):
                 fail(name, "is not a list of modules")
-        elif not isinstance(found, dict) and name in READ:
+        elif not isinstance(found, dict) and (name in READ or "/" in name):
             fail(name, f"is a {type(found).__name__}, not an object with fields")
         return found
 

@@ -87,7 +87,8 @@ def verify(path: str | Path, in_memory: SentenceTransformer | None = None, devic
         except VerificationError:
             raise
         except Exception as error:  # whatever any part of the stack says of a broken directory
-            fail(files.path, f"the check {name!r} ended with {type(error).__name__}: {error}")
+            where = next(iter(changed_files(files)), files.path)
+            fail(where, f"the check {name!r} ended with {type(error).__name__}: {error}")
         yield f"{name}: {line}"
     yield _servers(files)
 
@@ -224,15 +225,14 @@ class _SavedModel:
     def check_bytes(self) -> None:
         """The files that were saved, and none beside the tokenizer's: what the vectors of a few texts do not show."""
         saved = self.files.field(REFERENCE, "sha256", dict)
-        for name, hash_ in saved.items():
+        for name in changed_files(self.files):
             if not (self.files.path / name).is_file():
                 fail(name, "missing")
-            if file_sha256(self.files.path / name) != hash_:
-                fail(
-                    name,
-                    f"is not the file that was saved: its SHA-256 is not the one in {REFERENCE}; after a change that "
-                    "is meant, open the model with lbr_st.load and save it with lbr_st.save",
-                )
+            fail(
+                name,
+                f"is not the file that was saved: its SHA-256 is not the one in {REFERENCE}; after a change that is "
+                "meant, open the model with lbr_st.load and save it with lbr_st.save",
+            )
         for name in sorted(BESIDE_THE_TOKENIZER - saved.keys()):
             if (self.files.path / name).exists():
                 fail(name, "was not saved with the model, and changes what its tokenizer.json says")
@@ -287,6 +287,16 @@ class _SavedModel:
         if not differences[worst] <= self.tolerance:  # NaN is not either
             fail(_input(self.texts[worst]), f"its vector {way} differs by {differences[worst]:.2g}")
         return differences[worst].item()
+
+
+def changed_files(files: SavedFiles) -> list[str]:
+    """Return the names of the files that are not those of when the model was saved, as far as is written down."""
+    reference = files.json.get(REFERENCE)
+    hashes = reference.get("sha256") if isinstance(reference, dict) else None
+    if not isinstance(hashes, dict):
+        return []
+    paths = {name: files.path / name for name in hashes}
+    return [name for name, path in paths.items() if not path.is_file() or file_sha256(path) != hashes[name]]
 
 
 def _let_go(model: nn.Module) -> None:

@@ -312,6 +312,29 @@ def test_a_file_beside_the_tokenizer_is_found(portable, tmp_path, file):
         run(folder)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: (d / "2_Normalize/config.json").write_bytes(b"\xff{}"), "2_Normalize/config.json: not UTF-8"),
+        (lambda d: (d / "2_Normalize/config.json").write_text("[]"), "2_Normalize/config.json: is a list"),
+        (
+            lambda d: [(d / "config.json").unlink(), (d / "config.json").mkdir()],
+            "config.json: cannot be read: Is a dir",
+        ),
+        (
+            lambda d: edit(d / "1_Pooling/config.json", lambda c: c.update(pooling_mode_=c.pop("pooling_mode"))),
+            "1_Pooling/config.json: the check 'loading' ended with TypeError",
+        ),
+    ],
+)
+def test_what_stops_a_check_is_named_by_its_file(native, tmp_path, change, message):
+    folder = copy(native, tmp_path)
+    change(folder)
+    with pytest.raises(VerificationError) as refused:
+        run(folder)
+    assert str(refused.value).startswith(message), refused.value
+
+
 def test_a_file_that_went_missing_is_named(portable, tmp_path):
     folder = copy(portable, tmp_path)
     (folder / "generation_config.json").unlink()
