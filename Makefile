@@ -10,7 +10,7 @@ install = PYTHONWARNINGS=ignore $(1)/bin/python -m pip install -q
 TORCH := $(shell grep '^torch==' constraints.txt)
 
 .PHONY: help setup quickstart test test-benchmarks test-slow test-gpu test-integrations test-mutants test-versions \
-	fuzz gpu bench bench-data bench-encode bench-gpu evidence report check format lock dist clean
+	fuzz gpu bench bench-data bench-encode bench-gpu campaign evidence report check format lock dist clean
 
 help:
 	@echo "make quickstart         domain, both stages on SmolLM2-135M, scores, search: lbr-model/"
@@ -29,6 +29,7 @@ help:
 	@echo "make bench              stage 1 beside TRL, half an hour"
 	@echo "make bench-data         half a million rows, ten minutes"
 	@echo "make bench-encode       a corpus, killed and on Ray, ten minutes"
+	@echo "make campaign           kills, full disks, hostile texts, damaged models: hours; FLAGS=\"--share 0.1\""
 	@echo "make bench-gpu          both stages and encoding on a GPU, minutes"
 	@echo "make gpu                the same, the GPU's tests, and a model: WEIGHTS=DIR DATA=DIR"
 	@echo "make evidence, report   the tables of the paper, hours: DATA=DIR; docs/results.md"
@@ -136,6 +137,9 @@ bench-data: $(INSTALLED)
 bench-encode: $(INSTALLED)
 	$(call install,.venv) -c constraints.txt --no-build-isolation -e ".[ray]"
 	$(BIN)/python benchmarks/encode_corpus.py
+
+campaign: $(INSTALLED)
+	$(BIN)/python benchmarks/campaign.py $(FLAGS)
 
 # All of docs/results.md. DATA is a folder with medical and chemistry, each with train, dev and test.jsonl; FLAGS go to
 # every training run. Large tensors are kept by malloc for the next step: on a CPU, steps are a fifth shorter.

@@ -1276,9 +1276,52 @@ MUTANTS = [
     Mutant(
         "a card by hand is overwritten",
         "model/card.py",
-        'if file.is_file() and MARK not in file.read_text(encoding="utf-8"):',
-        'if file.is_file() and not file.read_text(encoding="utf-8"):',
+        'return file.is_file() and MARK not in file.read_text(encoding="utf-8")',
+        'return file.is_file() and not file.read_text(encoding="utf-8")',
         "model/test_card.py::test_a_card_by_hand_is_left_alone",
+    ),
+    # What the campaign of faults found.
+    Mutant(
+        "kills: a finished folder keeps the copy of its corpus",
+        "use/shards.py",
+        "shutil.rmtree(self.folder / TEXTS, ignore_errors=True)\n        self.finished = True\n        self._write()",
+        "self.finished = True\n        self._write()\n        shutil.rmtree(self.folder / TEXTS)",
+        "use/test_encode.py::test_a_run_killed_at_its_very_end_leaves_no_texts",
+    ),
+    Mutant(
+        "kills: what a tokenizer read last is saved with it",
+        "model/tokens.py",
+        "tokenizer.backend_tokenizer.no_truncation()",
+        "tokenizer.backend_tokenizer.no_padding()",
+        "model/test_saving.py::test_the_same_model_gives_the_same_bytes_whatever_it_has_read",
+    ),
+    Mutant(
+        "kills: a model is one before it has its card",
+        "model/saving.py",
+        "model_card.write(folder, path.resolve().name)",
+        "assert folder",
+        "model/test_saving.py::test_a_model_has_its_card_before_it_is_one",
+    ),
+    Mutant(
+        "full disk: a run that was not written down is another's",
+        "training/resume.py",
+        "return State.BEGUN if is_begun else State.ANOTHER",
+        "return State.ANOTHER",
+        "training/test_resume.py::test_a_run_that_ended_before_it_was_written_down_is_begun_anew",
+    ),
+    Mutant(
+        "damages: verify knows the weights alone",
+        "model/verify.py",
+        "for file in loaded_files(folder)}",
+        'for file in folder.glob("*.safetensors")}',
+        "model/test_verify.py::test_a_change_that_no_vector_of_the_checks_shows_is_found",
+    ),
+    Mutant(
+        "damages: files beside the tokenizer are passed over",
+        "model/verify.py",
+        "for name in sorted(BESIDE_THE_TOKENIZER - saved.keys()):",
+        "for name in ():",
+        "model/test_verify.py::test_a_file_beside_the_tokenizer_is_found",
     ),
     # A run looked at before it is started.
     Mutant(

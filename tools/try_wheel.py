@@ -34,7 +34,7 @@ SMALL = ["--max-steps", "2", "--max-length", "32", "--per-device-train-batch-siz
 
 def prepare(work: Path) -> None:
     """Make a tiny backbone, a model of it with its vectors, and a few pairs."""
-    sys.path.insert(0, str(ROOT / "tests"))
+    sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "benchmarks")]
     from helpers import MANY, make_backbone
 
     make_backbone(work / "backbone")

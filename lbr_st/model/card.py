@@ -78,8 +78,7 @@ def write(
     Raises:
         InputError: If the folder holds no model of this package.
     """
-    file = Path(folder) / CARD
-    if file.is_file() and MARK not in file.read_text(encoding="utf-8", errors="replace"):
+    if is_by_hand(folder):
         return False
     about = read(folder)
     card = ModelCard.from_template(
@@ -98,8 +97,14 @@ def write(
         command=command if scores else None,
         citation=CITATION,
     )
-    write_text(file, f"{card.content.rstrip()}\n")
+    write_text(Path(folder) / CARD, f"{card.content.rstrip()}\n")
     return True
+
+
+def is_by_hand(folder: str | Path) -> bool:
+    """Tell whether a folder has a card that somebody else wrote."""
+    file = Path(folder) / CARD
+    return file.is_file() and MARK not in file.read_text(encoding="utf-8", errors="replace")
 
 
 def read(folder: str | Path) -> dict[str, Any]:

@@ -36,6 +36,11 @@ WEIGHTS_INDEX = "model.safetensors.index.json"
 # Files in a model directory that no loader reads.
 NOT_LOADED = {"lbr_run.json", "training_log.json", "trainer_state.json", REFERENCE}
 
+# Files that transformers reads beside tokenizer.json, and changes with them what that one says.
+BESIDE_THE_TOKENIZER = {
+    "added_tokens.json", "merges.txt", "special_tokens_map.json", "tokenizer.model", "vocab.json", "vocab.txt",
+}  # fmt: skip
+
 # Files whose fields somebody reads.
 READ = [
     LBR_CONFIG, REFERENCE, POOLING_CONFIG, WEIGHTS_INDEX, "config.json", "config_sentence_transformers.json",
@@ -78,7 +83,7 @@ class SavedFiles:
         self.path = Path(path)
         if not self.path.is_dir():
             fail(path, "no such directory")
-        found = [*self.path.glob("*.json"), *self.path.glob(POOLING_CONFIG)]
+        found = [*self.path.glob("*.json"), *self.path.glob("[0-9]_*/*.json")]
         self.json = {name: self._parse(name) for name in sorted(f.relative_to(self.path).as_posix() for f in found)}
 
     @property
@@ -119,6 +124,8 @@ class SavedFiles:
             found = json.loads((self.path / name).read_text(encoding="utf-8"))
         except UnicodeDecodeError as error:
             fail(name, f"not UTF-8: {error}")
+        except OSError as error:
+            fail(name, f"cannot be read: {error.strerror}")
         except json.JSONDecodeError as error:
             fail(f"{name}, line {error.lineno}, column {error.colno}", f"not JSON: {error.msg}")
         except (RecursionError, ValueError) as error:  # nested a thousand deep, or a number of thousands of digits
@@ -126,7 +133,7 @@ class SavedFiles:
         if name == "modules.json":
             if not isinstance(found, list) or not all(isinstance(module, dict) for module in found):
                 fail(name, "is not a list of modules")
-        elif not isinstance(found, dict) and name in READ:
+        elif not isinstance(found, dict) and (name in READ or "/" in name):
             fail(name, f"is a {type(found).__name__}, not an object with fields")
         return found
 
@@ -367,14 +374,19 @@ def fingerprint(path: str | Path) -> str:
     """
     if (file := gguf_file(path)) is not None:
         return sha256([file])
-    kinds = {".safetensors", ".json", ".bin", ".txt", ".model"}
-    files = [file for file in [*Path(path).glob("*"), *Path(path).glob("[0-9]_*/*")] if file.suffix in kinds]
-    found = sha256(sorted(file for file in files if file.name not in NOT_LOADED))
+    found = sha256(loaded_files(path))
     if Path(path, ADAPTER_CONFIG_NAME).is_file() and not Path(path, "modules.json").is_file():
         adapter = find_adapter(str(path))
         if adapter is not None and adapter.base != str(path) and Path(adapter.base).exists():
             return hashlib.sha256((found + fingerprint(adapter.base)).encode()).hexdigest()
     return found
+
+
+def loaded_files(path: str | Path) -> list[Path]:
+    """Return the files of a model directory that some loader reads, in order."""
+    kinds = {".safetensors", ".json", ".bin", ".txt", ".model"}
+    files = [file for file in [*Path(path).glob("*"), *Path(path).glob("[0-9]_*/*")] if file.suffix in kinds]
+    return sorted(file for file in files if file.name not in NOT_LOADED)
 
 
 def _shapes(path: Path) -> dict[str, list[int]]:

@@ -22,7 +22,7 @@ from sentence_transformers.base.modules import Normalize
 from sentence_transformers.sentence_transformer.modules import Pooling
 from sentence_transformers.util import load_file_path
 
-from lbr_st.errors import InputError, UnfinishedError, only_warning
+from lbr_st.errors import InputError, UnfinishedError
 from lbr_st.files import filling, write_json
 from lbr_st.model import card as model_card
 from lbr_st.model.bottleneck import BottleneckTransformer, bottleneck_module
@@ -167,8 +167,8 @@ def save(model: SentenceTransformer, path: str | Path) -> None:
                     logger.debug(line)
         except VerificationError as error:
             raise UnfinishedError(f"the model was not saved, what was written is wrong: {error}") from error
-    with only_warning(logger, str(path / model_card.CARD)):
-        model_card.write(path, path.resolve().name)
+        if not model_card.is_by_hand(path):
+            model_card.write(folder, path.resolve().name)
     if is_portable:
         logger.info("saved and verified %s: load it with SentenceTransformer(%r)", path, str(path))
     else:

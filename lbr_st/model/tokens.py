@@ -79,9 +79,14 @@ def add_bottleneck_tokens(
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> None:
     """Write the tokenizer so that every reader takes its ``tokenizer.json`` unchanged.
 
+    How it cut and padded the last texts is no part of it: the same model gives the same bytes, whatever it has read.
+
     Raises:
         InputError: If it has no ``tokenizer.json``.
     """
+    if tokenizer.is_fast:
+        tokenizer.backend_tokenizer.no_truncation()
+        tokenizer.backend_tokenizer.no_padding()
     tokenizer.save_pretrained(folder)
     if not Path(folder, "tokenizer.json").is_file():
         raise InputError(f"{type(tokenizer).__name__} has no tokenizer.json; a fast tokenizer is needed")

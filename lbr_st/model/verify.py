@@ -18,7 +18,16 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 from lbr_st.errors import shortened
 from lbr_st.files import file_sha256
 from lbr_st.model.bottleneck import BottleneckTransformer, bottleneck_module
-from lbr_st.model.contract import LBR_CONFIG, REFERENCE, SavedFiles, VerificationError, fail, file_checks
+from lbr_st.model.contract import (
+    BESIDE_THE_TOKENIZER,
+    LBR_CONFIG,
+    REFERENCE,
+    SavedFiles,
+    VerificationError,
+    fail,
+    file_checks,
+    loaded_files,
+)
 from lbr_st.model.tokens import bottleneck_token
 
 # Lengths of differences between vectors of length 1. Of one model they agree to about 1e-6 in float32 and 1e-2 in half
@@ -78,7 +87,8 @@ def verify(path: str | Path, in_memory: SentenceTransformer | None = None, devic
         except VerificationError:
             raise
         except Exception as error:  # whatever any part of the stack says of a broken directory
-            fail(files.path, f"the check {name!r} ended with {type(error).__name__}: {error}")
+            where = next(iter(changed_files(files)), files.path)
+            fail(where, f"the check {name!r} ended with {type(error).__name__}: {error}")
         yield f"{name}: {line}"
     yield _servers(files)
 
@@ -195,12 +205,9 @@ class _SavedModel:
         return (here - further_on).abs().max().item() > self.tolerance * here.abs().max().item()
 
     def check_reference(self) -> str:
-        """What was written down when the model was saved: its weights bit for bit, and vectors of a few texts."""
+        """What was written down when the model was saved: vectors of a few texts, and the files byte for byte."""
         if REFERENCE not in self.files.json:
             return f"there is no {REFERENCE}; a model saved by lbr_st.save has one"
-        for name, hash_ in self.files.field(REFERENCE, "sha256", dict).items():
-            if file_sha256(self.files.path / name) != hash_:
-                fail(name, f"is not the file that was saved: its SHA-256 is not the one in {REFERENCE}")
         reference = self.files.field(REFERENCE, "vectors", dict)
         largest = 0.0
         for text, vector in self.reference_vectors.items():
@@ -212,7 +219,23 @@ class _SavedModel:
                     f"its vector differs from the one written down in {REFERENCE}, by {difference:.2g} of its length",
                 )
             largest = max(largest, difference)
-        return f"weights and vectors are those of when the model was saved, to {largest:.1g}"
+        self.check_bytes()
+        return f"files and vectors are those of when the model was saved, to {largest:.1g}"
+
+    def check_bytes(self) -> None:
+        """The files that were saved, and none beside the tokenizer's: what the vectors of a few texts do not show."""
+        saved = self.files.field(REFERENCE, "sha256", dict)
+        for name in changed_files(self.files):
+            if not (self.files.path / name).is_file():
+                fail(name, "missing")
+            fail(
+                name,
+                f"is not the file that was saved: its SHA-256 is not the one in {REFERENCE}; after a change that is "
+                "meant, open the model with lbr_st.load and save it with lbr_st.save",
+            )
+        for name in sorted(BESIDE_THE_TOKENIZER - saved.keys()):
+            if (self.files.path / name).exists():
+                fail(name, "was not saved with the model, and changes what its tokenizer.json says")
 
     def check_in_memory(self) -> str:
         assert self.in_memory is not None
@@ -266,6 +289,16 @@ class _SavedModel:
         return differences[worst].item()
 
 
+def changed_files(files: SavedFiles) -> list[str]:
+    """Return the names of the files that are not those of when the model was saved, as far as is written down."""
+    reference = files.json.get(REFERENCE)
+    hashes = reference.get("sha256") if isinstance(reference, dict) else None
+    if not isinstance(hashes, dict):
+        return []
+    paths = {name: files.path / name for name in hashes}
+    return [name for name, path in paths.items() if not path.is_file() or file_sha256(path) != hashes[name]]
+
+
 def _let_go(model: nn.Module) -> None:
     """Free the weights of a model now, whoever still holds it."""
     model.to("meta")
@@ -300,8 +333,8 @@ def _encode(model: SentenceTransformer, texts: Sequence[str], batch_size: int) -
 
 
 def reference_of(model: SentenceTransformer, folder: Path) -> dict[str, Any]:
-    """Return what a model saved in ``folder`` can be known by later: hashes of its weights, and a few vectors."""
-    hashes = {file.name: file_sha256(file) for file in sorted(folder.glob("*.safetensors"))}
+    """Return what a model saved in ``folder`` can be known by later: hashes of its files, and a few vectors."""
+    hashes = {file.relative_to(folder).as_posix(): file_sha256(file) for file in loaded_files(folder)}
     return {"sha256": hashes, "vectors": _reference_vectors(model)}
 
 

@@ -60,11 +60,14 @@ class Run:
         names = {path.name for path in folder.iterdir() if path.suffix != UNFINISHED} if folder.is_dir() else set()
         if not names and not folder.is_file():
             return State.NEW
+        checkpoints = checkpoint_dir(folder)
         if RUN_FILE not in names:
-            return State.ANOTHER
+            # The trainer makes the folder of its checkpoints before the run is written down.
+            is_begun = names == {checkpoints.name} and checkpoints.is_dir() and not any(checkpoints.iterdir())
+            return State.BEGUN if is_begun else State.ANOTHER
         if "config.json" in names:
             return State.FINISHED
-        if last_whole_checkpoint(folder) is None and names <= {RUN_FILE, checkpoint_dir(folder).name}:
+        if last_whole_checkpoint(folder) is None and names <= {RUN_FILE, checkpoints.name}:
             return State.BEGUN
         return State.RUNNING
 

@@ -272,10 +272,10 @@ class Manifest:
         self._write()
 
     def finish(self) -> None:
-        """Say that all files are there; the texts go."""
+        """Say that all files are there; the texts go first, as nobody looks for them in a folder that is finished."""
+        remove_texts(self.folder)
         self.finished = True
         self._write()
-        remove_texts(self.folder)
 
     def _write(self) -> None:
         files = [{"file": part(self.folder, shard).name, "rows": self.rows_of(shard)} for shard in self.done]

@@ -2,11 +2,9 @@
 
 import dataclasses
 import gc
-import sys
 from pathlib import Path
 
 import pytest
-from helpers import ROOT
 from toy_domains import SPLITS, chemistry_row, medical_row
 
 from lbr_st.files import write_jsonl
@@ -20,15 +18,13 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session", autouse=True)
 def _programs():
-    """The programs can be imported, and what they import is not looked at by every collection of a run's garbage."""
-    sys.path.insert(0, str(ROOT / "benchmarks"))
+    """What the programs import is not looked at by every collection of a run's garbage."""
     import arms  # noqa: F401
 
     gc.collect()
     gc.freeze()
     yield
     gc.unfreeze()
-    sys.path.remove(str(ROOT / "benchmarks"))
 
 
 @pytest.fixture(autouse=True)

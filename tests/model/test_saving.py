@@ -184,7 +184,7 @@ def test_prompts_and_history_survive(model, tmp_path):
 def test_an_interrupted_save_is_not_a_model(model, tmp_path, monkeypatch, move):
     """A save cut off in any of its moves leaves nothing that loads, and the next one repairs it."""
     lbr_st.save(model, tmp_path)
-    last = len([file for file in tmp_path.rglob("*") if file.is_file() and file.name != "README.md"])
+    last = len([file for file in tmp_path.rglob("*") if file.is_file()])
     replace, moved = os.replace, []
 
     def fail_late(source, target):
@@ -203,6 +203,32 @@ def test_an_interrupted_save_is_not_a_model(model, tmp_path, monkeypatch, move):
     monkeypatch.undo()
     lbr_st.save(model, tmp_path)
     assert np.abs(SentenceTransformer(str(tmp_path)).encode(TEXTS) - model.encode(TEXTS)).max() < 1e-6
+
+
+def test_a_model_has_its_card_before_it_is_one(model, tmp_path, monkeypatch):
+    """A kill after ``config.json`` is there would leave a model without, which nobody saves again."""
+    moved, replace = [], os.replace
+
+    def remember(source, target):
+        moved.append(Path(target).name)
+        replace(source, target)
+
+    monkeypatch.setattr("lbr_st.files.os.replace", remember)
+    lbr_st.save(model, tmp_path / "m")
+    assert moved[-1] == "config.json" and "README.md" in moved
+
+
+def test_the_same_model_gives_the_same_bytes_whatever_it_has_read(model, tmp_path):
+    """The tokenizer remembers how it cut and padded; a run that goes on after its last step has read nothing."""
+    lbr_st.save(model, tmp_path / "before")
+    model.encode(["a text that is cut " * 20, "and one that is padded"])
+    model.tokenizer(["one", "two words"], padding=True, truncation=True, max_length=9)
+    lbr_st.save(model, tmp_path / "after")
+    files = [file.relative_to(tmp_path / "before") for file in (tmp_path / "before").rglob("*.json")]
+    assert Path("tokenizer.json") in files
+    for file in files:
+        assert (tmp_path / "before" / file).read_bytes() == (tmp_path / "after" / file).read_bytes(), file
+    assert json.loads((tmp_path / "after" / "tokenizer.json").read_text())["truncation"] is None
 
 
 def test_a_save_over_a_sharded_one_leaves_no_old_weights(model, tmp_path):

@@ -272,6 +272,76 @@ def test_one_changed_number_in_the_weights_is_found(portable, tmp_path):
         run(folder)
 
 
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("config_sentence_transformers.json", lambda c: c["prompts"].update(query="find: ")),
+        ("config_sentence_transformers.json", lambda c: c.update(default_prompt_name="query")),
+        ("lbr_config.json", lambda c: c["history"].append({})),
+        ("generation_config.json", lambda c: c.update(max_length=3)),
+        ("2_Normalize/config.json", lambda c: c.update(more=1)),
+    ],
+)
+def test_a_change_that_no_vector_of_the_checks_shows_is_found(portable, tmp_path, file, change):
+    folder = copy(portable, tmp_path)
+    edit(folder / file, change)
+    with pytest.raises(VerificationError, match=f"^{file}: is not the file that was saved: its SHA-256"):
+        run(folder)
+
+
+def test_a_word_that_no_text_of_the_checks_has_is_found(portable, tmp_path):
+    """Two words of the vocabulary change places: only texts that have them get other vectors."""
+    folder = copy(portable, tmp_path)
+
+    def swap(tokenizer):
+        vocabulary = tokenizer["model"]["vocab"]
+        vocabulary["Ġblood"], vocabulary["Ġpressure"] = vocabulary["Ġpressure"], vocabulary["Ġblood"]
+
+    edit(folder / "tokenizer.json", swap)
+    with pytest.raises(VerificationError, match="^tokenizer.json: is not the file that was saved"):
+        run(folder)
+
+
+@pytest.mark.parametrize("file", ["added_tokens.json", "special_tokens_map.json", "merges.txt"])
+def test_a_file_beside_the_tokenizer_is_found(portable, tmp_path, file):
+    """transformers reads it: a word is then a token that the model has no row for."""
+    folder = copy(portable, tmp_path)
+    content = {"added_tokens.json": '{"blood": 7}', "special_tokens_map.json": "{}"}.get(file, "#version: 0.2\n")
+    (folder / file).write_text(content)
+    with pytest.raises(VerificationError, match=f"^{file}: was not saved with the model"):
+        run(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: (d / "2_Normalize/config.json").write_bytes(b"\xff{}"), "2_Normalize/config.json: not UTF-8"),
+        (lambda d: (d / "2_Normalize/config.json").write_text("[]"), "2_Normalize/config.json: is a list"),
+        (
+            lambda d: [(d / "config.json").unlink(), (d / "config.json").mkdir()],
+            "config.json: cannot be read: Is a dir",
+        ),
+        (
+            lambda d: edit(d / "1_Pooling/config.json", lambda c: c.update(pooling_mode_=c.pop("pooling_mode"))),
+            "1_Pooling/config.json: the check 'loading' ended with TypeError",
+        ),
+    ],
+)
+def test_what_stops_a_check_is_named_by_its_file(native, tmp_path, change, message):
+    folder = copy(native, tmp_path)
+    change(folder)
+    with pytest.raises(VerificationError) as refused:
+        run(folder)
+    assert str(refused.value).startswith(message), refused.value
+
+
+def test_a_file_that_went_missing_is_named(portable, tmp_path):
+    folder = copy(portable, tmp_path)
+    (folder / "generation_config.json").unlink()
+    with pytest.raises(VerificationError, match="^generation_config.json: missing"):
+        run(folder)
+
+
 def forget_reference(folder):
     (folder / "lbr_reference.json").unlink()
 

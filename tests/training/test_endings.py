@@ -120,12 +120,11 @@ def test_a_disk_with_room_for_one_model(config, monkeypatch, tmp_path):
 
 
 @pytest.mark.whole_run
-@pytest.mark.parametrize("name", ["training.png", "training_log.json", "README.md"])
+@pytest.mark.parametrize("name", ["training.png", "training_log.json"])
 def test_what_is_beside_the_model_never_stops_it(config, tmp_path, monkeypatch, caplog, name):
     place = {
         "training.png": "lbr_st.training.curves.plot",
         "training_log.json": "lbr_st.training.finish.write_json",
-        "README.md": "lbr_st.model.card.write",
     }[name]
     monkeypatch.setattr(place, full_disk)
     align(config)

@@ -40,6 +40,17 @@ def test_states_of_a_run(run):
     assert run.open(resume=True) is State.FINISHED
 
 
+def test_a_run_that_ended_before_it_was_written_down_is_begun_anew(run):
+    """The trainer has made its folder, and the disk was full, or a kill came; with something in it, it is another's."""
+    folder = run.output_dir / "checkpoints"
+    folder.mkdir(parents=True)
+    for resume in (False, True):
+        assert run.open(resume) is State.BEGUN
+    (folder / "epoch-3.pt").write_text("of another program")
+    with pytest.raises(InputError, match="holds no run to go on with"):
+        run.open(resume=True)
+
+
 def test_a_run_that_was_only_begun_is_written_anew(run):
     run.begin()
     other = Run(run.output_dir, {"arguments": {"a": 2}})

@@ -324,6 +324,26 @@ def test_passages_of_a_folder_fit_the_model(config, original, tmp_path, caplog):
     assert not longer_than_read(caplog)
 
 
+def test_a_run_killed_at_its_very_end_leaves_no_texts(config, straight, tmp_path, monkeypatch):
+    """A finished folder is not looked at again: the copy of the corpus goes before it says so."""
+    finish = shards.Manifest.finish
+
+    def kill(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    def killed(self):
+        monkeypatch.setattr(shards.shutil, "rmtree", kill)
+        finish(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shards.Manifest, "finish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            encode_corpus(config)
+    monkeypatch.undo()
+    encode_corpus(config)
+    assert sorted(os.listdir(tmp_path / "output")) == sorted(os.listdir(straight("float32")))
+
+
 @pytest.mark.slow
 def test_killed_runs_lose_nothing(config, straight, tmp_path):
     """Killed while it reads, while it encodes, and once more."""
