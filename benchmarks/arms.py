@@ -101,7 +101,7 @@ SCALES = {
         records=7000,
         stage1_tokens=200_000,
         stage1={
-            "learning_rate": 2e-4,
+            "learning_rate": 4e-4,
             "per_device_train_batch_size": 8,
             "gradient_accumulation_steps": 4,
             "attention": "eager",

@@ -18,7 +18,7 @@ else is said; it reads the questions of all training records, in every variant a
   - `two-sided`: a quarter of stage 1 SFT-style, a quarter from document to query, half reconstruction.
   - controls, with a read-out each: `no-cut-off`; plain fine-tuning (`gl`) and plain pretraining (`pt`), where the text
     ends with the bottleneck token and that is asked for Y.
-- Three learning rates of stage 1 for each: 1e-4, 2e-4, 4e-4. Stage 1 reads 100,000 tokens, half of what was planned,
+- Three learning rates of stage 1 for each: 2e-4, 4e-4, 8e-4. Stage 1 reads 100,000 tokens, half of what was planned,
   so that all of them fit into two sessions of two cores.
 - Stage 2: 200 pairs, two epochs of batches of 32, rate 1e-4, temperature 0.02, the last weights. One seed.
 - Judged by nDCG@10 on dev, its 500 questions in its documents and 500 training ones: as it is, and after stage 2. The
@@ -61,7 +61,7 @@ from lbr_st.model.bottleneck import bottleneck_module
 
 PROGRAM = "objectives"
 DEFAULT = "tokens"
-RATES = (1e-4, 2e-4, 4e-4)
+RATES = (2e-4, 4e-4, 8e-4)
 PAIRS, SETTING = 200, (1e-4, 0.02)
 TRIED_TOKENS = 100_000
 CONFIRMED, SEEDS = 2, (0, 1)

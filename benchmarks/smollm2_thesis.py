@@ -6,7 +6,7 @@ Protocol, fixed before the test set was touched with these models:
 
 - Domains and regimes as `domains.py` makes them, of 7,000 training records each: corpus-taught, and strict for what
   has `strict` below. Texts of 64 tokens, one bottleneck token. Stage 1 reads 200,000 tokens of X, Z and Y at a learning
-  rate of 2e-4; stage 2 is two epochs of batches of 32, temperature 0.02, the last weights.
+  rate of 4e-4; stage 2 is two epochs of batches of 32, temperature 0.02, the last weights.
 - Arms, each with 200 and 1,000 pairs of stage 2, and `ibgl` without any: no stage 1 (`cl`); plain fine-tuning (`gl`,
   also strict) and plain pretraining (`pt`); IB-GL by the paper's loss (`ibgl_paper`) and with the read-out loss, the
   default (`ibgl`, also strict), half SFT-style, half reconstruction both; the default with Y in sight of X

@@ -20,7 +20,7 @@ Stage = Literal["learn", "align"]
 FULL: dict[Stage, dict[float, float]] = {
     "learn": {
         5.5e6: 1e-3,  # benchmarks/explore.py and rate.py: better than 5e-4, on dev and on test
-        135e6: 2e-4,  # the rate of benchmarks/foundation_smollm2.py; no other was tried at this size
+        135e6: 4e-4,  # benchmarks/learning_rates.py: better than 1e-4 and 2e-4, on dev before stage 2
         0.5e9: 2e-5,  # TRL, trl/scripts/sft.py: Qwen2-0.5B
         7e9: 2e-5,  # GritLM, scripts/training/train_gritlm_7b.sh: Mistral 7B, generative and contrastive at once
     },
