@@ -1,6 +1,9 @@
 """The same row is the same text and the same id in every command."""
 
+import io
 import json
+import logging
+import sys
 
 import pyarrow.parquet as pq
 import pytest
@@ -140,8 +143,10 @@ def test_half_a_surrogate_pair_anywhere(prepare, tmp_path):
     assert (record["query"], record["document"]) == ("a b", "a  b")
 
 
-def test_names_of_files_that_are_no_text(prepare, tmp_path):
+def test_names_of_files_that_are_no_text(prepare, tmp_path, caplog, monkeypatch):
     """Linux has names of any bytes; an id is written and printed."""
+    caplog.set_level(logging.CRITICAL, logger="lbr_st")  # what pytest keeps of these, xdist cannot send
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "caf\udce9.md").write_text("# \x00Title\n\nOne \x00line.")
     [passage] = read_passages(tmp_path / "texts")

@@ -87,7 +87,7 @@ def test_passages_alone_are_for_stage_1(prepare, backbone, tmp_path):
 
 @pytest.mark.parametrize("stage", [stage1, stage2])
 def test_training_refuses_what_is_held_out(stage, backbone, tmp_path):
-    """Before the model is opened; unless told otherwise."""
+    """Unless told otherwise."""
     train = write_jsonl(tmp_path / "train.jsonl", PAIRS[:20])
     changed = [PAIRS[3] | {"question": PAIRS[3]["question"].upper(), "answer": "Something else."}]
     dev = write_jsonl(tmp_path / "dev.jsonl", PAIRS[20:30] + changed)
@@ -95,7 +95,7 @@ def test_training_refuses_what_is_held_out(stage, backbone, tmp_path):
     with pytest.raises(
         InputError, match=r"dev.jsonl overlap in 1 queries \(1 normalised\): query of anaemia-diagnosed"
     ):
-        stage(tmp_path / "absent", train, tmp_path / "o", **held_out)
+        stage(backbone, train, tmp_path / "o", **held_out)
     stage(backbone, train, tmp_path / "o", **held_out, allow_overlap=True)
 
 

@@ -277,7 +277,7 @@ def test_one_changed_number_in_the_weights_is_found(portable, tmp_path):
     [
         ("config_sentence_transformers.json", lambda c: c["prompts"].update(query="find: ")),
         ("config_sentence_transformers.json", lambda c: c.update(default_prompt_name="query")),
-        ("lbr_config.json", lambda c: c["history"].append({})),
+        ("lbr_config.json", lambda c: c["history"].append({"stage": "learn"})),
         ("generation_config.json", lambda c: c.update(max_length=3)),
         ("2_Normalize/config.json", lambda c: c.update(more=1)),
     ],
