@@ -1,7 +1,6 @@
 """What a run takes and which rate suits it: counted by hand, from steps that training would take, with nothing left."""
 
 import json
-import logging
 import math
 import tempfile
 from dataclasses import replace
