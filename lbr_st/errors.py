@@ -176,7 +176,7 @@ def foreseen(error: BaseException) -> str | None:
         isinstance(error, RuntimeError) and any(part in str(error) for part in OF_MEMORY)
     ):
         return f"out of memory ({said}): {LESS_AT_ONCE}"
-    if type(error) is Exception:  # the tokenizers library has no class of its own, and nobody else raises it
+    if type(error) is Exception and _is_of_tokenizer(error):  # the tokenizers library has no class of its own
         return f"the tokenizer cannot be used ({said}): is its tokenizer.json whole?"
     if isinstance(error, RuntimeError) and any(part in str(error) for part in OF_THE_GPU):
         return f"the GPU cannot be used ({said}): look at it with nvidia-smi, or add --use-cpu in training"
@@ -186,6 +186,14 @@ def foreseen(error: BaseException) -> str | None:
     if isinstance(error, ConnectionError | TimeoutError):
         return f"{said}: {NO_NETWORK}"
     return _of_the_system(error, said) if isinstance(error, OSError) else None
+
+
+def _is_of_tokenizer(error: BaseException) -> bool:
+    """Tell whether an error was raised while transformers had a tokenizer read or run."""
+    modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return bool(modules) and modules[-1].startswith(
+        ("transformers.tokenization", "transformers.convert_slow", "tokenizers")
+    )
 
 
 def _of_import(error: ImportError, said: str) -> str | None:

@@ -57,10 +57,10 @@ def training_rows(records: Sequence[Record], same: str = AUTO) -> Dataset:
         )
     if len(kept) < 2:
         raise InputError(f"in-batch negatives need at least 2 pairs, found {len(kept)}")
-    if any(record["negatives"] for record in kept):
-        kept = _with_stand_ins(kept, known, same)
     counts = [len(record["negatives"]) for record in kept]
-    fewest, most = min(counts), max(counts)
+    fewest, most = min(filter(None, counts), default=0), max(counts)
+    if fewest:
+        kept = _with_stand_ins(kept, fewest, known, same)
     if fewest < most:
         logger.warning(
             "records have %d to %d hard negatives; the first %d of each are used (record %s has no more)",
@@ -77,22 +77,36 @@ def training_rows(records: Sequence[Record], same: str = AUTO) -> Dataset:
     return Dataset.from_list(rows)
 
 
-def _with_stand_ins(records: Sequence[Record], known: Mapping[str, set[str]], same: str) -> list[Record]:
-    """Give each record without hard negatives the document of the next record that does not answer its query.
+def _with_stand_ins(records: Sequence[Record], number: int, known: Mapping[str, set[str]], same: str) -> list[Record]:
+    """Give each record without hard negatives documents of the next records that do not answer its query.
+
+    Args:
+        records: See `training_rows`.
+        number: Number of documents.
+        known: See `documents_by_query`.
+        same: See `training_rows`.
 
     Raises:
-        InputError: If there is none.
+        InputError: If there are fewer.
     """
     found, without = [], 0
     for index, record in enumerate(records):
         if not record["negatives"]:
             without += 1
             answers = known[same_text(record["query"], same)]
-            others = (records[(index + step) % len(records)]["document"] for step in range(1, len(records)))
-            other = next((text for text in others if same_text(text, same) not in answers), None)
-            if other is None:
-                raise InputError(f"record {record['id']} has no hard negative, and all documents answer its query")
-            record = record | {"negatives": [other]}
+            others: dict[str, str] = {}
+            for step in range(1, len(records)):
+                text = records[(index + step) % len(records)]["document"]
+                if (key := same_text(text, same)) not in answers:
+                    others.setdefault(key, text)
+                if len(others) == number:
+                    break
+            else:
+                raise InputError(
+                    f"record {record['id']} has no hard negative, and {len(others)} documents of others do not answer "
+                    f"its query, where {number} are needed"
+                )
+            record = record | {"negatives": list(others.values())}
         found.append(record)
     if without:
         logger.warning(

@@ -171,7 +171,7 @@ def prepare(config: AlignConfig, arguments: AlignConfig) -> tuple[Run, AlignTrai
         InputError: If the settings, the data or the model cannot be used.
     """
     check_launch(config)
-    check_can_be_trained(config.model, config.max_length)
+    check_can_be_trained(config.model, config.max_length, config.texts_in_a_row)
     data = read_data(config)
     set_learning_rate(arguments, "align")
     if data.dev:

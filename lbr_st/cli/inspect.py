@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     records = read_records(file_of(args.data, "dev"), min_score=args.min_score) if args.data else []
     model = open_with_language_model(args.model)
     if args.text:
-        for text, words in zip(args.text, read_out(model, args.text), strict=True):
+        for text, words in zip(args.text, read_out(model, args.text, batch_size=args.batch_size), strict=True):
             print(f"{text}\n    {', '.join(f'{word} {weight:.2f}' for word, weight in words)}")  # noqa: T201
     if args.data:
         numbers, pairs = inspect(model, records, args.batch_size), Pairs.of(records)

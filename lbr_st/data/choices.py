@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lbr_st.data import names
+from lbr_st.data.ids import id_text
 from lbr_st.data.same_text import AUTO, EXACT, LOOSE, same_text
 from lbr_st.data.templates import Template, Values, excerpt
 from lbr_st.data.texts import text_of
 from lbr_st.errors import RowError
+
+LONGEST_NUMBER = 9  # digits of the number of an option, which Python reads whatever it is
 
 
 class Choice:
@@ -98,7 +101,7 @@ def _right(where: str, column: str, answer: Any, labels: list[str], texts: list[
             these, wanted = [same_text(text, level) for text in texts], same_text(answer, level)
             if wanted in these:
                 return these.index(wanted)
-    number = str(answer).strip()
-    if number.isdecimal() and int(number) < len(texts):
+    number = id_text(answer) or ""
+    if number.isdecimal() and len(number) <= LONGEST_NUMBER and int(number) < len(texts):
         return int(number)
     raise RowError(where, "no answer", f"column {column!r}: {excerpt(answer)} is none of the {len(texts)} options")

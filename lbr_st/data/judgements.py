@@ -27,6 +27,9 @@ NO = (
 WORDS = dict.fromkeys(YES, 1.0) | dict.fromkeys(NO, 0.0)
 LONGEST_WORD = 20
 MOST_SHOWN = 5
+# Of the documents that do not answer a query, as many become its hard negatives: a query with hundreds of answers and
+# of others would give each answer all of them.
+MOST_NEGATIVES = 32
 # What is said of the documents that do not answer, after their number.
 JUDGED = "judged no answer"
 NEGATIVES_NOW = f"{JUDGED}: hard negatives of their query"
@@ -142,7 +145,8 @@ class Joined(NamedTuple):
 
     Attributes:
         negatives: By the index of a row that is an answer, those of its query that are none.
-        left_out: Indices of the others: nothing answers their query, or their document, by another row.
+        left_out: Indices of the others: nothing answers their query, their document does by another row, or their
+            query has `MOST_NEGATIVES` already.
     """
 
     negatives: dict[int, list[int]]
@@ -157,19 +161,21 @@ def join(queries: Sequence[Hashable], documents: Sequence[Hashable], answers: Se
         documents: The document of each row, the same.
         answers: Whether the document of each row answers its query.
     """
-    answered: dict[Hashable, list[int]] = {}
     others = [index for index, is_answer in enumerate(answers) if not is_answer]
     asked = {queries[index] for index in others}
+    rows: dict[Hashable, list[int]] = {}
+    answering: dict[Hashable, set[Hashable]] = {}
     for index, is_answer in enumerate(answers):
         if is_answer and queries[index] in asked:
-            answered.setdefault(queries[index], []).append(index)
-    negatives: dict[int, list[int]] = {}
+            rows.setdefault(queries[index], []).append(index)
+            answering.setdefault(queries[index], set()).add(documents[index])
+    wrong: dict[Hashable, list[int]] = {}
     left_out = []
     for index in others:
-        rows = answered.get(queries[index], [])
-        if not rows or any(documents[row] == documents[index] for row in rows):
+        query = queries[index]
+        of_query = wrong.setdefault(query, [])
+        if query not in rows or documents[index] in answering[query] or len(of_query) == MOST_NEGATIVES:
             left_out.append(index)
-            continue
-        for row in rows:
-            negatives.setdefault(row, []).append(index)
-    return Joined(negatives, left_out)
+        else:
+            of_query.append(index)
+    return Joined({row: of_query for query, of_query in wrong.items() if of_query for row in rows[query]}, left_out)

@@ -107,8 +107,11 @@ def mine(config: MineConfig) -> PreparedSet:
     check_model_exists(config.model)
     source = PreparedSet.open(config.source) if Path(config.source).is_dir() else None
     file = source.file("align") if source else str(config.source)
-    pairs = read_tuples(file, config.min_score)
-    _check_pairs(pairs, file)
+    if config.min_score is None:
+        pairs = read_tuples(file)
+        _check_pairs(pairs, file)
+    else:  # what scores less is no hard negative here: those are mined
+        pairs = read_records(file, min_score=config.min_score)
     corpus = read_records(config.corpus, ("document",)) if config.corpus else []
     logger.info("mining for the pairs of %s%s", file, f", in {config.corpus} too" if config.corpus else "")
     if source:
@@ -180,13 +183,16 @@ def with_negatives(
     """
     # A document in other capitals would be another one, and the first to be found.
     texts = {same_text(record["document"], same): record["document"] for record in [*corpus, *records]}
+    spelled = [texts[same_text(record["document"], same)] for record in records]
     for name in ("negatives", "skip"):
         if getattr(config, name) > len(texts):
             raise InputError(f"--{name} {getattr(config, name)}: there are {len(texts)} documents to find them in")
     try:
         with saying_what_is_longer(model):
             found = mine_hard_negatives(
-                Dataset.from_list([{"anchor": r["query"], "positive": r["document"]} for r in records]),
+                Dataset.from_list(
+                    [{"anchor": r["query"], "positive": text} for r, text in zip(records, spelled, strict=True)]
+                ),
                 model,
                 corpus=list(texts.values()),
                 num_negatives=config.negatives,
@@ -206,8 +212,8 @@ def with_negatives(
     of_pair = {(row["anchor"], row["positive"]): [row[name] for name in names] for row in found}
     mined = [
         record | {"negatives": of_pair[pair]}
-        for record in records
-        if (pair := (record["query"], record["document"])) in of_pair
+        for record, text in zip(records, spelled, strict=True)
+        if (pair := (record["query"], text)) in of_pair
     ]
     if not mined:
         names = [f"--{name.replace('_', '-')}" for name in FILTERS if getattr(config, name) is not None]

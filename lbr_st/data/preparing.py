@@ -24,7 +24,7 @@ from lbr_st.data.deduplicate import clusters_of, drop_duplicates
 from lbr_st.data.drops import Drops, on_wrong_row
 from lbr_st.data.ids import UniqueIds
 from lbr_st.data.isolate import is_isolated, isolate, isolated_fields, overlaps_left, taken_out
-from lbr_st.data.judgements import JUDGED_OUT, NEGATIVES_NOW, join
+from lbr_st.data.judgements import JUDGED, JUDGED_OUT, NEGATIVES_NOW, join
 from lbr_st.data.overlap import Overlap, count
 from lbr_st.data.parts import Part, Reading, parts_of
 from lbr_st.data.passages import Chunker
@@ -176,7 +176,7 @@ def _answers(dataset: Dataset, drops: Drops) -> Iterator[Record]:
             more = (text for other in joined.negatives.get(index, ()) for text in (texts[other], *own[other]))
             yield record | {"negatives": list(dict.fromkeys([*record["negatives"], *(text.as_py() for text in more)]))}
     for index in joined.left_out:
-        drops.add("judged not relevant", dataset[index]["id"], dataset[index]["query"])
+        drops.add(JUDGED, dataset[index]["id"], dataset[index]["query"])
     number = answers.count(False) - len(joined.left_out)
     logger.info("%d %s, %d %s", number, NEGATIVES_NOW, len(joined.left_out), JUDGED_OUT)
 

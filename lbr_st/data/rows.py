@@ -147,7 +147,7 @@ def _json_lines(path: Path, encoding: str, wrong: Wrong) -> Iterator[Row]:
         try:
             # Control characters in texts are cleaned away; they are no reason to refuse a line.
             row = json.loads(line, strict=False)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             wrong(_not_json(where, line, error))
             continue
         if isinstance(row, dict):
@@ -157,9 +157,11 @@ def _json_lines(path: Path, encoding: str, wrong: Wrong) -> Iterator[Row]:
             wrong(RowError(where, "no object", f"expected a JSON object, found {line.strip()[:EXCERPT]}{hint}"))
 
 
-def _not_json(where: str, text: str, error: json.JSONDecodeError | RecursionError) -> RowError:
+def _not_json(where: str, text: str, error: ValueError | RecursionError) -> RowError:
     if isinstance(error, RecursionError):
         return RowError(where, "not JSON", "not JSON: nested too deep")
+    if not isinstance(error, json.JSONDecodeError):  # a number of thousands of digits
+        return RowError(where, "not JSON", f"not JSON that can be read: {one_line(error)}")
     around = text[max(0, error.pos - EXCERPT // 2) : error.pos + EXCERPT // 2].strip()
     return RowError(f"{where}, column {error.colno}", "not JSON", f"not JSON: {error.msg}, in {around!r}")
 
@@ -170,7 +172,7 @@ def _is_json_lines(path: Path, encoding: str) -> bool:
         try:
             first = file.readline()
             return isinstance(json.loads(first.lstrip("\ufeff")), dict) and bool(file.readline().strip())
-        except (json.JSONDecodeError, RecursionError, UnicodeError):
+        except (ValueError, RecursionError):
             return False
 
 
@@ -183,7 +185,7 @@ def _json_items(path: Path, encoding: str, wrong: Wrong) -> Iterator[Row]:
     check_decoded(str(path), text, encoding)
     try:
         found = json.loads(text, strict=False)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         raise _not_json(f"{path}{line}", text, error) from error
     if isinstance(found, dict):  # {"data": [...]}
@@ -215,10 +217,10 @@ def _table_rows(path: Path, encoding: str, delimiter: str, wrong: Wrong) -> Iter
             except csv.Error as error:
                 if "unexpected end of data" in str(error):  # the rest of the file went into one field
                     raise InputError(f"{where}: not CSV: a quote is opened and never closed") from error
-                wrong(RowError(where, "not CSV", f"not CSV: {error}"))
+                _wrong_line(RowError(where, "not CSV", f"not CSV: {error}"), header, wrong)
                 continue
             except RowError as error:
-                wrong(error)
+                _wrong_line(error, header, wrong)
                 continue
             except UnicodeError as error:
                 raise InputError(f"{where}: not {encoding}: {error}") from error
@@ -231,6 +233,13 @@ def _table_rows(path: Path, encoding: str, delimiter: str, wrong: Wrong) -> Iter
                     wrong(error)
                     continue
                 yield Row(where, line, values)
+
+
+def _wrong_line(error: RowError, header: list[str] | None, wrong: Wrong) -> None:
+    """Go on after a line that cannot be read, unless it is that of the names: the next row has none."""
+    if header is None:
+        raise error
+    wrong(error)
 
 
 def _header(where: str, fields: list[str]) -> list[str]:

@@ -160,7 +160,7 @@ def prepare(
     check_launch(config)
     if config.attention == "flex_attention" and config.device.type == "cpu":
         raise InputError("--attention flex_attention: it has no backward pass on a CPU")
-    check_can_be_trained(config.model, config.max_length)
+    check_can_be_trained(config.model, config.max_length, config.texts_in_a_row)
     data = read_data(config)
     config = replace(config, objective=data.objective)  # the run and the model say it
     arguments.objective = data.objective
@@ -174,11 +174,20 @@ def prepare(
             raise InputError("--select-by needs --dev-data")
         keep_best(arguments, *SELECT_BY[config.select_by])
     run = describe_run(config, arguments, list(config.data), [*data.train.values(), *data.dev.values(), data.pairs])
+    if training_model is not CutOffModel:
+        run.description["contents"]["training_model"] = _name_of(training_model)
     if run.open(config.resume) is State.FINISHED:
         return None
     trainer = _trainer(config, arguments, _open(config), data, training_model)
     check_best_metric(trainer)
     return run, trainer
+
+
+def _name_of(training_model: Any) -> str:
+    """Return what a run says of another loss: the name of the class, with those of the arguments it is given."""
+    given = ", ".join(sorted(getattr(training_model, "keywords", {})))
+    name = getattr(training_model, "func", training_model).__qualname__
+    return f"{name}({given})" if given else name
 
 
 def read_data(config: LearnConfig) -> LearnData:

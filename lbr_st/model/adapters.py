@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
+import torch
 from transformers import PreTrainedModel
 from transformers.utils.peft_utils import ADAPTER_CONFIG_NAME, find_adapter_config_file
 
@@ -111,6 +112,8 @@ def merge_adapter(adapter: Adapter, model: PreTrainedModel) -> PreTrainedModel:
             found = adapted.load_adapter(name, "default", torch_device="cpu", **hub)
             strangers = sorted({*found.unexpected_keys, *found.missing_keys})
             whole = None if strangers else adapted.merge_and_unload()
+    except (MemoryError, torch.OutOfMemoryError, OSError):
+        raise  # of the machine, not of the adapter
     except Exception as error:  # peft says what does not fit with errors of many kinds
         raise InputError(f"the adapter {name} does not fit its base {adapter.base}: {one_line(error)}") from error
     if whole is None:

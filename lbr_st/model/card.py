@@ -25,7 +25,7 @@ TEMPLATE = Path(__file__).with_name("card.md.jinja")
 MARK = "<!-- written by lbr-st; a card without this line is left alone -->"
 STAGES = {"learn": "Stage 1", "align": "Stage 2"}
 # What a step of history says beside the arguments of its command.
-NOT_ARGUMENTS = {"stage", "mteb_tasks", "sets", "processes", "training_arguments", "scores"}
+NOT_ARGUMENTS = {"stage", "mteb_tasks", "sets", "processes", "training_arguments", "training_model", "scores"}
 CITATION = """```bibtex
 @article{liang2026learn,
   title   = {Learn Before Represent: Bridging Generative and Contrastive Learning for Domain-Specific LLM Embeddings},

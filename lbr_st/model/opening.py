@@ -66,7 +66,7 @@ def count_parameters(name: str) -> int:
         return AutoModelForCausalLM.from_config(read_config(name)).num_parameters()
 
 
-def check_can_be_trained(name: str, max_seq_length: int | None = None) -> None:
+def check_can_be_trained(name: str, max_seq_length: int | None = None, texts_in_a_row: int = 1) -> None:
     """Refuse what no training could start from, by its configuration alone: before data are read for minutes.
 
     Only what is on this machine is looked at; a model of the Hub is refused where it is opened.
@@ -74,6 +74,7 @@ def check_can_be_trained(name: str, max_seq_length: int | None = None) -> None:
     Args:
         name: Directory, Hub id, GGUF file, directory that holds one, or an adapter.
         max_seq_length: Longest input that is asked for, in tokens.
+        texts_in_a_row: Number of texts of that length that it must read in one row.
 
     Raises:
         InputError: If it is no model, is quantized, or reads shorter texts than those asked for.
@@ -89,19 +90,25 @@ def check_can_be_trained(name: str, max_seq_length: int | None = None) -> None:
         else:
             return  # its parts are in folders, or it is no transformer
     if max_seq_length is not None:
-        check_max_length(max_seq_length, config)
+        check_max_length(max_seq_length, config, texts_in_a_row)
 
 
-def check_max_length(length: int, config: PretrainedConfig) -> None:
+def check_max_length(length: int, config: PretrainedConfig, texts_in_a_row: int = 1) -> None:
     """Refuse a ``--max-length`` that is more than a model reads.
+
+    Args:
+        length: Longest input in tokens.
+        config: Configuration of the model.
+        texts_in_a_row: Number of texts of that length that it must read in one row.
 
     Raises:
         InputError: With the longest that fits.
     """
     try:
-        check_positions(length, config)
+        check_positions(texts_in_a_row * length, config)
     except InputError as error:
-        raise InputError(f"--max-length {length}: {error}") from error
+        in_a_row = ", of which a row has two, a text and its target" if texts_in_a_row > 1 else ""
+        raise InputError(f"--max-length {length}{in_a_row}: {error}") from error
 
 
 def default_max_length(name: str, texts_in_a_row: int) -> int:

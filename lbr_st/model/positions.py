@@ -34,7 +34,7 @@ def most_positions(config: PretrainedConfig) -> float:
     if without_end or not numbers or numbers[0] < 1:  # XLNet says -1
         return math.inf
     if about.model_type in COUNTED_FROM_PADDING:
-        return numbers[0] - (about.pad_token_id + 1)
+        return numbers[0] - ((about.pad_token_id or 0) + 1)
     return max([numbers[0], *(_stretched(each, numbers[0]) for each in _rotary(about))])
 
 

@@ -36,3 +36,4 @@ def check_packages(arguments: TrainingArguments) -> None:
             raise InputError(f"--report-to {name} needs {name}, which is not installed: pip install {name}")
     if arguments.use_liger_kernel and not is_liger_kernel_available():
         check_installed("liger_kernel", "--use-liger-kernel")
+        raise InputError("--use-liger-kernel: too old a liger-kernel is installed; pip install -U liger-kernel")

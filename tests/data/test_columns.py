@@ -160,6 +160,7 @@ CHOICE = {"query": "q", "document": "b", "negatives": ["a", "c"], "is_choice": T
     [
         {"question": "q", "choices": ["a", "b", "c"], "answer": 1},
         {"question": "q", "choices": ["a", "b", "c"], "answer": "B"},
+        {"question": "q", "choices": ["a", "b", "c"], "answer": 1.0},  # as pandas writes it beside a blank
         {"question": "q", "options": {"A": "a", "B": "b", "C": "c"}, "answer": "b", "answer_idx": "B"},
         {"question": "q", "choices": {"text": ["a", "b", "c"], "label": ["1", "2", "3"]}, "answerKey": "2"},
         {"question": "q", "options": ["a", "b", "c", " b "], "label": "b"},  # an option equal to the right one is none

@@ -90,6 +90,15 @@ def test_an_answer_in_other_capitals_is_no_negative(model):
     assert {text for record in mined for text in record["negatives"]} <= {record["document"] for record in RECORDS}
 
 
+def test_nor_is_an_answer_that_two_pairs_spell_otherwise(model):
+    """Of one text there is one spelling; the pair with the other one keeps its own."""
+    records = [*RECORDS, {"id": "x", "query": "More", "document": RECORDS[0]["document"].upper(), "negatives": []}]
+    mined = with_negatives(records, model, settings(negatives=1), CORPUS)
+    same = [record for record in mined if record["document"].lower() == RECORDS[0]["document"].lower()]
+    assert [record["document"] for record in same] == [RECORDS[0]["document"], records[-1]["document"]]
+    assert not any(text.lower() == RECORDS[0]["document"].lower() for r in same for text in r["negatives"])
+
+
 @pytest.mark.parametrize(("level", "mined"), [("auto", ["Co"]), ("case", [])])
 def test_a_formula_in_other_capitals_is_a_negative(model, level, mined):
     records = [{"id": "1", "query": "carbon monoxide", "document": "CO", "negatives": []}]
@@ -210,6 +219,14 @@ def test_a_file_of_pairs_becomes_a_set(folder, config):
     dev = [{"id": "d", "query": "Asked anew", "document": read(made.folder, "align")[0]["negatives"][0]}]
     with pytest.raises(InputError, match="dev.jsonl overlap in"):
         refuse_overlaps([(made.file("align"), read_tuples(made.file("align")))], [("dev.jsonl", dev)], allowed=False)
+
+
+def test_pairs_that_are_graded(folder, config):
+    """What scores less is no pair, and is not taken for a hard negative that was given."""
+    rows = [{**row, "score": 0.9} for row in PAIRS] + [{**PAIRS[0], "document": "Something else.", "score": 0.1}]
+    source = write_jsonl(folder / "pairs.jsonl", rows)
+    made = mine(replace(config, source=source, min_score=0.5))
+    assert [row["id"] for row in read(made.folder, "align")] == [row["id"] for row in PAIRS]
 
 
 def test_refusals_come_before_the_model(prepare, folder, config, monkeypatch):

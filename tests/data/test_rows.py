@@ -104,6 +104,8 @@ LINE = '{"question": "q", "answer": "d"}\n'
         ("f.jsonl", "[" * 100_000, "line 1: not JSON"),
         ("f.jsonl", LINE + '{"question": "caf\xe9"}', r"line 2, column 18: not UTF-8: byte 0xe9 in"),
         ("f.jsonl", LINE + "\x00\x00\x00", "line 2, column 1: not JSON"),
+        ("f.jsonl", LINE + '{"question": ' + "1" * 5000 + "}", "line 2: not JSON that can be read: Exceeds the limit"),
+        ("f.json", '[{"question": ' + "1" * 5000 + "}]", r"f\.json: not JSON that can be read: Exceeds the limit"),
         ("f.json", '[{"question": "q"},\n {"question" "r"}]', r"f\.json, line 2, column 14: not JSON"),
         ("f.json", '["q"]', r"f\.json, item 1: expected a JSON object"),
         ("f.json", '"q"', "expected a JSON list of objects"),
@@ -241,3 +243,11 @@ def test_rows_that_hold_what_has_no_name_are_skipped_one_by_one(tmp_path):
     errors = []
     assert values(tmp_path / "f.csv", wrong=errors.append) == [{"a": "x", "b": "y"}, {"a": "v", "b": "w"}]
     assert [error.reason for error in errors] == ["a column without a name"]
+
+
+@pytest.mark.parametrize("header", [b"question,\xe9\n", b'question,"a"b\n'])
+def test_a_line_of_names_that_cannot_be_read_is_never_skipped(tmp_path, header):
+    """The next row would name the columns."""
+    (tmp_path / "f.csv").write_bytes(header + b"q,d\nr,e\n")
+    with pytest.raises(InputError, match="f.csv, line 1"):
+        list(read_rows(tmp_path / "f.csv", wrong=lambda error: None))

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ import lbr_st
 from lbr_st.errors import InputError
 from lbr_st.files import write_jsonl
 from lbr_st.learning.config import SELECT_BY, LearnConfig
+from lbr_st.learning.masked_model import CutOffModel
 from lbr_st.learning.objectives import OBJECTIVES, READ_PAIRS, Arm
 from lbr_st.learning.run import learn, prepare, read_data
 from lbr_st.learning.trainer import LearnTrainer
@@ -372,3 +374,20 @@ def test_judged_pairs_and_the_least_score(config, tmp_path):
     assert [record["document"] for record in data.train["sft"]] == ["d2"]
     assert [record["document"] for record in data.train["reconstruct"]] == ["d0", "d1", "d2"]
     assert [record["document"] for record in data.dev["sft"]] == ["d2"]
+
+
+class OtherLoss(CutOffModel):
+    def loss_sum(self, batch):
+        return 2 * super().loss_sum(batch)
+
+
+def test_another_loss_is_another_run(config, tmp_path):
+    """It is trained with, named by the model, and never gone on with or taken for the package's own."""
+    learn(replace(config, output_dir=str(tmp_path / "own"), max_steps=2))
+    model = learn(replace(config, max_steps=2), partial(OtherLoss))
+    assert model[0].history[-1]["training_model"] == "OtherLoss"
+    logs = [json.loads((tmp_path / name / "training_log.json").read_text()) for name in ("own", "out")]
+    losses = [next(entry["loss"] for entry in log if "loss" in entry) for log in logs]
+    assert float(losses[1]) == pytest.approx(2 * float(losses[0]), rel=1e-3)
+    with pytest.raises(InputError, match="contents.training_model: was 'OtherLoss', now None"):
+        learn(replace(config, max_steps=2, resume=True))
