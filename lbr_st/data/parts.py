@@ -59,7 +59,7 @@ class Part(NamedTuple):
         name: Name of the source, without its folder.
         side: ``train``, ``dev`` or ``test``, where the source says so.
         records: Reads it, to clean records with ``id``, ``document``, ``negatives``, ``source`` and, where they have
-            them, ``query``, ``relevance``, ``group``, ``document_id``, ``is_choice``.
+            them, ``query``, ``relevance``, ``group``, ``document_id``, ``is_choice``, and ``row``, its number.
     """
 
     name: str
@@ -117,7 +117,7 @@ def records_of(rows: Iterable[Row], name: str, reading: Reading) -> Iterator[Rec
             read.account.use([reading.group])
         read.account.note(JUDGED, sum(record.get("relevance") == 0 for record in found))
         for record in found:
-            record = {"source": name, **record, "group": group}
+            record = {"source": name, **record, "group": group, "row": row.number}
             yield from [record] if "query" in record else _chunks(record, reading.chunker)
     read.say(name)
 

@@ -196,7 +196,7 @@ def _records(parts: Sequence[Part], config: PrepareConfig, drops: Drops) -> Iter
             if reason is not None:
                 drops.add(reason, record["id"], record.get("query") or record["document"])
                 continue
-            id_ = unique(printable(record["id"]), number)
+            id_ = unique(printable(record["id"]), record.get("row", number))
             texts = {key: printable(record[key]) for key in ("source", "group") if record.get(key) is not None}
             yield {
                 **dict.fromkeys(FEATURES), **{key: record[key] for key in FEATURES if key in record}, **texts,

@@ -76,7 +76,13 @@ class RecordReader:
         ]
 
     def say(self, source: object) -> None:
-        """Say what was made of the source, after its last row."""
+        """Say what was made of the source, after its last row.
+
+        Raises:
+            InputError: If no row has the column that the user says the id is in.
+        """
+        if self._ids.column is not None and self._ids.column not in self._ids.used:
+            raise InputError(f"{source}: no row has a column {self._ids.column!r}, which --id names")
         self.account.use(self._ids.used)
         self._read.say(source)
 

@@ -94,7 +94,10 @@ class Run:
             )
         if state is State.ANOTHER:
             raise InputError(f"--output-dir {folder} is not empty and holds no run to go on with (no {RUN_FILE})")
-        before = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+        try:
+            before = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"{folder / RUN_FILE} is damaged: {one_line(error)}; choose another folder") from error
         old, new = _flat(before), _flat(self.description)
         changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
         if changed:

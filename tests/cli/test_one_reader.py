@@ -16,6 +16,7 @@ from lbr_st.cli import encode as encode_command
 from lbr_st.cli import search as search_command
 from lbr_st.cli.main import main
 from lbr_st.data.records import iterate_passages, read_passages, read_records, read_tuples
+from lbr_st.errors import InputError
 from lbr_st.evaluation.own_data import local_task
 from lbr_st.learning.config import LearnConfig
 from lbr_st.learning.run import read_data as read_for_learn
@@ -141,6 +142,20 @@ def test_half_a_surrogate_pair_anywhere(prepare, tmp_path):
     messages = [{"role": "user", "content": HALF}, {"role": "assistant", "content": HALF}]
     [record] = read_tuples(write_jsonl(tmp_path / "chat.jsonl", [{"messages": messages}]))
     assert (record["query"], record["document"]) == ("a b", "a  b")
+
+
+def test_an_id_that_comes_again_is_the_same_everywhere(prepare, tmp_path):
+    """With the line of a CSV, whatever was left out before it."""
+    (tmp_path / "pairs.csv").write_text("id,question,answer\na,q1,d1\na,q1,d1\nb,q2,d2\na,q3,d3\n")
+    folder = prepare(tmp_path / "pairs.csv", dev=0, test=0)
+    assert {row["id"]: row["document"] for row in read(folder, "align")} == {"a": "d1", "b": "d2", "a#5": "d3"}
+    assert [row["id"] for row in read_records(tmp_path / "pairs.csv")] == ["a", "a#3", "b", "a#5"]
+
+
+def test_an_id_column_that_is_not_there_is_refused(prepare, tmp_path):
+    rows = write_jsonl(tmp_path / "pairs.jsonl", [{"key": "a", "question": "q", "answer": "d"}])
+    with pytest.raises(InputError, match="pairs.jsonl: no row has a column 'kye', which --id names"):
+        prepare(rows, id="kye", dev=0, test=0)
 
 
 def test_names_of_files_that_are_no_text(prepare, tmp_path, caplog, monkeypatch):

@@ -376,6 +376,13 @@ def test_judged_pairs_and_the_least_score(config, tmp_path):
     assert [record["document"] for record in data.dev["sft"]] == ["d2"]
 
 
+def test_a_damaged_description_of_a_run_is_named(config, tmp_path):
+    learn(replace(config, max_steps=1))
+    (tmp_path / "out" / "lbr_run.json").write_text("{")
+    with pytest.raises(InputError, match="lbr_run.json is damaged: Expecting property name"):
+        learn(replace(config, max_steps=1, resume=True))
+
+
 class OtherLoss(CutOffModel):
     def loss_sum(self, batch):
         return 2 * super().loss_sum(batch)
