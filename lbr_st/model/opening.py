@@ -105,10 +105,16 @@ def check_max_length(length: int, config: PretrainedConfig, texts_in_a_row: int 
         InputError: With the longest that fits.
     """
     try:
-        check_positions(texts_in_a_row * length, config)
+        check_positions(length, config)
     except InputError as error:
-        in_a_row = ", of which a row has two, a text and its target" if texts_in_a_row > 1 else ""
-        raise InputError(f"--max-length {length}{in_a_row}: {error}") from error
+        raise InputError(f"--max-length {length}: {error}") from error
+    most = most_positions(config)
+    if texts_in_a_row * length > most:
+        raise InputError(
+            f"--max-length {length}: stage 1 reads a text and its target in one row, up to {texts_in_a_row} x {length} "
+            f"tokens, and this language model reads {int(most)}; ask for a maximum length of "
+            f"{int(most // texts_in_a_row)} at most"
+        )
 
 
 def default_max_length(name: str, texts_in_a_row: int) -> int:

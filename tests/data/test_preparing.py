@@ -137,7 +137,7 @@ def test_graded_judgements(prepare, tmp_path):
     test = read(folder, "test")
     grades = {row["id"]: row["relevance"] for row in test}
     assert all(grades[f"q-{p['id']}:{p['id']}"] == 2 for p in PAIRS[40:50]) and 1 in grades.values()
-    assert "judged not relevant" not in about(folder)["dropped"]  # each query has an answer
+    assert "judged no answer" not in about(folder)["dropped"]  # each query has an answer
     by_id = {row["id"]: row for row in test}
     asked = [(p, extra) for n, (p, extra) in enumerate(zip(PAIRS[40:50], PAIRS[50:], strict=True)) if n % 2 == 0]
     assert len(asked) == 5
@@ -161,7 +161,7 @@ def test_rows_judged_no_answer(prepare, tmp_path, caplog):
     expected = {p["question"]: ["wrong " + p["answer"]] for p in PAIRS[:10]}
     assert {row["query"]: row["negatives"] for row in rows if "negatives" in row} == expected
     assert len(rows) == 40 and about(folder)["pairs_with_hard_negatives"] == 10
-    assert about(folder)["dropped"] == {"judged not relevant": 1}
+    assert about(folder)["dropped"] == {"judged no answer": 1}
     assert not any("relevance" in row for row in rows)
     assert "train.jsonl: 40 pairs; columns used: question, answer, label; 11 judged no answer" in caplog.text
     assert "10 judged no answer: hard negatives of their query, 1 judged no answer and left out" in caplog.text
@@ -172,7 +172,7 @@ def test_grades_ask_for_the_least_even_where_rows_are_skipped(prepare, tmp_path)
     with pytest.raises(InputError, match=r"f.jsonl, line 2: column 'score' grades the documents \(0, 0.0166667\)"):
         prepare(source, on_error="skip")
     folder = prepare(source, min_score=0.5, test=0, dev=0)
-    assert len(read(folder, "align")) == 30 and about(folder)["dropped"] == {"judged not relevant": 30}
+    assert len(read(folder, "align")) == 30 and about(folder)["dropped"] == {"judged no answer": 30}
 
 
 @pytest.mark.whole_run

@@ -396,5 +396,5 @@ def test_another_loss_is_another_run(config, tmp_path):
     logs = [json.loads((tmp_path / name / "training_log.json").read_text()) for name in ("own", "out")]
     losses = [next(entry["loss"] for entry in log if "loss" in entry) for log in logs]
     assert float(losses[1]) == pytest.approx(2 * float(losses[0]), rel=1e-3)
-    with pytest.raises(InputError, match="contents.training_model: was 'OtherLoss', now None"):
+    with pytest.raises(InputError, match="training_model: was 'OtherLoss', now None"):
         learn(replace(config, max_steps=2, resume=True))
