@@ -64,7 +64,7 @@ def write_rows(file: Path, rows: int) -> None:
         for number, kind in enumerate(kinds):
             if kind == "row":
                 lengths = rng.integers(8, 17), rng.integers(20, 101)
-                question, answer = (" ".join(f"w{n}" for n in draw(length)) for length in lengths)
+                question, answer = (" ".join(f"word{n}" for n in draw(length)) for length in lengths)
                 question += "?"
             else:
                 question, answer = kept[rng.integers(len(kept))]

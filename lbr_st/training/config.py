@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 
 import torch
 from transformers import TrainingArguments
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from lbr_st.data.judgements import MIN_SCORE
 from lbr_st.errors import InputError, check_installed, one_line
@@ -60,6 +61,7 @@ class RunConfig(TrainingArguments):
         try:
             super().__post_init__()
         except Exception as error:  # arguments that contradict each other, want a package, or name a file that is none
+            unset_hf_deepspeed_config()  # what is half made of it would be asked by every model that is opened next
             raise InputError(one_line(error)) from error
         self.check()
         check_packages(self)

@@ -1,6 +1,7 @@
 """Packages that training arguments ask for are looked for when the arguments are given, before any data are read."""
 
 import pytest
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from lbr_st.alignment.config import AlignConfig
 from lbr_st.errors import InputError
@@ -45,6 +46,14 @@ def test_packages_and_values_are_looked_at_first(stage, settings, message):
     with pytest.raises(InputError, match=message) as refused:
         stage(**settings)
     assert "\n" not in str(refused.value)
+
+
+def test_a_refused_file_of_deepspeed_is_forgotten():
+    """Whoever keeps the error keeps what was half made, and transformers would ask that at the next model."""
+    with pytest.raises(InputError) as kept:
+        STAGES[0](deepspeed="absent.json")
+    assert kept.value.__cause__ is not None
+    assert not is_deepspeed_zero3_enabled()
 
 
 def test_liger_kernels():
