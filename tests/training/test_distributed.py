@@ -171,6 +171,7 @@ import json, shutil, sys
 from dataclasses import replace
 from pathlib import Path
 import torch.distributed as dist
+from accelerate import PartialState
 import lbr_st
 from lbr_st.alignment.run import plan
 
@@ -189,6 +190,7 @@ lbr_st.align(replace(config, output_dir=str(resumed), resume=True))
 found = plan(replace(config, output_dir=f"{folder}/none"))
 if dist.get_rank() == 0:
     Path(folder, "plan.json").write_text(json.dumps([found.tokens, found.steps, found.evaluations]))
+PartialState().destroy_process_group()  # gloo aborts now and then where a process just ends
 """
 
 
