@@ -26,8 +26,8 @@ else is said; it reads the questions of all training records, in every variant a
 - Then `tokens` and the two best others, at their best rates, with 200,000 tokens and two seeds each. The best of them
   becomes the default if it is better than `tokens` after stage 2, in the mean, by more than the two seeds of either
   differ.
-- Minutes on one core, estimated before it ran: stage 1 9 (`soft` 13), stage 2 2.5, dev 1.3 twice: 14 an arm, 39 arms:
-  9 hours, 4.6 with two processes. The six at last 22 each.
+- Minutes on one core, estimated before it ran: stage 1 9 (`soft` 13), stage 2 2.5, dev 1.3 twice: 14 an arm, 42 arms:
+  10 hours, 5 with two processes. The six at last 22 each.
 
 An arm whose result file is there is not run again. `--variants` and `--rates` run some, so that two processes share the
 work; `--confirm` runs what comes last.

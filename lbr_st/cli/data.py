@@ -217,7 +217,7 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("held_out", metavar="HELD_OUT", help="what is tested on, the same")
     parser.add_argument("--isolate", choices=ISOLATE, default="both", help="queries and documents, or queries alone")
     _add_same_text(parser, None, " (default: as in the set that TRAIN is, else auto)")
-    parser.set_defaults(min_score=None)
+    parser.set_defaults(min_score=None)  # a default that is None is left out of what is parsed
     add_min_score(parser)
     _add_near_duplicates(parser)
 

@@ -43,9 +43,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _on_own_data(args: argparse.Namespace) -> str:
-    task = local_task(
-        args.data, args.corpus_extra, args.min_score
-    )  # what cannot be read is said before a model is opened
+    # What cannot be read is said before a model is opened.
+    task = local_task(args.data, args.corpus_extra, args.min_score)
     models = {name: open_for_evaluation(name) for name in args.model}
     settings = {"results_dir": args.results_dir, "batch_size": args.batch_size}
     scores = {task.label(name): evaluate(model, task, **settings) for name, model in models.items()}

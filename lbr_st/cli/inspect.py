@@ -36,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if not args.data and not args.text:
         parser.error("nothing to look at: give --data, or a text")
+    if args.min_score is not None and not args.data:
+        parser.error("--min-score goes with --data: a text has no judgements")
     check_model_exists(args.model)
     records = read_records(file_of(args.data, "dev"), min_score=args.min_score) if args.data else []
     model = open_with_language_model(args.model)

@@ -33,7 +33,7 @@ def read_out(
 
     Returns:
         For each text (word, weight) pairs, highest weight first. The weight of a token of probability p is
-        ``p * log(p / p0)`` in nats, with p0 its probability after no text at all, so that words which every text has
+        ``p * log(p / p0)`` in nats, with p0 its probability after the prompt alone, so that words which every text has
         weigh little; tokens that differ by spaces and capitals are one word. A word may be a piece of one.
 
     Raises:

@@ -349,7 +349,7 @@ def test_stage_1_alone_is_an_embedding_model(config, tmp_path):
         ({"per_device_train_batch_size": 1}, "a pair alone has no negatives"),
         ({"fsdp": True}, "each process holds a whole model; what does not fit is trained with --lora-rank"),
         ({"lora_alpha": 4}, "--lora-alpha is for LoRA"),
-        ({"lm_weight": 1.0, "max_length": 200}, "stage 1 reads a text and its target in one row"),
+        ({"lm_weight": 1.0, "max_length": 200}, "--max-length 200: stage 1 reads a text and its target in one row"),
         ({"dev_data": None, "keep": "last"}, "--keep needs --dev-data"),
         ({"dev_data": None, "early_stopping": 1}, "--early-stopping needs --dev-data"),
         ({"dev_data": None, "corpus_extra": "x.jsonl"}, "--corpus-extra needs --dev-data"),

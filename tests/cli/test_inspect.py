@@ -47,6 +47,8 @@ def test_a_text_in_words(model, tmp_path, capsys):
     assert lines[::2] == texts
     for line, words in zip(lines[1::2], read_out(model, texts), strict=True):
         assert line == "    " + ", ".join(f"{word} {weight:.2f}" for word, weight in words)
+    with pytest.raises(InputError, match="--min-score goes with --data: a text has no judgements"):
+        main(["--model", str(tmp_path / "ours"), "--min-score", "1", "a"])
     with pytest.raises(InputError, match="nothing to look at: give --data, or a text"):
         main(["--model", str(tmp_path / "ours")])
 

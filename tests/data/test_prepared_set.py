@@ -2,6 +2,8 @@
 
 import json
 import math
+import shutil
+from pathlib import Path
 
 import pytest
 from sentence_transformers import SentenceTransformer
@@ -87,7 +89,10 @@ def test_passages_alone_are_for_stage_1(prepare, backbone, tmp_path):
 
 @pytest.mark.parametrize("stage", [stage1, stage2])
 def test_training_refuses_what_is_held_out(stage, backbone, tmp_path):
-    """Unless told otherwise."""
+    """Before the model is opened; unless told otherwise."""
+    without_weights = tmp_path / "without-weights"
+    without_weights.mkdir()
+    shutil.copy(Path(backbone, "config.json"), without_weights)
     train = write_jsonl(tmp_path / "train.jsonl", PAIRS[:20])
     changed = [PAIRS[3] | {"question": PAIRS[3]["question"].upper(), "answer": "Something else."}]
     dev = write_jsonl(tmp_path / "dev.jsonl", PAIRS[20:30] + changed)
@@ -95,7 +100,7 @@ def test_training_refuses_what_is_held_out(stage, backbone, tmp_path):
     with pytest.raises(
         InputError, match=r"dev.jsonl overlap in 1 queries \(1 normalised\): query of anaemia-diagnosed"
     ):
-        stage(backbone, train, tmp_path / "o", **held_out)
+        stage(without_weights, train, tmp_path / "o", **held_out)
     stage(backbone, train, tmp_path / "o", **held_out, allow_overlap=True)
 
 

@@ -123,8 +123,9 @@ def run(stage, folder, settings, output_dir, **changes):
     return folder / output_dir
 
 
-def rising(caplog):
-    return [message for message in caplog.messages if "the loss rises" in message]
+def warnings_of(caplog):
+    """All but that of the texts which are longer than the model reads."""
+    return [message for message in caplog.messages if "texts are longer than the" not in message]
 
 
 @pytest.mark.parametrize(("stage", "sane", "too_high"), [("learn", 1e-2, 3.0), ("align", 1e-3, 0.1)])
@@ -135,9 +136,9 @@ def test_a_run_at_a_rate_far_too_high_is_warned_of(settings, tmp_path, caplog, s
     caplog.clear()
     with caplog.at_level(logging.WARNING, logger="lbr_st"):
         run(stage, tmp_path, settings, "sane", learning_rate=sane)
-        assert not rising(caplog)
+        assert not warnings_of(caplog)
         run(stage, tmp_path, settings, "too-high", learning_rate=too_high)
-    [message] = rising(caplog)
+    [message] = warnings_of(caplog)
     assert message.startswith("the loss rises in the first 20 steps, from ")
     assert message.endswith(f"such as --learning-rate {'1e0' if stage == 'learn' else '3e-2'}")
 

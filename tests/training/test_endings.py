@@ -133,6 +133,19 @@ def test_what_is_beside_the_model_never_stops_it(config, tmp_path, monkeypatch, 
     assert lbr_st.load(str(tmp_path / "out")).encode("a").shape == (32,)
 
 
+@pytest.mark.whole_run
+def test_a_model_without_its_card_is_not_saved_and_costs_no_step(config, tmp_path, monkeypatch):
+    """The card is part of it: the message says where the weights are, and resuming saves them with one."""
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left") as error:
+        patch.setattr("lbr_st.model.card.write", full_disk)
+        align(replace(config, save_strategy="no"))
+    assert "nothing of it is lost" in "".join(error.value.__notes__) and not (tmp_path / "out" / "config.json").exists()
+    step = "lbr_st.alignment.trainer.AlignTrainer.training_step"
+    monkeypatch.setattr(step, lambda *args: pytest.fail("trained again"))
+    align(replace(config, save_strategy="no", resume=True))
+    assert (tmp_path / "out" / "README.md").is_file()
+
+
 @pytest.mark.parametrize(("at", "strategy"), [(2, "no"), (4, "steps")])
 def test_an_evaluation_that_fails_costs_no_step(config, tmp_path, monkeypatch, capsys, at, strategy):
     """In the middle of a run and at its last step: what was trained is saved first, whatever failed."""
