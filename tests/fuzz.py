@@ -13,24 +13,20 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import csv
-import functools
 import gc
-import gzip
 import hashlib
 import io
 import json
 import os
 import random
 import resource
-import shlex
 import shutil
 import signal
 import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +34,7 @@ from typing import Any
 os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
 os.environ |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1"}
 
+from fuzz_cases import NAMES_OF_COMMANDS, Case, Commands, files_of
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
@@ -46,31 +43,9 @@ FINDINGS = ROOT / ".fuzz"
 SECONDS, SHRINKING = 60, 20
 MEMORY = 24 * 2**30  # of addresses: a huge number must end in MemoryError, not the machine
 
-# Flags that start processes by the thousand, compile, or talk to other machines.
-LEFT_OUT = {
-    "help", "help_training", "config", "output_dir", "model", "data", "sources", "question", "num_proc", "actors",
-    "engine", "ray_address", "dataloader_num_workers", "dataloader_prefetch_factor", "dataloader_persistent_workers",
-    "local_rank",
-    "ddp_backend", "ddp_timeout", "fsdp", "fsdp_config", "deepspeed", "torch_compile", "torch_compile_backend",
-    "torch_compile_mode", "push_to_hub", "max_steps", "num_train_epochs", "results_dir", "tasks", "command", "work_dir",
-}  # fmt: skip
-
 
 class TooSlow(BaseException):
     """A command that went on for a minute."""
-
-
-@dataclass
-class Case:
-    """A command and the files that lie in the folder it is started in."""
-
-    argv: list[str]
-    files: dict[str, bytes]
-
-    @property
-    def text(self) -> str:
-        """The command as a shell takes it."""
-        return shlex.join(["lbr", *self.argv])
 
 
 @dataclass
@@ -156,432 +131,6 @@ def keep(case: Case, outcome: Outcome, findings: Path = FINDINGS) -> Path:
         f"{case.text}\n\nexit code {outcome.code}\n\n{outcome.said}\n{outcome.error}", errors="backslashreplace"
     )
     return folder
-
-
-# --- what is drawn: texts, rows, files ---
-
-GOOD = [
-    "How is anaemia treated?", "With iron, folic acid or B12.", "What causes high blood pressure?",
-    "Salt, weight and age raise it.", "Sort a list", "Use sorted().", "Wie wird Anämie behandelt?",
-    "貧血の治療法は何ですか。",
-]  # fmt: skip
-ODD = [
-    "", " ", "\x00", "a\x00b", "\ud83d", "\udcff", "\ufeff", "\u202e", "a\r\nb", "\n", "\t", "|", '"', "'", "{query}",
-    "{", "}", "<|endoftext|>", "<b>", "&nbsp;", "---", "x" * 5000, "ä" * 100, "\U0001f469\u200d\U0001f467", "nan",
-    "null", "0", "-1", "1e400", "<|bottleneck 0|>", "../..", "~", "C1=CC=CC=C1", "\u2028",
-]  # fmt: skip
-NAMES = [
-    "query", "question", "anchor", "document", "answer", "positive", "text", "passage", "pos", "neg", "negative",
-    "negatives", "negative_1", "title", "id", "_id", "label", "score", "relevance", "messages", "conversations", "",
-    "Unnamed: 0", "query.text", "documents", "options", "choices",
-]  # fmt: skip
-texts = st.one_of(st.sampled_from(GOOD), st.sampled_from(ODD), st.text(max_size=20))
-odd_values = st.recursive(
-    st.one_of(
-        st.none(), st.booleans(), st.integers(), st.sampled_from([10**400, -(2**70), 2**63, 0, 1]), st.floats(), texts
-    ),
-    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.sampled_from(NAMES), inner, max_size=3)),
-    max_leaves=6,
-)
-values = st.one_of(texts, texts, odd_values)
-pairs = st.fixed_dictionaries({"query": st.sampled_from(GOOD), "document": st.sampled_from(GOOD)})
-rows = st.one_of(
-    pairs,
-    pairs.flatmap(lambda row: st.dictionaries(st.sampled_from(NAMES), values, max_size=2).map(lambda more: row | more)),
-    st.fixed_dictionaries({"query": texts, "document": texts}),
-    st.dictionaries(st.sampled_from(NAMES), values, max_size=4),
-)
-tables = st.lists(rows, max_size=12)
-
-
-def good_rows(count: int = 12) -> list[dict[str, Any]]:
-    """Return rows that every command takes."""
-    return [
-        {"id": f"r{i}", "query": f"{GOOD[i % 4]} {i}", "document": f"{i} {GOOD[(i + 1) % 8]}"} for i in range(count)
-    ]
-
-
-def as_jsonl(table: Sequence[Any]) -> bytes:
-    return "".join(json.dumps(row) + "\n" for row in table).encode()
-
-
-def as_json(table: Sequence[Any]) -> bytes:
-    return json.dumps(list(table)).encode()
-
-
-def as_wrapped_json(table: Sequence[Any]) -> bytes:
-    return json.dumps({"version": 1, "data": list(table)}).encode()
-
-
-def as_csv(table: Sequence[Mapping[str, Any]], delimiter: str = ",") -> bytes:
-    names = list(dict.fromkeys(name for row in table for name in row))
-    written = io.StringIO()
-    writer = csv.writer(written, delimiter=delimiter)
-    writer.writerow(names)
-    for row in table:
-        writer.writerow([row.get(name, "") for name in names])
-    return written.getvalue().encode("utf-8", "surrogatepass")
-
-
-def as_tsv(table: Sequence[Mapping[str, Any]]) -> bytes:
-    return as_csv(table, "\t")
-
-
-def as_parquet(table: Sequence[Mapping[str, Any]]) -> bytes:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        made = pa.Table.from_pylist([dict(row) for row in table])
-    except (pa.ArrowException, ValueError, OverflowError, TypeError):  # of several types: no Parquet has that
-        names = list(dict.fromkeys(name for row in table for name in row))
-        clean = [{name: repr(row.get(name)).encode("ascii", "replace").decode() for name in names} for row in table]
-        made = pa.Table.from_pylist(clean)
-    written = pa.BufferOutputStream()
-    try:
-        pq.write_table(made, written)
-    except pa.ArrowException:  # empty structs
-        return b"PAR1PAR1"
-    return written.getvalue().to_pybytes()
-
-
-FORMATS: dict[str, Callable[[Sequence[Any]], bytes]] = {
-    "rows.jsonl": as_jsonl, "rows.json": as_json, "wrapped.json": as_wrapped_json, "rows.csv": as_csv,
-    "rows.tsv": as_tsv, "rows.parquet": as_parquet, "rows.jsonl.gz": lambda table: gzip.compress(as_jsonl(table)),
-    "rows.csv.gz": lambda table: gzip.compress(as_csv(table)), "rows.txt": lambda table: as_jsonl(table)[:200],
-}  # fmt: skip
-
-MUTATIONS: dict[str, Callable[[bytes, int], bytes]] = {
-    "nothing": lambda content, at: content,
-    "flipped": lambda content, at: (
-        content[:at] + bytes([(content[at : at + 1] or b"\0")[0] ^ 0xFF]) + content[at + 1 :]
-    ),
-    "cut": lambda content, at: content[:at],
-    "twice": lambda content, at: content + content[at:],
-    "without a piece": lambda content, at: content[:at] + content[at + 7 :],
-    "NUL": lambda content, at: content[:at] + b"\0" + content[at:],
-    "BOM": lambda content, at: b"\xef\xbb\xbf" + content,
-    "CRLF": lambda content, at: content.replace(b"\n", b"\r\n"),
-    "CR": lambda content, at: content.replace(b"\n", b"\r"),
-    "UTF-16": lambda content, at: content.decode("utf-8", "replace").encode("utf-16"),
-    "Latin-1": lambda content, at: content.decode("utf-8", "replace").encode("latin-1", "replace"),
-    "half a character": lambda content, at: content[:at] + b"\xe4\xb8" + content[at:],
-    "a key twice": lambda content, at: content.replace(b'"query":', b'"query": 1, "query":', 1),
-    "deep": lambda content, at: b"[" * 5000 + content[at:],
-    "a blank line": lambda content, at: content[:at] + b"\n\n" + content[at:],
-    "a quote": lambda content, at: content[:at] + b'"' + content[at:],
-    "a huge number": lambda content, at: content.replace(b'"', b"1" + b"0" * 5000, 1),
-}
-
-
-@st.composite
-def mutated(draw: Any, content: bytes) -> bytes:
-    """Draw a file that is like another."""
-    mutation = MUTATIONS[draw(st.sampled_from([*MUTATIONS]))]
-    return mutation(content, draw(st.integers(0, max(0, len(content)))))
-
-
-@st.composite
-def one_file(draw: Any) -> tuple[str, dict[str, bytes]]:
-    """Draw a file of rows: its name, and what lies in the folder."""
-    name = draw(st.sampled_from([*FORMATS]))
-    table = draw(st.one_of(st.just(good_rows()), tables))
-    return name, {name: draw(mutated(FORMATS[name](table)))}
-
-
-@st.composite
-def text_folder(draw: Any) -> tuple[str, dict[str, bytes]]:
-    """Draw a folder of texts, Markdown, HTML and code."""
-    bodies = {
-        "a.md": b"---\ntitle: Iron\n---\n# Head\n\nText of it.\n\n## Next\n\n| a | b |\n| - | - |\n| 1 | 2 |\n",
-        "b.html": b"<html><head><title>T</title></head><body><h1>H</h1><p>Text</p><script>x</script></body></html>",
-        "c.py": b'def f(x):\n    """Return x."""\n    return x\n',
-        "d.txt": b"Ein Text.\n\nNoch einer.\n",
-        "sub/e.md": b"+++\ntitle = 1\n+++\ntext\n",
-    }
-    names = draw(st.lists(st.sampled_from([*bodies]), min_size=1, unique=True))
-    return "texts", {f"texts/{name}": draw(mutated(bodies[name])) for name in names}
-
-
-@st.composite
-def beir(draw: Any) -> tuple[str, dict[str, bytes]]:
-    """Draw a folder in the form of BEIR."""
-    corpus = [{"_id": f"d{i}", "title": f"T{i}", "text": GOOD[i]} for i in range(8)]
-    queries = [{"_id": f"q{i}", "text": GOOD[i]} for i in range(8)]
-    qrels = "query-id\tcorpus-id\tscore\n" + "".join(
-        f"q{i}\td{i}\t{draw(st.sampled_from(ODD + ['1', '0', '2']))}\n" for i in range(8)
-    )
-    files = {
-        "beir/corpus.jsonl": as_jsonl(corpus),
-        "beir/queries.jsonl": as_jsonl(queries),
-        "beir/qrels/train.tsv": qrels.encode("utf-8", "surrogatepass"),
-        "beir/qrels/test.tsv": qrels.encode("utf-8", "surrogatepass"),
-    }
-    changed = draw(st.sampled_from([*files]))
-    return "beir", files | {changed: draw(mutated(files[changed]))}
-
-
-def files_of(folder: Path, name: str) -> dict[str, bytes]:
-    """Return what a folder holds, as files of a case."""
-    return {f"{name}/{file.relative_to(folder)}": file.read_bytes() for file in folder.rglob("*") if file.is_file()}
-
-
-@st.composite
-def damaged_folder(draw: Any, files: dict[str, bytes], name: str) -> tuple[str, dict[str, bytes]]:
-    """Draw a folder one file of which is mutated, or gone."""
-    changed = draw(st.sampled_from(sorted(files)))
-    if draw(st.integers(0, 5)) == 0:
-        return name, {key: content for key, content in files.items() if key != changed}
-    return name, files | {changed: draw(mutated(files[changed]))}
-
-
-# --- what is drawn: flags ---
-
-NUMBERS = [
-    "-1",
-    "0",
-    "1",
-    "2",
-    "0.5",
-    "1000",
-    str(2**31),
-    str(2**63),
-    "1" * 30,
-    "nan",
-    "inf",
-    "-0.0",
-    "1e-300",
-    "1e400",
-    "x",
-    "",
-]
-WORDS = [
-    "",
-    "x",
-    "0",
-    "none",
-    "{query}",
-    "{document[0]}",
-    "{",
-    "absent.jsonl",
-    ".",
-    "\x00",
-    "ä",
-    "10%",
-    "110%",
-    "-5%",
-    "5.5",
-    "1e3",
-]
-
-
-@st.composite
-def flag_of(draw: Any, action: argparse.Action) -> list[str]:
-    """Draw a use of an option: valid, at a boundary, or wrong."""
-    option = draw(st.sampled_from(list(action.option_strings)))
-    if action.nargs == 0:
-        return [option]
-    if action.const is True and draw(st.booleans()):  # a switch of a stage, which takes a word too
-        return [option]
-    pools: list[Sequence[str]] = [NUMBERS, WORDS]
-    if action.choices:
-        pools = [[str(getattr(each, "value", each)) for each in action.choices]] * 3 + [WORDS]
-    elif action.type in (int, float) or "int" in getattr(action.type, "__name__", ""):
-        pools = [NUMBERS]
-    if action.default is not None and not callable(action.default):
-        pools = [*pools, [str(getattr(action.default, "value", action.default))]]
-    word = st.one_of(*(st.sampled_from(pool) for pool in pools))
-    if action.nargs in ("+", "*") or isinstance(action.nargs, int):
-        least = action.nargs if isinstance(action.nargs, int) else 1
-        return [option, *draw(st.lists(word, min_size=least, max_size=max(least, 3)))]
-    return [f"{option}={draw(word)}"]
-
-
-@st.composite
-def flags(draw: Any, actions: Sequence[argparse.Action]) -> list[str]:
-    """Draw up to three options of a command."""
-    if not actions:
-        return []
-    chosen = draw(st.lists(st.sampled_from(list(actions)), max_size=3, unique_by=lambda action: action.dest))
-    return [part for action in chosen for part in draw(flag_of(action))]
-
-
-@functools.cache
-def actions_of(command: str) -> list[argparse.Action]:
-    """Return the options of a command, ``learn`` or ``data prepare``, that may be drawn."""
-    name, _, below = command.partition(" ")
-    parser: Any
-    if name in ("learn", "align"):
-        from lbr_st.alignment.config import AlignConfig
-        from lbr_st.cli.stages import StageParser
-        from lbr_st.learning.config import LearnConfig
-
-        parser = StageParser({"learn": LearnConfig, "align": AlignConfig}[name], f"lbr {name}", "")
-    else:
-        parser = _parser_of(name)
-        if below:
-            [choices] = [each.choices for each in parser._actions if isinstance(each, argparse._SubParsersAction)]
-            parser = choices[below]
-    return [each for each in parser._actions if each.option_strings and each.dest not in LEFT_OUT]
-
-
-def _parser_of(name: str) -> argparse.ArgumentParser:
-    """Return the parser that a command makes, by taking it when it wants to parse."""
-    import importlib
-
-    from lbr_st.cli.arguments import Parser
-
-    found: list[argparse.ArgumentParser] = []
-
-    class Taken(BaseException):
-        pass
-
-    def take(self: Parser, *args: Any, **kwargs: Any) -> None:
-        found.append(self)
-        raise Taken
-
-    before = Parser.parse_args
-    Parser.parse_args = take  # type: ignore[method-assign, assignment]
-    try:
-        with contextlib.suppress(Taken):
-            importlib.import_module(f"lbr_st.cli.{name}").main([])
-    finally:
-        Parser.parse_args = before  # type: ignore[method-assign]
-    return found[0]
-
-
-# --- the commands ---
-
-
-class Commands:
-    """Cases of every command, on models and a set that are made once.
-
-    Args:
-        folder: Where these are made.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        import torch
-        from helpers import make_backbone, make_bert
-
-        import lbr_st
-        from lbr_st.data import PrepareConfig, prepare
-
-        torch.set_num_threads(1)
-        self.backbone = make_backbone(folder / "backbone")
-        self.gpt2 = make_backbone(folder / "gpt2", family="gpt2", max_position_embeddings=64)
-        lbr_st.save(lbr_st.from_backbone(self.backbone, num_bottleneck_tokens=2, max_seq_length=24), folder / "model")
-        self.model = str(folder / "model")
-        self.bert = make_bert(folder / "bert")
-        (folder / "rows.jsonl").write_bytes(as_jsonl(good_rows(40)))
-        sizes: dict[str, Any] = {"test": 5, "dev": 5, "near_duplicates": 0.0}
-        prepare(PrepareConfig(sources=[str(folder / "rows.jsonl")], output_dir=folder / "set", num_proc=1, **sizes))
-        self.set = files_of(folder / "set", "set")
-        self.saved = files_of(folder / "model", "model")
-        self.plain = files_of(Path(self.backbone), "plain")
-        good = st.just(("rows.jsonl", {"rows.jsonl": as_jsonl(good_rows())}))
-        self.sources = st.one_of(good, one_file(), one_file(), text_folder(), beir(), damaged_folder(self.set, "set"))
-        self.embedders = st.one_of(
-            st.sampled_from(
-                [(self.model, {}), (self.model, {}), (self.bert, {}), (self.backbone, {}), ("absent/x", {}), ("", {})]
-            ),
-            damaged_folder(self.saved, "model"),
-        )
-        self.language_models = st.one_of(
-            st.sampled_from(
-                [
-                    (self.backbone, {}),
-                    (self.backbone, {}),
-                    (self.gpt2, {}),
-                    (self.model, {}),
-                    (self.bert, {}),
-                    (".", {}),
-                ]
-            ),
-            damaged_folder(self.plain, "plain"),
-            damaged_folder(self.saved, "model"),
-        )
-
-    def of(self, command: str) -> st.SearchStrategy[Case]:
-        """Return the cases of a command."""
-        make: Any = getattr(self, command.replace(" ", "_"))
-        return st.composite(lambda draw: make(draw, draw(flags(actions_of(command)))))()
-
-    def learn(self, draw: Any, drawn: list[str]) -> Case:
-        (model, of_model), (data, files) = draw(self.language_models), draw(self.sources)
-        least = ["--max-steps", "1", "--output-dir", "out"]
-        if draw(st.integers(0, 5)) == 0:
-            said = b"learning_rate: 1e-4\nmax_length: 24\nbf16: false\nsave_strategy: 'no'\n"
-            files = files | {"flags.yaml": draw(mutated(said))}
-            least += ["--config", "flags.yaml"]
-        length = [] if any("max" in each for each in drawn) else ["--max-length", "24"]
-        return Case(["learn", "--model", model, "--data", data, *length, *drawn, *least], of_model | files)
-
-    def align(self, draw: Any, drawn: list[str]) -> Case:
-        case = self.learn(draw, drawn)
-        (model, of_model) = draw(self.embedders) if draw(st.integers(0, 3)) == 0 else (case.argv[2], {})
-        return Case(["align", "--model", model, *case.argv[3:]], case.files | of_model)
-
-    def encode(self, draw: Any, drawn: list[str]) -> Case:
-        (model, of_model), (data, files) = draw(self.embedders), draw(self.sources)
-        return Case(["encode", "--model", model, "--data", data, "--output-dir", "out", *drawn], of_model | files)
-
-    def search(self, draw: Any, drawn: list[str]) -> Case:
-        (model, of_model), (data, files) = draw(self.embedders), draw(self.sources)
-        return Case(
-            ["search", "--model", model, "--data", data, *drawn, draw(st.sampled_from(GOOD + ODD))], of_model | files
-        )
-
-    def evaluate(self, draw: Any, drawn: list[str]) -> Case:
-        (model, of_model), (data, files) = draw(self.embedders), draw(self.sources)
-        return Case(["evaluate", "--model", model, "--data", data, *drawn], of_model | files)
-
-    def inspect(self, draw: Any, drawn: list[str]) -> Case:
-        (model, of_model), (data, files) = draw(self.embedders), draw(self.sources)
-        return Case(["inspect", "--model", model, "--data", data, *drawn], of_model | files)
-
-    def verify(self, draw: Any, drawn: list[str]) -> Case:
-        model, files = draw(self.embedders)
-        return Case(["verify", model, *drawn], files)
-
-    def export(self, draw: Any, drawn: list[str]) -> Case:
-        model, files = draw(damaged_folder(self.saved, "model"))
-        return Case(
-            ["export", "--model", model, "--output-dir", "out", *drawn], files
-        )  # --to is drawn, or it is missing
-
-    def publish_card(self, draw: Any, drawn: list[str]) -> Case:
-        model, files = draw(self.embedders)
-        return Case(["publish", "card", "--model", model, *drawn], files)
-
-    def publish_push(self, draw: Any, drawn: list[str]) -> Case:
-        model, files = draw(self.embedders)
-        return Case(
-            ["publish", "push", "--model", model, "--repo-id", draw(st.sampled_from(["a/b", *WORDS])), *drawn], files
-        )
-
-    def publish_submit(self, draw: Any, drawn: list[str]) -> Case:
-        model, files = draw(self.embedders)
-        name = draw(st.sampled_from(["a/b", *WORDS]))
-        return Case(["publish", "submit", "--model", model, f"--name={name}", "--output-dir", "out", *drawn], files)
-
-    def data_prepare(self, draw: Any, drawn: list[str]) -> Case:
-        data, files = draw(self.sources)
-        return Case(["data", "prepare", data, "--output-dir", "made", "--num-proc", "1", *drawn], files)
-
-    def data_mine(self, draw: Any, drawn: list[str]) -> Case:
-        (model, of_model), (data, files) = draw(self.embedders), draw(self.sources)
-        return Case(["data", "mine", data, "--model", model, "--output-dir", "mined", *drawn], of_model | files)
-
-    def data_check(self, draw: Any, drawn: list[str]) -> Case:
-        (data, files), (other, more) = draw(self.sources), draw(self.sources)
-        return Case(["data", "check", data, other, *drawn], files | more)
-
-
-NAMES_OF_COMMANDS = [
-    "data prepare", "data check", "data mine", "learn", "align", "encode", "search", "evaluate", "inspect", "verify",
-    "export", "publish card", "publish push", "publish submit",
-]  # fmt: skip
 
 
 def fuzz(
@@ -673,7 +222,7 @@ def main() -> None:
     )
     parser.add_argument("--again", type=Path, metavar="FOLDER", help="run a finding once more")
     args = parser.parse_args()
-    sys.path.insert(0, str(Path(__file__).parent))
+    sys.path.append(str(ROOT / "benchmarks"))  # of tiny models
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
     if args.again:
         case = Case(json.loads((args.again / "argv.json").read_text()), files_of(args.again / "files", "."))

@@ -1,10 +1,12 @@
 """The fuzzer itself: it sees a traceback, a hang and an exit code that is not promised, and writes down what did it."""
 
 import json
+import subprocess
 import sys
 import time
 
 import fuzz
+import fuzz_cases
 import pytest
 from hypothesis import strategies as st
 
@@ -30,13 +32,13 @@ def program(argv):
     [("done", 0, True), ("input", 2, True), ("machine", 1, True), ("bug", 1, False), ("code", 3, False)],
 )
 def test_ends_that_are_promised_and_others(argv, code, is_fine):
-    outcome = fuzz.run(fuzz.Case([argv], {"sub/file.txt": b"x"}), program)
+    outcome = fuzz.run(fuzz_cases.Case([argv], {"sub/file.txt": b"x"}), program)
     assert (outcome.code, outcome.is_fine) == (code, is_fine)
 
 
 def test_a_command_that_goes_on_and_on(monkeypatch):
     monkeypatch.setattr(fuzz, "SECONDS", 1)
-    outcome = fuzz.run(fuzz.Case(["hangs"], {}), program)
+    outcome = fuzz.run(fuzz_cases.Case(["hangs"], {}), program)
     assert not outcome.is_fine
     assert "TooSlow" in outcome.said
 
@@ -49,8 +51,8 @@ def test_what_was_found_is_written_down_small(tmp_path, monkeypatch):
         return fuzz.Outcome(1, 'Traceback\n  File "lbr_st/x.py", line 3\nKeyError: 1' if is_bad else "")
 
     monkeypatch.setattr(fuzz, "run", fails_at_nul)
-    rows = st.lists(st.fixed_dictionaries({"query": fuzz.texts}), max_size=20)
-    cases = rows.map(lambda table: fuzz.Case(["search"], {"rows.jsonl": fuzz.as_jsonl(table)}))
+    rows = st.lists(st.fixed_dictionaries({"query": fuzz_cases.texts}), max_size=20)
+    cases = rows.map(lambda table: fuzz_cases.Case(["search"], {"rows.jsonl": fuzz_cases.as_jsonl(table)}))
     found = fuzz.fuzz({"search": cases}, 0.05, 1, tmp_path)
     [folder] = found.values()
     assert json.loads((folder / "argv.json").read_text()) == ["search"]
@@ -59,15 +61,23 @@ def test_what_was_found_is_written_down_small(tmp_path, monkeypatch):
 
 
 def test_mutations_change_bytes_and_formats_are_read_back():
-    content = fuzz.as_jsonl(fuzz.good_rows())
-    changed = {name for name, mutate in fuzz.MUTATIONS.items() if mutate(content, 9) != content}
-    assert changed == {*fuzz.MUTATIONS} - {"nothing", "Latin-1"}
-    assert fuzz.as_csv([{"a": 1, "b": "x,y"}, {"a": "\n"}]) == b'a,b\r\n1,"x,y"\r\n"\n",\r\n'
+    content = fuzz_cases.as_jsonl(fuzz_cases.good_rows())
+    changed = {name for name, mutate in fuzz_cases.MUTATIONS.items() if mutate(content, 9) != content}
+    assert changed == {*fuzz_cases.MUTATIONS} - {"nothing", "Latin-1"}
+    assert fuzz_cases.as_csv([{"a": 1, "b": "x,y"}, {"a": "\n"}]) == b'a,b\r\n1,"x,y"\r\n"\n",\r\n'
 
 
-@pytest.mark.parametrize("command", fuzz.NAMES_OF_COMMANDS)
+@pytest.mark.parametrize("command", fuzz_cases.NAMES_OF_COMMANDS)
 def test_the_options_of_every_command_are_found(command):
-    names = {action.dest for action in fuzz.actions_of(command)}
-    assert not names & fuzz.LEFT_OUT
+    names = {action.dest for action in fuzz_cases.actions_of(command)}
+    assert not names & fuzz_cases.LEFT_OUT
     some = {"learn": "read_out_weight", "data prepare": "on_error", "encode": "shard_rows", "export": "to"}
     assert command not in some or some[command] in names
+
+
+@pytest.mark.slow
+def test_it_starts_as_a_program():
+    """It finds all that it needs outside pytest too, and ends well when nothing was found."""
+    done = subprocess.run([sys.executable, fuzz.__file__, "--minutes", "0"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("seed ")

@@ -1,8 +1,9 @@
-"""Packages that training arguments ask for, looked for before any data are read."""
+"""Packages and values that training arguments ask for, looked at before any data are read."""
 
 from __future__ import annotations
 
-from transformers import Trainer, TrainingArguments
+import torch
+from transformers import Trainer, TrainingArguments, get_scheduler
 from transformers.integrations import get_available_reporting_integrations, get_reporting_integration_callbacks
 from transformers.utils import is_liger_kernel_available
 
@@ -11,9 +12,15 @@ from lbr_st.errors import InputError, check_installed, one_line
 # Trackers that transformers does not list among those that are there: they say so themselves when they are made.
 NOT_LISTED = ("azure_ml", "flyte")
 
+WITHOUT_OPTIONS = ("constant", "constant_with_warmup")  # schedules; transformers ignores them
+BY_EVALUATION = ("reduce_lr_on_plateau", "greedy")  # schedules that want a score at each step
+STEPS_OF_A_TRIAL = 4
+
 
 def check_packages(arguments: TrainingArguments) -> None:
-    """Refuse an optimizer, a tracker or a kernel whose package is not there; the trainer would say so much later.
+    """Refuse an optimizer, a tracker or a kernel whose package is not there, or a schedule that cannot be made.
+
+    The trainer would say so much later.
 
     Raises:
         InputError: With the flag, and what the trainer says of it.
@@ -24,6 +31,7 @@ def check_packages(arguments: TrainingArguments) -> None:
         if "pass a" not in str(error):  # some want to see the model, which is not read yet
             name = getattr(arguments.optim, "value", arguments.optim)
             raise InputError(f"--optim {name}: {one_line(error)}") from error
+    _check_schedule(arguments)
     there = get_available_reporting_integrations()
     for name in arguments.report_to or ():
         try:
@@ -37,3 +45,21 @@ def check_packages(arguments: TrainingArguments) -> None:
     if arguments.use_liger_kernel and not is_liger_kernel_available():
         check_installed("liger_kernel", "--use-liger-kernel")
         raise InputError("--use-liger-kernel: too old a liger-kernel is installed; pip install -U liger-kernel")
+
+
+def _check_schedule(arguments: TrainingArguments) -> None:
+    """Run the schedule of the learning rate for a few steps of an optimizer of one number."""
+    name = getattr(arguments.lr_scheduler_type, "value", arguments.lr_scheduler_type)
+    told = arguments.lr_scheduler_kwargs
+    flags = f"--lr-scheduler-type {name}" + (f" --lr-scheduler-kwargs {told!r}" if told else "")
+    if told and name in WITHOUT_OPTIONS:
+        raise InputError(f"{flags}: this schedule takes no options; leave them out")
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=arguments.learning_rate or 1.0)
+    try:
+        schedule = get_scheduler(name, optimizer, 1, STEPS_OF_A_TRIAL, told or {})
+        if name not in BY_EVALUATION:
+            for _ in range(STEPS_OF_A_TRIAL):
+                optimizer.step()
+                schedule.step()
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{flags}: {one_line(error)}") from error

@@ -1,4 +1,4 @@
-"""Packages that training arguments ask for are looked for when the arguments are given, before any data are read."""
+"""Packages and values that training arguments ask for are looked at when they are given, before any data are read."""
 
 import pytest
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
@@ -26,6 +26,12 @@ STAGES = [
         ({"optim": "adamw_torch_xla"}, "^--optim adamw_torch_xla: .*xla"),
         ({"optim": "no_such"}, "no_such"),
         ({"optim_args": "a"}, "^--optim adamw_torch_fused: "),
+        ({"lr_scheduler_kwargs": "-1"}, "^--lr-scheduler-type linear --lr-scheduler-kwargs '-1': .*mapping"),
+        ({"lr_scheduler_kwargs": {"x": 1}}, "^--lr-scheduler-type linear .*unexpected keyword argument 'x'"),
+        ({"lr_scheduler_type": "cosine", "lr_scheduler_kwargs": '{"num_cycles": "a"}'}, "^--lr-scheduler-type cosine "),
+        ({"lr_scheduler_type": "cosine_with_min_lr"}, "min_lr or min_lr_rate should be set"),
+        ({"lr_scheduler_type": "warmup_stable_decay"}, "^--lr-scheduler-type warmup_stable_decay: .*num_decay_steps"),
+        ({"lr_scheduler_type": "constant", "lr_scheduler_kwargs": {"x": 1}}, "this schedule takes no options"),
         ({"report_to": "wandb"}, "^--report-to wandb needs wandb, which is not installed: pip install wandb"),
         ({"report_to": ["tensorboard", "mlflow"]}, "^--report-to mlflow needs mlflow, "),
         ({"report_to": "comet_ml"}, "^--report-to comet_ml needs comet_ml, "),
@@ -69,6 +75,8 @@ def test_liger_kernels():
     [
         {},
         {"optim": "adafactor"},
+        {"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": {"min_lr_rate": 0.1}},
+        {"lr_scheduler_type": "warmup_stable_decay", "lr_scheduler_kwargs": '{"num_decay_steps": 2}'},
         {"optim": "sgd"},
         {"optim": "rmsprop"},
         {"report_to": "tensorboard"},
