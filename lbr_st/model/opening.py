@@ -12,18 +12,19 @@ import torch
 from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import is_sentence_transformer_model
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedTokenizerBase
 from transformers.utils.peft_utils import ADAPTER_CONFIG_NAME
 
 from lbr_st.errors import InputError, foreseen, one_line, raised_by_us
 from lbr_st.model.adapters import find_adapter, merge_adapter
 from lbr_st.model.backbone import read_config
 from lbr_st.model.bottleneck import BottleneckTransformer, bottleneck_module
-from lbr_st.model.contract import NATIVE_MODULE
+from lbr_st.model.contract import NATIVE_MODULE, check_files
 from lbr_st.model.gguf import gguf_file
 from lbr_st.model.positions import check_positions, has_end, most_positions
 from lbr_st.model.quiet import quietly
 from lbr_st.model.saving import from_backbone, load
+from lbr_st.model.tokens import check_vocabulary
 
 logger = logging.getLogger(__name__)
 
@@ -208,7 +209,7 @@ def open_sentence_transformer(name: str, flag: str = "--model", **kwargs: Any) -
         **kwargs: Arguments of ``SentenceTransformer``, for a model that is not in our native layout.
 
     Raises:
-        InputError: If it is not an embedding model.
+        InputError: If it is not an embedding model, or is damaged.
     """
     check_model_exists(name, flag)
     if gguf_file(name) is not None:
@@ -219,7 +220,14 @@ def open_sentence_transformer(name: str, flag: str = "--model", **kwargs: Any) -
     with _refusing_what_is_no_model(name, flag):
         if modules.is_file() and f'"{NATIVE_MODULE}"' in modules.read_text(encoding="utf-8"):
             return load(name)
-        model = SentenceTransformer(name, **kwargs)
+        try:
+            if Path(name, BottleneckTransformer.config_file_name).is_file():
+                check_files(name)
+            model = SentenceTransformer(name, **kwargs)
+            if isinstance(model.tokenizer, PreTrainedTokenizerBase):
+                check_vocabulary(model.tokenizer)
+        except InputError as error:
+            raise InputError(f"{flag} {name} cannot be used: {error}") from error
     _keep_within_positions(model, f"{flag} {name}")
     return model
 

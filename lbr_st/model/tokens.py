@@ -37,6 +37,10 @@ INPUT_NAMES = ["input_ids", "attention_mask"]
 WHITESPACE = [*"\t\n\v\f\r\x85\u2028\u2029", *(c for c in map(chr, range(0x3001)) if unicodedata.category(c) == "Zs")]
 
 
+# Words that no tokenizer of a language takes for one, and a tokenizer without words does.
+UNLIKE = ["water", "stone"]
+
+
 def bottleneck_token(index: int) -> str:
     """Return the spelling of bottleneck token ``index``, with the raw space that keeps text from spelling it."""
     return f"<|bottleneck {index}|>"
@@ -60,10 +64,12 @@ def add_bottleneck_tokens(
         The last one is the read-out token.
 
     Raises:
-        InputError: If the number is below 1, or the tokenizer has bottleneck tokens already or cannot take them.
+        InputError: If the number is below 1, or the tokenizer has bottleneck tokens already, cannot take them or
+            knows no words.
     """
     if num_bottleneck_tokens < 1:
         raise InputError(f"the number of bottleneck tokens must be at least 1, got {num_bottleneck_tokens}")
+    check_vocabulary(tokenizer)
     first_id = max(tokenizer.get_vocab().values()) + 1
     ids = list(range(first_id, first_id + num_bottleneck_tokens))
     with tempfile.TemporaryDirectory() as folder:
@@ -74,6 +80,17 @@ def add_bottleneck_tokens(
         tokenizer = AutoTokenizer.from_pretrained(folder)
     _initialise_rows(model, ids)
     return tokenizer, ids
+
+
+def check_vocabulary(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse a tokenizer without words. Where its files are missing, transformers makes one and says nothing.
+
+    Raises:
+        InputError: If it makes the same tokens of unlike texts.
+    """
+    one, another = tokenizer(UNLIKE)["input_ids"]
+    if one == another:
+        raise InputError("its tokenizer makes the same of every text: tokenizer.json or the vocabulary is missing")
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> None:

@@ -1,5 +1,7 @@
 """Whatever a user names as a model is opened, or refused in one line that says why."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -118,6 +120,28 @@ def test_what_is_no_model(tmp_path, backbone):
         assert "\n" not in str(refused.value)
     with pytest.raises(InputError, match="is a language model, not an embedding model: it has no modules.json"):
         open_sentence_transformer(backbone)
+
+
+@pytest.mark.parametrize("open_", [open_sentence_transformer, open_model], ids=["to encode", "to train"])
+def test_a_model_without_its_vocabulary(open_, bert, portable, backbone, tmp_path):
+    """transformers makes a tokenizer without words in its place, and every text has the same vector."""
+    plain = shutil.copytree(backbone, tmp_path / "plain")
+    for name in (bert, portable) if open_ is open_sentence_transformer else (str(plain),):
+        for file in ("tokenizer.json", "vocab.txt"):
+            Path(name, file).unlink(missing_ok=True)
+        with pytest.raises(InputError, match="tokenizer.json") as refused:
+            open_(name)
+        assert "\n" not in str(refused.value)
+        assert "missing" in str(refused.value)
+
+
+def test_a_damaged_model_of_ours_is_not_used_by_stock_classes(portable):
+    path = Path(portable, "tokenizer.json")
+    tokenizer = json.loads(path.read_text())
+    path.write_text(json.dumps(tokenizer | {"post_processor": None}))
+    SentenceTransformer(portable)  # who see nothing wrong
+    with pytest.raises(InputError, match=f"^--model {portable} cannot be used: tokenizer.json: "):
+        open_sentence_transformer(portable)
 
 
 def test_another_kind_is_saved_as_it_saves_itself(bert, tmp_path):
