@@ -9,6 +9,8 @@ from lbr_st.data.drops import ON_ERROR
 from lbr_st.data.judgements import MIN_SCORE
 from lbr_st.errors import InputError
 
+MOST = 2**31 - 1  # what counts rows, texts or processes anywhere holds this much
+
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
     """Shows a default where there is one: an argument that must be given has none, and a switch is off."""
@@ -34,13 +36,13 @@ class Parser(argparse.ArgumentParser):
 
 
 def positive_int(text: str) -> int:
-    """Read a whole number of 1 or more, as the ``type`` of an argument."""
+    """Read a whole number of 1 or more that every library takes, as the ``type`` of an argument."""
     try:
         number = int(text)
     except ValueError:
         number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text}")
+    if not 1 <= number <= MOST:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 to {MOST:,}, got {text}")
     return number
 
 

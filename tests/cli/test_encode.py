@@ -64,8 +64,14 @@ def test_every_setting_has_a_flag(capsys):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--shard-rows", "0"], "lbr encode: argument --shard-rows: must be a whole number of at least 1, got 0"),
-        (["--actors", "none"], "lbr encode: argument --actors: must be a whole number of at least 1, got none"),
+        (
+            ["--shard-rows", "0"],
+            "lbr encode: argument --shard-rows: must be a whole number from 1 to 2,147,483,647, got 0",
+        ),
+        (
+            ["--actors", "none"],
+            "lbr encode: argument --actors: must be a whole number from 1 to 2,147,483,647, got none",
+        ),
         (["--cpus-per-actor", "0"], "--cpus-per-actor must be above 0"),
         (["--output", "x"], "lbr encode: unrecognized arguments: --output x"),
         (["--precision", "int4"], "lbr encode: argument --precision: invalid choice: 'int4'"),

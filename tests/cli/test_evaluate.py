@@ -11,6 +11,7 @@ from lbr_st.evaluation.public_tests import Outcome
 from lbr_st.evaluation.tables import score_table
 from lbr_st.files import write_jsonl
 
+A_NUMBER = "must be a whole number from 1 to 2,147,483,647"
 PAIRS = [{"id": f"p{n}", "question": f"{n} {q}", "answer": f"{n} {d}"} for n in range(12) for q, d in [TEXTS[:2]]]
 
 
@@ -70,7 +71,8 @@ def test_refusals(backbone, pairs, monkeypatch):
         (["--data", pairs, "--tasks", "NFCorpus"], "argument --tasks: not allowed with argument --data"),
         (["--tasks", "NFCorpus", "--corpus-extra", pairs], "lbr evaluate: --corpus-extra goes with --data"),
         (["--tasks", "NFCorpus", "--min-score", "1"], "lbr evaluate: --min-score goes with --data"),
-        (["--data", pairs, "--batch-size", "0"], "argument --batch-size: must be a whole number of at least 1, got 0"),
+        (["--data", pairs, "--batch-size", "0"], f"argument --batch-size: {A_NUMBER}, got 0"),
+        (["--data", pairs, "--batch-size", str(2**63)], f"argument --batch-size: {A_NUMBER}, got 9223372036854775808"),
         (["--data", "absent.jsonl"], "absent.jsonl: no such file"),
         (["--data", pairs], "is a language model, not an embedding model"),
     ):

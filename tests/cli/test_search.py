@@ -33,7 +33,9 @@ def test_refusals(argv, tmp_path, capsys):
         InputError, match="^lbr search: the following arguments are required: --model, --data, question"
     ):
         main([])
-    with pytest.raises(InputError, match="^lbr search: argument --top-k: must be a whole number of at least 1, got 0"):
+    with pytest.raises(
+        InputError, match="^lbr search: argument --top-k: must be a whole number from 1 to 2,147,483,647, got 0"
+    ):
         main([*argv, "--top-k", "0", "why"])
     with pytest.raises(InputError, match="--model ./absent is not a model: no such directory"):
         main(["--model", "./absent", *argv[2:], "why"])
