@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,15 +23,67 @@ from transformers import (
     default_data_collator,
 )
 
-from lbr_st.data.records import read_texts
+from lbr_st.data.cleaning import clean
+from lbr_st.data.columns import Columns
+from lbr_st.data.front_matter import split_front_matter
+from lbr_st.data.passages import MARKDOWN
+from lbr_st.data.records import RecordReader
+from lbr_st.data.rows import open_text, read_rows
 from lbr_st.errors import InputError
 from lbr_st.files import filling
 from lbr_st.model.saving import STALE
+from lbr_st.records import FIELDS, is_table
 from lbr_st.training.config import RunConfig
 from lbr_st.training.describe import settings_of
 from lbr_st.training.resume import Run, State, data_sha256, train_to_the_end
 
 logger = logging.getLogger(__name__)
+
+TEXT_SUFFIXES = {".txt", ".md", ".rst", ".py"}
+
+
+def read_texts(paths: Iterable[str | Path]) -> list[str]:
+    """Read raw text to train a language model on.
+
+    Args:
+        paths: Files of records (the query and document of a row become one text), text files, or folders of both.
+
+    Raises:
+        InputError: If a path does not exist, a file cannot be read, or there is no text at all.
+    """
+    paths = list(paths)
+    texts = [text for path in map(Path, paths) for file in _files(path) for text in _texts(file)]
+    texts = [text for text in texts if text.strip()]
+    if not texts:
+        raise InputError(f"no text in {', '.join(map(str, paths))}")
+    return texts
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_dir():
+        found = (file for file in path.rglob("*") if is_table(file) or file.suffix in TEXT_SUFFIXES)
+        return sorted(file for file in found if file.is_file())
+    if not path.is_file():
+        raise InputError(f"{path}: no such file or folder")
+    return [path]
+
+
+def _texts(file: Path) -> Iterator[str]:
+    if is_table(file):
+        read = RecordReader(Columns(), ("document",), ("query",), keep_html=True)
+        for row in read_rows(file):
+            for record in read(row):
+                yield "\n".join(record[name] for name in FIELDS if name in record)
+        read.say(file)
+        return
+    with open_text(file, newline=None) as opened:
+        text = opened.read()
+    try:
+        text.encode()
+    except UnicodeError as error:
+        raise InputError(f"{file}: not UTF-8") from error
+    title, text = split_front_matter(text) if file.suffix.lower() in MARKDOWN else ("", text)
+    yield clean(f"{title}\n{text}", keep_html=True)
 
 
 def train_tokenizer(texts: Sequence[str], vocab_size: int) -> PreTrainedTokenizerBase:

@@ -53,9 +53,12 @@ class BeirCollection:
                     except RowError as error:
                         self.wrong(error)
                         continue
+                text = clean(text, self.keep_html, one_line=kind == "queries")
+                if found.setdefault(id_, text) != text:
+                    self.wrong(RowError(row.where, "an id twice", f"{id_!r} is the _id of another text above"))
+                    continue
                 account.use(["text", *ids.used, *([] if title is None else [title])])
                 account.count("document" if kind == "corpus" else "query")
-                found[id_] = clean(text, self.keep_html, one_line=kind == "queries")
             account.say(f"{self.name}, {kind}")
         return self._texts[kind]
 

@@ -190,7 +190,11 @@ def _one_of(folder: Path, stem: str) -> Path | None:
 
 def _texts(files: Sequence[Path], folder: Path, name: str, reading: Reading) -> Iterator[Record]:
     for record in read_text_records(files, folder, reading.chunker, reading.encoding, reading.wrong):
-        group = _group_of(record["id"], record, reading.group)
+        try:
+            group = _group_of(record["id"], record, reading.group)
+        except RowError as error:
+            reading.wrong(error)
+            continue
         yield record | {"source": name, "group": group, "negatives": []}
 
 

@@ -6,17 +6,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from lbr_st.data.account import Account
-from lbr_st.data.cleaning import clean, clean_record, printable
+from lbr_st.data.cleaning import clean_record, printable
 from lbr_st.data.columns import Columns, RowReader
-from lbr_st.data.front_matter import split_front_matter
 from lbr_st.data.ids import IdReader, UniqueIds, part_id
 from lbr_st.data.judgements import JUDGED_OUT, NEGATIVES_NOW, join
-from lbr_st.data.passages import MARKDOWN, TEXT, Chunker, read_text_files, text_files
-from lbr_st.data.rows import Row, Wrong, open_text, read_rows, stop
+from lbr_st.data.passages import TEXT, Chunker, read_text_files, text_files
+from lbr_st.data.rows import Row, Wrong, read_rows, stop
 from lbr_st.errors import InputError, RowError
-from lbr_st.records import FIELDS, Record, is_of_prepared_set, is_table
-
-TEXT_SUFFIXES = {".txt", ".md", ".rst", ".py"}
+from lbr_st.records import FIELDS, Record, is_of_prepared_set
 
 
 class RecordReader:
@@ -176,50 +173,6 @@ def _check_texts(where: str, records: Sequence[Record], account: Account) -> Non
             if not record.get(name, "something"):
                 account.count("pair" if "query" in record else "document", -len(records))
                 raise RowError(where, "empty text", f"nothing is left of the {name} once it is clean")
-
-
-def read_texts(paths: Iterable[str | Path]) -> list[str]:
-    """Read raw text to train a language model on.
-
-    Args:
-        paths: Files of records (the query and document of a row become one text), text files, or folders of both.
-
-    Raises:
-        InputError: If a path does not exist, a file cannot be read, or there is no text at all.
-    """
-    paths = list(paths)
-    texts = [text for path in map(Path, paths) for file in _files(path) for text in _texts(file)]
-    texts = [text for text in texts if text.strip()]
-    if not texts:
-        raise InputError(f"no text in {', '.join(map(str, paths))}")
-    return texts
-
-
-def _files(path: Path) -> list[Path]:
-    if path.is_dir():
-        found = (file for file in path.rglob("*") if is_table(file) or file.suffix in TEXT_SUFFIXES)
-        return sorted(file for file in found if file.is_file())
-    if not path.is_file():
-        raise InputError(f"{path}: no such file or folder")
-    return [path]
-
-
-def _texts(file: Path) -> Iterator[str]:
-    if is_table(file):
-        read = RecordReader(Columns(), ("document",), ("query",), keep_html=True)
-        for row in read_rows(file):
-            for record in read(row):
-                yield "\n".join(record[name] for name in FIELDS if name in record)
-        read.say(file)
-        return
-    with open_text(file, newline=None) as opened:
-        text = opened.read()
-    try:
-        text.encode()
-    except UnicodeError as error:
-        raise InputError(f"{file}: not UTF-8") from error
-    title, text = split_front_matter(text) if file.suffix.lower() in MARKDOWN else ("", text)
-    yield clean(f"{title}\n{text}", keep_html=True)
 
 
 def read_passages(path: str | Path, make_chunker: Callable[[], Chunker] = Chunker, wrong: Wrong = stop) -> list[Record]:

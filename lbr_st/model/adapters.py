@@ -76,11 +76,25 @@ def find_adapter(name: str, **hub: Any) -> Adapter | None:
     where = f"write the name of its base as base_model_name_or_path into {ADAPTER_CONFIG_NAME}"
     if not base or not isinstance(base, str):
         raise InputError(f"{name} is an adapter that does not say what it was trained on; {where}")
-    if base != name and Path(base).resolve() == Path(name).resolve():
+    if base != name and _leads_back(name, base):
         raise InputError(f"{name} is an adapter on itself, and the weights of a model are not there; {where}")
     if not Path(base).exists() and (base.count("/") > 1 or base.startswith((".", "/", "~"))):
         raise InputError(f"{name} is an adapter on {base}, which is not there; put it there, or {where}")
     return Adapter(name, base, hub)
+
+
+def _leads_back(name: str, base: str) -> bool:
+    """Tell whether the adapters that one is trained on are in the end that one, or go round without it."""
+    seen = {Path(name).resolve()}
+    while base and not _has_weights(Path(base)):
+        if Path(base).resolve() in seen:
+            return True
+        seen.add(Path(base).resolve())
+        try:
+            base = json.loads(Path(base, ADAPTER_CONFIG_NAME).read_text(encoding="utf-8"))["base_model_name_or_path"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+    return False
 
 
 def _has_weights(folder: Path) -> bool:

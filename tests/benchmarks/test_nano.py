@@ -7,6 +7,8 @@ from helpers import TEXTS
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import lbr_st
+from lbr_st.errors import InputError
+from lbr_st.files import write_jsonl
 
 
 @pytest.fixture(scope="module")
@@ -57,3 +59,15 @@ def test_blocks_are_the_stream_of_texts_with_eos(nano):
     stream = [i for text in TEXTS for i in [*tokenizer(text)["input_ids"], tokenizer.eos_token_id]]
     assert [i for block in blocks for i in block["input_ids"]] == stream[: len(stream) // 8 * 8]
     assert blocks["labels"] == blocks["input_ids"]
+
+
+def test_texts_of_files_and_folders(nano, tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "a.md").write_text("alpha")
+    (folder / "b.bin").write_text("ignored")
+    write_jsonl(folder / "c.jsonl", [{"question": "q", "answer": "d", "source": "ignored"}])
+    (tmp_path / "d.txt").write_text("delta")
+    assert nano.read_texts([folder, tmp_path / "d.txt"]) == ["alpha", "q\nd", "delta"]
+    with pytest.raises(InputError, match="no such file or folder"):
+        nano.read_texts([tmp_path / "absent"])

@@ -1,5 +1,7 @@
 """Which parts a source has, and what BEIR's files become."""
 
+import json
+
 import pytest
 from shapes import PAIRS, beir, write_jsonl
 
@@ -39,6 +41,33 @@ def test_what_is_wrong_with_beir(tmp_path):
     assert "train.tsv, line 2: there is no 'absent' in the queries" in str(errors[1])
     with pytest.raises(InputError, match="queries.jsonl, line 2: expected _id and text"):
         list(next(part for part in parts_of(root, Reading()) if part.side == "train").records())
+
+
+@pytest.mark.parametrize("kind", ["queries", "corpus"])
+def test_an_id_that_two_texts_have(tmp_path, kind):
+    """Which of them is judged nobody knows; the same row twice is one."""
+    [root] = beir(tmp_path)["sources"]
+    file = tmp_path / "beir" / f"{kind}.jsonl"
+    first = json.loads(file.read_text().splitlines()[0])
+    file.write_text(f"{file.read_text()}{json.dumps(first)}\n{json.dumps(first | {'text': 'other'})}\n")
+    number = len(file.read_text().splitlines())
+    train = next(part for part in parts_of(root, Reading()) if part.side == "train")
+    with pytest.raises(InputError, match=f"{kind}.jsonl, line {number}: .*{first['_id']}.* is the _id of another text"):
+        list(train.records())
+    errors = []
+    skipping = next(part for part in parts_of(root, Reading(wrong=errors.append)) if part.side == "train")
+    assert "other" not in {record["query" if kind == "queries" else "document"] for record in skipping.records()}
+    assert [error.reason for error in errors] == ["an id twice"]
+
+
+def test_a_text_file_without_a_group(tmp_path):
+    """It is left out where such are, as a row of a table is."""
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.md").write_text("Iron is a metal.")
+    errors = []
+    [part] = parts_of(str(tmp_path / "texts"), Reading(group="chapter", wrong=errors.append))
+    assert list(part.records()) == []
+    assert [error.reason for error in errors] == ["no group"]
 
 
 def test_source_and_group(tmp_path):

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from lbr_st.alignment.batches import DistinctBatchSampler, documents_by_query, training_rows
-from lbr_st.data.records import iterate_passages, read_passages, read_records, read_texts, read_tuples
+from lbr_st.data.records import iterate_passages, read_passages, read_records, read_tuples
 from lbr_st.errors import InputError
 from lbr_st.files import write_jsonl
 
@@ -64,20 +64,8 @@ def test_paths_that_cannot_be_read(tmp_path):
         read_records(tmp_path / "absent.jsonl")
     with pytest.raises(InputError, match="is a folder"):
         read_records(tmp_path)
-    with pytest.raises(InputError, match="no such file or folder"):
-        read_texts([tmp_path / "absent"])
     with pytest.raises(InputError, match="no text in files that end in"):
         read_passages(tmp_path)
-
-
-def test_texts_of_files_and_folders(tmp_path):
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    (folder / "a.md").write_text("alpha")
-    (folder / "b.bin").write_text("ignored")
-    write_jsonl(folder / "c.jsonl", [{"question": "q", "answer": "d", "source": "ignored"}])
-    (tmp_path / "d.txt").write_text("delta")
-    assert read_texts([folder, tmp_path / "d.txt"]) == ["alpha", "q\nd", "delta"]
 
 
 def test_passages_of_a_folder_lead_back_to_their_lines(tmp_path):
@@ -224,14 +212,12 @@ def test_what_a_reader_uses_and_what_it_does_not(tmp_path, said):
     read_records(tmp_path / "f.jsonl")
     read_passages(tmp_path / "f.jsonl")
     list(iterate_passages(tmp_path / "f.jsonl"))
-    read_texts([tmp_path / "f.jsonl"])
     alone = "f.jsonl: 2 documents; columns used: id, document, source; not used: query, neg, label, meta"
     assert said() == [
         "f.jsonl: 2 pairs; columns used: id, query, document, neg, source; not used: label, meta",
         "f.jsonl: 2 pairs; columns used: id, query, document, source; not used: neg, label, meta",
         alone,
         alone,
-        "f.jsonl: 2 pairs; columns used: id, query, document, source; not used: neg, label, meta",
     ]
 
 
@@ -321,11 +307,11 @@ import sys
 from lbr_st.errors import EXTRAS, InputError
 sys.modules.update(dict.fromkeys(EXTRAS))
 from lbr_st.data.prepared_set import PreparedSet, file_of, mteb_tasks_of, refuse_overlaps
-from lbr_st.data.records import read_passages, read_records, read_texts, read_tuples
+from lbr_st.data.records import read_passages, read_records, read_tuples
 folder = sys.argv[1]
 for name in ("f.jsonl", "f.csv", "f.tsv.gz"):
     [record] = read_tuples(f"{folder}/{name}")
-    assert read_passages(f"{folder}/{name}") and read_texts([f"{folder}/{name}"]), name
+    assert read_passages(f"{folder}/{name}"), name
     assert mteb_tasks_of([f"{folder}/{name}"], [record]) == []
 refuse_overlaps([(f"{folder}/f.jsonl", [record])], [("other", [{"id": "1", "query": "r", "document": "e"}])], False)
 assert PreparedSet.open(folder).file("align") == file_of(folder, "align")

@@ -174,6 +174,17 @@ def test_an_adapter_on_itself(lora, tmp_path):
     assert "is an adapter on itself" in refusal(edit(tmp_path / "lora", base_model_name_or_path=lora + "/"))
 
 
+def test_adapters_on_each_other(lora, tmp_path):
+    """Two that name each other, and one on these."""
+    names = [str(tmp_path / name) for name in ("lora", "second", "third")]
+    for name in names[1:]:
+        shutil.copytree(lora, name)
+    for name, base in zip(names, [names[1], names[0], names[0]], strict=True):
+        edit(tmp_path / name, base_model_name_or_path=base)
+    for name in names:
+        assert refusal(name).startswith(f"{name} is an adapter on itself")
+
+
 @pytest.mark.parametrize("content", ["{", "[]", "{}", "3", '{"peft_type": null, "task_type": []}'])
 def test_an_adapter_config_that_cannot_be_read(lora, tmp_path, content):
     (tmp_path / "lora" / "adapter_config.json").write_text(content)
