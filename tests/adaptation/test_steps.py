@@ -1,0 +1,92 @@
+"""Steps of a path are done once, go on after a kill, and are not mixed with those of another path."""
+
+import json
+
+import pytest
+
+from lbr_st.adaptation.steps import Steps
+from lbr_st.errors import InputError
+
+
+def path(folder, *, fails=(), told=(1, 2), log=None):
+    """Two steps, the second of which reads what the first left."""
+    steps, log = Steps(folder, 2), [] if log is None else log
+
+    def one(place):
+        log.append("one")
+        (place / "number").write_text(str(told[0]))
+        return {"rows": 3}
+
+    def two(place):
+        log.append("two")
+        if "two" in fails:
+            (place / "half").write_text("left")
+            raise OSError(28, "No space left on device")
+        number = int((steps.done[0].folder / "number").read_text())
+        (place / "sum").write_text(str(number + told[1]))
+        return {"went_on": (place / "half").exists()}
+
+    steps("one", "the first", {"told": told[0]}, one)
+    steps("two", "the second", {"told": told[1]}, two)
+    return steps
+
+
+def test_steps_are_done_once(tmp_path):
+    log = []
+    assert [step.said for step in path(tmp_path, log=log).done] == [{"rows": 3}, {"went_on": False}]
+    again = path(tmp_path, log=log)
+    assert log == ["one", "two"]
+    assert [(step.name, step.folder.name, step.said) for step in again.done] == [
+        ("one", "1-one", {"rows": 3}), ("two", "2-two", {"went_on": False}),
+    ]  # fmt: skip
+    assert (tmp_path / "2-two" / "sum").read_text() == "3"
+
+
+def test_a_step_that_was_cut_off_goes_on_where_it_was(tmp_path):
+    log = []
+    with pytest.raises(OSError, match="No space left"):
+        path(tmp_path, fails=["two"], log=log)
+    assert "said" not in json.loads((tmp_path / "2-two" / "step.json").read_text())
+    assert path(tmp_path, log=log).done[1].said == {"went_on": True}
+    assert log == ["one", "two", "two"]
+
+
+def test_time_of_all_runs_is_counted(tmp_path, monkeypatch):
+    clock = iter([0.0, 1.0, 10.0, 15.0, 20.0, 27.5])
+    monkeypatch.setattr("lbr_st.adaptation.steps.time.perf_counter", lambda: next(clock))
+    with pytest.raises(OSError, match="No space left"):
+        path(tmp_path, fails=["two"])
+    assert [step.seconds for step in path(tmp_path).done] == [1.0, 12.5]
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ((1, 5), "2-two was made with other settings .told: was 2, now 5.; remove it and the steps after it"),
+        ((4, 2), "1-one was made with other settings .told: was 1, now 4."),
+    ],
+)
+def test_other_settings_are_refused(tmp_path, told, message):
+    path(tmp_path)
+    with pytest.raises(InputError, match=message):
+        path(tmp_path, told=told)
+
+
+def test_a_step_on_another_one_is_refused(tmp_path):
+    """Its own settings are the same, what it stands on is not."""
+    path(tmp_path)
+    (tmp_path / "1-one" / "number").unlink()
+    (tmp_path / "1-one" / "step.json").unlink()
+    with pytest.raises(InputError, match="2-two was made with other settings .a step before it has other settings."):
+        path(tmp_path, told=(9, 2))
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"settings": {}}'])
+def test_what_is_no_step(tmp_path, content):
+    (tmp_path / "1-one").mkdir()
+    (tmp_path / "1-one" / "step.json").write_text(content)
+    with pytest.raises(InputError, match="step.json is damaged; remove .*1-one, and the step is done again"):
+        path(tmp_path)
+    (tmp_path / "1-one" / "step.json").rename(tmp_path / "1-one" / "mine.json")
+    with pytest.raises(InputError, match="1-one is not empty and holds no step to go on with"):
+        path(tmp_path)
