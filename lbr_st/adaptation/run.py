@@ -1,0 +1,416 @@
+"""From a folder to a better retriever: queries for its passages, both stages, and a verdict.
+
+Each step leaves its result in a folder of its own and is not done again when the adaptation is started again. What is
+saved in the end is the best that was found on dev; the verdict is about other passages, which no step has chosen by.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm.auto import tqdm
+
+from lbr_st.adaptation.config import AdaptConfig
+from lbr_st.adaptation.filtering import FilterConfig, filter_queries
+from lbr_st.adaptation.held_out import hold_out, kinds_in_words
+from lbr_st.adaptation.queries import QueriesConfig, write_queries
+from lbr_st.adaptation.report import Report, largest_changes, write_report
+from lbr_st.adaptation.scoring import Found, Judge, fused
+from lbr_st.adaptation.steps import Step, Steps, start_over
+from lbr_st.alignment.config import AlignConfig
+from lbr_st.alignment.run import align
+from lbr_st.data.config import PrepareConfig
+from lbr_st.data.drops import Drops, on_wrong_row
+from lbr_st.data.mining import MineConfig, mine
+from lbr_st.data.parts import Reading, parts_of
+from lbr_st.data.passages import Chunker
+from lbr_st.data.prepared_set import PreparedSet, file_of
+from lbr_st.data.preparing import prepare
+from lbr_st.data.records import read_records
+from lbr_st.data.rows import read_rows
+from lbr_st.data.same_text import same_text
+from lbr_st.data.table import counter_of
+from lbr_st.errors import InputError
+from lbr_st.evaluation.general import general_pairs, general_score
+from lbr_st.evaluation.own_data import local_task
+from lbr_st.evaluation.ranking import BM25
+from lbr_st.evaluation.shares import choose_share
+from lbr_st.files import file_sha256, replacing_folder, require_empty, sha256, write_jsonl
+from lbr_st.learning.config import LearnConfig
+from lbr_st.learning.run import learn
+from lbr_st.model.bottleneck import BottleneckTransformer
+from lbr_st.model.gguf import gguf_file, write_directory
+from lbr_st.model.merging import merge
+from lbr_st.model.opening import (
+    check_can_be_trained,
+    check_model_exists,
+    is_other_embedding_model,
+    open_sentence_transformer,
+)
+from lbr_st.model.saving import save, save_other
+from lbr_st.quickstart.run import bf16_is_faster, mean_pooled
+from lbr_st.records import Record
+from lbr_st.verdict import REGRESSION, Verdict, verdict
+
+logger = logging.getLogger(__name__)
+
+ROOM = 4  # tokens of a row beside the text: BOS, the bottleneck token, and what a title is joined with
+FEW_PAIRS = 2_000  # of which stage 2 makes two passes, and of more one
+NEGATIVES = 2
+RELATIVE_MARGIN = 0.05  # NV-Retriever (arXiv 2407.15831)
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """What an adaptation came to.
+
+    Attributes:
+        config: Settings that it was made with.
+        verdict: What the model finds, against the start, on the test.
+        report: The page about it.
+        saved: ``end``, or ``start`` where the end is worse.
+        steps: The steps, with what came of them.
+    """
+
+    config: AdaptConfig
+    verdict: Verdict
+    report: Path
+    saved: str
+    steps: list[Step]
+
+
+def adapt(config: AdaptConfig) -> Adapted:
+    """Adapt a model to a corpus, or go on with an adaptation that was interrupted.
+
+    The model is in ``config.output_dir``, with ``report.html`` beside it; the steps stay in ``config.work``.
+
+    Args:
+        config: Corpus, model and settings.
+
+    Raises:
+        InputError: If a source, a model or a setting cannot be used, or nothing is left of the queries.
+    """
+    check(config)
+    path = _Path(config)
+    path.prepare()
+    path.train()
+    return path.judge()
+
+
+def check(config: AdaptConfig) -> None:
+    """Refuse what can be refused before any work.
+
+    Raises:
+        InputError: With the flag, and why.
+    """
+    require_empty(config.output_dir)
+    for flag, name in (("--model", config.model), ("--teacher", config.teacher), ("--reranker", config.reranker)):
+        if name is not None:
+            check_model_exists(name, flag)
+    check_can_be_trained(config.model, config.max_length)
+    for flag, file in (("--queries", config.queries), ("--general", config.general), ("--pairs", config.pairs)):
+        if file is not None and not Path(file).exists():
+            raise InputError(f"{flag} {file}: no such file")
+    if is_other_embedding_model(config.model) and config.learn:
+        raise InputError(f"--learn: {config.model} is an embedding model, which stage 1 is left out for")
+
+
+class _Path:
+    """The steps of an adaptation, each told what those before it left."""
+
+    def __init__(self, config: AdaptConfig) -> None:
+        self.config = config
+        self.is_language_model = not is_other_embedding_model(config.model)
+        self.learns = self.is_language_model and "learn" not in config.skip
+        left_out = {*config.skip} - {"learn"} | (set() if self.learns else {"learn"})
+        self.steps = Steps(config.work, 10 - len(left_out))
+        self.notes: list[str] = []
+
+    def prepare(self) -> None:
+        """Make the data: passages, queries, and what is held out."""
+        config = self.config
+        model = self.steps("start", "the model to start from", {"model": _content(config.model)}, self._start)
+        self.backbone, self.start = model.said["backbone"], model.said["embeds"]
+        told = {"sources": [_content(each) for each in config.sources], "max_length": config.max_length}
+        told |= {"on_error": config.on_error}
+        self.passages = self.steps("passages", "passages of the corpus", told, self._passages).folder
+        writing = {
+            "queries": _content(config.queries), "pairs": _content(config.pairs), "generator": config.generator_model,
+            "per_passage": config.per_passage, "most": config.most_passages, "seed": config.seed,
+        }  # fmt: skip
+        self.queries = self.steps("queries", "queries for the passages", writing, self._queries).folder
+        if "filter" not in config.skip:
+            told = {"teacher": _content(config.teacher), "reranker": _content(config.reranker)}
+            self.queries = self.steps("filter", "queries that find their passage", told, self._filter).folder
+        step = self.steps("set", "what is trained on, and what is held out", {"seed": config.seed}, self._set)
+        self.set = step.folder / "set"
+        self.asked = step.said["test_asks"]
+
+    def train(self) -> None:
+        """Make the end of the start."""
+        config, trained = self.config, self.backbone
+        if self.learns:
+            folder = self.steps("learn", "stage 1: the model learns the domain", dict(config.learn), self._learn).folder
+            trained = str(folder / "model")
+        self.learned, data = trained, self.set
+        if "negatives" not in config.skip:
+            folder = self.steps("negatives", "hard negatives", {"number": NEGATIVES}, self._negatives).folder
+            data = folder / "set" if (folder / "set").is_dir() else self.set
+        self.trained_on = data
+        told = dict(config.align) | {"weak_teacher": config.weak_teacher}
+        folder = self.steps("align", "stage 2: the model is aligned with queries", told, self._align).folder
+        self.end = str(folder / "model")
+        self.before = self.start if not self.learns else self.learned
+        if "merge" not in config.skip:
+            told = {"keep_general": config.keep_general, "general": _content(config.general)}
+            step = self.steps("merge", "how much of the training to keep", told, self._merge)
+            self.end = str(step.folder / "model")
+
+    def judge(self) -> Adapted:
+        """Say what it is worth, and save what is."""
+        config = self.config
+        self.report: tuple[dict[str, dict[str, str]], list[Any], Verdict] | None = None
+        step = self.steps("verdict", "what the end finds, and the start", {"keep": config.keep}, self._verdict)
+        said = {name: value for name, value in step.said["verdict"].items()}
+        if said["outside"] is not None:
+            said["outside"] = tuple(said["outside"])
+        of_test, saved = Verdict(**said), step.said["saved"]
+        target = Path(config.output_dir)
+        with replacing_folder(target) as folder:
+            shutil.copytree(self.end if saved == "end" else self.start, folder, dirs_exist_ok=True)
+            shutil.copyfile(step.folder / "report.html", folder / "report.html")
+        return Adapted(config, of_test, target / "report.html", saved, self.steps.done)
+
+    # ---- the steps
+
+    def _start(self, folder: Path) -> dict[str, Any]:
+        """Open the start as what it is, and as the embedder that it is without training."""
+        model = self.config.model
+        start_over(folder, "backbone", "embeds")
+        if (file := gguf_file(model)) is not None:
+            write_directory(file, folder / "backbone")
+            model = str(folder / "backbone")
+        is_embedder = not self.is_language_model or bool(BottleneckTransformer.load_config(model))
+        if is_embedder:
+            return {"backbone": model, "embeds": model, "embeds_by": "its own way"}
+        pooled = mean_pooled(model, self.config.max_length)
+        with replacing_folder(folder / "embeds") as unfinished:
+            pooled.save_pretrained(str(unfinished), create_model_card=False)
+        return {"backbone": model, "embeds": str(folder / "embeds"), "embeds_by": "the mean of its last states"}
+
+    def _passages(self, folder: Path) -> dict[str, Any]:
+        drops = Drops()
+        counter = counter_of(self.backbone if Path(self.backbone).is_dir() else self.config.model)
+        chunker = Chunker(self.config.max_length - ROOM, counter)
+        reading = Reading(chunker=chunker, wrong=on_wrong_row(self.config.on_error, drops), incomplete=drops.add_error)
+        parts = [part for source in self.config.sources for part in parts_of(str(source), reading)]
+        rows = [record for part in parts for record in tqdm(part.records(), f"Reading {part.name}", unit="rows")]
+        # Queries of the sources go with their passages; these rows are what is searched.
+        texts = {same_text(row["document"]): row for row in reversed(rows)}
+        names = ("id", "query", "document", "source")
+        write_jsonl(folder / "passages.jsonl", ({n: row[n] for n in names if n in row} for row in rows))
+        alone = ({"id": row["id"], "document": row["document"]} for row in reversed(texts.values()))
+        write_jsonl(folder / "corpus.jsonl", alone)
+        return {"passages": len(texts), "left_out": drops.counts or None}
+
+    def _queries(self, folder: Path) -> dict[str, Any]:
+        config = self.config
+        target = folder / "queries"
+        if target.is_dir():
+            return {}
+        writer: dict[str, Any] = {}
+        if config.queries is None:
+            if config.generator is not None:
+                writer = {"generator": config.generator, "generator_model": config.generator_model}
+            elif self.is_language_model:
+                writer = {"model": self.backbone}
+            writer |= {"per_passage": config.per_passage, "most": config.most_passages, "seed": config.seed}
+        given = [each for each in (config.pairs, config.queries) if each is not None]
+        sources = [folder.parent / "2-passages" / "passages.jsonl", *given[1:]]
+        made = write_queries(
+            QueriesConfig(sources=sources, output_dir=target, pairs=given[0] if given else None, **writer)
+        )
+        return {**made.about["kinds"], "lost": made.about["lost"] or None}
+
+    def _filter(self, folder: Path) -> dict[str, Any]:
+        rows = _rows(self.queries / "queries" / "queries.jsonl")
+        passages = read_records(self.passages / "corpus.jsonl", ("document",))
+        models = [BM25, *([self.config.teacher] if self.config.teacher else [])]
+        if not self.is_language_model:
+            models.append(self.start)
+        by = {"reranker": self.config.reranker} if self.config.reranker else {"models": models}
+        kept, drops = filter_queries(rows, passages, FilterConfig(**by))  # type: ignore[arg-type]
+        (folder / "queries").mkdir(exist_ok=True)
+        write_jsonl(folder / "queries" / "queries.jsonl", kept)
+        return {"kept": len(kept), "of": len(rows), "left_out": dict(drops.counts)}
+
+    def _set(self, folder: Path) -> dict[str, Any]:
+        rows = _rows(self.queries / "queries" / "queries.jsonl")
+        pairs = self.config.pairs
+        own = PreparedSet.open(pairs) if pairs is not None and Path(pairs).is_dir() else None
+        if own is not None and own.has("dev") and own.has("test"):
+            held_out = {side: read_records(own.file(side)) for side in ("dev", "test")}
+            train, asks = rows, f"{len(held_out['test']):,} real, of {pairs}"
+        else:
+            train, dev, test = hold_out(rows, self.config.seed)
+            held_out, asks = {"dev": dev, "test": test}, kinds_in_words(test)
+        texts = {"train": train, **held_out}
+        for name, records in texts.items():
+            names = ("id", "query", "document")
+            write_jsonl(folder / f"{name}.jsonl", ({n: record[n] for n in names} for record in records))
+        if not (folder / "set").is_dir():
+            prepare(
+                PrepareConfig(
+                    sources=[folder / "train.jsonl", self.passages / "corpus.jsonl"],
+                    output_dir=folder / "set",
+                    test=folder / "test.jsonl",
+                    dev=folder / "dev.jsonl",
+                    regime="corpus-taught",
+                    name=Path(self.config.output_dir).name,
+                )
+            )
+        files = PreparedSet(folder / "set", {}).open(folder / "set").about["files"]  # type: ignore[union-attr]
+        counts = {name: files[name]["records"] for name in ("align", "dev", "test", "corpus") if name in files}
+        return {**counts, "test_asks": asks}
+
+    def _common(self) -> dict[str, Any]:
+        common: dict[str, Any] = {"max_length": self.config.max_length, "seed": self.config.seed, "resume": True}
+        common["bf16"] = torch.cuda.is_available() or bf16_is_faster()
+        if not torch.accelerator.is_available():
+            common["attention"] = "eager"  # the faster one for short texts
+        return common
+
+    def _learn(self, folder: Path) -> dict[str, Any]:
+        told = self._common() | dict(self.config.learn)
+        learn(LearnConfig(model=self.backbone, data=[str(self.set)], output_dir=str(folder / "model"), **told))
+        gc.collect()  # a trainer holds itself, and with it the model and its optimizer
+        return {}
+
+    def _negatives(self, folder: Path) -> dict[str, Any]:
+        if (folder / "set").is_dir():
+            return {}
+        model = self.config.teacher or (self.learned if self.learns else self.start)
+        try:
+            made = mine(
+                MineConfig(
+                    source=self.set,
+                    model=model,
+                    output_dir=folder / "set",
+                    negatives=NEGATIVES,
+                    relative_margin=RELATIVE_MARGIN,
+                )
+            )
+        except InputError as error:  # there may be none in so few passages: stage 2 does without
+            self.notes.append(f"There are no hard negatives: {error}.")
+            return {"none": str(error)}
+        return {"pairs_with_hard_negatives": made.about["pairs_with_hard_negatives"]}
+
+    def _align(self, folder: Path) -> dict[str, Any]:
+        pairs = len(_rows(file_of(str(self.trained_on), "align")))
+        told = {"num_train_epochs": 2 if pairs <= FEW_PAIRS else 1} | self._common() | dict(self.config.align)
+        told |= {"teacher": self.config.teacher, "reranker": self.config.reranker}
+        told |= {"weak_teacher": self.config.weak_teacher}
+        align(AlignConfig(model=self.learned, data=str(self.trained_on), output_dir=str(folder / "model"), **told))
+        gc.collect()
+        return {"pairs": pairs}
+
+    def _merge(self, folder: Path) -> dict[str, Any]:
+        dev = read_records(file_of(str(self.set), "dev"))
+        general = general_pairs(self.config.general, seed=self.config.seed)
+        choice = choose_share(self.before, self.end, dev, general, keep_general=self.config.keep_general)
+        start_over(folder, "model")
+        merged = merge([self.before, self.end], [1 - choice.taken.share, choice.taken.share])
+        (save if isinstance(merged[0], BottleneckTransformer) else save_other)(merged, folder / "model")
+        return {"share_of_the_end": choice.taken.share, "dev_ndcg_at_10": round(choice.taken.ndcg, 4)}
+
+    def _verdict(self, folder: Path) -> dict[str, Any]:
+        dev, test = (
+            Judge(local_task(self.set / f"{side}.jsonl", self.set / "corpus.jsonl")) for side in ("dev", "test")
+        )
+        general = general_pairs(self.config.general, seed=self.config.seed)
+        lexical_dev, lexical = dev.scores(BM25), test.scores(BM25)
+        weight = dev.weight(dev.scores(self.end), lexical_dev)
+        start, end = test.scores(self.start), test.scores(self.end)
+        queries = end.queries
+        row = {query: number for number, query in enumerate(start.queries)}
+        found: dict[str, Found] = {
+            "start": test.found(queries, start.scores[[row[query] for query in queries]]),
+            "end": test.found(queries, end.scores),
+            "bm25": test.found(lexical.queries, lexical.scores),
+            "fused": test.found(queries, fused(end, lexical, weight)),
+        }
+        outside = tuple(general_score(open_sentence_transformer(name), general) for name in (self.start, self.end))
+        of_test = replace(
+            verdict(found["start"].recall, found["end"].recall, seed=self.config.seed),
+            bm25=float(found["bm25"].recall.mean()),
+            fused=float(found["fused"].recall.mean()),
+            outside=outside,
+        )
+        saved = "start" if of_test.word == REGRESSION and self.config.keep == "better" else "end"
+        gained, lost = largest_changes(test.examples(queries, found["start"], found["end"]))
+        names = {
+            "start": f"start: {Path(self.config.model).name}",
+            "end": "end: the adapted model",
+            "bm25": "BM25",
+            "fused": f"end and BM25 (weight {weight:g}, chosen on dev)",
+        }
+        write_report(
+            folder,
+            Report(
+                title=Path(self.config.output_dir).name,
+                verdict=str(of_test),
+                notes=[
+                    f"The test asks {len(queries):,} queries ({self.asked}) of {len(test.documents):,} passages. No "
+                    "query of a passage that is asked for was trained on.",
+                    *self.notes,
+                    *(["The end finds less: the start was saved again."] if saved == "start" else []),
+                ],
+                scores={
+                    names[system]: {"recall@10": f"{each.recall.mean():.3f}", "nDCG@10": f"{each.ndcg:.3f}"}
+                    for system, each in found.items()
+                },
+                steps=self.steps.done,
+                gained=gained,
+                lost=lost,
+                data={name: f"{value:,}" for name, value in self._sizes().items()},
+                pictures={
+                    what: file
+                    for what, file in (
+                        ("Stage 1", Path(self.learned) / "training.png"),
+                        ("Stage 2", Path(self.trained_model) / "training.png"),
+                    )
+                    if file.is_file()
+                },
+                command=self.config.command,
+            ),
+        )
+        return {"verdict": of_test.__dict__, "saved": saved, "weight_beside_bm25": weight}
+
+    @property
+    def trained_model(self) -> str:
+        """Folder of the model that stage 2 made."""
+        return next(str(step.folder / "model") for step in self.steps.done if step.name == "align")
+
+    def _sizes(self) -> dict[str, int]:
+        own = PreparedSet.open(self.set)
+        assert own is not None
+        return {name: about["records"] for name, about in own.about["files"].items()}
+
+
+def _rows(file: str | Path) -> list[Record]:
+    return [row.values for row in read_rows(file)]
+
+
+def _content(source: str | Path | None) -> str | None:
+    """Return what a source or a model is known again by: the hash of its files; of the Hub its id."""
+    if source is None or not Path(source).exists():
+        return None if source is None else str(source)
+    path = Path(source)
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    return file_sha256(path) if path.is_file() else sha256(files)
