@@ -80,6 +80,10 @@ class AdaptConfig:
             object.__setattr__(self, "sources", [self.sources])
         if not self.sources:
             raise InputError("no corpus: name a folder, a file, a prepared set or a Hub dataset")
+        self._check_values()
+        self._check_together()
+
+    def _check_values(self) -> None:
         for name, choices in (("keep", KEEP), ("on_error", ON_ERROR)):
             if getattr(self, name) not in choices:
                 raise InputError(f"{_flag(name)} must be {' or '.join(choices)}, got {getattr(self, name)}")
@@ -90,16 +94,20 @@ class AdaptConfig:
             raise InputError(f"--max-length must be at least {LEAST_LENGTH}, got {self.max_length}")
         if not 0 <= self.keep_general <= 1:
             raise InputError(f"--keep-general must be from 0 to 1, got {self.keep_general}")
-        if self.teacher is not None and self.reranker is not None:
-            raise InputError("--teacher and --reranker are two teachers; leave out one of them")
-        if self.weak_teacher and self.teacher is None and self.reranker is None:
-            raise InputError("--weak-teacher is for a teacher: give --teacher or --reranker")
-        if self.queries is not None and (self.generator is not None or self.per_passage or self.most_passages):
-            raise InputError("--queries FILE has the queries; leave out what would write some")
         for stage in ("learn", "align"):
             for name in getattr(self, stage):
                 if name in DECIDED:
                     raise InputError(f"{_flag(stage)} {name}: the path decides it")
+
+    def _check_together(self) -> None:
+        if self.teacher is not None and self.reranker is not None:
+            raise InputError("--teacher and --reranker are two teachers; leave out one of them")
+        if self.weak_teacher and self.teacher is None and self.reranker is None:
+            raise InputError("--weak-teacher is for a teacher: give --teacher or --reranker")
+        if (self.generator is None) != (self.generator_model is None):
+            raise InputError("--generator URL and --generator-model NAME belong together; give both")
+        if self.queries is not None and (self.generator is not None or self.per_passage or self.most_passages):
+            raise InputError("--queries FILE has the queries; leave out what would write some")
 
     @property
     def work(self) -> Path:

@@ -50,8 +50,8 @@ def hold_out(rows: Sequence[Record], seed: int) -> Sides:
     size = min(MOST_PASSAGES, max(FEWEST_PASSAGES, round(SHARE / 2 * len(passages))))
     if len(passages) < 4 * FEWEST_PASSAGES:
         raise InputError(
-            f"{len(passages)} passages have a query, and at least {4 * FEWEST_PASSAGES} are needed to train on some and "
-            "be judged by others; give more text, --pairs, or --generator, which writes queries"
+            f"{len(passages)} passages have a query, and at least {4 * FEWEST_PASSAGES} are needed to train on some "
+            "and be judged by others; give more text, --pairs, or --generator, which writes queries"
         )
     test, dev = {*passages[:size]}, {*passages[size : 2 * size]}
     sides = Sides([], [], [])
