@@ -119,7 +119,7 @@ class CachedTaughtRankingLoss(_Taught, CachedMultipleNegativesRankingLoss):
         for rows in torch.arange(len(scores), device=device).split(self.mini_batch_size):
             part = self._divergence([torch.cat(column) for column in reps], scores, rows)
             if with_backward:
-                part.backward()  # type: ignore[no-untyped-call]
+                part.backward()
                 part = part.detach()
             parts.append(part)
         divergence = torch.stack(parts).sum()

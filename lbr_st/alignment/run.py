@@ -124,7 +124,7 @@ def align(config: AlignConfig) -> SentenceTransformer:
     if trainer.args.should_save:
         run.begin()
     if trainer.lessons is not None:
-        trainer.lessons.ask(trainer.args.output_dir)
+        trainer.lessons.ask(str(trainer.args.output_dir))
     train_to_the_end(trainer, config.output_dir)
     with with_weights_on_disk(trainer, config.output_dir):
         write_log(trainer, run.output_dir, CURVES)
@@ -168,7 +168,7 @@ def find_rate(config: AlignConfig) -> RateSearch:
     """
     with trial(config, prepare) as trainer:
         if trainer.lessons is not None:
-            trainer.lessons.ask(trainer.args.output_dir)
+            trainer.lessons.ask(str(trainer.args.output_dir))
         return try_rates(trainer, f"eval_{NDCG}")
 
 
@@ -195,18 +195,14 @@ def prepare(config: AlignConfig, arguments: AlignConfig) -> tuple[Run, AlignTrai
         if config.keep != "last" and config.save_strategy != "no":
             keep_best(arguments, f"eval_{NDCG}", greater_is_better=True)
     run = describe_run(config, arguments, [config.data], [data.train, data.dev, data.dev_corpus])
-    state = run.open(config.resume)
-    if state is State.FINISHED:
+    if run.open(config.resume) is State.FINISHED:
         return None
     model = _open(config)
     if arguments.ddp_find_unused_parameters is None:  # in ours, all that is trained gets a gradient
         arguments.ddp_find_unused_parameters = not _is_ours(model)
     set_prompts(model, config)
     dimensions = check_dimensions(config.matryoshka_dims, model)
-    trainer = _trainer(config, arguments, model, data, dimensions, teacher)
-    if teacher is not None and state is not State.RUNNING:
-        check_strength(teacher, model, data.dev, data.dev_corpus)
-    return run, trainer
+    return run, _trainer(config, arguments, model, data, dimensions, teacher)
 
 
 def read_data(config: AlignConfig) -> AlignData:
@@ -299,15 +295,20 @@ def _trainer(
         train = train.add_column(LABEL, list(range(len(train))))
     adapter = adapter_for(model, config)
     language_model = _language_model(model, config) if data.dev or config.lm_weight else None
+    begins = last_whole_checkpoint(config.output_dir) is None
     callbacks: list[TrainerCallback] = []
     if data.dev:
         callbacks.append(WarnOfCollapse(MAX_FORGETTING if config.max_forgetting is None else config.max_forgetting))
         # What training is compared with; a run that goes on has it in its log.
-        arguments.eval_on_start = last_whole_checkpoint(config.output_dir) is None
+        arguments.eval_on_start = begins
     if config.early_stopping is not None:
         callbacks.append(EarlyStoppingCallback(config.early_stopping))
     if _is_ours(model) and adapter is None and not config.lm_weight:
         freeze_unused_head(model)
+    if teacher is not None and begins:
+        if model.device != config.device:
+            model.to(config.device)
+        check_strength(teacher, model, data.dev, data.dev_corpus)
     try:
         return AlignTrainer(
             model,

@@ -130,11 +130,10 @@ class EmbeddingTeacher(Teacher):
 
     def on_dev(self, student: SentenceTransformer, dev: Sequence[Record], more: Sequence[Record]) -> list[float]:
         """Score both by the evaluator that scores the student in training."""
-        options = {"batch_size": self.config.per_device_eval_batch_size}
-        dtype = autocast_dtype(self.config)
+        size, dtype = self.config.per_device_eval_batch_size, autocast_dtype(self.config)
         return [
-            HeldOutEvaluator(dev, more, **options, dtype=dtype)(student)[NDCG],
-            HeldOutEvaluator(dev, more, **options)(self.model)[NDCG],
+            HeldOutEvaluator(dev, more, batch_size=size, dtype=dtype)(student)[NDCG],
+            HeldOutEvaluator(dev, more, batch_size=size)(self.model)[NDCG],
         ]
 
     def items_of(self, texts: Sequence[str]) -> list[Item]:
@@ -175,22 +174,16 @@ class Reranker(Teacher):
         size = self.config.per_device_eval_batch_size
         evaluator = HeldOutEvaluator([r for r in dev if r["query"] in chosen], [*dev, *more], batch_size=size)
         pairs = evaluator.pairs
+        options: dict[str, Any] = {"batch_size": size, "convert_to_tensor": True, "show_progress_bar": False}
         with computing_in(autocast_dtype(self.config), student.device):
-            embedded = [
-                encode(texts, batch_size=size, convert_to_tensor=True, show_progress_bar=False).float()
-                for encode, texts in (
-                    (student.encode_query, pairs.queries),
-                    (student.encode_document, pairs.documents),
-                )
-            ]
-        found = [
-            [each | {"corpus_id": str(each["corpus_id"])} for each in hits]
-            for hits in semantic_search(*embedded, top_k=FIRST)
-        ]
-        items = [(pairs.queries[n], pairs.documents[int(e["corpus_id"])]) for n, hits in enumerate(found) for e in hits]
+            embedded_queries = student.encode_query(pairs.queries, **options).float()
+            embedded_documents = student.encode_document(pairs.documents, **options).float()
+        hits = semantic_search(embedded_queries, embedded_documents, top_k=FIRST)
+        found: list[Any] = [[each | {"corpus_id": str(each["corpus_id"])} for each in row] for row in hits]
+        items = [(pairs.queries[n], pairs.documents[int(e["corpus_id"])]) for n, row in enumerate(found) for e in row]
         with tqdm(total=len(items), desc="Scoring the reranker on dev", unit="pairs") as bar:
             scores = iter(torch.cat([_told(bar, self.ask(part)) for part in _parts(items, size)]).tolist())
-        reordered = [[each | {"score": next(scores)} for each in hits] for hits in found]
+        reordered: list[Any] = [[each | {"score": next(scores)} for each in row] for row in found]
         return [evaluator.compute_metrics(lists)["ndcg@k"][10] for lists in (found, reordered)]
 
     def items_of(self, texts: Sequence[str]) -> list[Item]:
