@@ -559,15 +559,15 @@ MUTANTS = [
     Mutant(
         "teacher: answers that are there are asked for again",
         "alignment/teacher.py",
-        "missing = [n for n, file in enumerate(files) if not file.is_file()]",
-        "missing = list(range(len(files)))",
+        "zip(files, parts, strict=True) if not file.is_file()}",
+        "zip(files, parts, strict=True)}",
         "alignment/test_teacher.py::test_what_was_asked_before_a_kill_is_not_asked_again",
     ),
     Mutant(
         "teacher: a weaker one is taken",
         "alignment/teacher.py",
         "elif teacher.config.weak_teacher:",
-        "else:",
+        "elif True:",
         "alignment/test_teacher.py::test_a_weaker_teacher_is_refused_with_both_numbers",
     ),
     Mutant(

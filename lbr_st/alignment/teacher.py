@@ -11,12 +11,12 @@ import logging
 import shutil
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import pairwise_dot_score, semantic_search
 from torch import Tensor, nn
@@ -303,23 +303,33 @@ class Lessons:
                 shutil.rmtree(other)
         parts = list(_parts(self.items, PART))
         files = [target / f"{n:05}.safetensors" for n in range(len(parts))]
-        missing = [n for n, file in enumerate(files) if not file.is_file()]
+        missing = {file: part for file, part in zip(files, parts, strict=True) if not file.is_file()}
         if missing:
             logger.info("asking %s %s; the answers are kept in %s", self.teacher.flag, self.teacher.name, target)
-            total = sum(len(parts[n]) for n in missing)
-            unit = "texts" if self.teacher.in_batch else "pairs"
-            with (
-                _leaving_chance_alone(self.teacher),
-                self._saying_what_is_longer(),
-                parents_that_go(target),
-                tqdm(total=total, desc="Asking the teacher", unit=unit) as bar,
-            ):
-                for n in missing:
-                    answers = self._ask(parts[n], bar)
-                    with replacing(files[n]) as unfinished:
-                        save_file({"answers": answers}, unfinished)
+            try:
+                with parents_that_go(target):
+                    self._write(missing)
+            except OSError as error:
+                kept = sum(file.is_file() for file in files)
+                error.add_note(
+                    f"{kept} of {len(files)} files of the teacher's answers are in {target}, and the same command goes "
+                    "on there"
+                )
+                raise
         self.teacher.close()
         self.answers = torch.cat([load_file(file)["answers"] for file in files])
+
+    def _write(self, parts: Mapping[Path, Sequence[Item]]) -> None:
+        unit = "texts" if self.teacher.in_batch else "pairs"
+        with (
+            _leaving_chance_alone(self.teacher),
+            self._saying_what_is_longer(),
+            tqdm(total=sum(map(len, parts.values())), desc="Asking the teacher", unit=unit) as bar,
+        ):
+            for file, items in parts.items():
+                answers = self._ask(items, bar)
+                with replacing(file) as unfinished:
+                    unfinished.write_bytes(save({"answers": answers}))
 
     def seconds(self) -> float:
         """Return how long the teacher takes for all, by a sample of texts of all lengths."""

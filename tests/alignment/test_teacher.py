@@ -1,8 +1,10 @@
 """Teachers of stage 2: asked once, held against the model on the dev data, and learned from."""
 
+import errno
 import json
 import logging
 import math
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -173,6 +175,25 @@ def test_what_was_asked_before_a_kill_is_not_asked_again(config, tmp_path, monke
     assert [file.read_bytes() for file in sorted(other.iterdir())] == [
         file.read_bytes() for file in sorted(folder.iterdir())
     ]
+
+
+def test_a_full_disk_while_asking_says_how_to_go_on(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(teaching, "PART", 10)
+    write = Path.write_bytes
+
+    def full_at_the_second(file, data):
+        if "00001" in file.name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file))
+        return write(file, data)
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space left") as error:
+        patched.setattr(Path, "write_bytes", full_at_the_second)
+        align(config)
+    [folder] = (tmp_path / "out" / "checkpoints").glob("teacher-*")
+    kept = f"1 of 4 files of the teacher's answers are in {folder}, and the same command goes on there"
+    assert error.value.__notes__ == [kept]
+    align(config)
+    assert len(list(folder.glob("*.safetensors"))) == 4
 
 
 def test_a_killed_run_does_not_ask_again_and_ends_with_the_same_weights(config, tmp_path, monkeypatch):
