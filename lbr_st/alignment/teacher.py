@@ -355,8 +355,9 @@ class Lessons:
         return saying_what_is_longer(self.teacher.model) if self.teacher.in_batch else contextlib.nullcontext()
 
     def _key(self) -> str:
-        """Return a short hash of the teacher and what it is asked; its prompts are in its files."""
-        asked = json.dumps([self.teacher.flag, self.teacher.identity, PART, self.items])
+        """Return a short hash of the teacher and what it is asked, and how; its prompts are in its files."""
+        sizes = [PART, self.teacher.config.per_device_eval_batch_size]
+        asked = json.dumps([self.teacher.flag, self.teacher.identity, sizes, self.items])
         return hashlib.sha256(asked.encode()).hexdigest()[:16]
 
 
