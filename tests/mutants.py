@@ -120,17 +120,31 @@ MUTANTS = [
     ),
     Mutant(
         "fusion: scores are added as they are",
-        "evaluation/fusion.py",
-        "dense, lexical = standardized(self.dense.scores), standardized(self.lexical.scores)",
-        "dense, lexical = self.dense.scores, self.lexical.scores",
+        "evaluation/ranking.py",
+        "weight * standardized(dense) + (1 - weight) * standardized(lexical)",
+        "weight * dense + (1 - weight) * lexical",
         "evaluation/test_fusion.py::test_fused_is_the_weighted_sum_of_standard_scores",
     ),
     Mutant(
         "fusion: BM25's answers are taken for those of other queries",
         "evaluation/fusion.py",
-        "(1 - DENSE_WEIGHT) * lexical[order]",
-        "(1 - DENSE_WEIGHT) * lexical",
+        "return lexical.scores[[row[query] for query in dense.queries]]",
+        "return lexical.scores",
         "evaluation/test_fusion.py::test_queries_in_another_order",
+    ),
+    Mutant(
+        "fusion: documents without a word of the query have a rank by words",
+        "evaluation/ranking.py",
+        "np.where(lexical > 0, 1 / (RRF_K + ranks(lexical)), 0)",
+        "1 / (RRF_K + ranks(lexical))",
+        "evaluation/test_ranking.py::test_fused_by_hand evaluation/test_fusion.py::test_fused_by_reciprocal_ranks",
+    ),
+    Mutant(
+        "fusion: the weight is chosen without BM25",
+        "evaluation/fusion.py",
+        "ndcg_at_10(fuse(dense.scores, of_bm25, weight), relevant)",
+        "ndcg_at_10(dense.scores, relevant)",
+        "evaluation/test_fusion.py::test_the_weight_is_the_one_that_ranks_dev_best",
     ),
     # What a model reads, adapters, and the end of a run.
     Mutant(
