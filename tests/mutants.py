@@ -146,6 +146,27 @@ MUTANTS = [
         "ndcg_at_10(dense.scores, relevant)",
         "evaluation/test_fusion.py::test_the_weight_is_the_one_that_ranks_dev_best",
     ),
+    Mutant(
+        "filter: what BM25 misses is not looked for by a model",
+        "adaptation/filtering.py",
+        "for name in config.searchers:",
+        "for name in config.searchers[:1]:",
+        "adaptation/test_filtering.py::test_one_that_finds_it_is_enough",
+    ),
+    Mutant(
+        "filter: what people asked must be found too",
+        "adaptation/filtering.py",
+        'written = [row for row in rows if row.get("kind") != GIVEN]',
+        "written = list(rows)",
+        "adaptation/test_filtering.py::test_what_people_asked_stays",
+    ),
+    Mutant(
+        "filter: what tells no two passages apart finds all of them",
+        "evaluation/ranking.py",
+        "(~(scores < own)).sum(axis=1)",
+        "1 + (scores > own).sum(axis=1)",
+        "evaluation/test_ranking.py::test_ranks_by_hand",
+    ),
     # What a model reads, adapters, and the end of a run.
     Mutant(
         "positions: those that RoBERTa's padding takes are counted",

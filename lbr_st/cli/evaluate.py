@@ -99,8 +99,7 @@ def dev_task(source: str, min_score: float | None, task: LocalRetrieval) -> Loca
     records = read_records(file_of(source, "dev"), min_score=min_score)
     if known := sum(record["query"] in task.queries for record in records):
         raise InputError(
-            f"--fuse-dev {source}: {known} of its {len(records)} queries are in --data too; choose the weight on "
-            "others"
+            f"--fuse-dev {source}: {known} of its {len(records)} queries are in --data too; choose the weight on others"
         )
     corpus = [{"id": id_, "document": text} for text, id_ in task.documents.items()]
     return LocalRetrieval(records, corpus, name="dev", revision=task.metadata.revision)

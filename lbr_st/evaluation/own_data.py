@@ -20,13 +20,13 @@ from lbr_st.data.prepared_set import PreparedSet
 from lbr_st.data.records import read_records
 from lbr_st.errors import InputError, require
 from lbr_st.evaluation.bm25 import BM25OfAnyScript, tokens_of
+from lbr_st.evaluation.ranking import BM25
 from lbr_st.files import sha256
 from lbr_st.model.contract import fingerprint
 from lbr_st.model.lengths import saying_what_is_longer
 from lbr_st.model.opening import open_sentence_transformer
 from lbr_st.records import Record
 
-BM25 = "bm25"
 LOCAL = "local/"  # how the path of a task of mteb begins that is made of a user's own pairs
 
 

@@ -12,10 +12,12 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
+from tqdm.auto import tqdm
 
 Scores = NDArray[np.float32]
 Weight = float | Literal["rrf"]
 
+BM25 = "bm25"  # what it is called where a model can be named
 SCORES_AT_A_TIME = 2**24  # 64 MiB in float32
 RRF: Literal["rrf"] = "rrf"
 # What is added to each rank, as in the paper.
@@ -54,7 +56,12 @@ class DenseRanker:
 
     def scores(self, queries: Sequence[str]) -> Iterator[tuple[int, Scores]]:
         """Yield (first query, similarities) for some queries at a time, by the model's own similarity."""
-        encoded = self.model.encode_query(list(queries), batch_size=self.batch_size, convert_to_tensor=True).float()
+        encoded = self.model.encode_query(
+            list(queries),
+            batch_size=self.batch_size,
+            convert_to_tensor=True,
+            show_progress_bar=len(queries) > self.batch_size,
+        ).float()
         for start, end in blocks(len(queries), self.size):
             yield start, self.model.similarity(encoded[start:end], self._texts).cpu().numpy()
 
@@ -84,11 +91,13 @@ def ranks_of(ranker: Ranker, queries: Sequence[str], texts: Sequence[int]) -> ND
         queries: The queries.
         texts: The position of the text whose rank is asked for, for each query.
     """
-    ranks = np.zeros(len(queries), np.int64)
-    for start, scores in ranker.scores(queries):
-        own = np.take_along_axis(scores, np.array(texts[start : start + len(scores)])[:, None], axis=1)
-        ranks[start : start + len(scores)] = (~(scores < own)).sum(axis=1)  # of NaN nothing is found
-    return ranks
+    found = np.zeros(len(queries), np.int64)
+    with tqdm(total=len(queries), desc="Ranking", unit="queries") as progress:
+        for start, scores in ranker.scores(queries):
+            own = np.take_along_axis(scores, np.array(texts[start : start + len(scores)])[:, None], axis=1)
+            found[start : start + len(scores)] = (~(scores < own)).sum(axis=1)  # of NaN nothing is found
+            progress.update(len(scores))
+    return found
 
 
 def first_of(ranker: Ranker, queries: Sequence[str], k: int) -> list[list[int]]:

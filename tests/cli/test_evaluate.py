@@ -69,7 +69,9 @@ def test_dev_is_searched_in_the_same_corpus(pairs, tmp_path):
     dev = command.dev_task(str(tmp_path / "dev.jsonl"), None, task)
     assert set(dev.documents) == {*task.documents, TEXTS[4]} and list(dev.queries) == ["Sorting a list?"]
     write_jsonl(tmp_path / "same.jsonl", [PAIRS[0], {"question": "why", "answer": "so"}])
-    with pytest.raises(InputError, match="same.jsonl: 1 of its 2 queries are in --data too; choose the weight on others"):
+    with pytest.raises(
+        InputError, match="same.jsonl: 1 of its 2 queries are in --data too; choose the weight on others"
+    ):
         command.dev_task(str(tmp_path / "same.jsonl"), None, task)
 
 

@@ -41,7 +41,9 @@ def test_with_bm25(argv, capsys):
 
 def test_bm25_needs_its_packages(argv, monkeypatch):
     monkeypatch.setattr("lbr_st.errors.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"^--fuse bm25 needs bm25s, which is not installed: pip install 'lbr-st\[eval"):
+    with pytest.raises(
+        InputError, match=r"^--fuse bm25 needs bm25s, which is not installed: pip install 'lbr-st\[eval"
+    ):
         main([*argv, "--fuse", "bm25", "why"])
 
 
