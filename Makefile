@@ -122,9 +122,11 @@ $(INTEGRATIONS)/llamaindex/.installed: PACKAGES := llama-index-core==0.14.25 lla
 	llama-index-vector-stores-qdrant==0.10.4 llama-index-vector-stores-lancedb==0.6.0
 $(INTEGRATIONS)/haystack/.installed: PACKAGES := haystack-ai==3.4.0 sentence-transformers-haystack==2.0.0 \
 	faiss-haystack==3.0.0 "pyarrow<26" chroma-haystack==5.0.0 qdrant-haystack==13.1.0
+$(INTEGRATIONS)/llamaindex/.installed: EXTRAS := data,eval
+$(RAG:%=$(INTEGRATIONS)/%/.installed): EXTRAS ?= data
 $(RAG:%=$(INTEGRATIONS)/%/.installed):
 	$(PYTHON) -m venv $(@D)
-	$(call install,$(@D)) $(TORCH) -e ".[data]" $(PACKAGES)
+	$(call install,$(@D)) $(TORCH) -e ".[$(EXTRAS)]" $(PACKAGES)
 	@touch $@
 
 bench: $(INSTALLED)

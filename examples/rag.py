@@ -18,8 +18,9 @@ from lbr_st.use.passages import chunker_of
 from lbr_st.use.search import format_hits
 
 TOP_K = 3
+CANDIDATES = 20  # of the model and of BM25, where they are fused
 
-# From a question to (cosine, passage) pairs, best first.
+# From a question to (cosine, passage) pairs, best first; where BM25 searches too it is a score of both.
 Retrieve = Callable[[str], list[tuple[float, Record]]]
 
 
@@ -27,7 +28,8 @@ def answer(
     argv: Sequence[str] | None,
     framework: str,
     stores: Iterable[str],
-    open_index: Callable[[str, str, Path, list[Record] | None], Retrieve],
+    open_index: Callable[..., Retrieve],
+    can_fuse: bool = False,
 ) -> None:
     """Index a folder and answer questions with its passages.
 
@@ -36,7 +38,8 @@ def answer(
         framework: Its name.
         stores: That it can use; the first is the default.
         open_index: From the directory of the model, the name of the store, its folder and the passages to put into it,
-            None if they are there already, to what retrieves.
+            None if they are there already, to what retrieves; with ``bm25``, the passages that BM25 searches beside it.
+        can_fuse: Whether it takes ``bm25``.
 
     Raises:
         InputError: If the model, the folder or the index cannot be used, or a package is missing.
@@ -47,6 +50,8 @@ def answer(
     parser.add_argument("--folder", required=True, metavar="DIR", help="text, Markdown, HTML and source files")
     parser.add_argument("--store", choices=stores, default=stores[0], help="(default: %(default)s)")
     parser.add_argument("--index", required=True, type=Path, metavar="DIR", help="where the store is kept")
+    if can_fuse:
+        parser.add_argument("--fuse", choices=["bm25"], help="let BM25 search too, and fuse both by their ranks")
     parser.add_argument("question", nargs="+")
     args = parser.parse_args(argv)
 
@@ -63,7 +68,8 @@ def answer(
     if not build and not (built.is_file() and json.loads(built.read_text()) == of):
         raise InputError(f"--index {args.index} is unfinished, or of another folder, model or store: delete it")
     try:
-        retrieve = open_index(args.model, args.store, args.index / "store", passages if build else None)
+        lexical = {"bm25": passages} if can_fuse and args.fuse else {}
+        retrieve = open_index(args.model, args.store, args.index / "store", passages if build else None, **lexical)
     except ModuleNotFoundError as error:
         script = f"examples/rag_{framework.lower()}.py"
         raise InputError(f"{error.name} is not installed: see the first lines of {script}") from error

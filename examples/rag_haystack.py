@@ -8,8 +8,9 @@
     python examples/rag_haystack.py --model lbr-model --folder docs --store faiss --index index-haystack \
         "How is a model saved?"
 
-The index is made once and opened from then on. LanceDB is not among the stores: its one integration, lancedb-haystack
-0.1, was made for Haystack 2 and has not been released since.
+The index is made once and opened from then on. With --fuse bm25 Haystack's own BM25, which is made for languages with
+spaces between words, searches beside the model, and its DocumentJoiner fuses what both find. LanceDB is not among the
+stores: its one integration, lancedb-haystack 0.1, was made for Haystack 2 and has not been released since.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rag import TOP_K, Retrieve, answer
+from rag import CANDIDATES, TOP_K, Retrieve, answer
 
 from lbr_st.cli.main import run_command
 from lbr_st.records import Record
@@ -61,7 +62,9 @@ STORES = {
 }
 
 
-def open_index(model: str, store: str, folder: Path, passages: list[Record] | None) -> Retrieve:
+def open_index(
+    model: str, store: str, folder: Path, passages: list[Record] | None, bm25: list[Record] | None = None
+) -> Retrieve:
     """Open a store, or make it of passages."""
     os.environ.setdefault("HAYSTACK_TELEMETRY_ENABLED", "False")  # it would send the path of the model
     from haystack import Document, Pipeline
@@ -89,6 +92,9 @@ def open_index(model: str, store: str, folder: Path, passages: list[Record] | No
     pipeline.add_component("retriever", retriever)
     pipeline.connect("embedder.embedding", "retriever.query_embedding")
 
+    if bm25 is not None:
+        return fused_with_bm25(pipeline, bm25)
+
     def retrieve(question: str) -> list[tuple[float, Record]]:
         found = pipeline.run({"embedder": {"text": question}})["retriever"]["documents"]
         return [(cosine_of(each.score), {"id": each.meta["id"], "document": each.content}) for each in found]
@@ -96,9 +102,32 @@ def open_index(model: str, store: str, folder: Path, passages: list[Record] | No
     return retrieve
 
 
+def fused_with_bm25(pipeline: Any, passages: list[Record]) -> Retrieve:
+    """Add BM25 and a joiner to the pipeline of a model."""
+    from haystack import Document
+    from haystack.components.joiners import DocumentJoiner
+    from haystack.components.retrievers.in_memory import InMemoryBM25Retriever
+    from haystack.document_stores.in_memory import InMemoryDocumentStore
+
+    # The same ids as in the store of the model: by these the joiner knows them.
+    words = InMemoryDocumentStore()
+    words.write_documents([Document(p["id"], p["document"], meta={"id": p["id"]}) for p in passages])
+    pipeline.add_component("bm25", InMemoryBM25Retriever(words, top_k=CANDIDATES))
+    pipeline.add_component("joiner", DocumentJoiner("reciprocal_rank_fusion", top_k=TOP_K))
+    pipeline.connect("retriever", "joiner")
+    pipeline.connect("bm25", "joiner")
+
+    def retrieve(question: str) -> list[tuple[float, Record]]:
+        asked = {"embedder": {"text": question}, "retriever": {"top_k": CANDIDATES}, "bm25": {"query": question}}
+        found = pipeline.run(asked)["joiner"]["documents"]
+        return [(each.score, {"id": each.meta["id"], "document": each.content}) for each in found]
+
+    return retrieve
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Index a folder and answer questions with its passages."""
-    answer(argv, "Haystack", STORES, open_index)
+    answer(argv, "Haystack", STORES, open_index, can_fuse=True)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@
     python examples/rag_llamaindex.py --model lbr-model --folder docs --store faiss --index index-llamaindex \
         "How is a model saved?"
 
-The index is made once and opened from then on.
+The index is made once and opened from then on. With --fuse bm25 the BM25 of this package searches beside the model, for
+any script (pip install '.[eval]'), and LlamaIndex's QueryFusionRetriever fuses what both find.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rag import TOP_K, Retrieve, answer
+from rag import CANDIDATES, TOP_K, Retrieve, answer
 
 from lbr_st.cli.main import run_command
 from lbr_st.records import Record
@@ -93,7 +94,9 @@ STORES = {
 }
 
 
-def open_index(model: str, store: str, folder: Path, passages: list[Record] | None) -> Retrieve:
+def open_index(
+    model: str, store: str, folder: Path, passages: list[Record] | None, bm25: list[Record] | None = None
+) -> Retrieve:
     """Open a store, or make it of passages."""
     from llama_index.core.schema import TextNode
 
@@ -105,6 +108,8 @@ def open_index(model: str, store: str, folder: Path, passages: list[Record] | No
         index.insert_nodes([TextNode(text=p["document"], metadata={"id": p["id"]}, **exclude) for p in passages])
         if store == "faiss":  # the others are on disk already
             index.storage_context.persist(str(folder))
+    if bm25 is not None:
+        return fused_with_bm25(index, bm25)
     retriever = index.as_retriever(similarity_top_k=TOP_K)
 
     def retrieve(question: str) -> list[tuple[float, Record]]:
@@ -114,9 +119,49 @@ def open_index(model: str, store: str, folder: Path, passages: list[Record] | No
     return retrieve
 
 
+def fused_with_bm25(index: VectorStoreIndex, passages: list[Record]) -> Retrieve:
+    """Let BM25 search beside the model."""
+    from llama_index.core.llms import MockLLM
+    from llama_index.core.retrievers import BaseRetriever, QueryFusionRetriever
+    from llama_index.core.retrievers.fusion_retriever import FUSION_MODES
+    from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
+
+    from lbr_st.evaluation.bm25 import BM25Ranker
+
+    ranker = BM25Ranker([passage["document"] for passage in passages])
+
+    class BM25Retriever(BaseRetriever):
+        def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+            [(_, scores)] = ranker.scores([query_bundle.query_str])
+            best = scores[0].argsort()[::-1][:CANDIDATES]
+            # What has no word of the question is not found.
+            return [NodeWithScore(node=node_of(passages[n]), score=float(scores[0][n])) for n in best if scores[0][n]]
+
+    def node_of(passage: Record) -> TextNode:
+        # Nodes are one where their texts and metadata are.
+        return TextNode(text=passage["document"], metadata={"id": passage["id"]})
+
+    of_model = index.as_retriever(similarity_top_k=CANDIDATES)
+    # One query, the question itself: no language model is asked for others.
+    both = QueryFusionRetriever(
+        [of_model, BM25Retriever()],
+        llm=MockLLM(),
+        mode=FUSION_MODES.RECIPROCAL_RANK,
+        similarity_top_k=TOP_K,
+        num_queries=1,
+        use_async=False,
+    )
+
+    def retrieve(question: str) -> list[tuple[float, Record]]:
+        found = both.retrieve(question)
+        return [(each.score, {"id": each.metadata["id"], "document": each.text}) for each in found]
+
+    return retrieve
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Index a folder and answer questions with its passages."""
-    answer(argv, "LlamaIndex", STORES, open_index)
+    answer(argv, "LlamaIndex", STORES, open_index, can_fuse=True)
 
 
 if __name__ == "__main__":

@@ -46,6 +46,26 @@ def positive_int(text: str) -> int:
     return number
 
 
+def share(text: str) -> float:
+    """Read a number from 0 to 1, as the ``type`` of an argument."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1, got {text}")
+    return number
+
+
+def add_fuse(parser: Any) -> None:
+    """Add ``--fuse bm25``, which lets BM25 search beside a model."""
+    parser.add_argument(
+        "--fuse",
+        choices=["bm25"],
+        help="let BM25 search too, and fuse both: each finds what the other misses",
+    )
+
+
 def add_on_error(parser: Any) -> None:
     """Add ``--on-error``, to a parser or a group of one: what becomes of rows that cannot be used."""
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""The command ``lbr data``: prepare a set, mine hard negatives, compare two files, list the public sets."""
+"""The command ``lbr data``: prepare a set, filter queries, mine hard negatives, compare files, list the public sets."""
 
 from __future__ import annotations
 
@@ -171,6 +171,57 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in vars(args).items() if name != "command"}
 
 
+def _add_filter(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("queries", metavar="QUERIES", help="folder of lbr data queries, or a file of queries")
+    parser.add_argument(
+        "--data",
+        required=True,
+        metavar="SET_OR_FILE",
+        help="passages that they were written for: a prepared set, a file, or a folder of text files",
+    )
+    add_output_dir(parser, "the queries that stay")
+    parser.add_argument(
+        "--model",
+        dest="models",
+        nargs="+",
+        metavar="MODEL",
+        help="what must find the passage of a query, one of them: bm25, sentence-transformers directories, Hub ids "
+        "(default: bm25)",
+    )
+    parser.add_argument(
+        "--keep-first",
+        type=positive_int,
+        metavar="K",
+        help="a passage is found if it is among so many (default: 20, or a tenth of fewer than 200 passages)",
+    )
+    parser.add_argument("--reranker", metavar="DIR_OR_ID", help="a cross-encoder that scores query and passage instead")
+    parser.add_argument(
+        "--least-score",
+        type=float,
+        metavar="S",
+        help="least score by --reranker (default: 0.5; of a model that gives logits 0)",
+    )
+    _add_same_text(parser, AUTO)
+    _add_near_duplicates(parser)
+    add_batch_size(parser, 32)
+
+
+def _filter(args: argparse.Namespace) -> None:
+    from lbr_st.adaptation.filtering import FilterConfig, filter_file
+
+    settings = _settings(args)
+    queries, data, output_dir = (settings.pop(name) for name in ("queries", "data", "output_dir"))
+    about = filter_file(queries, data, output_dir, FilterConfig(**settings))
+    done = about["filter"]
+    for reason, number in done["lost"].items():
+        print(f"{number:>8,}  {reason}")  # noqa: T201
+    print(  # noqa: T201
+        f"Saved {output_dir}: {done['kept']:,} of {done['read']:,} queries; some of the others are in dropped.jsonl."
+    )
+    file = f"{output_dir}/queries.jsonl"
+    print(f"next: lbr data mine {file} --model MODEL --output-dir mined")  # noqa: T201
+
+
 def _add_mine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SET", help="a prepared set; or a file of pairs")
     parser.add_argument(
@@ -252,6 +303,7 @@ def _list(args: argparse.Namespace) -> None:
 # What a command does, what adds its arguments, and what runs it.
 COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], None]]] = {
     "prepare": ("make a set of files, folders, Hub datasets: clean, split and isolated", _add_prepare, _prepare),
+    "filter": ("leave out queries that do not find their passage, copies and duplicates", _add_filter, _filter),
     "mine": ("find hard negatives for the pairs of a set with a model", _add_mine, _mine),
     "check": ("say whether what is tested on is in what is trained on", _add_check, _check),
     "list": ("list the public sets that prepare knows by name", _add_nothing, _list),

@@ -6,9 +6,12 @@ import argparse
 import shlex
 from collections.abc import Sequence
 
-from lbr_st.cli.arguments import Parser, add_batch_size, add_min_score
+from lbr_st.cli.arguments import Parser, add_batch_size, add_fuse, add_min_score, share
+from lbr_st.data.prepared_set import file_of
+from lbr_st.data.records import read_records
 from lbr_st.errors import InputError
-from lbr_st.evaluation.own_data import BM25, evaluate, local_task, open_for_evaluation
+from lbr_st.evaluation.fusion import DENSE_WEIGHT, evaluate_with_bm25
+from lbr_st.evaluation.own_data import BM25, LocalRetrieval, evaluate, local_task, open_for_evaluation
 from lbr_st.evaluation.public_tests import evaluate_on_tasks, format_outcomes, tasks_of, trained_on
 from lbr_st.evaluation.tables import score_table
 
@@ -32,6 +35,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--corpus-extra", metavar="FILE", help="file whose documents join the corpus of --data")
     add_min_score(parser)
+    add_fuse(parser)
+    weights = parser.add_mutually_exclusive_group()
+    weights.add_argument(
+        "--fuse-weight",
+        type=share,
+        metavar="W",
+        help=f"share of a model in the sum of its scores and BM25's (default: {DENSE_WEIGHT})",
+    )
+    weights.add_argument(
+        "--fuse-dev",
+        metavar="SET_OR_FILE",
+        help="choose that share on dev: a set, of which it is dev, or a file of other pairs; the corpus is the same",
+    )
     parser.add_argument("--results-dir", default="results", metavar="DIR", help="folder of mteb's result files")
     add_batch_size(parser, 64)
     args = parser.parse_args(argv)
@@ -39,19 +55,54 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error("--corpus-extra goes with --data; a public test has a corpus of its own")
     if args.tasks and args.min_score is not None:
         parser.error("--min-score goes with --data; a public test has judgements of its own")
+    for flag in ("fuse", "fuse_weight", "fuse_dev"):
+        if getattr(args, flag) is not None and (args.tasks or not args.fuse):
+            parser.error(f"--{flag.replace('_', '-')} goes with {'--data' if args.tasks else '--fuse bm25'}")
+    if args.fuse and set(args.model) == {BM25}:
+        parser.error("--fuse bm25: give a --model to fuse with it")
     print(_on_tasks(args) if args.tasks else _on_own_data(args))  # noqa: T201
 
 
 def _on_own_data(args: argparse.Namespace) -> str:
     # What cannot be read is said before a model is opened.
     task = local_task(args.data, args.corpus_extra, args.min_score)
+    dev = dev_task(args.fuse_dev, args.min_score, task) if args.fuse_dev else None
     models = {name: open_for_evaluation(name) for name in args.model}
     settings = {"results_dir": args.results_dir, "batch_size": args.batch_size}
-    scores = {task.label(name): evaluate(model, task, **settings) for name, model in models.items()}
-    model = next((name for name in args.model if name != BM25), "DIR")
-    command = shlex.join(["lbr", "search", "--model", model, "--data", args.data, "your question"])
+    search = ["lbr", "search", "--model", next((name for name in args.model if name != BM25), "DIR")]
+    if args.fuse:
+        models.pop(BM25, None)
+        bm25, found = evaluate_with_bm25(models, task, dev, args.fuse_weight, **settings)
+        scores = {task.label(BM25): bm25}
+        for name, each in found.items():
+            more = {"by ranks": each.by_ranks, f"{each.weight} of its scores": each.by_weight}
+            scores |= {name: each.alone} | {f"{name}, with BM25 ({how})": of for how, of in more.items()}
+        search += ["--fuse", BM25, "--fuse-weight", str(next(iter(found.values())).weight)]
+    else:
+        scores = {task.label(name): evaluate(model, task, **settings) for name, model in models.items()}
+    command = shlex.join([*search, "--data", args.data, "your question"])
     size = f"{len(task.queries)} queries, {len(task.documents)} documents"
     return f"\n{size}\n{score_table(scores)}\n\nSaved mteb's result files in {args.results_dir}.\nnext: {command}"
+
+
+def dev_task(source: str, min_score: float | None, task: LocalRetrieval) -> LocalRetrieval:
+    """Return the pairs of ``--fuse-dev`` as a task in the corpus of the test, with their own documents.
+
+    Args:
+        source: Prepared set, of which it is dev, or a file of pairs.
+        min_score: Least score of a document that answers its query, where a column grades them.
+        task: The test.
+
+    Raises:
+        InputError: If the file cannot be used, or has queries of the test.
+    """
+    records = read_records(file_of(source, "dev"), min_score=min_score)
+    if known := sum(record["query"] in task.queries for record in records):
+        raise InputError(
+            f"--fuse-dev {source}: {known} of its {len(records)} queries are in --data too; choose the weight on others"
+        )
+    corpus = [{"id": id_, "document": text} for text, id_ in task.documents.items()]
+    return LocalRetrieval(records, corpus, name="dev", revision=task.metadata.revision)
 
 
 def _on_tasks(args: argparse.Namespace) -> str:

@@ -7,11 +7,13 @@ import shlex
 from collections.abc import Sequence
 from functools import partial
 
-from lbr_st.cli.arguments import Parser, add_on_error, positive_int
+from lbr_st.cli.arguments import Parser, add_fuse, add_on_error, positive_int, share
 from lbr_st.data.cleaning import printable
 from lbr_st.data.drops import Drops, on_wrong_row
 from lbr_st.data.prepared_set import file_of
 from lbr_st.data.records import read_passages
+from lbr_st.errors import check_installed
+from lbr_st.evaluation.ranking import RRF, Weight
 from lbr_st.model.opening import check_model_exists, open_sentence_transformer
 from lbr_st.use.passages import chunker_of, require_sources
 from lbr_st.use.search import format_hits, search
@@ -35,10 +37,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     add_on_error(parser)
     parser.add_argument("--top-k", type=positive_int, default=3, metavar="N", help="passages shown for a question")
+    add_fuse(parser)
+    parser.add_argument(
+        "--fuse-weight",
+        type=_weight,
+        metavar="W",
+        help="of --fuse: rrf, by the reciprocal ranks of both; or the share of the model in the sum of both scores, "
+        "from 0 to 1, such as lbr evaluate --fuse-dev chooses (default: rrf)",
+    )
     parser.add_argument("question", nargs="+", help="one or more questions")
     args = parser.parse_args(argv)
     if not all(printable(question).strip() for question in args.question):
         parser.error("a question is empty")
+    if args.fuse_weight is not None and not args.fuse:
+        parser.error("--fuse-weight goes with --fuse bm25")
+    weight = None
+    if args.fuse:
+        weight = RRF if args.fuse_weight is None else args.fuse_weight
+        check_installed("bm25s", "--fuse bm25")
     check_model_exists(args.model)
     # What cannot be read is said before a model is opened, and text is cut for the model that will read it.
     require_sources([args.data], on_wrong_row(args.on_error, Drops()))
@@ -47,7 +63,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     passages = read_passages(file_of(args.data, "corpus"), partial(chunker_of, model), wrong)
     if drops.counts:
         logger.warning("%s", drops.describe())
-    for question, hits in zip(args.question, search(model, passages, args.question, args.top_k), strict=True):
+    found = search(model, passages, args.question, args.top_k, weight)
+    for question, hits in zip(args.question, found, strict=True):
         print(format_hits(printable(question), hits))  # noqa: T201
     command = shlex.join(["lbr", "encode", "--model", args.model, "--data", args.data, "--output-dir", "vectors"])
     print(f"\nSearched {len(passages)} passages.\nnext: {command}, to keep their embeddings")  # noqa: T201
+
+
+def _weight(text: str) -> Weight:
+    return RRF if text == RRF else share(text)

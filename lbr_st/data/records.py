@@ -55,7 +55,7 @@ class RecordReader:
 
         Returns:
             What `RowReader` finds, of which a text may be "" once it is clean; ``id``, the row's own or its number;
-            ``document_id`` and ``source`` where the row has them.
+            ``document_id``, ``source`` and ``kind`` where the row has them.
 
         Raises:
             RowError: If a column is missing, or a value is blank or of another kind.
@@ -63,8 +63,8 @@ class RecordReader:
         """
         found = self._read(row.where, row.values)
         ids = {"id": str(row.number), **self._ids(row.values, is_pair="query" in found[0])}
-        source = self._read.value(row.values, "source")
-        more = {"source": printable(source)} if isinstance(source, str) and source.strip() else {}
+        values = {name: self._read.value(row.values, name) for name in ("source", "kind")}
+        more = {name: printable(text) for name, text in values.items() if isinstance(text, str) and text.strip()}
         return [
             {name: part_id(id_, part, len(found)) for name, id_ in ids.items()}
             | clean_record(record, self.keep_html)
@@ -95,8 +95,8 @@ def read_records(path: str | Path, fields: Sequence[str] = FIELDS, min_score: fl
 
     Returns:
         A record for each document of a row, with the fields asked for and an ``id``: the row's own, else its number;
-        where an id comes again, ``id#number``; and ``relevance`` and ``source`` where a row has them. Pairs whose
-        document is judged to be no answer are left out.
+        where an id comes again, ``id#number``; and ``relevance``, ``source`` and ``kind`` where a row has them. Pairs
+        whose document is judged to be no answer are left out.
 
     Raises:
         InputError: If the file cannot be read, or a row does not parse, lacks a field or has an empty text. The

@@ -13,12 +13,17 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import mteb
+import numpy as np
+from bm25s.tokenization import convert_tokenized_to_string_list
 
 from lbr_st.data.words import CHARACTER, WORD
+from lbr_st.errors import InputError
+from lbr_st.evaluation.ranking import Scores, blocks
 
 
 class Language(NamedTuple):
@@ -70,6 +75,7 @@ LANGUAGES = {
     "SINHALA": Language("sin-Sinh", "Sinhala"),
 }
 OTHER = Language("und-Zyyy", "another language")
+MTEBS_MODEL = "mteb/baseline-bm25s"
 MTEBS = {language.code for language in LANGUAGES.values() if language.by}
 # Texts, and characters of each, that are looked at.
 MOST_TEXTS, MOST_CHARACTERS = 10_000, 1_000
@@ -145,7 +151,10 @@ def words_and_bigrams(text: str) -> list[str]:
     return found
 
 
-def _of_words_and_bigrams() -> Any:
+def _searcher(languages: Sequence[str], mtebs: Any) -> Any:
+    """Return mteb's searcher where it has a tokenizer for the one language that texts are in, else one of ours."""
+    if len(languages) == 1 and languages[0] in MTEBS:
+        return mtebs
     from mteb.models.model_implementations.bm25 import BM25Search
 
     return BM25Search(tokenizer=words_and_bigrams)
@@ -160,18 +169,63 @@ class BM25OfAnyScript:
 
     def __init__(self, local: str) -> None:
         self.local = local
-        self._mtebs: Any = mteb.get_model("mteb/baseline-bm25s")
+        self._mtebs: Any = mteb.get_model(MTEBS_MODEL)
         self.mteb_model_meta = self._mtebs.mteb_model_meta
         self._searcher: Any = self._mtebs
+        self._size = 0
 
     def index(self, corpus: Any, *, task_metadata: Any, **kwargs: Any) -> None:
         """Take the documents."""
-        is_ours = task_metadata.dataset["path"].startswith(self.local) and not (
-            len(task_metadata.eval_langs) == 1 and task_metadata.eval_langs[0] in MTEBS
-        )
-        self._searcher = _of_words_and_bigrams() if is_ours else self._mtebs
+        is_ours = task_metadata.dataset["path"].startswith(self.local)
+        self._searcher = _searcher(task_metadata.eval_langs, self._mtebs) if is_ours else self._mtebs
         self._searcher.index(corpus, task_metadata=task_metadata, **kwargs)
+        self._size = len(corpus)
 
     def search(self, queries: Any, **kwargs: Any) -> Any:
         """Return the best documents by query."""
         return self._searcher.search(queries, **kwargs)
+
+    def scores(self, queries: Sequence[str]) -> Iterator[tuple[int, Scores]]:
+        """Yield (first query, scores of all documents) for some queries at a time."""
+        return _scores(self._searcher, self._size, queries)
+
+
+class BM25Ranker:
+    """BM25 over a list of texts of any script, a `lbr_st.evaluation.ranking.Ranker`: the scores of `BM25OfAnyScript`.
+
+    Args:
+        texts: What is ranked, at least one.
+
+    Raises:
+        InputError: If there is not one word in them.
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self.tokens = tokens_of(texts)
+        self.size = len(texts)
+        searcher = _searcher(self.tokens.languages, mteb.get_model(MTEBS_MODEL))
+        try:
+            searcher.index(
+                [{"id": number, "text": text} for number, text in enumerate(texts)],
+                task_metadata=SimpleNamespace(eval_langs=self.tokens.languages),
+                hf_split="test",
+                hf_subset="default",
+                encode_kwargs={},
+            )
+        except ValueError as error:  # bm25s, of an empty vocabulary
+            raise InputError(f"BM25 finds not one word in {len(texts):,} texts; search with a model alone") from error
+        self._searcher = searcher
+
+    def scores(self, queries: Sequence[str]) -> Iterator[tuple[int, Scores]]:
+        """Yield (first query, scores) for some queries at a time; 0 where a text has no word of a query."""
+        return _scores(self._searcher, self.size, queries)
+
+
+def _scores(searcher: Any, size: int, queries: Sequence[str]) -> Iterator[tuple[int, Scores]]:
+    """Yield the scores that mteb's search computes and of which it returns the best: for all documents, as an array."""
+    index = searcher.retriever
+    tokens = convert_tokenized_to_string_list(searcher._tokenizer.transform(list(queries)))
+    known = [index.get_tokens_ids(each) for each in tokens]
+    for start, end in blocks(len(queries), size):
+        rows = [index.get_scores_from_ids(each) if each else np.zeros(size, np.float32) for each in known[start:end]]
+        yield start, np.stack(rows)

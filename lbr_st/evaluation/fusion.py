@@ -1,27 +1,41 @@
-"""BM25 and an embedding model as one searcher: what each misses, the other often finds."""
+"""BM25 and an embedding model as one searcher: what each misses, the other often finds.
+
+How, is told by `lbr_st.evaluation.ranking.fuse`.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from mteb.models.model_meta import ModelMeta
 from mteb.models.models_protocols import EncoderProtocol
 from mteb.models.search_wrappers import SearchEncoderWrapper
 
+from lbr_st.evaluation.bm25 import BM25OfAnyScript
+from lbr_st.evaluation.own_data import BM25, LocalRetrieval, evaluate, open_for_evaluation
+from lbr_st.evaluation.ranking import RRF, Weight, blocks, fuse
+
 # Share of the embedding model, and of BM25 the rest.
 DENSE_WEIGHT = 0.7
+WEIGHTS = tuple(tenths / 10 for tenths in range(11))
 
 
 class AllScores:
     """A searcher that remembers the score of every document for every query, so that it can be fused without a search.
 
     Args:
-        searcher: Model as `lbr_st.evaluation.own_data.open_for_evaluation` returns it.
+        searcher: Model or BM25 as `lbr_st.evaluation.own_data.open_for_evaluation` returns it.
     """
 
-    def __init__(self, searcher: Any) -> None:
-        self.searcher = SearchEncoderWrapper(searcher) if isinstance(searcher, EncoderProtocol) else searcher
+    def __init__(self, searcher: EncoderProtocol | BM25OfAnyScript) -> None:
+        self._similarities = _AllSimilarities()
+        self.searcher: Any = searcher
+        if not isinstance(searcher, BM25OfAnyScript):
+            self.searcher = SearchEncoderWrapper(searcher, index_backend=self._similarities)
         self.documents: list[str] = []
         self.queries: list[str] = []
         self.scores = np.empty((0, 0), np.float32)
@@ -38,27 +52,59 @@ class AllScores:
 
     def search(self, queries: Any, *, top_k: int, **kwargs: Any) -> dict[str, dict[str, float]]:
         """Search all documents, and return the best."""
-        found = self.searcher.search(queries, top_k=len(self.documents), **kwargs)
-        self.queries = list(found)
-        self.scores = np.array(
-            [[of_query.get(document, 0.0) for document in self.documents] for of_query in found.values()], np.float32
-        )
+        self.queries = list(queries["id"])
+        if isinstance(self.searcher, BM25OfAnyScript):
+            self.scores = np.concatenate([scores for _, scores in self.searcher.scores(list(queries["text"]))])
+        else:
+            self.searcher.search(queries, top_k=1, **kwargs)
+            self.scores = self._similarities.scores
         return best(self.queries, self.documents, self.scores, top_k)
 
 
+class _AllSimilarities:
+    """What mteb gives the embeddings to, in the place of an index: it keeps the similarities, four bytes each."""
+
+    def __init__(self) -> None:
+        self.scores = np.empty((0, 0), np.float32)
+        self._documents: Any = None
+
+    def add_documents(self, embeddings: Any, idxs: list[str]) -> None:
+        self._documents = embeddings
+
+    def search(
+        self,
+        embeddings: Any,
+        top_k: int,
+        similarity_fn: Callable[[Any, Any], Any],
+        top_ranked: Any = None,
+        query_idx_to_id: Any = None,
+    ) -> tuple[list[list[float]], list[list[int]]]:
+        found = (
+            torch.as_tensor(similarity_fn(embeddings[start:end], self._documents)).float().cpu().numpy()
+            for start, end in blocks(len(embeddings), len(self._documents))
+        )
+        self.scores = np.concatenate(list(found))
+        order = np.argsort(-self.scores, axis=1, kind="stable")[:, :top_k]
+        return np.take_along_axis(self.scores, order, axis=1).tolist(), order.tolist()
+
+    def clear(self) -> None:
+        self._documents = None
+
+
 class Fused:
-    """An embedding model and BM25, by the weighted sum of their scores, each standardized for each query.
+    """An embedding model and BM25 together, see `fuse`.
 
     Both have been evaluated on the task before: nothing is searched again.
 
     Args:
         dense: The embedding model.
         lexical: BM25.
+        weight: Share of the embedding model, or `RRF`.
     """
 
-    def __init__(self, dense: AllScores, lexical: AllScores) -> None:
-        self.dense, self.lexical = dense, lexical
-        name = f"{dense.mteb_model_meta.name}-with-bm25"
+    def __init__(self, dense: AllScores, lexical: AllScores, weight: Weight = DENSE_WEIGHT) -> None:
+        self.dense, self.lexical, self.weight = dense, lexical, weight
+        name = f"{dense.mteb_model_meta.name}-with-bm25-{weight}"
         self.mteb_model_meta = dense.mteb_model_meta.model_copy(update={"name": name})
 
     def index(self, corpus: Any, **kwargs: Any) -> None:
@@ -66,21 +112,111 @@ class Fused:
 
     def search(self, queries: Any, *, top_k: int, **kwargs: Any) -> dict[str, dict[str, float]]:
         """Return the best documents by the scores of both."""
-        dense, lexical = standardized(self.dense.scores), standardized(self.lexical.scores)
-        order = [self.lexical.queries.index(query) for query in self.dense.queries]
-        fused = DENSE_WEIGHT * dense + (1 - DENSE_WEIGHT) * lexical[order]
+        fused = fuse(self.dense.scores, _in_order_of(self.dense, self.lexical), self.weight)
         return best(self.dense.queries, self.dense.documents, fused, top_k)
 
 
-def standardized(scores: np.ndarray) -> np.ndarray:
-    """Return scores with mean 0 and standard deviation 1 for each query; 0 where all documents score the same.
+class WithBM25(NamedTuple):
+    """The scores of a model on a task, alone and together with BM25.
+
+    Attributes:
+        alone: Scores of the model, as `lbr_st.evaluate` returns them.
+        by_ranks: Scores of both by their reciprocal ranks.
+        by_weight: Scores of both by the weighted sum.
+        weight: Share of the model in that.
+    """
+
+    alone: dict[str, float]
+    by_ranks: dict[str, float]
+    by_weight: dict[str, float]
+    weight: float
+
+
+def evaluate_with_bm25(
+    models: Mapping[str, EncoderProtocol],
+    task: LocalRetrieval,
+    dev: LocalRetrieval | None = None,
+    weight: float | None = None,
+    *,
+    results_dir: str | Path | None = None,
+    batch_size: int = 64,
+) -> tuple[dict[str, float], dict[str, WithBM25]]:
+    """Score BM25, and models alone and together with it.
+
+    Args:
+        models: Models as `lbr_st.evaluation.own_data.open_for_evaluation` returns them, by name.
+        task: What they are scored on.
+        dev: What the weight of each is chosen on, see `choose_weight`.
+        weight: Share of a model in the weighted sum where there is no dev; default is `DENSE_WEIGHT`.
+        results_dir: Folder for mteb's result files; default is none.
+        batch_size: Number of texts encoded at once.
+
+    Returns:
+        The scores of BM25, and of each model by name.
+
+    Raises:
+        InputError: If a package that BM25 needs is not installed.
+    """
+
+    def scored(model: AllScores | Fused) -> dict[str, float]:
+        return evaluate(model, task, results_dir=results_dir, batch_size=batch_size)
+
+    bm25 = open_for_evaluation(BM25)
+    of_dev = AllScores(bm25)
+    if dev is not None:
+        evaluate(of_dev, dev)
+    lexical = AllScores(bm25)
+    of_bm25, found = scored(lexical), {}
+    for name, model in models.items():
+        dense, share = AllScores(model), DENSE_WEIGHT if weight is None else weight
+        if dev is not None:
+            evaluate(dense, dev, batch_size=batch_size)
+            share = choose_weight(dense, of_dev, dev.judgements)
+        # The first leaves the scores that the others are made of.
+        alone = scored(dense)
+        by_ranks, by_weight = scored(Fused(dense, lexical, RRF)), scored(Fused(dense, lexical, share))
+        found[name] = WithBM25(alone, by_ranks, by_weight, share)
+    return of_bm25, found
+
+
+def choose_weight(dense: AllScores, lexical: AllScores, judgements: Mapping[str, Mapping[str, int]]) -> float:
+    """Return the share of the model in the sum with which both together have the best nDCG@10.
+
+    Of equally good ones it is that nearest to `DENSE_WEIGHT`.
+
+    Args:
+        dense: The embedding model, evaluated on dev.
+        lexical: BM25, evaluated on the same.
+        judgements: Grades of the documents that answer a query, by their ids, as
+            `lbr_st.evaluation.own_data.LocalRetrieval` has them.
+    """
+    column = {document: number for number, document in enumerate(dense.documents)}
+    relevant = [{column[name]: grade for name, grade in judgements[query].items()} for query in dense.queries]
+    of_bm25 = _in_order_of(dense, lexical)
+    reached = {weight: ndcg_at_10(fuse(dense.scores, of_bm25, weight), relevant) for weight in WEIGHTS}
+    return max(WEIGHTS, key=lambda weight: (reached[weight], -abs(weight - DENSE_WEIGHT)))
+
+
+def ndcg_at_10(scores: np.ndarray, relevant: Sequence[Mapping[int, int]]) -> float:
+    """Return the mean nDCG@10, with gains and discounts as trec_eval has them.
 
     Args:
         scores: ``(queries, documents)``.
+        relevant: For each query the grades of documents by their position, one above 0 at least.
     """
-    centred = scores - scores.mean(axis=1, keepdims=True)
-    deviation = centred.std(axis=1, keepdims=True)
-    return centred / np.where(deviation > 0, deviation, 1)
+    discounts = 1 / np.log2(np.arange(2, 12))
+    values = []
+    for of_query, grades in zip(scores, relevant, strict=True):
+        gains = [grades.get(int(number), 0) for number in np.argsort(-of_query, kind="stable")[:10]]
+        ideal = sorted(grades.values(), reverse=True)[:10]
+        values.append(np.dot(gains, discounts[: len(gains)]) / np.dot(ideal, discounts[: len(ideal)]))
+    return float(np.mean(values))
+
+
+def _in_order_of(dense: AllScores, lexical: AllScores) -> np.ndarray:
+    """Return the scores of BM25 with the queries in the order that the model has them in."""
+    row = {query: number for number, query in enumerate(lexical.queries)}
+    return lexical.scores[[row[query] for query in dense.queries]]
 
 
 def best(queries: list[str], documents: list[str], scores: np.ndarray, top_k: int) -> dict[str, dict[str, float]]:

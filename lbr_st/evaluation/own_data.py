@@ -20,13 +20,13 @@ from lbr_st.data.prepared_set import PreparedSet
 from lbr_st.data.records import read_records
 from lbr_st.errors import InputError, require
 from lbr_st.evaluation.bm25 import BM25OfAnyScript, tokens_of
+from lbr_st.evaluation.ranking import BM25
 from lbr_st.files import sha256
 from lbr_st.model.contract import fingerprint
 from lbr_st.model.lengths import saying_what_is_longer
 from lbr_st.model.opening import open_sentence_transformer
 from lbr_st.records import Record
 
-BM25 = "bm25"
 LOCAL = "local/"  # how the path of a task of mteb begins that is made of a user's own pairs
 
 
@@ -74,18 +74,23 @@ class LocalRetrieval(AbsTaskRetrieval):
         """Return what a table calls a model: of BM25, what it counts in these texts too."""
         return f"{model} ({self.tokens.name})" if model.lower() == BM25 else model
 
-    def load_data(self, num_proc: int | None = None, **kwargs: Any) -> None:
-        """Build corpus, queries and relevance; documents that are equal are one, and so are queries."""
+    @property
+    def judgements(self) -> dict[str, dict[str, int]]:
+        """Grades of the documents that answer a query, by their ids."""
         relevant: dict[str, dict[str, int]] = {id_: {} for id_ in self.queries.values()}
         for record in self.records:
             relevant[self.queries[record["query"]]][self.documents[record["document"]]] = record.get("relevance", 1)
+        return relevant
+
+    def load_data(self, num_proc: int | None = None, **kwargs: Any) -> None:
+        """Build corpus, queries and relevance; documents that are equal are one, and so are queries."""
         corpus = [{"id": id_, "title": "", "text": text} for text, id_ in self.documents.items()]
         self.dataset = {
             "default": {
                 "test": {
                     "corpus": Dataset.from_list(corpus),
                     "queries": Dataset.from_list([{"id": id_, "text": text} for text, id_ in self.queries.items()]),
-                    "relevant_docs": relevant,
+                    "relevant_docs": self.judgements,
                     "top_ranked": None,
                 }
             }

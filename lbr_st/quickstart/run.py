@@ -28,9 +28,11 @@ from lbr_st.data.parts import INSTALLED
 from lbr_st.data.prepared_set import PreparedSet
 from lbr_st.data.preparing import prepare
 from lbr_st.data.records import read_passages
-from lbr_st.errors import InputError, require
+from lbr_st.errors import InputError
+from lbr_st.evaluation.bm25 import BM25Ranker
 from lbr_st.evaluation.fusion import AllScores, Fused
 from lbr_st.evaluation.own_data import BM25, evaluate, local_task, open_for_evaluation
+from lbr_st.evaluation.ranking import first_of
 from lbr_st.files import replacing_folder, write_json
 from lbr_st.learning.config import LearnConfig
 from lbr_st.learning.run import learn
@@ -249,14 +251,9 @@ def most_likely(passages: Sequence[Record], questions: Sequence[str], most: int)
     """Return the passages that share most with one of the questions by BM25, at most so many."""
     if len(passages) <= most:
         return list(passages)
-    bm25s = require("bm25s", "the quickstart")
-    stemmer = require("Stemmer", "the quickstart").Stemmer("english")
-    index = bm25s.BM25()
-    texts = [passage["document"] for passage in passages]
-    index.index(bm25s.tokenize(texts, stemmer=stemmer, show_progress=False), show_progress=False)
-    tokens = bm25s.tokenize(list(questions), stemmer=stemmer, show_progress=False)
-    found, _ = index.retrieve(tokens, k=max(1, most // len(questions)), show_progress=False)
-    return [passages[number] for number in sorted({int(number) for of_question in found for number in of_question})]
+    ranker = BM25Ranker([passage["document"] for passage in passages])
+    found = first_of(ranker, questions, max(1, most // len(questions)))
+    return [passages[number] for number in sorted({number for of_question in found for number in of_question})]
 
 
 def choose_precision(work_dir: Path) -> bool:

@@ -6,6 +6,7 @@ import pytest
 from shapes import PAIRS, about, qa, read, sides, write_jsonl
 
 import lbr_st
+from lbr_st.adaptation.filtering import FilterConfig
 from lbr_st.cli import data
 from lbr_st.cli.data import main
 from lbr_st.data import MineConfig, PrepareConfig
@@ -28,6 +29,7 @@ def made(monkeypatch):
 
         monkeypatch.setattr("lbr_st.data.preparing.prepare", keep)
         monkeypatch.setattr("lbr_st.data.mining.mine", keep)
+        monkeypatch.setattr("lbr_st.adaptation.filtering.filter_file", lambda *args: keep(args))
         with pytest.raises(Stopped):
             main([*map(str, argv)])
         return found[0]
@@ -56,6 +58,36 @@ def test_every_flag_is_a_field(made):
         max_score=0.9, skip=3, min_score=2.0,
     )  # fmt: skip
     assert made(*shlex.split(mining.command)[2:]) == mining
+
+
+def test_flags_of_the_filter(made):
+    files = ["filter", "queries", "--data", "set", "--output-dir", "out"]
+    assert made(*files) == ("queries", "set", "out", FilterConfig())
+    argv = shlex.split("--model bm25 a b --keep-first 7 --near-duplicates 0.95 --same-text case --batch-size 3")
+    config = FilterConfig(models=["bm25", "a", "b"], keep_first=7, near_duplicates=0.95, same_text="case", batch_size=3)
+    assert made(*files, *argv)[3] == config
+    argv = ["--reranker", "r", "--least-score", "-2.5"]
+    assert made(*files, *argv)[3] == FilterConfig(reranker="r", least_score=-2.5)
+
+
+def test_filter(tmp_path, capsys, monkeypatch):
+    """Of queries for passages; it says what it left out, and what comes next."""
+    monkeypatch.chdir(tmp_path)
+    qa(tmp_path)
+    rows = [{"id": p["id"], "query": p["question"], "document": p["answer"], "kind": "question"} for p in PAIRS[:9]]
+    write_jsonl(
+        tmp_path / "queries" / "queries.jsonl", [*rows, rows[0] | {"id": "again"}, rows[1] | {"query": "zebra"}]
+    )
+    main(["filter", "queries", "--data", "qa.jsonl", "--output-dir", "kept"])
+    assert capsys.readouterr().out.splitlines() == [
+        "       1  passage not among the first 6 of bm25",
+        "       1  asked already",
+        "Saved kept: 9 of 11 queries; some of the others are in dropped.jsonl.",
+        "next: lbr data mine kept/queries.jsonl --model MODEL --output-dir mined",
+    ]
+    assert read(tmp_path / "kept", "queries") == rows
+    with pytest.raises(InputError, match="argument --keep-first: must be a whole number from 1"):
+        main(["filter", "queries", "--data", "qa.jsonl", "--output-dir", "more", "--keep-first", "0"])
 
 
 def test_prepare_mine_and_check(model, tmp_path, capsys, monkeypatch):

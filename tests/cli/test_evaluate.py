@@ -7,6 +7,7 @@ import lbr_st
 from lbr_st.cli import evaluate as command
 from lbr_st.cli.evaluate import main
 from lbr_st.errors import InputError
+from lbr_st.evaluation.own_data import local_task
 from lbr_st.evaluation.public_tests import Outcome
 from lbr_st.evaluation.tables import score_table
 from lbr_st.files import write_jsonl
@@ -36,6 +37,42 @@ def test_a_table_of_models(model, pairs, tmp_path, capsys):
         f"next: lbr search --model {folder} --data {pairs} 'your question'\n"
     )
     assert len(list((tmp_path / "results").rglob("test-train.json"))) == 2
+
+
+def test_models_with_bm25(model, pairs, tmp_path, capsys):
+    """Three rows for each model, beside BM25; with the weight that is given, or chosen on other pairs."""
+    folder, results = str(tmp_path / "model"), str(tmp_path / "results")
+    lbr_st.save(model, folder)
+    write_jsonl(tmp_path / "dev.jsonl", [{"question": "Sorting a list?", "answer": TEXTS[4]}])
+    dev = str(tmp_path / "dev.jsonl")
+    flags = ["--model", folder, "--data", pairs, "--results-dir", results, "--fuse", "bm25"]
+    for more, weight in (([], "0.7"), (["--fuse-weight", "0.25"], "0.25"), (["--fuse-dev", dev], None)):
+        main([*flags, *more])
+        printed = capsys.readouterr().out
+        rows = [line for line in printed.splitlines() if line.startswith("| ") and "---" not in line]
+        names = [row.split("|")[1].strip() for row in rows]
+        if weight is None:
+            weight = printed.split("--fuse-weight ")[1].split()[0]
+            assert float(weight) in [tenths / 10 for tenths in range(11)]
+        of_both = [f"{folder}, with BM25 ({how})" for how in ("by ranks", f"{weight} of its scores")]
+        assert names == ["model", "bm25 (English)", folder, *of_both]
+        assert f"lbr search --model {folder} --fuse bm25 --fuse-weight {weight} --data {pairs} " in printed
+    assert float(rows[1].split("|")[3]) == pytest.approx(lbr_st.evaluate("bm25", pairs)["ndcg_at_10"], abs=1e-3)
+    seen = {path.parent.parent.name for path in (tmp_path / "results").rglob("test.json")}
+    assert {"local__model", "local__model-with-bm25-rrf", "local__model-with-bm25-0.25"} <= seen
+
+
+def test_dev_is_searched_in_the_same_corpus(pairs, tmp_path):
+    """And in its own documents."""
+    write_jsonl(tmp_path / "dev.jsonl", [{"question": "Sorting a list?", "answer": TEXTS[4]}])
+    task = local_task(pairs)
+    dev = command.dev_task(str(tmp_path / "dev.jsonl"), None, task)
+    assert set(dev.documents) == {*task.documents, TEXTS[4]} and list(dev.queries) == ["Sorting a list?"]
+    write_jsonl(tmp_path / "same.jsonl", [PAIRS[0], {"question": "why", "answer": "so"}])
+    with pytest.raises(
+        InputError, match="same.jsonl: 1 of its 2 queries are in --data too; choose the weight on others"
+    ):
+        command.dev_task(str(tmp_path / "same.jsonl"), None, task)
 
 
 def test_public_tests(tmp_path, monkeypatch, capsys):
@@ -71,6 +108,10 @@ def test_refusals(backbone, pairs, monkeypatch):
         (["--data", pairs, "--tasks", "NFCorpus"], "argument --tasks: not allowed with argument --data"),
         (["--tasks", "NFCorpus", "--corpus-extra", pairs], "lbr evaluate: --corpus-extra goes with --data"),
         (["--tasks", "NFCorpus", "--min-score", "1"], "lbr evaluate: --min-score goes with --data"),
+        (["--tasks", "NFCorpus", "--fuse", "bm25"], "lbr evaluate: --fuse goes with --data"),
+        (["--data", pairs, "--fuse-dev", pairs], "lbr evaluate: --fuse-dev goes with --fuse bm25"),
+        (["--data", pairs, "--fuse-weight", "0"], "lbr evaluate: --fuse-weight goes with --fuse bm25"),
+        (["--data", pairs, "--fuse-weight", "0", "--fuse-dev", pairs], "not allowed with argument --fuse-weight"),
         (["--data", pairs, "--batch-size", "0"], f"argument --batch-size: {A_NUMBER}, got 0"),
         (["--data", pairs, "--batch-size", str(2**63)], f"argument --batch-size: {A_NUMBER}, got 9223372036854775808"),
         (["--data", "absent.jsonl"], "absent.jsonl: no such file"),
@@ -79,6 +120,8 @@ def test_refusals(backbone, pairs, monkeypatch):
         with pytest.raises(InputError) as error:
             main(["--model", "bm25", backbone, *flags])
         assert message in str(error.value)
+    with pytest.raises(InputError, match="--fuse bm25: give a --model to fuse with it"):
+        main(["--model", "bm25", "--data", pairs, "--fuse", "bm25"])
     monkeypatch.setattr(command, "evaluate", lambda *args, **kwargs: pytest.fail("a model was scored"))
     with pytest.raises(InputError, match="never-saved is not a model"):  # before the first one is scored
         main(["--model", "bm25", "never-saved", "--data", pairs])

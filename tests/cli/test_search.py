@@ -1,5 +1,6 @@
 """The command `lbr search`, and that a base install suffices for it."""
 
+import re
 import subprocess
 import sys
 
@@ -28,6 +29,24 @@ def test_passages_for_each_question(argv, capsys):
     assert f"Searched {len(TEXTS)} passages.\nnext: lbr encode {argv[0]} {argv[1]} " in printed
 
 
+def test_with_bm25(argv, capsys):
+    """By ranks unless a weight is given; of which 0 is BM25 alone."""
+    main([*argv, "--top-k", "1", "--fuse", "bm25", "--fuse-weight", "0", "How is anaemia treated?"])
+    assert re.search(r"  \d\.\d{3}  3  \(model \d, bm25 1\)\n    How is anaemia", capsys.readouterr().out)
+    for flags in ([], ["--fuse-weight", "rrf"]):
+        main([*argv, "--fuse", "bm25", *flags, "How is anaemia treated?"])
+        scores = [float(line.split()[0]) for line in capsys.readouterr().out.splitlines() if "(model" in line]
+        assert len(scores) == 3 and 0.015 < min(scores) < max(scores) <= 0.033  # 1 / 61 by each rank at best
+
+
+def test_bm25_needs_its_packages(argv, monkeypatch):
+    monkeypatch.setattr("lbr_st.errors.find_spec", lambda name: None)
+    with pytest.raises(
+        InputError, match=r"^--fuse bm25 needs bm25s, which is not installed: pip install 'lbr-st\[eval"
+    ):
+        main([*argv, "--fuse", "bm25", "why"])
+
+
 def test_refusals(argv, tmp_path, capsys):
     with pytest.raises(
         InputError, match="^lbr search: the following arguments are required: --model, --data, question"
@@ -41,6 +60,16 @@ def test_refusals(argv, tmp_path, capsys):
         main(["--model", "./absent", *argv[2:], "why"])
     with pytest.raises(InputError, match="absent.jsonl: no such file"):
         main([*argv[:2], "--data", str(tmp_path / "absent.jsonl"), "why"])
+    for flags, message in (
+        (["--fuse-weight", "0.5"], "--fuse-weight goes with --fuse bm25"),
+        (["--fuse", "bm25", "--fuse-weight", "1.5"], "argument --fuse-weight: must be a number from 0 to 1, got 1.5"),
+        (["--fuse", "bm25", "--fuse-weight", "nan"], "argument --fuse-weight: must be a number from 0 to 1, got nan"),
+        (["--fuse", "bm25", "--fuse-weight", "x"], "argument --fuse-weight: must be a number from 0 to 1, got x"),
+        (["--fuse", "splade"], "argument --fuse: invalid choice: 'splade'"),
+    ):
+        with pytest.raises(InputError) as error:
+            main([*argv, *flags, "why"])
+        assert str(error.value).startswith(f"lbr search: {message}")
     for question in ("", " ", "\udcff"):
         with pytest.raises(InputError, match="^lbr search: a question is empty"):
             main([*argv, "why", question])

@@ -127,6 +127,7 @@ def furnished(tmp_path_factory):
     parts = {"pairs": pairs[:30], "train": pairs[:30], "dev": pairs[30:40], "test": pairs[40:]}
     for name, rows in parts.items():
         write_jsonl(folder / f"{name}.jsonl", rows)
+    write_jsonl(folder / "queries.jsonl", pairs[:30])
     write_jsonl(folder / "corpus.jsonl", [{"text": pair["answer"]} for pair in pairs])
     write_jsonl(folder / "forum.jsonl", [{"title": p["question"], "answers": [{"body": p["answer"]}]} for p in pairs])
     options = [pair["answer"] for pair in pairs]

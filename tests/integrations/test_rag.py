@@ -144,6 +144,27 @@ def test_empty_prompts(framework, models, folder, passages, cosines, tmp_path):
     check_hits(run(framework, [*argv, *QUESTIONS], EXACT), cosines["empty"], passages["empty"])
 
 
+@pytest.mark.parametrize("framework, store", [each for each in STORES if each[0] != "langchain"])
+def test_bm25_finds_what_the_model_does_not(framework, store, models, folder, passages, cosines, tmp_path):
+    """Also in an index that was made without BM25, and there is no second copy of what both found."""
+    index = tmp_path / "index"
+    argv = ["--model", models["prompted"], "--folder", folder, "--store", store, "--index", index]
+    texts = [passage["document"] for passage in passages["prompted"]]
+    model = SentenceTransformer(str(models["prompted"]), device="cpu")
+    # A number that one passage has, and that is far down by the model.
+    numbers = {n: found[1] for n, text in enumerate(texts) if (found := re.search(r"number (\d{3})\.", text))}
+    similarities = model.encode_query(list(numbers.values())) @ model.encode_document(texts).T
+    places = [(of_query > of_query[n]).sum() for n, of_query in zip(numbers, similarities, strict=True)]
+    far, question = list(numbers.items())[int(np.argmax(places))]
+    assert max(places) >= TOP
+    assert texts[far] not in run(framework, [*argv, question], EXACT)
+    printed = run(framework, [*argv, "--fuse", "bm25", question], EXACT)
+    [hits] = [json.loads(line[4:]) for line in printed.splitlines() if line.startswith("HITS")]
+    assert texts[far] in [document for _, document in hits[:2]]
+    assert len({document for _, document in hits}) == TOP
+    assert [score for score, _ in hits] == sorted((score for score, _ in hits), reverse=True)
+
+
 @pytest.mark.parametrize("framework", sorted({framework for framework, _ in STORES}))
 def test_what_cannot_be_used(framework, models, folder, tmp_path, monkeypatch):
     monkeypatch.setenv("HAYSTACK_TELEMETRY_ENABLED", "False")

@@ -41,6 +41,30 @@ def test_what_is_longer_than_the_model_reads_is_said(saved, caplog):
     )
 
 
+def test_with_bm25(saved):
+    """By the weighted sum and by ranks, against sums of the scores of all passages; each hit has both ranks."""
+    model, question = SentenceTransformer(str(saved)), "Is anaemia treated with iron?"
+    passages = [{"id": str(n), "document": text} for n, text in enumerate(TEXTS)]
+    cosines = model.encode_query([question]) @ model.encode_document(TEXTS).T
+    by_model = sorted(range(6), key=lambda n: -cosines[0, n])
+    # 2 and 3 alone have words of the question; 3, where both are and iron too, is the first.
+    by_words = [3, 2]
+    [hits] = search(model, passages, [question + "\ud83d"], 6, "rrf")
+    scores = [1 / (61 + by_model.index(n)) + (1 / (61 + by_words.index(n)) if n in by_words else 0) for n in range(6)]
+    order = sorted(range(6), key=lambda n: (-scores[n], by_model.index(n)))
+    assert [int(passage["id"]) for _, passage in hits] == order
+    assert [score for score, _ in hits] == pytest.approx([scores[n] for n in order])
+    for _, passage in hits:
+        number = int(passage["id"])
+        in_bm25 = by_words.index(number) + 1 if number in by_words else None
+        assert passage["ranks"] == {"model": by_model.index(number) + 1, "bm25": in_bm25}
+    assert "ranks" not in passages[0]
+    [alone], [words] = search(model, passages, [question], 6, 1.0), search(model, passages, [question], 2, 0.0)
+    assert [int(passage["id"]) for _, passage in alone] == by_model
+    assert [int(passage["id"]) for _, passage in words] == by_words
+    assert search(model, passages[:1], [question] * 2, 3, "rrf")[1][0][1]["ranks"]["model"] == 1
+
+
 def test_layout():
     document = "\n".join([f"line {number}" for number in range(8)])
     hits = [(0.98765, {"id": "a.md:3", "document": document}), (0.5, {"id": "b", "document": "x" * 200})]
@@ -53,3 +77,6 @@ def test_layout():
         "  0.500  b",
         "    " + "x" * 116,
     ]
+    ranks = {"model": 12, "bm25": None}
+    hits = [(0.03, {"id": "a", "document": "x", "ranks": ranks}), (0.02, {"id": "b", "document": "y"})]
+    assert format_hits("why?", hits) == "\n> why?\n  0.030  a  (model 12, bm25 -)\n    x\n  0.020  b\n    y"

@@ -1,0 +1,133 @@
+"""Rankings of passages: by an embedding model, the ranks of texts in them, and two rankings fused.
+
+BM25 is another ranker, see `lbr_st.evaluation.bm25.BM25Ranker`. Both are fused by their ranks, which needs no choice,
+or by the weighted sum of their scores, whose weight is best chosen on dev.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
+from tqdm.auto import tqdm
+
+Scores = NDArray[np.float32]
+Weight = float | Literal["rrf"]
+
+BM25 = "bm25"  # what it is called where a model can be named
+SCORES_AT_A_TIME = 2**24  # 64 MiB in float32
+RRF: Literal["rrf"] = "rrf"
+# What is added to each rank, as in the paper.
+RRF_K = 60
+
+
+class Ranker(Protocol):
+    """What scores texts for queries.
+
+    Attributes:
+        size: Number of the texts.
+    """
+
+    size: int
+
+    def scores(self, queries: Sequence[str]) -> Iterator[tuple[int, Scores]]:
+        """Yield (first query, scores) for some queries at a time, ``(queries, texts)``."""
+        ...
+
+
+class DenseRanker:
+    """An embedding model as a ranker; its prompts are applied.
+
+    Args:
+        model: Any sentence-transformers model.
+        texts: What is ranked, at least one.
+        batch_size: Number of texts encoded at once.
+    """
+
+    def __init__(self, model: SentenceTransformer, texts: Sequence[str], batch_size: int = 32) -> None:
+        self.model, self.batch_size = model, batch_size
+        self.size = len(texts)
+        self._texts = model.encode_document(
+            list(texts), batch_size=batch_size, convert_to_tensor=True, show_progress_bar=True
+        ).float()
+
+    def scores(self, queries: Sequence[str]) -> Iterator[tuple[int, Scores]]:
+        """Yield (first query, similarities) for some queries at a time, by the model's own similarity."""
+        encoded = self.model.encode_query(
+            list(queries),
+            batch_size=self.batch_size,
+            convert_to_tensor=True,
+            show_progress_bar=len(queries) > self.batch_size,
+        ).float()
+        for start, end in blocks(len(queries), self.size):
+            yield start, self.model.similarity(encoded[start:end], self._texts).cpu().numpy()
+
+
+def blocks(queries: int, texts: int) -> Iterator[tuple[int, int]]:
+    """Yield (first query, end) of blocks of queries whose scores memory holds, whatever the number of texts."""
+    size = max(1, SCORES_AT_A_TIME // texts)
+    for start in range(0, queries, size):
+        yield start, min(start + size, queries)
+
+
+def ranks(scores: NDArray[np.floating]) -> NDArray[np.int64]:
+    """Return the rank of each text for each query, from 1; of equal ones the first has the better rank."""
+    found = np.empty(scores.shape, np.int64)
+    order = np.argsort(-scores, axis=1, kind="stable")
+    np.put_along_axis(found, order, np.arange(1, scores.shape[1] + 1)[None], axis=1)
+    return found
+
+
+def ranks_of(ranker: Ranker, queries: Sequence[str], texts: Sequence[int]) -> NDArray[np.int64]:
+    """Return the rank of one text for each query, from 1.
+
+    Of texts with equal scores all have the last rank: what tells no two texts apart has found none of them.
+
+    Args:
+        ranker: What scores the texts.
+        queries: The queries.
+        texts: The position of the text whose rank is asked for, for each query.
+    """
+    found = np.zeros(len(queries), np.int64)
+    with tqdm(total=len(queries), desc="Ranking", unit="queries") as progress:
+        for start, scores in ranker.scores(queries):
+            own = np.take_along_axis(scores, np.array(texts[start : start + len(scores)])[:, None], axis=1)
+            found[start : start + len(scores)] = (~(scores < own)).sum(axis=1)  # of NaN nothing is found
+            progress.update(len(scores))
+    return found
+
+
+def first_of(ranker: Ranker, queries: Sequence[str], k: int) -> list[list[int]]:
+    """Return the positions of the first ``k`` texts for each query, best first; of equal ones the first comes first."""
+    return [
+        np.argsort(-of_query, kind="stable")[:k].tolist() for _, scores in ranker.scores(queries) for of_query in scores
+    ]
+
+
+def fuse(dense: Scores, lexical: Scores, weight: Weight) -> NDArray[np.floating]:
+    """Return the scores of an embedding model and BM25 together.
+
+    Args:
+        dense: Scores of the model, ``(queries, documents)``.
+        lexical: Scores of BM25, of the same; 0 where a document has no word of a query.
+        weight: Share of the model in the sum of both, each standardized for each query; or `RRF` for the sum of their
+            reciprocal ranks, to which BM25 adds nothing where it finds no word (reciprocal rank fusion: Cormack, Clarke
+            and Buettcher, SIGIR 2009).
+    """
+    if weight == RRF:
+        return 1 / (RRF_K + ranks(dense)) + np.where(lexical > 0, 1 / (RRF_K + ranks(lexical)), 0)
+    return weight * standardized(dense) + (1 - weight) * standardized(lexical)
+
+
+def standardized(scores: Scores) -> Scores:
+    """Return scores with mean 0 and standard deviation 1 for each query; 0 where all documents score the same.
+
+    Args:
+        scores: ``(queries, documents)``.
+    """
+    centred = scores - scores.mean(axis=1, keepdims=True)
+    deviation = centred.std(axis=1, keepdims=True)
+    return centred / np.where(deviation > 0, deviation, 1)
