@@ -114,7 +114,7 @@ def is_measured(program: str, arm: str, seed: int, settings: dict[str, Any]) -> 
 
 
 def difference(name: str, one: np.ndarray, other: np.ndarray) -> dict[str, float]:
-    """Return what `one` finds more than `other` as a figure, with its interval; see `lbr_st.metrics.paired_interval`."""
+    """Return what `one` finds more than `other` as a figure, with its interval by a paired bootstrap."""
     low, high = paired_interval(one, other, resamples=RESAMPLES)
     return {name: float((one - other).mean()), f"{name}_low": low, f"{name}_high": high}
 

@@ -127,9 +127,7 @@ def separation_interval(
     return float(low), float(high)
 
 
-def paired_interval(
-    one: np.ndarray, other: np.ndarray, *, resamples: int = 2000, seed: int = 0
-) -> tuple[float, float]:
+def paired_interval(one: np.ndarray, other: np.ndarray, *, resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
     """Return the 95% interval of how much more one model finds than another, by a paired bootstrap (percentiles).
 
     Seeds and queries are drawn anew, the same for both.

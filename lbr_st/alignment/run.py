@@ -60,6 +60,7 @@ from lbr_st.training.resume import (
     with_weights_on_disk,
 )
 from lbr_st.training.trial import Plan, RateSearch, measure, trial, try_rates
+from lbr_st.training.verdicts import RecallsInLog, compared_with, write_verdict
 
 logger = logging.getLogger(__name__)
 
@@ -119,6 +120,7 @@ def align(config: AlignConfig) -> SentenceTransformer:
     train_to_the_end(trainer, config.output_dir)
     with with_weights_on_disk(trainer, config.output_dir):
         write_log(trainer, run.output_dir, CURVES)
+        write_verdict(trainer, run.output_dir, compared_with(trainer.sentence_transformer))
         if trainer.args.should_save:
             warn_if_worse(trainer)
         model = trainer.sentence_transformer
@@ -274,7 +276,14 @@ def _trainer(
     adapter = adapter_for(model, config)
     language_model = _language_model(model, config) if data.dev or config.lm_weight else None
     callbacks: list[TrainerCallback] = []
+    evaluator: BaseEvaluator | None = None
     if data.dev:
+        options: dict[str, Any] = {"batch_size": config.per_device_eval_batch_size, "dtype": autocast_dtype(config)}
+        evaluator = embeddings = HeldOutEvaluator(data.dev, data.dev_corpus, **options)
+        if language_model is not None:
+            of_language = LanguageModelEvaluator(language_model, model, data.dev, **options)
+            evaluator = SequentialEvaluator([embeddings, of_language])
+        callbacks.append(RecallsInLog(embeddings))
         callbacks.append(WarnOfCollapse(MAX_FORGETTING if config.max_forgetting is None else config.max_forgetting))
         # What training is compared with; a run that goes on has it in its log.
         arguments.eval_on_start = last_whole_checkpoint(config.output_dir) is None
@@ -292,7 +301,7 @@ def _trainer(
             adapter=adapter,
             loss=_loss(config, model, language_model, matryoshka_dims),
             data_collator=_collator(config, arguments, model),
-            evaluator=_evaluator(config, model, language_model, data),
+            evaluator=evaluator,
             callbacks=callbacks,
         )
     except CANNOT_START as error:
@@ -373,16 +382,3 @@ def _collator(
     if not config.lm_weight:
         return SentenceTransformerDataCollator(model.preprocess, prompts=arguments.prompts)
     return JointCollator(model.preprocess, prompts=arguments.prompts, make_examples=ExampleMaker(model, "sft"))
-
-
-def _evaluator(
-    config: AlignConfig, model: SentenceTransformer, language_model: CutOffModel | None, data: AlignData
-) -> BaseEvaluator | None:
-    """Return what measures the embeddings of the dev data, and the language model where it can be used."""
-    if not data.dev:
-        return None
-    options: dict[str, Any] = {"batch_size": config.per_device_eval_batch_size, "dtype": autocast_dtype(config)}
-    embeddings = HeldOutEvaluator(data.dev, data.dev_corpus, **options)
-    if language_model is None:
-        return embeddings
-    return SequentialEvaluator([embeddings, LanguageModelEvaluator(language_model, model, data.dev, **options)])

@@ -19,6 +19,7 @@ from lbr_st.model.saving import load, save, save_other
 from lbr_st.training import curves
 from lbr_st.training.config import StageConfig
 from lbr_st.training.resume import Run, checkpoint_dir
+from lbr_st.training.verdicts import without_recalls
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ def write_log(trainer: Trainer, output_dir: Path, panels: Mapping[str, Mapping[s
     """
     if not trainer.args.should_save:
         return
-    log = trainer.state.log_history
+    log = without_recalls(trainer.state.log_history)
     with only_warning(logger, LOG):
         write_json(output_dir / LOG, log)
     with only_warning(logger, curves.PLOT):

@@ -3,7 +3,6 @@
 import importlib
 import json
 
-import numpy as np
 import pytest
 
 from lbr_st.errors import InputError
