@@ -15,7 +15,7 @@ from transformers.utils.import_utils import enable_tf32
 from lbr_st.errors import InputError, only_warning
 from lbr_st.files import write_json
 from lbr_st.model.bottleneck import BottleneckTransformer, check_room
-from lbr_st.model.saving import load, save, save_other
+from lbr_st.model.saving import load, save_any
 from lbr_st.training import curves
 from lbr_st.training.config import StageConfig
 from lbr_st.training.resume import Run, checkpoint_dir
@@ -106,8 +106,7 @@ def finish(model: SentenceTransformer, trainer: Trainer, stage: str, run: Run) -
         model = _gathered(trainer, run.output_dir)
     _leave_training(trainer)
     if trainer.args.should_save:
-        write = save if isinstance(model[0], BottleneckTransformer) else save_other
-        write(model, run.output_dir)
+        save_any(model, run.output_dir)
     trainer.accelerator.wait_for_everyone()
     return model.eval()
 

@@ -87,7 +87,7 @@ class HeldOutEvaluator(InformationRetrievalEvaluator):
         self._embedded.setdefault(str(encode_fn_name), []).append(unit)
         return embeddings.float()
 
-    def compute_metrics(self, queries_result_list: list[Any]) -> dict[str, Any]:  # type: ignore[override]
+    def compute_metrics(self, queries_result_list: list[Any]) -> dict[str, Any]:
         """Compute them, and keep the recall of each query."""
         self.recalls = []
         for hits, answers in zip(queries_result_list, self.relevant_docs.values(), strict=True):

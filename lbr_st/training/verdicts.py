@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -42,10 +43,11 @@ class RecallsInLog(TrainerCallback):
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Put them in; the evaluation was logged last."""
         if state.is_world_process_zero:
-            state.log_history[-1][RECALLS] = self.evaluator.recalls
+            entry: dict[str, Any] = state.log_history[-1]
+            entry[RECALLS] = self.evaluator.recalls
 
 
-def without_recalls(log: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def without_recalls(log: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return a trainer's log as people read it."""
     return [{name: value for name, value in entry.items() if name != RECALLS} for entry in log]
 
@@ -65,7 +67,8 @@ def verdict_of(trainer: Trainer, against: str) -> Verdict | None:
     """
     best = trainer.state.best_global_step if trainer.args.load_best_model_at_end else None
     kept = trainer.state.global_step if best is None else best
-    recalls = {entry["step"]: entry[RECALLS] for entry in trainer.state.log_history if RECALLS in entry}
+    log: list[dict[str, Any]] = trainer.state.log_history
+    recalls = {entry["step"]: entry[RECALLS] for entry in log if RECALLS in entry}
     if 0 not in recalls or kept not in recalls:
         return None
     return verdict(recalls[0], recalls[kept], seed=trainer.args.seed, against=against)
