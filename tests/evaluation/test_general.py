@@ -4,7 +4,7 @@ import pytest
 from helpers import PAIRS
 from sentence_transformers.util import cos_sim
 
-from lbr_st.data.installed_packages import is_good_pair, sampled_pairs
+from lbr_st.data.installed_packages import installed_files, is_good_pair, sampled_pairs
 from lbr_st.errors import InputError
 from lbr_st.evaluation import general
 from lbr_st.evaluation.general import general_pairs, general_score
@@ -13,8 +13,10 @@ from lbr_st.files import write_jsonl
 MANY = [{"query": f"{n} {pair['query']}", "document": f"{pair['document']} {n}"} for n in range(5) for pair in PAIRS]
 
 
-def test_pairs_of_installed_packages():
+def test_pairs_of_installed_packages(monkeypatch):
     """The same by seed, each of another file."""
+    files = installed_files()[::40]
+    monkeypatch.setattr("lbr_st.data.installed_packages.installed_files", lambda: [*files])
     found = sampled_pairs(6, seed=1)
     assert len({record["id"].rpartition(":")[0] for record in found}) == len({r["query"] for r in found}) == 6
     assert all(is_good_pair(record["query"], record["document"]) for record in found)

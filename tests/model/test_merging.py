@@ -31,20 +31,25 @@ def moved(model, seed):
     return model
 
 
-@pytest.fixture
-def start(model, tmp_path):
-    model[0].history = [LEARNED]
-    lbr_st.save(moved(model, 1), tmp_path / "start")
-    return str(tmp_path / "start")
+@pytest.fixture(scope="module")
+def _two(backbone, tmp_path_factory):
+    """Folder of a start and of what it became, with other weights in every place."""
+    folder = tmp_path_factory.mktemp("two")
+    model = lbr_st.from_backbone(backbone, num_bottleneck_tokens=2, max_seq_length=24)
+    for seed, (name, history) in enumerate((("start", [LEARNED]), ("end", [LEARNED, ALIGNED]))):
+        model[0].history = history
+        lbr_st.save(moved(model, seed), folder / name)
+    return folder
 
 
 @pytest.fixture
-def end(start, tmp_path):
-    """What the start became, with other weights in every place."""
-    model = moved(lbr_st.load(start), 2)
-    model[0].history = [LEARNED, ALIGNED]
-    lbr_st.save(model, tmp_path / "end")
-    return str(tmp_path / "end")
+def start(_two, tmp_path):
+    return shutil.copytree(_two / "start", str(tmp_path / "start"))
+
+
+@pytest.fixture
+def end(_two, tmp_path):
+    return shutil.copytree(_two / "end", str(tmp_path / "end"))
 
 
 def weights_of(folder):
