@@ -19,6 +19,7 @@ import torch
 
 from lbr_st.errors import InputError
 from lbr_st.files import write_json
+from lbr_st.metrics import paired_interval
 
 RESULTS = Path(__file__).parent / "results"
 RESAMPLES = 2000  # of the bootstrap
@@ -112,29 +113,9 @@ def is_measured(program: str, arm: str, seed: int, settings: dict[str, Any]) -> 
     return True
 
 
-def paired_interval(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
-    """Return the 95% interval of how much more one arm finds than another, by a paired bootstrap.
-
-    Seeds and queries are drawn anew `RESAMPLES` times, the same for both arms.
-
-    Args:
-        one: Whether each query was answered, ``(seeds, queries)``.
-        other: The same of the other arm.
-    """
-    generator = np.random.default_rng(0)
-    difference = one - other
-    seeds, queries = difference.shape
-    drawn = [
-        difference[generator.integers(seeds, size=seeds)][:, generator.integers(queries, size=queries)].mean()
-        for _ in range(RESAMPLES)
-    ]
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return float(low), float(high)
-
-
 def difference(name: str, one: np.ndarray, other: np.ndarray) -> dict[str, float]:
-    """Return what `one` finds more than `other` as a figure, with its interval; see `paired_interval`."""
-    low, high = paired_interval(one, other)
+    """Return what `one` finds more than `other` as a figure, with its interval by a paired bootstrap."""
+    low, high = paired_interval(one, other, resamples=RESAMPLES)
     return {name: float((one - other).mean()), f"{name}_low": low, f"{name}_high": high}
 
 

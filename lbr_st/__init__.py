@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lbr_st.learning.config import LearnConfig as LearnConfig
     from lbr_st.learning.run import learn as learn
     from lbr_st.model.bottleneck import BottleneckTransformer as BottleneckTransformer
+    from lbr_st.model.merging import merge as merge
     from lbr_st.model.saving import from_backbone as from_backbone
     from lbr_st.model.saving import load as load
     from lbr_st.model.saving import save as save
@@ -34,6 +35,7 @@ _EXPORTS = {
     "from_backbone": "lbr_st.model.saving",
     "learn": "lbr_st.learning.run",
     "load": "lbr_st.model.saving",
+    "merge": "lbr_st.model.merging",
     "read_out": "lbr_st.evaluation.read_out",
     "save": "lbr_st.model.saving",
 }

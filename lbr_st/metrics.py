@@ -127,6 +127,28 @@ def separation_interval(
     return float(low), float(high)
 
 
+def paired_interval(one: np.ndarray, other: np.ndarray, *, resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
+    """Return the 95% interval of how much more one model finds than another, by a paired bootstrap (percentiles).
+
+    Seeds and queries are drawn anew, the same for both.
+
+    Args:
+        one: What each query found, ``(seeds, queries)``; of one run ``(1, queries)``.
+        other: The same of the other model.
+        resamples: How often they are drawn, with replacement.
+        seed: Of the draws.
+    """
+    generator = np.random.default_rng(seed)
+    difference = one - other
+    seeds, queries = difference.shape
+    drawn = [
+        difference[generator.integers(seeds, size=seeds)][:, generator.integers(queries, size=queries)].mean()
+        for _ in range(resamples)
+    ]
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(low), float(high)
+
+
 def alignment(queries: Tensor, documents: Tensor, relevant: Sequence[Sequence[int]]) -> float:
     """Return the mean squared distance of a query to its documents (arXiv 2005.10242, section 4.1, alpha = 2).
 

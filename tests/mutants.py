@@ -46,6 +46,35 @@ class Mutant(NamedTuple):
 
 
 MUTANTS = [
+    # The verdict, and merging.
+    Mutant(
+        "verdict: an interval that holds 0 is a win",
+        "verdict.py",
+        "WIN if low > 0 else",
+        "WIN if low >= 0 else",
+        "test_verdict.py::test_queries_count_in_pairs",
+    ),
+    Mutant(
+        "verdict: the last step is judged, and the best one saved",
+        "training/verdicts.py",
+        "kept = trainer.state.global_step if best is None else best",
+        "kept = trainer.state.global_step",
+        "training/test_verdicts.py::test_the_kept_weights_count_and_not_the_last",
+    ),
+    Mutant(
+        "merge: bottleneck tokens are averaged with what no model trained",
+        "model/merging.py",
+        "kept = _bottleneck_rows(module) if plain else []",
+        "kept: list[Any] = []",
+        "model/test_merging.py::test_a_backbone_and_what_became_of_it",
+    ),
+    Mutant(
+        "merge: the best on dev is taken, whatever it costs elsewhere",
+        "evaluation/shares.py",
+        "kept = [each for each in tried if each.general >= keep_general * tried[0].general]",
+        "kept = list(tried)",
+        "evaluation/test_shares.py::test_the_rule",
+    ),
     # One reader, and what it leaves out.
     Mutant(
         "reader: a title stays beside its text",

@@ -89,3 +89,15 @@ def test_pairs_count_equal_texts_once():
     records = [("q", "d"), ("r", "d"), ("q", "e"), ("q", "d")]
     pairs = metrics.Pairs.of([{"query": q, "document": d} for q, d in records], [{"document": "e"}, {"document": "f"}])
     assert pairs == metrics.Pairs(["q", "r"], ["d", "e", "f"], [[0, 1], [0]])
+
+
+def test_paired_interval():
+    """Against the normal approximation, for one seed."""
+    generator = np.random.default_rng(1)
+    one, other = generator.integers(2, size=(2, 1, 4000))
+    low, high = metrics.paired_interval(one, other)
+    difference = (one - other)[0]
+    half = 1.96 * difference.std() / np.sqrt(len(difference))
+    assert (low, high) == pytest.approx((difference.mean() - half, difference.mean() + half), abs=half / 10)
+    assert metrics.paired_interval(one, one) == (0, 0)
+    assert metrics.paired_interval(one, other, seed=1) != (low, high)

@@ -62,6 +62,7 @@ from lbr_st.training.resume import (
     with_weights_on_disk,
 )
 from lbr_st.training.trial import Plan, RateSearch, measure, trial, try_rates
+from lbr_st.training.verdicts import RecallsInLog, compared_with, write_verdict
 
 logger = logging.getLogger(__name__)
 
@@ -128,6 +129,7 @@ def align(config: AlignConfig) -> SentenceTransformer:
     train_to_the_end(trainer, config.output_dir)
     with with_weights_on_disk(trainer, config.output_dir):
         write_log(trainer, run.output_dir, CURVES)
+        write_verdict(trainer, run.output_dir, compared_with(trainer.sentence_transformer))
         if trainer.args.should_save:
             warn_if_worse(trainer)
         model = trainer.sentence_transformer
@@ -297,7 +299,14 @@ def _trainer(
     language_model = _language_model(model, config) if data.dev or config.lm_weight else None
     begins = last_whole_checkpoint(config.output_dir) is None
     callbacks: list[TrainerCallback] = []
+    evaluator: BaseEvaluator | None = None
     if data.dev:
+        options: dict[str, Any] = {"batch_size": config.per_device_eval_batch_size, "dtype": autocast_dtype(config)}
+        evaluator = embeddings = HeldOutEvaluator(data.dev, data.dev_corpus, **options)
+        if language_model is not None:
+            of_language = LanguageModelEvaluator(language_model, model, data.dev, **options)
+            evaluator = SequentialEvaluator([embeddings, of_language])
+        callbacks.append(RecallsInLog(embeddings))
         callbacks.append(WarnOfCollapse(MAX_FORGETTING if config.max_forgetting is None else config.max_forgetting))
         # What training is compared with; a run that goes on has it in its log.
         arguments.eval_on_start = begins
@@ -320,7 +329,7 @@ def _trainer(
             lessons=lessons,
             loss=_loss(config, model, language_model, matryoshka_dims, lessons),
             data_collator=_collator(config, arguments, model),
-            evaluator=_evaluator(config, model, language_model, data),
+            evaluator=evaluator,
             callbacks=callbacks,
         )
     except CANNOT_START as error:
@@ -414,16 +423,3 @@ def _collator(
     if not config.lm_weight:
         return SentenceTransformerDataCollator(model.preprocess, prompts=arguments.prompts)
     return JointCollator(model.preprocess, prompts=arguments.prompts, make_examples=ExampleMaker(model, "sft"))
-
-
-def _evaluator(
-    config: AlignConfig, model: SentenceTransformer, language_model: CutOffModel | None, data: AlignData
-) -> BaseEvaluator | None:
-    """Return what measures the embeddings of the dev data, and the language model where it can be used."""
-    if not data.dev:
-        return None
-    options: dict[str, Any] = {"batch_size": config.per_device_eval_batch_size, "dtype": autocast_dtype(config)}
-    embeddings = HeldOutEvaluator(data.dev, data.dev_corpus, **options)
-    if language_model is None:
-        return embeddings
-    return SequentialEvaluator([embeddings, LanguageModelEvaluator(language_model, model, data.dev, **options)])

@@ -20,6 +20,7 @@ COMMANDS = {
     "train": {
         "learn": "stage 1: teach a language model your domain",
         "align": "stage 2: make it an embedding model, with query-document pairs",
+        "merge": "average the weights of a start and its end, or of several runs",
     },
     "measure": {
         "evaluate": "score models on your own test pairs, or on public tests of mteb",

@@ -16,6 +16,7 @@ from lbr_st.errors import InputError, one_line
 from lbr_st.evaluation.tables import markdown_table
 from lbr_st.training.config import StageConfig, flag, own_fields
 from lbr_st.training.trial import Plan, RateSearch
+from lbr_st.training.verdicts import read_verdict
 
 Config = TypeVar("Config", bound=StageConfig)
 
@@ -141,6 +142,8 @@ def run_stage(
 ) -> None:
     """Do what was asked for with a stage, and say what came of it and what to do next.
 
+    The last line of a run with dev queries is its verdict.
+
     Args:
         config: Its settings.
         run: Function that trains.
@@ -148,6 +151,7 @@ def run_stage(
         find_rate: Function that tries learning rates, for ``--find-rate``.
         next_step: Command to type after a run.
     """
+    verdict = None
     if config.dry_run:
         said, next_step = plan_text(plan(config)), "the same command without --dry-run"
     elif config.find_rate:
@@ -155,8 +159,10 @@ def run_stage(
     else:
         run(config)
         said = f"\nSaved {config.output_dir}: the model, training.png, training_log.json."
+        verdict = read_verdict(config.output_dir)
     if config.should_save:
-        print(f"{said}\nnext: {next_step}")  # noqa: T201
+        last = "" if verdict is None else f"\n{verdict}"
+        print(f"{said}\nnext: {next_step}{last}")  # noqa: T201
 
 
 def plan_text(plan: Plan) -> str:

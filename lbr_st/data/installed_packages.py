@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import gc
 import importlib.metadata
+import random
 import sysconfig
 import textwrap
 import warnings
@@ -134,4 +135,34 @@ def installed_pairs() -> Iterator[Record]:
                 query, code = function.docstring, function.code
                 if is_good_pair(query, code) and not seen & {query, code}:
                     seen |= {query, code}
-                    yield {"id": f"{name}:{function.line}", "query": query, "document": code, "package": package}
+                    yield _record(package, name, function)
+
+
+def sampled_pairs(number: int, seed: int) -> list[Record]:
+    """Return some of the pairs, each of another file, without reading all that is installed.
+
+    Args:
+        number: How many, at most.
+        seed: Of the draw of files, and of one function of each.
+    """
+    draw, files = random.Random(seed), installed_files()
+    draw.shuffle(files)
+    found: list[Record] = []
+    seen: set[str] = set()
+    with tqdm(total=number, desc="Reading installed packages", unit="pair") as progress:
+        for package, name, file in files:
+            if len(found) == number:
+                break
+            good = [each for each in functions_of_file(file) if is_good_pair(each.docstring, each.code)]
+            new = [each for each in good if not seen & {each.docstring, each.code}]
+            if new:
+                function = draw.choice(new)
+                seen |= {function.docstring, function.code}
+                found.append(_record(package, name, function))
+                progress.update()
+    return found
+
+
+def _record(package: str, name: Path, function: Function) -> Record:
+    where = f"{name}:{function.line}"
+    return {"id": where, "query": function.docstring, "document": function.code, "package": package}

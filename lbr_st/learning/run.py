@@ -6,6 +6,7 @@ must pass through the bottleneck tokens Z, whose last hidden state is the embedd
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -40,8 +41,9 @@ from lbr_st.training.held_out import NDCG, HeldOutEvaluator
 from lbr_st.training.launch import CANNOT_START, check_launch
 from lbr_st.training.lora import adapter_for, merged, open_for_training, quantization
 from lbr_st.training.rates import set_learning_rate
-from lbr_st.training.resume import Run, State, train_to_the_end, with_weights_on_disk
+from lbr_st.training.resume import Run, State, last_whole_checkpoint, train_to_the_end, with_weights_on_disk
 from lbr_st.training.trial import Plan, RateSearch, measure, trial, try_rates
+from lbr_st.training.verdicts import RecallsInLog, compared_with, write_verdict
 
 logger = logging.getLogger(__name__)
 
@@ -107,6 +109,7 @@ def learn(config: LearnConfig, training_model: Callable[..., CutOffModel] = CutO
     train_to_the_end(trainer, config.output_dir)
     with with_weights_on_disk(trainer, config.output_dir):
         write_log(trainer, run.output_dir, CURVES)
+        write_verdict(trainer, run.output_dir, compared_with(trainer.sentence_transformer))
         model = trainer.sentence_transformer
         if trainer.adapter is not None:
             model = merged(model, trainer.adapter, config)
@@ -211,8 +214,10 @@ def read_data(config: LearnConfig) -> LearnData:
         allowed=config.allow_overlap,
     )
     pairs = next((dev[each] for each in READ_PAIRS if each in dev), [])
-    if not pairs and dev_sources and config.select_by in SELECT_BY_PAIRS:
-        pairs = read_records(next(iter(dev_sources.values())), min_score=config.min_score)
+    if not pairs and dev_sources:
+        # What reads documents alone may be held against a file without queries, unless it is judged by them.
+        with contextlib.nullcontext() if config.select_by in SELECT_BY_PAIRS else contextlib.suppress(InputError):
+            pairs = read_records(next(iter(dev_sources.values())), min_score=config.min_score)
     return LearnData(objective, weights, sources, train, dev, pairs)
 
 
@@ -260,6 +265,8 @@ def _trainer(
     if data.pairs and not config.fsdp:  # encoding needs whole weights
         batch_size, dtype = config.per_device_eval_batch_size, autocast_dtype(config)
         evaluator = HeldOutEvaluator(data.pairs, batch_size=batch_size, dtype=dtype)
+        # What the verdict compares with; a run that goes on has it in its log.
+        arguments.eval_on_start = last_whole_checkpoint(config.output_dir) is None
     rows = epoch if config.pack_length is None else _packed(epoch, config.pack_length, config.seed)
     adapter = adapter_for(model, config)
     try:
@@ -273,6 +280,7 @@ def _trainer(
             held_out=dev,
             evaluator=evaluator,
             training_model=training_model,
+            callbacks=[RecallsInLog(evaluator)] if evaluator else None,
         )
     except CANNOT_START as error:
         raise InputError(one_line(error)) from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ from lbr_st.records import is_hub_id
 CARD = "README.md"
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
 MARK = "<!-- written by lbr-st; a card without this line is left alone -->"
-STAGES = {"learn": "Stage 1", "align": "Stage 2"}
+STAGES = {"learn": "Stage 1", "align": "Stage 2", "merge": "Merge"}
 # What a step of history says beside the arguments of its command.
 NOT_ARGUMENTS = {"stage", "mteb_tasks", "sets", "processes", "training_arguments", "training_model", "scores"}
 CITATION = """```bibtex
@@ -88,7 +88,7 @@ def write(
         name=name,
         name_in_python=repr(name),
         model=about,
-        how=_how_it_learned([step["stage"] for step in about["history"]]),
+        how=_how_it_learned({step["stage"] for step in about["history"]}),
         number_of_tokens=len(about["bottleneck_token_ids"]),
         prompts=", ".join(f"{role} {prompt!r}" for role, prompt in about["prompts"].items() if prompt),
         steps=[_step(step) for step in about["history"]],
@@ -176,8 +176,8 @@ def _metadata(
     )
 
 
-def _how_it_learned(stages: Sequence[str]) -> str:
-    if not stages:
+def _how_it_learned(stages: Collection[str]) -> str:
+    if not {"learn", "align"} & {*stages}:
         return "was not trained yet"
     if "learn" not in stages:
         return "was aligned with query-document pairs"
@@ -197,14 +197,16 @@ def _step(step: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "title": STAGES[step["stage"]],
         "command": _command(step["stage"], arguments | step.get("training_arguments", {})),
-        "data": (", ".join(_sources(step)) or "not known") + digest,
+        "data": "none of its own" if step["stage"] == "merge" else (", ".join(_sources(step)) or "not known") + digest,
         "sets": sets,
     }
 
 
 def _command(stage: str, arguments: Mapping[str, Any]) -> str:
-    words = [f"lbr {stage}"]
+    words = [" ".join([f"lbr {stage}", *map(shlex.quote, arguments.get("models", []))])]
     for name, value in arguments.items():
+        if name == "models":  # those that are merged go without a flag
+            continue
         flag = f"--{name.replace('_', '-')}"
         if value is True:
             words.append(flag)

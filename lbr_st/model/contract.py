@@ -34,7 +34,7 @@ POOLING_CONFIG = "1_Pooling/config.json"
 WEIGHTS_INDEX = "model.safetensors.index.json"
 
 # Files in a model directory that no loader reads.
-NOT_LOADED = {"lbr_run.json", "training_log.json", "trainer_state.json", REFERENCE}
+NOT_LOADED = {"lbr_run.json", "training_log.json", "trainer_state.json", "verdict.json", REFERENCE}
 
 # Files that transformers reads beside tokenizer.json, and changes with them what that one says.
 BESIDE_THE_TOKENIZER = {

@@ -150,6 +150,7 @@ def open_model(
     compression_ratio: float | None = None,
     max_seq_length: int | None = None,
     texts_in_a_row: int = 1,
+    flag: str = "--model",
     **model_kwargs: Any,
 ) -> SentenceTransformer:
     """Open a model to train: one saved by this package with its bottleneck tokens, or a backbone to start from.
@@ -164,6 +165,7 @@ def open_model(
         compression_ratio: The same for the tokens of text to a bottleneck token.
         max_seq_length: Longest input in tokens; default is that of the saved model, or `default_max_length`.
         texts_in_a_row: Number of texts of that length that the model must read in one row.
+        flag: Flag it was given with, for the message.
         **model_kwargs: Arguments of ``AutoModelForCausalLM.from_pretrained``.
 
     Raises:
@@ -171,11 +173,10 @@ def open_model(
             bottleneck tokens than those asked for.
     """
     model_kwargs = {"dtype": torch.float32} | model_kwargs
-    check_model_exists(name)
-    with _refusing_what_is_no_model(name):
+    check_model_exists(name, flag)
+    with _refusing_what_is_no_model(name, flag):
         adapter = find_adapter(name)
-        base = name if adapter is None else adapter.base
-        if gguf_file(base) is not None or not BottleneckTransformer.load_config(base):
+        if not has_bottleneck_tokens(name):
             if max_seq_length is None:
                 max_seq_length = default_max_length(name, texts_in_a_row)
             return from_backbone(
@@ -185,16 +186,16 @@ def open_model(
                 max_seq_length=max_seq_length,
                 **model_kwargs,
             )
-        model = load(base, model_kwargs=model_kwargs)
+        model = load(name if adapter is None else adapter.base, model_kwargs=model_kwargs)
         if adapter is not None:
             merge_adapter(adapter, bottleneck_module(model).model)
     module = bottleneck_module(model)
-    for flag, asked_for, has in (
+    for setting, asked_for, has in (
         ("--bottleneck-tokens", num_bottleneck_tokens, module.num_bottleneck_tokens),
         ("--compression-ratio", compression_ratio, module.compression_ratio),
     ):
         if asked_for not in (None, has):
-            raise InputError(f"--model {name} has {flag} {has}; it cannot be opened with {flag} {asked_for}")
+            raise InputError(f"{flag} {name} has {setting} {has}; it cannot be opened with {setting} {asked_for}")
     if max_seq_length is not None:
         model.max_seq_length = max_seq_length
     return model
@@ -277,6 +278,13 @@ def open_with_language_model(name: str) -> SentenceTransformer:
     with _refusing_what_is_no_model(name):
         is_ours = gguf_file(name) is None and BottleneckTransformer.load_config(name)
         return load(name) if is_ours else open_sentence_transformer(name)
+
+
+def has_bottleneck_tokens(name: str) -> bool:
+    """Tell whether a directory or Hub id holds a model of this package, or an adapter on one."""
+    adapter = find_adapter(name)
+    base = name if adapter is None else adapter.base
+    return gguf_file(base) is None and bool(BottleneckTransformer.load_config(base))
 
 
 def is_other_embedding_model(name: str) -> bool:

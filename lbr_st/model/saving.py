@@ -188,6 +188,12 @@ def save_other(model: SentenceTransformer, path: str | Path) -> None:
     logger.info("saved %s: load it with SentenceTransformer(%r)", path, str(path))
 
 
+def save_any(model: SentenceTransformer, path: str | Path) -> None:
+    """Save a model of this package as `save` does, another one as `save_other` does."""
+    write = save if isinstance(model[0], BottleneckTransformer) else save_other
+    write(model, path)
+
+
 def _write_portable(model: SentenceTransformer, module: BottleneckTransformer, folder: Path) -> None:
     module.save(str(folder))
     write_json(folder / "modules.json", PORTABLE_MODULES)

@@ -15,10 +15,11 @@ from transformers.utils.import_utils import enable_tf32
 from lbr_st.errors import InputError, only_warning
 from lbr_st.files import write_json
 from lbr_st.model.bottleneck import BottleneckTransformer, check_room
-from lbr_st.model.saving import load, save, save_other
+from lbr_st.model.saving import load, save_any
 from lbr_st.training import curves
 from lbr_st.training.config import StageConfig
 from lbr_st.training.resume import Run, checkpoint_dir
+from lbr_st.training.verdicts import without_recalls
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ def write_log(trainer: Trainer, output_dir: Path, panels: Mapping[str, Mapping[s
     """
     if not trainer.args.should_save:
         return
-    log = trainer.state.log_history
+    log = without_recalls(trainer.state.log_history)
     write_json(output_dir / LOG, log)
     with only_warning(logger, curves.PLOT):
         curves.plot(log, output_dir, panels)
@@ -104,8 +105,7 @@ def finish(model: SentenceTransformer, trainer: Trainer, stage: str, run: Run) -
         model = _gathered(trainer, run.output_dir)
     _leave_training(trainer)
     if trainer.args.should_save:
-        write = save if isinstance(model[0], BottleneckTransformer) else save_other
-        write(model, run.output_dir)
+        save_any(model, run.output_dir)
     trainer.accelerator.wait_for_everyone()
     return model.eval()
 

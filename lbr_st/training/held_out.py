@@ -28,6 +28,7 @@ MOST_FOR_UNIFORMITY = 4096
 class HeldOutEvaluator(InformationRetrievalEvaluator):
     """Sentence-transformers' information-retrieval evaluator, and what else the same embeddings say.
 
+    ``recalls`` has the recall@10 of each query, as it was measured last; the mean of them is what it returns.
     Adds ``dev_separation_ratio``, ``dev_alignment``, ``dev_uniformity``, ``dev_mean_cosine`` and ``dev_variance`` (the
     last three of the documents), see `lbr_st.metrics`.
 
@@ -68,6 +69,7 @@ class HeldOutEvaluator(InformationRetrievalEvaluator):
             corpus_chunk_size=max(1, min(50_000, metrics.SIMILARITIES_AT_A_TIME // len(self.pairs.queries))),
         )
         self._embedded: dict[str, list[Tensor]] = {}
+        self.recalls: list[float] = []
 
     @property
     def names(self) -> list[str]:
@@ -85,6 +87,14 @@ class HeldOutEvaluator(InformationRetrievalEvaluator):
         self._embedded.setdefault(str(encode_fn_name), []).append(unit)
         return embeddings.float()
 
+    def compute_metrics(self, queries_result_list: list[Any]) -> dict[str, Any]:
+        """Compute them, and keep the recall of each query."""
+        self.recalls = []
+        for hits, answers in zip(queries_result_list, self.relevant_docs.values(), strict=True):
+            best = sorted(hits, key=lambda hit: (-hit["score"], hit["corpus_id"]))[:10]
+            self.recalls.append(sum(hit["corpus_id"] in answers for hit in best) / len(answers))
+        return super().compute_metrics(queries_result_list)
+
     def __call__(self, model: SentenceTransformer, *args: Any, **kwargs: Any) -> dict[str, float]:  # type: ignore[override]
         """Return all of it."""
         self._embedded = {}
@@ -95,11 +105,12 @@ class HeldOutEvaluator(InformationRetrievalEvaluator):
         if len(documents) > 1:
             spaced = documents[:: -(-len(documents) // MOST_FOR_UNIFORMITY)]
             found |= {
-                f"{DEV}_separation_ratio": metrics.separation_ratio(queries, documents, relevant),
                 f"{DEV}_uniformity": metrics.uniformity(spaced),
                 f"{DEV}_mean_cosine": metrics.anisotropy(documents),
                 f"{DEV}_variance": metrics.variance(documents),
             }
+        if any(len(each) < len(documents) for each in relevant):  # a document that is no answer to a query
+            found[f"{DEV}_separation_ratio"] = metrics.separation_ratio(queries, documents, relevant)
             if self.confidence is not None:
                 low, high = metrics.separation_interval(queries, documents, relevant, confidence=self.confidence)
                 found |= {f"{DEV}_separation_low": low, f"{DEV}_separation_high": high}

@@ -3,7 +3,6 @@
 import importlib
 import json
 
-import numpy as np
 import pytest
 
 from lbr_st.errors import InputError
@@ -179,19 +178,6 @@ def test_summaries_have_the_figures_of_the_report(program, report, argv, lab, me
         assert figures <= needed(report, program) and len(figures) > 50
     else:
         assert needed(report, program) <= figures
-
-
-def test_paired_interval():
-    """Against the normal approximation, for one seed."""
-    import results
-
-    generator = np.random.default_rng(1)
-    one, other = generator.integers(2, size=(2, 1, 4000))
-    low, high = results.paired_interval(one, other)
-    difference = (one - other)[0]
-    half = 1.96 * difference.std() / np.sqrt(len(difference))
-    assert (low, high) == pytest.approx((difference.mean() - half, difference.mean() + half), abs=half / 10)
-    assert results.paired_interval(one, one) == (0, 0)
 
 
 def test_spread():

@@ -20,6 +20,7 @@ from lbr_st.learning.objectives import Arm
 from lbr_st.training.config import own_fields
 from lbr_st.training.rates import FULL, LORA, listed
 from lbr_st.training.trial import Plan, RateSearch, Tried
+from lbr_st.training.verdicts import read_verdict
 
 CONFIGS = ROOT / "configs"
 NEEDED = ["--model", "m", "--data", "d", "--output-dir", "o"]
@@ -236,11 +237,26 @@ def test_dry_run(command, argv, tmp_path, capsys):
     ]  # fmt: skip
     assert found["parameters trained"] == "28,992 of 28,992"
     assert re.fullmatch(r"40 of [\d.]+ s", found["steps"])
-    assert re.fullmatch(rf"{5 if command is learn else 6} of [\d.]+ s", found["evaluations"])
+    assert re.fullmatch(r"6 of [\d.]+ s", found["evaluations"])
     assert re.fullmatch(r"[\d.]+ GiB of the process", found["peak memory"])
     assert re.fullmatch(r"\d+\.\d; saving comes on top", found["minutes"])
     assert next_step == "next: the same command without --dry-run"
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", [learn, align])
+def test_the_last_line_is_the_verdict(command, argv, tmp_path, capsys):
+    """Said again of a run that is finished; where nothing was held out, there is none."""
+    argv = [*argv, "--max-steps", "2"]
+    command.main(argv)
+    next_step, line = capsys.readouterr().out.splitlines()[-2:]
+    assert next_step.startswith("next: lbr ")
+    assert line == str(read_verdict(tmp_path / "out")) and line.startswith("VERDICT ")
+    command.main([*argv, "--resume"])
+    assert capsys.readouterr().out.splitlines()[-1] == line
+    at = argv.index("--dev-data")
+    command.main([*argv[:at], *argv[at + 2 :], "--output-dir", str(tmp_path / "other")])
+    assert capsys.readouterr().out.splitlines()[-1].startswith("next: lbr ")
 
 
 @pytest.mark.parametrize("command", [learn, align])

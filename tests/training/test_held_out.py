@@ -64,3 +64,8 @@ def test_one_document_has_nothing_to_separate(model, caplog):
             None, state, None, metrics={f"eval_{name}": value for name, value in found.items()}
         )
     assert not caplog.records
+
+
+def test_documents_that_all_answer_have_nothing_to_separate(model):
+    found = HeldOutEvaluator([{"query": "why", "document": document} for document in "ab"])(model)
+    assert "dev_separation_ratio" not in found and found["dev_cosine_recall@10"] == 1 and "dev_variance" in found

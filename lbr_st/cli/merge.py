@@ -1,0 +1,117 @@
+"""The command ``lbr merge``."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Sequence
+
+from lbr_st.cli.arguments import Parser, add_batch_size, add_min_score, add_output_dir
+from lbr_st.data.prepared_set import file_of
+from lbr_st.data.records import read_records
+from lbr_st.evaluation.general import general_pairs
+from lbr_st.evaluation.shares import KEEP_GENERAL, choose_share
+from lbr_st.files import require_empty
+from lbr_st.model.merging import check_mergeable, check_shares, merge
+from lbr_st.model.saving import save_any
+
+AUTO = "auto"
+# What only --weight auto reads.
+OF_AUTO = ("dev_data", "min_score", "general", "keep_general")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run ``lbr merge``.
+
+    Raises:
+        InputError: If the models cannot be merged, or the data or the folder cannot be used.
+    """
+    parser = _parser()
+    args = parser.parse_args(argv)
+    is_auto = args.weight == [AUTO]
+    if not is_auto and any(getattr(args, name) is not None for name in OF_AUTO):
+        parser.error("--dev-data, --min-score, --general and --keep-general are for --weight auto")
+    if is_auto and len(args.models) != 2:
+        parser.error(f"--weight auto takes two models, a start and an end, got {len(args.models)}")
+    if is_auto and args.dev_data is None:
+        parser.error("--weight auto chooses on --dev-data, which is not given")
+    weights = [] if is_auto else _weights(parser, args)
+    # What cannot be done is said before a model is opened.
+    require_empty(args.output_dir)
+    check_mergeable(args.models)
+    if is_auto:
+        dev = read_records(file_of(args.dev_data, "dev"), min_score=args.min_score)
+        general = general_pairs(args.general)
+        keep = KEEP_GENERAL if args.keep_general is None else args.keep_general
+        start, end = args.models
+        choice = choose_share(start, end, dev, general, keep_general=keep, batch_size=args.batch_size)
+        print(f"\n{choice}")  # noqa: T201
+        weights = [1 - choice.taken.share, choice.taken.share]
+    save_any(merge(args.models, weights), args.output_dir)
+    shares = " and ".join(f"{weight:g} of {name}" for weight, name in zip(weights, args.models, strict=True))
+    command = shlex.join(["lbr", "evaluate", "--model", args.output_dir, *args.models[-1:], "--data", "TEST_PAIRS"])
+    print(f"\nSaved {args.output_dir}: {shares}.\nnext: {command}")  # noqa: T201
+
+
+def _weights(parser: Parser, args: argparse.Namespace) -> list[float]:
+    """Return the share of each model, of what ``--weight`` says: nothing, the share of the last of two, or all."""
+    number = len(args.models)
+    if args.weight is None:
+        return [1 / number] * number
+    if AUTO in args.weight:
+        parser.error("--weight auto stands alone")
+    if len(args.weight) == 1 and number == 2:
+        return check_shares(args.models, [1 - args.weight[0], *args.weight])
+    return check_shares(args.models, args.weight)
+
+
+def _share(text: str) -> float | str:
+    """Read a share from 0 to 1, or ``auto``."""
+    return AUTO if text == AUTO else _between(text)
+
+
+def _between(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1, got {text}")
+    return number
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="lbr merge", description="Average the weights of models of one kind.")
+    parser.add_argument(
+        "models",
+        nargs="+",
+        metavar="MODEL",
+        help="directories or Hub ids: a start and what it became, or several runs from one start",
+    )
+    parser.add_argument(
+        "--weight",
+        nargs="+",
+        type=_share,
+        metavar="W",
+        help="share of the last of two models; or one share for each model; or auto: the best of five shares on "
+        "--dev-data (default: equal shares)",
+    )
+    add_output_dir(parser, "the merged model")
+    auto = parser.add_argument_group("--weight auto")
+    auto.add_argument(
+        "--dev-data", metavar="SET_OR_FILE", help="held-out pairs: set of `lbr data prepare`, of which it is dev"
+    )
+    add_min_score(auto)
+    auto.add_argument(
+        "--general",
+        metavar="FILE",
+        help="pairs from outside the domain (default: docstrings and functions of the packages installed here)",
+    )
+    auto.add_argument(
+        "--keep-general",
+        type=_between,
+        metavar="S",
+        help=f"share of the start's recall@10 outside the domain that must be kept (default: {KEEP_GENERAL})",
+    )
+    add_batch_size(parser, 32)
+    return parser
