@@ -16,6 +16,7 @@ HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+(:[\w.-]+){0,2}")
 WHITE = re.compile(r"\s+")
 # What makes a folder a prepared set: `lbr data prepare` writes it last.
 SET_FILE = "lbr_set.json"
+QUERIES_FILE = "lbr_queries.json"  # the same of `lbr data queries`
 
 
 # A row of data; which fields there are, is said by what returns it:
@@ -49,5 +50,5 @@ def is_hub_id(source: str | Path) -> bool:
 
 
 def is_of_prepared_set(path: str | Path) -> bool:
-    """Tell whether a file is of a prepared set: its texts are clean, and what looks like markup is meant."""
-    return (Path(path).parent / SET_FILE).is_file()
+    """Tell whether a file is of a folder that this package wrote: its texts are clean, and markup in them is meant."""
+    return any((Path(path).parent / name).is_file() for name in (SET_FILE, QUERIES_FILE))
