@@ -56,7 +56,9 @@ class Server:
                 self.end_headers()
                 self.wfile.write(data.encode())
 
-            do_GET = do_POST
+            def do_GET(self):  # what follows a redirect
+                server.asked.append((self.path, {}, dict(self.headers)))
+                self.send_error(404)
 
             def log_message(self, *args):
                 pass
