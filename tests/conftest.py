@@ -42,7 +42,7 @@ def model(_shared_model):
 
 
 # Where a model is saved many times over; elsewhere each save is verified.
-OF_RUNS = {"alignment", "cli", "data", "learning", "quickstart", "training"}
+OF_RUNS = {"adaptation", "alignment", "cli", "data", "learning", "quickstart", "training"}
 
 
 @pytest.fixture(autouse=True)

@@ -232,7 +232,7 @@ class _Path:
                 writer = {"model": self.backbone}
             writer |= {"per_passage": config.per_passage, "most": config.most_passages, "seed": config.seed}
         given = [each for each in (config.pairs, config.queries) if each is not None]
-        sources = [folder.parent / "2-passages" / "passages.jsonl", *given[1:]]
+        sources: list[str | Path] = [self.passages / "passages.jsonl", *given[1:]]
         made = write_queries(
             QueriesConfig(sources=sources, output_dir=target, pairs=given[0] if given else None, **writer)
         )
@@ -245,7 +245,7 @@ class _Path:
         if not self.is_language_model:
             models.append(self.start)
         by = {"reranker": self.config.reranker} if self.config.reranker else {"models": models}
-        kept, drops = filter_queries(rows, passages, FilterConfig(**by))  # type: ignore[arg-type]
+        kept, drops = filter_queries(rows, passages, FilterConfig(**by))
         (folder / "queries").mkdir(exist_ok=True)
         write_jsonl(folder / "queries" / "queries.jsonl", kept)
         return {"kept": len(kept), "of": len(rows), "left_out": dict(drops.counts)}
@@ -345,12 +345,12 @@ class _Path:
             "bm25": test.found(lexical.queries, lexical.scores),
             "fused": test.found(queries, fused(end, lexical, weight)),
         }
-        outside = tuple(general_score(open_sentence_transformer(name), general) for name in (self.start, self.end))
+        before, after = (general_score(open_sentence_transformer(name), general) for name in (self.start, self.end))
         of_test = replace(
             verdict(found["start"].recall, found["end"].recall, seed=self.config.seed),
             bm25=float(found["bm25"].recall.mean()),
             fused=float(found["fused"].recall.mean()),
-            outside=outside,
+            outside=(before, after),
         )
         saved = "start" if of_test.word == REGRESSION and self.config.keep == "better" else "end"
         gained, lost = largest_changes(test.examples(queries, found["start"], found["end"]))

@@ -1,4 +1,4 @@
-"""The command ``lbr data``: prepare a set, filter queries, mine hard negatives, compare files, list the public sets."""
+"""The command ``lbr data``: prepare a set, write and filter queries, mine hard negatives, compare files, list sets."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
 from typing import Any
 
+from lbr_st.adaptation.kinds import KINDS
 from lbr_st.cli.arguments import Parser, add_batch_size, add_min_score, add_on_error, add_output_dir, positive_int
 from lbr_st.data import registry
 from lbr_st.data.config import DEFAULT_SIZES, ISOLATE, PrepareConfig
@@ -171,6 +172,43 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in vars(args).items() if name != "command"}
 
 
+def _add_queries(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "sources", nargs="+", metavar="SOURCE", help="prepared sets, and whatever lbr data prepare reads"
+    )
+    add_output_dir(parser, "the queries")
+    parser.add_argument("--pairs", metavar="FILE", help="pairs, or a prepared set, whose queries are given")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, help="default: all that can be had")
+    writing = parser.add_argument_group("queries that a language model writes", "by one of the first two")
+    writing.add_argument("--model", metavar="DIR_OR_ID", help="by its chat template, doc2query, or a few examples")
+    writing.add_argument("--generator", metavar="URL", help="a server that answers as OpenAI's API does")
+    writing.add_argument("--generator-model", metavar="NAME", help="name of the model there")
+    writing.add_argument(
+        "--per-passage", type=positive_int, metavar="N", help="queries of a passage (default: one of each kind)"
+    )
+    writing.add_argument(
+        "--most", type=positive_int, metavar="N", help="most passages, drawn by the seed (default: all)"
+    )
+    writing.add_argument(
+        "--temperature", type=float, default=0.0, metavar="T", help="0: the likeliest tokens; above, they are drawn"
+    )
+    writing.add_argument("--dtype", default="float32", metavar="TYPE", help="float32, float16 or bfloat16")
+    writing.add_argument("--batch-size", type=positive_int, default=8, metavar="N", help="queries written at once")
+    parser.add_argument("--seed", type=int, default=0, help="seed of what is drawn")
+    add_min_score(parser)
+    add_on_error(parser)
+
+
+def _queries(args: argparse.Namespace) -> None:
+    from lbr_st.adaptation import queries_card
+    from lbr_st.adaptation.queries import QueriesConfig, write_queries
+
+    made = write_queries(QueriesConfig(**_settings(args)))
+    print(queries_card.summary(made.folder))  # noqa: T201
+    print(f"Saved {made}; examples are in its README.md.")  # noqa: T201
+    print(f"next: lbr align --model MODEL --data {made.file} --output-dir model")  # noqa: T201
+
+
 def _add_filter(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("queries", metavar="QUERIES", help="folder of lbr data queries, or a file of queries")
     parser.add_argument(
@@ -303,6 +341,7 @@ def _list(args: argparse.Namespace) -> None:
 # What a command does, what adds its arguments, and what runs it.
 COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], None]]] = {
     "prepare": ("make a set of files, folders, Hub datasets: clean, split and isolated", _add_prepare, _prepare),
+    "queries": ("collect queries for passages: given, titles, written by a language model", _add_queries, _queries),
     "filter": ("leave out queries that do not find their passage, copies and duplicates", _add_filter, _filter),
     "mine": ("find hard negatives for the pairs of a set with a model", _add_mine, _mine),
     "check": ("say whether what is tested on is in what is trained on", _add_check, _check),

@@ -34,6 +34,7 @@ class BeirCollection:
         self.name, self.wrong, self.keep_html = name, wrong, keep_html
         self._read = {"corpus": corpus, "queries": queries}
         self._texts: dict[str, dict[str, str]] = {}
+        self._titles: dict[str, str] = {}
 
     def texts(self, kind: str) -> dict[str, str]:
         """Return the texts of the ``corpus`` or the ``queries`` by id; title and text are one, as in mteb."""
@@ -49,10 +50,13 @@ class BeirCollection:
                 title = names.first(row.values, names.TITLE) if kind == "corpus" else None
                 if title is not None:
                     try:
-                        text = with_title(title_of(row.where, title, row.values[title]), text)
+                        heading = title_of(row.where, title, row.values[title])
                     except RowError as error:
                         self.wrong(error)
                         continue
+                    text = with_title(heading, text)
+                    if heading:
+                        self._titles[id_] = heading
                 text = clean(text, self.keep_html, one_line=kind == "queries")
                 if found.setdefault(id_, text) != text:
                     self.wrong(RowError(row.where, "an id twice", f"{id_!r} is the _id of another text above"))
@@ -100,7 +104,8 @@ class BeirCollection:
     def documents_alone(self) -> Iterator[Record]:
         """Yield all documents, as records without a query."""
         for id_, text in self.texts("corpus").items():
-            yield {"id": id_, "document": text, "negatives": [], "source": self.name}
+            title = {"title": self._titles[id_]} if id_ in self._titles else {}
+            yield {"id": id_, "document": text, "negatives": [], "source": self.name} | title
 
 
 def _grade(where: str, value: str) -> int:

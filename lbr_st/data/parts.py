@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lbr_st.data import installed_packages as installed
-from lbr_st.data import registry
+from lbr_st.data import names, registry
 from lbr_st.data.beir import BeirCollection, Rows
 from lbr_st.data.cleaning import clean_record
 from lbr_st.data.columns import Columns
@@ -59,7 +59,8 @@ class Part(NamedTuple):
         name: Name of the source, without its folder.
         side: ``train``, ``dev`` or ``test``, where the source says so.
         records: Reads it, to clean records with ``id``, ``document``, ``negatives``, ``source`` and, where they have
-            them, ``query``, ``relevance``, ``group``, ``document_id``, ``is_choice``, and ``row``, its number.
+            them, ``query``, ``title`` (as it came), ``relevance``, ``group``, ``document_id``, ``is_choice``, and
+            ``row``, its number.
     """
 
     name: str
@@ -117,9 +118,15 @@ def records_of(rows: Iterable[Row], name: str, reading: Reading) -> Iterator[Rec
             read.account.use([reading.group])
         read.account.note(JUDGED, sum(record.get("relevance") == 0 for record in found))
         for record in found:
-            record = {"source": name, **record, "group": group, "row": row.number}
+            record = {"source": name, **record, "group": group, "row": row.number} | _title_of(row)
             yield from [record] if "query" in record else _chunks(record, reading.chunker)
     read.say(name)
+
+
+def _title_of(row: Row) -> Record:
+    """Return the title of a row's document, which is a part of the document too; nothing where there is none."""
+    title = row.values.get(names.first(row.values, names.TITLE) or "")
+    return {"title": title} if isinstance(title, str) and title.strip() else {}
 
 
 def _group_of(where: str, values: Mapping[str, Any], name: str | None) -> str | None:

@@ -159,7 +159,7 @@ def quickstart(config: QuickstartConfig) -> Outcome:
     as_it_is = work / f"backbone{config.suffix}-mean"
     if not as_it_is.is_dir():
         with replacing_folder(as_it_is) as unfinished:
-            mean_pooled(backbone).save_pretrained(str(unfinished), create_model_card=False)
+            mean_pooled(backbone, MAX_LENGTH).save_pretrained(str(unfinished), create_model_card=False)
 
     common: dict[str, Any] = precision | {
         "max_length": MAX_LENGTH,
@@ -224,8 +224,13 @@ def smollm2() -> Path:
     return Path(spec.origin).parent
 
 
-def mean_pooled(backbone: str) -> SentenceTransformer:
-    """Return a language model as an embedding model of stock classes: the mean of its last hidden states."""
+def mean_pooled(backbone: str, max_length: int) -> SentenceTransformer:
+    """Return a language model as an embedding model of stock classes: the mean of its last hidden states.
+
+    Args:
+        backbone: The language model.
+        max_length: Longest text in tokens.
+    """
     transformer = Transformer(
         backbone,
         modality_config={"text": {"method": "forward", "method_output_name": "last_hidden_state"}},
@@ -233,7 +238,7 @@ def mean_pooled(backbone: str) -> SentenceTransformer:
     )
     if transformer.tokenizer.pad_token is None:
         transformer.tokenizer.pad_token = transformer.tokenizer.eos_token
-    transformer.max_seq_length = MAX_LENGTH
+    transformer.max_seq_length = max_length
     width = transformer.get_embedding_dimension()
     return SentenceTransformer(modules=[transformer, Pooling(width, pooling_mode="mean"), Normalize()])
 
