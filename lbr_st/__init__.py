@@ -9,6 +9,8 @@ from lbr_st.errors import naming_the_extra
 
 if TYPE_CHECKING:
     from lbr_st import data as data
+    from lbr_st.adaptation.config import AdaptConfig as AdaptConfig
+    from lbr_st.adaptation.run import adapt as adapt
     from lbr_st.alignment.config import AlignConfig as AlignConfig
     from lbr_st.alignment.run import align as align
     from lbr_st.errors import InputError as InputError
@@ -26,10 +28,12 @@ __version__ = "0.1.0"
 
 # Where a name is made. Imported when it is first asked for: torch and sentence-transformers take seconds.
 _EXPORTS = {
+    "AdaptConfig": "lbr_st.adaptation.config",
     "AlignConfig": "lbr_st.alignment.config",
     "BottleneckTransformer": "lbr_st.model.bottleneck",
     "InputError": "lbr_st.errors",
     "LearnConfig": "lbr_st.learning.config",
+    "adapt": "lbr_st.adaptation.run",
     "align": "lbr_st.alignment.run",
     "evaluate": "lbr_st.evaluation.own_data",
     "from_backbone": "lbr_st.model.saving",

@@ -27,12 +27,12 @@ from lbr_st.alignment.config import AlignConfig
 from lbr_st.alignment.run import align
 from lbr_st.data.config import PrepareConfig
 from lbr_st.data.drops import Drops, on_wrong_row
-from lbr_st.data.mining import MineConfig, mine
+from lbr_st.data.mining import MineConfig, with_negatives, without_held_out
 from lbr_st.data.parts import Reading, parts_of
 from lbr_st.data.passages import Chunker
 from lbr_st.data.prepared_set import PreparedSet, file_of
 from lbr_st.data.preparing import prepare
-from lbr_st.data.records import read_records
+from lbr_st.data.records import read_records, read_tuples
 from lbr_st.data.rows import read_rows
 from lbr_st.data.same_text import same_text
 from lbr_st.data.table import counter_of
@@ -130,7 +130,6 @@ class _Path:
         self.learns = self.is_language_model and "learn" not in config.skip
         left_out = {*config.skip} - {"learn"} | (set() if self.learns else {"learn"})
         self.steps = Steps(config.work, 10 - len(left_out))
-        self.notes: list[str] = []
 
     def prepare(self) -> None:
         """Make the data: passages, queries, and what is held out."""
@@ -158,12 +157,13 @@ class _Path:
         if self.learns:
             folder = self.steps("learn", "stage 1: the model learns the domain", dict(config.learn), self._learn).folder
             trained = str(folder / "model")
-        self.learned, data = trained, self.set
+        self.learned = trained
+        self.pairs = self.set / "align.jsonl"
         if "negatives" not in config.skip:
-            folder = self.steps("negatives", "hard negatives", {"number": NEGATIVES}, self._negatives).folder
-            data = folder / "set" if (folder / "set").is_dir() else self.set
-        self.trained_on = data
+            mining = {"number": NEGATIVES, "relative_margin": RELATIVE_MARGIN}
+            self.pairs = self.steps("negatives", "hard negatives", mining, self._negatives).folder / "align.jsonl"
         told = dict(config.align) | {"weak_teacher": config.weak_teacher}
+        told |= {"teacher": _content(config.teacher), "reranker": _content(config.reranker)}
         folder = self.steps("align", "stage 2: the model is aligned with queries", told, self._align).folder
         self.end = str(folder / "model")
         self.before = self.start if not self.learns else self.learned
@@ -293,30 +293,30 @@ class _Path:
         return {}
 
     def _negatives(self, folder: Path) -> dict[str, Any]:
-        if (folder / "set").is_dir():
-            return {}
+        """Find hard negatives; pairs for which there are none are trained on without."""
+        own = PreparedSet.open(self.set)
+        assert own is not None
+        pairs = read_tuples(own.file("align"))
+        corpus = without_held_out(own, read_records(own.file("corpus"), ("document",)))
         model = self.config.teacher or (self.learned if self.learns else self.start)
+        settings: dict[str, Any] = {"negatives": NEGATIVES, "relative_margin": RELATIVE_MARGIN}
+        config = MineConfig(source=self.set, model=model, output_dir=folder, **settings)
         try:
-            made = mine(
-                MineConfig(
-                    source=self.set,
-                    model=model,
-                    output_dir=folder / "set",
-                    negatives=NEGATIVES,
-                    relative_margin=RELATIVE_MARGIN,
-                )
-            )
-        except InputError as error:  # there may be none in so few passages: stage 2 does without
-            self.notes.append(f"There are no hard negatives: {error}.")
-            return {"none": str(error)}
-        return {"pairs_with_hard_negatives": made.about["pairs_with_hard_negatives"]}
+            mined = with_negatives(pairs, open_sentence_transformer(model), config, corpus, own.same_text)
+        except InputError as error:  # there may be none in so few passages
+            logger.warning("stage 2 does without hard negatives: %s", error)
+            mined = []
+        negatives = {record["id"]: record["negatives"] for record in mined}
+        rows = (pair | {"negatives": negatives.get(pair["id"], [])} for pair in pairs)
+        write_jsonl(folder / "align.jsonl", rows)
+        return {"pairs": len(pairs), "with_hard_negatives": len(mined)}
 
     def _align(self, folder: Path) -> dict[str, Any]:
-        pairs = len(_rows(file_of(str(self.trained_on), "align")))
+        pairs = len(_rows(self.pairs))
         told = {"num_train_epochs": 2 if pairs <= FEW_PAIRS else 1} | self._common() | dict(self.config.align)
         told |= {"teacher": self.config.teacher, "reranker": self.config.reranker}
-        told |= {"weak_teacher": self.config.weak_teacher}
-        align(AlignConfig(model=self.learned, data=str(self.trained_on), output_dir=str(folder / "model"), **told))
+        told |= {"weak_teacher": self.config.weak_teacher, "dev_data": str(self.set / "dev.jsonl")}
+        align(AlignConfig(model=self.learned, data=str(self.pairs), output_dir=str(folder / "model"), **told))
         gc.collect()
         return {"pairs": pairs}
 
@@ -368,7 +368,6 @@ class _Path:
                 notes=[
                     f"The test asks {len(queries):,} queries ({self.asked}) of {len(test.documents):,} passages. No "
                     "query of a passage that is asked for was trained on.",
-                    *self.notes,
                     *(["The end finds less: the start was saved again."] if saved == "start" else []),
                 ],
                 scores={

@@ -15,7 +15,10 @@ from lbr_st.errors import InputError, foreseen, naming_the_extra, raised_by_us, 
 
 # Heading, then command and what it does; the module of a command has its name.
 COMMANDS = {
-    "try it": {"quickstart": "all of it, on the Python packages installed here"},
+    "all of it": {
+        "adapt": "from a corpus and a model to a better retriever, with a verdict",
+        "quickstart": "both stages on the Python packages installed here",
+    },
     "prepare data": {"data": "prepare, queries, filter, mine, check, list: clean, split and isolated sets of any text"},
     "train": {
         "learn": "stage 1: teach a language model your domain",

@@ -49,7 +49,7 @@ def check_model_exists(name: str, flag: str = "--model") -> None:
     if path.is_dir():
         if not any((path / file).is_file() for file in ("config.json", "modules.json", ADAPTER_CONFIG_NAME)):
             raise _not_a_model(name, flag, "the directory has no config.json")
-    elif path.is_file() or name.count("/") > 1 or name.startswith((".", "/", "~")):
+    elif path.is_file() or name.count("/") > 1 or name.startswith((".", "/", "~")) or name.endswith("/"):
         raise _not_a_model(name, flag, "no such directory")
 
 

@@ -88,7 +88,9 @@ def test_queries_of_a_set_are_given(prepare, tmp_path):
 
 def test_a_folder_with_sides_is_read_without_what_it_holds_out(tmp_path):
     [folder] = sides(tmp_path)["sources"]
-    write_jsonl(tmp_path / "sides" / "train.jsonl", [*PAIRS[:40], {"question": "Again?", "answer": PAIRS[50]["answer"]}])
+    write_jsonl(
+        tmp_path / "sides" / "train.jsonl", [*PAIRS[:40], {"question": "Again?", "answer": PAIRS[50]["answer"]}]
+    )
     lost = Drops()
     assert [passage.document for passage in found(folder, lost=lost)] == [pair["answer"] for pair in PAIRS[:40]]
     assert lost.counts == {"passage: held out": 1}

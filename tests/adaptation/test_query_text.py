@@ -72,7 +72,9 @@ def test_what_is_no_query_is_lost_with_a_reason(kind, text, reason):
 def test_an_answer_that_did_not_end():
     """Its last line is a part of a line; what is before it is whole."""
     assert query_of(Answer("How is it trea", ended=False), "question", DOCUMENT)[1] == NOT_ENDED
-    assert query_of(Answer("How is it treated?\nIt is tr", ended=False), "question", DOCUMENT)[0] == "How is it treated?"
+    assert (
+        query_of(Answer("How is it treated?\nIt is tr", ended=False), "question", DOCUMENT)[0] == "How is it treated?"
+    )
 
 
 def test_what_an_endpoint_refused():
