@@ -3,7 +3,17 @@
 import pytest
 
 from lbr_st.adaptation.query_text import (
-    EMPTY, ITSELF, LONGER, LOOPS, NOT_ENDED, REFUSED, SEVERAL, TOLD, TOO_MANY, Answer, query_of,
+    EMPTY,
+    ITSELF,
+    LONGER,
+    LOOPS,
+    NOT_ENDED,
+    REFUSED,
+    SEVERAL,
+    TOLD,
+    TOO_MANY,
+    Answer,
+    query_of,
 )  # fmt: skip
 
 DOCUMENT = "Anaemia is treated with iron, folic acid or vitamin B12, and the blood is looked at again after four weeks."
@@ -21,6 +31,8 @@ DOCUMENT = "Anaemia is treated with iron, folic acid or vitamin B12, and the blo
         ("question", "「どう治療しますか?」", "どう治療しますか?"),
         ("question", "Question: How is it treated?", "How is it treated?"),
         ("question", "**Question 1:** How is it treated?", "How is it treated?"),
+        ("question", 'Question: "How is it treated?"', "How is it treated?"),
+        ("question", '"Question: How is it treated?"', "How is it treated?"),
         ("question", "Frage: Wie wird es behandelt?", "Wie wird es behandelt?"),
         ("question", "问题：如何治疗？", "如何治疗？"),
         ("question", "**How is it treated?**", "How is it treated?"),
@@ -62,7 +74,9 @@ def test_what_is_no_query_is_lost_with_a_reason(kind, text, reason):
 def test_an_answer_that_did_not_end():
     """Its last line is a part of a line; what is before it is whole."""
     assert query_of(Answer("How is it trea", ended=False), "question", DOCUMENT)[1] == NOT_ENDED
-    assert query_of(Answer("How is it treated?\nIt is tr", ended=False), "question", DOCUMENT)[0] == "How is it treated?"
+    assert (
+        query_of(Answer("How is it treated?\nIt is tr", ended=False), "question", DOCUMENT)[0] == "How is it treated?"
+    )
 
 
 def test_what_an_endpoint_refused():

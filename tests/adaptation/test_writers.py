@@ -98,7 +98,11 @@ def test_doc2query_is_what_stage_1_trained(model, monkeypatch):
 
 
 def test_a_model_that_learned_doc2query_writes_so(model, tmp_path):
-    for arm, objective, can in (("cut-off", "doc2query", True), ("plain", "doc2query", False), ("cut-off", "sft", False)):
+    for arm, objective, can in (
+        ("cut-off", "doc2query", True),
+        ("plain", "doc2query", False),
+        ("cut-off", "sft", False),
+    ):
         model[0].history = [{"stage": "learn", "objective": objective, "arm": arm}]
         lbr_st.save(model, tmp_path / f"{arm}-{objective}")
         if can:
@@ -115,8 +119,10 @@ def test_an_embedding_model_is_refused(embedding_model):
 
 def test_passages_fit_beside_what_the_model_is_told(writer, monkeypatch, caplog):
     """A text is cut to passages that have room, and a document that is no text file is read by its beginning."""
-    assert writer.make_chunker().tokens <= writer.room == 1024 - writers.MOST_NEW_TOKENS - max(
-        len(writer.ids_of(writer.prompt(kind, ""))) for kind in WRITTEN
+    assert (
+        writer.make_chunker().tokens
+        <= writer.room
+        == 1024 - writers.MOST_NEW_TOKENS - max(len(writer.ids_of(writer.prompt(kind, ""))) for kind in WRITTEN)
     )
     long = Passage("long", "Anaemia is treated with iron. " * 200, "s")
     seen = []
