@@ -119,8 +119,11 @@ def test_public_tests_on_the_same_source_are_named(tmp_path, prepare):
     about = json.loads((folder / "lbr_set.json").read_text())
     (folder / "lbr_set.json").write_text(json.dumps(about | {"mteb": ["NFCorpus"]}))
     made = write_queries(QueriesConfig(sources=folder, output_dir=tmp_path / "out"))
-    assert made.about["mteb"] == mteb_tasks_of([made.file]) == ["NFCorpus"]
-    assert mteb_tasks_of([f"doc2query={made.file}"]) == ["NFCorpus"] and mteb_tasks_of([str(tmp_path / "no")]) == []
+    assert made.about["mteb"] == mteb_tasks_of([made.file], []) == ["NFCorpus"]
+    assert (
+        mteb_tasks_of([f"doc2query={made.file}"], []) == ["NFCorpus"]
+        and mteb_tasks_of([str(tmp_path / "no")], []) == []
+    )
 
 
 def test_the_card(of_server):
