@@ -138,7 +138,12 @@ def mteb_tasks_of(sources: Sequence[str], records: Iterable[Record]) -> list[str
 def _of_queries(file: str) -> list[str]:
     """Return the mteb tasks that a file of ``lbr data queries`` is known to come from; none of another file."""
     about = Path(file).parent / QUERIES_FILE
-    return json.loads(about.read_text(encoding="utf-8"))["mteb"] if about.is_file() and os.path.isfile(file) else []
+    if not (about.is_file() and os.path.isfile(file)):
+        return []
+    try:
+        return list(json.loads(about.read_text(encoding="utf-8"))["mteb"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{about} is not what lbr data queries wrote: {error!r}") from error
 
 
 def refuse_overlaps(

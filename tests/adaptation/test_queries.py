@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from shapes import markdown, write_jsonl
 
+import lbr_st
 from lbr_st.adaptation import queries_card
 from lbr_st.adaptation.answers import Answers
 from lbr_st.adaptation.kinds import WRITTEN
@@ -384,6 +385,22 @@ def test_what_cannot_be_meant(settings, said):
 def test_the_same_is_not_written_twice(of_server):
     with pytest.raises(InputError, match="--per-passage 4 asks for several of a kind .* add --temperature 0.7"):
         write_queries(QueriesConfig(**of_server, per_passage=4))
+
+
+def test_a_model_that_learned_doc2query_writes_questions_alone(docs, model, tmp_path, monkeypatch):
+    monkeypatch.setattr("lbr_st.adaptation.writers.MOST_NEW_TOKENS", 8)
+    model[0].history = [{"stage": "learn", "objective": "doc2query", "arm": "cut-off"}]
+    lbr_st.save(model, tmp_path / "model")
+    settings = {"sources": docs, "output_dir": tmp_path / "out", "model": str(tmp_path / "model")}
+    with pytest.raises(InputError, match="--kinds claim: --model .* learned doc2query, which writes question$"):
+        write_queries(QueriesConfig(**settings, kinds=["question", "claim"]))
+    about = write_queries(QueriesConfig(**settings)).about
+    assert about["kinds"]["title"] > 0 and {k.partition(":")[0] for k in about["lost"]} <= {
+        "question",
+        "title",
+        "passage",
+    }
+    assert about["written_by"]["model"] == "model"
 
 
 def test_what_is_no_folder_of_queries(tmp_path):
