@@ -1465,6 +1465,42 @@ MUTANTS = [
         'HOW_IT_IS_STARTED = {"output_dir", "resume", "find_rate"}',
         "training/test_trial.py::test_a_finished_run_takes_nothing",
     ),
+    # Queries that are written.
+    Mutant(
+        "queries: bottleneck tokens stand in a prompt",
+        "adaptation/writers.py",
+        'return self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]',
+        'return self.tokenizer(text, add_special_tokens=True, verbose=False)["input_ids"]',
+        "adaptation/test_writers.py::test_a_chat_model_is_asked_without_bottleneck_tokens",
+    ),
+    Mutant(
+        "queries: what is drawn depends on the place in a batch",
+        "adaptation/writers.py",
+        "self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]",
+        "self.generators = [torch.Generator().manual_seed(place) for place, _ in enumerate(seeds)]",
+        "adaptation/test_writers.py::test_what_is_drawn_depends_on_no_other_query",
+    ),
+    Mutant(
+        "queries: a torn line stays, and the next answer is written behind it",
+        "adaptation/answers.py",
+        "self._file.truncate(self._whole)",
+        "self._file.flush()",
+        "adaptation/test_answers.py::test_a_torn_last_line_goes",
+    ),
+    Mutant(
+        "queries: a passage that is held out is asked about",
+        "adaptation/passages.py",
+        'if held_out.find(record["document"]) is not None:',
+        "if not held_out:",
+        "adaptation/test_passages.py::test_no_passage_of_a_set_is_held_out",
+    ),
+    Mutant(
+        "queries: a redirect is followed",
+        "adaptation/endpoint.py",
+        "self._opener = urllib.request.build_opener(_NoRedirect)",
+        "self._opener = urllib.request.build_opener()",
+        "adaptation/test_endpoint.py::test_a_key_goes_to_no_other_server",
+    ),
 ]
 
 

@@ -228,23 +228,32 @@ def write_queries(config: QueriesConfig) -> QuerySet:
             answers = Answers(config.work, _settings(config, writer, kinds, requests))
             _write_missing(config, writer, requests, answers)
         rows = list(_rows(passages, kinds, requests, answers, lost))
-        if not rows:
-            raise InputError(_nothing(config, lost))
-        asked = len({request.passage.id for request in requests})
-        with replacing_folder(target) as folder:
+        if rows:
+            asked = len({request.passage.id for request in requests})
             about = _describe(config, writer, rows, passages, asked, lost)
-            write_jsonl(folder / QUERIES, rows)
-            write_jsonl(folder / DROPPED, lost.samples)
-            write_text(folder / queries_card.CARD, queries_card.text(about, rows))
-            write_json(folder / QUERIES_FILE, about)
+            with replacing_folder(target) as folder:
+                write_jsonl(folder / QUERIES, rows)
+                write_jsonl(folder / DROPPED, lost.samples)
+                write_text(folder / queries_card.CARD, queries_card.text(about, rows))
+                write_json(folder / QUERIES_FILE, about)
     except OSError as error:
-        refused = InputError(f"--output-dir {config.output_dir} was not written: {one_line(error.strerror or error)}")
-        for note in getattr(error, "__notes__", ()):
-            refused.add_note(note)
-        raise refused from error
+        what = f"--output-dir {config.output_dir} was not written: {one_line(error.strerror or error)}"
+        raise _saying_what_is_kept(InputError(what), config, answers) from error
+    except Exception as error:
+        _saying_what_is_kept(error, config, answers)
+        raise
     if answers is not None:
         answers.remove()
+    if not rows:
+        raise InputError(_nothing(config, lost))
     return QuerySet(Path(config.output_dir), about)
+
+
+def _saying_what_is_kept(error: Exception, config: QueriesConfig, answers: Answers | None) -> Exception:
+    """Return an error that says how to go on after it."""
+    if answers:
+        error.add_note(f"{len(answers)} answers are kept in {config.work}, and the same command goes on with them")
+    return error
 
 
 def _writer_of(config: QueriesConfig) -> Writer | None:
@@ -342,20 +351,15 @@ def _write_missing(config: QueriesConfig, writer: Writer, requests: Sequence[Req
     if len(answers):
         logger.info("going on: %d of %d queries are written already", len(requests) - left.total(), len(requests))
     bar = tqdm(total=passages, initial=passages - len(left), desc="Writing queries", unit="passages")
-    try:
-        with answers.open(), bar as progress:
-            for batch in batches_of(requests, config.batch_size):
-                missing = [request for request in batch if request.key not in answers]
-                for request, answer in writer.write(batch if writer.batches_are_whole else missing) if missing else ():
-                    if request.key in answers:
-                        continue
-                    answers.add(request.key, answer)
-                    left[request.passage.id] -= 1
-                    progress.update(not left[request.passage.id])
-    except Exception as error:
-        if len(answers):
-            error.add_note(f"{len(answers)} answers are kept in {config.work}, and the same command goes on with them")
-        raise
+    with answers.open(), bar as progress:
+        for batch in batches_of(requests, config.batch_size):
+            missing = [request for request in batch if request.key not in answers]
+            for request, answer in writer.write(batch if writer.batches_are_whole else missing) if missing else ():
+                if request.key in answers:
+                    continue
+                answers.add(request.key, answer)
+                left[request.passage.id] -= 1
+                progress.update(not left[request.passage.id])
 
 
 def _rows(

@@ -28,10 +28,11 @@ def text(about: Mapping[str, Any], rows: Sequence[Record]) -> str:
     """
     front = {"configs": [{"config_name": "queries", "data_files": "queries.jsonl"}]}
     passages = about["passages"]
+    queries = f"{len(rows):,} {'query' if len(rows) == 1 else 'queries'}"
     parts = [
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
         f"# Queries for {about['name']}",
-        f"{len(rows):,} queries for {passages['with_queries']:,} of {passages['read']:,} passages. `lbr align` reads "
+        f"{queries} for {passages['with_queries']:,} of {passages['read']:,} passages. `lbr align` reads "
         "`queries.jsonl` as `--data`.",
         table(
             ["kind", "what it is", "queries", "share"],

@@ -25,11 +25,11 @@ FENCE = re.compile(r"`{3,}\w*")
 NUMBER = re.compile(r"(?:[-*•–]|\(?\d{1,2}[.):])\s+")
 # "Question:", "**Keywords 1:**", and what these are called elsewhere.
 LABEL = re.compile(
-    r"\W*\b(?:(?:search )?(?:question|query|keywords?|key ?words|claim|statement|sentence|answer|q)|frage|"
+    r"[*_#>\s]*(?:(?:search )?(?:question|query|keywords?|key ?words|claim|statement|sentence|answer|q)|frage|"
     r"stichw(?:ort|örter)|suchbegriffe|aussage|satz|mots[- ]clés|affirmation|pregunta|palabras clave|"
     r"afirmación|domanda|parole chiave|affermazione|pergunta|palavras[- ]chave|afirmação|vraag|trefwoorden|вопрос|"
     r"ключевые слова|утверждение|问题|关键词|陈述|質問|キーワード|질문|키워드)"
-    r"(?: ?\d{1,2})? ?\W{0,2}[:\uff1a]\W{0,2}\s*",
+    r"(?: ?\d{1,2})? ?[*_]{0,2}[:\uff1a][*_]{0,2}\s*",
     re.IGNORECASE,
 )
 QUOTES = {'"': '"', "'": "'", "`": "`", "“": "”", "„": "“", "«": "»", "»": "«", "‘": "’", "「": "」", "『": "』"}

@@ -98,5 +98,5 @@ def settings_of(stage: str, config: Any, told: Sequence[str]) -> dict[str, Any]:
             raise InputError(f"lbr adapt: --{stage} {name}: lbr {stage} has no such setting (see lbr {stage} --help)")
     for action in parser._actions:
         action.required = False
-        action.default = argparse.SUPPRESS
-    return vars(argparse.ArgumentParser.parse_args(parser, [f"--{name}={value}" for name, value in pairs]))
+    found = vars(argparse.ArgumentParser.parse_args(parser, [f"--{name}={value}" for name, value in pairs]))
+    return {name: found[name] for name, _ in pairs}

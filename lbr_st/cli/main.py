@@ -19,7 +19,7 @@ COMMANDS = {
         "adapt": "from a corpus and a model to a better retriever, with a verdict",
         "quickstart": "both stages on the Python packages installed here",
     },
-    "prepare data": {"data": "prepare, queries, filter, mine, check, list: clean, split and isolated sets of any text"},
+    "prepare data": {"data": "prepare, queries, filter, mine, check, list: clean and isolated sets of any text"},
     "train": {
         "learn": "stage 1: teach a language model your domain",
         "align": "stage 2: make it an embedding model, with query-document pairs",

@@ -23,7 +23,7 @@ from lbr_st.data import card, registry
 from lbr_st.data.drops import Drops
 from lbr_st.data.isolate import is_isolated, overlaps_left, rows_of
 from lbr_st.data.overlap import HeldOutTexts, count
-from lbr_st.data.prepared_set import PreparedSet, same_text_of
+from lbr_st.data.prepared_set import PreparedSet, mteb_tasks_of, same_text_of
 from lbr_st.data.preparing import check_target
 from lbr_st.data.records import read_records, read_tuples
 from lbr_st.data.same_text import AUTO, same_text
@@ -250,7 +250,7 @@ def _about_pairs(config: MineConfig, pairs: Sequence[Record]) -> dict[str, Any]:
         "same_text": AUTO,
         "near_duplicates": 0,
         "license": ", ".join(licenses) or None,
-        "mteb": registry.mteb_tasks(sources, pairs),
+        "mteb": mteb_tasks_of(sources, pairs),
         "files": {"align": {}},
         "tokens_are": WORDS,
         "tokenizer": None,

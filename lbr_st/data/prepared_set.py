@@ -15,7 +15,7 @@ from lbr_st.data.registry import mteb_tasks
 from lbr_st.data.same_text import AUTO
 from lbr_st.errors import InputError
 from lbr_st.files import file_sha256
-from lbr_st.records import FIELDS, SET_FILE, Record
+from lbr_st.records import FIELDS, QUERIES_FILE, SET_FILE, Record
 
 # What each file is for.
 FILES = {
@@ -125,13 +125,25 @@ def mteb_tasks_of(sources: Sequence[str], records: Iterable[Record]) -> list[str
     """Return the mteb tasks that test on what a model is trained on, as far as is known.
 
     Args:
-        sources: Prepared sets, files and Hub datasets, also written ``objective=FILE``.
+        sources: Prepared sets, queries, files and Hub datasets, also written ``objective=FILE``.
         records: Records that are in them.
     """
     names = [source if os.path.exists(source) else source.rpartition("=")[2] for source in sources]
     prepared = [own for own in map(PreparedSet.open, names) if own]
     others = [name for name in names if not os.path.isfile(name)]
-    return sorted({task for own in prepared for task in own.about["mteb"]} | set(mteb_tasks(others, records)))
+    known = {task for own in prepared for task in own.about["mteb"]} | {t for name in names for t in _of_queries(name)}
+    return sorted(known | set(mteb_tasks(others, records)))
+
+
+def _of_queries(file: str) -> list[str]:
+    """Return the mteb tasks that a file of ``lbr data queries`` is known to come from; none of another file."""
+    about = Path(file).parent / QUERIES_FILE
+    if not (about.is_file() and os.path.isfile(file)):
+        return []
+    try:
+        return list(json.loads(about.read_text(encoding="utf-8"))["mteb"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{about} is not what lbr data queries wrote: {error!r}") from error
 
 
 def refuse_overlaps(

@@ -99,8 +99,10 @@ def test_a_folder_with_sides_is_read_without_what_it_holds_out(tmp_path):
 def test_pairs_join_the_passages_they_answer(tmp_path):
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "a.md").write_text("# Gout\n\nIt hurts.\n")
-    pairs = write_jsonl(tmp_path / "few.jsonl", [{"id": "7", "query": "Does gout hurt?", "document": "It hurts."},
-                                                {"id": "a.md:3", "query": "Else?", "document": "Something else."}])  # fmt: skip
+    rows = [("7", "Does gout hurt?", "It hurts."), ("a.md:3", "Else?", "Something else.")]
+    pairs = write_jsonl(
+        tmp_path / "few.jsonl", [dict(zip(("id", "query", "document"), row, strict=True)) for row in rows]
+    )
     assert found(tmp_path / "docs", pairs=pairs) == [
         Passage("a.md:3", "It hurts.", "docs", ["Gout"], ["Does gout hurt?"]),
         Passage("a.md:3#2", "Something else.", "few.jsonl", [], ["Else?"]),

@@ -31,6 +31,8 @@ DOCUMENT = "Anaemia is treated with iron, folic acid or vitamin B12, and the blo
         ("question", "「どう治療しますか?」", "どう治療しますか?"),
         ("question", "Question: How is it treated?", "How is it treated?"),
         ("question", "**Question 1:** How is it treated?", "How is it treated?"),
+        ("question", 'Question: "How is it treated?"', "How is it treated?"),
+        ("question", '"Question: How is it treated?"', "How is it treated?"),
         ("question", "Frage: Wie wird es behandelt?", "Wie wird es behandelt?"),
         ("question", "问题：如何治疗？", "如何治疗？"),
         ("question", "**How is it treated?**", "How is it treated?"),

@@ -7,6 +7,7 @@ from shapes import PAIRS, about, qa, read, sides, write_jsonl
 
 import lbr_st
 from lbr_st.adaptation.filtering import FilterConfig
+from lbr_st.adaptation.queries import QueriesConfig
 from lbr_st.cli import data
 from lbr_st.cli.data import main
 from lbr_st.data import MineConfig, PrepareConfig
@@ -29,6 +30,7 @@ def made(monkeypatch):
 
         monkeypatch.setattr("lbr_st.data.preparing.prepare", keep)
         monkeypatch.setattr("lbr_st.data.mining.mine", keep)
+        monkeypatch.setattr("lbr_st.adaptation.queries.write_queries", keep)
         monkeypatch.setattr("lbr_st.adaptation.filtering.filter_file", lambda *args: keep(args))
         with pytest.raises(Stopped):
             main([*map(str, argv)])
@@ -41,6 +43,7 @@ def test_what_is_not_said_is_left_to_the_configuration(made):
     assert made("prepare", "a.jsonl", "--output-dir", "set") == PrepareConfig(sources=["a.jsonl"], output_dir="set")
     said = made("mine", "set", "--model", "m", "--output-dir", "out")
     assert said == MineConfig(source="set", model="m", output_dir="out")
+    assert made("queries", "a", "b", "--output-dir", "out") == QueriesConfig(sources=["a", "b"], output_dir="out")
 
 
 def test_every_flag_is_a_field(made):
@@ -58,6 +61,29 @@ def test_every_flag_is_a_field(made):
         max_score=0.9, skip=3, min_score=2.0,
     )  # fmt: skip
     assert made(*shlex.split(mining.command)[2:]) == mining
+    shared = {
+        "output_dir": "DIR", "pairs": "p.jsonl", "kinds": ["title", "claim"], "per_passage": 2, "most": 9, "seed": 4,
+        "temperature": 0.5, "on_error": "skip", "min_score": 2.0,
+    }  # fmt: skip
+    for more in ({"model": "m", "dtype": "bfloat16"}, {"generator": "http://a/v1", "generator_model": "n"}):
+        queries = QueriesConfig(sources=["a b", "c.csv"], **shared, **more)
+        assert made(*shlex.split(queries.command)[2:]) == queries
+
+
+def test_queries(tmp_path, capsys, monkeypatch):
+    """It says what it made, and what comes next."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.md").write_text("# Gout\n\nGout is when uric acid makes the joints hurt.\n")
+    main(["queries", "docs", "--output-dir", "out"])
+    printed = capsys.readouterr().out
+    assert "1 query for 1 of 1 passages" in printed and "## Examples" not in printed
+    assert printed.splitlines()[-2:] == [
+        "Saved out (1 title); examples are in its README.md.",
+        "next: lbr align --model MODEL --data out/queries.jsonl --output-dir model",
+    ]
+    with pytest.raises(InputError, match="^lbr data queries: argument --kinds: invalid choice: 'poem'"):
+        main(["queries", "docs", "--output-dir", "more", "--kinds", "poem"])
 
 
 def test_flags_of_the_filter(made):

@@ -135,7 +135,9 @@ def test_a_command_that_is_not_there(capsys):
     with pytest.raises(SystemExit) as error:
         lbr.main(["lern"])
     assert error.value.code == 2
-    assert "error: lbr lern: no such command; there are quickstart, data, learn, align," in capsys.readouterr().err
+    assert (
+        "error: lbr lern: no such command; there are adapt, quickstart, data, learn, align," in capsys.readouterr().err
+    )
 
 
 def test_lbr_as_a_program():
