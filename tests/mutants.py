@@ -62,6 +62,13 @@ MUTANTS = [
         "training/test_verdicts.py::test_the_kept_weights_count_and_not_the_last",
     ),
     Mutant(
+        "learn: how often a run is scored changes its weights",
+        "learning/trainer.py",
+        "with torch.random.fork_rng(devices=[]):",
+        "if True:",
+        "training/test_trial.py::test_a_try_is_a_short_run",
+    ),
+    Mutant(
         "merge: bottleneck tokens are averaged with what no model trained",
         "model/merging.py",
         "kept = _bottleneck_rows(module) if plain else []",

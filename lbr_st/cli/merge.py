@@ -6,7 +6,7 @@ import argparse
 import shlex
 from collections.abc import Sequence
 
-from lbr_st.cli.arguments import Parser, add_batch_size, add_min_score, add_output_dir
+from lbr_st.cli.arguments import Parser, add_min_score, add_output_dir, positive_int
 from lbr_st.data.prepared_set import file_of
 from lbr_st.data.records import read_records
 from lbr_st.evaluation.general import general_pairs
@@ -17,7 +17,8 @@ from lbr_st.model.saving import save_any
 
 AUTO = "auto"
 # What only --weight auto reads.
-OF_AUTO = ("dev_data", "min_score", "general", "keep_general")
+OF_AUTO = ("dev_data", "min_score", "general", "keep_general", "batch_size")
+BATCH_SIZE = 32
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -30,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     is_auto = args.weight == [AUTO]
     if not is_auto and any(getattr(args, name) is not None for name in OF_AUTO):
-        parser.error("--dev-data, --min-score, --general and --keep-general are for --weight auto")
+        parser.error("--dev-data, --min-score, --general, --keep-general and --batch-size are for --weight auto")
     if is_auto and len(args.models) != 2:
         parser.error(f"--weight auto takes two models, a start and an end, got {len(args.models)}")
     if is_auto and args.dev_data is None:
@@ -44,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         general = general_pairs(args.general)
         keep = KEEP_GENERAL if args.keep_general is None else args.keep_general
         start, end = args.models
-        choice = choose_share(start, end, dev, general, keep_general=keep, batch_size=args.batch_size)
+        batch_size = args.batch_size or BATCH_SIZE
+        choice = choose_share(start, end, dev, general, keep_general=keep, batch_size=batch_size)
         print(f"\n{choice}")  # noqa: T201
         weights = [1 - choice.taken.share, choice.taken.share]
     save_any(merge(args.models, weights), args.output_dir)
@@ -113,5 +115,7 @@ def _parser() -> Parser:
         metavar="S",
         help=f"share of the start's recall@10 outside the domain that must be kept (default: {KEEP_GENERAL})",
     )
-    add_batch_size(parser, 32)
+    auto.add_argument(
+        "--batch-size", type=positive_int, metavar="N", help=f"texts encoded at once (default: {BATCH_SIZE})"
+    )
     return parser

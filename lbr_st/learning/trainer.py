@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
+import torch
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from peft import PeftModel
@@ -139,7 +140,9 @@ class LearnTrainer(Trainer):
         Losses are sums over all held-out targets; the trainer's own, a mean of batch means, depends on the batches.
         """
         start = time.perf_counter()
-        found = self._held_out_metrics()
+        # A loader draws a seed from the run's random numbers: how often a run is scored must not change its weights.
+        with torch.random.fork_rng(devices=[]):
+            found = self._held_out_metrics()
         if self.evaluator is not None:
             # All processes have the model; one encodes.
             is_one = self.args.process_index == 0
