@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 # Documents under these names may be several, each of which answers the query.
 SEVERAL = ("positive", "pos", "chosen", "answer", "response", "correct_answer")
+_NAMES = re.compile(r"[^\[\].]*[^\[\].\d][^\[\].]*")  # in a path
 USUAL = {"query": names.QUERY, "document": names.DOCUMENT}
 
 
@@ -95,7 +96,7 @@ class RowReader:
         self._is_judged = columns.judged_by != NOTHING
         self._judged_by = columns.judged_by if self._is_judged else None
         # What it is called, of a path: the last name in it.
-        self._called = re.findall(r"[^\[\]]*[^\[\]\d][^\[\]]*", self._judged_by)[-1] if self._judged_by else None
+        self._called = (_NAMES.findall(self._judged_by or "") or [self._judged_by])[-1]
         self._judge = Judge(columns.min_score, self._called)
         self._watch = Watch()
         self._readers: dict[tuple[str, ...], Callable[[str, Values], list[Record]]] = {}

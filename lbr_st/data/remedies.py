@@ -121,10 +121,10 @@ def texts_of_row(values: Values) -> dict[str, str]:
 
 
 def running(texts: Mapping[str, str], least: int = 0) -> list[str]:
-    """Return the paths of titles, and of texts of more than a word; of all texts, where those are too few."""
+    """Return the paths of titles, questions and texts of more than a word; of all, where those are too few."""
     found = [path for path, text in texts.items() if _WORDS.search(text)]
-    titles = names.every(texts, names.TITLE)
-    return [path for path in texts if path in (*found, *titles)] if len(found) >= least else list(texts)
+    of_a_word = [*names.every(texts, names.TITLE), *filter(names.asks, texts)]
+    return [path for path in texts if path in (*found, *of_a_word)] if len(found) >= least else list(texts)
 
 
 def _texts_in(path: str, name: str, value: Any, depth: int = 0) -> Iterator[tuple[str, str]]:
