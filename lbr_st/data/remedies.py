@@ -47,15 +47,18 @@ def remedy(sides: Sequence[Sequence[str]], values: Values, tried: Tried) -> str:
     if any(_DATA.fullmatch(column.strip()) for column in columns):
         return "if the first line is data, put one above it that names the columns; else " + _TEMPLATES
     texts = texts_of_row(values)
+    many = {name for kind in names.siblings(values) if len(kind) >= _LEAST_OPTIONS for name in kind}
     is_asked = any("query" in asked for asked in sides)
-    if flags := options(values, tried, _templates(["query"], values, running(texts, 1)) if is_asked else {}):
+    beside = running({path: text for path, text in texts.items() if path not in many}, 1)
+    if flags := options(values, tried, _templates(["query"], values, beside) if is_asked else {}):
         return f"lbr data prepare takes {flags}"
     found = []
     for asked in sides:
         templates = _templates(asked, values, running(texts, len(asked)))
         if templates and tried(**{name: Template(template) for name, template in templates.items()}):
             found.append(" ".join(f"--{name} '{template}'" for name, template in templates.items()))
-    if found and not any(isinstance(value, list) and _DOCUMENTS.fullmatch(str(name)) for name, value in values.items()):
+    are_several = any(isinstance(value, list) and _DOCUMENTS.fullmatch(str(name)) for name, value in values.items())
+    if found and not are_several and many.isdisjoint(texts):
         return f"{_TEMPLATES}: {', or for documents alone '.join(found)}"
     return _what_there_is(sides, values, texts, tried)
 
@@ -101,20 +104,18 @@ def options(values: Values, tried: Tried, query: Mapping[str, str]) -> str | Non
 def texts_of_row(values: Values) -> dict[str, str]:
     """Return the texts of a row that may be a query or a document, by their paths.
 
-    None is in a list, which may hold several, but the two that are all of a row. A hard negative is none, and neither
-    is a judgement, or one of several texts of a kind, such as the answers of three models.
+    None is in a list, which may hold several, but the two that are all of a row; and none is a hard negative or a
+    judgement.
     """
     if len(values) == 1:
         [(column, pair)] = values.items()
         if isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair):
             return {f"{column}[{number}]": text for number, text in enumerate(pair)}
-    kinds = names.siblings(values)
-    others = {*names.judgements(values)}
-    others |= {column for kind in kinds for column in kind if len(kind) > 2 or len(kinds) > 1}
+    judgements = set(names.judgements(values))
     return {
         path: text
         for column, value in values.items()
-        if column not in others
+        if column not in judgements
         for path, text in _texts_in(str(column), str(column), value)
         if _can_be_spelled([path])
     }
@@ -123,7 +124,7 @@ def texts_of_row(values: Values) -> dict[str, str]:
 def running(texts: Mapping[str, str], least: int = 0) -> list[str]:
     """Return the paths of titles, questions and texts of more than a word; of all, where those are too few."""
     found = [path for path, text in texts.items() if _WORDS.search(text)]
-    of_a_word = [*names.every(texts, names.TITLE), *filter(names.asks, texts)]
+    of_a_word = [*filter(_is_title, texts), *filter(names.asks, texts)]
     return [path for path in texts if path in (*found, *of_a_word)] if len(found) >= least else list(texts)
 
 
@@ -156,7 +157,7 @@ def _lists_in(path: str, name: str, value: Any, depth: int = 0) -> Iterator[str]
 
 def _templates(sides: Sequence[str], values: Values, texts: Sequence[str]) -> dict[str, str]:
     """Return the templates that alone can be meant; none where several can."""
-    titles = names.every(texts, names.TITLE)[:1]
+    titles = list(filter(_is_title, texts))[:1]
     asking = [path for path in texts if names.asks(path)]
     others = [path for path in texts if path not in (*titles, *asking)]
     # The title and the body of a question are one text, and two questions are two.
@@ -169,9 +170,14 @@ def _templates(sides: Sequence[str], values: Values, texts: Sequence[str]) -> di
     elif asking:
         found = [asking, [*titles, *others]] if len(others) == 1 else []
     else:
-        found = [[path] for path in (*titles, *others)] if len(titles + others) == 2 else []
+        beside = titles or len({path.rpartition("[")[0] for path in others}) == 1  # and none within an object
+        found = [[path] for path in (*titles, *others)] if beside and len(titles + others) == 2 else []
     joined = (" ".join(f"{{{path}}}" for path in paths) for paths in found)
     return dict(zip(sides, joined, strict=True)) if found and all(found) else {}
+
+
+def _is_title(path: str) -> bool:
+    return names.first([path.rpartition("[")[2].rstrip("]")], names.TITLE) is not None
 
 
 def _can_be_spelled(paths: Sequence[str]) -> bool:

@@ -297,8 +297,8 @@ def test_the_right_option_by_its_text(options, answer, right):
 @pytest.mark.parametrize(
     ("yes", "no"),
     [(1, 0), (1.0, 0.0), ("1", "0"), ("1.0", "0.0"), (True, False), ("true", "False"), ("Yes", "no"), (1, -1),
-     ("good", "bad"), ("Relevant", "Not relevant"), ("helpful", "unhelpful"), ("+", "-"), ("duplicate", "non-duplicate"),
-     ("\U0001f44d", "\U0001f44e"), (["yes"], ["no"])],
+     ("good", "bad"), ("Relevant", "Not relevant"), ("helpful", "unhelpful"), ("+", "-"),
+     ("duplicate", "non-duplicate"), ("\U0001f44d", "\U0001f44e"), (["yes"], ["no"])],
 )  # fmt: skip
 def test_judgements_are_used(column, yes, no):
     assert judged({column: no}, {column: yes}, {column: None}, {column: ""}) == [0, 1, 1, 1]
@@ -412,8 +412,9 @@ def test_values_that_look_like_judgements_are_refused_under_any_name(values, pat
 @pytest.mark.parametrize(
     "values",
     [
-        (True, True), ("en", "de"), (0, 1), (1, 2, 1), (0, 1, 2, 0), ("yes", "yes"), ("a", "b", "c", "d", "e", "yes", "no"),
-        ({"n": 1}, {"n": 2}), ([], []), (None, ""), ("positive thinking", "relativity"), (1.5, 0.5),
+        (True, True), ("en", "de"), (0, 1), (1, 2, 1), (0, 1, 2, 0), ("yes", "yes"),
+        ("a", "b", "c", "d", "e", "yes", "no"), ({"n": 1}, {"n": 2}), ([], []), (None, ""),
+        ("positive thinking", "relativity"), (1.5, 0.5),
     ],
 )  # fmt: skip
 def test_values_that_do_not_look_like_judgements(values):
@@ -675,6 +676,10 @@ def test_every_column_is_named_as_used_or_not():
         ({"question": "q"}, "and no other column has a text that could be it"),
         ({"question": "q", "n": "12", "neg": "no"}, "and no other column has a text that could be it"),
         ({"question;answer": "q;d"}, "this is one column: separate columns by commas, or by tabs in a .tsv"),
+        ({"qid1": "1", "qid2": "2", "question1": "one", "question2": "two", "is_duplicate": "0"},
+         "lbr data prepare takes templates: --query '{question1}' --document '{question2}'"),
+        ({"page_content": "a text", "metadata": {"title": "T", "source": "u v"}},
+         "lbr data prepare takes templates: --query '{metadata[title]}' --document '{page_content}'"),
         ({"passage": "d", "a.b": "no template spells this"}, "and no other column has a text that could be it"),
     ],
 )  # fmt: skip
@@ -706,6 +711,7 @@ def test_a_remedy_for_documents_that_may_have_a_query():
     [
         # One of several options, answers or contents; one of which is the rejected one.
         ({"question": "q", "answer_a": "one", "answer_b": "two"}, ", --document; texts are in {answer_a}, {answer_b}"),
+        ({"question": "q", "opa": "a", "opb": "b", "opc": "c", "why": "e e"}, "texts are in {why}"),
         ({"prompt": "q", "response_0": "one", "response_1": "two"}, "texts are in {response_0}, {response_1}"),
         ({"instruction": "q", "win": "a good one", "lose": "a bad one"}, "texts are in {win}, {lose}"),
         ({"question": "q", "context": "c c", "explanation": "e e"}, "texts are in {context}, {explanation}"),
@@ -717,7 +723,9 @@ def test_a_remedy_for_documents_that_may_have_a_query():
          "texts are in {title}, {body}; answers may have several, of which a template takes one"),
         ({"title": "t", "paragraphs": [{"context": "c c", "qas": []}]},
          "{title}; paragraphs may have several, of which a template takes one"),
-        ({"set": ["one", "two", "three"]}, "--query and --document; set may have several, of which a template takes one"),
+        ({"set": ["one", "two", "three"]},
+         "--query and --document; set may have several, of which a template takes one"),
+        ({"page_content": "a text", "metadata": {"file": "my notes"}}, "texts are in {page_content}, {metadata[file]}"),
         # What says who speaks, or what a row is.
         ({"system": {"role": "system", "type": "x"}}, "and no other column has a text that could be it"),
         # A first line of data.
