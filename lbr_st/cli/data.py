@@ -12,6 +12,7 @@ from lbr_st.adaptation.kinds import KINDS
 from lbr_st.cli.arguments import Parser, add_batch_size, add_min_score, add_on_error, add_output_dir, positive_int
 from lbr_st.data import registry
 from lbr_st.data.config import DEFAULT_SIZES, ISOLATE, PrepareConfig
+from lbr_st.data.judgements import JUDGED_BY
 from lbr_st.data.near_duplicates import THRESHOLD, check_threshold
 from lbr_st.data.overlap import describe, overlaps
 from lbr_st.data.parts import INSTALLED
@@ -66,6 +67,7 @@ def _add_prepare(parser: argparse.ArgumentParser) -> None:
         help="of multiple choice: number from 0, letter or text",
     )
     add_min_score(columns)
+    columns.add_argument("--judged-by", metavar="FIELD", help=JUDGED_BY)
     columns.add_argument("--id", metavar="FIELD", help="field of the id")
     columns.add_argument("--encoding", default="utf-8", help="encoding of text files")
     add_on_error(columns)

@@ -24,6 +24,11 @@ class Account:
         self._notes: Counter[str] = Counter()
         self._is_used: dict[str, bool] = {}
 
+    @property
+    def columns(self) -> list[str]:
+        """The columns that were seen."""
+        return list(self._is_used)
+
     def see(self, columns: Iterable[str]) -> None:
         """Note the columns of a row."""
         for column in columns:

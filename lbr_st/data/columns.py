@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,16 +12,16 @@ from typing import Any, NamedTuple
 from lbr_st.data import names
 from lbr_st.data.account import Account
 from lbr_st.data.choices import Choice, choice_of
-from lbr_st.data.judgements import Judge
-from lbr_st.data.remedies import remedy
+from lbr_st.data.judgements import NOTHING, Judge, Watch
+from lbr_st.data.remedies import options, remedy, running, texts_of_row
 from lbr_st.data.same_text import same_text
-from lbr_st.data.templates import Template, Values, excerpt
+from lbr_st.data.templates import Template, Values, column_of, excerpt, field_of
 from lbr_st.data.texts import (
     TEXT,
     first_exchange,
     is_blank,
-    is_conversation,
     last_question,
+    messages_of,
     text_of,
     texts_of,
     title_of,
@@ -33,7 +34,8 @@ from lbr_st.records import Record
 logger = logging.getLogger(__name__)
 
 # Documents under these names may be several, each of which answers the query.
-SEVERAL = ("positive", "pos", "chosen", "answer", "response")
+SEVERAL = ("positive", "pos", "chosen", "answer", "response", "correct_answer")
+_NAMES = re.compile(r"[^\[\].]*[^\[\].\d][^\[\].]*")  # in a path
 USUAL = {"query": names.QUERY, "document": names.DOCUMENT}
 
 
@@ -61,7 +63,8 @@ class Columns:
             or ``{"text": [...], "label": [...]}``; or a template for each.
         answer: The field that says which option is right: its number from 0, its letter or label, or its text.
         min_score: Least score of a document that answers its query, where a column grades them.
-        judged: Whether a column may say that a document does not answer its query.
+        judged_by: The column that says whether a document answers its query, or a path to it, ``meta[label]``;
+            `lbr_st.data.judgements.NOTHING` if none does.
     """
 
     query: Template | None = None
@@ -70,7 +73,7 @@ class Columns:
     choices: str | tuple[Template, ...] | None = None
     answer: str | None = None
     min_score: float | None = None
-    judged: bool = True
+    judged_by: str | None = None
 
 
 class RowReader:
@@ -82,12 +85,20 @@ class RowReader:
         columns: What the user says.
         needed: ``document``, and ``query`` where there must be one.
         optional: ``query`` and ``negatives`` where they are read if they are there.
+        is_trial: Whether columns are tried on a row: nothing is said of what else there is.
     """
 
-    def __init__(self, columns: Columns, needed: Sequence[str], optional: Sequence[str] = ()) -> None:
-        self.columns, self.needed, self.wanted = columns, needed, {*needed, *optional}
+    def __init__(
+        self, columns: Columns, needed: Sequence[str], optional: Sequence[str] = (), is_trial: bool = False
+    ) -> None:
+        self.columns, self.needed, self.wanted, self._is_trial = columns, needed, {*needed, *optional}, is_trial
         self.account = Account()
-        self._judge = Judge(columns.min_score)
+        self._is_judged = columns.judged_by != NOTHING
+        self._judged_by = columns.judged_by if self._is_judged else None
+        # What it is called, of a path: the last name in it.
+        self._called = (_NAMES.findall(self._judged_by or "") or [self._judged_by])[-1]
+        self._judge = Judge(columns.min_score, self._called)
+        self._watch = Watch()
         self._readers: dict[tuple[str, ...], Callable[[str, Values], list[Record]]] = {}
 
     def __call__(self, where: str, values: Values) -> list[Record]:
@@ -123,21 +134,63 @@ class RowReader:
         return values.get(column)
 
     def say(self, source: object) -> None:
-        """Say what was made of the source, after its last row."""
-        self.account.use(self._judge.columns)
+        """Say what was made of the source, after its last row.
+
+        Raises:
+            InputError: If a column looks like judgements, and nothing says whether it has any; or if none is in the
+                one that the user names.
+        """
+        judged_by, pairs = self._judged_by, self.account.counts["pair"]
         if self._judge.columns:
+            self.account.use(self._judge.columns if judged_by is None else [column_of(judged_by, self.account.columns)])
             self.account.note("not judged and taken for answers", self._judge.silent)
+        elif pairs and judged_by is not None:
+            raise InputError(f"{source}: no row has a judgement in {judged_by!r}, which --judged-by names")
+        elif pairs and self._is_judged and (found := self._watch.found()):
+            path, values = found
+            raise InputError(
+                f"{source}: {path!r} looks like judgements ({', '.join(map(excerpt, values))}): lbr data prepare "
+                f"--judged-by '{path}' if it says whether the document of a row answers its query, else --judged-by "
+                f"{NOTHING}"
+            )
         self.account.say(source)
-        if self.columns.min_score is not None and self.account.counts["pair"] and not self._judge.columns:
+        if self.columns.min_score is not None and pairs and not self._judge.compared:
             logger.warning("%s: no column has scores that --min-score could be compared with", source)
 
     def _reader(self, where: str, values: Values) -> Callable[[str, Values], list[Record]]:
         """Return what reads rows with the columns of one."""
-        columns, query, negatives = self.columns, self._query(values), self._negatives(values)
+        query, negatives = self._query(values), self._negatives(values)
+        if read := self._reader_of_a_kind(where, values, query, negatives):
+            return read
+        documents = self._documents(where, values)
+        self._check_sides(where, values, query, documents, negatives)
+        assert documents is not None
+        if query is None:
+            negatives = Source((), lambda where, values: [])
+        used = [*(query.columns if query else []), *documents.columns]
+        judgements = self._judgements(values, used)
+        used += negatives.columns
+        unused = self._unused(values, used)
+        self.account.use(used)
+        is_listed = self.columns.document is None and names.first(documents.columns, names.LISTED) is not None
+
+        def read_row(where: str, values: Values) -> list[Record]:
+            question = query.read(where, values) if query else None
+            texts, others = documents.read(where, values), negatives.read(where, values)
+            return self._records(where, values, question, texts, others, judgements, is_listed, unused)
+
+        return read_row
+
+    def _reader_of_a_kind(
+        self, where: str, values: Values, query: Source | None, negatives: Source
+    ) -> Callable[[str, Values], list[Record]] | None:
+        """Return what reads multiple choice, conversations or lists of passages; None for rows of another kind."""
+        columns = self.columns
         if columns.document is None and (query or names.first(values, names.QUERY)):
             choice = choice_of(where, values, columns.choices, columns.answer)
             if choice is not None:
                 return self._choice_reader(where, values, query, choice)
+            self._check_answer(where, values)
         conversation = names.first(values, names.CONVERSATION)
         if conversation and columns.query is columns.document is None and isinstance(values[conversation], list):
             return self._conversation_reader(conversation, negatives, values)
@@ -145,28 +198,13 @@ class RowReader:
         if listed and columns.document is None and (query or "query" not in self.wanted):
             if names.judgements(unfolded(values[listed])):
                 return self._listed_reader(listed, query, negatives)
-        documents = self._documents(values)
-        sides = {"query": query, "document": documents}
-        if missing := [name for name in self.needed if sides[name] is None]:
-            raise self._missing(where, values, missing)
-        assert documents is not None
-        used = [*(query.columns if query else []), *documents.columns]
-        judgements = self._judgements(values, used)
-        self.account.use([*used, *negatives.columns])
-        is_listed = columns.document is None and names.first(documents.columns, names.LISTED) is not None
-
-        def read(where: str, values: Values) -> list[Record]:
-            question = query.read(where, values) if query else None
-            texts, others = documents.read(where, values), negatives.read(where, values)
-            return self._records(where, values, question, texts, others, judgements, needs_grades=is_listed)
-
-        return read
+        return None
 
     def _choice_reader(
         self, where: str, values: Values, query: Source | None, choice: Choice
     ) -> Callable[[str, Values], list[Record]]:
         if query is None and "query" in self.needed:
-            raise self._missing(where, values, ["query"])
+            raise self._missing(where, values, ["query"], None)
         self.account.use([*(query.columns if query else []), *choice.columns])
 
         def read(where: str, values: Values) -> list[Record]:
@@ -181,8 +219,9 @@ class RowReader:
     ) -> Callable[[str, Values], list[Record]]:
         """Return what reads the first question of a conversation, with its answer or with documents beside it."""
         beside = names.several(values, ("positive", "chosen"))
-        judgements = self._judgements(values, beside)
-        self.account.use([column, *beside, *negatives.columns])
+        judgements, used = self._judgements(values, beside), [column, *beside, *negatives.columns]
+        unused = self._unused(values, used)
+        self.account.use(used)
 
         def read(where: str, values: Values) -> list[Record]:
             question, answer, left = first_exchange(where, column, values[column])
@@ -190,7 +229,8 @@ class RowReader:
             if None in documents:
                 raise RowError(f"{where}, column {column!r}", "no answer", "no question of a user with an answer")
             self.account.note("messages of conversations were not used", left + bool(beside and answer))
-            return self._records(where, values, question, documents, negatives.read(where, values), judgements)
+            others = negatives.read(where, values)
+            return self._records(where, values, question, documents, others, judgements, unused=unused)
 
         return read
 
@@ -220,8 +260,16 @@ class RowReader:
         negatives: Sequence[str],
         judgements: Sequence[str],
         needs_grades: bool = False,
+        unused: Sequence[str] = (),
     ) -> list[Record]:
-        grades = self._judge(where, judgements, values, len(documents)) if query and judgements else None
+        grades = None
+        if query and self._judged_by is not None and not needs_grades:
+            said = {str(self._called): field_of(values, self._judged_by)}
+            grades = self._judge(where, list(said), said, len(documents))
+        elif query and judgements:
+            grades = self._judge(where, judgements, values, len(documents))
+        if query and grades is None:
+            self._watch(unused, values)
         if grades is None and query and needs_grades:
             message = f"nothing says which of the {len(documents)} documents answer the query"
             raise RowError(where, "no judgements", f"{message}; looked at: {', '.join(judgements)}")
@@ -243,15 +291,15 @@ class RowReader:
             return None
         if self.columns.query is not None:
             return Source(self.columns.query.columns, self.columns.query.fill)
-        if (column := names.first(values, names.QUERY)) is not None:
+        column = names.first(values, names.QUERY)
+        if column is not None:
             extra = names.first(values, ("input",)) if names.plain(column) == "instruction" else None
             return Source([column, *([] if extra is None else [extra])], partial(query_in, column, extra))
-        chosen = [column for column in names.several(values, ("chosen",)) if is_conversation(values[column])]
-        if chosen:
-            return Source(chosen[:1], partial(query_in, chosen[0], None))
-        return None
+        talks = [*names.several(values, ("input",)), *names.several(values, ("chosen",))]
+        talks = [each for each in talks if len(messages_of(values[each], names.is_preference(each))) > 0]
+        return Source(talks[:1], partial(query_in, talks[0], None)) if talks else None
 
-    def _documents(self, values: Values) -> Source | None:
+    def _documents(self, where: str, values: Values) -> Source | None:
         template = self.columns.document
         if template is not None:
             return Source(template.columns, lambda where, values: [template.fill(where, values)])
@@ -264,9 +312,17 @@ class RowReader:
             return None
         may_be_several = len(columns) > 1 or names.several(columns, SEVERAL) or names.first(columns, names.LISTED)
         read = partial(documents_in, columns) if may_be_several else partial(document_in, columns[0])
-        title = names.first(values, names.TITLE) if len(columns) == 1 else None
-        if title is None or title in self._in_templates():  # the user says that it is something else
+        asked = names.first(values, names.QUERY)
+        title = names.first(values, names.TITLE_OF_TEXT if asked is None else names.TITLE)
+        if len(columns) > 1 or title is None or title in self._in_templates():  # the user says that it is another thing
             return Source(columns, read)
+        if asked is not None and not is_blank(values[title]) and _is_of_query(values, asked, title, columns[0]):
+            detail = (
+                f"column {title!r} may belong to {asked!r} or to {columns[0]!r}: lbr data prepare takes templates, "
+                f"--query '{{{title}}} {{{asked}}}', --document '{{{title}}} {{{columns[0]}}}' or, without it, "
+                f"--document '{{{columns[0]}}}'"
+            )
+            raise RowError(where, "missing column", detail)
         return Source([*columns, title], partial(titled_in, columns[0], title, read))
 
     def _in_templates(self) -> set[str]:
@@ -283,28 +339,92 @@ class RowReader:
         return source if "negatives" in self.wanted else Source((), lambda where, values: [])
 
     def _judgements(self, values: Values, used: Sequence[str]) -> list[str]:
-        return [each for each in names.judgements(values) if each not in used] if self.columns.judged else []
+        return [each for each in names.judgements(values) if each not in used] if self._is_judged else []
 
-    def _missing(self, where: str, values: Values, missing: Sequence[str]) -> RowError:
+    def _unused(self, values: Values, used: Sequence[str]) -> list[str]:
+        """Return the columns to watch: they are not used, and have no ids by their names."""
+        return [each for each in values if each not in used and not names.is_id(str(each))] if self._is_judged else []
+
+    def _check_answer(self, where: str, values: Values) -> None:
+        """Refuse an answer that is none, but says which of the options in other columns is: a letter is no document.
+
+        Raises:
+            RowError: If it is one; with what to do.
+        """
+        said = names.several(values, names.DOCUMENT)
+        if not self._is_trial and said and set(said) <= {*names.every(values, names.OPTION_ANSWERS)}:
+            if flags := options(values, partial(self._tried, where, values), {}):
+                detail = f"{said[0]!r} says which option is right: lbr data prepare takes {flags}"
+                raise RowError(where, "missing column", detail)
+
+    def _check_sides(
+        self, where: str, values: Values, query: Source | None, documents: Source | None, negatives: Source
+    ) -> None:
+        """Refuse a row in which a side is missing that is needed, or that is there under another name.
+
+        Raises:
+            RowError: If it is one; with what to do.
+        """
+        sides = {"query": query, "document": documents}
+        if missing := [name for name in self.needed if sides[name] is None]:
+            raise self._missing(where, values, missing, documents)
+        for name, source in sides.items():
+            if source is not None and getattr(self.columns, name) is None:
+                self._check_text(where, values, name, source.columns[0])
+        if query is None and documents is not None and self._lacks_query(where, values, documents, negatives):
+            raise self._missing(where, values, ["query"], documents)
+
+    def _check_text(self, where: str, values: Values, name: str, column: str) -> None:
+        """Refuse a column of a usual name that can hold no text, such as an object of another kind.
+
+        Raises:
+            RowError: If it is one; with what to do.
+        """
+        value = values[column]
+        if self._is_trial or is_blank(value) or isinstance(value, str | list) or messages_of(value):
+            return
+        if names.several([column], (*SEVERAL, *names.LISTED)) and texts_of(where, column, value) != [value]:
+            return
+        inside = {column: value} if isinstance(value, Mapping) else {k: v for k, v in values.items() if k != column}
+        do = remedy([[name]], inside, partial(self._tried, where, values))
+        raise RowError(f"{where}, column {column!r}", "not text", f"expected text, found {excerpt(value)}; {do}")
+
+    def _lacks_query(self, where: str, values: Values, documents: Source, negatives: Source) -> bool:
+        """Tell whether a row from which a query may be left away has one under another name."""
+        if "query" not in self.wanted or self.columns.document is not None or self._is_trial:
+            return False
+        if negatives.columns:  # of what?
+            return True
+        texts = texts_of_row({name: value for name, value in values.items() if name != documents.columns[0]})
+        is_answer = bool(names.several(documents.columns[:1], names.ANSWER))
+        asking = running(texts) if is_answer else [path for path in texts if names.asks(path)]
+        return any(self._tried(where, values, query=Template(f"{{{path}}}")) for path in asking)
+
+    def _missing(self, where: str, values: Values, missing: Sequence[str], documents: Source | None) -> RowError:
         what = " and ".join(f"no column for the {name}" for name in missing)
+        if self._is_trial:
+            return RowError(where, "missing column", what)
         usual = " and ".join(", ".join(USUAL[name]) for name in missing)
-        sides = [missing]
+        sides: list[Sequence[str]] = [missing]
         if "document" in missing and "query" in self.wanted and self._query(values) is None:
-            sides = [("query", "document"), missing]  # data prepare reads documents alone, too, but pairs are better
-        do = remedy(sides, values, lambda templates: self._makes_a_pair(where, values, templates))
+            sides = [
+                ["query", "document"],
+                *([missing] if len(missing) == 1 else []),
+            ]  # data prepare reads documents alone, too, but pairs are better
+        there = [] if documents is None else documents.columns[:1]
+        left = {name: value for name, value in values.items() if name not in there}
+        do = remedy(sides, left, partial(self._tried, where, values))
+        if "query" not in self.needed and documents is not None:
+            do += f"; --document '{{{there[0]}}}' is for documents alone"
         detail = f"{what}; found: {', '.join(map(str, values))}; looked for: {usual}; {do}"
         return RowError(where, "missing column", detail)
 
-    def _makes_a_pair(self, where: str, values: Values, templates: Mapping[str, Template]) -> bool:
-        """Try templates on a row: whether it can be read with them, and no document is its own query."""
-        optional = {"query", "negatives"}.difference(self.needed)
-        columns = replace(
-            self.columns,
-            query=templates.get("query", self.columns.query),
-            document=templates.get("document", self.columns.document),
-            judged=False,
+    def _tried(self, where: str, values: Values, **changes: Any) -> bool:
+        """Try other columns on a row: whether it can be read with them, and no document is its own query."""
+        needed = {*self.needed, *({"query"} & changes.keys())}
+        read = RowReader(
+            replace(self.columns, judged_by=NOTHING, **changes), tuple(needed), tuple(self.wanted), is_trial=True
         )
-        read = RowReader(columns, self.needed, tuple(optional))
         try:
             records = read(where, values)
         except InputError:
@@ -312,11 +432,21 @@ class RowReader:
         return all(same_text(record.get("query", "")) != same_text(record["document"]) for record in records)
 
 
+def _is_of_query(values: Values, query: str, title: str, document: str) -> bool:
+    """Tell whether a title beside a question and a text may be the question's."""
+    if names.plain(title) not in ("title", "headline", "heading", "header"):
+        return False
+    if names.several([document], names.ANSWER):
+        return True
+    asked, said = (" ".join(str(values[column]).split()).lower() for column in (query, title))
+    return said == asked or (said in asked and len(said.split()) > 3)
+
+
 def query_in(column: str, extra: str | None, where: str, values: Values) -> str:
     """Return the query in a column: a text, with the one in ``input`` beside an instruction; or of a conversation."""
     value = values[column]
-    if is_conversation(value):
-        return last_question(where, column, value)
+    if messages := messages_of(value, names.is_preference(column)):
+        return last_question(where, column, messages)
     text = text_of(where, column, value)
     more = None if extra is None else values[extra]
     return f"{text}\n{more}" if isinstance(more, str) and more.strip() else text
@@ -339,6 +469,8 @@ def documents_in(columns: Sequence[str], where: str, values: Values) -> list[str
         if not is_blank(values[column])
         for text in texts_of(where, column, values[column])
     ]
+    if len(columns) > 1:  # the best answer is one of the correct ones
+        found = list(dict.fromkeys(found))
     return found or document_in(columns[0], where, values)
 
 

@@ -41,6 +41,8 @@ class PrepareConfig:
         choices: Fields of the options of multiple choice: one that holds all, or one for each.
         answer: Field that says which option is right.
         min_score: Least score of a document that answers its query, where a column grades them.
+        judged_by: Column that says whether the document of a row answers its query, or a path to it, ``meta[label]``;
+            ``none`` if none does; default is the usual names.
         id: Field of the id; default is the usual names of `lbr_st.data.names`.
         encoding: Encoding of text files.
         on_error: ``stop`` at the first row that cannot be used, or ``skip`` and count such rows.
@@ -77,6 +79,7 @@ class PrepareConfig:
     choices: Sequence[str] = ()
     answer: str | None = None
     min_score: float | None = None
+    judged_by: str | None = None
     id: str | None = None
     encoding: str = "utf-8"
     on_error: str = "stop"
@@ -138,6 +141,7 @@ class PrepareConfig:
             else next(iter(self.choices), None),
             answer=self.answer,
             min_score=self.min_score,
+            judged_by=self.judged_by,
         )
 
     @property

@@ -55,8 +55,12 @@ class IdReader:
         """
         columns = tuple(values)
         if columns not in self._columns:
-            usual = (names.ROW_ID, names.DOCUMENT_ID, names.QUERY_ID)
-            self._columns[columns] = [names.every(columns, each) for each in usual]
+            rows, documents, queries = (
+                names.every(columns, usual) for usual in (names.ROW_ID, names.DOCUMENT_ID, names.QUERY_ID)
+            )
+            if not (rows or documents or queries):
+                rows = names.own_ids(columns)[:1]
+            self._columns[columns] = [rows, documents, queries]
         if self.column is not None:
             own = self._first(values, [self.column])
             return {} if own is None else {"id": own}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
 
 from lbr_st.data import names
-from lbr_st.data.templates import Values, excerpt
+from lbr_st.data.templates import Values, excerpt, leaves
 from lbr_st.data.texts import is_blank
 from lbr_st.errors import InputError, RowError
 
@@ -18,15 +19,33 @@ MIN_SCORE = (
 )
 YES = (
     "true", "t", "yes", "y", "relevant", "positive", "entailment", "duplicate", "match", "correct", "exact", "supports",
-    "supported",
+    "supported", "good", "accepted", "helpful", "useful", "upvote", "related", "similar", "preferred", "chosen",
+    "right", "acceptable", "suitable",
 )  # fmt: skip
 NO = (
-    "false", "f", "no", "n", "irrelevant", "notrelevant", "nonrelevant", "negative", "contradiction", "notduplicate",
-    "nomatch", "mismatch", "incorrect", "refutes", "refuted",
+    "false", "f", "no", "n", "irrelevant", "negative", "contradiction", "mismatch", "incorrect", "refutes", "refuted",
+    "bad", "rejected", "unhelpful", "useless", "downvote", "unrelated", "dissimilar", "dispreferred", "wrong",
+    "unacceptable", "unsuitable", "nomatch",
 )  # fmt: skip
-WORDS = dict.fromkeys(YES, 1.0) | dict.fromkeys(NO, 0.0)
+WORDS_AND_SIGNS = dict.fromkeys(NO, 0.0) | {f"{no}{yes}": 0.0 for no in ("not", "nota", "non") for yes in YES}
+WORDS_AND_SIGNS |= dict.fromkeys(YES, 1.0)
+WORDS_AND_SIGNS |= {
+    "+": 1.0,
+    "-": 0.0,
+    "\u2212": 0.0,
+    "\u2713": 1.0,
+    "\u2717": 0.0,
+    "\U0001f44d": 1.0,
+    "\U0001f44e": 0.0,
+}
+# What else is said of documents and questions: nobody's topic.
+_SPEAKS_OF_IT = re.compile(r"relevan|entail|contradict")
 LONGEST_WORD = 20
 MOST_SHOWN = 5
+NOTHING = "none"  # what --judged-by says where no column judges
+JUDGED_BY = (
+    f"column that says whether the document of a row answers its query, or {NOTHING}; default is what has a usual name"
+)
 # Of the documents that do not answer a query, as many become its hard negatives: a query with hundreds of answers and
 # of others would give each answer all of them.
 MOST_NEGATIVES = 32
@@ -44,15 +63,18 @@ class Judge:
 
     Args:
         min_score: Least score of an answer, or None.
+        named: Column that the user says it is, so that all of its values must be judgements; or None.
 
     Attributes:
         columns: Columns that have judged a row.
+        compared: Whether a score was compared with the least one.
         silent: Number of rows whose judgement is blank.
     """
 
-    def __init__(self, min_score: float | None = None) -> None:
-        self.min_score = min_score
+    def __init__(self, min_score: float | None = None, named: str | None = None) -> None:
+        self.min_score, self.named = min_score, named
         self.columns: set[str] = set()
+        self.compared = False
         self.silent = 0
         self._scores: dict[str, list[float]] = defaultdict(list)
         self._topics: set[str] = set()
@@ -68,15 +90,21 @@ class Judge:
 
         Raises:
             RowError: If a value cannot be understood.
-            InputError: If there are grades, and nothing says which of them are answers.
+            InputError: If there are grades, and nothing says which of them are answers, or which column the least one
+                is of.
         """
         said = [column for column in columns if not is_blank(values[column])]
         self.silent += not said
+        if self.min_score is not None:
+            self._check_scores(where, [column for column in said if score_of(values[column]) is not None])
         for column in said:
             value = values[column]
             several = value if isinstance(value, list) else [value] * count
-            if len(several) != count:  # of something else
+            if len(several) != count and column != self.named:  # of something else
                 continue
+            if len(several) != count:
+                detail = f"expected a judgement of each of {count} documents, found {excerpt(value)}"
+                raise RowError(f"{where}, column {column!r}", "no judgement", detail)
             grades = [self._grade(where, column, each) for each in several]
             judged = [grade for grade in grades if grade is not None]
             if len(judged) == count:
@@ -84,9 +112,16 @@ class Judge:
                 return judged
         return None
 
+    def _check_scores(self, where: str, columns: Sequence[str]) -> None:
+        if len(columns) > 1:
+            raise InputError(
+                f"{where}: --min-score {self.min_score:g} may be of {' or of '.join(map(repr, columns))}: lbr data "
+                "prepare --judged-by says which"
+            )
+
     def _grade(self, where: str, column: str, value: Any) -> int | None:
-        word = names.plain(value) if isinstance(value, str) and len(value) <= LONGEST_WORD else ""
-        score = WORDS[word] if word in WORDS else _number(value)
+        word = word_of(value)
+        score = score_of(value)
         if column in (self._scores if score is None else self._topics):
             raise RowError(
                 f"{where}, column {column!r}",
@@ -99,13 +134,14 @@ class Judge:
         scores = self._scores[column]
         if score not in scores and len(scores) < MOST_SHOWN:
             scores.append(score)
-        answers = bool(score) if word in WORDS else self._answers(where, column, score)
+        answers = bool(score) if word is not None else self._answers(where, column, score)
         if answers == names.denies(column):
             return 0
         return int(score) if score > 1 and names.plain(column) == "relevance" and score.is_integer() else 1
 
     def _answers(self, where: str, column: str, score: float) -> bool:
         if self.min_score is not None:
+            self.compared = True
             return score >= self.min_score
         scores = self._scores[column]
         if names.plain(column) == "relevance" and score.is_integer():
@@ -119,17 +155,80 @@ class Judge:
 
     def _take_for_topic(self, where: str, column: str, value: Any) -> None:
         """Take a column for one that says something else, as a ``label`` does that is a topic."""
-        if names.can_only_judge(column):
+        if names.can_only_judge(column) or column == self.named:
             raise RowError(
                 f"{where}, column {column!r}",
                 "no judgement",
-                f"expected a number, or yes or no, found {excerpt(value)}; leave the column out if it does not say "
-                "whether the document answers the query",
+                f"expected a number, or yes or no, found {excerpt(value)}; if it does not say whether the document "
+                f"answers the query, lbr data prepare --judged-by {NOTHING}",
             )
         self._topics.add(column)
 
     def _others(self, column: str) -> str:
         return ", ".join(f"{score:g}" for score in self._scores[column]) or "other text"
+
+
+class Watch:
+    """Watches the columns that nothing is made of, for what looks like judgements: two values, one yes and one no."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, dict[Any, int]] = {}
+        self._closed: set[str] = set()  # columns with other things in them, and paths in columns
+
+    def __call__(self, columns: Sequence[str], values: Values) -> None:
+        """Look at columns of a row. One that is seen to hold something else is looked at no more."""
+        for column in columns:
+            if column not in self._closed:
+                open_ = [self._look(path, value) for path, value in leaves(column, values[column])]
+                if open_ and not any(open_):
+                    self._closed.add(column)
+
+    def _look(self, path: str, value: Any) -> bool:
+        if is_blank(value):
+            return True
+        if path in self._closed:
+            return False
+        seen = self._seen.setdefault(path, {})
+        said = value.strip().lower() if isinstance(value, str) else value
+        key = (said, isinstance(said, bool))  # True is 1 for Python
+        seen[key] = seen.get(key, 0) + 1
+        if len(seen) > MOST_SHOWN or (isinstance(said, str) and len(said) > 2 * LONGEST_WORD):
+            self._closed.add(path)
+            del self._seen[path]
+            return False
+        return True
+
+    def found(self) -> tuple[str, list[Any]] | None:
+        """Return the path of the first that looks like judgements, and its values; None where none does."""
+        for path, seen in self._seen.items():
+            said = [value for value, _ in seen]
+            words = {WORDS_AND_SIGNS[word] for value in said if (word := word_of(value)) is not None}
+            numbers = {_number(value) for value in said}
+            is_said = {0.0, 1.0} <= words
+            is_said |= len(said) > 1 and any(_SPEAKS_OF_IT.search(value) for value in said if isinstance(value, str))
+            # Two numbers that do not come again may be those of the rows.
+            is_said |= len(said) == 2 and numbers in ({0, 1}, {-1, 1}) and sum(seen.values()) > 2
+            if is_said:
+                return path, said
+        return None
+
+
+def word_of(value: Any) -> str | None:
+    """Return a word or a sign that judges, as `WORDS_AND_SIGNS` has it; None of what is none."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, str) or len(value) > LONGEST_WORD:
+        return None
+    word = names.plain(value) or value.strip()
+    return word if word in WORDS_AND_SIGNS else None
+
+
+def score_of(value: Any) -> float | None:
+    """Return what a word, a sign or a number says, of a list its first; None of what says nothing."""
+    if isinstance(value, list):
+        return score_of(value[0]) if value else None
+    word = word_of(value)
+    return _number(value) if word is None else WORDS_AND_SIGNS[word]
 
 
 def _number(value: Any) -> float | None:

@@ -8,41 +8,69 @@ from functools import lru_cache
 
 # In the order they are looked for.
 QUERY = ("query", "question", "anchor", "instruction", "prompt")
-TITLE = ("title", "doc_title", "document_title", "passage_title", "article_title", "page_title", "headline")
-DOCUMENT = (
-    "document", "positive", "answer", "passage", "output", "response", "completion", "chosen", "text", "content", "pos",
+TITLE = (
+    "title", "doc_title", "document_title", "passage_title", "article_title", "page_title", "section_title",
+    "chapter_title", "paper_title", "headline", "heading", "header",
 )  # fmt: skip
+# Titles of a document in rows that ask nothing; beside a question they may be of anything.
+TITLE_OF_TEXT = (*TITLE, "name", "section", "chapter")
+DOCUMENT = (
+    "document", "positive", "answer", "passage", "output", "response", "completion", "chosen", "correct_answer", "text",
+    "content", "pos",
+)  # fmt: skip
+# Documents that are said in reply: there is a question to them, and a ``title`` may be that of the question.
+ANSWER = ("answer", "output", "response", "completion", "chosen", "correct_answer")
 # Lists of documents, of which a list beside them says which ones answer.
 LISTED = ("documents", "docs", "passages", "candidates")
-CONVERSATION = ("messages", "conversations", "conversation")
+CONVERSATION = ("messages", "conversations", "conversation", "contents")
 CHOICES = ("choices", "options")
 # Ids of a row, of its document alone, of its query alone.
 ROW_ID = ("id",)
-DOCUMENT_ID = ("docid", "docno", "pid", "passage_id", "document_id", "corpus-id", "uid", "uuid")
+DOCUMENT_ID = (
+    "docid", "docno", "pid", "passage_id", "document_id", "corpus-id", "chunk_id", "text_id", "paragraph_id",
+    "article_id", "page_id", "paper_id", "uid", "uuid", "guid", "pmid", "pmcid", "doi", "arxiv_id",
+)  # fmt: skip
 QUERY_ID = ("qid", "query_id", "question_id")
 CHOICE_ANSWERS = ("answer_idx", "answerkey", "answer_index", "correct_idx", "label", "answer")
+# The same where options are in columns of their own; looked for where a remedy is.
+OPTION_ANSWERS = (
+    *CHOICE_ANSWERS, "cop", "correct_option", "correct_choice", "correct_answer", "correct", "right_answer", "ans",
+    "key", "gold", "target",
+)  # fmt: skip
 
-_NOUN = "(passage|ctx|context|document|doc|text|sentence|response|answer|completion|message|sample|example)"
+_NOUN = "(passage|ctx|context|document|doc|text|sentence|response|answer|completion|message|output|sample|example)"
 # One side under several names, numbered or not: positive_passages, pos_1, hard_negative_ctxs, rejected_response.
 _FAMILIES = {
     "positive": re.compile(rf"(positive(s|{_NOUN}s?)?|pos{_NOUN}s?|relevant{_NOUN}s?)\d*"),
-    "chosen": re.compile(r"chosen(response|answer|message)?s?"),
+    # Of two responses, j is the better one in Stack Exchange's pairs.
+    "chosen": re.compile(rf"(chosen|preferred|better|winning){_NOUN}?s?|responsej"),
+    "correct_answer": re.compile(r"(correct|right|true|best|gold|golden|accepted|reference)answers?\d*"),
     "pos": re.compile(r"pos\d*"),
 }
 _NEGATIVES = re.compile(
     rf"(hard|random|bm25|mined)*(neg|negative|rejected|distractor)(s|{_NOUN}s?)?\d*"
-    rf"|(irrelevant|nonrelevant|incorrect|wrong){_NOUN}s?\d*"
+    rf"|(irrelevant|nonrelevant|incorrect|wrong|bad|false){_NOUN}s?\d*"
+    rf"|(nonpreferred|dispreferred|unpreferred|nonchosen|unchosen|worse|losing)({_NOUN}s?)?\d*|responsek"
+)
+_PREFERENCE = re.compile(r"(chosen|rejected|preferred|nonpreferred|dispreferred|unpreferred).*")
+_ASKS = re.compile(r".*(question|query|prompt|problem|instruction).*")
+_ID = re.compile(r"(?i:(.*[^a-z0-9])?ids?)|.*[a-z](Id|ID)s?")
+# Ids that rows share.
+_SHARED = re.compile(
+    r".*(user|author|owner|annotator|worker|parent|group|session|thread|category|topic|class|label|dataset|source|model|"
+    r"template|language|type|next|previous|related|accepted).*"
 )
 # What says whether a document answers its query. The first of them that a row has is taken.
 _JUDGED = (
-    "relevan", "judg", "duplicate", "match", "selected", "correct", "label", "target", "sim", "score", "rating",
-    "grade",
+    "relevan", "judg", "accepted", "duplicate", "match", "selected", "gold", "correct", "label", "target", "helpful",
+    "sim", "score", "rating", "grade", "rel", "vote",
 )  # fmt: skip
 _JUDGEMENT = re.compile(
     r"(is|are|gold|human|manual|expert|query|document|doc|passage|pair|answer|binary|esci|true|final|ce|crossencoder|"
     r"rerank(er|ing)?|bm25|teacher|model|llm|cos|cosine|semantic|text|sentence|retrieval|search|match(ing)?)*"
     r"(relevan(ce|cy|t)|relat(ed|edness)|similar(ity)?|sim|label|score|judge?ment|rating|grade|target|duplicate|match|"
-    r"selected|correct)(score|label|grade|rating|judge?ment)?s?"
+    r"selected|correct|accepted|helpful(ness)?|votes?)(score|label|grade|rating|judge?ment)?s?"
+    r"|(up|down|net)votes?|q?rels?|gold"
     r"|is(positive|answer|gold|entailed)|(is)?answerable|hasanswer"
 )
 _DENIAL = re.compile(r"(is|are)?(irrelevant|nonrelevant|notrelevant)|is(hard)?(negative|impossible|unanswerable|neg)")
@@ -101,7 +129,44 @@ def denies(column: str) -> bool:
 
 def can_only_judge(column: str) -> bool:
     """Tell whether a column of judgements can be nothing else: a ``label`` may be a topic."""
-    return plain(column).rstrip("s") not in ("label", "target", "rating", "grade", "match", "correct")
+    return plain(column).rstrip("s") not in ("label", "target", "match", "correct", "gold", "accepted")
+
+
+def is_preference(column: str) -> bool:
+    """Tell whether a column has one of two answers of which one is preferred."""
+    return bool(_PREFERENCE.fullmatch(plain(column)))
+
+
+def asks(column: str) -> bool:
+    """Tell whether a column by its name has to do with a question: ``question_title``."""
+    return bool(_ASKS.fullmatch(plain(column)))
+
+
+def is_id(column: str) -> bool:
+    """Tell whether a column by its name has ids: ``node_id`` or ``itemId``, and not ``valid``."""
+    return bool(_ID.fullmatch(column)) or bool(every([column], (*ROW_ID, *DOCUMENT_ID, *QUERY_ID)))
+
+
+def own_ids(columns: Iterable[str]) -> list[str]:
+    """Return the columns that by their names have an id, and not one that rows share, as that of a user is."""
+    ids = (column for column in columns if is_id(column) and not column.lower().endswith("s"))
+    return [column for column in ids if not _SHARED.fullmatch(plain(column))]
+
+
+def siblings(columns: Iterable[str]) -> list[list[str]]:
+    """Return the columns that are one of several of a kind, by kind: ``opa`` to ``opd``, ``answer_1`` and ``answer_2``.
+
+    Their names differ in the last letter, from a on, or in the last number.
+    """
+    kinds: dict[tuple[str, bool], dict[str, str]] = {}
+    for column in columns:
+        if match := re.fullmatch(r"(.*?)(\d+|[a-z])", plain(column)):
+            kinds.setdefault((match[1], match[2].isdigit()), {})[match[2]] = column
+    return [
+        [kind[end] for end in sorted(kind, key=lambda end: (len(end), end))]
+        for (_, is_number), kind in kinds.items()
+        if len(kind) > 1 and (is_number or {"a", "b"} <= kind.keys() or {"j", "k"} <= kind.keys())
+    ]
 
 
 def is_list(column: str) -> bool:

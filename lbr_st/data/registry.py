@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from lbr_st.data.columns import Columns
+from lbr_st.data.judgements import NOTHING
 from lbr_st.data.templates import Template
 from lbr_st.errors import InputError, naming_the_extra
 from lbr_st.records import Record, is_hub_id
@@ -52,7 +53,7 @@ class Entry:
             document=Template(self.document) if self.document else None,
             choices=tuple(map(Template, self.choices)) if isinstance(self.choices, list) else self.choices,
             answer=self.answer,
-            judged=False,  # a score here is one of a question, not of a pair
+            judged_by=NOTHING,  # a score here is one of a question, not of a pair
         )
 
     @property

@@ -1,65 +1,187 @@
-"""What to type where the columns of a row are not found: only templates that were tried on the row."""
+"""What to type where the columns of a row are not found: only flags that were tried on the row, and no guess."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import combinations
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 from lbr_st.data import names
-from lbr_st.data.templates import Template, Values
+from lbr_st.data.ids import id_text
+from lbr_st.data.templates import MOST_STEPS, Template, Values
 from lbr_st.errors import InputError
 
-MOST_TRIED = 6
-_NO_TEXT = re.compile(r"(.*(id|ids|url|uri|date|lang|language)|source|split|type)")
+# What is no name of a column: a number, an address, a sentence.
+_DATA = re.compile(r"-?[\d.]+|https?://.*|.*[^\W\d]\S*(\s+\S+){3,}", re.DOTALL)
+_NO_TEXT = re.compile(
+    r".*(url|uri|date|lang|language|source|type|authors?|name|user|role|model|category|topic|tags?|time|version|count|number|hash|format)"
+    r"|.*status|.*decision|section|chapter|split|from|license|subject|domain|domains"
+)
+# Lists of what may be a document, beside which no other text is taken for it.
+_DOCUMENTS = re.compile(r"(?i:.*(answer|repl|comment|response|passage|paragraph|document|context|candidate|result).*)")
+_WORDS = re.compile(r"\s|\?|[^\x00-\x7f]")
+_LEAST_OPTIONS = 3
+_TEMPLATES = "lbr data prepare takes templates"
 
 
-def remedy(
-    sides: Sequence[Sequence[str]], values: Values, makes_a_pair: Callable[[Mapping[str, Template]], bool]
-) -> str:
+class Tried(Protocol):
+    """Tells whether a row makes a pair, or a document, where some of `Columns` are other ones."""
+
+    def __call__(self, **changes: Any) -> bool:
+        """Try it."""
+
+
+def remedy(sides: Sequence[Sequence[str]], values: Values, tried: Tried) -> str:
     """Say what to do about a row without a column for the query, the document or both.
+
+    Where several columns might be meant, none is taken: the user is told which ones there are.
 
     Args:
         sides: What templates may be said for: ``query``, ``document`` or both; the best first.
-        values: The row.
-        makes_a_pair: Tells whether the row can be read with templates for what is missing.
+        values: The columns where they are looked for.
+        tried: Tries templates, or options, on the row.
     """
     columns = list(map(str, values))
     if len(columns) == 1 and re.search(r"[;|\t]", columns[0]):
         return "this is one column: separate columns by commas, or by tabs in a .tsv"
-    texts = dict(_texts(values))
-    judgements = set(names.judgements(columns))
-    titles = set(names.every(texts, names.TITLE)) if "query" in sides[0] else set()  # asked for before a text is
-    longest = sorted(texts, key=lambda path: (path in judgements, path not in titles, -len(texts[path])))[:MOST_TRIED]
-    tries = [(missing, chosen) for missing in sides for chosen in combinations(longest, len(missing))]
-    for said, chosen in tries:
-        in_order = [path for path in texts if path in chosen]
-        try:
-            templates = {name: Template(f"{{{path}}}") for name, path in zip(said, in_order, strict=True)}
-        except InputError:  # a name that no template can spell
-            continue
-        if makes_a_pair(templates):
-            flags = (f"--{name} '{template.text}'" for name, template in templates.items())
-            return f"lbr data prepare takes templates: {' '.join(flags)}"
-    return "and no other column has a text that could be it"
+    if any(_DATA.fullmatch(column.strip()) for column in columns):
+        return "if the first line is data, put one above it that names the columns; else " + _TEMPLATES
+    texts = texts_of_row(values)
+    many = {name for kind in names.siblings(values) if len(kind) >= _LEAST_OPTIONS for name in kind}
+    is_asked = any("query" in asked for asked in sides)
+    beside = running({path: text for path, text in texts.items() if path not in many}, 1)
+    if flags := options(values, tried, _templates(["query"], values, beside) if is_asked else {}):
+        return f"lbr data prepare takes {flags}"
+    found = []
+    for asked in sides:
+        templates = _templates(asked, values, running(texts, len(asked)))
+        if templates and tried(**{name: Template(template) for name, template in templates.items()}):
+            found.append(" ".join(f"--{name} '{template}'" for name, template in templates.items()))
+    are_several = any(isinstance(value, list) and _DOCUMENTS.fullmatch(str(name)) for name, value in values.items())
+    if found and not are_several and many.isdisjoint(texts):
+        return f"{_TEMPLATES}: {', or for documents alone '.join(found)}"
+    return _what_there_is(sides, values, texts, tried)
 
 
-def _texts(values: Values) -> Iterator[tuple[str, str]]:
-    """Yield the texts of a row that may be a query or a document, each with its path before it."""
-    for column, value in values.items():
-        is_other = names.negatives([column]) or _NO_TEXT.fullmatch(names.plain(column))
-        if not is_other:
-            yield from _texts_in(column, value)
+def _what_there_is(sides: Sequence[Sequence[str]], values: Values, texts: Mapping[str, str], tried: Tried) -> str:
+    """Say where texts are, where nobody but the user knows which of them are meant."""
+    lists = [path for column, value in values.items() for path in _lists_in(str(column), str(column), value)]
+    asked = sides[0] if len(sides[0]) <= len(texts) or lists else sides[-1]
+    possible = running(texts, len(asked))
+    if len(asked) == 1:
+        possible = [path for path in possible if tried(**{asked[0]: Template(f"{{{path}}}")})]
+    if len(possible) < len(asked) and not lists:
+        return "and no other column has a text that could be it"
+    said = [f"{_TEMPLATES}, {' and '.join(f'--{side}' for side in asked)}"]
+    if possible:
+        said.append(f"texts are in {', '.join(f'{{{path}}}' for path in possible)}")
+    if lists:
+        said.append(f"{', '.join(lists)} may have several, of which a template takes one")
+    return "; ".join(said)
 
 
-def _texts_in(path: str, value: Any) -> Iterator[tuple[str, str]]:
+def options(values: Values, tried: Tried, query: Mapping[str, str]) -> str | None:
+    """Return the flags of a multiple-choice question whose options are in columns of their own, or None.
+
+    Args:
+        values: The row.
+        tried: Tries them on it.
+        query: Template of the query, by this name, where one is needed.
+    """
+    asked = {name: Template(template) for name, template in query.items()}
+    for kind in names.siblings(column for column in values if not names.negatives([column])):
+        if len(kind) >= _LEAST_OPTIONS and _can_be_spelled(kind):
+            templates = tuple(Template(f"{{{column}}}") for column in kind)
+            for answer in names.every(values, names.OPTION_ANSWERS):
+                if answer not in kind and tried(choices=templates, answer=answer, **asked):
+                    flags = [*(f"--query '{template}'" for template in query.values()), "--choices", *kind]
+                    if kind[0].endswith("1") and (id_text(values[answer]) or "").isdecimal():
+                        return f"{' '.join(flags)} and --answer, which counts from 0: {answer!r} may count from 1"
+                    return f"{' '.join(flags)} --answer {answer}"
+    return None
+
+
+def texts_of_row(values: Values) -> dict[str, str]:
+    """Return the texts of a row that may be a query or a document, by their paths.
+
+    None is in a list, which may hold several, but the two that are all of a row; and none is a hard negative or a
+    judgement.
+    """
+    if len(values) == 1:
+        [(column, pair)] = values.items()
+        if isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair):
+            return {f"{column}[{number}]": text for number, text in enumerate(pair)}
+    judgements = set(names.judgements(values))
+    return {
+        path: text
+        for column, value in values.items()
+        if column not in judgements
+        for path, text in _texts_in(str(column), str(column), value)
+        if _can_be_spelled([path])
+    }
+
+
+def running(texts: Mapping[str, str], least: int = 0) -> list[str]:
+    """Return the paths of titles, questions and texts of more than a word; of all, where those are too few."""
+    found = [path for path, text in texts.items() if _WORDS.search(text)]
+    of_a_word = [*filter(_is_title, texts), *filter(names.asks, texts)]
+    return [path for path in texts if path in (*found, *of_a_word)] if len(found) >= least else list(texts)
+
+
+def _texts_in(path: str, name: str, value: Any, depth: int = 0) -> Iterator[tuple[str, str]]:
+    if depth > MOST_STEPS or _is_other(name):
+        return
     if isinstance(value, str):
         if re.search(r"[^\W\d]", value):  # a number in a CSV is text too
             yield path, value
-    elif isinstance(value, list):
-        if value:
-            yield from _texts_in(f"{path}[0]", value[0])
     elif isinstance(value, Mapping):
         for key, each in value.items():
-            yield from _texts_in(f"{path}[{key}]", each)
+            yield from _texts_in(f"{path}[{key}]", str(key), each, depth + 1)
+
+
+def _is_other(name: str) -> bool:
+    """Tell by its name whether a column is neither a query nor a document."""
+    return bool(names.negatives([name]) or names.is_id(name) or _NO_TEXT.fullmatch(names.plain(name)))
+
+
+def _lists_in(path: str, name: str, value: Any, depth: int = 0) -> Iterator[str]:
+    """Yield the paths of lists of texts, or of objects, that may be several documents."""
+    if depth > MOST_STEPS or _is_other(name):
+        return
+    if isinstance(value, list) and value and isinstance(value[0], str | Mapping | list):
+        yield path
+    elif isinstance(value, Mapping):
+        for key, each in value.items():
+            yield from _lists_in(f"{path}[{key}]", str(key), each, depth + 1)
+
+
+def _templates(sides: Sequence[str], values: Values, texts: Sequence[str]) -> dict[str, str]:
+    """Return the templates that alone can be meant; none where several can."""
+    titles = list(filter(_is_title, texts))[:1]
+    asking = [path for path in texts if names.asks(path)]
+    others = [path for path in texts if path not in (*titles, *asking)]
+    # The title and the body of a question are one text, and two questions are two.
+    if any(set(kind) & set(asking) for kind in names.siblings(values)):
+        asking, others = [], [path for path in texts if path not in titles]
+    if len(sides) == 1 and "query" in sides:
+        found = [asking or titles] if asking or not others else [others] if len(others) == 1 and not titles else []
+    elif len(sides) == 1:
+        found = [[*titles, *others]] if len(others) == 1 else []
+    elif asking:
+        found = [asking, [*titles, *others]] if len(others) == 1 else []
+    else:
+        beside = titles or len({path.rpartition("[")[0] for path in others}) == 1  # and none within an object
+        found = [[path] for path in (*titles, *others)] if beside and len(titles + others) == 2 else []
+    joined = (" ".join(f"{{{path}}}" for path in paths) for paths in found)
+    return dict(zip(sides, joined, strict=True)) if found and all(found) else {}
+
+
+def _is_title(path: str) -> bool:
+    return names.first([path.rpartition("[")[2].rstrip("]")], names.TITLE) is not None
+
+
+def _can_be_spelled(paths: Sequence[str]) -> bool:
+    try:
+        return all(Template(f"{{{path}}}") for path in paths)
+    except InputError:  # a name that no template can spell
+        return False

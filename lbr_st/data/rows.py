@@ -188,6 +188,7 @@ def _json_items(path: Path, encoding: str, wrong: Wrong) -> Iterator[Row]:
     except (ValueError, RecursionError) as error:
         line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         raise _not_json(f"{path}{line}", text, error) from error
+    found = _rows_of_columns(found)
     if isinstance(found, dict):  # {"data": [...]}
         lists = [value for value in found.values() if isinstance(value, list) and value and isinstance(value[0], dict)]
         found = lists[0] if len(lists) == 1 else [found]
@@ -199,6 +200,25 @@ def _json_items(path: Path, encoding: str, wrong: Wrong) -> Iterator[Row]:
             yield Row(where, number, row)
         else:
             wrong(RowError(where, "no object", f"expected a JSON object, found {json.dumps(row)[:EXCERPT]}"))
+
+
+def _rows_of_columns(found: Any) -> Any:
+    """Return the rows of a table that pandas wrote by its columns or its rows; anything else as it is."""
+    if not isinstance(found, dict) or len(found) < 2:
+        return found
+    columns, rows = found.get("columns"), found.get("data")
+    if isinstance(columns, list) and isinstance(rows, list) and all(isinstance(row, list) for row in rows):
+        return [dict(zip(map(str, columns), row, strict=False)) for row in rows]
+    if all(key.isdecimal() and isinstance(row, dict) for key, row in found.items()):
+        return list(found.values())
+    first, *others = found.values()
+    if isinstance(first, dict) and first and all(key.isdecimal() for key in first):
+        if all(isinstance(other, dict) and other.keys() == first.keys() for other in others):
+            return [{name: column[key] for name, column in found.items()} for key in first]
+    if isinstance(first, list) and len(first) > 1 and all(isinstance(text, str) for text in first):
+        if all(isinstance(other, list) and len(other) == len(first) for other in others):
+            return [dict(zip(found, row, strict=True)) for row in zip(*found.values(), strict=True)]
+    return found
 
 
 def _table_rows(path: Path, encoding: str, delimiter: str, wrong: Wrong) -> Iterator[Row]:

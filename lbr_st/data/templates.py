@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from lbr_st.errors import InputError, RowError
@@ -15,11 +15,44 @@ Values = Mapping[str, Any]
 PATH = re.compile(r"(?P<name>[^\[\].]+)(?P<rest>(\[[^\[\]]+\]|\.[^\[\].]+)*)")
 STEP = re.compile(r"\[([^\[\]]+)\]|\.([^\[\].]+)")
 EXCERPT = 40
+MOST_STEPS = 8  # into a cell that nobody described
 
 
 def excerpt(value: Any) -> str:
     """Return the beginning of a value, for messages."""
     return json.dumps(value, default=str)[:EXCERPT]
+
+
+def column_of(path: str, columns: Iterable[str]) -> str:
+    """Return the column of a path: all of it where that is one, as ``a.b`` may be, else what comes before a step."""
+    return next((each for each in (path, path.partition("[")[0]) if each in columns), re.split(r"[.\[]", path)[0])
+
+
+def field_of(values: Values, path: str) -> Any:
+    """Return what is in a column, or at a path such as ``annotations[0][label]``; None where nothing is."""
+    column = column_of(path, values)
+    value = values.get(column)
+    for step in (a or b for a, b in STEP.findall(path[len(column) :])):
+        if isinstance(value, Mapping):
+            value = value.get(step)
+        elif isinstance(value, list) and step.isdecimal() and int(step) < len(value):
+            value = value[int(step)]
+        else:
+            return None
+    return value
+
+
+def leaves(path: str, value: Any, depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """Yield what is in a cell that is no list and no object, each with its path; of a list what its first entry has."""
+    if depth > MOST_STEPS:
+        return
+    if isinstance(value, Mapping):
+        for key, each in value.items():
+            yield from leaves(f"{path}[{key}]", each, depth + 1)
+    elif isinstance(value, list):
+        yield from leaves(f"{path}[0]", value[0], depth + 1) if value else ()
+    else:
+        yield path, value
 
 
 class Template:

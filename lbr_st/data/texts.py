@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,9 +14,12 @@ from lbr_st.data.templates import excerpt
 from lbr_st.errors import RowError
 
 ASKS = ("user", "human", "prompter")
-ANSWERS = ("assistant", "gpt", "model", "bot", "chatbot")
+ANSWERS = ("assistant", "gpt", "model", "ai", "bot", "chatbot")
 # Where the text of an object is: of a passage of DPR or Tevatron.
 TEXT = ("text", "document", "passage", "passage_text", "content", "contents", "body")
+_MESSAGE = ({"role", "content"}, {"from", "value"}, {"role", "parts"})
+# Where a turn of a conversation begins that is written out as one text, as Anthropic's preferences are.
+_TURN = re.compile(r"(?:\A|\n)\s*\n(?:#+ *)?(Human|User|Assistant|AI|Bot) *: ?", re.IGNORECASE)
 
 
 def text_of(where: str, column: str, value: Any) -> str:
@@ -43,14 +47,18 @@ def texts_of(where: str, column: str, value: Any) -> list[Any]:
     Args:
         where: Source and line, for messages.
         column: Name of the column.
-        value: A text, an object with a text, a conversation, of which it is the last answer, or a list of these; in a
-            column that by its name holds several, also such a list that is written out as text, as in a CSV.
+        value: A text, an object with a text, a conversation, of which it is the last answer, or a list of these; of
+            hard negatives also an object of such lists; in a column that by its name holds several, also such a list
+            that is written out as text, as in a CSV; in one of preferences, a conversation that is written out.
 
     Raises:
         RowError: If a conversation has no answer.
     """
     if isinstance(value, str) and names.is_list(column):
         value = _list_written_out(value)
+    if isinstance(value, Mapping) and names.negatives([column]) and all(isinstance(v, list) for v in value.values()):
+        texts = names.first(value, TEXT)  # beside their scores; else each list is what a system found
+        value = value[texts] if texts is not None else [text for each in value.values() for text in each]
     if not isinstance(value, list) or is_conversation(value):
         return [_text(where, column, value)]
     return [_text(where, column, each) for each in value]
@@ -59,8 +67,8 @@ def texts_of(where: str, column: str, value: Any) -> list[Any]:
 def _text(where: str, column: str, value: Any) -> Any:
     if is_message(value):
         return said(where, column, value)
-    if is_conversation(value):
-        return last_answer(where, column, value)
+    if messages := messages_of(value, names.is_preference(column)):
+        return last_answer(where, column, messages)
     if isinstance(value, Mapping):
         text, title = value.get(names.first(value, TEXT) or ""), names.first(value, names.TITLE)
         if isinstance(text, str):
@@ -116,12 +124,29 @@ def _list_written_out(text: str) -> Any:
 
 def is_message(value: Any) -> bool:
     """Tell whether a value is a message of a conversation."""
-    return isinstance(value, Mapping) and ({"role", "content"} <= value.keys() or {"from", "value"} <= value.keys())
+    return isinstance(value, Mapping) and any(keys <= value.keys() for keys in _MESSAGE)
 
 
 def is_conversation(value: Any) -> bool:
     """Tell whether a value is a list of messages."""
     return isinstance(value, list) and bool(value) and all(map(is_message, value))
+
+
+def messages_of(value: Any, may_be_text: bool = False) -> list[Any]:
+    """Return the messages of a conversation: a list, or one under ``messages``; none where it is no conversation.
+
+    Args:
+        value: What is in a cell.
+        may_be_text: Whether it may be written out as one text, ``Human: ...`` and ``Assistant: ...``.
+    """
+    if isinstance(value, Mapping):
+        value = value.get("messages")
+    if may_be_text and isinstance(value, str):
+        before, *turns = _TURN.split(f"\n\n{value}")
+        roles, texts = [role.lower() for role in turns[::2]], turns[1::2]
+        if not before.strip() and roles and roles[0] in (*ASKS, *ANSWERS):
+            return [{"role": role, "content": text.strip()} for role, text in zip(roles, texts, strict=True)]
+    return value if is_conversation(value) else []
 
 
 def said(where: str, column: str, message: Mapping[str, Any]) -> str:
@@ -130,9 +155,9 @@ def said(where: str, column: str, message: Mapping[str, Any]) -> str:
     Raises:
         RowError: If it has none.
     """
-    content = message.get("content", message.get("value"))
+    content = message.get("content", message.get("value", message.get("parts")))
     if isinstance(content, list):
-        parts = [each.get("text") for each in content if isinstance(each, Mapping) and each.get("type") == "text"]
+        parts = [each["text"] for each in content if isinstance(each, Mapping) and isinstance(each.get("text"), str)]
         if len(parts) < len(content):
             raise RowError(f"{where}, column {column!r}", "not text", f"a message is no text alone: {excerpt(content)}")
         content = "\n".join(text_of(where, column, each) for each in parts)

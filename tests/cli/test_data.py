@@ -50,9 +50,10 @@ def test_every_flag_is_a_field(made):
     """The command of a configuration gives the configuration again."""
     config = PrepareConfig(
         sources=["a b.jsonl", "c.csv"], output_dir="DIR", query="{q}", document="{d}", negative=["{n}", "{m}"],
-        choices=["x", "y"], answer="z", min_score=0.5, id="key", encoding="latin-1", on_error="skip", tokenizer="tok",
-        chunk_tokens=12, keep_html=True, query_characters=[2, 10], document_characters=[3, 11], near_duplicates=0.95,
-        same_text="case", test="6", dev="5%", learn="50%", align="20", group_by="g", resplit=True, isolate="query",
+        choices=["x", "y"], answer="z", min_score=0.5, judged_by="j", id="key", encoding="latin-1", on_error="skip",
+        tokenizer="tok", chunk_tokens=12, keep_html=True, query_characters=[2, 10], document_characters=[3, 11],
+        near_duplicates=0.95, same_text="case", test="6", dev="5%", learn="50%", align="20", group_by="g", resplit=True,
+        isolate="query",
         regime="corpus-taught", name="n", license="MIT", derived_from=["medquad", "o/n"],
     )  # fmt: skip
     assert made(*shlex.split(config.command)[2:]) == config

@@ -107,6 +107,9 @@ def test_neither_text_nor_number(value, found):
         ({"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "d"}]}, "q", "d"),
         ({"conversation": [{"role": "user", "content": [{"type": "text", "text": "q"}]},
                            {"role": "model", "content": "d"}]}, "q", "d"),
+        ({"systemInstruction": {"parts": [{"text": "s"}]},
+          "contents": [{"role": "user", "parts": [{"text": "q"}]}, {"role": "model", "parts": [{"text": "d"}]}]},
+         "q", "d"),
         ({"prompt": "q", "completion": "d"}, "q", "d"),
         ({"prompt": [{"role": "user", "content": "q"}], "completion": "d"}, "q", "d"),
         ({"QUERY": "q", "positivePassages": [{"docid": "1", "title": "t", "text": "d"}]}, "q", "t d"),
@@ -242,7 +245,8 @@ def test_choices_without_a_right_one(change, message):
         ({"question": "q", "pos": ["d", " "]}, "column 'pos': the text is empty"),
         ({"question": "q", "text": ["d", "e"]}, "column 'text': expected text, found"),
         ({"question": "q", "answer": "d", "rejected": False}, "column 'rejected': expected text, found false"),
-        ({"question": "q", "answer": "d", "negatives": {"bm25": ["e"]}}, "column 'negatives': expected text, found {"),
+        ({"question": "q", "answer": "d", "negatives": {"bm25": [7]}}, "column 'negatives': expected text, found 7"),
+        ({"question": "q", "answer": "d", "negatives": {"bm25": "e"}}, "column 'negatives': expected text, found {"),
         (
             {"question": "q", "docs": ["d", "e"], "labels": [1]},
             "nothing says which of the 2 documents answer the query",
@@ -287,12 +291,15 @@ def test_the_right_option_by_its_text(options, answer, right):
         "judgment", "rating", "grade", "target", "Label", "IS-RELEVANT", "isRelevant", "relevance_score", "gold_label",
         "esci_label", "is_duplicate", "is_match", "is_correct", "Relevance Label", "is_selected",
         "cosine_similarity", "cross_encoder_score", "rerank_score", "relatedness_score", "is_positive", "answerable",
+        "gold", "accepted", "is_accepted", "rel", "qrel", "votes", "upvotes", "helpful", "helpfulness",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize(
     ("yes", "no"),
-    [(1, 0), (1.0, 0.0), ("1", "0"), ("1.0", "0.0"), (True, False), ("true", "False"), ("Yes", "no"), (1, -1)],
-)
+    [(1, 0), (1.0, 0.0), ("1", "0"), ("1.0", "0.0"), (True, False), ("true", "False"), ("Yes", "no"), (1, -1),
+     ("good", "bad"), ("Relevant", "Not relevant"), ("helpful", "unhelpful"), ("+", "-"),
+     ("duplicate", "non-duplicate"), ("\U0001f44d", "\U0001f44e"), (["yes"], ["no"])],
+)  # fmt: skip
 def test_judgements_are_used(column, yes, no):
     assert judged({column: no}, {column: yes}, {column: None}, {column: ""}) == [0, 1, 1, 1]
     assert (
@@ -344,10 +351,121 @@ def test_labels_that_are_topics_are_named_and_not_taken_for_judgements():
             judged(*({"label": label} for label in labels))
 
 
-@pytest.mark.parametrize("column", ["relevance", "score", "is_relevant", "similarity", "judgement", "gold_label"])
+@pytest.mark.parametrize(
+    "column", ["relevance", "score", "is_relevant", "similarity", "judgement", "gold_label", "rating", "votes", "rel"]
+)
 def test_what_can_only_be_a_judgement_must_be_understood(column):
     with pytest.raises(RowError, match=f"column '{column}': expected a number, or yes or no, found .high."):
         judged({column: "high"})
+
+
+def watched(*values, column="made_up", **settings):
+    """Read pairs with a column that nobody knows, one after the other, and say what was made of them."""
+    reader = RowReader(Columns(**settings), ("query", "document"), ("negatives",))
+    for value in values:
+        reader("f, line 1", {"query": "q", "document": "d", column: value})
+    reader.say("f")
+    return reader
+
+
+@pytest.mark.parametrize(
+    ("values", "path"),
+    [
+        ((True, False), "made_up"),
+        (("TRUE", "", "false"), "made_up"),
+        (("y", "n"), "made_up"),
+        (("Relevant", "Irrelevant"), "made_up"),
+        (("good", None, "bad", "fair"), "made_up"),
+        (("highly relevant", "marginally relevant"), "made_up"),
+        (("+", "-"), "made_up"),
+        ((1, 0, 1), "made_up"),
+        (("1", "-1", "1"), "made_up"),
+        ((["yes"], ["no"]), "made_up[0]"),
+        (({"ok": True, "by": "A"}, {"ok": False, "by": "A"}), "made_up[ok]"),
+        (([{"result": [{"choices": ["Relevant"]}]}], [{"result": [{"choices": ["Not relevant"]}]}]),
+         "made_up[0][result][0][choices][0]"),
+    ],
+)  # fmt: skip
+def test_values_that_look_like_judgements_are_refused_under_any_name(values, path):
+    """Unless the user says that they are some, or that they are none."""
+    with pytest.raises(InputError) as error:
+        watched(*values)
+    assert str(error.value).startswith(f"f: {path!r} looks like judgements (")
+    assert str(error.value).endswith(
+        f"lbr data prepare --judged-by '{path}' if it says whether the document of a row answers its query, else "
+        "--judged-by none"
+    )
+    watched(*values, judged_by="none")
+    watched(*values, column="a.b", judged_by="none")
+    if len(values) == 2:
+        reader = RowReader(Columns(judged_by=path.replace("made_up", "a.b")), ("query", "document"))
+        rows = [{"query": "q", "document": "d", "a.b": value} for value in values]
+        if "marginally relevant" in values:
+            with pytest.raises(RowError, match="column 'b': expected a number, or yes or no, found"):
+                reader("f", rows[0])
+        else:
+            assert [r.get("relevance", 1) for row in rows for r in reader("f", row)] == [1, 0]
+            reader.say("f")
+            assert "columns used: query, document, a.b" in str(reader.account)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        (True, True), ("en", "de"), (0, 1), (1, 2, 1), (0, 1, 2, 0), ("yes", "yes"),
+        ("a", "b", "c", "d", "e", "yes", "no"), ({"n": 1}, {"n": 2}), ([], []), (None, ""),
+        ("positive thinking", "relativity"), (1.5, 0.5),
+    ],
+)  # fmt: skip
+def test_values_that_do_not_look_like_judgements(values):
+    assert watched(*values).account.counts["pair"] == len(values)
+
+
+def test_ids_and_what_stands_beside_a_judgement_are_not_watched():
+    assert watched(1, 0, 1, column="topic_id").account.counts["pair"] == 3
+    rows = [{"query": "q", "document": "d", "label": n, "is_english": bool(n)} for n in (1, 0)]
+    reader = RowReader(Columns(), ("query", "document"))
+    assert [r.get("relevance", 1) for row in rows for r in reader("f", row)] == [1, 0]
+    reader.say("f")
+    assert str(reader.account).endswith("columns used: query, document, label; not used: is_english")
+
+
+def test_what_is_nested_deep_is_not_looked_into():
+    deep = "yes"
+    for _ in range(900):
+        deep = [deep]
+    assert watched(deep, deep).account.counts["pair"] == 2
+    with pytest.raises(RowError, match="no column for the document"):
+        read({"query": "q", "made_up": {"a": deep}})
+
+
+def test_the_column_of_judgements_that_the_user_names():
+    rows = [{"query": "q", "document": "d", "score": 0.9, "meta": {"is_irrelevant": n}} for n in (0, 1)]
+    assert judged(*rows, columns=Columns(judged_by="meta[is_irrelevant]")) == [1, 0]
+    assert judged(*rows, columns=Columns(judged_by="meta.is_irrelevant")) == [1, 0]
+    assert judged(*rows, columns=Columns(judged_by="none")) == [1, 1]
+    with pytest.raises(InputError, match="f: no row has a judgement in 'absent', which --judged-by names"):
+        watched(1, judged_by="absent")
+    with pytest.raises(
+        RowError, match=r"column 'made_up': expected a judgement of each of 1 documents, found \[1, 0\]"
+    ):
+        watched([1, 0], judged_by="made_up")
+
+
+def test_the_least_score_is_of_one_column():
+    """Or it is refused: the likeliest judgement may not be the one that is meant."""
+    for other in (0, "no", True):
+        row = {"score": 0.9, "label": other}
+        with pytest.raises(InputError) as error:
+            judged(row, columns=Columns(min_score=0.5))
+        assert str(error.value) == (
+            "f, line 2: --min-score 0.5 may be of 'label' or of 'score': lbr data prepare --judged-by says which"
+        )
+        assert judged(row, columns=Columns(min_score=0.5, judged_by="score")) == [1]
+    assert judged({"score": 0.9, "label": "sports"}, {"score": 0.1, "label": ""}, columns=Columns(min_score=0.5)) == [
+        1,
+        0,
+    ]
 
 
 def test_the_likeliest_of_several_judgements_is_taken():
@@ -406,6 +524,7 @@ def test_documents_that_are_judged_one_by_one():
         "negative_passages",
         "negative_ctxs", "hard_negative_ctxs", "negative_documents", "negative_docs", "bm25_negatives", "distractor2",
         "wrong_answers", "incorrect_answers", "irrelevant_passages", "negative_messages", "random_negatives",
+        "non_preferred_output", "dispreferred", "rejected_output", "worse_answer", "response_k",
     ],
 )  # fmt: skip
 def test_names_of_hard_negatives(column):
@@ -446,12 +565,18 @@ def test_lists_that_a_csv_spells_out():
     assert pairs({"query": "q", "pos": "[a, b]"}) == [("q", "[a, b]", [])]
 
 
+def test_hard_negatives_by_the_system_that_found_them():
+    row = {"query": "q", "positive": "d"}
+    assert pairs(row | {"negatives": {"bm25": ["n"], "dense": ["m", "o"]}}) == [("q", "d", ["n", "m", "o"])]
+    assert pairs(row | {"negatives": {"text": ["n", "m"], "score": [1.5, 2.5]}}) == [("q", "d", ["n", "m"])]
+
+
 # Positives.
 @pytest.mark.parametrize(
     "column",
     [
         "pos", "positive", "positives", "positive_passages", "positive_ctxs", "pos_docs", "relevant_passages", "answer",
-        "positiveDocuments", "chosen", "response", "positive_messages",
+        "positiveDocuments", "chosen", "response", "positive_messages", "preferred_output", "correct_answers",
     ],
 )  # fmt: skip
 def test_several_positives_are_several_pairs(column):
@@ -463,6 +588,12 @@ def test_several_positives_are_several_pairs(column):
 def test_positives_in_numbered_columns():
     row = {"query": "q", "positive_2": "b", "positive_1": "a", "positive_3": ""}
     assert pairs(row) == [("q", "a", []), ("q", "b", [])]
+
+
+def test_the_best_answer_is_one_of_the_correct_ones():
+    row = {"question": "q", "best_answer": "a", "correct_answers": ["a", "b"], "incorrect_answers": ["n"]}
+    assert pairs(row) == [("q", "a", ["n"]), ("q", "b", ["n"])]
+    assert account(row).endswith("columns used: question, best_answer, correct_answers, incorrect_answers")
 
 
 # Conversations.
@@ -491,6 +622,13 @@ def test_conversations_with_documents_beside_them():
         {"chosen": [ask, good], "rejected": [ask, bad]},
         {"instruction": "q", "input": "", "chosen": "d", "rejected": "n"},
         {"query": "q", "response": "d", "rejected_response": ["n"]},
+        {"question": "q", "response_j": "d", "response_k": "n"},
+        {"input": {"messages": [ask]}, "preferred_output": [good], "non_preferred_output": [bad]},
+        {"chosen": "\n\nHuman: q\n\nAssistant: d", "rejected": "\n\nHuman: q\n\nAssistant: n"},
+        {"chosen": "User: q\n\nAI: d", "rejected": "User: q\n\nAI: n"},
+        {"chosen": "### Human: q\n\n### Assistant: d", "rejected": "### Human: q\n\n### Assistant: n"},
+        {"chosen": "Human: a\n\nAssistant: b\n\nHuman: q\n\nAssistant: d",
+         "rejected": "Human: a\n\nAssistant: b\n\nHuman: q\n\nAssistant: n"},
     ):  # fmt: skip
         assert pairs(row) == [("q", "d", ["n"])], row
         assert "not used" not in account(row)
@@ -532,12 +670,16 @@ def test_every_column_is_named_as_used_or_not():
          "lbr data prepare takes templates: --query '{sentence1}' --document '{sentence2}'"),
         ({"claim": "c is", "evidence": "so", "label": "SUPPORTS"},
          "lbr data prepare takes templates: --query '{claim}' --document '{evidence}'"),
-        ({"question": "q", "contexts": {"abstracts": ["d"]}}, "takes templates: --document '{contexts[abstracts][0]}'"),
+        ({"question": "q", "contexts": {"abstract": "d"}}, "takes templates: --document '{contexts[abstract]}'"),
         ({"query": "q", "ids": ["a1", "a2"], "pid": "x7"}, "and no other column has a text that could be it"),
         ({"question": "same", "reply": "Same. "}, "and no other column has a text that could be it"),
         ({"question": "q"}, "and no other column has a text that could be it"),
         ({"question": "q", "n": "12", "neg": "no"}, "and no other column has a text that could be it"),
         ({"question;answer": "q;d"}, "this is one column: separate columns by commas, or by tabs in a .tsv"),
+        ({"qid1": "1", "qid2": "2", "question1": "one", "question2": "two", "is_duplicate": "0"},
+         "lbr data prepare takes templates: --query '{question1}' --document '{question2}'"),
+        ({"page_content": "a text", "metadata": {"title": "T", "source": "u v"}},
+         "lbr data prepare takes templates: --query '{metadata[title]}' --document '{page_content}'"),
         ({"passage": "d", "a.b": "no template spells this"}, "and no other column has a text that could be it"),
     ],
 )  # fmt: skip
@@ -556,13 +698,183 @@ def test_a_remedy_for_documents_that_may_have_a_query():
     """Where there may be one, it is said for both sides; else, or where there is one text, for the document."""
     for row, optional, said in (
         ({"question1": "one", "question2": "two"}, ("query",), "--query '{question1}' --document '{question2}'"),
-        ({"question1": "one", "question2": "two"}, (), "--document '{question1}'"),
         ({"abstract": "one"}, ("query",), "--document '{abstract}'"),
         ({"query": "q", "abstract": "one"}, ("query",), "--document '{abstract}'"),
     ):
         with pytest.raises(RowError, match="no column for the document; found") as error:
             read(row, needed=("document",), optional=optional)
         assert str(error.value).endswith(f"lbr data prepare takes templates: {said}")
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        # One of several options, answers or contents; one of which is the rejected one.
+        ({"question": "q", "answer_a": "one", "answer_b": "two"}, ", --document; texts are in {answer_a}, {answer_b}"),
+        ({"question": "q", "opa": "a", "opb": "b", "opc": "c", "why": "e e"}, "texts are in {why}"),
+        ({"prompt": "q", "response_0": "one", "response_1": "two"}, "texts are in {response_0}, {response_1}"),
+        ({"instruction": "q", "win": "a good one", "lose": "a bad one"}, "texts are in {win}, {lose}"),
+        ({"question": "q", "context": "c c", "explanation": "e e"}, "texts are in {context}, {explanation}"),
+        ({"question": "q", "human_answers": ["a a", "b b"]},
+         ", --document; human_answers may have several, of which a template takes one"),
+        ({"title": "t t", "answers": {"text": ["a a", "b b"], "score": [3, 1]}},
+         "--query and --document; texts are in {title}; answers[text] may have several, of which a template takes one"),
+        ({"title": "t t", "body": "b b", "answers": [{"body": "a a"}, {"body": "c c"}]},
+         "texts are in {title}, {body}; answers may have several, of which a template takes one"),
+        ({"title": "t", "paragraphs": [{"context": "c c", "qas": []}]},
+         "{title}; paragraphs may have several, of which a template takes one"),
+        ({"set": ["one", "two", "three"]},
+         "--query and --document; set may have several, of which a template takes one"),
+        ({"page_content": "a text", "metadata": {"file": "my notes"}}, "texts are in {page_content}, {metadata[file]}"),
+        # What says who speaks, or what a row is.
+        ({"system": {"role": "system", "type": "x"}}, "and no other column has a text that could be it"),
+        # A first line of data.
+        ({"how is anemia treated": "q", "Iron helps the red cells.": "d"},
+         "if the first line is data, put one above it that names the columns; else lbr data prepare takes templates"),
+        ({"0": "1", "Iron tablets": "d d"}, "else lbr data prepare takes templates"),
+        ({"D0": "D1", "http://x.org/0": "u", "Title 0": "t"}, "else lbr data prepare takes templates"),
+    ],
+)  # fmt: skip
+def test_a_remedy_is_no_guess(values, said):
+    """Where several columns may be meant, they are named and none is taken."""
+    with pytest.raises(RowError, match="no column for the") as error:
+        read(values)
+    assert str(error.value).endswith(said) and "templates: " not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"question": "q", "opa": "a", "opb": "b", "opc": "c", "cop": 0}, "--choices opa opb opc --answer cop"),
+        ({"question": "q", "A": "a", "B": "b", "C": "c", "answer": "B"}, "--choices A B C --answer answer"),
+        ({"question": "q", "choice2": "b", "choice1": "a", "choice3": "c", "correct_answer": "b"},
+         "--choices choice1 choice2 choice3 --answer correct_answer"),
+        ({"ctx": "q", "ending0": "a", "ending1": "b", "ending2": "c", "label": "2"},
+         "--query '{ctx}' --choices ending0 ending1 ending2 --answer label"),
+        ({"question": "q", "option_1": "a", "option_2": "b", "option_3": "c", "correct": 1},
+         "--choices option_1 option_2 option_3 and --answer, which counts from 0: 'correct' may count from 1"),
+    ],
+)  # fmt: skip
+def test_options_in_columns_of_their_own_are_no_documents(values, said):
+    """Nor is the letter of the right one."""
+    for needed in (("query", "document"), ("document",)):
+        with pytest.raises(RowError) as error:
+            read(values, needed=needed, optional=("query", "negatives"))
+        assert str(error.value).endswith(f"lbr data prepare takes {said}")
+    negatives = {f"negative_{number}": "n" for number in (1, 2, 3)}
+    assert judged(negatives | {"label": 1}) == [1]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"question": "q", "answer": {"value": "d", "aliases": ["d", "e"]}}, "--document '{answer[value]}'"),
+        ({"prompt": {"text": "q"}, "answer": "d"}, "--query '{prompt[text]}'"),
+        ({"question": "q", "passage": "d", "answer": True}, "--document '{passage}'"),
+    ],
+)  # fmt: skip
+def test_a_usual_name_that_holds_no_text(values, said):
+    with pytest.raises(RowError, match="expected text, found") as error:
+        read(values)
+    assert str(error.value).endswith(f"lbr data prepare takes templates: {said}")
+
+
+def test_the_two_texts_of_a_list_are_a_pair():
+    with pytest.raises(RowError, match=r"templates: --query '\{set\[0\]\}' --document '\{set\[1\]\}'$"):
+        read({"set": ["q", "d"]})
+
+
+def test_a_remedy_joins_the_title():
+    """As a usual name would; the title and the body of a question are one text, too."""
+    row = {"id": "1", "title": "t", "authors": "A B", "abstract": "a long one"}
+    with pytest.raises(RowError, match=r"templates: --document '\{title\} \{abstract\}'$"):
+        read(row, needed=("document",), optional=())
+    with pytest.raises(RowError) as error:
+        read(row, needed=("document",), optional=("query",))
+    assert str(error.value).endswith(
+        "templates: --query '{title}' --document '{abstract}', or for documents alone --document '{title} {abstract}'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"question_title": "q", "question_body": "I ask", "answer": "d", "category": "LIFE"},
+         "--query '{question_title} {question_body}'"),
+        ({"title": "a title", "best_answer": "d"}, "--query '{title}'"),
+        ({"input": "what is it", "output": "d"}, "--query '{input}'"),
+        ({"question_text": "q", "passage": "d"}, "--query '{question_text}'"),
+        ({"user_query": "q", "document": "d"}, "--query '{user_query}'"),
+    ],
+)  # fmt: skip
+def test_a_question_under_another_name_is_not_left_aside(values, said):
+    """Where a query is read if there is one: pairs would become documents."""
+    with pytest.raises(RowError, match="no column for the query") as error:
+        read(values, needed=("document",), optional=("query", "negatives"))
+    document = next(name for name in ("answer", "best_answer", "output", "passage", "document") if name in values)
+    assert f"takes templates: {said}; --document '{{{document}}}' is for documents alone" in str(error.value)
+    columns = Columns(document=Template(f"{{{document}}}"))
+    assert read(values, columns, needed=("document",), optional=("query",)) == {"document": "d"}
+
+
+def test_documents_alone_beside_what_asks_nothing():
+    for values in (
+        {"answer": "d", "source": "x"},
+        {"text": "d", "author": "Bob Smith", "question_id": "q 7", "prompt_type": "a b"},
+    ):
+        assert read(values, needed=("document",), optional=("query",)) == {"document": "d"}
+
+
+def test_hard_negatives_of_no_query_are_refused():
+    """They would be said to be used; a document that the user names may have them."""
+    for row in ({"text": "d", "rejected": "n"}, {"chosen": "d", "rejected": "n"}, {"passage": "d", "neg": ["n"]}):
+        with pytest.raises(RowError, match="no column for the query; found"):
+            read(row, needed=("document",), optional=("query", "negatives"))
+    row = {"text": "d", "rejected": "n"}
+    alone = {"needed": ("document",), "optional": ("query", "negatives"), "document": Template("{text}")}
+    assert account(row, **alone) == "1 document; columns used: text; not used: rejected"
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"title": "t", "question": "q", "answer": "d"},
+        {"Title": "t", "Question": "q", "Response": "d"},
+        {"heading": "t", "prompt": "q", "completion": "d"},
+        {"title": "What is  IT", "query": "what is it", "text": "d"},
+        {"title": "what is it for", "query": "Please, what is it for?", "text": "d"},
+    ],
+)
+def test_a_title_that_may_be_the_questions(row):
+    """Before the document it would tell the answer which question it is of."""
+    title, query, document = row
+    for needed in (("query", "document"), ("document",)):
+        with pytest.raises(RowError) as error:
+            read(row, needed=needed)
+        assert str(error.value) == (
+            f"f, line 2: column {title!r} may belong to {query!r} or to {document!r}: lbr data prepare takes "
+            f"templates, --query '{{{title}}} {{{query}}}', --document '{{{title}}} {{{document}}}' or, without it, "
+            f"--document '{{{document}}}'"
+        )
+    for columns in (
+        Columns(query=Template(f"{{{title}}} {{{query}}}")),
+        Columns(document=Template(f"{{{title}}} {{{document}}}")),
+        Columns(document=Template(f"{{{document}}}")),
+    ):
+        assert read(row, columns)
+    assert read(row | {title: ""})["document"] == "d"
+
+
+def test_titles_that_are_the_documents():
+    for row in (
+        {"query": "what is anemia", "title": "Anemia", "text": "d"},
+        {"question": "q", "doc_title": "Anemia", "answer": "d"},
+        {"name": "Anemia", "text": "d"},
+        {"header": "Anemia", "section": "Results", "text": "d"},
+        {"Section Title": "Anemia", "content": "d"},
+    ):
+        assert read(row, needed=("document",), optional=("query",))["document"] == "Anemia d"
+    assert read({"query": "q", "name": "Ann", "text": "d"})["document"] == "d"
 
 
 def test_multiple_choice_has_one_right_option_for_every_reader():

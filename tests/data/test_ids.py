@@ -39,6 +39,12 @@ def test_ids_as_text(value, text):
         ({"id": None, "docno": "FT911-1"}, {"id": "FT911-1"}, {"id": "FT911-1", "document_id": "FT911-1"}),
         ({"pid": "", "passage_id": 0}, {"id": "0"}, {"id": "0", "document_id": "0"}),
         ({"text": "no id"}, {}, {}),
+        ({"pmid": 12}, {"id": "12"}, {"id": "12", "document_id": "12"}),
+        ({"DOI": "10.1/x"}, {"id": "10.1/x"}, {"id": "10.1/x", "document_id": "10.1/x"}),
+        ({"node_id": "n1", "parent_id": "n0"}, {"id": "n1"}, {"id": "n1"}),
+        ({"itemId": 7, "user_id": 1}, {"id": "7"}, {"id": "7"}),
+        ({"qa_id": 7, "id": 1}, {"id": "1"}, {"id": "1"}),
+        ({"user_id": 7, "valid": "v", "child_ids": [1], "class-id": 2, "ID of a friend": 3}, {}, {}),
     ],
 )
 def test_ids_of_rows(values, alone, pair):

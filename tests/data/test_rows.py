@@ -251,3 +251,30 @@ def test_a_line_of_names_that_cannot_be_read_is_never_skipped(tmp_path, header):
     (tmp_path / "f.csv").write_bytes(header + b"q,d\nr,e\n")
     with pytest.raises(InputError, match="f.csv, line 1"):
         list(read_rows(tmp_path / "f.csv", wrong=lambda error: None))
+
+
+def test_tables_that_pandas_wrote(tmp_path):
+    """By columns, by rows, as names and rows, and as lists; an object of its own is one row."""
+    rows = [{"query": "a", "positive": "b"}, {"query": "c", "positive": "d"}]
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    for found in (
+        rows,
+        {name: {str(n): text for n, text in enumerate(texts)} for name, texts in columns.items()},
+        {str(n): row for n, row in enumerate(rows)},
+        {"columns": list(columns), "index": [0, 1], "data": [list(row.values()) for row in rows]},
+        columns,
+    ):
+        path = tmp_path / "f.json"
+        path.write_text(json.dumps(found))
+        assert [row.values for row in read_rows(path)] == rows
+    for found in (
+        {"query": "q", "pos": ["d", "e"]},
+        {"pos": ["d"], "neg": ["n"]},
+        {"pos": ["d", "e"], "neg": ["n"]},
+        {"meta": {"0": "a"}, "text": {"1": "b"}},
+        {"a": {"0": "a"}, "text": "b"},
+        {"columns": ["a"], "data": "b"},
+        {},
+    ):
+        path.write_text(json.dumps(found))
+        assert [row.values for row in read_rows(path)] == [found]
