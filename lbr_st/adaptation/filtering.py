@@ -26,7 +26,7 @@ from lbr_st.data.records import read_passages, read_records
 from lbr_st.data.rows import read_rows
 from lbr_st.data.same_text import AUTO, same_text
 from lbr_st.data.write import DROPPED
-from lbr_st.errors import InputError, check_installed, naming_the_extra
+from lbr_st.errors import InputError, check_installed, naming_the_extra, one_line
 from lbr_st.evaluation.ranking import BM25, DenseRanker, Ranker, ranks_of
 from lbr_st.files import replacing_folder, require_empty, write_json, write_jsonl
 from lbr_st.model.lengths import saying_what_is_longer
@@ -292,10 +292,9 @@ def filter_file(queries: str | Path, data: str | Path, output_dir: str | Path, c
     if is_of_prepared_set(file):  # what a row of ours says beside its texts, as the id of its passage, stays
         own = {row.values.get("id"): row.values for row in read_rows(file)}
         rows = [own.get(row["id"], {}) | row for row in rows]
+    about = _about(file.parent / QUERIES_FILE)
     passages = read_passages(file_of(str(data), "corpus"))
     kept, drops = filter_queries(rows, passages, config)
-    before = file.parent / QUERIES_FILE
-    about = json.loads(before.read_text(encoding="utf-8")) if before.is_file() else {}
     lost = Counter(about.get("lost", {}))
     lost.update(drops.counts)
     about |= {
@@ -313,3 +312,11 @@ def filter_file(queries: str | Path, data: str | Path, output_dir: str | Path, c
     except OSError as error:
         raise InputError(f"{output_dir} was not written: {error.strerror or error}") from error
     return about
+
+
+def _about(file: Path) -> dict[str, Any]:
+    """Return what a folder of queries says of itself; nothing where it is no such folder."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    except ValueError as error:
+        raise InputError(f"{file} is not what lbr data queries wrote: {one_line(error)}") from error

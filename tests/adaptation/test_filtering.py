@@ -270,7 +270,10 @@ def test_what_cannot_be_filtered(tmp_path, monkeypatch):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "a").write_text("")
     target = tmp_path / "out"
+    write_jsonl(tmp_path / "cut" / "queries.jsonl", [row("a", "How is gout treated?", "gout-treated")])
+    (tmp_path / "cut" / "lbr_queries.json").write_text('{"kinds": ')
     for source, data, folder, config, message in (
+        (tmp_path / "cut", corpus, target, {}, "lbr_queries.json is not what lbr data queries wrote: Expecting value"),
         (tmp_path / "empty", corpus, target, {}, "is no folder that lbr data queries wrote: it has no queries.jsonl"),
         (tmp_path / "absent.jsonl", corpus, target, {}, "absent.jsonl: no such file"),
         (queries, tmp_path / "absent.jsonl", target, {}, "absent.jsonl: no such file"),
