@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from tqdm.auto import tqdm
+from transformers import AutoTokenizer
 
 from lbr_st.adaptation.config import AdaptConfig
 from lbr_st.adaptation.filtering import FilterConfig, filter_queries
@@ -228,8 +229,15 @@ class _Path:
         if config.queries is None:
             if config.generator is not None:
                 writer = {"generator": config.generator, "generator_model": config.generator_model}
-            elif self.is_language_model:
+            elif self.is_language_model and AutoTokenizer.from_pretrained(self.backbone).chat_template:
                 writer = {"model": self.backbone}
+            else:
+                logger.warning(
+                    "%s has no chat template and writes no queries: there are titles, headings and --pairs; "
+                    "--generator names a server that writes some",
+                    config.model,
+                )
+        if writer:
             writer |= {"per_passage": config.per_passage, "most": config.most_passages, "seed": config.seed}
         given = [each for each in (config.pairs, config.queries) if each is not None]
         sources: list[str | Path] = [self.passages / "passages.jsonl", *given[1:]]
