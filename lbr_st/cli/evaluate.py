@@ -6,7 +6,7 @@ import argparse
 import shlex
 from collections.abc import Sequence
 
-from lbr_st.cli.arguments import Parser, add_batch_size, add_min_score
+from lbr_st.cli.arguments import Parser, add_batch_size, add_min_score, add_on_error
 from lbr_st.errors import InputError
 from lbr_st.evaluation.own_data import BM25, evaluate, local_task, open_for_evaluation
 from lbr_st.evaluation.public_tests import evaluate_on_tasks, format_outcomes, tasks_of, trained_on
@@ -32,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--corpus-extra", metavar="FILE", help="file whose documents join the corpus of --data")
     add_min_score(parser)
+    add_on_error(parser)
     parser.add_argument("--results-dir", default="results", metavar="DIR", help="folder of mteb's result files")
     add_batch_size(parser, 64)
     args = parser.parse_args(argv)
@@ -44,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _on_own_data(args: argparse.Namespace) -> str:
     # What cannot be read is said before a model is opened.
-    task = local_task(args.data, args.corpus_extra, args.min_score)
+    task = local_task(args.data, args.corpus_extra, args.min_score, args.on_error)
     models = {name: open_for_evaluation(name) for name in args.model}
     settings = {"results_dir": args.results_dir, "batch_size": args.batch_size}
     scores = {task.label(name): evaluate(model, task, **settings) for name, model in models.items()}

@@ -26,8 +26,6 @@ def remedy(
         makes_a_pair: Tells whether the row can be read with templates for what is missing.
     """
     columns = list(map(str, values))
-    if len(columns) == 1 and re.search(r"[;|\t]", columns[0]):
-        return "this is one column: separate columns by commas, or by tabs in a .tsv"
     texts = dict(_texts(values))
     judgements = set(names.judgements(columns))
     titles = set(names.every(texts, names.TITLE)) if "query" in sides[0] else set()  # asked for before a text is

@@ -537,7 +537,6 @@ def test_every_column_is_named_as_used_or_not():
         ({"question": "same", "reply": "Same. "}, "and no other column has a text that could be it"),
         ({"question": "q"}, "and no other column has a text that could be it"),
         ({"question": "q", "n": "12", "neg": "no"}, "and no other column has a text that could be it"),
-        ({"question;answer": "q;d"}, "this is one column: separate columns by commas, or by tabs in a .tsv"),
         ({"passage": "d", "a.b": "no template spells this"}, "and no other column has a text that could be it"),
     ],
 )  # fmt: skip
