@@ -19,7 +19,7 @@ from lbr_st.data import names
 from lbr_st.data.delimited import EMPTY_CELLS, NULLS, Table, header_of, values_of
 from lbr_st.data.templates import EXCERPT
 from lbr_st.errors import InputError, RowError, one_line, require
-from lbr_st.records import COMPRESSED, file_format, is_hub_id
+from lbr_st.records import COMPRESSED, file_format, is_hub_id, is_text_file
 
 logger = logging.getLogger(__name__)
 
@@ -71,8 +71,10 @@ def read_rows(source: str | Path, encoding: str = "utf-8", wrong: Wrong = stop) 
         return
     path = Path(source)
     if not path.is_file():
-        make = f"is a folder, a file is needed; lbr data prepare {path} --output-dir SET makes a set of it"
-        raise InputError(f"{path}: {make if path.is_dir() else 'no such file'}")
+        what = f"is a folder, a file is needed; {make_a_set(path)}" if path.is_dir() else "no such file"
+        raise InputError(f"{path}: {what}")
+    if is_text_file(path):
+        raise InputError(f"{path}: is text, rows are needed; {make_a_set(path)}")
     kind = file_format(path)
     try:
         if kind == ".parquet":
@@ -87,6 +89,11 @@ def read_rows(source: str | Path, encoding: str = "utf-8", wrong: Wrong = stop) 
         if isinstance(error, OSError) and error.errno is not None and error.filename not in (None, str(path)):
             raise  # of another file
         raise InputError(f"{path}: cannot be read to its end: {one_line(error)}") from error
+
+
+def make_a_set(path: str | Path) -> str:
+    """Say what reads a folder, or text, where rows are needed."""
+    return f"lbr data prepare {path} --output-dir SET makes a set of it"
 
 
 def open_text(path: Path, encoding: str = "utf-8", newline: str | None = "\n") -> IO[str]:
@@ -328,6 +335,8 @@ def hub_rows(name: str, config: str | None, split: str) -> Iterator[Row]:
         dataset = datasets.load_dataset(name, config, split=split)
     except Exception as error:  # of many libraries: no network, no such dataset, no such split, a gated one
         message = f"{name}: no such file, and no dataset of the Hub that can be read: {one_line(error)}"
+        if Path(name).is_dir():
+            message = f"{name}: is a folder that datasets cannot read ({one_line(error)}); {make_a_set(name)}"
         raise InputError(message) from error
     for number, values in enumerate(dataset, start=1):
         yield Row(f"{name}, row {number}", number, values)

@@ -312,3 +312,16 @@ def test_what_cannot_be_unpacked(tmp_path):
 def test_a_folder_is_named_with_what_reads_it(tmp_path):
     with pytest.raises(InputError, match=f"is a folder, a file is needed; lbr data prepare {tmp_path} --output-dir"):
         values(tmp_path)
+
+
+def test_text_where_rows_are_needed_is_named_with_what_reads_it(tmp_path, monkeypatch):
+    """A file of text, and a folder whose name could be one of the Hub."""
+    (tmp_path / "docs" / "guide").mkdir(parents=True)
+    (tmp_path / "docs" / "guide" / "a.md").write_text("# A\n\nText.")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="docs/guide/a.md: is text, rows are needed; lbr data prepare docs/guide/a.md"):
+        values("docs/guide/a.md")
+    with pytest.raises(
+        InputError, match="docs/guide: is a folder that datasets cannot read .*; lbr data prepare docs/gui"
+    ):
+        values("docs/guide")
