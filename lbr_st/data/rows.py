@@ -169,7 +169,9 @@ def _json_lines(path: Path, encoding: str, wrong: Wrong) -> Iterator[Row]:
             # Control characters in texts are cleaned away; they are no reason to refuse a line.
             row = json.loads(line, strict=False)
         except (ValueError, RecursionError) as error:
-            wrong(_not_json(where, line, error))
+            is_of_more_lines = line.strip() in ("[", "{")
+            more = "; a file that is one JSON list is named .json" if is_of_more_lines else ""
+            wrong(_not_json(where, line, error).saying(more))
             continue
         if isinstance(row, list) and columns is None and _names_columns(row):
             columns = row
@@ -336,7 +338,7 @@ def hub_rows(name: str, config: str | None, split: str) -> Iterator[Row]:
     except Exception as error:  # of many libraries: no network, no such dataset, no such split, a gated one
         message = f"{name}: no such file, and no dataset of the Hub that can be read: {one_line(error)}"
         if Path(name).is_dir():
-            message = f"{name}: is a folder that datasets cannot read ({one_line(error)}); {make_a_set(name)}"
+            message += f"; of a folder of files {make_a_set(name)}"
         raise InputError(message) from error
     for number, values in enumerate(dataset, start=1):
         yield Row(f"{name}, row {number}", number, values)

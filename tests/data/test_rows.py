@@ -104,6 +104,7 @@ LINE = '{"question": "q", "answer": "d"}\n'
          r"delimiter, in '\{\"question\": \"q\" \"answer\": \"d\"\}'"),
         ("f.jsonl", LINE + '{"question": "q", "ans', r"line 2, column 19: not JSON: Unterminated string"),
         ("f.jsonl", '[{"question": "q"}]\n', "line 1: expected a JSON object, .* a file that is one JSON list is"),
+        ("f.jsonl", '[\n{"question": "q"}\n]\n', "line 1, .*: not JSON: .*; a file that is one JSON list is named .json"),
         ("f.jsonl", "[" * 100_000, "line 1: not JSON"),
         ("f.jsonl", LINE + '{"question": "caf\xe9"}', r"line 2, column 18: not UTF-8: byte 0xe9 in"),
         ("f.jsonl", LINE + "\x00\x00\x00", "line 2, column 1: not JSON"),
@@ -316,12 +317,12 @@ def test_a_folder_is_named_with_what_reads_it(tmp_path):
 
 def test_text_where_rows_are_needed_is_named_with_what_reads_it(tmp_path, monkeypatch):
     """A file of text, and a folder whose name could be one of the Hub."""
-    (tmp_path / "docs" / "guide").mkdir(parents=True)
-    (tmp_path / "docs" / "guide" / "a.md").write_text("# A\n\nText.")
+    (tmp_path / "texts" / "guide").mkdir(parents=True)
+    (tmp_path / "texts" / "guide" / "a.md").write_text("# A\n\nText.")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match="docs/guide/a.md: is text, rows are needed; lbr data prepare docs/guide/a.md"):
-        values("docs/guide/a.md")
+    with pytest.raises(InputError, match="texts/guide/a.md: is text, rows are needed; lbr data prepare texts/guide/a"):
+        values("texts/guide/a.md")
     with pytest.raises(
-        InputError, match="docs/guide: is a folder that datasets cannot read .*; lbr data prepare docs/gui"
+        InputError, match="texts/guide: no such file, .*; of a folder of files lbr data prepare texts/gui"
     ):
-        values("docs/guide")
+        values("texts/guide")
