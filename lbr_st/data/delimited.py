@@ -135,7 +135,7 @@ class Table:
         is_record = len(plain) == width and len(plain) > 1
         found = _fields(text)
         if found is None and not (is_record and self._is_record_next(len(plain))):
-            found = self._with_more_lines(line)
+            found = self._with_more_lines(line, width if is_record else None)
         if found is None:
             if not is_record:
                 raise csv.Error("unexpected end of data")
@@ -147,12 +147,17 @@ class Table:
         following = self._peek()
         return following is None or (following.count("\t") == width - 1 and not following.startswith("\t"))
 
-    def _with_more_lines(self, text: str) -> list[str] | None:
-        """Return the fields of a record that goes on in the next lines; None where it does not end in some."""
+    def _with_more_lines(self, text: str, width: int | None) -> list[str] | None:
+        """Return the fields of a record that goes on in the next lines, which are ``width`` where it is said.
+
+        None where it does not end in these lines, or has other fields; they are read again.
+        """
         line, taken = self.line, []
         for more in islice(self._lines(), MOST_LINES):
             taken.append(more)
             if '"' in more and (found := _fields("".join([text, *taken]).rstrip("\r\n"))) is not None:
+                if width not in (None, len(found)):
+                    break
                 return found
         self._ahead.extendleft(reversed(taken))
         self.line = line
@@ -163,18 +168,14 @@ def _fields(text: str) -> list[str] | None:
     """Return the fields of a record between tabs, without their quotes; None where a quote is opened and not closed."""
     fields, at = [], 0
     while True:
-        if text.startswith('"', at):
-            if quoted := _QUOTED.match(text, at):
-                fields.append(quoted[1].replace('""', '"'))
-                end = quoted.end()
-            elif _OPEN.match(text, at):
-                return None
-            else:
-                end = _end(text, at)
-                fields.append(text[at:end])
+        if quoted := _QUOTED.match(text, at):
+            fields.append(quoted[1].replace('""', '"'))
+            end = quoted.end()
         else:
             end = _end(text, at)
             fields.append(text[at:end])
+            if _OPEN.match(text, at) or "\n" in fields[-1]:  # what goes on in another line is quoted
+                return None
         if end == len(text):
             return fields
         at = end + 1

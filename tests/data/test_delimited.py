@@ -50,6 +50,11 @@ def test_numbers_of_lines_behind_a_quote_that_is_never_closed(tmp_path):
     """Lines that were looked at are read again."""
     text = 'a\tb\nq\t"open\n\nr\tlast\ns\t"two\nlines"\nt\td\n'
     assert [number for number, _, _ in read(tmp_path / "f.tsv", text)] == [2, 4, 5, 7]
+    for number, end in enumerate(["", '" b', '"\tg\t"h"'], start=1):  # never closed; or then of other fields
+        errors = []
+        rows = read(tmp_path / f"{number}.tsv", f'a\tb\nq\t"open\nalone{end}\nr\td\n', wrong=errors.append)
+        assert [(row, values) for row, values, _ in rows] == [(2, ["q", '"open']), (4, ["r", "d"])]
+        assert [error.reason for error in errors] == ["not as many fields as the header"]
     with pytest.raises(InputError, match="line 3: not CSV: a quote is opened and never closed"):
         read(tmp_path / "g.tsv", 'a\tb\nq\td\n"open\nr\td\n')
 

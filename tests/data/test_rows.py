@@ -104,7 +104,7 @@ LINE = '{"question": "q", "answer": "d"}\n'
          r"delimiter, in '\{\"question\": \"q\" \"answer\": \"d\"\}'"),
         ("f.jsonl", LINE + '{"question": "q", "ans', r"line 2, column 19: not JSON: Unterminated string"),
         ("f.jsonl", '[{"question": "q"}]\n', "line 1: expected a JSON object, .* a file that is one JSON list is"),
-        ("f.jsonl", '[\n{"question": "q"}\n]\n', "line 1, .*: not JSON: .*; a file that is one JSON list is named .json"),
+        ("f.jsonl", '[\n{"question": "q"}\n]\n', "line 1, .*: not JSON: .*; a file that is one JSON list is named"),
         ("f.jsonl", "[" * 100_000, "line 1: not JSON"),
         ("f.jsonl", LINE + '{"question": "caf\xe9"}', r"line 2, column 18: not UTF-8: byte 0xe9 in"),
         ("f.jsonl", LINE + "\x00\x00\x00", "line 2, column 1: not JSON"),
