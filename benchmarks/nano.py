@@ -25,14 +25,13 @@ from transformers import (
 
 from lbr_st.data.cleaning import clean
 from lbr_st.data.columns import Columns
-from lbr_st.data.front_matter import split_front_matter
-from lbr_st.data.passages import MARKDOWN
+from lbr_st.data.front_matter import Page, split_front_matter
 from lbr_st.data.records import RecordReader
 from lbr_st.data.rows import open_text, read_rows
 from lbr_st.errors import InputError
 from lbr_st.files import filling
 from lbr_st.model.saving import STALE
-from lbr_st.records import FIELDS, is_table
+from lbr_st.records import FIELDS, MARKDOWN, is_table
 from lbr_st.training.config import RunConfig
 from lbr_st.training.describe import settings_of
 from lbr_st.training.resume import Run, State, data_sha256, train_to_the_end
@@ -82,8 +81,8 @@ def _texts(file: Path) -> Iterator[str]:
         text.encode()
     except UnicodeError as error:
         raise InputError(f"{file}: not UTF-8") from error
-    title, text = split_front_matter(text) if file.suffix.lower() in MARKDOWN else ("", text)
-    yield clean(f"{title}\n{text}", keep_html=True)
+    page = split_front_matter(text) if file.suffix.lower() in MARKDOWN else Page("", text)
+    yield clean(f"{page.title}\n{page.text}", keep_html=True)
 
 
 def train_tokenizer(texts: Sequence[str], vocab_size: int) -> PreTrainedTokenizerBase:

@@ -98,9 +98,12 @@ class RowError(InputError):
     """
 
     def __init__(self, where: str, reason: str, detail: str | None = None) -> None:
-        super().__init__(f"{where}: {detail or reason}")
-        self.where = where
-        self.reason = reason
+        self.where, self.reason, self.detail = where, reason, detail or reason
+        super().__init__(f"{where}: {self.detail}")
+
+    def saying(self, more: str) -> RowError:
+        """Return the error with more words at its end."""
+        return RowError(self.where, self.reason, f"{self.detail}{more}")
 
 
 def one_line(error: BaseException | str) -> str:

@@ -12,6 +12,13 @@ FIELDS = ("query", "document")
 COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd"}
 JSON_LINES = (".jsonl", ".ndjson")
 TABLES = (*JSON_LINES, ".json", ".csv", ".tsv", ".parquet")
+# Text, which is cut into passages.
+MARKDOWN, HTML = {".md", ".markdown"}, {".html", ".htm"}
+CODE = {
+    ".py", ".js", ".ts", ".java", ".c", ".h", ".cc", ".cpp", ".hpp", ".go", ".rs", ".rb", ".php", ".cs", ".kt",
+    ".swift", ".scala", ".sh", ".sql", ".r", ".jl", ".lua",
+}  # fmt: skip
+TEXT = {".txt", ".rst", ".tex"} | MARKDOWN | HTML | CODE
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+(:[\w.-]+){0,2}")
 WHITE = re.compile(r"\s+")
 # What makes a folder a prepared set: `lbr data prepare` writes it last.
@@ -39,6 +46,11 @@ def file_format(path: str | Path) -> str:
 def is_table(path: str | Path) -> bool:
     """Tell by its name whether a file holds rows."""
     return file_format(path) in TABLES
+
+
+def is_text_file(path: Path) -> bool:
+    """Tell whether a path is a file of text, which is cut into passages."""
+    return path.suffix.lower() in TEXT and path.is_file()
 
 
 def is_hub_id(source: str | Path) -> bool:

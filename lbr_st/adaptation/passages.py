@@ -13,12 +13,11 @@ from lbr_st.data.drops import Drops
 from lbr_st.data.ids import UniqueIds
 from lbr_st.data.overlap import HeldOutTexts
 from lbr_st.data.parts import Reading, parts_of
-from lbr_st.data.passages import TEXT
 from lbr_st.data.prepared_set import PreparedSet, file_of
 from lbr_st.data.records import read_records
 from lbr_st.data.same_text import same_text
 from lbr_st.errors import InputError
-from lbr_st.records import Record
+from lbr_st.records import TEXT, Record
 
 # Ids of passages of text files, in a prepared set too: file and line, or of HTML file and number.
 OF_TEXT = re.compile(r".+(\.\w+)[:#]\d+(?:\+\d+)?(?:#\d+)*")

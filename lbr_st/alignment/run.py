@@ -45,7 +45,7 @@ from lbr_st.model.opening import (
 )
 from lbr_st.model.precision import autocast_dtype
 from lbr_st.model.saving import load
-from lbr_st.records import Record
+from lbr_st.records import FIELDS, Record
 from lbr_st.training.callbacks import WarnOfCollapse, evaluate_while_training, keep_best
 from lbr_st.training.config import flag
 from lbr_st.training.describe import describe_run
@@ -219,9 +219,10 @@ def read_data(config: AlignConfig) -> AlignData:
     if dev_source is None and prepared and prepared.has("dev"):
         dev_source = prepared.file("dev")
     config.check_held_out(has_dev=dev_source is not None)
-    train = read_tuples(source, config.min_score)
-    dev = read_records(dev_source, min_score=config.min_score) if dev_source else []
-    dev_corpus = read_records(config.corpus_extra, ("document",)) if config.corpus_extra else []
+    train = read_tuples(source, config.min_score, config.on_error)
+    dev = read_records(dev_source, FIELDS, config.min_score, config.on_error) if dev_source else []
+    extra = config.corpus_extra
+    dev_corpus = read_records(extra, ("document",), on_error=config.on_error) if extra else []
     held_out = [(dev_source, dev)] if dev_source else []
     refuse_overlaps([(source, train)], held_out, allowed=config.allow_overlap)
     logger.info("%s", describe_data(source, train, dev))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any, NoReturn
 
-from lbr_st.data.drops import ON_ERROR
+from lbr_st.data.drops import ON_ERROR, ON_ERROR_HELP
 from lbr_st.data.judgements import MIN_SCORE
 from lbr_st.errors import InputError
 
@@ -68,9 +68,7 @@ def add_fuse(parser: Any) -> None:
 
 def add_on_error(parser: Any) -> None:
     """Add ``--on-error``, to a parser or a group of one: what becomes of rows that cannot be used."""
-    parser.add_argument(
-        "--on-error", choices=ON_ERROR, default="stop", help="at a row that cannot be used; skip counts them"
-    )
+    parser.add_argument("--on-error", choices=ON_ERROR, default="stop", help=ON_ERROR_HELP)
 
 
 def add_output_dir(parser: argparse.ArgumentParser, what: str) -> None:

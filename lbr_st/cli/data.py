@@ -275,6 +275,7 @@ def _add_mine(parser: argparse.ArgumentParser) -> None:
         help="documents to find them in, beside those of the pairs; what the set holds out is left out",
     )
     add_min_score(parser)
+    add_on_error(parser)
     filters = parser.add_argument_group("filters of false negatives", "none unless said")
     filters.add_argument(
         "--margin",
@@ -310,6 +311,7 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     _add_same_text(parser, None, " (default: as in the set that TRAIN is, else auto)")
     parser.set_defaults(min_score=None)  # a default that is None is left out of what is parsed
     add_min_score(parser)
+    add_on_error(parser)
     _add_near_duplicates(parser)
 
 
@@ -317,7 +319,8 @@ def _check(args: argparse.Namespace) -> None:
     check_threshold(args.near_duplicates)
     fields_ = FIELDS if args.isolate == "both" else ("query",)
     files = file_of(args.train, "align"), file_of(args.held_out, "test")
-    train, held_out = read_tuples(files[0], args.min_score), read_records(files[1], min_score=args.min_score)
+    train = read_tuples(files[0], args.min_score, args.on_error)
+    held_out = read_records(files[1], FIELDS, args.min_score, args.on_error)
     same = args.same_text or same_text_of(files[0])
     found = list(overlaps(train, held_out, fields_, args.near_duplicates, same))
     if found:

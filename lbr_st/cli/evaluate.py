@@ -6,7 +6,7 @@ import argparse
 import shlex
 from collections.abc import Sequence
 
-from lbr_st.cli.arguments import Parser, add_batch_size, add_fuse, add_min_score, share
+from lbr_st.cli.arguments import Parser, add_batch_size, add_fuse, add_min_score, add_on_error, share
 from lbr_st.data.prepared_set import file_of
 from lbr_st.data.records import read_records
 from lbr_st.errors import InputError
@@ -48,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         metavar="SET_OR_FILE",
         help="choose that share on dev: a set, of which it is dev, or a file of other pairs; the corpus is the same",
     )
+    add_on_error(parser)
     parser.add_argument("--results-dir", default="results", metavar="DIR", help="folder of mteb's result files")
     add_batch_size(parser, 64)
     args = parser.parse_args(argv)
@@ -65,8 +66,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _on_own_data(args: argparse.Namespace) -> str:
     # What cannot be read is said before a model is opened.
-    task = local_task(args.data, args.corpus_extra, args.min_score)
-    dev = dev_task(args.fuse_dev, args.min_score, task) if args.fuse_dev else None
+    task = local_task(args.data, args.corpus_extra, args.min_score, args.on_error)
+    dev = dev_task(args.fuse_dev, args.min_score, task, args.on_error) if args.fuse_dev else None
     models = {name: open_for_evaluation(name) for name in args.model}
     settings = {"results_dir": args.results_dir, "batch_size": args.batch_size}
     search = ["lbr", "search", "--model", next((name for name in args.model if name != BM25), "DIR")]
@@ -85,18 +86,19 @@ def _on_own_data(args: argparse.Namespace) -> str:
     return f"\n{size}\n{score_table(scores)}\n\nSaved mteb's result files in {args.results_dir}.\nnext: {command}"
 
 
-def dev_task(source: str, min_score: float | None, task: LocalRetrieval) -> LocalRetrieval:
+def dev_task(source: str, min_score: float | None, task: LocalRetrieval, on_error: str = "stop") -> LocalRetrieval:
     """Return the pairs of ``--fuse-dev`` as a task in the corpus of the test, with their own documents.
 
     Args:
         source: Prepared set, of which it is dev, or a file of pairs.
         min_score: Least score of a document that answers its query, where a column grades them.
         task: The test.
+        on_error: ``stop`` at the first row that cannot be used, or ``skip`` and count such rows.
 
     Raises:
         InputError: If the file cannot be used, or has queries of the test.
     """
-    records = read_records(file_of(source, "dev"), min_score=min_score)
+    records = read_records(file_of(source, "dev"), min_score=min_score, on_error=on_error)
     if known := sum(record["query"] in task.queries for record in records):
         raise InputError(
             f"--fuse-dev {source}: {known} of its {len(records)} queries are in --data too; choose the weight on others"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from lbr_st.cli.arguments import Parser, add_batch_size, add_min_score
+from lbr_st.cli.arguments import Parser, add_batch_size, add_min_score, add_on_error
 from lbr_st.data.prepared_set import file_of
 from lbr_st.data.records import read_records
 from lbr_st.evaluation.inspect import format_numbers, inspect
 from lbr_st.evaluation.read_out import read_out
 from lbr_st.metrics import Pairs
 from lbr_st.model.opening import check_model_exists, open_with_language_model
+from lbr_st.records import FIELDS
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -31,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="held-out pairs: set of `lbr data prepare`, of which it is dev, or a file; their documents are the corpus",
     )
     add_min_score(parser)
+    add_on_error(parser)
     add_batch_size(parser, 32)
     parser.add_argument("text", nargs="*", help="questions whose embeddings are said in words; a model of lbr-st")
     args = parser.parse_args(argv)
@@ -39,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.min_score is not None and not args.data:
         parser.error("--min-score goes with --data: a text has no judgements")
     check_model_exists(args.model)
-    records = read_records(file_of(args.data, "dev"), min_score=args.min_score) if args.data else []
+    records = read_records(file_of(args.data, "dev"), FIELDS, args.min_score, args.on_error) if args.data else []
     model = open_with_language_model(args.model)
     if args.text:
         for text, words in zip(args.text, read_out(model, args.text, batch_size=args.batch_size), strict=True):

@@ -9,14 +9,15 @@ from collections.abc import Iterable
 logger = logging.getLogger(__name__)
 
 MOST_NAMED = 40
-_PLURALS = {"pair": "pairs", "document": "documents", "query": "queries", "judgement": "judgements"}
+_PLURALS = {"pair": "pairs", "document": "documents", "passage": "passages", "query": "queries",
+            "judgement": "judgements"}  # fmt: skip
 
 
 class Account:
     """Keeps what was read of a source, and what was left aside.
 
     Attributes:
-        counts: Numbers of what was read: ``pair``, ``document`` (alone), ``query``, ``judgement``.
+        counts: Numbers of what was read: ``pair``, ``document`` (alone), ``passage``, ``query``, ``judgement``.
     """
 
     def __init__(self) -> None:
@@ -55,7 +56,12 @@ class Account:
             more = [f"{len(columns) - MOST_NAMED:,} more"] if len(columns) > MOST_NAMED else []
             if columns:
                 parts.append(f"{said}: {', '.join([*columns[:MOST_NAMED], *more])}")
-        return "; ".join([*parts, *(f"{number:,} {what}" for what, number in self._notes.items() if number)])
+        return "; ".join([*parts, *filter(None, [self.notes])])
+
+    @property
+    def notes(self) -> str:
+        """What was noted, alone."""
+        return "; ".join(f"{number:,} {what}" for what, number in self._notes.items() if number)
 
     def say(self, source: object) -> None:
         """Say it of a source."""

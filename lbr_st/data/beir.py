@@ -43,6 +43,8 @@ class BeirCollection:
             account, ids = Account(), IdReader()
             for row in self._read[kind]():
                 account.see(row.values)
+                for note in row.notes:
+                    account.note(note)
                 id_, text = ids(row.values, is_pair=False).get("id"), row.values.get("text")
                 if id_ is None or not isinstance(text, str):
                     self.wrong(RowError(row.where, "missing column", "expected _id and text, as BEIR has them"))
@@ -75,6 +77,8 @@ class BeirCollection:
         account = Account()
         for row in rows():
             account.see(row.values)
+            for note in row.notes:
+                account.note(note)
             try:
                 record = self._judgement(row)
             except RowError as error:

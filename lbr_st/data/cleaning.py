@@ -8,6 +8,7 @@ import unicodedata
 from html.parser import HTMLParser
 from typing import Any
 
+from lbr_st.data.raised import SUB, SUP, joined
 from lbr_st.records import FIELDS, WHITE, Record
 
 # Elements that markup of running text is made of, with attributes that have values. A text with none of them is no
@@ -19,7 +20,8 @@ HTML_TAG = re.compile(
     re.IGNORECASE,
 )
 HTML_ENTITY = re.compile(r"&(#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z]{2,31}\d{0,2});")
-BLOCK_TAG = re.compile(r"<(br|/?(p|div|li|tr|h[1-6]|table|ul|ol|blockquote|pre))\b[^<>]*>", re.IGNORECASE)
+BLOCK_TAG = re.compile(r"<(br|/?(p|div|li|tr|h[1-6]|table|ul|ol|dl|dt|dd|blockquote|pre))\b[^<>]*>", re.IGNORECASE)
+CELL_TAG = re.compile(r"<(td|th)\b[^<>]*>", re.IGNORECASE)  # what is in two cells are two words
 HIDDEN = ("script", "style")
 
 # What is seen by nobody and stands in texts by accident: controls but tab and newline, halves of surrogate pairs,
@@ -75,11 +77,11 @@ def without_html(text: str) -> str:
     if "<" in text and HTML_TAG.search(text):
         parser = _TextOfHtml()
         try:
-            parser.feed(BLOCK_TAG.sub(lambda match: "\n" + match.group(), text))
+            parser.feed(CELL_TAG.sub(r" \g<0>", BLOCK_TAG.sub(r"\n\g<0>", text)))
             parser.close()
         except AssertionError:  # a declaration that it does not know: no HTML of anybody
             return text
-        lines = (SPACES.sub(" ", line).strip() for line in "".join(parser.pieces).split("\n"))
+        lines = (SPACES.sub(" ", line).strip() for line in joined(parser.pieces).split("\n"))
         return re.sub(r"\n{2,}", "\n", "\n".join(lines)).strip()
     return html.unescape(text) if "&" in text and HTML_ENTITY.search(text) else text
 
@@ -89,21 +91,25 @@ class _TextOfHtml(HTMLParser):
 
     def __init__(self) -> None:
         super().__init__()
-        self.pieces: list[str] = []
-        self._hidden = 0
+        self.pieces: list[tuple[str, str]] = []  # with what they are in of sup and sub
+        self._hidden, self._raised = 0, list[str]()
 
     def handle_starttag(self, tag: str, attrs: Any) -> None:
         """Enter an element."""
         self._hidden += tag in HIDDEN
+        if tag in (SUP, SUB):
+            self._raised.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
         """Leave an element; one that was never entered is none."""
         self._hidden -= tag in HIDDEN and self._hidden > 0
+        if tag in self._raised:
+            self._raised = self._raised[: self._raised.index(tag)]
 
     def handle_data(self, data: str) -> None:
         """Keep text."""
         if not self._hidden:
-            self.pieces.append(data)
+            self.pieces.append((self._raised[-1] if self._raised else "", data))
 
 
 def printable(text: str) -> str:

@@ -9,9 +9,12 @@ from lbr_st.data.rows import Wrong, stop
 from lbr_st.errors import RowError, shortened
 
 ON_ERROR = ("stop", "skip")
+ON_ERROR_HELP = "at a row that cannot be used: stop, or skip it and count"
 SAMPLES = 5  # of each reason, kept in dropped.jsonl
 SAMPLE_CHARACTERS = 200
 SHOWN, SHOWN_CHARACTERS = 3, 100  # of these, in the log and on the card
+# What is wrong with all rows of a source if it is with one: to leave them out leaves nothing.
+OF_ALL_ROWS = ("missing column", "missing field", "wrong encoding", "a column without a name", "no judgement")
 MOST_NAMED = 3  # reasons of which one is named in a line
 
 
@@ -75,7 +78,11 @@ def on_wrong_row(on_error: str, drops: Drops) -> Wrong:
     """Return what is called with a row that cannot be used.
 
     Args:
-        on_error: ``stop`` at the first such row, or ``skip`` them.
+        on_error: ``stop`` at the first such row, and say how to go on, or ``skip`` them.
         drops: Counts those that are skipped.
     """
-    return drops.add_error if on_error == "skip" else stop
+    return drops.add_error if on_error == "skip" else _stop
+
+
+def _stop(error: RowError) -> None:
+    stop(error if error.reason in OF_ALL_ROWS else error.saying("; --on-error skip leaves such rows out"))

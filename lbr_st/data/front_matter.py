@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -15,52 +16,102 @@ FENCES: dict[str, tuple[tuple[str, ...], Callable[[str], Any]]] = {
     # To this loader all is text: a date that does not exist is none the less for it.
     "---": (("---", "..."), lambda text: yaml.load(text, Loader=yaml.BaseLoader)),  # noqa: S506
     "+++": (("+++",), tomllib.loads),
+    "---yaml": (("---",), lambda text: yaml.load(text, Loader=yaml.BaseLoader)),  # noqa: S506
+    "---toml": (("---",), tomllib.loads),
+    "---json": (("---",), lambda text: json.loads(text, strict=False)),
+    "{": (("}",), lambda text: json.loads(f"{{{text}}}", strict=False)),
 }
+BROKEN = "with front matter that cannot be read, left out but for a title"
+
+# Blank lines and comments that may stand before it.
+_BEFORE = re.compile(r"(\s|<!--.*?-->)*", re.DOTALL)
+# How a line of it begins that says something: a name and its value. Others go on, are items, comments or brackets.
+_NAMED = re.compile(r"""\s*(["']?)([\w-]+)\1[ \t]*[:=]""")
+_OTHER = re.compile(r"\s|$|[-#\[\]{},]|\?\s")
+_TITLE = re.compile(r"""\s*(["']?)title\1[ \t]*[:=][ \t]*(?![ \t\[{|>&*!])(.*)""", re.IGNORECASE)
 
 
-def split_front_matter(text: str) -> tuple[str, str]:
-    """Return the title that the front matter of a text says, or "", and the text without it.
+class Page(NamedTuple):
+    """A text without its front matter.
 
-    In place of the front matter are as many empty lines: the others keep their numbers. What does not parse, or is no
-    mapping of names to values, is text: a line of dashes may be a thematic break.
+    Attributes:
+        title: The title that the front matter says, or "".
+        text: The text, with as many empty lines in its place: the others keep their numbers.
+        is_broken: Whether there was front matter that cannot be read.
+    """
+
+    title: str
+    text: str
+    is_broken: bool = False
+
+
+def split_front_matter(text: str) -> Page:
+    """Take the front matter off a text.
+
+    What is no mapping of names to values is text: a line of dashes may be a thematic break. A block that does not
+    parse, or is never closed and ends with a blank line, is front matter if its lines look like it.
 
     Args:
         text: Text of a whole file.
     """
-    lines = text.removeprefix(BOM).split("\n")
-    fence = lines[0].rstrip()
-    if fence in FENCES:
-        found = _fenced(lines, *FENCES[fence])
-    elif fence.startswith("{"):
-        found = _json(text.removeprefix(BOM))
-    else:
-        return "", text
+    whole = text.removeprefix(BOM)
+    before = _BEFORE.match(whole)
+    start = whole.count("\n", 0, before.end() if before else 0)
+    lines = whole.split("\n")
+    fence = lines[start].rstrip()
+    found = _json(lines, start) if fence.startswith("{") else None
+    if found is None and fence in FENCES:
+        found = _fenced(lines, start, *FENCES[fence])
     if found is None:
-        return "", text
-    about, end = found
-    title = next((value for name, value in about.items() if str(name).lower() == "title"), "")
-    has_title = isinstance(title, str | int | float) and not isinstance(title, bool)
-    return " ".join(str(title).split()) if has_title else "", "\n" * end + "\n".join(lines[end:])
+        return Page("", text)
+    title, end, is_broken = found
+    return Page(" ".join(title.split()), "\n" * end + "\n".join(lines[end:]), is_broken)
 
 
-def _fenced(lines: list[str], ends: tuple[str, ...], parse: Callable[[str], Any]) -> tuple[dict[Any, Any], int] | None:
-    """Return what is in the block between two fences, and how many lines it has, with them; None if there is none."""
-    end = next((number for number, line in enumerate(lines[1:], start=1) if line.rstrip() in ends), None)
-    if end is None:
-        return None
-    try:
-        found = parse("\n".join(line.rstrip("\r") for line in lines[1:end]))
-    except (yaml.YAMLError, ValueError, RecursionError):
-        return None
-    found = {} if found is None else found  # Jekyll's pages that say nothing of themselves
-    return (found, end + 1) if isinstance(found, dict) else None
+def _fenced(
+    lines: list[str], start: int, ends: tuple[str, ...], parse: Callable[[str], Any]
+) -> tuple[str, int, bool] | None:
+    """Return the title of the block between two fences, the line behind it, and whether it cannot be read.
+
+    None where there is no such block.
+    """
+    inside = [line.rstrip("\r") for line in lines[start + 1 :]]
+    end = next((number for number, line in enumerate(inside) if line.rstrip() in ends), None)
+    if end is not None:
+        try:
+            found = parse("\n".join(inside[:end]))
+        except (yaml.YAMLError, ValueError, RecursionError):
+            pass
+        else:
+            found = {} if found is None else found  # Jekyll's pages that say nothing of themselves
+            return (_title_in(found), start + end + 2, False) if isinstance(found, dict) else None
+    blank = next((number for number, line in enumerate(inside) if not line.strip()), len(inside))
+    for stop, behind in ((end, 2), (blank, 1)):  # closed, or ended by a blank line
+        if stop is not None and _looks_like_front_matter(inside[:stop]):
+            title = next((match[2] for line in inside[:stop] if (match := _TITLE.fullmatch(line))), "")
+            return title.strip().rstrip(",").strip("\"'"), start + stop + behind, True
+    return None
 
 
-def _json(text: str) -> tuple[dict[Any, Any], int] | None:
+def _looks_like_front_matter(block: list[str]) -> bool:
+    """Tell whether all lines of a block say something under a name, or belong to one that does."""
+    names = [match[2].lower() for line in block if (match := _NAMED.match(line))]
+    is_all = all(_NAMED.match(line) or _OTHER.match(line) for line in block)
+    return is_all and (len(names) > 1 or "title" in names)
+
+
+def _json(lines: list[str], start: int) -> tuple[str, int, bool] | None:
     """Return the same of an object, which has no fences: behind it its last line is empty."""
+    text = "\n".join(lines[start:])
     try:
         found, end = json.JSONDecoder(strict=False).raw_decode(text)
     except (ValueError, RecursionError):
         return None
     rest = text[end:].partition("\n")[0]
-    return (found, text.count("\n", 0, end) + 1) if isinstance(found, dict) and not rest.strip() else None
+    is_one = isinstance(found, dict) and not rest.strip()
+    return (_title_in(found), start + text.count("\n", 0, end) + 1, False) if is_one else None
+
+
+def _title_in(about: dict[Any, Any]) -> str:
+    title = next((value for name, value in about.items() if str(name).lower() == "title"), "")
+    return str(title) if isinstance(title, str | int | float) and not isinstance(title, bool) else ""

@@ -20,7 +20,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import mine_hard_negatives
 
 from lbr_st.data import card, registry
-from lbr_st.data.drops import Drops
+from lbr_st.data.drops import ON_ERROR, Drops
 from lbr_st.data.isolate import is_isolated, overlaps_left, rows_of
 from lbr_st.data.overlap import HeldOutTexts, count
 from lbr_st.data.prepared_set import PreparedSet, mteb_tasks_of, same_text_of
@@ -59,6 +59,7 @@ class MineConfig:
         skip: Number of the most similar documents that are left out.
         batch_size: Number of texts encoded at once.
         min_score: Least score of a document that answers its query, where a column of the source grades them.
+        on_error: ``stop`` at the first row that cannot be used, or ``skip`` and count such rows.
 
     Raises:
         InputError: If a value cannot be meant; the message names the flag.
@@ -75,8 +76,11 @@ class MineConfig:
     skip: int = 0
     batch_size: int = 32
     min_score: float | None = None
+    on_error: str = "stop"
 
     def __post_init__(self) -> None:
+        if self.on_error not in ON_ERROR:
+            raise InputError(f"--on-error must be {' or '.join(ON_ERROR)}, got {self.on_error}")
         for name, least in (("negatives", 1), ("skip", 0), ("batch_size", 1)):
             if getattr(self, name) < least:
                 flag = name.replace("_", "-")
@@ -108,11 +112,11 @@ def mine(config: MineConfig) -> PreparedSet:
     source = PreparedSet.open(config.source) if Path(config.source).is_dir() else None
     file = source.file("align") if source else str(config.source)
     if config.min_score is None:
-        pairs = read_tuples(file)
+        pairs = read_tuples(file, on_error=config.on_error)
         _check_pairs(pairs, file)
     else:  # what scores less is no hard negative here: those are mined
-        pairs = read_records(file, min_score=config.min_score)
-    corpus = read_records(config.corpus, ("document",)) if config.corpus else []
+        pairs = read_records(file, FIELDS, config.min_score, config.on_error)
+    corpus = read_records(config.corpus, ("document",), on_error=config.on_error) if config.corpus else []
     logger.info("mining for the pairs of %s%s", file, f", in {config.corpus} too" if config.corpus else "")
     if source:
         _check_isolation(source)

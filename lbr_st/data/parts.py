@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,15 +12,19 @@ from typing import Any, NamedTuple
 
 from lbr_st.data import installed_packages as installed
 from lbr_st.data import names, registry
+from lbr_st.data.account import Account
 from lbr_st.data.beir import BeirCollection, Rows
 from lbr_st.data.cleaning import clean_record
 from lbr_st.data.columns import Columns
+from lbr_st.data.folders import note_files
 from lbr_st.data.judgements import JUDGED
-from lbr_st.data.passages import Chunker, text_files
-from lbr_st.data.records import RecordReader, is_text_file, read_text_records
+from lbr_st.data.passages import Chunker
+from lbr_st.data.records import RecordReader, read_text_records
 from lbr_st.data.rows import Row, Wrong, hub_rows, read_rows, stop
 from lbr_st.errors import InputError, RowError
-from lbr_st.records import SET_FILE, Record, is_hub_id, is_of_prepared_set, is_table
+from lbr_st.records import SET_FILE, Record, is_hub_id, is_of_prepared_set, is_table, is_text_file
+
+logger = logging.getLogger(__name__)
 
 INSTALLED = "installed-packages"
 # What files and splits are called that hold one side of a set.
@@ -84,7 +89,7 @@ def parts_of(source: str, reading: Reading, side: str | None = None) -> list[Par
     if path.is_dir():
         return _folder(path, reading, side)
     if is_text_file(path):
-        return [Part(path.name, side, lambda: _texts([path], path.parent, path.name, reading))]
+        return [Part(path.name, side, lambda: _texts(path, path.name, reading))]
     if path.is_file():
         own = replace(reading, keep_html=reading.keep_html or is_of_prepared_set(path))
         return [_rows_part(path.name, side, partial(read_rows, path, reading.encoding, reading.wrong), own)]
@@ -169,6 +174,7 @@ def _folder(folder: Path, reading: Reading, side: str | None) -> list[Part]:
             folder.resolve().name, rows(corpus), rows(queries), reading.wrong, reading.keep_html
         )
         judged = [(side or SIDES.get(file.stem.lower()), file.name, rows(file)) for file in qrels]
+        _say_files(folder, [corpus, queries, *qrels])
         return _beir_parts(collection, judged)
     tables = [file for file in sorted(folder.iterdir()) if file.is_file() and is_table(file)]
     sides = {file: SIDES.get(re.split(r"-\d+-of-\d+$", file.name.partition(".")[0].lower())[0]) for file in tables}
@@ -186,17 +192,24 @@ def _folder(folder: Path, reading: Reading, side: str | None) -> list[Part]:
         for part in parts_of(str(file), reading)
     ]
     if parts:
+        _say_files(folder, [file for file, of_file in sides.items() if of_file])
         return parts
     name = folder.resolve().name
-    return [Part(name, side, lambda: _texts(text_files(folder), folder, name, reading))]
+    return [Part(name, side, lambda: _texts(folder, name, reading))]
+
+
+def _say_files(folder: Path, read: Sequence[Path]) -> None:
+    account = Account()
+    note_files(account, folder, read)
+    logger.info("%s: %s", folder, account.notes)
 
 
 def _one_of(folder: Path, stem: str) -> Path | None:
     return next((file for file in sorted(folder.glob(f"{stem}.*")) if is_table(file)), None)
 
 
-def _texts(files: Sequence[Path], folder: Path, name: str, reading: Reading) -> Iterator[Record]:
-    for record in read_text_records(files, folder, reading.chunker, reading.encoding, reading.wrong):
+def _texts(path: Path, name: str, reading: Reading) -> Iterator[Record]:
+    for record in read_text_records(path, reading.chunker, reading.encoding, reading.wrong):
         try:
             group = _group_of(record["id"], record, reading.group)
         except RowError as error:

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from lbr_st.data.front_matter import split_front_matter
+from lbr_st.data.account import Account
+from lbr_st.data.front_matter import BROKEN, split_front_matter
 from lbr_st.data.installed_packages import documented_functions
+from lbr_st.data.raised import raise_in
 from lbr_st.data.rows import Wrong, check_decoded, open_text, stop
 from lbr_st.data.same_text import same_text
 from lbr_st.data.words import count_words
 from lbr_st.errors import InputError, RowError, one_line, require
-from lbr_st.records import Record
+from lbr_st.records import HTML, MARKDOWN, Record
 
-MARKDOWN, HTML = {".md", ".markdown"}, {".html", ".htm"}
-CODE = {
-    ".py", ".js", ".ts", ".java", ".c", ".h", ".cc", ".cpp", ".hpp", ".go", ".rs", ".rb", ".php", ".cs", ".kt",
-    ".swift", ".scala", ".sh", ".sql", ".r", ".jl", ".lua",
-}  # fmt: skip
-TEXT = {".txt", ".rst", ".tex"} | MARKDOWN | HTML | CODE
 CHUNK_TOKENS = 256
 # Characters for each token of a passage that are looked at together: several passages, in any script.
 BLOCK = 16
 TRAIL = " > "
+THEMATIC_BREAKS = re.compile(r"[-*_\s]*")  # a passage of Markdown that is nothing else says nothing
+NO_TEXT, UNDECODED = "without text", "in another encoding and left out"
 
 Count = Callable[[str], int]
 
@@ -77,26 +76,13 @@ class Chunker:
         yield from ((start + at, chunk) for at, chunk in self._splitter.chunk_indices(text[start:]))
 
 
-def text_files(folder: Path) -> list[Path]:
-    """Return the text files below a folder, in the order of their names; hidden ones are left out.
-
-    Raises:
-        InputError: If there is none.
-    """
-    found = [
-        file
-        for file in folder.rglob("*")
-        if file.suffix.lower() in TEXT
-        and file.is_file()
-        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
-    ]
-    if not found:
-        raise InputError(f"{folder}: no text in files that end in {', '.join(sorted(TEXT))}")
-    return sorted(found, key=lambda file: file.relative_to(folder).as_posix())
-
-
 def read_text_files(
-    files: Iterable[Path], folder: Path, chunker: Chunker, encoding: str = "utf-8", wrong: Wrong = stop
+    files: Iterable[Path],
+    folder: Path,
+    chunker: Chunker,
+    encoding: str = "utf-8",
+    wrong: Wrong = stop,
+    account: Account | None = None,
 ) -> Iterator[Record]:
     """Yield the passages of text files.
 
@@ -106,6 +92,7 @@ def read_text_files(
         chunker: Cuts them.
         encoding: Encoding of the files.
         wrong: Called with a `RowError` for a file that is not in it; reading goes on if it returns.
+        account: Takes note of files without text, and of front matter that cannot be read.
 
     Yields:
         Records with ``id`` (file and line, with a number from the second passage of one line on; of HTML file and
@@ -116,6 +103,7 @@ def read_text_files(
     Raises:
         InputError: If a file cannot be read.
     """
+    account = account or Account()
     for file in files:
         name = file.relative_to(folder).as_posix()
         try:
@@ -128,19 +116,24 @@ def read_text_files(
                 check_decoded(f"{file}, line {number}", line, encoding)
         except RowError as error:
             wrong(error)
+            account.note(UNDECODED)
             continue
         times: Counter[str] = Counter()
-        for passage in passages_of(name, text, chunker):
+        for passage in passages_of(name, text, chunker, account):
             times[passage["id"]] += 1
             again = times[passage["id"]]  # a long line is cut into several that all start in it
             own = passage["id"] if again == 1 else f"{passage['id']}#{again}"
             yield {**passage, "id": own, "file": name}
+        account.note(NO_TEXT, not times)
 
 
-def passages_of(name: str, text: str, chunker: Chunker) -> Iterator[Record]:
+def passages_of(name: str, text: str, chunker: Chunker, account: Account | None = None) -> Iterator[Record]:
     """Yield ``id``, ``document`` and, where there is one, ``query`` of the passages of one file."""
-    suffix = Path(name).suffix.lower()
-    title, text = split_front_matter(text) if suffix in MARKDOWN | HTML else ("", text)
+    suffix, title = Path(name).suffix.lower(), ""
+    if suffix in MARKDOWN | HTML:
+        title, text, is_broken = split_front_matter(text)
+        if account:
+            account.note(BROKEN, is_broken)
     if suffix in HTML:
         yield from _sections(_from_html(text), chunker, lambda _, number: f"{name}#{number}", title)
     elif suffix in MARKDOWN:
@@ -156,6 +149,7 @@ def _from_html(text: str) -> str:
     soup = require("bs4", "HTML").BeautifulSoup(text, "html.parser")
     for element in soup(["script", "style", "head", "nav"]):
         element.decompose()
+    raise_in(soup)
     return require("markdownify", "HTML").markdownify(str(soup), heading_style="atx")
 
 
@@ -180,6 +174,8 @@ def _sections(text: str, chunker: Chunker, id_of: Callable[[int, int], str], pag
             trail[level] = " ".join(title.split())
         end = starts[section + 1][0] if section + 1 < len(starts) else len(lines)
         for line, chunk in chunker.cut("\n".join(lines[begin:end])):
+            if THEMATIC_BREAKS.fullmatch(chunk):
+                continue
             number += 1
             passage = {"id": id_of(begin + line, number), "document": chunk}
             yield {**passage, "query": TRAIL.join(trail.values())} if trail else passage

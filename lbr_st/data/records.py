@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from lbr_st.data.account import Account
 from lbr_st.data.cleaning import clean_record, printable
 from lbr_st.data.columns import Columns, RowReader
+from lbr_st.data.delimited import EMPTY_CELLS
+from lbr_st.data.drops import Drops, on_wrong_row
+from lbr_st.data.folders import note_files, text_files
 from lbr_st.data.ids import IdReader, UniqueIds, part_id
 from lbr_st.data.judgements import JUDGED_OUT, NEGATIVES_NOW, join
-from lbr_st.data.passages import TEXT, Chunker, read_text_files, text_files
+from lbr_st.data.passages import Chunker, read_text_files
 from lbr_st.data.rows import Row, Wrong, read_rows, stop
 from lbr_st.errors import InputError, RowError
-from lbr_st.records import FIELDS, Record, is_of_prepared_set
+from lbr_st.records import FIELDS, Record, is_of_prepared_set, is_text_file
+
+logger = logging.getLogger(__name__)
+
+EMPTY_HINT = ": in a CSV or TSV a cell of NULL, NaN, N/A or None alone is; in JSON it is a text"
 
 
 class RecordReader:
@@ -61,7 +69,14 @@ class RecordReader:
             RowError: If a column is missing, or a value is blank or of another kind.
             InputError: If a column has grades, and nothing says which of them are answers.
         """
-        found = self._read(row.where, row.values)
+        try:
+            found = self._read(row.where, row.values)
+        except RowError as error:
+            if EMPTY_CELLS in row.notes and error.reason == "empty text":
+                raise error.saying(EMPTY_HINT) from error
+            raise
+        for note in row.notes:
+            self.account.note(note)
         ids = {"id": str(row.number), **self._ids(row.values, is_pair="query" in found[0])}
         values = {name: self._read.value(row.values, name) for name in ("source", "kind")}
         more = {name: printable(text) for name, text in values.items() if isinstance(text, str) and text.strip()}
@@ -84,7 +99,9 @@ class RecordReader:
         self._read.say(source)
 
 
-def read_records(path: str | Path, fields: Sequence[str] = FIELDS, min_score: float | None = None) -> list[Record]:
+def read_records(
+    path: str | Path, fields: Sequence[str] = FIELDS, min_score: float | None = None, on_error: str = "stop"
+) -> list[Record]:
     """Read a file of question-answer pairs, or of documents alone; say which of its columns were used.
 
     Args:
@@ -92,6 +109,7 @@ def read_records(path: str | Path, fields: Sequence[str] = FIELDS, min_score: fl
             under any of its usual names (`lbr_st.data.names`); chats and multiple choice are read too.
         fields: Those of ``query`` and ``document`` that every row must have.
         min_score: Least score of a document that answers its query, where a column grades them.
+        on_error: ``stop`` at the first row that cannot be used, or ``skip`` such rows and say how many they were.
 
     Returns:
         A record for each document of a row, with the fields asked for and an ``id``: the row's own, else its number;
@@ -102,10 +120,10 @@ def read_records(path: str | Path, fields: Sequence[str] = FIELDS, min_score: fl
         InputError: If the file cannot be read, or a row does not parse, lacks a field or has an empty text. The
             message names file, line and column.
     """
-    return _judged(path, min_score, fields)
+    return _judged(path, min_score, on_error, fields)
 
 
-def read_tuples(path: str | Path, min_score: float | None = None) -> list[Record]:
+def read_tuples(path: str | Path, min_score: float | None = None, on_error: str = "stop") -> list[Record]:
     """Read pairs, triplets or n-tuples: what stage 2 learns from.
 
     Args:
@@ -113,6 +131,7 @@ def read_tuples(path: str | Path, min_score: float | None = None) -> list[Record
             ``negative_1`` ..., ``hard_negatives``, ``neg``, ``rejected`` ...); null and blank are none. Of multiple
             choice they are the wrong options. A document that is judged to be no answer is one of its query.
         min_score: See `read_records`.
+        on_error: See `read_records`.
 
     Returns:
         Records with ``id``, ``query``, ``document`` and ``negatives``, a list of texts that may be empty.
@@ -120,15 +139,16 @@ def read_tuples(path: str | Path, min_score: float | None = None) -> list[Record
     Raises:
         InputError: If a negative is no text; and see `read_records`.
     """
-    return _judged(path, min_score, FIELDS, ("negatives",))
+    return _judged(path, min_score, on_error, FIELDS, ("negatives",))
 
 
 def _judged(
-    path: str | Path, min_score: float | None, needed: Sequence[str], optional: Sequence[str] = ()
+    path: str | Path, min_score: float | None, on_error: str, needed: Sequence[str], optional: Sequence[str] = ()
 ) -> list[Record]:
     """Return the records that are answers, and make the others hard negatives of their query, where they are wanted."""
     read = RecordReader(Columns(min_score=min_score), needed, optional, keep_html=is_of_prepared_set(path))
-    records = list(_records(path, read, unique=UniqueIds()))
+    drops = Drops()
+    records = list(_records(path, read, on_wrong_row(on_error, drops)))
     answers = [record.get("relevance") != 0 for record in records]
     if not all(answers):
         joined = join([record.get("query") for record in records], [record["document"] for record in records], answers)
@@ -141,16 +161,16 @@ def _judged(
         read.account.note(NEGATIVES_NOW, number - left_out)
         read.account.note(JUDGED_OUT, left_out)
     read.say(path)
+    if drops.counts:
+        logger.warning("%s: %s", path, drops.describe())
     found = [record for record, is_answer in zip(records, answers, strict=True) if is_answer]
     if not found:
         raise InputError(f"{path}: no document answers its query: {len(records)} rows, all judged not to")
     return found
 
 
-def _records(
-    path: str | Path, read: RecordReader, wrong: Wrong = stop, unique: UniqueIds | None = None
-) -> Iterator[Record]:
-    has_rows = has_records = False
+def _records(path: str | Path, read: RecordReader, wrong: Wrong) -> Iterator[Record]:
+    has_rows, has_records, unique = False, False, UniqueIds()
     for row in read_rows(path, wrong=wrong):
         has_rows = True
         try:
@@ -162,7 +182,7 @@ def _records(
         has_records = True
         for record in found:
             record.pop("is_choice", None)
-            yield record | {"id": unique(record["id"], row.number)} if unique else record
+            yield record | {"id": unique(record["id"], row.number)}
     if not has_records:
         raise InputError(f"{path}: no records{' that can be used' if has_rows else ''}")
 
@@ -190,51 +210,42 @@ def read_passages(path: str | Path, make_chunker: Callable[[], Chunker] = Chunke
     Raises:
         InputError: If a folder holds no text, or nothing is left; and see `read_records`.
     """
-    return list(_passages(path, make_chunker, wrong, UniqueIds()))
+    return list(iterate_passages(path, make_chunker, wrong))
 
 
 def iterate_passages(
     path: str | Path, make_chunker: Callable[[], Chunker] = Chunker, wrong: Wrong = stop
 ) -> Iterator[Record]:
-    """Yield what `read_passages` reads, one after the other: a corpus that memory cannot hold.
-
-    Ids are the rows' own, or their numbers: whether one comes again is not looked at.
-    """
-    return _passages(path, make_chunker, wrong, None)
-
-
-def _passages(
-    path: str | Path, make_chunker: Callable[[], Chunker], wrong: Wrong, unique: UniqueIds | None
-) -> Iterator[Record]:
-    path, read = Path(path), None
+    """Yield what `read_passages` reads, one after the other: of a corpus that memory cannot hold."""
+    path = Path(path)
     if path.is_dir() or is_text_file(path):
-        folder, files = (path, text_files(path)) if path.is_dir() else (path.parent, [path])
-        records = read_text_records(files, folder, make_chunker(), wrong=wrong)
-    else:
-        read = RecordReader(Columns(), ("document",), keep_html=is_of_prepared_set(path))
-        records = _records(path, read, wrong, unique)
-    each = None
-    for each in records:
-        yield {"id": each["id"], "document": each["document"]}
-    if each is None:
-        raise InputError(f"{path}: no text that can be used")
-    if read is not None:
-        read.say(path)
+        unique, records = UniqueIds(), read_text_records(path, make_chunker(), wrong=wrong)
+        for number, record in enumerate(records, start=1):
+            yield {"id": unique(record["id"], number), "document": record["document"]}
+        return
+    read = RecordReader(Columns(), ("document",), keep_html=is_of_prepared_set(path))
+    for record in _records(path, read, wrong):
+        yield {"id": record["id"], "document": record["document"]}
+    read.say(path)
 
 
-def is_text_file(path: Path) -> bool:
-    """Tell whether a path is a file of text, which is cut into passages."""
-    return path.suffix.lower() in TEXT and path.is_file()
+def read_text_records(path: Path, chunker: Chunker, encoding: str = "utf-8", wrong: Wrong = stop) -> Iterator[Record]:
+    """Yield the passages of a text file or of a folder as records, the same in every command; say what was read.
 
+    They are clean, and markup in them is meant. Passages of which nothing is left are none; see `read_text_files`.
 
-def read_text_records(
-    files: Iterable[Path], folder: Path, chunker: Chunker, encoding: str = "utf-8", wrong: Wrong = stop
-) -> Iterator[Record]:
-    """Yield the passages of text files as records, the same in every command; see `read_text_files`.
-
-    They are clean, and markup in them is meant. Passages of which nothing is left are none.
+    Raises:
+        InputError: If there are none.
     """
-    for record in read_text_files(files, folder, chunker, encoding, wrong):
+    folder, files = (path, text_files(path)) if path.is_dir() else (path.parent, [path])
+    account = Account()
+    if path.is_dir():
+        note_files(account, folder, files)
+    for record in read_text_files(files, folder, chunker, encoding, wrong, account):
         cleaned = clean_record(record | {name: printable(record[name]) for name in ("id", "file")}, keep_html=True)
         if cleaned["document"]:
+            account.count("passage")
             yield cleaned
+    if not account.counts:
+        raise InputError(f"{path}: no text that can be used")
+    account.say(path)

@@ -42,8 +42,6 @@ def remedy(sides: Sequence[Sequence[str]], values: Values, tried: Tried) -> str:
         tried: Tries templates, or options, on the row.
     """
     columns = list(map(str, values))
-    if len(columns) == 1 and re.search(r"[;|\t]", columns[0]):
-        return "this is one column: separate columns by commas, or by tabs in a .tsv"
     if any(_DATA.fullmatch(column.strip()) for column in columns):
         return "if the first line is data, put one above it that names the columns; else " + _TEMPLATES
     texts = texts_of_row(values)

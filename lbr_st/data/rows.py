@@ -5,25 +5,28 @@ from __future__ import annotations
 import codecs
 import csv
 import json
+import logging
 import re
-import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from lzma import LZMAError
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import fsspec
 
+from lbr_st.data import names
+from lbr_st.data.delimited import EMPTY_CELLS, NULLS, Table, header_of, values_of
 from lbr_st.data.templates import EXCERPT
 from lbr_st.errors import InputError, RowError, one_line, require
-from lbr_st.records import COMPRESSED, file_format, is_hub_id
+from lbr_st.records import COMPRESSED, file_format, is_hub_id, is_text_file
 
-# What pandas calls the column that it writes without a name: the numbers of the rows.
-INDEX = "Unnamed: 0"
-NUMBER = re.compile(r"[+-]?\d+(\.0+)?")
+logger = logging.getLogger(__name__)
 
-UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+# Other encodings that a file may begin as, by their marks; without a mark the zeros of the first letters tell.
+MARKS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BOM_UTF16_LE: "utf-16",
+         codecs.BOM_UTF16_BE: "utf-16"}  # fmt: skip
+ZEROS = {b"\1\0\1\0": "utf-16-le", b"\0\1\0\1": "utf-16-be"}
 
 
 class Row(NamedTuple):
@@ -33,11 +36,13 @@ class Row(NamedTuple):
         where: Source and line, for people.
         number: Number of the line, the item or the row, from 1.
         values: Fields of the row.
+        notes: What is to be counted of how it was read.
     """
 
     where: str
     number: int
     values: dict[str, Any]
+    notes: tuple[str, ...] = ()
 
 
 Wrong = Callable[[RowError], None]
@@ -66,7 +71,10 @@ def read_rows(source: str | Path, encoding: str = "utf-8", wrong: Wrong = stop) 
         return
     path = Path(source)
     if not path.is_file():
-        raise InputError(f"{path}: {'is a folder, a file is needed' if path.is_dir() else 'no such file'}")
+        what = f"is a folder, a file is needed; {make_a_set(path)}" if path.is_dir() else "no such file"
+        raise InputError(f"{path}: {what}")
+    if is_text_file(path):
+        raise InputError(f"{path}: is text, rows are needed; {make_a_set(path)}")
     kind = file_format(path)
     try:
         if kind == ".parquet":
@@ -83,11 +91,18 @@ def read_rows(source: str | Path, encoding: str = "utf-8", wrong: Wrong = stop) 
         raise InputError(f"{path}: cannot be read to its end: {one_line(error)}") from error
 
 
+def make_a_set(path: str | Path) -> str:
+    """Say what reads a folder, or text, where rows are needed."""
+    return f"lbr data prepare {path} --output-dir SET makes a set of it"
+
+
 def open_text(path: Path, encoding: str = "utf-8", newline: str | None = "\n") -> IO[str]:
     """Open a text file, compressed or plain. Bytes that are no UTF-8 come as lone surrogates, see `check_decoded`.
 
+    A file that begins as UTF-16 or UTF-32 is read so, where UTF-8 is asked for.
+
     Raises:
-        InputError: If the encoding is unknown, or the file says that it has another, or a package is missing.
+        InputError: If the encoding is unknown, or the file cannot be unpacked.
     """
     compression = COMPRESSED.get(path.suffix.lower())
     try:
@@ -98,14 +113,19 @@ def open_text(path: Path, encoding: str = "utf-8", newline: str | None = "\n") -
     try:
         if codec == "utf-8":
             with fsspec.open(str(path), "rb", compression=compression).open() as file:
-                if file.read(2) in UTF_16:
-                    raise InputError(f"{path}: not UTF-8: it begins with the mark of UTF-16; give --encoding utf-16")
-            encoding = "utf-8-sig"
+                encoding = _encoding_of(file.read(4))
         return fsspec.open(
             str(path), "r", compression=compression, encoding=encoding, errors="surrogateescape", newline=newline
         ).open()
     except ValueError as error:
-        raise InputError(f"{path}: cannot be unpacked: {error}; for .zst: pip install zstandard") from error
+        more = "; pip install zstandard" if compression == "zstd" else ""
+        raise InputError(f"{path}: cannot be unpacked: {error}{more}") from error
+
+
+def _encoding_of(first: bytes) -> str:
+    """Return the encoding of a file that may be UTF-8, by its first four bytes."""
+    marked = next((encoding for mark, encoding in MARKS.items() if first.startswith(mark)), None)
+    return marked or ZEROS.get(bytes(map(bool, first)), "utf-8-sig")
 
 
 def check_decoded(where: str, text: str, encoding: str = "utf-8") -> None:
@@ -142,19 +162,50 @@ def _lines(path: Path, encoding: str, wrong: Wrong) -> Iterator[tuple[int, str]]
 
 
 def _json_lines(path: Path, encoding: str, wrong: Wrong) -> Iterator[Row]:
+    columns: list[str] | None = None
     for number, line in _lines(path, encoding, wrong):
         where = f"{path}, line {number}"
         try:
             # Control characters in texts are cleaned away; they are no reason to refuse a line.
             row = json.loads(line, strict=False)
         except (ValueError, RecursionError) as error:
-            wrong(_not_json(where, line, error))
+            is_of_more_lines = line.strip() in ("[", "{")
+            more = "; a file that is one JSON list is named .json" if is_of_more_lines else ""
+            wrong(_not_json(where, line, error).saying(more))
             continue
-        if isinstance(row, dict):
-            yield Row(where, number, row)
+        if isinstance(row, list) and columns is None and _names_columns(row):
+            columns = row
+        elif (values := _object(row, columns)) is not None:
+            yield Row(where, number, values)
         else:
-            hint = "; a file that is one JSON list is named .json" if line.startswith("[") else ""
+            hint = "; a file that is one JSON list is named .json" if line.startswith("[{") else ""
             wrong(RowError(where, "no object", f"expected a JSON object, found {line.strip()[:EXCERPT]}{hint}"))
+
+
+def _names_columns(row: list[Any]) -> bool:
+    """Tell whether a list is of the names of columns, as a first one may be: one of them is that of a text."""
+    is_text = all(isinstance(each, str) for each in row)
+    return is_text and names.first(row, (*names.QUERY, *names.DOCUMENT)) is not None and len(set(row)) == len(row)
+
+
+def _object(row: Any, columns: Sequence[str] | None) -> dict[str, Any] | None:
+    """Return a row of JSON as an object; None where it is none.
+
+    A list is an anchor, a positive and negatives, in this order, as sentence-transformers has them, unless a list of
+    names came first. A number is a score, and the id where it is the first.
+    """
+    if isinstance(row, dict):
+        return row
+    if not isinstance(row, list) or not any(isinstance(each, str) for each in row):
+        return None
+    if columns is not None:
+        return dict(zip(columns, row, strict=True)) if len(columns) == len(row) else None
+    if len(row) == 1:
+        return {"text": row[0]}
+    texts = [each for each in row if not isinstance(each, int | float)]
+    usual = ("anchor", "positive", *(f"negative_{number}" for number in range(1, len(texts) - 1)))
+    scores = {"score" if at else "id": each for at, each in enumerate(row) if isinstance(each, int | float)}
+    return dict(zip(usual, texts, strict=False)) | scores
 
 
 def _not_json(where: str, text: str, error: ValueError | RecursionError) -> RowError:
@@ -171,7 +222,7 @@ def _is_json_lines(path: Path, encoding: str) -> bool:
     with open_text(path, encoding) as file:
         try:
             first = file.readline()
-            return isinstance(json.loads(first.lstrip("\ufeff")), dict) and bool(file.readline().strip())
+            return isinstance(json.loads(first.lstrip("\ufeff")), dict | list) and bool(file.readline().strip())
         except (ValueError, RecursionError):
             return False
 
@@ -194,10 +245,13 @@ def _json_items(path: Path, encoding: str, wrong: Wrong) -> Iterator[Row]:
         found = lists[0] if len(lists) == 1 else [found]
     if not isinstance(found, list):
         raise InputError(f"{path}: expected a JSON list of objects, found {text.strip()[:EXCERPT]}")
+    columns = found[0] if found and isinstance(found[0], list) and _names_columns(found[0]) else None
     for number, row in enumerate(found, start=1):
         where = f"{path}, item {number}"
-        if isinstance(row, dict):
-            yield Row(where, number, row)
+        if columns is not None and row is columns:
+            continue
+        if (values := _object(row, columns)) is not None:
+            yield Row(where, number, values)
         else:
             wrong(RowError(where, "no object", f"expected a JSON object, found {json.dumps(row)[:EXCERPT]}"))
 
@@ -222,75 +276,56 @@ def _rows_of_columns(found: Any) -> Any:
 
 
 def _table_rows(path: Path, encoding: str, delimiter: str, wrong: Wrong) -> Iterator[Row]:
-    csv.field_size_limit(sys.maxsize)  # 131,072 characters are not a long document
     with open_text(path, encoding, newline="") as file:
-        table = csv.reader(file, delimiter=delimiter, strict=True)
-        header: list[str] | None = None
-        while True:
-            line = table.line_num + 1  # where the next row begins; it may have several lines
-            where = f"{path}, line {line}"
-            try:
-                fields = next(table, None)
-                if fields is None:
-                    return
-                check_decoded(where, delimiter.join(fields), encoding)
-            except csv.Error as error:
-                if "unexpected end of data" in str(error):  # the rest of the file went into one field
-                    raise InputError(f"{where}: not CSV: a quote is opened and never closed") from error
-                _wrong_line(RowError(where, "not CSV", f"not CSV: {error}"), header, wrong)
-                continue
-            except RowError as error:
-                _wrong_line(error, header, wrong)
-                continue
-            except UnicodeError as error:
-                raise InputError(f"{where}: not {encoding}: {error}") from error
-            if header is None:
-                header = _header(where, fields)
-            elif fields:
+        where = f"{path}, line 1"
+        try:
+            table = Table(file, delimiter)
+            if table.delimiter != delimiter:
+                logger.info("%s: the columns are separated by %r", path, table.delimiter)
+            while True:
+                line = table.line + 1  # where the next row begins; it may have several lines
+                where = f"{path}, line {line}"
                 try:
-                    values = _values(where, header, fields, delimiter)
+                    fields = _fields(where, table, encoding)
                 except RowError as error:
+                    if table.header is None:  # without the names no row can be read
+                        raise
                     wrong(error)
                     continue
-                yield Row(where, line, values)
+                if fields is None:
+                    return
+                if table.header is None:
+                    table.header = header_of(where, fields)
+                elif any(map(str.strip, fields)):  # spreadsheets end with rows of nothing
+                    yield from _table_row(where, line, table, fields, wrong)
+        except UnicodeError as error:
+            raise InputError(f"{where}: not {encoding}: {error}") from error
 
 
-def _wrong_line(error: RowError, header: list[str] | None, wrong: Wrong) -> None:
-    """Go on after a line that cannot be read, unless it is that of the names: the next row has none."""
-    if header is None:
-        raise error
-    wrong(error)
+def _fields(where: str, table: Table, encoding: str) -> list[str] | None:
+    try:
+        fields = next(table, None)
+    except csv.Error as error:
+        if "unexpected end of data" in str(error):  # the rest of the file went into one field
+            raise InputError(f"{where}: not CSV: a quote is opened and never closed") from error
+        raise RowError(where, "not CSV", f"not CSV: {error}, in {table.excerpt!r}; {table.remedy()}") from error
+    if fields is not None:
+        check_decoded(where, table.delimiter.join(fields), encoding)
+    return fields
 
 
-def _header(where: str, fields: list[str]) -> list[str]:
-    names = [name.strip() for name in fields]
-    named = list(filter(None, names))
-    if len(set(named)) < len(named) or not named:
-        raise InputError(f"{where}: the first line must name each column once, found {', '.join(fields)[:200]}")
-    return names
-
-
-def _values(where: str, header: list[str], fields: list[str], delimiter: str) -> dict[str, Any]:
-    """Return the fields of a row by name. Those without one must be blank, but for numbers in the first column.
-
-    Raises:
-        RowError: If there are too few or too many fields, or one without a name says something.
-    """
-    if len(fields) != len(header):  # a comma at the end of the header, or of the row, makes one more
-        least = max(number for number, name in enumerate(header, start=1) if name)
-        if len(fields) < least or any(map(str.strip, fields[len(header) :])):
-            line = delimiter.join(fields)[:EXCERPT]
-            detail = f"{len(fields)} fields where the header has {len(header)}, in {line!r}"
-            raise RowError(where, "not as many fields as the header", detail)
-    values = dict(zip(header, fields, strict=False))
-    if "" not in values:
-        return values
-    for number, (name, field) in enumerate(zip(header, fields, strict=False), start=1):
-        if not name and field.strip() and (number > 1 or not NUMBER.fullmatch(field.strip())):
-            detail = f"column {number} has no name in the first line, and holds {field[:EXCERPT]!r}"
-            raise RowError(where, "a column without a name", detail)
-    del values[""]
-    return values if header[0] else {INDEX: fields[0], **values}
+def _table_row(where: str, line: int, table: Table, fields: list[str], wrong: Wrong) -> Iterator[Row]:
+    assert table.header is not None
+    try:
+        values = values_of(where, table.header, fields, table.delimiter)
+    except RowError as error:
+        wrong(error)
+        return
+    notes: tuple[str, ...] = () if table.note is None else (table.note,)
+    if not NULLS.isdisjoint(fields):
+        values = {name: "" if value in NULLS else value for name, value in values.items()}
+        notes += (EMPTY_CELLS,)
+    yield Row(where, line, values, notes)
 
 
 def _parquet_rows(path: Path) -> Iterator[Row]:
@@ -322,6 +357,8 @@ def hub_rows(name: str, config: str | None, split: str) -> Iterator[Row]:
         dataset = datasets.load_dataset(name, config, split=split)
     except Exception as error:  # of many libraries: no network, no such dataset, no such split, a gated one
         message = f"{name}: no such file, and no dataset of the Hub that can be read: {one_line(error)}"
+        if Path(name).is_dir():
+            message += f"; of a folder of files {make_a_set(name)}"
         raise InputError(message) from error
     for number, values in enumerate(dataset, start=1):
         yield Row(f"{name}, row {number}", number, values)

@@ -25,7 +25,7 @@ from lbr_st.files import sha256
 from lbr_st.model.contract import fingerprint
 from lbr_st.model.lengths import saying_what_is_longer
 from lbr_st.model.opening import open_sentence_transformer
-from lbr_st.records import Record
+from lbr_st.records import FIELDS, Record
 
 LOCAL = "local/"  # how the path of a task of mteb begins that is made of a user's own pairs
 
@@ -106,6 +106,7 @@ def local_task(
     data: str | Path | PreparedSet | LocalRetrieval,
     corpus_extra: str | Path | None = None,
     min_score: float | None = None,
+    on_error: str = "stop",
 ) -> LocalRetrieval:
     """Make a retrieval task of pairs.
 
@@ -114,6 +115,7 @@ def local_task(
             ``test``, searched in its ``corpus``. A task stays as it is.
         corpus_extra: File whose documents join the corpus.
         min_score: Least score of a document that answers its query, where a column grades them.
+        on_error: ``stop`` at the first row that cannot be used, or ``skip`` and count such rows.
 
     Raises:
         InputError: If a file cannot be used.
@@ -127,8 +129,8 @@ def local_task(
     prepared = data if isinstance(data, PreparedSet) else PreparedSet.open(data) if Path(data).is_dir() else None
     files = [prepared.file("test"), prepared.file("corpus")] if prepared else [str(data)]
     files += [str(corpus_extra)] if corpus_extra else []
-    records = read_records(files[0], min_score=min_score)
-    extra = [record for file in files[1:] for record in read_records(file, fields=("document",))]
+    records = read_records(files[0], FIELDS, min_score, on_error)
+    extra = [record for file in files[1:] for record in read_records(file, ("document",), on_error=on_error)]
     parts = [*([prepared.about["name"]] if prepared else []), *(Path(file).stem for file in files)]
     name = re.sub(r"[^\w.-]+", "-", "-".join(parts))  # mteb makes a file name of it
     return LocalRetrieval(records, extra, name=name, revision=sha256(files)[:40])

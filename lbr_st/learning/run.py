@@ -32,7 +32,7 @@ from lbr_st.model.opening import check_can_be_trained
 from lbr_st.model.precision import autocast_dtype
 from lbr_st.model.saving import load
 from lbr_st.model.self_checks import check_no_leak, check_packing
-from lbr_st.records import Record
+from lbr_st.records import FIELDS, Record
 from lbr_st.training import curves
 from lbr_st.training.callbacks import evaluate_while_training, keep_best
 from lbr_st.training.describe import describe_run
@@ -206,8 +206,9 @@ def read_data(config: LearnConfig) -> LearnData:
     named = parse_data("--data", config.data, list(weights))
     sources = {each: file_of(source, "learn" if each in READ_PAIRS else "passages") for each, source in named.items()}
     dev_sources = _dev_sources(config, prepared, list(weights))
-    train = {each: read_records(source, fields_of(each), config.min_score) for each, source in sources.items()}
-    dev = {each: read_records(source, fields_of(each), config.min_score) for each, source in dev_sources.items()}
+    asked = config.min_score, config.on_error
+    train = {each: read_records(source, fields_of(each), *asked) for each, source in sources.items()}
+    dev = {each: read_records(source, fields_of(each), *asked) for each, source in dev_sources.items()}
     refuse_overlaps(
         [(source, train[each]) for each, source in sources.items()],
         [(source, dev[each]) for each, source in dev_sources.items()],
@@ -217,7 +218,7 @@ def read_data(config: LearnConfig) -> LearnData:
     if not pairs and dev_sources:
         # What reads documents alone may be held against a file without queries, unless it is judged by them.
         with contextlib.nullcontext() if config.select_by in SELECT_BY_PAIRS else contextlib.suppress(InputError):
-            pairs = read_records(next(iter(dev_sources.values())), min_score=config.min_score)
+            pairs = read_records(next(iter(dev_sources.values())), FIELDS, *asked)
     return LearnData(objective, weights, sources, train, dev, pairs)
 
 

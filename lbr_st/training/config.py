@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from transformers import TrainingArguments
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
+from lbr_st.data.drops import ON_ERROR_HELP
 from lbr_st.data.judgements import MIN_SCORE
 from lbr_st.errors import InputError, check_installed, one_line
 from lbr_st.model.opening import DEFAULT_MAX_LENGTH
@@ -128,8 +129,8 @@ class StageConfig(RunConfig):
     # What `lbr learn --help` and `lbr align --help` show, in groups: title and fields.
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
         "model and data": (
-            "model", "data", "dev_data", "min_score", "output_dir", "resume", "max_length", "bottleneck_tokens",
-            "compression_ratio", "query_prompt", "document_prompt", "allow_overlap",
+            "model", "data", "dev_data", "min_score", "on_error", "output_dir", "resume", "max_length",
+            "bottleneck_tokens", "compression_ratio", "query_prompt", "document_prompt", "allow_overlap",
         ),
         "LoRA, instead of training all weights; merged into them at the end": (
             "lora_rank", "lora_alpha", "lora_dropout", "load_in_4bit",
@@ -139,6 +140,7 @@ class StageConfig(RunConfig):
 
     model: str = required("model to start from: a directory or an id of the Hub", "DIR_OR_ID")
     min_score: float | None = told(MIN_SCORE, "S")
+    on_error: Literal["stop", "skip"] = told(ON_ERROR_HELP, default="stop")
     allow_overlap: bool = told(
         "train although texts of --data are held out too, in --dev-data or in the test of the prepared set",
         default=False,

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
 from lbr_st.data.cleaning import printable
+from lbr_st.data.ids import UniqueIds
 from lbr_st.data.passages import Chunker
 from lbr_st.data.prepared_set import file_of
 from lbr_st.data.records import iterate_passages
@@ -149,8 +150,9 @@ def _batches(rows: Iterator[dict[str, Any]], size: int) -> Iterator[list[dict[st
 
 
 def _passages(sources: Sequence[str], make_chunker: Callable[[], Chunker], wrong: Wrong) -> Iterator[dict[str, Any]]:
-    for source in sources:
-        of_several = f"{printable(Path(source).name)}:" if len(sources) > 1 else ""
+    unique = UniqueIds()
+    for number, source in enumerate(sources, start=1):
+        of_several = f"{unique(printable(Path(source).name), number)}:" if len(sources) > 1 else ""
         for record in iterate_passages(file_of(source, "corpus"), make_chunker, wrong):
             yield record | {"id": of_several + record["id"]}
 

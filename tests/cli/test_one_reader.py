@@ -20,6 +20,7 @@ from lbr_st.errors import InputError
 from lbr_st.evaluation.own_data import local_task
 from lbr_st.learning.config import LearnConfig
 from lbr_st.learning.run import read_data as read_for_learn
+from lbr_st.use.encode import EncodeConfig, encode_corpus
 
 # A row of a corpus, its id and its text.
 ROWS = [
@@ -149,7 +150,76 @@ def test_an_id_that_comes_again_is_the_same_everywhere(prepare, tmp_path):
     (tmp_path / "pairs.csv").write_text("id,question,answer\na,q1,d1\na,q1,d1\nb,q2,d2\na,q3,d3\n")
     folder = prepare(tmp_path / "pairs.csv", dev=0, test=0)
     assert {row["id"]: row["document"] for row in read(folder, "align")} == {"a": "d1", "b": "d2", "a#5": "d3"}
-    assert [row["id"] for row in read_records(tmp_path / "pairs.csv")] == ["a", "a#3", "b", "a#5"]
+    expected = ["a", "a#3", "b", "a#5"]
+    assert [row["id"] for row in read_records(tmp_path / "pairs.csv")] == expected
+    assert [row["id"] for row in read_passages(tmp_path / "pairs.csv")] == expected
+    assert [row["id"] for row in iterate_passages(tmp_path / "pairs.csv")] == expected
+
+
+def test_an_id_that_comes_again_is_another_in_encode(model, tmp_path):
+    """In a run that is interrupted too, and in files of one name."""
+    lbr_st.save(model, tmp_path / "model")
+    rows = [{"_id": f"d{n % 2}", "text": f"Text {n}."} for n in range(4)]
+    sources = [write_jsonl(tmp_path / name / "corpus.jsonl", rows) for name in ("a", "b")]
+    settings = {"model": str(tmp_path / "model"), "data": sources, "shard_rows": 3, "batch_size": 2}
+    whole, part = (EncodeConfig(output_dir=tmp_path / name, **settings) for name in ("whole", "part"))
+    encode_corpus(whole)
+    ids = ["d0", "d1", "d0#3", "d1#4"]
+    assert pq.read_table(tmp_path / "whole")["id"].to_pylist() == [
+        *(f"corpus.jsonl:{id_}" for id_ in ids), *(f"corpus.jsonl#2:{id_}" for id_ in ids),
+    ]  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lbr_st.use.encode._here", lambda encoder, shards, on_rows: iter(interrupted(encoder, shards)))
+        with pytest.raises(KeyboardInterrupt):
+            encode_corpus(part)
+    encode_corpus(part)
+    for file in (tmp_path / "whole").glob("*.parquet"):
+        assert file.read_bytes() == (tmp_path / "part" / file.name).read_bytes()
+
+
+def interrupted(encoder, shards):
+    encoder.encode(shards[0])
+    yield shards[0]
+    raise KeyboardInterrupt
+
+
+def test_every_command_that_reads_rows_says_how_to_go_on_and_does(tmp_path, caplog):
+    """A blank row of the data, or of the documents beside them."""
+    good = [{"query": f"q{n}", "document": f"d{n}"} for n in range(3)]
+    pairs = write_jsonl(tmp_path / "pairs.jsonl", [good[0], {"query": " ", "document": "d"}, *good[1:]])
+    corpus = write_jsonl(tmp_path / "corpus.jsonl", [{"text": "e"}, {"text": ""}])
+    common = {"model": "m", "output_dir": str(tmp_path / "out"), "allow_overlap": True}
+    align = {"data": pairs, "dev_data": pairs, "corpus_extra": corpus, **common}
+    reads = {
+        "align": lambda on_error: read_for_align(AlignConfig(on_error=on_error, **align)),
+        "learn": lambda on_error: read_for_learn(LearnConfig(on_error=on_error, data=[pairs], **common)),
+        "evaluate": lambda on_error: local_task(pairs, corpus, on_error=on_error),
+    }
+    hint = r"line 2, column '(query|text)': the text is empty; --on-error skip leaves such rows out$"
+    for read_data in reads.values():
+        with pytest.raises(InputError, match=hint):
+            read_data("stop")
+    assert [len(part) for part in (reads["align"]("skip").train, reads["align"]("skip").dev_corpus)] == [3, 1]
+    assert len(reads["learn"]("skip").train["sft"]) == 3 and len(reads["evaluate"]("skip").documents) == 4
+    assert f"{corpus}: rows left out: 1 (1 cannot be read: empty text), such as {corpus}, line 2" in caplog.text
+    (tmp_path / "config.json").touch()  # a model that is opened after the data are read, and is none
+    commands = (
+        ["data", "check", pairs, pairs],
+        ["inspect", "--model", str(tmp_path), "--data", pairs],
+        ["data", "mine", pairs, "--model", str(tmp_path), "--output-dir", str(tmp_path / "mined")],
+    )
+    for argv in commands:
+        caplog.clear()
+        with pytest.raises(SystemExit):
+            main([*argv, "--on-error", "skip"])
+        assert f"{pairs}: rows left out: 1 " in caplog.text
+
+
+def test_what_is_wrong_with_all_rows_names_no_way_to_skip_them(tmp_path):
+    rows = write_jsonl(tmp_path / "pairs.jsonl", [{"query": "q", "reply": "d"}])
+    with pytest.raises(InputError) as error:
+        read_records(rows)
+    assert "--on-error" not in str(error.value)
 
 
 def test_an_id_column_that_is_not_there_is_refused(prepare, tmp_path):

@@ -675,7 +675,6 @@ def test_every_column_is_named_as_used_or_not():
         ({"question": "same", "reply": "Same. "}, "and no other column has a text that could be it"),
         ({"question": "q"}, "and no other column has a text that could be it"),
         ({"question": "q", "n": "12", "neg": "no"}, "and no other column has a text that could be it"),
-        ({"question;answer": "q;d"}, "this is one column: separate columns by commas, or by tabs in a .tsv"),
         ({"qid1": "1", "qid2": "2", "question1": "one", "question2": "two", "is_duplicate": "0"},
          "lbr data prepare takes templates: --query '{question1}' --document '{question2}'"),
         ({"page_content": "a text", "metadata": {"title": "T", "source": "u v"}},

@@ -1,5 +1,8 @@
 """Ids of rows: under their usual names, and what is none."""
 
+import sys
+import tracemalloc
+
 import pytest
 
 from lbr_st.data.ids import IdReader, UniqueIds, id_text, part_id
@@ -76,3 +79,18 @@ def test_ids_that_come_again_get_their_number():
     assert [unique(id_, number) for number, id_ in enumerate(["a", None, "a", "2", "a"], start=1)] == [
         "a", "2", "a#3", "2#4", "a#5",
     ]  # fmt: skip
+
+
+def test_many_ids_need_little_memory():
+    """Against a set of all of them; the table grows several times."""
+    unique, seen = UniqueIds(), set()
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    found = [unique(f"document-{number % 7000}", number) for number in range(10_000)]
+    own = tracemalloc.get_traced_memory()[0] - before - sum(map(sys.getsizeof, found)) - sys.getsizeof(found)
+    tracemalloc.stop()
+    for number, id_ in enumerate(found):
+        again = f"document-{number % 7000}"
+        assert id_ == (f"{again}#{number}" if again in seen else again)
+        seen.add(again)
+    assert own < 32 * 10_000

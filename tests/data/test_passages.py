@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lbr_st.data.passages import Chunker, passages_of, read_text_files, text_files
+from lbr_st.data.folders import text_files
+from lbr_st.data.passages import Chunker, passages_of, read_text_files
 from lbr_st.data.words import count_words
 from lbr_st.errors import InputError
 

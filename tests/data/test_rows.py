@@ -12,9 +12,10 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 from datasets import Dataset
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from lbr_st.data.delimited import NULLS
 from lbr_st.data.rows import hub_rows, read_rows
 from lbr_st.errors import InputError
 from lbr_st.records import is_hub_id, is_table
@@ -76,6 +77,8 @@ ANY_ROWS = st.lists(st.fixed_dictionaries({"id": TEXT, "question": TEXT, "answer
 @SLOW
 @given(rows=ANY_ROWS)
 def test_any_rows_in_any_format(tmp_path, rows):
+    cells = [cell for row in rows for cell in row.values()]
+    assume(NULLS.isdisjoint(cells) and all(any(map(str.strip, row.values())) for row in rows))
     for file in write_all(tmp_path, rows):
         assert values(file) == rows, file.name
 
@@ -101,6 +104,7 @@ LINE = '{"question": "q", "answer": "d"}\n'
          r"delimiter, in '\{\"question\": \"q\" \"answer\": \"d\"\}'"),
         ("f.jsonl", LINE + '{"question": "q", "ans', r"line 2, column 19: not JSON: Unterminated string"),
         ("f.jsonl", '[{"question": "q"}]\n', "line 1: expected a JSON object, .* a file that is one JSON list is"),
+        ("f.jsonl", '[\n{"question": "q"}\n]\n', "line 1, .*: not JSON: .*; a file that is one JSON list is named"),
         ("f.jsonl", "[" * 100_000, "line 1: not JSON"),
         ("f.jsonl", LINE + '{"question": "caf\xe9"}', r"line 2, column 18: not UTF-8: byte 0xe9 in"),
         ("f.jsonl", LINE + "\x00\x00\x00", "line 2, column 1: not JSON"),
@@ -109,19 +113,24 @@ LINE = '{"question": "q", "answer": "d"}\n'
         ("f.json", '[{"question": "q"},\n {"question" "r"}]', r"f\.json, line 2, column 14: not JSON"),
         ("f.json", '["q"]', r"f\.json, item 1: expected a JSON object"),
         ("f.json", '"q"', "expected a JSON list of objects"),
-        ("f.csv", "question,answer\nq,d\nq\n", r"f\.csv, line 3: 1 fields where the header has 2, in 'q'"),
-        ("f.csv", "question,answer\nq,d,e\n", "line 2: 3 fields where the header has 2, in 'q,d,e'"),
-        ("f.csv", 'question,answer\n"q"x,d\n', "line 2: not CSV"),
+        ("f.csv", "question,answer\nq,d\nq\n", r"f\.csv, line 3: 1 field where the header has 2, in 'q'"),
+        ("f.csv", "question,answer\nq,d,e\n", "line 2: 3 fields where the header has 2, in 'q,d,e'; a text with ',' in "
+         "it stands in quotes"),
+        ("f.tsv", "question\tanswer\nq\td\te\n", "line 2: 3 fields where .*; a text with a tab in it stands in quotes"),
+        ("f.csv", "# of 2024\nquestion,answer\n", "line 2: 2 fields .*; the first line must name the columns, found"),
+        ("f.csv", 'question,answer\n"a \\"b\\" c",d\n', r"line 2: not CSV: .*; its quotes are written .*escapechar="),
+        ("f.csv", 'question,answer\n"q"x,d\n', "line 2: not CSV: .* in '\"q\"x,d'; a text with quotes in it stands in"),
         ("f.csv", 'question,answer\n"q,d\nr,e\n', "line 2: not CSV: a quote is opened and never closed"),
         ("f.csv", "question,question\nq,d\n", "line 1: the first line must name each column once"),
-        ("f.csv", "question,\nq,d\n", "line 2: column 2 has no name in the first line, and holds 'd'"),
-        ("f.csv", ",answer\nq,d\n", "line 2: column 1 has no name in the first line, and holds 'q'"),
-        ("f.csv", "question,answer,\nq\n", "line 2: 1 fields where the header has 3, in 'q'"),
+        ("f.csv", "question,\nq,d\n", "line 2: column 2 has no name in the first line, and holds 'd'; write "
+         "'question,column_2' as the first line"),
+        ("f.csv", ",answer\nq,d\n", "line 2: column 1 has no name in the first line, and holds 'q'; write 'id,answer'"),
+        ("f.csv", "question,answer,\nq\n", "line 2: 1 field where the header has 3, in 'q'"),
         ("f.csv", ",,\nq,d,e\n", "line 1: the first line must name each column once"),
         ("f.csv", "question,answer\nq,caf\xe9\n", "line 2, column 6: not UTF-8: byte 0xe9"),
         ("f.parquet", "PAR1 no", r"f\.parquet: not a Parquet file"),
         ("f.jsonl.gz", "no gzip", r"f\.jsonl\.gz: cannot be read to its end"),
-        ("f.jsonl", "\xff\xfeq\x00", "begins with the mark of UTF-16; give --encoding utf-16"),
+        ("f.jsonl", "\xff\xfeq", "after line 0: not utf-8: .*utf-16.* truncated data"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_and_where(tmp_path, name, content, message):
@@ -278,3 +287,69 @@ def test_tables_that_pandas_wrote(tmp_path):
     ):
         path.write_text(json.dumps(found))
         assert [row.values for row in read_rows(path)] == [found]
+
+
+LISTS = [
+    (["q", "d"], {"anchor": "q", "positive": "d"}),
+    (["q", "d", "n", "m"], {"anchor": "q", "positive": "d", "negative_1": "n", "negative_2": "m"}),
+    (["q", ["d", "e"]], {"anchor": "q", "positive": ["d", "e"]}),
+    (["q", "d", 0.5], {"anchor": "q", "positive": "d", "score": 0.5}),
+    ([7, "q", "d"], {"id": 7, "anchor": "q", "positive": "d"}),
+    (["d"], {"text": "d"}),
+]
+
+
+@pytest.mark.parametrize("name", ["f.jsonl", "g.json", "h.json"])
+def test_lists_of_texts_are_pairs_and_triplets(tmp_path, name):
+    """As sentence-transformers publishes them: a line each, or one list of all, whatever the file is called."""
+    lists = [row for row, _ in LISTS]
+    text = json.dumps(lists) if name == "h.json" else "".join(json.dumps(row) + "\n" for row in lists)
+    (tmp_path / name).write_text(text)
+    assert values(tmp_path / name) == [expected for _, expected in LISTS]
+
+
+@pytest.mark.parametrize("name", ["f.jsonl", "h.json"])
+def test_a_first_list_may_name_the_columns(tmp_path, name):
+    lists = [["id", "question", "answer"], ["1", "q", "d"], ["2", "r"], ["3", "s", "e"]]
+    (tmp_path / name).write_text(json.dumps(lists) if name == "h.json" else "\n".join(map(json.dumps, lists)))
+    errors = []
+    assert values(tmp_path / name, wrong=errors.append) == [
+        {"id": "1", "question": "q", "answer": "d"}, {"id": "3", "question": "s", "answer": "e"},
+    ]  # fmt: skip
+    assert [error.reason for error in errors] == ["no object"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize(
+    ("name", "text"), [("f.jsonl", as_jsonl(ROWS)), ("f.csv", as_csv(ROWS)), ("f.json", json.dumps(ROWS))]
+)
+def test_utf_16_is_known_by_its_mark_or_its_zeros(tmp_path, encoding, name, text):
+    """What Excel saves as Unicode; the first letters of a table are ASCII."""
+    (tmp_path / name).write_bytes(text.encode(encoding))
+    assert values(tmp_path / name) == ROWS
+
+
+def test_what_cannot_be_unpacked(tmp_path):
+    """Only a file that needs a package is told to install it."""
+    (tmp_path / "f.jsonl.gz").write_bytes(b"\xff\xfeno gzip")
+    with pytest.raises(InputError) as error:
+        values(tmp_path / "f.jsonl.gz")
+    assert "zstandard" not in str(error.value)
+
+
+def test_a_folder_is_named_with_what_reads_it(tmp_path):
+    with pytest.raises(InputError, match=f"is a folder, a file is needed; lbr data prepare {tmp_path} --output-dir"):
+        values(tmp_path)
+
+
+def test_text_where_rows_are_needed_is_named_with_what_reads_it(tmp_path, monkeypatch):
+    """A file of text, and a folder whose name could be one of the Hub."""
+    (tmp_path / "texts" / "guide").mkdir(parents=True)
+    (tmp_path / "texts" / "guide" / "a.md").write_text("# A\n\nText.")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="texts/guide/a.md: is text, rows are needed; lbr data prepare texts/guide/a"):
+        values("texts/guide/a.md")
+    with pytest.raises(
+        InputError, match="texts/guide: no such file, .*; of a folder of files lbr data prepare texts/gui"
+    ):
+        values("texts/guide")

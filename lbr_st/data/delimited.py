@@ -1,0 +1,240 @@
+"""Tables with delimiters, as programs write them: CSV, TSV, Excel's with semicolons, and TSV that quotes nothing."""
+
+from __future__ import annotations
+
+import csv
+import re
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+from lbr_st.data.templates import EXCERPT
+from lbr_st.errors import InputError, RowError
+
+DELIMITERS = ("\t", ";", ",", "|")
+# What pandas calls the column that it writes without a name: the numbers of the rows.
+INDEX = "Unnamed: 0"
+NUMBER = re.compile(r"[+-]?\d+(\.0+)?")
+# What cells say that hold nothing, to pandas and to databases.
+NULLS = frozenset(
+    ["#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA", "NULL",
+     "NaN", "None", "n/a", "nan", "null", "\\N"]
+)  # fmt: skip
+# What is said of rows, after their number.
+EMPTY_CELLS = "with cells of NULL, NaN, N/A or None alone, which are empty"
+OPEN_QUOTES = "with a quote that is never closed, taken as it stands"
+ROWS_IN_A_TEXT = "with a text of lines that look like rows: is a quote opened there and never closed?"
+
+MOST_LINES = 10_000  # that a quoted text of a TSV goes on in
+_DECLARED = re.compile(r'"?sep=(.)"?', re.IGNORECASE)  # how Excel says what the delimiter is
+_QUOTED = re.compile(r'"((?:[^"]|"")*)"(?=\t|\Z)')
+_OPEN = re.compile(r'"(?:[^"]|"")*\Z')
+
+
+class Table:
+    """Reads the records of a table, each a list of fields.
+
+    The delimiter is the usual one, unless the first line has none of it, and another.
+
+    Args:
+        file: Lines, with their ends.
+        usual: The delimiter that the name of the file says.
+
+    Attributes:
+        delimiter: The delimiter.
+        line: Number of lines that were read.
+        header: Names of the columns; to be set after the first record, and checked with `header_of`.
+        note: What is to be said of the last record, or None.
+    """
+
+    def __init__(self, file: Iterable[str], usual: str) -> None:
+        csv.field_size_limit(sys.maxsize)  # 131,072 characters are not a long document
+        self._file, self._ahead = iter(file), deque[str]()
+        self.line = 0
+        self.header: list[str] | None = None
+        self.note: str | None = None
+        self._last = ""
+        first = self._peek() or ""
+        if declared := _DECLARED.fullmatch(first.rstrip("\r\n")):
+            next(self._lines())
+            self.delimiter = declared[1]
+        else:
+            bare = re.sub(r'"[^"]*"', "", first)
+            self.delimiter = next((each for each in (usual, *DELIMITERS) if each in bare), usual)
+        self._csv = csv.reader(self._lines(), delimiter=self.delimiter, strict=True)
+
+    def __iter__(self) -> Table:
+        return self
+
+    def __next__(self) -> list[str]:
+        """Return the next record.
+
+        Raises:
+            csv.Error: If it cannot be read; the next one may be.
+        """
+        self.note, before = None, self.line
+        fields = next(self._csv) if self.delimiter != "\t" else self._of_tabs()
+        if self.header is not None and self.line > before + 2 and self.delimiter != "\t":
+            marks = len(self.header) - 1
+            for inner in (field.splitlines()[1:-1] for field in fields if "\n" in field):
+                if marks and inner and all(line.count(self.delimiter) == marks for line in inner):
+                    self.note = ROWS_IN_A_TEXT
+        return fields
+
+    @property
+    def excerpt(self) -> str:
+        """What the last line begins with."""
+        return self._last[:EXCERPT].rstrip("\r\n")
+
+    def remedy(self) -> str:
+        """Say what to do about the quotes of the last line."""
+        line = [self._last.rstrip("\r\n")]
+        try:
+            escaped = next(csv.reader(line, delimiter=self.delimiter, escapechar="\\", doublequote=False, strict=True))
+        except (csv.Error, StopIteration):
+            escaped = []
+        if self.header is not None and '\\"' in line[0] and len(escaped) == len(self.header):
+            return "its quotes are written \\\": pandas.read_csv(FILE, escapechar='\\\\') reads them"
+        return "a text with quotes in it stands in quotes, and its own are doubled"
+
+    def _lines(self) -> Iterator[str]:
+        while True:
+            line = self._ahead.popleft() if self._ahead else next(self._file, None)
+            if line is None:
+                return
+            self.line += 1
+            self._last = line
+            yield line
+
+    def _peek(self) -> str | None:
+        """Return the next line that is not blank, and leave it there."""
+        while not self._ahead or not self._ahead[-1].strip():
+            line = next(self._file, None)
+            if line is None:
+                return None
+            self._ahead.append(line)
+        return next(line for line in self._ahead if line.strip())
+
+    def _of_tabs(self) -> list[str]:
+        """Return a record of a TSV, in which a quote may mean something, or stand for itself.
+
+        A field is quoted if it is closed before a tab or the end of a line. It goes on in the next lines unless its
+        own line is a record without them, and so is the next one.
+
+        Raises:
+            csv.Error: If a quote is never closed, and its line alone is no record.
+        """
+        line = next(self._lines())
+        text = line.rstrip("\r\n")
+        plain = text.split("\t")
+        if '"' not in text:
+            return plain
+        width = None if self.header is None else len(self.header)
+        is_record = len(plain) == width and len(plain) > 1
+        found = _fields(text)
+        if found is None and not (is_record and self._is_record_next(len(plain))):
+            found = self._with_more_lines(line, width if is_record else None)
+        if found is None:
+            if not is_record:
+                raise csv.Error("unexpected end of data")
+            self.note = OPEN_QUOTES
+            return plain
+        return plain if is_record and len(found) != width else found
+
+    def _is_record_next(self, width: int) -> bool:
+        following = self._peek()
+        return following is None or (following.count("\t") == width - 1 and not following.startswith("\t"))
+
+    def _with_more_lines(self, text: str, width: int | None) -> list[str] | None:
+        """Return the fields of a record that goes on in the next lines, which are ``width`` where it is said.
+
+        None where it does not end in these lines, or has other fields; they are read again.
+        """
+        line, taken = self.line, []
+        for more in islice(self._lines(), MOST_LINES):
+            taken.append(more)
+            if '"' in more and (found := _fields("".join([text, *taken]).rstrip("\r\n"))) is not None:
+                if width not in (None, len(found)):
+                    break
+                return found
+        self._ahead.extendleft(reversed(taken))
+        self.line = line
+        return None
+
+
+def _fields(text: str) -> list[str] | None:
+    """Return the fields of a record between tabs, without their quotes; None where a quote is opened and not closed."""
+    fields, at = [], 0
+    while True:
+        if quoted := _QUOTED.match(text, at):
+            fields.append(quoted[1].replace('""', '"'))
+            end = quoted.end()
+        else:
+            end = _end(text, at)
+            fields.append(text[at:end])
+            if _OPEN.match(text, at) or "\n" in fields[-1]:  # what goes on in another line is quoted
+                return None
+        if end == len(text):
+            return fields
+        at = end + 1
+
+
+def _end(text: str, start: int) -> int:
+    found = text.find("\t", start)
+    return len(text) if found < 0 else found
+
+
+def header_of(where: str, fields: list[str]) -> list[str]:
+    """Return the names of the columns, some of which may be "".
+
+    Raises:
+        InputError: If one is there twice, or none is there.
+    """
+    names = [name.strip() for name in fields]
+    named = list(filter(None, names))
+    if len(set(named)) < len(named) or not named:
+        raise InputError(f"{where}: the first line must name each column once, found {', '.join(fields)[:200]}")
+    return names
+
+
+def values_of(where: str, header: list[str], fields: list[str], delimiter: str) -> dict[str, Any]:
+    """Return the fields of a row by name. Those without one must be blank, but for numbers in the first column.
+
+    Raises:
+        RowError: If there are too few or too many fields, or one without a name says something.
+    """
+    if len(fields) != len(header):  # a comma at the end of the header, or of the row, makes one more
+        least = max(number for number, name in enumerate(header, start=1) if name)
+        if len(fields) < least or any(map(str.strip, fields[len(header) :])):
+            line = delimiter.join(fields)[:EXCERPT]
+            many = (
+                f"{len(fields)} field{'s' if len(fields) > 1 else ''} where the header has {len(header)}, in {line!r}"
+            )
+            raise RowError(where, "not as many fields as the header", f"{many}{_why(header, fields, delimiter)}")
+    values = dict(zip(header, fields, strict=False))
+    if "" not in values:
+        return values
+    for number, (name, field) in enumerate(zip(header, fields, strict=False), start=1):
+        if not name and field.strip() and (number > 1 or not NUMBER.fullmatch(field.strip())):
+            named = delimiter.join(
+                own or ("id" if at == 1 else f"column_{at}") for at, own in enumerate(header, start=1)
+            )
+            detail = f"column {number} has no name in the first line, and holds {field[:EXCERPT]!r}"
+            raise RowError(where, "a column without a name", f"{detail}; write {named!r} as the first line")
+    del values[""]
+    return values if header[0] else {INDEX: fields[0], **values}
+
+
+def _why(header: list[str], fields: list[str], delimiter: str) -> str:
+    """Return what there is to do about too many fields."""
+    if len(header) == 1:
+        return f"; the first line must name the columns, found {header[0][:EXCERPT]!r}"
+    if len(fields) < len(header):
+        return ""
+    return (
+        "; a text with a tab in it stands in quotes"
+        if delimiter == "\t"
+        else f"; a text with {delimiter!r} in it stands in quotes"
+    )

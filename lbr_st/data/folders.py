@@ -1,0 +1,70 @@
+"""What of a folder is read, and what is not."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from lbr_st.data.account import Account
+from lbr_st.errors import InputError
+from lbr_st.records import TEXT, is_table, is_text_file
+
+MOST_SUFFIXES = 12  # that are named
+
+
+def text_files(folder: Path) -> list[Path]:
+    """Return the text files below a folder, in the order of their names; hidden ones are left out.
+
+    Raises:
+        InputError: If there is none, or the folder is a collection in the form of BEIR; with what to give instead.
+    """
+    tables = [file for file in sorted(folder.iterdir()) if file.is_file() and is_table(file)]
+    corpus, queries = (next((file for file in tables if _stem(file) == name), None) for name in ("corpus", "queries"))
+    if corpus and queries:
+        raise InputError(
+            f"{folder} is a collection in the form of BEIR: give {corpus} itself, or make a set of it with lbr "
+            f"data prepare {folder}"
+        )
+    found = [file for file in files_below(folder)[0] if is_text_file(file)]
+    if not found:
+        instead = f"; give its tables themselves, such as {tables[0]}" if tables else ""
+        raise InputError(f"{folder}: no text in files that end in {', '.join(sorted(TEXT))}{instead}")
+    return found
+
+
+def files_below(folder: Path) -> tuple[list[Path], int]:
+    """Return the files below a folder, in the order of their names, and how many hidden files and folders it has."""
+    found, hidden = [], 0
+    for place, folders, files in os.walk(folder):
+        hidden += sum(name.startswith(".") for name in (*folders, *files))
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(place, name) for name in files if not name.startswith(".")]
+    return sorted(found, key=lambda file: file.relative_to(folder).as_posix()), hidden
+
+
+def note_files(account: Account, folder: Path, read: Collection[Path]) -> None:
+    """Note which files of a folder were read, and which were not, by suffix.
+
+    Args:
+        account: Takes the notes.
+        folder: The folder.
+        read: Those of its files that were read.
+    """
+    (files, hidden), known = files_below(folder), set(read)
+    others = [file for file in files if file not in known]
+    account.note(f"of {len(files):,} files read ({_by_suffix(read)})", len(read))
+    account.note(f"not read: {_by_suffix(others)}", len(others))
+    account.note("hidden, not looked into", hidden)
+
+
+def _stem(file: Path) -> str:
+    return file.name.partition(".")[0]
+
+
+def _by_suffix(files: Iterable[Path]) -> str:
+    numbers = Counter(file.suffix.lower() or "without a suffix" for file in files)
+    named = [f"{number:,} {suffix}" for suffix, number in numbers.most_common(MOST_SUFFIXES)]
+    more = numbers.total() - sum(number for _, number in numbers.most_common(MOST_SUFFIXES))
+    return ", ".join([*named, *([f"{more:,} others"] if more else [])])

@@ -1,0 +1,74 @@
+"""What of a folder is read, and what is not, is said in one line by every command."""
+
+import logging
+
+import pytest
+
+from lbr_st.data.folders import text_files
+from lbr_st.data.records import iterate_passages, read_passages
+from lbr_st.errors import InputError
+
+LINE = (
+    "3 passages; 7 of 11 files read (5 .md, 1 .py, 1 .txt); 4 not read: 2 .pdf, 1 without a suffix, 1 .jsonl; 2 "
+    "hidden, not looked into; 1 with front matter that cannot be read, left out but for a title; 4 without text"
+)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Files of many kinds, some in folders below, and some hidden."""
+    texts = {"a.md": "# A\n\nOne.", "sub/b.txt": "Two.", "c.pdf": "%PDF", "sub/deep/d.pdf": "%PDF", "LICENSE": "MIT",
+             "e.jsonl": "{}", "f.py": "x = 1", "g.md": "", "h.md": "---\ntitle: only\n---\n", "i.md": "---\n\n***\n",
+             "j.md": "---\ntitle: \"a\" b\n---\n", ".git/config": "x", "sub/.hidden.md": "# Hidden\n\nNo."}  # fmt: skip
+    for name, text in texts.items():
+        (tmp_path / "docs" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "docs" / name).write_text(text)
+    return tmp_path / "docs"
+
+
+def test_the_line(folder, prepare, tmp_path, caplog):
+    caplog.set_level(logging.INFO, logger="lbr_st")
+    passages = read_passages(folder)
+    assert [passage["document"] for passage in passages] == ["One.", "x = 1", "Two."]
+    assert passages == list(iterate_passages(folder))
+    (tmp_path / "docs" / "e.jsonl").rename(tmp_path / "docs" / "sub" / "e.jsonl")  # above, it would be asked for
+    prepare(folder, dev=0, test=0)
+    lines = [record.getMessage() for record in caplog.records if " passages; " in record.getMessage()]
+    assert lines == [f"{folder}: {LINE}"] * 3
+
+
+def test_files_of_data_in_a_folder(prepare, tmp_path, caplog):
+    """A folder whose files are named after the sides, and one in the form of BEIR."""
+    caplog.set_level(logging.INFO, logger="lbr_st")
+    (tmp_path / "data").mkdir()
+    for name in ("train.csv", "test.csv", "notes.json", "README.md"):
+        rows = "".join(f"{name} {n},answer {n} of {name}\n" for n in range(3))
+        (tmp_path / "data" / name).write_text("question,answer\n" + rows)
+    prepare(tmp_path / "data", folder="sides", dev=0)
+    assert f"{tmp_path / 'data'}: 2 of 4 files read (2 .csv); 2 not read: 1 .md, 1 .json" in caplog.text
+
+
+def test_a_file_in_another_encoding_is_counted(folder, caplog):
+    caplog.set_level(logging.INFO, logger="lbr_st")
+    (folder / "k.txt").write_bytes(b"caf\xe9")
+    errors = []
+    assert len(read_passages(folder, wrong=errors.append)) == 3 and len(errors) == 1
+    assert "1 in another encoding and left out" in caplog.text
+
+
+def test_a_collection_of_beir_is_named_with_its_corpus(tmp_path):
+    """Though it has a README, as those of the Hub do."""
+    for name in ("corpus.jsonl", "queries.jsonl", "README.md"):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(
+        InputError, match=f"in the form of BEIR: give {tmp_path / 'corpus.jsonl'} itself, or .* lbr data"
+    ):
+        read_passages(tmp_path)
+
+
+def test_a_folder_of_tables_names_one(tmp_path):
+    (tmp_path / "pairs.csv").write_text("a,b\n")
+    with pytest.raises(
+        InputError, match=f"no text in files that end in .*; give its tables .* {tmp_path / 'pairs.csv'}"
+    ):
+        text_files(tmp_path)
