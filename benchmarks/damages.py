@@ -171,7 +171,8 @@ def _file(folder: Path, rng: random.Random) -> str:
         (folder / name).write_text(text, encoding="utf-8")
         return f"{name}: is there"
     if kind == "of another name":
-        shutil.copy(other, file)
+        if other != file:
+            shutil.copy(other, file)
         return f"{_name(file, folder)}: is {_name(other, folder)}"
     file.unlink()
     if kind == "empty":

@@ -1,7 +1,9 @@
 """What several test modules make: a few pairs, models of other kinds, runs that are killed; tiny models are beside."""
 
 import inspect
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -90,6 +92,24 @@ def same_weights(first: Path, second: Path) -> bool:
     one, two = load_file(first / "model.safetensors"), load_file(second / "model.safetensors")
     assert one.keys() == two.keys()
     return all(torch.equal(one[name], two[name]) for name in one)
+
+
+def log_of(folder: Path) -> list[dict]:
+    """Return the log of a finished run."""
+    return json.loads((folder / "training_log.json").read_text())
+
+
+def values(log: list[dict], name: str) -> list[tuple[int, float]]:
+    """Return what a log says of one thing, with the steps."""
+    return [(entry["step"], entry[name]) for entry in log if name in entry]
+
+
+def cut_off(folder: Path, step: int) -> None:
+    """Leave what a run had written when it was killed right after the checkpoint of a step."""
+    (folder / "config.json").unlink()
+    for checkpoint in (folder / "checkpoints").glob("checkpoint-*"):
+        if int(checkpoint.name.rpartition("-")[2]) > step:
+            shutil.rmtree(checkpoint)
 
 
 NEW = 6

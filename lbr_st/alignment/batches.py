@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MOST_NAMED = 3
+LABEL = "label"  # sentence-transformers' name of the column that goes to the loss: numbers of rows, for a teacher
 
 
 def training_rows(records: Sequence[Record], same: str = AUTO) -> Dataset:
@@ -178,7 +179,8 @@ class DistinctBatchSampler(DefaultBatchSampler):
         def number_of(key: str) -> int:
             return number.setdefault(key, len(number))
 
-        columns = [[number_of(same_text(text, same)) for text in dataset[name]] for name in dataset.column_names]
+        names = [name for name in dataset.column_names if name != LABEL]
+        columns = [[number_of(same_text(text, same)) for text in dataset[name]] for name in names]
         self.texts = [tuple(dict.fromkeys(row)) for row in zip(*columns, strict=True)]
         self.queries = columns[0]
         answers: dict[int, set[int]] = {}

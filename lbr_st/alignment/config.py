@@ -12,6 +12,8 @@ from lbr_st.training.config import StageConfig, flag, required, told
 from lbr_st.training.rates import rates_in_words
 
 MAX_FORGETTING = 1.0
+TEACHER_WEIGHT = 1.0
+RERANKER_TEMPERATURE = 1.0  # rerankers are trained on their scores as they are
 
 # Training arguments that would be wrong here, or do nothing.
 NOT_SUPPORTED = {
@@ -40,6 +42,7 @@ class AlignConfig(StageConfig, SentenceTransformerTrainingArguments):
 
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = StageConfig.GROUPS | {
         "loss": ("temperature", "mini_batch_size", "symmetric", "matryoshka_dims", "lm_weight"),
+        "a teacher beside InfoNCE": ("teacher", "reranker", "teacher_weight", "teacher_temperature", "weak_teacher"),
         "with --dev-data": ("corpus_extra", "keep", "early_stopping", "max_forgetting"),
         "speed": ("attention",),
     }
@@ -73,6 +76,24 @@ class AlignConfig(StageConfig, SentenceTransformerTrainingArguments):
     keep: Literal["best", "last"] | None = told(
         "end with the checkpoint of the best dev nDCG@10, or with the last one (default: best)"
     )
+    teacher: str | None = told(
+        "sentence-transformers model whose ranking of the documents of a batch is learned too; its scores are computed "
+        "once, before training",
+        "DIR_OR_ID",
+    )
+    reranker: str | None = told(
+        "the same with a CrossEncoder of sentence-transformers, of each row's own document and hard negatives",
+        "DIR_OR_ID",
+    )
+    teacher_weight: float | None = told(
+        f"weight of the divergence from the teacher's ranking beside InfoNCE (default: {TEACHER_WEIGHT:g})", "W"
+    )
+    teacher_temperature: float | None = told(
+        "temperature of the teacher's scores (default: that of --temperature for the cosines of --teacher, "
+        f"{RERANKER_TEMPERATURE:g} for --reranker)",
+        "TAU",
+    )
+    weak_teacher: bool = told("learn from a teacher that is weaker on --dev-data than the model", default=False)
     early_stopping: int | None = told("stop when dev nDCG@10 was not the best so far N times in a row", "N")
     max_forgetting: float | None = told(
         f"warn when the loss of the language model rises by more, per target token (default: {MAX_FORGETTING:g})",
@@ -86,6 +107,11 @@ class AlignConfig(StageConfig, SentenceTransformerTrainingArguments):
     learning_rate: float | None = told(rates_in_words("align"))  # type: ignore[assignment]
     per_device_train_batch_size: int = field(default=64, metadata={"help": "pairs of a process in a batch"})
     per_device_eval_batch_size: int = field(default=64, metadata={"help": "texts of a process at a time"})
+
+    @property
+    def teacher_flag(self) -> str | None:
+        """``--teacher`` or ``--reranker``, whichever is given."""
+        return next((flag(name) for name in ("teacher", "reranker") if getattr(self, name) is not None), None)
 
     @property
     def texts_in_a_row(self) -> int:
@@ -108,16 +134,25 @@ class AlignConfig(StageConfig, SentenceTransformerTrainingArguments):
             )
         self.at_least(1, "mini_batch_size", "early_stopping")
         self.at_least(0, "lm_weight")
-        for name in ("temperature", "max_forgetting"):
+        for name in ("temperature", "max_forgetting", "teacher_weight", "teacher_temperature"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise InputError(f"{flag(name)} must be above 0, got {value}")
+        self._check_teacher()
         if self.keep == "best" and self.save_strategy == "no":
             raise InputError("--keep best needs checkpoints, and --save-strategy no leaves none")
         if self.early_stopping is not None and (self.keep == "last" or self.save_strategy == "no"):
             raise InputError(
                 "--early-stopping waits for a better checkpoint: leave out --keep last, --save-strategy no"
             )
+
+    def _check_teacher(self) -> None:
+        if self.teacher is not None and self.reranker is not None:
+            raise InputError("--teacher and --reranker are two teachers; leave out one of them")
+        if self.teacher_flag is None:
+            for name in ("teacher_weight", "teacher_temperature", "weak_teacher"):
+                if getattr(self, name) not in (None, False):
+                    raise InputError(f"{flag(name)} is for a teacher: give --teacher or --reranker")
 
     def check_held_out(self, has_dev: bool) -> None:
         """Refuse settings that need dev data where there are none.
@@ -128,3 +163,5 @@ class AlignConfig(StageConfig, SentenceTransformerTrainingArguments):
         for name in ("corpus_extra", "keep", "early_stopping", "max_forgetting"):
             if getattr(self, name) is not None and not has_dev:
                 raise InputError(f"{flag(name)} needs --dev-data")
+        if self.weak_teacher and not has_dev:
+            raise InputError("--weak-teacher needs --dev-data: without, no teacher is refused")

@@ -1,4 +1,4 @@
-"""The loss of stage 2: InfoNCE (arXiv 2601.11124, eq. 3), and stage 1's loss beside it."""
+"""The loss of stage 2: InfoNCE (arXiv 2601.11124, eq. 3), and beside it stage 1's loss and that of a teacher."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from sentence_transformers.sentence_transformer.losses import (
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from lbr_st.alignment.distillation import CachedTaughtRankingLoss, TaughtLoss, TaughtRankingLoss, Teaching
 from lbr_st.learning.batches import IGNORE, Example, collate
 from lbr_st.learning.cross_entropy import cross_entropy_sum
 from lbr_st.learning.examples import ExampleMaker
@@ -34,10 +35,12 @@ def info_nce(
     symmetric: bool = False,
     mini_batch_size: int | None = None,
     matryoshka_dims: Sequence[int] | None = None,
+    teaching: Teaching | None = None,
 ) -> nn.Module:
     """Return InfoNCE with in-batch negatives (arXiv 2601.11124, eq. 3), by sentence-transformers.
 
-    In several processes the negatives of all of them are gathered: the loss is that of the large batch.
+    In several processes the negatives of all of them are gathered: the loss is that of the large batch. With a teacher
+    the result is a `TaughtLoss`, in one process.
 
     Args:
         model: The model to train.
@@ -47,6 +50,7 @@ def info_nce(
             in the memory of so many texts, for one more forward pass. Default: the whole batch.
         matryoshka_dims: Train the first dimensions of the embeddings as embeddings of their own (arXiv 2205.13147),
             the mean over these and the whole.
+        teaching: What a teacher says of the rows; each part of the embeddings is taught.
     """
     options: dict[str, Any] = {
         "scale": 1 / temperature,
@@ -55,14 +59,19 @@ def info_nce(
     if symmetric:
         options |= {"directions": ("query_to_doc", "doc_to_query"), "partition_mode": "per_direction"}
     loss: nn.Module
+    classes: tuple[Any, Any] = (MultipleNegativesRankingLoss, CachedMultipleNegativesRankingLoss)
+    if teaching is not None:
+        classes = TaughtRankingLoss, CachedTaughtRankingLoss
+        options["teaching"] = teaching
+    plain, cached = classes
     if mini_batch_size is None:
-        loss = MultipleNegativesRankingLoss(model, **options)
+        loss = plain(model, **options)
     else:
-        loss = CachedMultipleNegativesRankingLoss(model, mini_batch_size=mini_batch_size, **options)
+        loss = cached(model, mini_batch_size=mini_batch_size, **options)
     if matryoshka_dims is not None:
         weights = [1 / len(matryoshka_dims)] * len(matryoshka_dims)
         loss = MatryoshkaLoss(model, loss, list(matryoshka_dims), weights)
-    return loss
+    return loss if teaching is None else TaughtLoss(model, loss, teaching)
 
 
 class JointLoss(nn.Module):
@@ -98,15 +107,16 @@ class JointLoss(nn.Module):
         self._language_model = (language_model,)
 
     def forward(self, sentence_features: Any, labels: Tensor | None = None) -> dict[str, Tensor]:
-        """Return both parts; the trainer adds them up and logs each.
+        """Return all parts; the trainer adds them up and logs each.
 
         Args:
             sentence_features: Those of InfoNCE, then stage 1's batch (see `JointCollator`).
-            labels: None.
+            labels: Those of InfoNCE: numbers of rows where there is a teacher, else None.
         """
         *features, examples = sentence_features
-        contrastive = self.contrastive(features, labels)
-        return {"contrastive": contrastive, "lm": self.weight * self.lm_loss(examples)}
+        found = self.contrastive(features, labels)
+        parts = found if isinstance(found, dict) else {"contrastive": found}
+        return {**parts, "lm": self.weight * self.lm_loss(examples)}
 
     def lm_loss(self, batch: dict[str, Tensor]) -> Tensor:
         """Return the loss of stage 1, the mean per target token over all processes' batches."""

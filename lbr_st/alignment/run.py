@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,11 @@ from torch import nn
 from transformers import EarlyStoppingCallback, TrainerCallback
 from transformers.utils.peft_utils import ADAPTER_CONFIG_NAME
 
-from lbr_st.alignment.batches import documents_by_query, training_rows
-from lbr_st.alignment.config import MAX_FORGETTING, AlignConfig
+from lbr_st.alignment.batches import LABEL, documents_by_query, training_rows
+from lbr_st.alignment.config import MAX_FORGETTING, RERANKER_TEMPERATURE, TEACHER_WEIGHT, AlignConfig
+from lbr_st.alignment.distillation import Teaching
 from lbr_st.alignment.losses import JointCollator, JointLoss, info_nce
+from lbr_st.alignment.teacher import Lessons, Teacher, check_strength, teacher_of
 from lbr_st.alignment.trainer import AlignTrainer
 from lbr_st.data.prepared_set import PreparedSet, file_of, refuse_overlaps, same_text_of
 from lbr_st.data.records import read_records, read_tuples
@@ -65,7 +67,12 @@ logger = logging.getLogger(__name__)
 
 # Title of a panel of the curves: names in the trainer's log, and what the line is called.
 CURVES = {
-    "loss": {"loss": "training", "contrastive": "InfoNCE", "lm": "language model, weighted"},
+    "loss": {
+        "loss": "training",
+        "contrastive": "InfoNCE",
+        "teacher": "teacher, weighted",
+        "lm": "language model, weighted",
+    },
     "retrieval, dev": {"eval_dev_cosine_recall@10": "recall@10", "eval_dev_cosine_ndcg@10": "nDCG@10"},
     "variance of embeddings, dev": {"eval_dev_variance": "variance"},
     "alignment, dev (0 is best)": {"eval_dev_alignment": "alignment"},
@@ -116,6 +123,8 @@ def align(config: AlignConfig) -> SentenceTransformer:
     PartialState().wait_for_everyone()  # all have looked at the folder
     if trainer.args.should_save:
         run.begin()
+    if trainer.lessons is not None:
+        trainer.lessons.ask(str(trainer.args.output_dir))
     train_to_the_end(trainer, config.output_dir)
     with with_weights_on_disk(trainer, config.output_dir):
         write_log(trainer, run.output_dir, CURVES)
@@ -141,7 +150,11 @@ def plan(config: AlignConfig) -> Plan:
         InputError: As `align` does; or if the run is finished.
     """
     with trial(config, prepare) as trainer:
-        return measure(trainer)
+        seconds = 0.0
+        if trainer.lessons is not None:
+            seconds = trainer.lessons.seconds()
+            trainer.lessons.teacher.close()
+        return replace(measure(trainer), teacher_seconds=seconds)
 
 
 def find_rate(config: AlignConfig) -> RateSearch:
@@ -154,6 +167,8 @@ def find_rate(config: AlignConfig) -> RateSearch:
         InputError: As `align` does; or if there are no dev data, or the run is finished.
     """
     with trial(config, prepare) as trainer:
+        if trainer.lessons is not None:
+            trainer.lessons.ask(str(trainer.args.output_dir))
         return try_rates(trainer, f"eval_{NDCG}")
 
 
@@ -172,6 +187,7 @@ def prepare(config: AlignConfig, arguments: AlignConfig) -> tuple[Run, AlignTrai
     """
     check_launch(config)
     check_can_be_trained(config.model, config.max_length, config.texts_in_a_row)
+    teacher = teacher_of(config)
     data = read_data(config)
     set_learning_rate(arguments, "align")
     if data.dev:
@@ -185,7 +201,8 @@ def prepare(config: AlignConfig, arguments: AlignConfig) -> tuple[Run, AlignTrai
     if arguments.ddp_find_unused_parameters is None:  # in ours, all that is trained gets a gradient
         arguments.ddp_find_unused_parameters = not _is_ours(model)
     set_prompts(model, config)
-    return run, _trainer(config, arguments, model, data, check_dimensions(config.matryoshka_dims, model))
+    dimensions = check_dimensions(config.matryoshka_dims, model)
+    return run, _trainer(config, arguments, model, data, dimensions, teacher)
 
 
 def read_data(config: AlignConfig) -> AlignData:
@@ -264,6 +281,7 @@ def _trainer(
     model: SentenceTransformer,
     data: AlignData,
     matryoshka_dims: list[int] | None,
+    teacher: Teacher | None,
 ) -> AlignTrainer:
     train = training_rows(data.train, data.same)
     _warn_of_longer(model, data)
@@ -271,17 +289,26 @@ def _trainer(
         raise InputError("--per-device-train-batch-size 1: a pair alone has no negatives")
     query, document = (model.prompts.get(name) or "" for name in ("query", "document"))
     arguments.prompts = {name: query if name == "anchor" else document for name in train.column_names}
+    lessons = None
+    if teacher is not None:
+        lessons = Lessons(teacher, train)
+        train = train.add_column(LABEL, list(range(len(train))))
     adapter = adapter_for(model, config)
     language_model = _language_model(model, config) if data.dev or config.lm_weight else None
+    begins = last_whole_checkpoint(config.output_dir) is None
     callbacks: list[TrainerCallback] = []
     if data.dev:
         callbacks.append(WarnOfCollapse(MAX_FORGETTING if config.max_forgetting is None else config.max_forgetting))
         # What training is compared with; a run that goes on has it in its log.
-        arguments.eval_on_start = last_whole_checkpoint(config.output_dir) is None
+        arguments.eval_on_start = begins
     if config.early_stopping is not None:
         callbacks.append(EarlyStoppingCallback(config.early_stopping))
     if _is_ours(model) and adapter is None and not config.lm_weight:
         freeze_unused_head(model)
+    if teacher is not None and begins:
+        if model.device != config.device:
+            model.to(config.device)
+        check_strength(teacher, model, data.dev, data.dev_corpus)
     try:
         return AlignTrainer(
             model,
@@ -290,7 +317,8 @@ def _trainer(
             known=documents_by_query(data.train, data.same),
             same=data.same,
             adapter=adapter,
-            loss=_loss(config, model, language_model, matryoshka_dims),
+            lessons=lessons,
+            loss=_loss(config, model, language_model, matryoshka_dims, lessons),
             data_collator=_collator(config, arguments, model),
             evaluator=_evaluator(config, model, language_model, data),
             callbacks=callbacks,
@@ -350,6 +378,7 @@ def _loss(
     model: SentenceTransformer,
     language_model: CutOffModel | None,
     matryoshka_dims: list[int] | None,
+    lessons: Lessons | None,
 ) -> nn.Module:
     contrastive = info_nce(
         model,
@@ -357,6 +386,7 @@ def _loss(
         symmetric=config.symmetric,
         mini_batch_size=config.mini_batch_size,
         matryoshka_dims=matryoshka_dims,
+        teaching=None if lessons is None else _teaching(config, lessons),
     )
     if not config.lm_weight:
         return contrastive
@@ -365,6 +395,17 @@ def _loss(
         raise InputError("--lm-weight with --mini-batch-size runs in one process")
     dtype = autocast_dtype(config)
     return JointLoss(model, contrastive, language_model, config.lm_weight, config.mini_batch_size, dtype)
+
+
+def _teaching(config: AlignConfig, lessons: Lessons) -> Teaching:
+    in_batch = lessons.teacher.in_batch
+    usual = config.temperature if in_batch else RERANKER_TEMPERATURE
+    return Teaching(
+        lessons.scores_of,
+        in_batch,
+        weight=TEACHER_WEIGHT if config.teacher_weight is None else config.teacher_weight,
+        temperature=usual if config.teacher_temperature is None else config.teacher_temperature,
+    )
 
 
 def _collator(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader
 
 from lbr_st.alignment.batches import DistinctBatchSampler
+from lbr_st.alignment.teacher import Lessons
 from lbr_st.data.same_text import AUTO
 from lbr_st.model.bottleneck import BottleneckTransformer
 from lbr_st.training.callbacks import SaveAtEvaluation, SetEpoch, WarnOfRisingLoss
@@ -32,6 +33,7 @@ class AlignTrainer(SentenceTransformerTrainer):
         known: Documents that answer each query, beside those of the rows.
         same: What is the same text, one of `lbr_st.data.same_text.LEVELS`.
         adapter: What is trained of the model; default is all of it.
+        lessons: What a teacher says of the rows, for the loss; asked for before training.
         **kwargs: Arguments of sentence-transformers' trainer.
 
     Raises:
@@ -47,10 +49,12 @@ class AlignTrainer(SentenceTransformerTrainer):
         known: Mapping[str, Iterable[str]] | None = None,
         same: str = AUTO,
         adapter: PeftModel | None = None,
+        lessons: Lessons | None = None,
         **kwargs: Any,
     ) -> None:
         self.sentence_transformer = model
         self.adapter = adapter
+        self.lessons = lessons
         self._rising = WarnOfRisingLoss()
         self.batches = DistinctBatchSampler(
             train_dataset,

@@ -161,11 +161,13 @@ def run_stage(
 
 def plan_text(plan: Plan) -> str:
     """Write what a run takes as a table for people."""
+    before = {"asking the teacher": f"{plan.teacher_seconds / 60:.1f} minutes"} if plan.teacher_seconds else {}
     rows = {
         "parameters trained": f"{plan.trained:,} of {plan.parameters:,}",
         "tokens an epoch": f"{plan.tokens:,}",
         "steps": f"{plan.steps:,} of {plan.step_seconds:.3g} s",
         "evaluations": f"{plan.evaluations:,} of {plan.evaluation_seconds:.3g} s" if plan.evaluations else "none",
+        **before,
         "peak memory": f"{plan.peak_bytes / 2**30:.2f} GiB of the {'GPU' if plan.device.type == 'cuda' else 'process'}",
         "minutes": f"{plan.minutes:.1f}; saving comes on top",
     }

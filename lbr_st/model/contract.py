@@ -402,7 +402,10 @@ def _shapes(path: Path) -> dict[str, list[int]]:
 
 
 def _embedding_name(files: SavedFiles) -> str:
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(files.config)
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(files.config)
+    except Exception as error:  # a value that the class of the model does not know, such as a kind of positions
+        fail("config.json", f"transformers makes no model of it ({type(error).__name__}: {error})")
     weight = model.get_input_embeddings().weight
     return next(name for name, parameter in model.named_parameters() if parameter is weight)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from sentence_transformers import SentenceTransformer
+from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.util import is_sentence_transformer_model
 from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerBase
 from transformers.utils.peft_utils import ADAPTER_CONFIG_NAME
@@ -245,6 +245,30 @@ def open_sentence_transformer(name: str, flag: str = "--model", **kwargs: Any) -
         except InputError as error:
             raise InputError(f"{flag} {name} cannot be used: {error}") from error
     _keep_within_positions(model, f"{flag} {name}")
+    return model
+
+
+def open_cross_encoder(name: str, flag: str = "--reranker") -> CrossEncoder:
+    """Open a reranker that gives a pair of texts one score.
+
+    Args:
+        name: Directory or Hub id.
+        flag: Flag it was given with, for the message.
+
+    Raises:
+        InputError: If it is none, or gives a pair several scores.
+    """
+    check_model_exists(name, flag)
+    with _refusing_what_is_no_model(name, flag), quietly():
+        model = CrossEncoder(name)
+    architectures = getattr(model.config, "architectures", None) or [""]
+    # Transformers would give any encoder a head of random weights.
+    if len(model) == 1 and not architectures[0].endswith("ForSequenceClassification"):
+        raise InputError(
+            f"{flag} {name} is no reranker: it is a {architectures[0] or 'model'} without a head for scores"
+        )
+    if model.num_labels != 1:
+        raise InputError(f"{flag} {name} gives a pair {model.num_labels} scores; a reranker gives one")
     return model
 
 

@@ -27,7 +27,8 @@ HOW_IT_IS_STARTED = {"output_dir", "resume", "dry_run", "find_rate"}
 PART_OF_THE_BEST = {"save_steps", "save_strategy", "eval_steps", "eval_strategy"}
 
 # Settings that name models and data: folders of this machine are not published with a model.
-NAMES_OF_FILES = ("model", "data", "dev_data", "corpus_extra")
+NAMES_OF_MODELS = ("model", "teacher", "reranker")
+NAMES_OF_FILES = (*NAMES_OF_MODELS, "data", "dev_data", "corpus_extra")
 
 
 def settings_of(arguments: RunConfig) -> dict[str, dict[str, Any]]:
@@ -49,7 +50,7 @@ def describe_run(
 ) -> Run:
     """Return the run of a stage: its folder, and everything that decides the weights it ends with.
 
-    Model and data are identified by their contents and named without their folders.
+    Models and data are identified by their contents and named without their folders.
 
     Args:
         config: Settings as the user gave them.
@@ -66,8 +67,10 @@ def describe_run(
     }
     if sets := [described for source in sources if (described := describe_set(source))]:
         contents["sets"] = sets
-    if Path(config.model).exists():
-        contents["model_sha256"] = fingerprint(config.model)
+    for name in NAMES_OF_MODELS:
+        path = getattr(config, name, None)
+        if path is not None and Path(path).exists():
+            contents[f"{name}_sha256"] = fingerprint(path)
     return Run(config.output_dir, description | {"contents": contents})
 
 

@@ -71,7 +71,7 @@ def scores_of(trainer: Trainer) -> dict[str, float]:
 
 
 def write_log(trainer: Trainer, output_dir: Path, panels: Mapping[str, Mapping[str, str]]) -> None:
-    """Write the trainer's log and a picture of it; what cannot be written is a warning.
+    """Write the trainer's log and a picture of it, which is only a warning where it cannot be written.
 
     Args:
         trainer: What trained.
@@ -81,8 +81,7 @@ def write_log(trainer: Trainer, output_dir: Path, panels: Mapping[str, Mapping[s
     if not trainer.args.should_save:
         return
     log = trainer.state.log_history
-    with only_warning(logger, LOG):
-        write_json(output_dir / LOG, log)
+    write_json(output_dir / LOG, log)
     with only_warning(logger, curves.PLOT):
         curves.plot(log, output_dir, panels)
 

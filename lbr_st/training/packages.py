@@ -52,6 +52,8 @@ def _check_schedule(arguments: TrainingArguments) -> None:
     name = getattr(arguments.lr_scheduler_type, "value", arguments.lr_scheduler_type)
     told = arguments.lr_scheduler_kwargs
     flags = f"--lr-scheduler-type {name}" + (f" --lr-scheduler-kwargs {told!r}" if told else "")
+    if isinstance(told, str):
+        raise InputError(f"{flags}: it is no mapping of names to values, such as '{{\"num_cycles\": 2}}'")
     if told and name in WITHOUT_OPTIONS:
         raise InputError(f"{flags}: this schedule takes no options; leave them out")
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=arguments.learning_rate or 1.0)

@@ -68,6 +68,7 @@ class Plan:
         evaluation_seconds: Seconds of one of them.
         peak_bytes: Most memory held: on a GPU by tensors, else by the whole process.
         device: Device that was measured.
+        teacher_seconds: Seconds that a teacher is asked, before training.
     """
 
     trained: int
@@ -79,11 +80,13 @@ class Plan:
     evaluation_seconds: float
     peak_bytes: int
     device: torch.device
+    teacher_seconds: float = 0.0
 
     @property
     def minutes(self) -> float:
-        """Minutes of all steps and evaluations; saving comes on top."""
-        return (self.steps * self.step_seconds + self.evaluations * self.evaluation_seconds) / 60
+        """Minutes of all steps and evaluations, and of the teacher; saving comes on top."""
+        seconds = self.steps * self.step_seconds + self.evaluations * self.evaluation_seconds
+        return (seconds + self.teacher_seconds) / 60
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,12 @@
 
 import json
 import logging
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from helpers import MANY, kill_after_checkpoint, make_backbone, make_bert, same_weights
+from helpers import MANY, cut_off, kill_after_checkpoint, log_of, make_backbone, make_bert, same_weights, values
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
@@ -151,14 +150,6 @@ def test_stage_2_takes_what_stage_1_left(config, model, tmp_path):
     assert (again[0].num_bottleneck_tokens, again.max_seq_length) == (2, 24)
 
 
-def log_of(folder):
-    return json.loads((folder / "training_log.json").read_text())
-
-
-def values(log, name):
-    return [(entry["step"], entry[name]) for entry in log if name in entry]
-
-
 def test_the_language_model_is_watched_from_before_the_first_step(config, tmp_path):
     """The loss at step 0 is that of stage 1's own log; the last step is scored too."""
     stage1 = tmp_path / "stage1"
@@ -171,14 +162,6 @@ def test_the_language_model_is_watched_from_before_the_first_step(config, tmp_pa
     assert losses[0][1] == pytest.approx(values(log_of(stage1), "eval_loss")[-1][1], abs=1e-4)
     ratios = values(log_of(stage1), "eval_dev_separation_ratio")
     assert values(log, "eval_dev_separation_ratio")[0][1] == pytest.approx(ratios[-1][1], abs=1e-4)
-
-
-def cut_off(folder, step):
-    """Leave what a run had written when it was killed right after the checkpoint of a step."""
-    (folder / "config.json").unlink()
-    for checkpoint in (folder / "checkpoints").glob("checkpoint-*"):
-        if int(checkpoint.name.rpartition("-")[2]) > step:
-            shutil.rmtree(checkpoint)
 
 
 def run_and_resume(config):

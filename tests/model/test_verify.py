@@ -132,6 +132,14 @@ DAMAGES = {
         "config.json: pad_token_id is None, where int is expected",
     ),
     "not UTF-8": (lambda d: (d / "config.json").write_bytes(b"\xff{}"), "config.json: not UTF-8"),
+    "an unknown kind of positions": (
+        lambda d: edit(d / "config.json", lambda c: c["rope_parameters"].update(rope_type="defaul")),
+        "config.json: transformers makes no model of it (KeyError: 'defaul')",
+    ),
+    "an unknown activation": (
+        lambda d: edit(d / "config.json", lambda c: c.update(hidden_act="ulis")),
+        "config.json: transformers makes no model of it (KeyError: 'ulis')",
+    ),
     "no configuration": (lambda d: (d / "config.json").unlink(), "config.json: missing"),
     "an unknown model type": (
         lambda d: edit(d / "config.json", lambda c: c.update(model_type="none")),

@@ -120,30 +120,29 @@ def test_a_disk_with_room_for_one_model(config, monkeypatch, tmp_path):
 
 
 @pytest.mark.whole_run
-@pytest.mark.parametrize("name", ["training.png", "training_log.json"])
-def test_what_is_beside_the_model_never_stops_it(config, tmp_path, monkeypatch, caplog, name):
-    place = {
-        "training.png": "lbr_st.training.curves.plot",
-        "training_log.json": "lbr_st.training.finish.write_json",
-    }[name]
-    monkeypatch.setattr(place, full_disk)
+def test_the_picture_beside_the_model_never_stops_it(config, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("lbr_st.training.curves.plot", full_disk)
     align(config)
-    assert f"{name} could not be written: out: No space left on device" in caplog.text
-    assert not (tmp_path / "out" / name).exists()
+    assert "training.png could not be written: out: No space left on device" in caplog.text
+    assert not (tmp_path / "out" / "training.png").exists()
     assert lbr_st.load(str(tmp_path / "out")).encode("a").shape == (32,)
 
 
 @pytest.mark.whole_run
-def test_a_model_without_its_card_is_not_saved_and_costs_no_step(config, tmp_path, monkeypatch):
-    """The card is part of it: the message says where the weights are, and resuming saves them with one."""
+@pytest.mark.parametrize(
+    ("place", "file"),
+    [("lbr_st.model.card.write", "README.md"), ("lbr_st.training.finish.write_json", "training_log.json")],
+)
+def test_a_model_without_its_card_or_log_is_not_saved_and_costs_no_step(config, tmp_path, monkeypatch, place, file):
+    """They are part of it: the message says where the weights are, and resuming saves them with both."""
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left") as error:
-        patch.setattr("lbr_st.model.card.write", full_disk)
+        patch.setattr(place, full_disk)
         align(replace(config, save_strategy="no"))
     assert "nothing of it is lost" in "".join(error.value.__notes__) and not (tmp_path / "out" / "config.json").exists()
     step = "lbr_st.alignment.trainer.AlignTrainer.training_step"
     monkeypatch.setattr(step, lambda *args: pytest.fail("trained again"))
     align(replace(config, save_strategy="no", resume=True))
-    assert (tmp_path / "out" / "README.md").is_file()
+    assert (tmp_path / "out" / file).is_file()
 
 
 @pytest.mark.parametrize(("at", "strategy"), [(2, "no"), (4, "steps")])
