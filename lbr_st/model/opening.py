@@ -25,7 +25,7 @@ from lbr_st.model.positions import check_positions, has_end, most_positions
 from lbr_st.model.quiet import quietly
 from lbr_st.model.saving import from_backbone, load
 from lbr_st.model.tokens import check_vocabulary, lacks_vocabulary
-from lbr_st.model.weights import check_embedder, check_vectors, check_weight_files, recorded
+from lbr_st.model.weights import check_embedder, check_opened, check_vectors, check_weight_files, recorded
 
 logger = logging.getLogger(__name__)
 
@@ -256,10 +256,10 @@ def open_cross_encoder(name: str, flag: str = "--reranker") -> CrossEncoder:
         flag: Flag it was given with, for the message.
 
     Raises:
-        InputError: If it is none, or gives a pair several scores.
+        InputError: If it is none, gives a pair several scores, or is not whole.
     """
     check_model_exists(name, flag)
-    with _refusing_what_is_no_model(name, flag), quietly():
+    with _refusing_what_is_no_model(name, flag), recorded() as opened:
         model = CrossEncoder(name)
     architectures = getattr(model.config, "architectures", None) or [""]
     # Transformers would give any encoder a head of random weights.
@@ -269,6 +269,8 @@ def open_cross_encoder(name: str, flag: str = "--reranker") -> CrossEncoder:
         )
     if model.num_labels != 1:
         raise InputError(f"{flag} {name} gives a pair {model.num_labels} scores; a reranker gives one")
+    for part in opened:
+        check_opened(f"{flag} {name}", part)
     return model
 
 

@@ -106,13 +106,12 @@ def read_tokenizer(name: str, **kwargs: Any) -> PreTrainedTokenizerBase:
     Raises:
         InputError: If its files cannot be read, or are not there.
     """
+    if reason := lacks_vocabulary(name):  # of which transformers may make an empty tokenizer
+        raise InputError(f"{name}: {reason}")
     try:
         return AutoTokenizer.from_pretrained(name, **kwargs)
-    except (ImportError, ValueError) as error:
-        reason = lacks_vocabulary(name)
-        if reason is None and not isinstance(error, json.JSONDecodeError):
-            raise
-        raise InputError(f"{name}: {reason or f'a file of its tokenizer is no JSON ({error})'}") from error
+    except json.JSONDecodeError as error:
+        raise InputError(f"{name}: a file of its tokenizer is no JSON ({error})") from error
 
 
 def lacks_vocabulary(name: str) -> str | None:
@@ -128,7 +127,7 @@ def lacks_vocabulary(name: str) -> str | None:
         return None
     if not is_of_transformers or any(file for kind in VOCABULARIES for file in folder.glob(kind)):
         return None
-    return "it has no tokenizer.json, nor another vocabulary; copy them from the model it was made from"
+    return "the files of its tokenizer are missing, tokenizer.json or another vocabulary; copy them there"
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> None:

@@ -11,7 +11,7 @@ import json
 import logging
 import threading
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -210,8 +210,8 @@ def check_tensors(name: str, model: nn.Module, loading: Mapping[str, Any], unuse
     """
     missing = sorted({*loading["missing_keys"]} - {*unused})
     if missing:
-        others = sorted(key for key in loading["unexpected_keys"] if key.endswith(f".{missing[0]}"))
-        there = f"; {others[0]} is there: the names in its files are to be without what stands before" if others else ""
+        other = _with_a_prefix({*missing}, loading["unexpected_keys"])
+        there = f"; {other} is there: take what stands before the name off all names in its files" if other else ""
         raise InputError(
             f"{name} lacks {len(missing)} of the {len(model.state_dict())} tensors of the model, {missing[0]} for "
             f"one{there}"
@@ -223,6 +223,15 @@ def check_tensors(name: str, model: nn.Module, loading: Mapping[str, Any], unuse
             f"{name} has {key} of shape {_in_words(found)} in its files, and of {_in_words(expected)} by its "
             "config.json: they are not of one model"
         )
+
+
+def _with_a_prefix(missing: set[str], found: Iterable[str]) -> str | None:
+    """Return a tensor that is there under the name of a missing one with something before it, as ``module.``."""
+    for key in sorted(found):
+        parts = key.split(".")
+        if any(".".join(parts[start:]) in missing for start in range(1, len(parts))):
+            return key
+    return None
 
 
 def _in_words(shape: Sequence[int]) -> str:
