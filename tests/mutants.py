@@ -178,8 +178,8 @@ MUTANTS = [
     Mutant(
         "gguf: tensors that are not there stay random",
         "model/gguf.py",
-        'if missing := sorted(report["missing_keys"]):',
-        "if missing := []:",
+        "model = check_opened(str(file), opened)",
+        "model, _ = opened",
         "model/test_gguf.py::test_what_cannot_be_read_is_one_line",
     ),
     Mutant(
@@ -277,8 +277,8 @@ MUTANTS = [
     Mutant(
         "quantized checkpoints are opened",
         "model/backbone.py",
-        'if quantized := getattr(config, "quantization_config", None):',
-        "if quantized := None:",
+        'if (quantized := getattr(config, "quantization_config", None)) is not None:',
+        'if (quantized := getattr(config, "quantization_confg", None)) is not None:',
         "model/test_adapters.py::test_quantized_checkpoints_are_refused_by_name",
     ),
     Mutant(
@@ -1315,6 +1315,34 @@ MUTANTS = [
         "refuse_spellable(tokenizer, [bottleneck_token(index) for index in range(len(files.ids))])",
         "refuse_spellable(tokenizer, [])",
         "model/test_verify.py::test_damage_is_refused_with_file_and_reason",
+    ),
+    Mutant(
+        "weights: what is missing may be drawn at random",
+        "model/weights.py",
+        'missing = sorted({*loading["missing_keys"]} - {*unused})',
+        "missing = []",
+        "model/test_weights.py::test_tensors_that_would_be_drawn_at_random",
+    ),
+    Mutant(
+        "weights: of an embedding model anything may be missing",
+        "model/weights.py",
+        "_without_effect(model, part, drawn) if drawn else ()",
+        "[*drawn]",
+        "model/test_weights.py::test_an_embedding_model_lacks_what_its_vectors_depend_on",
+    ),
+    Mutant(
+        "weights: NaN is a number",
+        "model/weights.py",
+        "if not weight.detach().sum(dtype=torch.float32).isfinite()",
+        "if False",
+        "model/test_weights.py::test_numbers_that_are_none",
+    ),
+    Mutant(
+        "weights: integers are taken for numbers",
+        "model/weights.py",
+        "return of_a_layer and tensor.dtype not in FLOATS",
+        "return of_a_layer and not tensor.dtype",
+        "model/test_weights.py::test_weights_that_are_integers_or_scaled",
     ),
     Mutant(
         "bidirectional is fine",

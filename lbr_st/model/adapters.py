@@ -14,6 +14,7 @@ from transformers.utils.peft_utils import ADAPTER_CONFIG_NAME, find_adapter_conf
 
 from lbr_st.errors import InputError, one_line, require
 from lbr_st.model.quiet import quietly
+from lbr_st.model.weights import check_finite, read_tensors
 
 # What stands before the input, or beside the layers: no weights that it could be merged into.
 NOT_MERGED = {
@@ -73,14 +74,28 @@ def find_adapter(name: str, **hub: Any) -> Adapter | None:
             f"{name} is an adapter for the task {task}, not of a language model (CAUSAL_LM); start from its base"
         )
     base = name if _has_weights(Path(name)) else about.get("base_model_name_or_path")
+    if Path(name).is_dir():
+        _check_weights(Path(name))
     where = f"write the name of its base as base_model_name_or_path into {ADAPTER_CONFIG_NAME}"
     if not base or not isinstance(base, str):
         raise InputError(f"{name} is an adapter that does not say what it was trained on; {where}")
-    if base != name and _leads_back(name, base):
+    if Path(name).is_dir() and not _has_weights(Path(name)) and _leads_back(name, base):
         raise InputError(f"{name} is an adapter on itself, and the weights of a model are not there; {where}")
     if not Path(base).exists() and (base.count("/") > 1 or base.startswith((".", "/", "~"))):
         raise InputError(f"{name} is an adapter on {base}, which is not there; put it there, or {where}")
     return Adapter(name, base, hub)
+
+
+def _check_weights(folder: Path) -> None:
+    """Refuse an adapter whose own weights are not there, or not whole, before those of its base are read."""
+    files = [folder / "adapter_model.safetensors", folder / "adapter_model.bin"]
+    there = next((file for file in files if file.exists()), None)
+    if there is None:
+        raise InputError(f"{folder} is an adapter without weights: there is no {files[0].name}; copy it there")
+    try:
+        read_tensors(there)
+    except InputError as error:
+        raise InputError(f"{folder} is an adapter that cannot be read: {error}") from error
 
 
 def _leads_back(name: str, base: str) -> bool:
@@ -136,6 +151,7 @@ def merge_adapter(adapter: Adapter, model: PreTrainedModel) -> PreTrainedModel:
             f"other, {strangers[0]} for one"
         )
     whole.requires_grad_(True)
+    check_finite(f"{adapter.base} with {name}", whole)
     return whole
 
 

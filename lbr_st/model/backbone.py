@@ -5,24 +5,34 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from sentence_transformers.util import load_file_path
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
-    AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.integrations import is_deepspeed_zero3_enabled
 
 from lbr_st.errors import InputError, one_line
 from lbr_st.model import gguf
 from lbr_st.model.adapters import Adapter, find_adapter, merge_adapter
+from lbr_st.model.quiet import quietly
+from lbr_st.model.tokens import read_tokenizer
+from lbr_st.model.weights import REPORTING, check_before_reading, check_opened, check_weight_files
 
 # What keeps a second name and place apart from the first: those of an adapter are not those of its base.
 OF_ONE_PLACE = ("revision", "subfolder")
+
+# What models are computed in. A configuration that says another type is of weights that are stored as no such numbers.
+DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
 class Backbone(NamedTuple):
@@ -57,9 +67,79 @@ def read_backbone(name: str, **hub: Any) -> Backbone:
     if (file := gguf.gguf_file(name)) is not None:
         tokenizer, read_weights = gguf.read(file)
         return Backbone(tokenizer, config, read_weights)
-    tokenizer = AutoTokenizer.from_pretrained(name, **hub)
-    whole = Backbone(tokenizer, config, partial(AutoModelForCausalLM.from_pretrained, name))
+    tokenizer = read_tokenizer(name, **hub)
+    whole = Backbone(tokenizer, config, partial(read_language_model, name))
     return whole if adapter is None else _with_adapter(whole, adapter)
+
+
+def read_language_model(name: str, **model_kwargs: Any) -> PreTrainedModel:
+    """Read a language model that is whole.
+
+    Args:
+        name: Directory or id of the Hub.
+        **model_kwargs: Arguments of ``AutoModelForCausalLM.from_pretrained``.
+
+    Raises:
+        InputError: If tensors are missing, have another shape than the configuration says, or are no numbers.
+    """
+    is_here = Path(name).is_dir()
+    if is_here:
+        _check_files(name, Path(name))
+    with quietly(progress=True):
+        opened: Any = AutoModelForCausalLM.from_pretrained(name, **model_kwargs, **REPORTING)
+    model = check_opened(name, opened)
+    if is_here and getattr(model, "_hf_peft_config_loaded", False):  # then that was the report of an adapter
+        check_before_reading(name, Path(name), empty_model(name, model.config))
+    if not is_here:
+        place = {key: model_kwargs[key] for key in ("revision", "token", "local_files_only") if key in model_kwargs}
+        cache, subfolder = model_kwargs.get("cache_dir"), model_kwargs.get("subfolder") or ""
+        file = load_file_path(name, "config.json", subfolder=subfolder, cache_folder=cache, **place)
+        _check_files(name, Path(file).parent if file else Path(name))
+    return model
+
+
+def _check_files(name: str, folder: Path) -> None:
+    try:
+        check_weight_files(folder)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
+
+
+def empty_model(name: str, config: PretrainedConfig) -> PreTrainedModel:
+    """Return a language model without its weights, on the device ``meta``.
+
+    Raises:
+        InputError: If transformers makes none of the configuration.
+    """
+    try:
+        with quietly(), torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config)
+    except Exception as error:  # what a family makes of fields that contradict each other is not foreseeable
+        said = f"{type(error).__name__}: {one_line(error)}"
+        raise InputError(f"{name}: transformers makes no model of its config.json ({said})") from error
+
+
+def check_backbone(name: str) -> PretrainedConfig:
+    """Refuse a language model on this machine that could not be read, without reading its weights.
+
+    Args:
+        name: Directory, GGUF file, directory that holds one, or an adapter on one of these.
+
+    Returns:
+        Its configuration.
+
+    Raises:
+        InputError: As `read_backbone` and `read_language_model` do.
+    """
+    if gguf.gguf_file(name) is not None:
+        return read_config(name)
+    config = read_backbone(name).config
+    adapter = find_adapter(name)
+    base = name if adapter is None else adapter.base
+    of_files = Path(base, "config.json").is_file() and gguf.gguf_file(base) is None
+    if of_files and not is_deepspeed_zero3_enabled():  # under which there is no model without its weights
+        check_before_reading(base, Path(base), empty_model(name, config))
+    return config
 
 
 def read_config(name: str, **hub: Any) -> PretrainedConfig:
@@ -88,17 +168,36 @@ def _of_base(hub: dict[str, Any]) -> dict[str, Any]:
 def _read_own_config(name: str, **hub: Any) -> PretrainedConfig:
     file = gguf.gguf_file(name)
     config = AutoConfig.from_pretrained(name, **hub) if file is None else gguf.read_config(file)
+    _refuse_what_reads_both_ways(name, config)
     if config.get_text_config() is not config:
         raise InputError(
             f"{name} is of model type {config.model_type!r}, which reads more than text; "
             "start from its language model alone"
         )
-    if quantized := getattr(config, "quantization_config", None):
+    if (quantized := getattr(config, "quantization_config", None)) is not None:
         raise InputError(
             f"{name} is quantized by {_method(quantized)}, and such weights cannot be trained whole. Start from the "
             "model that it was made from; to train that in little memory, add --lora-rank 16 --load-in-4bit"
         )
+    if config.dtype is not None and config.dtype not in DTYPES:
+        raise InputError(
+            f"{name}: its config.json says dtype {str(config.dtype).removeprefix('torch.')}, in which nothing is "
+            "trained or computed here; start from the model in bfloat16 that it was made from"
+        )
     return config
+
+
+def _refuse_what_reads_both_ways(name: str, config: PretrainedConfig) -> None:
+    """Refuse a model that is no causal language model, by its family, with what can be done with it."""
+    kind, wanted = f"{name} is of model type {config.model_type!r}", "a causal language model is needed"
+    as_embedder = f"SentenceTransformer({name!r}).save_pretrained(DIR) makes an embedding model of it for lbr align"
+    if config.is_encoder_decoder:
+        raise InputError(f"{kind}, an encoder-decoder: {wanted}, as those of Qwen, Llama and Gemma are")
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise InputError(f"{kind}, which generates no text: {wanted}; if it is an encoder of text, {as_embedder}")
+    generates = getattr(config, "is_decoder", False) or getattr(config, "causal", False)
+    if type(config) in MODEL_FOR_MASKED_LM_MAPPING and not generates:
+        raise InputError(f"{kind}, an encoder, which reads a text both ways: {wanted}; {as_embedder}")
 
 
 def _method(quantized: Any) -> str:
@@ -115,7 +214,7 @@ def _with_adapter(base: Backbone, adapter: Adapter) -> Backbone:
     tokenizer = base.tokenizer
     hub = {"cache_folder" if key == "cache_dir" else key: value for key, value in adapter.hub.items()}
     if load_file_path(adapter.name, "tokenizer_config.json", **hub):
-        tokenizer = AutoTokenizer.from_pretrained(adapter.name, **adapter.hub)
+        tokenizer = read_tokenizer(adapter.name, **adapter.hub)
 
     def read_weights(**model_kwargs: Any) -> PreTrainedModel:
         own = {

@@ -15,14 +15,14 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import InputModule
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lbr_st.errors import InputError
-from lbr_st.model.backbone import read_backbone
+from lbr_st.model.backbone import read_backbone, read_language_model
 from lbr_st.model.generation import hidden_from_answers
 from lbr_st.model.positions import check_positions, has_end, most_positions
 from lbr_st.model.precision import evaluating
-from lbr_st.model.tokens import add_bottleneck_tokens, save_tokenizer
+from lbr_st.model.tokens import add_bottleneck_tokens, read_tokenizer, save_tokenizer
 
 # What decides which files of the Hub are read.
 HUB_ARGUMENTS = ("revision", "token", "cache_dir", "local_files_only", "subfolder")
@@ -356,7 +356,7 @@ class BottleneckTransformer(InputModule):
             **kwargs: Other arguments that sentence-transformers passes to every module; not used here.
 
         Raises:
-            InputError: If there is no ``lbr_config.json``, or it and the tokenizer disagree.
+            InputError: If there is no ``lbr_config.json``, it and the tokenizer disagree, or weights are missing.
         """
         hub: dict[str, Any] = {"token": token, "revision": revision, "local_files_only": local_files_only}
         config = cls.load_config(model_name_or_path, subfolder=subfolder, cache_folder=cache_folder, **hub)
@@ -366,8 +366,8 @@ class BottleneckTransformer(InputModule):
                 "start from a plain language model with lbr_st.from_backbone"
             )
         hub |= {"subfolder": subfolder, "cache_dir": cache_folder}
-        model = AutoModelForCausalLM.from_pretrained(model_name_or_path, **hub, **(model_kwargs or {}))
-        tokenizer = AutoTokenizer.from_pretrained(model_name_or_path, **hub, **(processor_kwargs or {}))
+        model = read_language_model(model_name_or_path, **hub, **(model_kwargs or {}))
+        tokenizer = read_tokenizer(model_name_or_path, **hub, **(processor_kwargs or {}))
         return cls(model, tokenizer, **{**(init_defaults or {}), **config})
 
 

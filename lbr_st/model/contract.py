@@ -15,7 +15,6 @@ from typing import Any, NoReturn
 
 import torch
 import transformers
-from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 from transformers.utils.peft_utils import ADAPTER_CONFIG_NAME
@@ -27,6 +26,7 @@ from lbr_st.model.bottleneck import BottleneckTransformer, check_ratio
 from lbr_st.model.gguf import gguf_file
 from lbr_st.model.positions import most_positions
 from lbr_st.model.tokens import INPUT_NAMES, TOKENIZER_CLASS, bottleneck_token, refuse_spellable
+from lbr_st.model.weights import read_tensors, refuse_pointers
 
 LBR_CONFIG = "lbr_config.json"
 REFERENCE = "lbr_reference.json"
@@ -83,6 +83,10 @@ class SavedFiles:
         self.path = Path(path)
         if not self.path.is_dir():
             fail(path, "no such directory")
+        try:
+            refuse_pointers(self.path)
+        except InputError as error:
+            raise VerificationError(str(error)) from error
         found = [*self.path.glob("*.json"), *self.path.glob("[0-9]_*/*.json")]
         self.json = {name: self._parse(name) for name in sorted(f.relative_to(self.path).as_posix() for f in found)}
 
@@ -391,13 +395,10 @@ def loaded_files(path: str | Path) -> list[Path]:
 
 def _shapes(path: Path) -> dict[str, list[int]]:
     """Return the shape of each tensor of a safetensors file, which is whole."""
-    if not path.is_file():
-        fail(path.name, "missing")
     try:
-        with safe_open(path, "pt") as tensors:
-            return {key: tensors.get_slice(key).get_shape() for key in tensors.keys()}
-    except (SafetensorError, OSError) as error:
-        fail(path.name, f"not whole: {error}")
+        return {key: each.shape for key, each in read_tensors(path).items()}
+    except InputError as error:
+        raise VerificationError(str(error)) from error
 
 
 def _embedding_name(files: SavedFiles) -> str:

@@ -34,6 +34,7 @@ from lbr_st.errors import InputError, one_line, require
 from lbr_st.files import replacing_folder
 from lbr_st.model.precision import evaluating
 from lbr_st.model.quiet import quietly
+from lbr_st.model.weights import REPORTING, check_opened, refuse_pointer
 
 logger = logging.getLogger(__name__)
 
@@ -123,6 +124,7 @@ def _read_header(file: Path, *version: int) -> Header:
             f"{file} is one part of a split model; join its parts with llama.cpp's `gguf-split --merge`, and name "
             "the whole file"
         )
+    refuse_pointer(file)
     try:
         reader = reader_of(file)
     except (ValueError, IndexError, KeyError, UnicodeDecodeError) as error:
@@ -260,10 +262,8 @@ def _read_weights(
         model_kwargs["quantization_config"] = transformers.GgufConfig(dequantize=True)
     require("accelerate", "a GGUF file")
     with quietly():
-        opened: Any = AutoModelForCausalLM.from_pretrained(**_named(file), **model_kwargs, output_loading_info=True)
-    model, report = opened
-    if missing := sorted(report["missing_keys"]):
-        raise InputError(f"{file} lacks {len(missing)} tensors of the model, {missing[0]} for one")
+        opened: Any = AutoModelForCausalLM.from_pretrained(**_named(file), **model_kwargs, **REPORTING)
+        model = check_opened(str(file), opened)
     if header.scales_positions and (model.config.rope_parameters or {}).get("rope_type", "default") == "default":
         logger.warning(
             "%s scales its positions, which transformers does not read from a GGUF file: the model may read worse "

@@ -12,19 +12,20 @@ import torch
 from safetensors import SafetensorError
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.util import is_sentence_transformer_model
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedTokenizerBase
+from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerBase
 from transformers.utils.peft_utils import ADAPTER_CONFIG_NAME
 
 from lbr_st.errors import InputError, foreseen, one_line, raised_by_us
 from lbr_st.model.adapters import find_adapter, merge_adapter
-from lbr_st.model.backbone import read_config
+from lbr_st.model.backbone import check_backbone, empty_model, read_config
 from lbr_st.model.bottleneck import BottleneckTransformer, bottleneck_module
 from lbr_st.model.contract import NATIVE_MODULE, check_files
 from lbr_st.model.gguf import gguf_file
 from lbr_st.model.positions import check_positions, has_end, most_positions
 from lbr_st.model.quiet import quietly
 from lbr_st.model.saving import from_backbone, load
-from lbr_st.model.tokens import check_vocabulary
+from lbr_st.model.tokens import check_vocabulary, lacks_vocabulary
+from lbr_st.model.weights import check_embedder, check_opened, check_vectors, check_weight_files, recorded
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ def check_model_exists(name: str, flag: str = "--model") -> None:
 
     Raises:
         InputError: If it is a file that is no GGUF, a directory without ``config.json``, ``modules.json``, one GGUF
-            file or an adapter, or does not exist.
+            file or an adapter, or does not exist; or its weights are not whole, or integers.
     """
     path = Path(name)
     if gguf_file(name) is not None:
@@ -49,6 +50,11 @@ def check_model_exists(name: str, flag: str = "--model") -> None:
     if path.is_dir():
         if not any((path / file).is_file() for file in ("config.json", "modules.json", ADAPTER_CONFIG_NAME)):
             raise _not_a_model(name, flag, "the directory has no config.json")
+        try:
+            for folder in (path, *filter(Path.is_dir, path.glob("[0-9]*_*"))):  # the parts of an embedding model
+                check_weight_files(folder)
+        except InputError as error:
+            raise InputError(f"{flag} {name} cannot be used: {error}") from error
     elif path.is_file() or name.count("/") > 1 or name.startswith((".", "/", "~")) or name.endswith("/"):
         raise _not_a_model(name, flag, "no such directory")
 
@@ -63,12 +69,12 @@ def count_parameters(name: str) -> int:
         InputError: If it is no language model, is quantized, or reads more than text.
     """
     check_model_exists(name)
-    with _refusing_what_is_no_model(name), quietly(), torch.device("meta"):
-        return AutoModelForCausalLM.from_config(read_config(name)).num_parameters()
+    with _refusing_what_is_no_model(name), quietly():
+        return empty_model(name, read_config(name)).num_parameters()
 
 
 def check_can_be_trained(name: str, max_seq_length: int | None = None, texts_in_a_row: int = 1) -> None:
-    """Refuse what no training could start from, by its configuration alone: before data are read for minutes.
+    """Refuse what no training could start from, before data are read for minutes; no weights are read.
 
     Only what is on this machine is looked at; a model of the Hub is refused where it is opened.
 
@@ -78,14 +84,14 @@ def check_can_be_trained(name: str, max_seq_length: int | None = None, texts_in_
         texts_in_a_row: Number of texts of that length that it must read in one row.
 
     Raises:
-        InputError: If it is no model, is quantized, or reads shorter texts than those asked for.
+        InputError: If it is no model, is not whole, is quantized, or reads shorter texts than those asked for.
     """
     check_model_exists(name)
     if not Path(name).exists():
         return
     with _refusing_what_is_no_model(name), quietly():
         if not is_other_embedding_model(name):
-            config = read_config(name)
+            config = check_backbone(name)
         elif (Path(name) / "config.json").is_file():
             config = AutoConfig.from_pretrained(name)
         else:
@@ -217,14 +223,24 @@ def open_sentence_transformer(name: str, flag: str = "--model", **kwargs: Any) -
         raise InputError(f"{flag} {name} is a language model, not an embedding model: lbr learn and lbr align make one")
     modules = Path(name, "modules.json")
     if Path(name).is_dir() and not modules.is_file():
-        raise InputError(f"{flag} {name} is a language model, not an embedding model: it has no modules.json")
+        if Path(name, BottleneckTransformer.config_file_name).is_file():
+            raise InputError(f"{flag} {name} was saved by lbr-st, and its modules.json is missing; copy it whole again")
+        raise InputError(
+            f"{flag} {name} is a language model, not an embedding model: it has no modules.json; lbr learn and lbr "
+            f"align make one of it, of an encoder SentenceTransformer({name!r}).save_pretrained(DIR)"
+        )
     with _refusing_what_is_no_model(name, flag):
-        if modules.is_file() and f'"{NATIVE_MODULE}"' in modules.read_text(encoding="utf-8"):
-            return load(name)
         try:
+            if modules.is_file() and f'"{NATIVE_MODULE}"' in modules.read_text(encoding="utf-8"):
+                model = load(name)
+                check_vectors(model)
+                return model
             if Path(name, BottleneckTransformer.config_file_name).is_file():
                 check_files(name)
-            model = SentenceTransformer(name, **kwargs)
+            with recorded() as opened:
+                model = SentenceTransformer(name, **kwargs)
+            check_embedder(name, model, opened)
+            check_vectors(model)
             if isinstance(model.tokenizer, PreTrainedTokenizerBase):
                 check_vocabulary(model.tokenizer)
         except InputError as error:
@@ -241,10 +257,10 @@ def open_cross_encoder(name: str, flag: str = "--reranker") -> CrossEncoder:
         flag: Flag it was given with, for the message.
 
     Raises:
-        InputError: If it is none, or gives a pair several scores.
+        InputError: If it is none, gives a pair several scores, or is not whole.
     """
     check_model_exists(name, flag)
-    with _refusing_what_is_no_model(name, flag), quietly():
+    with _refusing_what_is_no_model(name, flag), recorded() as opened:
         model = CrossEncoder(name)
     architectures = getattr(model.config, "architectures", None) or [""]
     # Transformers would give any encoder a head of random weights.
@@ -254,6 +270,8 @@ def open_cross_encoder(name: str, flag: str = "--reranker") -> CrossEncoder:
         )
     if model.num_labels != 1:
         raise InputError(f"{flag} {name} gives a pair {model.num_labels} scores; a reranker gives one")
+    for part in opened:
+        check_opened(f"{flag} {name}", part)
     return model
 
 
@@ -305,9 +323,16 @@ def _refusing_what_is_no_model(name: str, flag: str = "--model") -> Iterator[Non
         yield
     except (InputError, MemoryError, KeyboardInterrupt, SystemExit):
         raise
-    except ImportError as error:
-        raise InputError(f"{flag} {name} cannot be opened: {foreseen(error) or one_line(error)}") from error
+    except ImportError as error:  # what reads a vocabulary is missed where there is none, too
+        raise InputError(
+            f"{flag} {name} cannot be opened: {lacks_vocabulary(name) or foreseen(error) or one_line(error)}"
+        ) from error
     except (OSError, ValueError, SafetensorError) as error:
+        reason = lacks_vocabulary(name)
+        if "trust_remote_code" in str(error):
+            reason = "its code is not in transformers or sentence-transformers but its own, and lbr runs no such code"
+        if reason is not None:
+            raise InputError(f"{flag} {name} cannot be opened: {reason}") from error
         raise _not_a_model(name, flag, one_line(error)) from error
     except BaseException as error:  # a damaged file is an error of any kind, of Rust too, which is no Exception
         if raised_by_us(error) or "out of memory" in str(error):

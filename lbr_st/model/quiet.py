@@ -10,11 +10,16 @@ from transformers.utils import logging as transformers_logging
 
 
 @contextlib.contextmanager
-def quietly() -> Iterator[None]:
-    """Load without transformers' reports and progress bars: an encoder without its head is what is wanted here."""
+def quietly(progress: bool = False) -> Iterator[None]:
+    """Load without transformers' reports: an encoder without its head is what is wanted here.
+
+    Args:
+        progress: Leave the progress bars, where gigabytes are read.
+    """
     verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    if not progress:
+        transformers_logging.disable_progress_bar()
     try:
         yield
     finally:

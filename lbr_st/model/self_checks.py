@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from lbr_st.errors import InputError
+from lbr_st.errors import InputError, one_line
 from lbr_st.model.cutoff import BOTTLENECK, PREFIX, SOURCE, TARGET, cutoff_mask
 from lbr_st.model.precision import evaluating
 
@@ -71,7 +71,10 @@ def check_no_leak(model: PreTrainedModel) -> None:
     except InputError:
         raise
     except Exception as error:  # what a family raises that has no place for such a mask is not foreseeable
-        raise InputError(f"the information cut-off cannot be used with {name}: {error}") from error
+        said = one_line(error)
+        if not isinstance(error, RuntimeError):  # the words of code that expects a mask of another form
+            said = f"it takes no mask that says what each token sees, as recurrent layers and ALiBi take none ({said})"
+        raise InputError(f"the information cut-off cannot be used with {name}: {said}") from error
     if not runs.encoding.isfinite().all():
         raise InputError(f"{name} gives hidden states that are not finite: are its weights whole?")
     scale = runs.encoding.abs().max()

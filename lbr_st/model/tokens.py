@@ -37,6 +37,9 @@ INPUT_NAMES = ["input_ids", "attention_mask"]
 WHITESPACE = [*"\t\n\v\f\r\x85\u2028\u2029", *(c for c in map(chr, range(0x3001)) if unicodedata.category(c) == "Zs")]
 
 
+# Files that vocabularies are in: of tokenizers, SentencePiece, tiktoken and the slow tokenizers of transformers.
+VOCABULARIES = ("tokenizer.json", "*.model", "*.tiktoken", "tekken.json", "*vocab*", "*merges*", "*.txt", "*.bpe")
+
 # Words that no tokenizer of a language takes for one, and a tokenizer without words does.
 UNLIKE = ["water", "stone"]
 
@@ -69,7 +72,6 @@ def add_bottleneck_tokens(
     """
     if num_bottleneck_tokens < 1:
         raise InputError(f"the number of bottleneck tokens must be at least 1, got {num_bottleneck_tokens}")
-    check_vocabulary(tokenizer)
     first_id = max(tokenizer.get_vocab().values()) + 1
     ids = list(range(first_id, first_id + num_bottleneck_tokens))
     with tempfile.TemporaryDirectory() as folder:
@@ -78,6 +80,7 @@ def add_bottleneck_tokens(
         save_tokenizer(tokenizer, folder)
         _append_tokens(Path(folder, "tokenizer.json"), ids)
         tokenizer = AutoTokenizer.from_pretrained(folder)
+    check_vocabulary(tokenizer)
     _initialise_rows(model, ids)
     return tokenizer, ids
 
@@ -91,6 +94,40 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase) -> None:
     one, another = tokenizer(UNLIKE)["input_ids"]
     if one == another:
         raise InputError("its tokenizer makes the same of every text: tokenizer.json or the vocabulary is missing")
+
+
+def read_tokenizer(name: str, **kwargs: Any) -> PreTrainedTokenizerBase:
+    """Read the tokenizer of a model.
+
+    Args:
+        name: Directory or id of the Hub.
+        **kwargs: Arguments of ``AutoTokenizer.from_pretrained``.
+
+    Raises:
+        InputError: If its files cannot be read, or are not there.
+    """
+    if reason := lacks_vocabulary(name):  # of which transformers may make an empty tokenizer
+        raise InputError(f"{name}: {reason}")
+    try:
+        return AutoTokenizer.from_pretrained(name, **kwargs)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{name}: a file of its tokenizer is no JSON ({error})") from error
+
+
+def lacks_vocabulary(name: str) -> str | None:
+    """Return that a directory of a model of transformers has no file of a vocabulary; None if it has one.
+
+    Args:
+        name: Any model. Of one that is no such directory nothing is said.
+    """
+    folder = Path(name)
+    try:
+        is_of_transformers = "model_type" in json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return None
+    if not is_of_transformers or any(file for kind in VOCABULARIES for file in folder.glob(kind)):
+        return None
+    return "the files of its tokenizer are missing, tokenizer.json or another vocabulary; copy them there"
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> None:

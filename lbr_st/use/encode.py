@@ -26,6 +26,7 @@ from lbr_st.errors import InputError, one_line, require
 from lbr_st.files import parents_that_go
 from lbr_st.model.lengths import TextLimit, describe_longer
 from lbr_st.model.opening import check_model_exists, open_sentence_transformer
+from lbr_st.model.weights import check_vectors
 from lbr_st.use.passages import chunker_of, require_sources
 from lbr_st.use.shards import (
     Job,
@@ -123,13 +124,16 @@ class Encoder:
         self.limit = TextLimit(self.model, job.role)
 
     def try_out(self) -> None:
-        """Refuse a model that does not encode one word, before a corpus is read for it.
+        """Refuse a model that does not encode one word, or gives no numbers for it, before a corpus is read for it.
 
         Raises:
-            InputError: With what torch says.
+            InputError: With what torch says, or if a number is not finite.
         """
         try:
             self.embed(["word"])
+            check_vectors(self.model)
+        except InputError as error:
+            raise InputError(f"--model {self.job.model}, --dtype {self.job.dtype}: {error}") from error
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             raise InputError(
                 f"--model {self.job.model}, --dtype {self.job.dtype}: it encodes no text: {one_line(error)}"

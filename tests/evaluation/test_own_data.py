@@ -199,7 +199,7 @@ def test_what_cannot_be_evaluated(saved, backbone, pairs, tmp_path):
         lbr_st.evaluate("never-saved", pairs)
     shutil.copytree(saved, tmp_path / "broken")
     (tmp_path / "broken" / "model.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1")
-    with pytest.raises(InputError, match="is not a model"):
+    with pytest.raises(InputError, match="cannot be used: model.safetensors: is a Git LFS pointer"):
         lbr_st.evaluate(tmp_path / "broken", pairs)
 
 

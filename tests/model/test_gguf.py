@@ -203,7 +203,7 @@ def test_a_folder_that_holds_one(files, tmp_path):
         ),
         (
             lambda folder, original: write_gguf(original, folder / "m.gguf", "qwen2", "blk.1.ffn_up.weight"),
-            "m.gguf lacks 1 tensors of the model, model.layers.1.mlp.up_proj.weight for one",
+            "m.gguf lacks 1 of the .* tensors of the model, model.layers.1.mlp.up_proj.weight for one",
         ),
     ],
 )
@@ -229,7 +229,7 @@ def test_weights_that_compute_no_numbers(originals, tmp_path):
     model.save_pretrained(tmp_path / "broken")
     AutoTokenizer.from_pretrained(originals["qwen2"]).save_pretrained(tmp_path / "broken")
     file = write_gguf(str(tmp_path / "broken"), tmp_path / "m.gguf", "qwen2")
-    with pytest.raises(InputError, match="computes no finite numbers"):
+    with pytest.raises(InputError, match=r"numbers that are not finite \(NaN or infinite\) in model.norm.weight"):
         open_model(str(file), max_seq_length=24)
 
 

@@ -1,0 +1,366 @@
+"""The weights of a model: are its files whole, is every tensor in them, and is every number one?
+
+A tensor that is missing is drawn at random by transformers, and integers are taken for numbers as they stand: a table
+in the log is all that says so. Here such a model is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import threading
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.util import batch_to_device
+from torch import nn
+from transformers import CONFIG_MAPPING, PreTrainedModel
+
+from lbr_st.errors import InputError, one_line
+from lbr_st.model.precision import evaluating
+from lbr_st.model.quiet import quietly
+
+logger = logging.getLogger(__name__)
+
+# Files that transformers looks for, in its order: one for all tensors, or an index that names several.
+WEIGHTS = (
+    ("model.safetensors", "model.safetensors.index.json"),
+    ("pytorch_model.bin", "pytorch_model.bin.index.json"),
+)
+LFS_POINTER = b"version https://git-lfs"
+MOST_OF_A_POINTER = 1024  # bytes, by the specification of Git LFS
+PICKLED_ZIP = b"PK\x03\x04"
+
+# Names in safetensors and in torch. In anything else weights are integers or scaled, and the scales stand elsewhere.
+FLOATS = {"F64", "F32", "F16", "BF16", "float64", "float32", "float16", "bfloat16"}
+
+# What transformers is asked for wherever a model is opened, so that `check_tensors` can say what is wrong.
+REPORTING: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+
+_one_at_a_time = threading.RLock()
+
+
+class Described(NamedTuple):
+    """A tensor of a file.
+
+    Attributes:
+        dtype: Name of its type, as safetensors or torch has it.
+        shape: Its shape.
+    """
+
+    dtype: str
+    shape: list[int]
+
+
+def read_tensors(file: Path) -> dict[str, Described]:
+    """Read what a file of weights holds, without the numbers.
+
+    Args:
+        file: A file of safetensors, or one that torch saved; of one in the form before torch 1.6 nothing is told.
+
+    Raises:
+        InputError: If it is not there, is not whole, or is a pointer of Git LFS.
+    """
+    if not file.is_file():
+        raise InputError(f"{file.name}: missing")
+    refuse_pointer(file)
+    try:
+        if file.suffix == ".safetensors":
+            with safe_open(file, "pt") as tensors:
+                slices = {key: tensors.get_slice(key) for key in tensors.keys()}
+                return {key: Described(each.get_dtype(), each.get_shape()) for key, each in slices.items()}
+        with file.open("rb") as opened:
+            if opened.read(len(PICKLED_ZIP)) != PICKLED_ZIP:
+                return {}
+        if not zipfile.is_zipfile(file):  # its list of contents stands at the end
+            raise EOFError("its end is missing")
+        saved = torch.load(file, map_location="meta", mmap=True, weights_only=True)
+        return {
+            key: Described(str(each.dtype).removeprefix("torch."), list(each.shape))
+            for key, each in saved.items()
+            if isinstance(each, torch.Tensor)
+        }
+    except (SafetensorError, OSError, EOFError, RuntimeError) as error:
+        raise InputError(f"{file.name}: not whole: {one_line(error)}; download or copy it again") from error
+
+
+def refuse_pointer(file: Path) -> None:
+    """Refuse a file of which Git LFS has put only a pointer there.
+
+    Raises:
+        InputError: With the command that fetches it.
+    """
+    try:
+        with file.open("rb") as opened:
+            start = opened.read(len(LFS_POINTER))
+    except OSError:  # whoever reads it says so
+        return
+    if start == LFS_POINTER:
+        raise InputError(f"{file.name}: is a Git LFS pointer, the file itself was not fetched: git lfs pull fetches it")
+
+
+def refuse_pointers(folder: Path) -> None:
+    """Refuse a directory in which a file is but a pointer of Git LFS, see `refuse_pointer`."""
+    for file in sorted(folder.iterdir()):
+        if file.is_file() and file.stat().st_size < MOST_OF_A_POINTER:
+            refuse_pointer(file)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Return the files that transformers reads the weights of a directory from; none where it has none.
+
+    Raises:
+        InputError: If an index of them cannot be read.
+    """
+    for single, index in WEIGHTS:
+        if (folder / single).exists():
+            return [folder / single]
+        if (folder / index).is_file():
+            try:
+                names = json.loads((folder / index).read_text(encoding="utf-8"))["weight_map"].values()
+                return [folder / name for name in sorted({*names})]
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise InputError(f"{index}: names no files of weights; download or copy it again") from error
+    return []
+
+
+def check_weight_files(folder: Path) -> dict[str, Described]:
+    """Refuse a directory whose weights cannot be read as they are, by what stands at the beginning of each file.
+
+    Args:
+        folder: Directory of a model.
+
+    Returns:
+        Its tensors; none where it has none, or in a form that does not tell.
+
+    Raises:
+        InputError: If a file is not there or not whole, or weights are integers or scaled and ``config.json`` does not
+            say how.
+    """
+    refuse_pointers(folder)
+    found = {key: each for file in weight_files(folder) for key, each in read_tensors(file).items()}
+    if not _says_how_it_is_quantized(folder):
+        strange = {key: each.dtype for key, each in found.items() if _is_quantized(key, each)}
+        if strange:
+            key, dtype = next(iter(strange.items()))
+            raise InputError(
+                f"{len(strange)} of its {len(found)} tensors are no floating-point numbers, {key} of type {dtype} for "
+                "one: they are quantized, and config.json does not say how; start from the model it was made from"
+            )
+    return found
+
+
+def _says_how_it_is_quantized(folder: Path) -> bool:
+    """Tell whether integers are in order in a directory: by its configuration, or as it is no model of transformers."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return config.get("quantization_config") is not None or config.get("model_type") not in CONFIG_MAPPING
+    except (OSError, ValueError, AttributeError):
+        return True
+
+
+def _is_quantized(key: str, tensor: Described) -> bool:
+    """Tell whether a tensor is a weight in a type that weights are not computed in; masks and counters are none."""
+    of_a_layer = key.endswith(".weight") or (len(tensor.shape) > 1 and key.endswith("_proj"))
+    return of_a_layer and tensor.dtype not in FLOATS
+
+
+def check_before_reading(name: str, folder: Path, model: PreTrainedModel) -> None:
+    """Refuse a directory that lacks tensors of a model, by the beginning of its files: no weights are read.
+
+    Args:
+        name: What the model is called in messages.
+        folder: Directory of the model.
+        model: The model, on the device ``meta``.
+
+    Raises:
+        InputError: As `check_weight_files` and `check_tensors` do, or if there are no weights.
+    """
+    if not weight_files(folder):
+        raise InputError(f"{name} has no weights: there is no {WEIGHTS[0][0]}")
+    described = check_weight_files(folder)
+    if not described:
+        return
+    empty = {key: torch.empty(each.shape, device="meta") for key, each in described.items()}
+    nowhere: Any = {"": torch.device("meta")}
+    with quietly():
+        opened: Any = type(model).from_pretrained(
+            None, config=model.config, state_dict=empty, device_map=nowhere, **REPORTING
+        )
+    check_tensors(name, model, opened[1])
+
+
+def check_tensors(name: str, model: nn.Module, loading: Mapping[str, Any], unused: Sequence[str] = ()) -> None:
+    """Refuse a model of which transformers drew tensors at random.
+
+    Args:
+        name: What it is called in messages.
+        model: What was opened.
+        loading: What transformers says of it, where it is opened with `REPORTING`.
+        unused: Tensors that may be missing.
+
+    Raises:
+        InputError: If tensors are missing or have another shape; with the first of them.
+    """
+    missing = sorted({*loading["missing_keys"]} - {*unused})
+    if missing:
+        other = _with_a_prefix({*missing}, loading["unexpected_keys"])
+        there = f"; {other} is there: take what stands before the name off all names in its files" if other else ""
+        raise InputError(
+            f"{name} lacks {len(missing)} of the {len(model.state_dict())} tensors of the model, {missing[0]} for "
+            f"one{there}"
+        )
+    wrong = sorted((key, found, expected) for key, found, expected in loading["mismatched_keys"] if key not in unused)
+    if wrong:
+        key, found, expected = wrong[0]
+        raise InputError(
+            f"{name} has {key} of shape {_in_words(found)} in its files, and of {_in_words(expected)} by its "
+            "config.json: they are not of one model"
+        )
+
+
+def _with_a_prefix(missing: set[str], found: Iterable[str]) -> str | None:
+    """Return a tensor that is there under the name of a missing one with something before it, as ``module.``."""
+    for key in sorted(found):
+        parts = key.split(".")
+        if any(".".join(parts[start:]) in missing for start in range(1, len(parts))):
+            return key
+    return None
+
+
+def _in_words(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape)) or "of one number"
+
+
+def warn_of_unread(name: str, unexpected: Sequence[str]) -> None:
+    """Say which tensors of its files a model has no place for."""
+    if unexpected:
+        logger.warning(
+            "%s: %d of the tensors in its files have no place in the model and are not read, %s for one",
+            name,
+            len(unexpected),
+            sorted(unexpected)[0],
+        )
+
+
+def check_finite(name: str, model: nn.Module) -> None:
+    """Refuse a model with weights that are no numbers. A look at each costs no more than reading them does.
+
+    Args:
+        name: What it is called in messages.
+        model: What was opened.
+
+    Raises:
+        InputError: With the first such tensor.
+    """
+    for key, weight in model.named_parameters():
+        if weight.is_meta or not weight.is_floating_point() or weight.element_size() == 1:
+            continue
+        if not weight.detach().sum(dtype=torch.float32).isfinite() and not weight.isfinite().all():
+            raise InputError(f"{name} has numbers that are not finite (NaN or infinite) in {key}: its files are wrong")
+
+
+def check_vectors(model: SentenceTransformer) -> None:
+    """Refuse an embedding model that gives no numbers for a word, as one in half precision may.
+
+    Args:
+        model: The model, in the precision that it will compute in. One that encodes no text at all is left to whoever
+            encodes texts with it.
+
+    Raises:
+        InputError: If a number is not finite.
+    """
+    try:
+        vector = torch.as_tensor(model.encode(["word"], show_progress_bar=False))
+    except Exception as error:
+        logger.debug("%s", error)
+        return
+    if not vector.isfinite().all():
+        raise InputError(
+            f"its vectors are not finite (NaN or infinite) in {str(model.dtype).removeprefix('torch.')}: its files are "
+            "damaged, or its numbers need a wider type, such as bfloat16 or float32"
+        )
+
+
+def check_opened(name: str, opened: tuple[PreTrainedModel, Mapping[str, Any]]) -> PreTrainedModel:
+    """Refuse a language model that is not whole, see `check_tensors` and `check_finite`; say what was not read.
+
+    Args:
+        name: What it is called in messages.
+        opened: What ``from_pretrained`` gives with `REPORTING`.
+
+    Returns:
+        The model.
+    """
+    model, loading = opened
+    check_tensors(name, model, loading)
+    check_finite(name, model)
+    warn_of_unread(name, [*loading["unexpected_keys"]])
+    return model
+
+
+@contextlib.contextmanager
+def recorded() -> Iterator[list[tuple[PreTrainedModel, Mapping[str, Any]]]]:
+    """Keep what transformers says of each model that any library opens meanwhile, as `check_opened` takes it."""
+    opened: list[tuple[PreTrainedModel, Mapping[str, Any]]] = []
+    with _one_at_a_time:
+        of_transformers: Any = PreTrainedModel
+        original = vars(of_transformers)["from_pretrained"]
+
+        def from_pretrained(cls: Any, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:
+            both = original.__func__(cls, *args, **{**kwargs, **REPORTING})
+            opened.append(both)
+            return both if output_loading_info else both[0]
+
+        of_transformers.from_pretrained = classmethod(from_pretrained)
+        try:
+            with quietly(progress=True):
+                yield opened
+        finally:
+            of_transformers.from_pretrained = original
+
+
+def check_embedder(
+    name: str, model: SentenceTransformer, opened: Sequence[tuple[PreTrainedModel, Mapping[str, Any]]]
+) -> None:
+    """Refuse an embedding model whose vectors would be drawn at random or no numbers.
+
+    A tensor that no vector depends on may be missing, as the pooler of BERT mostly is; and heads may be left over.
+
+    Args:
+        name: Its name, for a line about what was not read.
+        model: The embedding model.
+        opened: What `recorded` kept of its parts.
+
+    Raises:
+        InputError: With the first tensor that is missing, has another shape, or is not finite.
+    """
+    for part, loading in opened:
+        drawn = {*loading["missing_keys"], *(key for key, *_ in loading["mismatched_keys"])}
+        check_tensors("it", part, loading, _without_effect(model, part, drawn) if drawn else ())
+        prefix, children = f"{part.base_model_prefix}.", {child for child, _ in part.named_children()}
+        unread = [key for key in loading["unexpected_keys"] if key.removeprefix(prefix).partition(".")[0] in children]
+        warn_of_unread(name, unread)
+    check_finite("it", model)
+
+
+def _without_effect(model: SentenceTransformer, part: PreTrainedModel, keys: set[str]) -> list[str]:
+    """Return which tensors of a part have no effect on the vector of a word, as its gradient shows."""
+    parameters = {key: each for key, each in part.named_parameters() if key in keys and each.requires_grad}
+    if not parameters:
+        return []
+    try:
+        with evaluating(model), torch.enable_grad():
+            features: Any = batch_to_device(model.preprocess(["word"]), model.device)
+            total = model(features)["sentence_embedding"].float().sum()
+            gradients = torch.autograd.grad(total, [*parameters.values()], allow_unused=True)
+    except Exception as error:  # a model that encodes no word is refused for what is missing
+        logger.debug("%s", error)
+        return []
+    return [key for key, gradient in zip(parameters, gradients, strict=True) if gradient is None]
