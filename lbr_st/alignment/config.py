@@ -43,6 +43,7 @@ class AlignConfig(StageConfig, SentenceTransformerTrainingArguments):
         "with --dev-data": ("corpus_extra", "keep", "early_stopping", "max_forgetting"),
         "speed": ("attention",),
     }
+    NEED_DEV_DATA: ClassVar[tuple[str, ...]] = ("corpus_extra", "keep", "early_stopping", "max_forgetting")
 
     model: str = required(
         "output directory of stage 1; or any causal language model, to skip stage 1; or any sentence-transformers "
@@ -108,6 +109,8 @@ class AlignConfig(StageConfig, SentenceTransformerTrainingArguments):
             )
         self.at_least(1, "mini_batch_size", "early_stopping")
         self.at_least(0, "lm_weight")
+        if self.matryoshka_dims is not None and not all(each >= 1 for each in self.matryoshka_dims):
+            raise InputError(f"--matryoshka-dims must be at least 1, got {self.matryoshka_dims}")
         for name in ("temperature", "max_forgetting"):
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -118,13 +121,3 @@ class AlignConfig(StageConfig, SentenceTransformerTrainingArguments):
             raise InputError(
                 "--early-stopping waits for a better checkpoint: leave out --keep last, --save-strategy no"
             )
-
-    def check_held_out(self, has_dev: bool) -> None:
-        """Refuse settings that need dev data where there are none.
-
-        Raises:
-            InputError: With the flag.
-        """
-        for name in ("corpus_extra", "keep", "early_stopping", "max_forgetting"):
-            if getattr(self, name) is not None and not has_dev:
-                raise InputError(f"{flag(name)} needs --dev-data")

@@ -224,6 +224,6 @@ def size_of(size: str, total: int, name: str) -> int:
     if NUMBER.fullmatch(size):
         return int(size)
     if share is None or float(share[1]) > 100:
-        file = ", or the path of a file" if name in HELD_OUT else ""
-        raise InputError(f"--{name} {size}: write a number of records (--{name} 100) or a share (--{name} 10%){file}")
+        file = "no such file, and " if name in HELD_OUT and share is None else ""
+        raise InputError(f"--{name} {size}: {file}no number of records (--{name} 100) or share (--{name} 10%)")
     return round(float(share[1]) * total / 100)

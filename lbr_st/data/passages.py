@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from lbr_st.data.front_matter import split_front_matter
 from lbr_st.data.installed_packages import documented_functions
+from lbr_st.data.kinds import check_kind
 from lbr_st.data.rows import Wrong, check_decoded, open_text, stop
 from lbr_st.data.same_text import same_text
 from lbr_st.data.words import count_words
 from lbr_st.errors import InputError, RowError, one_line, require
-from lbr_st.records import Record
+from lbr_st.records import SET_FILE, Record
+
+logger = logging.getLogger(__name__)
 
 MARKDOWN, HTML = {".md", ".markdown"}, {".html", ".htm"}
 CODE = {
@@ -22,6 +27,8 @@ CODE = {
 }  # fmt: skip
 TEXT = {".txt", ".rst", ".tex"} | MARKDOWN | HTML | CODE
 CHUNK_TOKENS = 256
+# What says that a folder is one that this package made: a set, a run of training, a model.
+MADE = {SET_FILE, "lbr_run.json", "modules.json"}
 # Characters for each token of a passage that are looked at together: several passages, in any script.
 BLOCK = 16
 TRAIL = " > "
@@ -78,21 +85,33 @@ class Chunker:
 
 
 def text_files(folder: Path) -> list[Path]:
-    """Return the text files below a folder, in the order of their names; hidden ones are left out.
+    """Return the text files below a folder, in the order of their names.
+
+    Hidden ones are left out, and those of folders within it that this package made: prepared sets and models.
 
     Raises:
         InputError: If there is none.
     """
-    found = [
-        file
-        for file in folder.rglob("*")
-        if file.suffix.lower() in TEXT
-        and file.is_file()
-        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
-    ]
+    found, made = [], set()
+    for path in folder.rglob("*"):
+        if any(part.startswith(".") for part in path.relative_to(folder).parts):
+            continue
+        if path.name in MADE and path.parent != folder:
+            made.add(path.parent)
+        elif path.suffix.lower() in TEXT and path.is_file():
+            found.append(path)
+    found = [file for file in found if not made.intersection(file.parents)]
     if not found:
         raise InputError(f"{folder}: no text in files that end in {', '.join(sorted(TEXT))}")
+    _say_left_aside(tuple(sorted(made)))
     return sorted(found, key=lambda file: file.relative_to(folder).as_posix())
+
+
+@cache
+def _say_left_aside(made: Sequence[Path]) -> None:
+    """Say it once, though a folder is looked at more than once."""
+    for folder in made:
+        logger.info("%s was left aside: lbr made it", folder)
 
 
 def read_text_files(
@@ -119,16 +138,16 @@ def read_text_files(
     for file in files:
         name = file.relative_to(folder).as_posix()
         try:
+            check_kind(file)
             with open_text(file, encoding, newline=None) as opened:
                 text = opened.read()
-        except (OSError, UnicodeError) as error:
-            raise InputError(f"{file}: cannot be read: {one_line(error)}") from error
-        try:
             for number, line in enumerate(text.split("\n"), start=1):
                 check_decoded(f"{file}, line {number}", line, encoding)
         except RowError as error:
             wrong(error)
             continue
+        except (OSError, UnicodeError) as error:
+            raise InputError(f"{file}: cannot be read: {one_line(error)}") from error
         times: Counter[str] = Counter()
         for passage in passages_of(name, text, chunker):
             times[passage["id"]] += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import json
+import os
 import re
 import sys
 import zlib
@@ -15,6 +16,7 @@ from typing import IO, Any, NamedTuple
 
 import fsspec
 
+from lbr_st.data.kinds import check_kind, encoding_of
 from lbr_st.data.templates import EXCERPT
 from lbr_st.errors import InputError, RowError, one_line, require
 from lbr_st.records import COMPRESSED, file_format, is_hub_id
@@ -23,6 +25,12 @@ from lbr_st.records import COMPRESSED, file_format, is_hub_id
 INDEX = "Unnamed: 0"
 NUMBER = re.compile(r"[+-]?\d+(\.0+)?")
 
+NO_FILE = "no such file"
+
+LONE = re.compile("[\udc80-\udcff]")
+NOT_DECODED = re.compile("[\x80-\x9f\udc80-\udcff]")
+
+LATIN = ("iso8859-1", "iso8859-15")  # which have control characters where `encoding_of` finds what Windows has
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -65,8 +73,7 @@ def read_rows(source: str | Path, encoding: str = "utf-8", wrong: Wrong = stop) 
         yield from _hub_rows(str(source))
         return
     path = Path(source)
-    if not path.is_file():
-        raise InputError(f"{path}: {'is a folder, a file is needed' if path.is_dir() else 'no such file'}")
+    check_is_there(path)
     kind = file_format(path)
     try:
         if kind == ".parquet":
@@ -81,6 +88,28 @@ def read_rows(source: str | Path, encoding: str = "utf-8", wrong: Wrong = stop) 
         if isinstance(error, OSError) and error.errno is not None and error.filename not in (None, str(path)):
             raise  # of another file
         raise InputError(f"{path}: cannot be read to its end: {one_line(error)}") from error
+
+
+def check_is_there(source: str | Path) -> None:
+    """Refuse a source that is no id of a Hub dataset, nor a file of what its name says, before another one is read.
+
+    Raises:
+        InputError: With what it is.
+    """
+    if is_hub_id(source):
+        return
+    if not os.path.isfile(source):
+        raise InputError(f"{source}: {what_it_is(source)}")
+    check_kind(Path(source))
+
+
+def what_it_is(source: str | Path) -> str:
+    """Say what a source is that is no file."""
+    if os.path.isdir(source):
+        return "is a folder, a file is needed"
+    if str(source) == "-" or os.path.exists(source):  # /dev/stdin, <(...)
+        return "a pipe or a device is not read, as a source is read more than once; write it to a file"
+    return "is a link that leads nowhere" if os.path.islink(source) else NO_FILE
 
 
 def open_text(path: Path, encoding: str = "utf-8", newline: str | None = "\n") -> IO[str]:
@@ -114,14 +143,18 @@ def check_decoded(where: str, text: str, encoding: str = "utf-8") -> None:
     Raises:
         RowError: If there are such bytes; with the column and the text around the first.
     """
-    if text.isascii():
+    if text.isascii() or (wrong := NOT_DECODED.search(text)) is None:
         return
-    wrong = re.search("[\udc80-\udcff]", text)
-    if wrong:
-        at, byte = wrong.start(), ord(wrong.group()) - 0xDC00
-        around = re.sub("[\udc80-\udcff]", "?", text[max(0, at - EXCERPT // 2) : at + EXCERPT // 2]).strip()
-        remedy = "lbr data prepare --encoding latin-1 (or what it is) reads it"
-        message = f"not {encoding.upper()}: byte 0x{byte:02x} in {around!r}; {remedy}"
+    why = f"not {encoding.upper()}"
+    if wrong.group() < "\xa0":
+        if codecs.lookup(encoding).name not in LATIN:
+            wrong = LONE.search(text)
+        else:  # Windows has quotes and dashes there
+            why = f"no letter of {encoding.upper()}"
+    if wrong is not None:
+        at, byte = wrong.start(), ord(wrong.group()) & 0xFF
+        around = LONE.sub("?", text[max(0, at - EXCERPT // 2) : at + EXCERPT // 2]).strip()
+        message = f"{why}: byte 0x{byte:02x} in {around!r}; {encoding_of(text)}"
         raise RowError(f"{where}, column {at + 1}", "wrong encoding", message)
 
 
@@ -148,7 +181,7 @@ def _json_lines(path: Path, encoding: str, wrong: Wrong) -> Iterator[Row]:
             # Control characters in texts are cleaned away; they are no reason to refuse a line.
             row = json.loads(line, strict=False)
         except (ValueError, RecursionError) as error:
-            wrong(_not_json(where, line, error))
+            wrong(_not_json(where, line, error, _hint(line, error)))
             continue
         if isinstance(row, dict):
             yield Row(where, number, row)
@@ -157,13 +190,22 @@ def _json_lines(path: Path, encoding: str, wrong: Wrong) -> Iterator[Row]:
             wrong(RowError(where, "no object", f"expected a JSON object, found {line.strip()[:EXCERPT]}{hint}"))
 
 
-def _not_json(where: str, text: str, error: ValueError | RecursionError) -> RowError:
+def _hint(line: str, error: ValueError | RecursionError) -> str:
+    """Say what to do about a line that is the beginning of an object or a list, which ends on another one."""
+    line = line.strip()
+    if line.startswith("["):
+        return "; a file that is one JSON list is named .json"
+    is_beginning = line == "{" or (line.endswith(",") and getattr(error, "pos", 0) >= len(line) - 1)
+    return "; an object is to be on one line: jq -c . FILE writes it so" if is_beginning else ""
+
+
+def _not_json(where: str, text: str, error: ValueError | RecursionError, hint: str = "") -> RowError:
     if isinstance(error, RecursionError):
         return RowError(where, "not JSON", "not JSON: nested too deep")
-    if not isinstance(error, json.JSONDecodeError):  # a number of thousands of digits
-        return RowError(where, "not JSON", f"not JSON that can be read: {one_line(error)}")
+    if not isinstance(error, json.JSONDecodeError):
+        return RowError(where, "not JSON", "not JSON: a number of thousands of digits; put it in quotes")
     around = text[max(0, error.pos - EXCERPT // 2) : error.pos + EXCERPT // 2].strip()
-    return RowError(f"{where}, column {error.colno}", "not JSON", f"not JSON: {error.msg}, in {around!r}")
+    return RowError(f"{where}, column {error.colno}", "not JSON", f"not JSON: {error.msg}, in {around!r}{hint}")
 
 
 def _is_json_lines(path: Path, encoding: str) -> bool:
