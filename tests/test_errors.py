@@ -185,7 +185,11 @@ run_command(read)""",
 @pytest.mark.parametrize("program", INTERRUPTED.values(), ids=INTERRUPTED)
 def test_a_command_that_is_interrupted(program):
     """A real signal, wherever it comes."""
-    command = [sys.executable, "-c", f"import importlib, time\nfrom lbr_st.cli.main import main, run_command\n{program}"]
+    command = [
+        sys.executable,
+        "-c",
+        f"import importlib, time\nfrom lbr_st.cli.main import main, run_command\n{program}",
+    ]
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, text=True) as process:
         assert process.stdout.readline() == "ready\n"

@@ -192,7 +192,6 @@ def prepare(config: AlignConfig, arguments: AlignConfig) -> tuple[Run, AlignTrai
     check_launch(config)
     check_can_be_trained(config.model, config.max_length, config.texts_in_a_row)
     sources = find_sources(config)
-    config.check_held_out(has_dev=sources.dev is not None)
     set_learning_rate(arguments, "align")
     if sources.dev is not None:
         evaluate_while_training(arguments)
@@ -214,13 +213,14 @@ def find_sources(config: AlignConfig) -> AlignSources:
     """Return what stage 2 is to read; nothing of it is read yet, but what a prepared set says of itself.
 
     Raises:
-        InputError: If a source is not there.
+        InputError: If a source is not there, or a setting needs dev data.
     """
     prepared = PreparedSet.open(config.data) if os.path.isdir(config.data) else None
     train = file_of(config.data, "align")
     dev = file_of(config.dev_data, "dev") if config.dev_data else None
     if dev is None and prepared and prepared.has("dev"):
         dev = prepared.file("dev")
+    config.check_held_out(has_dev=dev is not None)
     for source in (train, dev, config.corpus_extra):
         if source is not None:
             check_is_there(source)

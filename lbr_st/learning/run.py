@@ -178,7 +178,6 @@ def prepare(
         raise InputError("--attention flex_attention: it has no backward pass on a CPU")
     check_can_be_trained(config.model, config.max_length, config.texts_in_a_row)
     sources = find_sources(config)
-    config.check_held_out(has_dev=bool(sources.dev))
     config = replace(config, objective=sources.objective)  # the run and the model say it
     arguments.objective = sources.objective
     set_learning_rate(arguments, "learn")
@@ -209,7 +208,7 @@ def find_sources(config: LearnConfig) -> LearnSources:
     """Return what stage 1 is to read; nothing of it is read yet, but what a prepared set says of itself.
 
     Raises:
-        InputError: If a source is not there, or an objective has none.
+        InputError: If a source is not there, an objective has none, or a setting needs dev data.
     """
     prepared = PreparedSet.open(config.data[0]) if len(config.data) == 1 and os.path.isdir(config.data[0]) else None
     objective = config.objective or (prepared.about["objective"] if prepared else "sft")
@@ -218,6 +217,7 @@ def find_sources(config: LearnConfig) -> LearnSources:
     named = parse_data("--data", config.data, list(weights))
     train = {each: file_of(source, "learn" if each in READ_PAIRS else "passages") for each, source in named.items()}
     dev = _dev_sources(config, prepared, list(weights))
+    config.check_held_out(has_dev=bool(dev))
     for source in dict.fromkeys([*train.values(), *dev.values()]):
         check_is_there(source)
     return LearnSources(objective, weights, train, dev)

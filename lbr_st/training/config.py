@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import sys
 from dataclasses import dataclass, field, fields
 from importlib.util import find_spec
 from typing import Any, ClassVar, Self
@@ -46,9 +47,7 @@ NOT_NEGATIVE = (
     "weight_decay", "adam_epsilon", "max_grad_norm", "warmup_steps", "eval_delay", "dataloader_num_workers",
 )  # fmt: skip
 # What does nothing without data to evaluate on.
-WITH_DEV_DATA = (
-    "eval_on_start", "eval_steps", "eval_delay", "load_best_model_at_end", "metric_for_best_model", "find_rate",
-)  # fmt: skip
+WITH_DEV_DATA = ("eval_on_start", "load_best_model_at_end", "metric_for_best_model", "find_rate")
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
@@ -106,8 +105,6 @@ class RunConfig(TrainingArguments):
             raise InputError(f"--max-steps must be at least 1, got {self.max_steps}; leave it out for whole epochs")
         if self.max_steps == -1 and not self.num_train_epochs > 0:
             raise InputError(f"--num-train-epochs must be above 0, got {self.num_train_epochs:g}: nothing is trained")
-        if self.learning_rate == 0:
-            raise InputError("--learning-rate 0: nothing is trained")
 
     def _check_numbers(self) -> None:
         for name in ("adam_beta1", "adam_beta2"):
@@ -234,13 +231,14 @@ class StageConfig(RunConfig):
 
     def _check_lengths(self) -> None:
         """Refuse lengths that no model could have; whether this one has them is said when it is looked at."""
-        self.at_least(1, "max_length", "bottleneck_tokens")
+        self.at_least(1, "max_length")
         try:
+            name = "compression_ratio"
             check_ratio(self.compression_ratio)
-            if self.max_length is not None and self.bottleneck_tokens is not None:
-                check_room(self.max_length, 0, self.bottleneck_tokens)
+            name = "bottleneck_tokens"
+            if self.bottleneck_tokens is not None:
+                check_room(self.max_length or sys.maxsize, 0, self.bottleneck_tokens)
         except InputError as error:
-            name = "compression_ratio" if self.max_length is None else "max_length"
             raise InputError(f"{flag(name)} {getattr(self, name)}: {error}") from error
 
     def check_held_out(self, has_dev: bool) -> None:

@@ -211,6 +211,22 @@ def test_folders_that_cannot_be_used(tmp_path):
     ]
 
 
+def test_what_this_package_made_within_a_folder_is_no_text_of_it(tmp_path, caplog):
+    """A set that was prepared from a folder into it, a model, a run: their cards would be documents."""
+    caplog.set_level("INFO")
+    (tmp_path / "a.txt").write_text("a")
+    for name, mark in (("set", "lbr_set.json"), ("deep/model", "modules.json"), ("run", "lbr_run.json")):
+        (tmp_path / name / "1_Pooling").mkdir(parents=True)
+        (tmp_path / name / mark).write_text("{}")
+        (tmp_path / name / "README.md").write_text("a card")
+        (tmp_path / name / "1_Pooling" / "b.txt").write_text("b")
+    for _ in range(2):
+        assert text_files(tmp_path) == [tmp_path / "a.txt"]
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [f"{tmp_path / name} was left aside: lbr made it" for name in ("deep/model", "run", "set")]
+    assert text_files(tmp_path / "set")  # it was named itself
+
+
 def test_passages_of_one_line_have_ids_of_their_own(tmp_path):
     (tmp_path / "long.txt").write_text(" ".join(f"Sentence {n} is one of many." for n in range(30)) + "\nAnother line.")
     ids = [each["id"] for each in read_text_files(text_files(tmp_path), tmp_path, Chunker(tokens=40))]
