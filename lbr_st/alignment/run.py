@@ -50,7 +50,7 @@ from lbr_st.training.config import flag
 from lbr_st.training.describe import describe_run, open_folder
 from lbr_st.training.finish import finish, set_prompts, write_log
 from lbr_st.training.held_out import NDCG, HeldOutEvaluator
-from lbr_st.training.launch import CANNOT_START, cannot_start, check_launch
+from lbr_st.training.launch import CANNOT_START, cannot_start, check_hub, check_launch
 from lbr_st.training.lora import adapter_for, merged, open_for_training, quantization
 from lbr_st.training.rates import set_learning_rate
 from lbr_st.training.resume import (
@@ -190,6 +190,7 @@ def prepare(config: AlignConfig, arguments: AlignConfig) -> tuple[Run, AlignTrai
         InputError: If the settings, the data or the model cannot be used.
     """
     check_launch(config)
+    check_hub(arguments)
     check_can_be_trained(config.model, config.max_length, config.texts_in_a_row)
     sources = find_sources(config)
     set_learning_rate(arguments, "align")

@@ -38,7 +38,7 @@ from lbr_st.training.callbacks import evaluate_while_training, keep_best
 from lbr_st.training.describe import describe_run, open_folder
 from lbr_st.training.finish import finish, set_prompts, write_log
 from lbr_st.training.held_out import NDCG, HeldOutEvaluator
-from lbr_st.training.launch import CANNOT_START, cannot_start, check_launch
+from lbr_st.training.launch import CANNOT_START, cannot_start, check_hub, check_launch
 from lbr_st.training.lora import adapter_for, merged, open_for_training, quantization
 from lbr_st.training.rates import set_learning_rate
 from lbr_st.training.resume import Run, State, leaving_nothing, train_to_the_end, with_weights_on_disk
@@ -174,6 +174,7 @@ def prepare(
         InputError: If the settings, the data or the model cannot be used.
     """
     check_launch(config)
+    check_hub(arguments)
     if config.attention == "flex_attention" and config.device.type == "cpu":
         raise InputError("--attention flex_attention: it has no backward pass on a CPU")
     check_can_be_trained(config.model, config.max_length, config.texts_in_a_row)

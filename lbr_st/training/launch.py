@@ -83,8 +83,8 @@ def check_launch(arguments: TrainingArguments, several: bool = True) -> None:
         several: Whether the program runs in several processes.
 
     Raises:
-        InputError: If one process sees several GPUs, FSDP or DeepSpeed is asked for where it does nothing, a launcher
-            asks for what the arguments do not, or there is no token to push to the Hub with: with what to do instead.
+        InputError: If one process sees several GPUs, FSDP or DeepSpeed is asked for where it does nothing, or a
+            launcher asks for what the arguments do not: with what to start instead.
     """
     torchrun = "start it with torchrun --nproc-per-node N" if several else "start it with python, in one process"
     is_cpu = arguments.device.type == "cpu"
@@ -102,7 +102,6 @@ def check_launch(arguments: TrainingArguments, several: bool = True) -> None:
             raise InputError(f"a configuration of accelerate asks for {name}: {torchrun} and give --{name} instead")
     if arguments.fsdp:
         _check_fsdp(arguments)
-    check_hub(arguments)
     plugin = getattr(arguments, "hf_deepspeed_config", None)
     if plugin is not None and plugin.is_zero3():
         raise InputError("ZeRO stage 3 has no whole head to make the loss with; take stage 2, or FSDP")
