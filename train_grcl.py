@@ -15,8 +15,10 @@ On a CPU, in a minute, after the small stage 1 of `train_ibgl.py`:
         --max-steps 20 --learning-rate 3e-4
 """
 
-from lbr_st.cli.align import main
+import importlib
+
 from lbr_st.cli.main import run_command
 
 if __name__ == "__main__":
-    run_command(lambda: main(prog="train_grcl.py"))
+    # Imported there: Ctrl-C meanwhile, or a package that is not installed, is one line too.
+    run_command(lambda: importlib.import_module("lbr_st.cli.align").main(prog="train_grcl.py"))

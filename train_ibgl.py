@@ -15,8 +15,10 @@ On a CPU, in a minute, with any small language model:
         --max-length 64 --max-steps 50 --learning-rate 5e-4
 """
 
-from lbr_st.cli.learn import main
+import importlib
+
 from lbr_st.cli.main import run_command
 
 if __name__ == "__main__":
-    run_command(lambda: main(prog="train_ibgl.py"))
+    # Imported there: Ctrl-C meanwhile, or a package that is not installed, is one line too.
+    run_command(lambda: importlib.import_module("lbr_st.cli.learn").main(prog="train_ibgl.py"))

@@ -188,7 +188,21 @@ def foreseen(error: BaseException) -> str | None:
             return f"{said}: {OUTSIDE[root]}"
     if isinstance(error, ConnectionError | TimeoutError):
         return f"{said}: {NO_NETWORK}"
-    return _of_the_system(error, said) if isinstance(error, OSError) else None
+    return _of_the_system(error, said) if isinstance(error, OSError) else _of_an_environment(error, said)
+
+
+def _of_an_environment(error: BaseException, said: str) -> str | None:
+    """Return the line for an error of a package of others at its import, when it reads the environment."""
+    importing: list[str] = []
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        package = frame.f_globals.get("__name__", "").partition(".")[0]
+        if package == "lbr_st":
+            importing.clear()
+        elif frame.f_code.co_name == "<module>" and package != "__main__":
+            importing.append(package)
+    if not importing:
+        return None
+    return f"{importing[-1]} cannot be imported ({said}): does the environment say what it does not take?"
 
 
 def _is_of_tokenizer(error: BaseException) -> bool:

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Collection, Iterable, Iterator
@@ -108,6 +109,37 @@ def _umask() -> int:
     return umask
 
 
+def require_place(path: str | Path, flag: str = "--output-dir") -> None:
+    """Refuse a path where no folder is and none can be made, or one that cannot be written to; nothing is left there.
+
+    Args:
+        path: Folder, which may be absent.
+        flag: Flag it was given with, for the message.
+
+    Raises:
+        InputError: If it is one.
+    """
+    path = Path(path)
+    if re.search("[\ud800-\udfff]", os.path.abspath(path)):
+        raise InputError(f"{flag} {path}: the path has bytes that are no UTF-8, which many libraries do not take")
+    nearest = next(each for each in (path, *path.absolute().parents) if os.path.lexists(each))
+    if not nearest.is_dir():
+        what = "is a file" if os.path.exists(nearest) else "is a link that leads nowhere"
+        raise InputError(f"{flag} {path}{'' if nearest == path else f': {nearest}'} {what}; a folder is needed")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise InputError(f"{flag} {path}: {nearest} cannot be written to")
+    new = [each for each in (path, *path.parents) if not os.path.lexists(each)]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:  # whatever a file system does not take
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"{flag} {path}: no folder can be made there: {why}") from error
+    finally:
+        for each in new:
+            with contextlib.suppress(OSError, ValueError):
+                each.rmdir()
+
+
 def require_empty(path: str | Path, flag: str = "--output-dir", but: Collection[str] = ()) -> None:
     """Refuse a folder that holds something; what a killed process left unfinished is nothing.
 
@@ -120,12 +152,7 @@ def require_empty(path: str | Path, flag: str = "--output-dir", but: Collection[
         InputError: If it is a file or holds files, or no folder can be made there.
     """
     path = Path(path)
-    if path.is_file():
-        raise InputError(f"{flag} {path} is a file; a folder is needed")
-    nearest = next(each for each in (path, *path.absolute().parents) if each.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        why = "cannot be written to" if nearest.is_dir() else "is a file"
-        raise InputError(f"{flag} {path}: {nearest} {why}")
+    require_place(path, flag)
     if path.is_dir() and any(each.suffix != UNFINISHED and each.name not in but for each in path.iterdir()):
         raise InputError(f"{flag} {path} is not empty; choose another folder")
 

@@ -82,6 +82,35 @@ MUTANTS = [
         "kept = list(tried)",
         "evaluation/test_shares.py::test_the_rule",
     ),
+    # What ends a command, and what is looked at first.
+    Mutant(
+        "interrupt: a run goes on after the step",
+        "training/resume.py",
+        "        if self.interrupts:\n            raise KeyboardInterrupt",
+        "        if self.interrupts > 9:\n            raise KeyboardInterrupt",
+        "training/test_interrupts.py",
+    ),
+    Mutant(
+        "interrupt: a run without a checkpoint leaves its folder",
+        "training/resume.py",
+        "if state_of(output_dir) is State.BEGUN:",
+        "if state_of(output_dir) is State.RUNNING:",
+        "training/test_launch.py::test_a_run_that_fails_before_its_first_checkpoint_leaves_nothing",
+    ),
+    Mutant(
+        "kinds: compressed bytes are read as text",
+        "data/kinds.py",
+        "elif packed is not None:",
+        "elif packed == suffix:",
+        "data/test_rows.py::test_a_file_of_another_kind_than_its_name_says",
+    ),
+    Mutant(
+        "passages: a set within a folder is text of it",
+        "data/folders.py",
+        "if Path(place) != folder and MADE.intersection(files):",
+        "if Path(place) == folder and MADE.intersection(files):",
+        "data/test_passages.py::test_what_this_package_made_within_a_folder_is_no_text_of_it",
+    ),
     # One reader, and what it leaves out.
     Mutant(
         "reader: a title stays beside its text",
@@ -156,8 +185,8 @@ MUTANTS = [
     Mutant(
         "encode: a run that made nothing leaves its texts",
         "use/encode.py",
-        "except Exception:",
-        "except KeyError:",
+        "except BaseException as error:",
+        "except KeyError as error:",
         "use/test_encode.py::test_a_run_that_fails_before_it_made_something_leaves_nothing",
     ),
     Mutant(
@@ -291,14 +320,14 @@ MUTANTS = [
     Mutant(
         "endings: an evaluation that fails costs the steps before it",
         "training/resume.py",
-        "if steps.is_between and trainer.args.world_size == 1:",
+        "if steps.is_between and trainer.args.world_size == 1 and steps.interrupts < 2:",
         "if False:",
         "training/test_endings.py::test_an_evaluation_that_fails_costs_no_step",
     ),
     Mutant(
         "errors: a bug is one line",
         "errors.py",
-        "return _of_the_system(error, said) if isinstance(error, OSError) else None",
+        "return _of_the_system(error, said) if isinstance(error, OSError) else _of_an_environment(error, said)",
         "return said",
         "test_errors.py::test_a_bug_of_ours_is_no_line",
     ),

@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import signal
 import subprocess
 import sys
 
@@ -157,10 +158,98 @@ def test_a_library_in_rust_that_gives_up_is_one_line(capsys):
     )
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)])
-def test_who_wants_to_end_ends(error):
-    with pytest.raises(type(error)):
-        lbr.run_command(lambda: (_ for _ in ()).throw(error))
+def test_who_wants_to_end_ends(capsys):
+    assert ended(SystemExit(3), capsys) == (3, "")
+
+
+def test_ctrl_c_is_one_line_with_what_is_there(capsys):
+    error = KeyboardInterrupt()
+    error.add_note("The weights of step 4 are in out")
+    assert ended(error, capsys) == (130, "\nstopped by Ctrl-C. The weights of step 4 are in out\n")
+
+
+READY = "print('ready', flush=True), time.sleep(60)"
+INTERRUPTED = {
+    "work": f"run_command(lambda: ({READY}))",
+    "imports": f"importlib.import_module = lambda name: ({READY}); main(['search'])",
+    "a library that says it otherwise": f"""
+def read():
+    try:
+        {READY}
+    except KeyboardInterrupt:
+        raise ImportError('cannot import name x', name='numpy')
+run_command(read)""",
+}
+
+
+@pytest.mark.parametrize("program", INTERRUPTED.values(), ids=INTERRUPTED)
+def test_a_command_that_is_interrupted(program):
+    """A real signal, wherever it comes."""
+    command = [
+        sys.executable,
+        "-c",
+        f"import importlib, time\nfrom lbr_st.cli.main import main, run_command\n{program}",
+    ]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.read() == "\nstopped by Ctrl-C\n"
+        assert process.wait() == 130
+
+
+def test_where_interrupts_are_ignored_they_stay_so():
+    """As for a job that a script starts in the background."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        lbr.run_command(lambda: os.kill(os.getpid(), signal.SIGINT))
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    lbr.run_command(lambda: None)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
+def test_a_stream_that_is_closed(closed, tmp_path):
+    """The work is done, and no file takes the number of a stream."""
+    program = (
+        "import sys; from lbr_st.cli.main import run_command; "
+        f"run_command(lambda: (print('a'), print('b', file=sys.stderr), open({str(tmp_path / 'f')!r}, 'w').write('c')))"
+    )
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = ["sh", "-c", f'exec "$0" -c "$1" {closed}', sys.executable, program]
+    done = subprocess.run(command, capture_output=True, env=env, text=True)
+    assert done.returncode == 0 and (tmp_path / "f").read_text() == "c"
+    assert done.stdout == ("" if "1>" in closed else "a\n") and done.stderr == ("" if "2>" in closed else "b\n")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+def test_output_that_cannot_be_written_is_one_line():
+    program = "from lbr_st.cli.main import run_command; run_command(lambda: print('a'))"
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = ["sh", "-c", 'exec "$0" -c "$1" > /dev/full', sys.executable, program]
+    done = subprocess.run(command, capture_output=True, env=env, text=True)
+    assert (done.returncode, done.stderr) == (1, "error: No space left on device; make room on the disk\n")
+
+
+def test_a_library_that_refuses_the_environment_is_one_line(tmp_path, monkeypatch, capsys):
+    """It reads it when it is imported: a bug of nobody here."""
+    (tmp_path / "reads_environment.py").write_text("import os\nNUMBER = int(os.environ['SECONDS_TO_WAIT'])\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("SECONDS_TO_WAIT", "abc")
+    with pytest.raises(ValueError) as error:
+        import reads_environment  # noqa: F401
+    line = "reads_environment cannot be imported (invalid literal for int() with base 10: 'abc'): does the environment"
+    assert foreseen(error.value).startswith(line)
+
+
+def test_a_backend_of_pictures_that_is_none_does_no_harm(tmp_path):
+    """Pictures go to files: a child sees one that every machine has."""
+    program = "from lbr_st.cli.main import run_command; run_command(lambda: __import__('matplotlib'))"
+    env = os.environ | {"PYTHONPATH": str(ROOT), "MPLBACKEND": "foo"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, env=env, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_pipe_that_nobody_reads():
@@ -172,7 +261,7 @@ def test_a_pipe_that_nobody_reads():
         assert process.stdout.readline() == "chemistry\n"
         process.stdout.close()
         assert process.stderr.read() == ""
-        assert process.wait() == 1
+        assert process.wait() == 141  # what a shell calls a broken pipe
 
 
 def test_characters_that_the_terminal_has_not():

@@ -46,6 +46,9 @@ class AlignConfig(StageConfig, SentenceTransformerTrainingArguments):
         "with --dev-data": ("corpus_extra", "keep", "early_stopping", "max_forgetting"),
         "speed": ("attention",),
     }
+    NEED_DEV_DATA: ClassVar[tuple[str, ...]] = (
+        "corpus_extra", "keep", "early_stopping", "max_forgetting", "weak_teacher",
+    )  # fmt: skip
 
     model: str = required(
         "output directory of stage 1; or any causal language model, to skip stage 1; or any sentence-transformers "
@@ -134,6 +137,8 @@ class AlignConfig(StageConfig, SentenceTransformerTrainingArguments):
             )
         self.at_least(1, "mini_batch_size", "early_stopping")
         self.at_least(0, "lm_weight")
+        if self.matryoshka_dims is not None and not all(each >= 1 for each in self.matryoshka_dims):
+            raise InputError(f"--matryoshka-dims must be at least 1, got {self.matryoshka_dims}")
         for name in ("temperature", "max_forgetting", "teacher_weight", "teacher_temperature"):
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -153,15 +158,3 @@ class AlignConfig(StageConfig, SentenceTransformerTrainingArguments):
             for name in ("teacher_weight", "teacher_temperature", "weak_teacher"):
                 if getattr(self, name) not in (None, False):
                     raise InputError(f"{flag(name)} is for a teacher: give --teacher or --reranker")
-
-    def check_held_out(self, has_dev: bool) -> None:
-        """Refuse settings that need dev data where there are none.
-
-        Raises:
-            InputError: With the flag.
-        """
-        for name in ("corpus_extra", "keep", "early_stopping", "max_forgetting"):
-            if getattr(self, name) is not None and not has_dev:
-                raise InputError(f"{flag(name)} needs --dev-data")
-        if self.weak_teacher and not has_dev:
-            raise InputError("--weak-teacher needs --dev-data: without, no teacher is refused")

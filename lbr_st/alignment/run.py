@@ -30,7 +30,8 @@ from lbr_st.alignment.teacher import Lessons, Teacher, check_strength, teacher_o
 from lbr_st.alignment.trainer import AlignTrainer
 from lbr_st.data.prepared_set import PreparedSet, file_of, refuse_overlaps, same_text_of
 from lbr_st.data.records import read_records, read_tuples
-from lbr_st.errors import InputError, one_line
+from lbr_st.data.rows import check_is_there
+from lbr_st.errors import InputError
 from lbr_st.learning.examples import ExampleMaker, check_fits
 from lbr_st.learning.masked_model import CutOffModel
 from lbr_st.learning.measures import LanguageModelEvaluator
@@ -48,16 +49,17 @@ from lbr_st.model.saving import load
 from lbr_st.records import FIELDS, Record
 from lbr_st.training.callbacks import WarnOfCollapse, evaluate_while_training, keep_best
 from lbr_st.training.config import flag
-from lbr_st.training.describe import describe_run
+from lbr_st.training.describe import describe_run, open_folder
 from lbr_st.training.finish import finish, set_prompts, write_log
 from lbr_st.training.held_out import NDCG, HeldOutEvaluator
-from lbr_st.training.launch import CANNOT_START, check_launch
+from lbr_st.training.launch import CANNOT_START, cannot_start, check_hub, check_launch
 from lbr_st.training.lora import adapter_for, merged, open_for_training, quantization
 from lbr_st.training.rates import set_learning_rate
 from lbr_st.training.resume import (
     Run,
     State,
     last_whole_checkpoint,
+    leaving_nothing,
     train_to_the_end,
     with_weights_on_disk,
 )
@@ -81,6 +83,21 @@ CURVES = {
     "Separation Ratio, dev": {"eval_dev_separation_ratio": "Separation Ratio"},
     "loss of the language model, dev, nats per target token": {"eval_dev_lm_loss": "held out"},
 }
+
+
+@dataclass(frozen=True)
+class AlignSources:
+    """What a run of stage 2 is to read: files or Hub ids.
+
+    Attributes:
+        train: Pairs.
+        dev: Held-out pairs, or None.
+        dev_corpus: Documents that join those of ``dev`` in its corpus, or None.
+    """
+
+    train: str
+    dev: str | None
+    dev_corpus: str | None
 
 
 @dataclass(frozen=True)
@@ -117,29 +134,31 @@ def align(config: AlignConfig) -> SentenceTransformer:
             trial, which `plan` and `find_rate` are for.
     """
     config.refuse_trial()
-    prepared = prepare(config, config.for_trainer())
-    if prepared is None:
-        return _open_finished(config.output_dir)
-    run, trainer = prepared
-    PartialState().wait_for_everyone()  # all have looked at the folder
-    if trainer.args.should_save:
-        run.begin()
-    if trainer.lessons is not None:
-        trainer.lessons.ask(str(trainer.args.output_dir))
-    train_to_the_end(trainer, config.output_dir)
-    with with_weights_on_disk(trainer, config.output_dir):
-        write_log(trainer, run.output_dir, CURVES)
-        write_verdict(trainer, run.output_dir, compared_with(trainer.sentence_transformer))
+    with leaving_nothing(config.output_dir):
+        prepared = prepare(config, config.for_trainer())
+        if prepared is None:
+            logger.info("%s is finished already", config.output_dir)
+            return _open_finished(config.output_dir)
+        run, trainer = prepared
+        PartialState().wait_for_everyone()  # all have looked at the folder
         if trainer.args.should_save:
-            warn_if_worse(trainer)
-        model = trainer.sentence_transformer
-        if trainer.adapter is not None:
-            model = merged(model, trainer.adapter, config)
-        matryoshka_dims = check_dimensions(config.matryoshka_dims, model)
-        if matryoshka_dims is not None and hasattr(model[0], "model"):
-            language_model: Any = model[0].model
-            language_model.config.matryoshka_dimensions = matryoshka_dims  # vLLM offers these
-        return finish(model, trainer, "align", run)
+            run.begin()
+        if trainer.lessons is not None:
+            trainer.lessons.ask(str(trainer.args.output_dir))
+        train_to_the_end(trainer, config.output_dir)
+        with with_weights_on_disk(trainer, config.output_dir):
+            write_log(trainer, run.output_dir, CURVES)
+            write_verdict(trainer, run.output_dir, compared_with(trainer.sentence_transformer))
+            if trainer.args.should_save:
+                warn_if_worse(trainer)
+            model = trainer.sentence_transformer
+            if trainer.adapter is not None:
+                model = merged(model, trainer.adapter, config)
+            matryoshka_dims = check_dimensions(config.matryoshka_dims, model)
+            if matryoshka_dims is not None and hasattr(model[0], "model"):
+                language_model: Any = model[0].model
+                language_model.config.matryoshka_dimensions = matryoshka_dims  # vLLM offers these
+            return finish(model, trainer, "align", run)
 
 
 def plan(config: AlignConfig) -> Plan:
@@ -188,14 +207,17 @@ def prepare(config: AlignConfig, arguments: AlignConfig) -> tuple[Run, AlignTrai
         InputError: If the settings, the data or the model cannot be used.
     """
     check_launch(config)
+    check_hub(arguments)
     check_can_be_trained(config.model, config.max_length, config.texts_in_a_row)
+    sources = find_sources(config)
     teacher = teacher_of(config)
-    data = read_data(config)
     set_learning_rate(arguments, "align")
-    if data.dev:
+    if sources.dev is not None:
         evaluate_while_training(arguments)
         if config.keep != "last" and config.save_strategy != "no":
             keep_best(arguments, f"eval_{NDCG}", greater_is_better=True)
+    open_folder(config, arguments)
+    data = read_data(config, sources)
     run = describe_run(config, arguments, [config.data], [data.train, data.dev, data.dev_corpus])
     if run.open(config.resume) is State.FINISHED:
         return None
@@ -207,26 +229,43 @@ def prepare(config: AlignConfig, arguments: AlignConfig) -> tuple[Run, AlignTrai
     return run, _trainer(config, arguments, model, data, dimensions, teacher)
 
 
-def read_data(config: AlignConfig) -> AlignData:
-    """Read what stage 2 trains on, and what it is held against; say what was read.
+def find_sources(config: AlignConfig) -> AlignSources:
+    """Return what stage 2 is to read; nothing of it is read yet, but what a prepared set says of itself.
+
+    Raises:
+        InputError: If a source is not there, or a setting needs dev data.
+    """
+    prepared = PreparedSet.open(config.data) if os.path.isdir(config.data) else None
+    train = file_of(config.data, "align")
+    dev = file_of(config.dev_data, "dev") if config.dev_data else None
+    if dev is None and prepared and prepared.has("dev"):
+        dev = prepared.file("dev")
+    config.check_held_out(has_dev=dev is not None)
+    for source in (train, dev, config.corpus_extra):
+        if source is not None:
+            check_is_there(source)
+    return AlignSources(train, dev, config.corpus_extra)
+
+
+def read_data(config: AlignConfig, sources: AlignSources | None = None) -> AlignData:
+    """Read what stage 2 trains on, and what it is held against, which is less, first; say what was read.
+
+    Args:
+        config: Settings of the stage.
+        sources: What `find_sources` says; default is to ask it.
 
     Raises:
         InputError: If a source cannot be read, or a text is both trained on and held out.
     """
-    prepared = PreparedSet.open(config.data) if os.path.isdir(config.data) else None
-    source = file_of(config.data, "align")
-    dev_source = file_of(config.dev_data, "dev") if config.dev_data else None
-    if dev_source is None and prepared and prepared.has("dev"):
-        dev_source = prepared.file("dev")
-    config.check_held_out(has_dev=dev_source is not None)
-    train = read_tuples(source, config.min_score, config.on_error)
-    dev = read_records(dev_source, FIELDS, config.min_score, config.on_error) if dev_source else []
-    extra = config.corpus_extra
+    sources = sources or find_sources(config)
+    dev = read_records(sources.dev, FIELDS, config.min_score, config.on_error) if sources.dev else []
+    extra = sources.dev_corpus
     dev_corpus = read_records(extra, ("document",), on_error=config.on_error) if extra else []
-    held_out = [(dev_source, dev)] if dev_source else []
-    refuse_overlaps([(source, train)], held_out, allowed=config.allow_overlap)
-    logger.info("%s", describe_data(source, train, dev))
-    return AlignData(train, dev, dev_corpus, same_text_of(source))
+    train = read_tuples(sources.train, config.min_score, config.on_error)
+    held_out = [(sources.dev, dev)] if sources.dev else []
+    refuse_overlaps([(sources.train, train)], held_out, allowed=config.allow_overlap)
+    logger.info("%s", describe_data(sources.train, train, dev))
+    return AlignData(train, dev, dev_corpus, same_text_of(sources.train))
 
 
 def describe_data(source: str, train: Sequence[Record], dev: Sequence[Record]) -> str:
@@ -334,7 +373,7 @@ def _trainer(
             callbacks=callbacks,
         )
     except CANNOT_START as error:
-        raise InputError(one_line(error)) from error
+        raise cannot_start(error) from error
 
 
 def _warn_of_longer(model: SentenceTransformer, data: AlignData) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import os
+import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import lbr_st
 from lbr_st.errors import InputError, foreseen, naming_the_extra, raised_by_us, where_to_report
@@ -40,6 +43,9 @@ COMMANDS = {
     },
 }
 NAMES = [name for group in COMMANDS.values() for name in group]
+
+# Exit codes of a command that was ended by Ctrl-C, or whose output nobody reads any more, as shells have them.
+INTERRUPTED, BROKEN_PIPE = 130, 141
 
 
 def help_text() -> str:
@@ -76,34 +82,92 @@ def _main_of(command: str) -> Callable[[list[str]], None]:
 def run_command(run: Callable[[], None]) -> None:
     """Run a command, and say in one line why it could not be done.
 
-    Exit code 2 is for input that cannot be used, 1 for what the machine, a package or the network did; both are one
-    line. A bug of this package is a traceback and says where to report it, with exit code 1.
+    Exit code 2 is for input that cannot be used, 1 for what the machine, a package or the network did, 130 for Ctrl-C;
+    all are one line. 141, without one, is for output that nobody reads. A bug of this package is a traceback and says
+    where to report it, with exit code 1.
     """
+    _open_streams()
+    os.environ["MPLBACKEND"] = "agg"  # pictures go to files; what the environment says may be none that is there
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     rank = os.environ.get("RANK", "0")
     is_first_process = rank == "0"
     logging.getLogger("lbr_st").setLevel(logging.INFO if is_first_process else logging.WARNING)
     # mteb 2.26 calls methods that sentence-transformers 6 has renamed.
     warnings.filterwarnings("ignore", category=FutureWarning, module="mteb")
+    with _interruptible() as interrupted:
+        try:
+            run()
+            sys.stdout.flush()
+        except SystemExit:
+            raise
+        except BaseException as error:  # what a library written in Rust raises is no Exception
+            if isinstance(error, BrokenPipeError) and raised_by_us(error):  # as in `lbr data list | head -1`
+                _write_no_more()
+                sys.exit(BROKEN_PIPE)
+            if isinstance(error, KeyboardInterrupt) or interrupted:  # some libraries raise another error of it
+                if is_first_process:
+                    sys.stderr.write(f"\n{'. '.join(['stopped by Ctrl-C', *getattr(error, '__notes__', [])])}\n")
+                sys.exit(INTERRUPTED)
+            if (line := foreseen(error)) is None:
+                traceback.print_exc()
+                line = where_to_report()
+            else:
+                line = ". ".join([line, *getattr(error, "__notes__", [])])
+            sys.stderr.write(f"error: {line}\n" if is_first_process else f"error of process {rank}: {line}\n")
+            try:
+                sys.stdout.flush()
+            except OSError:  # of a disk that is full
+                _write_no_more()
+            sys.exit(2 if isinstance(error, InputError) else 1)
+
+
+def _open_streams() -> None:
+    """Give a process that was started without standard streams some that lead nowhere; a text is written as it can be.
+
+    Else the first file that it opens would be taken for one of them.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            while os.open(os.devnull, os.O_RDWR) < number:
+                pass
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "r" if name == "stdin" else "w", encoding="utf-8", closefd=False))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a text may have characters that a terminal has not
             stream.reconfigure(errors="backslashreplace")
+
+
+def _write_no_more() -> None:
+    """Let what is still to be printed go nowhere: Python would complain about it when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[list[int]]:
+    """Let Ctrl-C raise `KeyboardInterrupt`, and once more end the process at once.
+
+    Yields:
+        A list that is empty until then.
+    """
+    interrupted: list[int] = []
+
+    def interrupt(number: int, frame: Any) -> None:
+        interrupted.append(number)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        raise KeyboardInterrupt
+
+    try:  # where it is ignored, as for a job in the background, it stays so
+        is_ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        before = signal.signal(signal.SIGINT, interrupt) if is_ours else None
+    except ValueError:  # not the main thread
+        before = None
     try:
-        run()
-        sys.stdout.flush()
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # what a library written in Rust raises is no Exception
-        if isinstance(error, BrokenPipeError) and raised_by_us(error):  # as in `lbr data list | head -1`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(1)
-        if (line := foreseen(error)) is None:
-            traceback.print_exc()
-            line = where_to_report()
-        else:
-            line = ". ".join([line, *getattr(error, "__notes__", [])])
-        sys.stderr.write(f"error: {line}\n" if is_first_process else f"error of process {rank}: {line}\n")
-        sys.exit(2 if isinstance(error, InputError) else 1)
+        yield interrupted
+    finally:
+        if before is not None and not interrupted:
+            signal.signal(signal.SIGINT, before)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ HELD_OUT = ("test", "dev")
 DEFAULT_SIZES = {"test": "10%", "dev": "5%", "learn": "100%", "align": "100%"}
 ISOLATE = ("both", "query")
 NUMBER = re.compile(r"\d+", re.ASCII)
+PATH = re.compile(r"[/\\]|\.[^\W\d]")  # is in the name of a file, and in no number
 SHARE = re.compile(r"(\d+(?:\.\d+)?)%", re.ASCII)
 
 
@@ -229,5 +230,6 @@ def size_of(size: str, total: int, name: str) -> int:
         return int(size)
     if share is None or float(share[1]) > 100:
         file = ", or the path of a file" if name in HELD_OUT else ""
-        raise InputError(f"--{name} {size}: write a number of records (--{name} 100) or a share (--{name} 10%){file}")
+        how = f"write a number of records (--{name} 100) or a share (--{name} 10%){file}"
+        raise InputError(f"--{name} {size}: {'no such file; ' if file and PATH.search(size) else ''}{how}")
     return round(float(share[1]) * total / 100)

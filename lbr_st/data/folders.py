@@ -6,16 +6,35 @@ import os
 from collections import Counter
 from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from lbr_st.data.account import Account
 from lbr_st.errors import InputError
-from lbr_st.records import TEXT, is_table, is_text_file
+from lbr_st.records import SET_FILE, TEXT, is_table, is_text_file
 
 MOST_SUFFIXES = 12  # that are named
+# What says that a folder is one that this package made: a set, a run of training, a model.
+MADE = {SET_FILE, "lbr_run.json", "modules.json"}
+
+
+class Below(NamedTuple):
+    """What is below a folder.
+
+    Attributes:
+        files: The files, in the order of their names.
+        hidden: Number of hidden files and folders, which are not looked into.
+        made: Folders that this package made, which are not looked into either.
+    """
+
+    files: list[Path]
+    hidden: int
+    made: list[Path]
 
 
 def text_files(folder: Path) -> list[Path]:
-    """Return the text files below a folder, in the order of their names; hidden ones are left out.
+    """Return the text files below a folder, in the order of their names.
+
+    Hidden ones are left out, and those of folders within it that this package made: prepared sets and models.
 
     Raises:
         InputError: If there is none, or the folder is a collection in the form of BEIR; with what to give instead.
@@ -27,21 +46,25 @@ def text_files(folder: Path) -> list[Path]:
             f"{folder} is a collection in the form of BEIR: give {corpus} itself, or make a set of it with lbr "
             f"data prepare {folder}"
         )
-    found = [file for file in files_below(folder)[0] if is_text_file(file)]
+    found = [file for file in files_below(folder).files if is_text_file(file)]
     if not found:
         instead = f"; give its tables themselves, such as {tables[0]}" if tables else ""
         raise InputError(f"{folder}: no text in files that end in {', '.join(sorted(TEXT))}{instead}")
     return found
 
 
-def files_below(folder: Path) -> tuple[list[Path], int]:
-    """Return the files below a folder, in the order of their names, and how many hidden files and folders it has."""
-    found, hidden = [], 0
+def files_below(folder: Path) -> Below:
+    """Look for what is below a folder."""
+    found, hidden, made = [], 0, []
     for place, folders, files in os.walk(folder):
+        if Path(place) != folder and MADE.intersection(files):
+            made.append(Path(place))
+            folders.clear()
+            continue
         hidden += sum(name.startswith(".") for name in (*folders, *files))
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(place, name) for name in files if not name.startswith(".")]
-    return sorted(found, key=lambda file: file.relative_to(folder).as_posix()), hidden
+    return Below(sorted(found, key=lambda file: file.relative_to(folder).as_posix()), hidden, sorted(made))
 
 
 def note_files(account: Account, folder: Path, read: Collection[Path]) -> None:
@@ -52,11 +75,13 @@ def note_files(account: Account, folder: Path, read: Collection[Path]) -> None:
         folder: The folder.
         read: Those of its files that were read.
     """
-    (files, hidden), known = files_below(folder), set(read)
-    others = [file for file in files if file not in known]
-    account.note(f"of {len(files):,} files read ({_by_suffix(read)})", len(read))
+    below, known = files_below(folder), set(read)
+    others = [file for file in below.files if file not in known]
+    account.note(f"of {len(below.files):,} files read ({_by_suffix(read)})", len(read))
     account.note(f"not read: {_by_suffix(others)}", len(others))
-    account.note("hidden, not looked into", hidden)
+    account.note("hidden, not looked into", below.hidden)
+    made = ", ".join(str(each.relative_to(folder)) for each in below.made)
+    account.note(f"made by lbr, left aside: {made}", len(below.made))
 
 
 def _stem(file: Path) -> str:

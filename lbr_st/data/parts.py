@@ -20,7 +20,7 @@ from lbr_st.data.folders import note_files
 from lbr_st.data.judgements import JUDGED
 from lbr_st.data.passages import Chunker
 from lbr_st.data.records import RecordReader, read_text_records
-from lbr_st.data.rows import Row, Wrong, hub_rows, read_rows, stop
+from lbr_st.data.rows import NO_FILE, Row, Wrong, check_is_there, hub_rows, read_rows, stop, what_it_is
 from lbr_st.errors import InputError, RowError
 from lbr_st.records import SET_FILE, Record, is_hub_id, is_of_prepared_set, is_table, is_text_file
 
@@ -91,6 +91,7 @@ def parts_of(source: str, reading: Reading, side: str | None = None) -> list[Par
     if is_text_file(path):
         return [Part(path.name, side, lambda: _texts(path, path.name, reading))]
     if path.is_file():
+        check_is_there(path)
         own = replace(reading, keep_html=reading.keep_html or is_of_prepared_set(path))
         return [_rows_part(path.name, side, partial(read_rows, path, reading.encoding, reading.wrong), own)]
     if source == INSTALLED:
@@ -100,6 +101,9 @@ def parts_of(source: str, reading: Reading, side: str | None = None) -> list[Par
         return _of_registry(sets[source], reading, side)
     if is_hub_id(source):
         return [_rows_part(source, side, partial(read_rows, source), reading)]
+    what = what_it_is(source)
+    if what != NO_FILE:
+        raise InputError(f"{source}: {what}")
     raise InputError(f"{source}: no such file or folder, no id of a Hub dataset, and none of {', '.join(sets)}")
 
 

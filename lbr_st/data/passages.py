@@ -11,6 +11,7 @@ from typing import Any
 from lbr_st.data.account import Account
 from lbr_st.data.front_matter import BROKEN, split_front_matter
 from lbr_st.data.installed_packages import documented_functions
+from lbr_st.data.kinds import check_kind
 from lbr_st.data.raised import raise_in
 from lbr_st.data.rows import Wrong, check_decoded, open_text, stop
 from lbr_st.data.same_text import same_text
@@ -107,17 +108,17 @@ def read_text_files(
     for file in files:
         name = file.relative_to(folder).as_posix()
         try:
+            check_kind(file)
             with open_text(file, encoding, newline=None) as opened:
                 text = opened.read()
-        except (OSError, UnicodeError) as error:
-            raise InputError(f"{file}: cannot be read: {one_line(error)}") from error
-        try:
             for number, line in enumerate(text.split("\n"), start=1):
                 check_decoded(f"{file}, line {number}", line, encoding)
         except RowError as error:
             wrong(error)
             account.note(UNDECODED)
             continue
+        except (OSError, UnicodeError) as error:
+            raise InputError(f"{file}: cannot be read: {one_line(error)}") from error
         times: Counter[str] = Counter()
         for passage in passages_of(name, text, chunker, account):
             times[passage["id"]] += 1

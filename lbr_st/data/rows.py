@@ -6,6 +6,7 @@ import codecs
 import csv
 import json
 import logging
+import os
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,6 +18,7 @@ import fsspec
 
 from lbr_st.data import names
 from lbr_st.data.delimited import EMPTY_CELLS, NULLS, Table, header_of, values_of
+from lbr_st.data.kinds import check_kind, encoding_of
 from lbr_st.data.templates import EXCERPT
 from lbr_st.errors import InputError, RowError, one_line, require
 from lbr_st.records import COMPRESSED, file_format, is_hub_id, is_text_file
@@ -27,6 +29,13 @@ logger = logging.getLogger(__name__)
 MARKS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BOM_UTF16_LE: "utf-16",
          codecs.BOM_UTF16_BE: "utf-16"}  # fmt: skip
 ZEROS = {b"\1\0\1\0": "utf-16-le", b"\0\1\0\1": "utf-16-be"}
+
+NO_FILE = "no such file"
+
+LONE = re.compile("[\udc80-\udcff]")
+NOT_DECODED = re.compile("[\x80-\x9f\udc80-\udcff]")
+
+LATIN = ("iso8859-1", "iso8859-15")  # which have control characters where `encoding_of` finds what Windows has
 
 
 class Row(NamedTuple):
@@ -70,9 +79,7 @@ def read_rows(source: str | Path, encoding: str = "utf-8", wrong: Wrong = stop) 
         yield from _hub_rows(str(source))
         return
     path = Path(source)
-    if not path.is_file():
-        what = f"is a folder, a file is needed; {make_a_set(path)}" if path.is_dir() else "no such file"
-        raise InputError(f"{path}: {what}")
+    check_is_there(path)
     if is_text_file(path):
         raise InputError(f"{path}: is text, rows are needed; {make_a_set(path)}")
     kind = file_format(path)
@@ -94,6 +101,28 @@ def read_rows(source: str | Path, encoding: str = "utf-8", wrong: Wrong = stop) 
 def make_a_set(path: str | Path) -> str:
     """Say what reads a folder, or text, where rows are needed."""
     return f"lbr data prepare {path} --output-dir SET makes a set of it"
+
+
+def check_is_there(source: str | Path) -> None:
+    """Refuse a source that is no id of a Hub dataset, nor a file of what its name says, before another one is read.
+
+    Raises:
+        InputError: With what it is.
+    """
+    if is_hub_id(source):
+        return
+    if not os.path.isfile(source):
+        raise InputError(f"{source}: {what_it_is(source)}")
+    check_kind(Path(source))
+
+
+def what_it_is(source: str | Path) -> str:
+    """Say what a source is that is no file."""
+    if os.path.isdir(source):
+        return f"is a folder, a file is needed; {make_a_set(source)}"
+    if str(source) == "-" or os.path.exists(source):  # /dev/stdin, <(...)
+        return "a pipe or a device is not read, as a source is read more than once; write it to a file"
+    return "is a link that leads nowhere" if os.path.islink(source) else NO_FILE
 
 
 def open_text(path: Path, encoding: str = "utf-8", newline: str | None = "\n") -> IO[str]:
@@ -134,14 +163,18 @@ def check_decoded(where: str, text: str, encoding: str = "utf-8") -> None:
     Raises:
         RowError: If there are such bytes; with the column and the text around the first.
     """
-    if text.isascii():
+    if text.isascii() or (wrong := NOT_DECODED.search(text)) is None:
         return
-    wrong = re.search("[\udc80-\udcff]", text)
-    if wrong:
-        at, byte = wrong.start(), ord(wrong.group()) - 0xDC00
-        around = re.sub("[\udc80-\udcff]", "?", text[max(0, at - EXCERPT // 2) : at + EXCERPT // 2]).strip()
-        remedy = "lbr data prepare --encoding latin-1 (or what it is) reads it"
-        message = f"not {encoding.upper()}: byte 0x{byte:02x} in {around!r}; {remedy}"
+    why = f"not {encoding.upper()}"
+    if wrong.group() < "\xa0":
+        if codecs.lookup(encoding).name not in LATIN:
+            wrong = LONE.search(text)
+        else:  # Windows has quotes and dashes there
+            why = f"no letter of {encoding.upper()}"
+    if wrong is not None:
+        at, byte = wrong.start(), ord(wrong.group()) & 0xFF
+        around = LONE.sub("?", text[max(0, at - EXCERPT // 2) : at + EXCERPT // 2]).strip()
+        message = f"{why}: byte 0x{byte:02x} in {around!r}; {encoding_of(text)}"
         raise RowError(f"{where}, column {at + 1}", "wrong encoding", message)
 
 
@@ -169,9 +202,7 @@ def _json_lines(path: Path, encoding: str, wrong: Wrong) -> Iterator[Row]:
             # Control characters in texts are cleaned away; they are no reason to refuse a line.
             row = json.loads(line, strict=False)
         except (ValueError, RecursionError) as error:
-            is_of_more_lines = line.strip() in ("[", "{")
-            more = "; a file that is one JSON list is named .json" if is_of_more_lines else ""
-            wrong(_not_json(where, line, error).saying(more))
+            wrong(_not_json(where, line, error).saying(_hint(line, error)))
             continue
         if isinstance(row, list) and columns is None and _names_columns(row):
             columns = row
@@ -208,11 +239,20 @@ def _object(row: Any, columns: Sequence[str] | None) -> dict[str, Any] | None:
     return dict(zip(usual, texts, strict=False)) | scores
 
 
+def _hint(line: str, error: ValueError | RecursionError) -> str:
+    """Say what to do about a line that is the beginning of an object or a list, which ends on another one."""
+    line = line.strip()
+    if line.startswith("["):
+        return "; a file that is one JSON list is named .json"
+    is_beginning = line == "{" or (line.endswith(",") and getattr(error, "pos", 0) >= len(line) - 1)
+    return "; an object is to be on one line: jq -c . FILE writes it so" if is_beginning else ""
+
+
 def _not_json(where: str, text: str, error: ValueError | RecursionError) -> RowError:
     if isinstance(error, RecursionError):
         return RowError(where, "not JSON", "not JSON: nested too deep")
-    if not isinstance(error, json.JSONDecodeError):  # a number of thousands of digits
-        return RowError(where, "not JSON", f"not JSON that can be read: {one_line(error)}")
+    if not isinstance(error, json.JSONDecodeError):
+        return RowError(where, "not JSON", "not JSON: a number of thousands of digits; put it in quotes")
     around = text[max(0, error.pos - EXCERPT // 2) : error.pos + EXCERPT // 2].strip()
     return RowError(f"{where}, column {error.colno}", "not JSON", f"not JSON: {error.msg}, in {around!r}")
 

@@ -29,9 +29,9 @@ def text_of(where: str, column: str, value: Any) -> str:
         RowError: If it is another thing, or blank.
     """
     where = f"{where}, column {column!r}"
-    if not isinstance(value, str):
+    if not isinstance(value, str) and value == value:
         raise RowError(where, "not text", f"expected text, found {excerpt(value)}")
-    if not value.strip():
+    if is_blank(value):  # NaN too
         raise RowError(where, "empty text", "the text is empty")
     return value
 

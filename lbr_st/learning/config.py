@@ -48,6 +48,7 @@ class LearnConfig(StageConfig):
         "objective": ("objective", "prefix_share", "read_out_weight", "arm", "select_by"),
         "speed": ("pack_length", "attention"),
     }
+    NEED_DEV_DATA: ClassVar[tuple[str, ...]] = ("select_by",)
 
     data: list[str] = required(
         "set of `lbr data prepare`, or a file (JSON Lines, CSV, Parquet, ...) or id of a Hub dataset with a query and "

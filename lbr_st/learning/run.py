@@ -19,7 +19,8 @@ from sentence_transformers import SentenceTransformer
 
 from lbr_st.data.prepared_set import PreparedSet, file_of, refuse_overlaps
 from lbr_st.data.records import read_records
-from lbr_st.errors import InputError, one_line
+from lbr_st.data.rows import check_is_there
+from lbr_st.errors import InputError
 from lbr_st.learning.batches import PackedRows, pack
 from lbr_st.learning.config import SELECT_BY, SELECT_BY_PAIRS, LearnConfig
 from lbr_st.learning.examples import ExampleMaker, build_examples, check_fits, mix, strata
@@ -35,13 +36,20 @@ from lbr_st.model.self_checks import check_no_leak, check_packing
 from lbr_st.records import FIELDS, Record
 from lbr_st.training import curves
 from lbr_st.training.callbacks import evaluate_while_training, keep_best
-from lbr_st.training.describe import describe_run
+from lbr_st.training.describe import describe_run, open_folder
 from lbr_st.training.finish import finish, set_prompts, write_log
 from lbr_st.training.held_out import NDCG, HeldOutEvaluator
-from lbr_st.training.launch import CANNOT_START, check_launch
+from lbr_st.training.launch import CANNOT_START, cannot_start, check_hub, check_launch
 from lbr_st.training.lora import adapter_for, merged, open_for_training, quantization
 from lbr_st.training.rates import set_learning_rate
-from lbr_st.training.resume import Run, State, last_whole_checkpoint, train_to_the_end, with_weights_on_disk
+from lbr_st.training.resume import (
+    Run,
+    State,
+    last_whole_checkpoint,
+    leaving_nothing,
+    train_to_the_end,
+    with_weights_on_disk,
+)
 from lbr_st.training.trial import Plan, RateSearch, measure, trial, try_rates
 from lbr_st.training.verdicts import RecallsInLog, compared_with, write_verdict
 
@@ -61,21 +69,34 @@ CURVES: dict[str, dict[str, str]] = {
 
 
 @dataclass(frozen=True)
-class LearnData:
-    """What a run of stage 1 reads.
+class LearnSources:
+    """What a run of stage 1 is to read.
 
     Attributes:
         objective: What the user says, else what a prepared set is for.
         weights: Share of each of its objectives; they sum to 1.
-        sources: File or Hub id that each objective reads.
+        train: File or Hub id that each objective reads.
+        dev: File or Hub id that each is held against; empty where there is none.
+    """
+
+    objective: str
+    weights: dict[str, float]
+    train: dict[str, str]
+    dev: dict[str, str]
+
+
+@dataclass(frozen=True)
+class LearnData:
+    """What a run of stage 1 reads.
+
+    Attributes:
+        weights: Share of each objective; they sum to 1.
         train: Records by objective.
         dev: Held-out records by objective; empty where there are none.
         pairs: Held-out pairs whose embeddings are measured; empty where there are none.
     """
 
-    objective: str
     weights: dict[str, float]
-    sources: dict[str, str]
     train: dict[str, list[Record]]
     dev: dict[str, list[Record]]
     pairs: list[Record]
@@ -99,21 +120,23 @@ def learn(config: LearnConfig, training_model: Callable[..., CutOffModel] = CutO
             trial, which `plan` and `find_rate` are for.
     """
     config.refuse_trial()
-    prepared = prepare(config, config.for_trainer(), training_model)
-    if prepared is None:
-        return load(config.output_dir)
-    run, trainer = prepared
-    PartialState().wait_for_everyone()  # all have looked at the folder
-    if trainer.args.should_save:
-        run.begin()
-    train_to_the_end(trainer, config.output_dir)
-    with with_weights_on_disk(trainer, config.output_dir):
-        write_log(trainer, run.output_dir, CURVES)
-        write_verdict(trainer, run.output_dir, compared_with(trainer.sentence_transformer))
-        model = trainer.sentence_transformer
-        if trainer.adapter is not None:
-            model = merged(model, trainer.adapter, config)
-        return finish(model, trainer, "learn", run)
+    with leaving_nothing(config.output_dir):
+        prepared = prepare(config, config.for_trainer(), training_model)
+        if prepared is None:
+            logger.info("%s is finished already", config.output_dir)
+            return load(config.output_dir)
+        run, trainer = prepared
+        PartialState().wait_for_everyone()  # all have looked at the folder
+        if trainer.args.should_save:
+            run.begin()
+        train_to_the_end(trainer, config.output_dir)
+        with with_weights_on_disk(trainer, config.output_dir):
+            write_log(trainer, run.output_dir, CURVES)
+            write_verdict(trainer, run.output_dir, compared_with(trainer.sentence_transformer))
+            model = trainer.sentence_transformer
+            if trainer.adapter is not None:
+                model = merged(model, trainer.adapter, config)
+            return finish(model, trainer, "learn", run)
 
 
 def plan(config: LearnConfig) -> Plan:
@@ -161,21 +184,20 @@ def prepare(
         InputError: If the settings, the data or the model cannot be used.
     """
     check_launch(config)
+    check_hub(arguments)
     if config.attention == "flex_attention" and config.device.type == "cpu":
         raise InputError("--attention flex_attention: it has no backward pass on a CPU")
     check_can_be_trained(config.model, config.max_length, config.texts_in_a_row)
-    data = read_data(config)
-    config = replace(config, objective=data.objective)  # the run and the model say it
-    arguments.objective = data.objective
+    sources = find_sources(config)
+    config = replace(config, objective=sources.objective)  # the run and the model say it
+    arguments.objective = sources.objective
     set_learning_rate(arguments, "learn")
-    if data.dev:
+    if sources.dev:
         evaluate_while_training(arguments)
-    elif arguments.eval_strategy != "no":
-        raise InputError("--eval-strategy: there is nothing to evaluate on, give --dev-data")
     if config.select_by is not None:
-        if not data.dev:
-            raise InputError("--select-by needs --dev-data")
         keep_best(arguments, *SELECT_BY[config.select_by])
+    open_folder(config, arguments)
+    data = read_data(config, sources)
     run = describe_run(config, arguments, list(config.data), [*data.train.values(), *data.dev.values(), data.pairs])
     if training_model is not CutOffModel:
         run.description["contents"]["training_model"] = _name_of(training_model)
@@ -193,33 +215,50 @@ def _name_of(training_model: Any) -> str:
     return f"{name}({given})" if given else name
 
 
-def read_data(config: LearnConfig) -> LearnData:
-    """Read what stage 1 trains on, and what it is held against.
+def find_sources(config: LearnConfig) -> LearnSources:
+    """Return what stage 1 is to read; nothing of it is read yet, but what a prepared set says of itself.
 
     Raises:
-        InputError: If a source cannot be read, or a text is both trained on and held out.
+        InputError: If a source is not there, an objective has none, or a setting needs dev data.
     """
     prepared = PreparedSet.open(config.data[0]) if len(config.data) == 1 and os.path.isdir(config.data[0]) else None
     objective = config.objective or (prepared.about["objective"] if prepared else "sft")
     config.check_prefix_share(objective)
     weights = parse_objective(objective)
     named = parse_data("--data", config.data, list(weights))
-    sources = {each: file_of(source, "learn" if each in READ_PAIRS else "passages") for each, source in named.items()}
-    dev_sources = _dev_sources(config, prepared, list(weights))
+    train = {each: file_of(source, "learn" if each in READ_PAIRS else "passages") for each, source in named.items()}
+    dev = _dev_sources(config, prepared, list(weights))
+    config.check_held_out(has_dev=bool(dev))
+    for source in dict.fromkeys([*train.values(), *dev.values()]):
+        check_is_there(source)
+    return LearnSources(objective, weights, train, dev)
+
+
+def read_data(config: LearnConfig, sources: LearnSources | None = None) -> LearnData:
+    """Read what stage 1 trains on, and what it is held against, which is less, first.
+
+    Args:
+        config: Settings of the stage.
+        sources: What `find_sources` says; default is to ask it.
+
+    Raises:
+        InputError: If a source cannot be read, or a text is both trained on and held out.
+    """
+    sources = sources or find_sources(config)
     asked = config.min_score, config.on_error
-    train = {each: read_records(source, fields_of(each), *asked) for each, source in sources.items()}
-    dev = {each: read_records(source, fields_of(each), *asked) for each, source in dev_sources.items()}
+    dev = {each: read_records(source, fields_of(each), *asked) for each, source in sources.dev.items()}
+    train = {each: read_records(source, fields_of(each), *asked) for each, source in sources.train.items()}
     refuse_overlaps(
-        [(source, train[each]) for each, source in sources.items()],
-        [(source, dev[each]) for each, source in dev_sources.items()],
+        [(source, train[each]) for each, source in sources.train.items()],
+        [(source, dev[each]) for each, source in sources.dev.items()],
         allowed=config.allow_overlap,
     )
     pairs = next((dev[each] for each in READ_PAIRS if each in dev), [])
-    if not pairs and dev_sources:
+    if not pairs and sources.dev:
         # What reads documents alone may be held against a file without queries, unless it is judged by them.
         with contextlib.nullcontext() if config.select_by in SELECT_BY_PAIRS else contextlib.suppress(InputError):
-            pairs = read_records(next(iter(dev_sources.values())), FIELDS, *asked)
-    return LearnData(objective, weights, sources, train, dev, pairs)
+            pairs = read_records(next(iter(sources.dev.values())), FIELDS, *asked)
+    return LearnData(sources.weights, train, dev, pairs)
 
 
 def _dev_sources(config: LearnConfig, prepared: PreparedSet | None, objectives: Sequence[str]) -> dict[str, str]:
@@ -284,7 +323,7 @@ def _trainer(
             callbacks=[RecallsInLog(evaluator)] if evaluator else None,
         )
     except CANNOT_START as error:
-        raise InputError(one_line(error)) from error
+        raise cannot_start(error) from error
 
 
 def _warn_of_longer(model: SentenceTransformer, data: LearnData) -> None:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import copy
 import math
+import sys
 from dataclasses import dataclass, field, fields
+from importlib.util import find_spec
 from typing import Any, ClassVar, Literal, Self
 
 import torch
-from transformers import TrainingArguments
+from transformers import IntervalStrategy, TrainingArguments
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from lbr_st.data.drops import ON_ERROR_HELP
 from lbr_st.data.judgements import MIN_SCORE
 from lbr_st.errors import InputError, check_installed, one_line
+from lbr_st.model.bottleneck import check_ratio, check_room
 from lbr_st.model.opening import DEFAULT_MAX_LENGTH
+from lbr_st.training.launch import check_environment
 from lbr_st.training.packages import check_packages
 from lbr_st.training.resume import checkpoint_dir
 
@@ -39,6 +43,14 @@ def _shown(help_: str, metavar: str | None) -> dict[str, str]:
     return {"help": help_.replace("%", "%%")} | ({} if metavar is None else {"metavar": metavar})
 
 
+# Numbers of the trainer that may not be below 0.
+NOT_NEGATIVE = (
+    "weight_decay", "adam_epsilon", "max_grad_norm", "warmup_steps", "eval_delay", "dataloader_num_workers",
+)  # fmt: skip
+# What does nothing without data to evaluate on.
+WITH_DEV_DATA = ("eval_on_start", "load_best_model_at_end", "metric_for_best_model", "find_rate")
+
+
 @dataclass(kw_only=True, repr=False, eq=False)
 class RunConfig(TrainingArguments):
     """The arguments of a trainer, some with other defaults, for a run that can go on after it was killed.
@@ -59,6 +71,9 @@ class RunConfig(TrainingArguments):
     num_train_epochs: float = field(default=1, metadata={"help": "passes over the data"})
 
     def __post_init__(self) -> None:
+        check_environment()
+        if self.deepspeed and find_spec("deepspeed") is None:
+            raise InputError("--deepspeed needs deepspeed, which is not installed: pip install deepspeed")
         try:
             super().__post_init__()
         except Exception as error:  # arguments that contradict each other, want a package, or name a file that is none
@@ -78,12 +93,26 @@ class RunConfig(TrainingArguments):
         self.at_least(1, "per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps")
         self.at_least(0, "learning_rate", "num_train_epochs")
         self._check_numbers()
+        self.at_least(0, *NOT_NEGATIVE)
+        self._check_steps()
         if self.save_only_model:
             raise InputError("--save-only-model: a run could not go on from such a checkpoint")
         if self.ignore_data_skip:
             raise InputError("--ignore-data-skip: a run that goes on would see other data")
 
+    def _check_steps(self) -> None:
+        """Refuse a run of no step."""
+        if self.max_steps == 0 or self.max_steps < -1:
+            raise InputError(f"--max-steps must be at least 1, got {self.max_steps}; leave it out for whole epochs")
+        if self.max_steps == -1 and not self.num_train_epochs > 0:
+            raise InputError(f"--num-train-epochs must be above 0, got {self.num_train_epochs:g}: nothing is trained")
+
     def _check_numbers(self) -> None:
+        for name in ("adam_beta1", "adam_beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"{flag(name)} must be a number from 0 to below 1, got {getattr(self, name)}")
+        if self.dataloader_prefetch_factor is not None and not self.dataloader_num_workers:
+            raise InputError("--dataloader-prefetch-factor is for workers: give --dataloader-num-workers")
         own = own_fields(self)
         for name in (each.name for each in fields(self) if each.name not in own):
             value = getattr(self, name)
@@ -138,6 +167,9 @@ class StageConfig(RunConfig):
         "before training": ("dry_run", "find_rate"),
     }  # fmt: skip
 
+    # Settings of a stage that do nothing without dev data.
+    NEED_DEV_DATA: ClassVar[tuple[str, ...]] = ()
+
     model: str = required("model to start from: a directory or an id of the Hub", "DIR_OR_ID")
     min_score: float | None = told(MIN_SCORE, "S")
     on_error: Literal["stop", "skip"] = told(ON_ERROR_HELP, default="stop")
@@ -190,6 +222,7 @@ class StageConfig(RunConfig):
         """
         super().check()
         self._check_lora()
+        self._check_lengths()
         for name in ("query_prompt", "document_prompt"):
             if any("\ud800" <= character <= "\udfff" for character in getattr(self, name) or ""):
                 raise InputError(f"{flag(name)}: it has bytes that are no UTF-8, or half a surrogate pair")
@@ -197,6 +230,32 @@ class StageConfig(RunConfig):
             raise InputError("--dry-run and --find-rate each end without training; leave out one of them")
         if self.find_rate and (self.fsdp or self.deepspeed):
             raise InputError("--find-rate puts the first weights back, and FSDP and DeepSpeed keep shards of them")
+
+    def _check_lengths(self) -> None:
+        """Refuse lengths that no model could have; whether this one has them is said when it is looked at."""
+        self.at_least(1, "max_length")
+        try:
+            name = "compression_ratio"
+            check_ratio(self.compression_ratio)
+            name = "bottleneck_tokens"
+            if self.bottleneck_tokens is not None:
+                check_room(self.max_length or sys.maxsize, 0, self.bottleneck_tokens)
+        except InputError as error:
+            raise InputError(f"{flag(name)} {getattr(self, name)}: {error}") from error
+
+    def check_held_out(self, has_dev: bool) -> None:
+        """Refuse settings that need dev data where there are none.
+
+        Raises:
+            InputError: With the flag.
+        """
+        if has_dev:
+            return
+        if self.eval_strategy != IntervalStrategy.NO:
+            raise InputError("--eval-strategy: there is nothing to evaluate on, give --dev-data")
+        for name in (*self.NEED_DEV_DATA, *WITH_DEV_DATA):
+            if getattr(self, name):
+                raise InputError(f"{flag(name)} needs --dev-data")
 
     def refuse_trial(self) -> None:
         """Refuse a configuration that asks what a run would be like, where one is started.

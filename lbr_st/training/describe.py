@@ -32,17 +32,31 @@ NAMES_OF_FILES = (*NAMES_OF_MODELS, "data", "dev_data", "corpus_extra")
 
 
 def settings_of(arguments: RunConfig) -> dict[str, dict[str, Any]]:
-    """Return the settings that decide the weights, as plain JSON: our own, and the trainer's.
+    """Return the settings that decide the weights, as plain JSON: our own, and the trainer's; files without folders.
 
     Args:
         arguments: What the trainer gets.
     """
     names = [name for name in own_fields(arguments) if name not in HOW_IT_IS_STARTED]
     own = {name: getattr(arguments, name) for name in names}
+    own |= {name: _without_folders(own[name]) for name in NAMES_OF_FILES if name in own}
     left_out = NOT_PART_OF_THE_RUN - (PART_OF_THE_BEST if arguments.load_best_model_at_end else set())
     left_out |= {*own, *HOW_IT_IS_STARTED}
     training = {key: value for key, value in arguments.to_dict().items() if key not in left_out}
     return {"arguments": {**own, "processes": arguments.world_size}, "training_arguments": training}
+
+
+def open_folder(config: StageConfig, arguments: StageConfig) -> None:
+    """Look at the folder of a run, and compare a run in it with the settings of this one, before the data are read.
+
+    Args:
+        config: Settings as the user gave them.
+        arguments: What the trainer gets, with all that does not depend on what is in the data.
+
+    Raises:
+        InputError: See `lbr_st.training.resume.Run.open`.
+    """
+    Run(config.output_dir, settings_of(arguments)).open(config.resume)
 
 
 def describe_run(
@@ -58,9 +72,6 @@ def describe_run(
         sources: Names of the training data, as the user gave them.
         data: Records of the training and of the held-out data.
     """
-    description = settings_of(arguments)
-    named = description["arguments"]
-    named |= {name: _without_folders(named[name]) for name in NAMES_OF_FILES if name in named}
     contents: dict[str, Any] = {
         "data_sha256": data_sha256(data),
         "mteb_tasks": mteb_tasks_of(sources, (record for part in data for record in part)),
@@ -71,7 +82,7 @@ def describe_run(
         path = getattr(config, name, None)
         if path is not None and Path(path).exists():
             contents[f"{name}_sha256"] = fingerprint(path)
-    return Run(config.output_dir, description | {"contents": contents})
+    return Run(config.output_dir, settings_of(arguments) | {"contents": contents})
 
 
 def _without_folders(value: Any) -> Any:

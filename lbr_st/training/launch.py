@@ -3,14 +3,76 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
+from accelerate.utils import DynamoBackend, PrecisionType, str_to_bool
+from huggingface_hub import HfApi
+from huggingface_hub.errors import LocalTokenNotFoundError
 from transformers import TrainingArguments
 
-from lbr_st.errors import InputError
+from lbr_st.errors import NO_NETWORK, InputError, foreseen, one_line
 
 # What a trainer raises of arguments that contradict each other, want a package that is not there, or a network.
 CANNOT_START = (ValueError, RuntimeError, ImportError, OSError)
+
+# What a launcher says to a process in its environment: how many there are, which one it is, and where the first one is.
+OF_LAUNCHERS = ("WORLD_SIZE", "LOCAL_WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_PORT")
+
+
+def cannot_start(error: Exception) -> Exception:
+    """Return what is to be raised where a trainer cannot be made: the error itself where it is of the network."""
+    is_of_network = isinstance(error, OSError) and NO_NETWORK in (foreseen(error) or "")
+    return error if is_of_network or isinstance(error, InputError) else InputError(one_line(error))
+
+
+def check_environment(environment: Mapping[str, str] = os.environ) -> None:
+    """Refuse an environment that says what accelerate does not understand, or one launcher's half.
+
+    Args:
+        environment: Variables by name.
+
+    Raises:
+        InputError: With the variable, and what to do.
+    """
+    known = {"ACCELERATE_MIXED_PRECISION": PrecisionType.list(), "ACCELERATE_DYNAMO_BACKEND": DynamoBackend.list()}
+    for name, values in known.items():
+        value = environment.get(name)
+        if value is not None and value.lower() not in map(str.lower, values):
+            raise InputError(f"{name}={value} in the environment: unset it, or choose from {', '.join(values)}")
+    for name, value in environment.items():
+        if name.startswith("ACCELERATE_USE_"):
+            try:
+                str_to_bool(value)
+            except ValueError as error:
+                raise InputError(f"{name}={value} in the environment: unset it, or say true or false") from error
+    there = {name: environment[name] for name in OF_LAUNCHERS if environment.get(name)}
+    remedy = f"unset {' '.join(there)} to train in one process, or start several with torchrun --nproc-per-node N"
+    for name, value in there.items():
+        if not value.lstrip("-").isdecimal():
+            raise InputError(f"{name}={value} in the environment is no number: {remedy}")
+    several = int(there.get("WORLD_SIZE", 1)) > 1
+    if (several or int(there.get("LOCAL_RANK", -1)) >= 0) and not environment.get("MASTER_ADDR"):
+        said = " ".join(f"{name}={value}" for name, value in there.items())
+        raise InputError(f"the environment says {said}, as of one of several processes, but no MASTER_ADDR: {remedy}")
+
+
+def check_hub(arguments: TrainingArguments) -> None:
+    """Refuse ``--push-to-hub`` for somebody whom the Hub does not know, before any long work.
+
+    Raises:
+        InputError: If there is no token.
+        OSError: If there is no network, or the Hub does not take the token.
+    """
+    if not arguments.push_to_hub:
+        return
+    try:
+        HfApi(token=arguments.hub_token).whoami()
+    except LocalTokenNotFoundError as error:
+        raise InputError("--push-to-hub: there is no token; give --hub-token, or log in with hf auth login") from error
+    except OSError as error:
+        error.add_note("--push-to-hub needs the Hub; without it, the model stays on this machine")
+        raise
 
 
 def check_launch(arguments: TrainingArguments, several: bool = True) -> None:

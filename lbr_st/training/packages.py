@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from transformers import Trainer, TrainingArguments, get_scheduler
 from transformers.integrations import get_available_reporting_integrations, get_reporting_integration_callbacks
@@ -25,12 +29,7 @@ def check_packages(arguments: TrainingArguments) -> None:
     Raises:
         InputError: With the flag, and what the trainer says of it.
     """
-    try:
-        Trainer.get_optimizer_cls_and_kwargs(arguments)
-    except (ImportError, ValueError) as error:
-        if "pass a" not in str(error):  # some want to see the model, which is not read yet
-            name = getattr(arguments.optim, "value", arguments.optim)
-            raise InputError(f"--optim {name}: {one_line(error)}") from error
+    _check_optimizer(arguments)
     _check_schedule(arguments)
     there = get_available_reporting_integrations()
     for name in arguments.report_to or ():
@@ -47,10 +46,39 @@ def check_packages(arguments: TrainingArguments) -> None:
         raise InputError("--use-liger-kernel: too old a liger-kernel is installed; pip install -U liger-kernel")
 
 
+def _check_optimizer(arguments: TrainingArguments) -> None:
+    """Make the optimizer of one number, if it is one of torch's or transformers'."""
+    name, told = getattr(arguments.optim, "value", arguments.optim), arguments.optim_args
+    for pair in told.split(",") if told else ():
+        key, separator, value = (piece.strip() for piece in pair.partition("="))
+        if not (key and separator and value) or "=" in value:
+            raise InputError(f"--optim-args {told}: write name=value, several with commas: momentum=0.9,nesterov=true")
+    flags = f"--optim {name}" + (f" --optim-args {told}" if told else "")
+    try:
+        make, settings = Trainer.get_optimizer_cls_and_kwargs(arguments)
+        if make.__module__.partition(".")[0] in ("torch", "transformers"):
+            make([torch.nn.Parameter(torch.zeros(1))], **settings | {"lr": arguments.learning_rate or 1.0})
+    except (ImportError, ValueError, TypeError, AttributeError) as error:
+        if "pass a" not in str(error):  # some want to see the model, which is not read yet
+            raise InputError(f"{flags}: {one_line(error)}") from error
+        return
+    for pair in told.split(",") if told else ():
+        if not _is_taken(arguments, pair, settings):
+            raise InputError(f"{flags}: this optimizer takes no {pair.partition('=')[0].strip()}; leave it out")
+
+
+def _is_taken(arguments: TrainingArguments, option: str, settings: Mapping[str, Any]) -> bool:
+    """Tell whether an option of the optimizer changes what it is made with, or says what it is made with anyway."""
+    alone, without = copy.copy(arguments), copy.copy(arguments)
+    alone.optim_args, without.optim_args = option, None
+    made = [repr(Trainer.get_optimizer_cls_and_kwargs(each)[1]) for each in (alone, without)]
+    return made[0] != made[1] or option.partition("=")[0].strip() in settings
+
+
 def _check_schedule(arguments: TrainingArguments) -> None:
     """Run the schedule of the learning rate for a few steps of an optimizer of one number."""
     name = getattr(arguments.lr_scheduler_type, "value", arguments.lr_scheduler_type)
-    told = arguments.lr_scheduler_kwargs
+    told: Any = arguments.lr_scheduler_kwargs
     flags = f"--lr-scheduler-type {name}" + (f" --lr-scheduler-kwargs {told!r}" if told else "")
     if isinstance(told, str):
         raise InputError(f"{flags}: it is no mapping of names to values, such as '{{\"num_cycles\": 2}}'")

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import shutil
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from transformers import Trainer, TrainerCallback, TrainerState, TrainingArgumen
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, SaveStrategy
 
 from lbr_st.errors import InputError, one_line
-from lbr_st.files import UNFINISHED, write_json
+from lbr_st.files import UNFINISHED, parents_that_go, require_place, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -40,39 +41,39 @@ class State(enum.Enum):
     ANOTHER = "the folder holds other files"
 
 
+def state_of(folder: str | Path) -> State:
+    """Return how far the run is that a folder belongs to."""
+    folder = Path(folder)
+    names = {path.name for path in folder.iterdir() if path.suffix != UNFINISHED} if folder.is_dir() else set()
+    if not names:
+        return State.NEW
+    checkpoints = checkpoint_dir(folder)
+    if RUN_FILE not in names:
+        # The trainer makes the folder of its checkpoints before the run is written down.
+        is_begun = names == {checkpoints.name} and checkpoints.is_dir() and not any(checkpoints.iterdir())
+        return State.BEGUN if is_begun else State.ANOTHER
+    if "config.json" in names:
+        return State.FINISHED
+    if last_whole_checkpoint(folder) is None and names <= {RUN_FILE, checkpoints.name}:
+        return State.BEGUN
+    return State.RUNNING
+
+
 class Run:
     """A training run and its folder.
 
     Args:
         output_dir: Folder of the model. Checkpoints are in a folder within it.
         description: Everything that decides the weights the run ends with, as plain JSON: parts by name, each a
-            mapping.
+            mapping. Before the data are read, the parts that are known.
     """
 
     def __init__(self, output_dir: str | Path, description: Mapping[str, Mapping[str, Any]]) -> None:
         self.output_dir = Path(output_dir)
         self.description = json.loads(json.dumps(description))
 
-    @property
-    def state(self) -> State:
-        """How far the run is that the folder belongs to: this one, or another that is in it."""
-        folder = self.output_dir
-        names = {path.name for path in folder.iterdir() if path.suffix != UNFINISHED} if folder.is_dir() else set()
-        if not names and not folder.is_file():
-            return State.NEW
-        checkpoints = checkpoint_dir(folder)
-        if RUN_FILE not in names:
-            # The trainer makes the folder of its checkpoints before the run is written down.
-            is_begun = names == {checkpoints.name} and checkpoints.is_dir() and not any(checkpoints.iterdir())
-            return State.BEGUN if is_begun else State.ANOTHER
-        if "config.json" in names:
-            return State.FINISHED
-        if last_whole_checkpoint(folder) is None and names <= {RUN_FILE, checkpoints.name}:
-            return State.BEGUN
-        return State.RUNNING
-
     def open(self, resume: bool) -> State:
-        """Look at the folder before any long work.
+        """Look at the folder before any long work, and compare a run in it with what is known of this one.
 
         Args:
             resume: The user wants to go on with the run that is there.
@@ -81,13 +82,14 @@ class Run:
             Its state, which is not `State.ANOTHER`.
 
         Raises:
-            InputError: If the folder is not empty and ``resume`` is off, or it holds another run.
+            InputError: If no folder can be there, it is not empty and ``resume`` is off, or it holds another run.
         """
-        state, folder = self.state, self.output_dir
+        folder = self.output_dir
+        if _is_first_process():  # several would make a folder, to try it, and take it away from each other
+            require_place(folder)
+        state = state_of(folder)
         if state in (State.NEW, State.BEGUN):
             return state
-        if folder.is_file():
-            raise InputError(f"--output-dir {folder} is a file")
         if not resume:
             raise InputError(
                 f"--output-dir {folder} is not empty; choose another, or add --resume to go on with the run in it"
@@ -98,13 +100,11 @@ class Run:
             before = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
         except ValueError as error:
             raise InputError(f"{folder / RUN_FILE} is damaged: {one_line(error)}; choose another folder") from error
-        old, new = _flat(before), _flat(self.description)
+        old, new = (_flat({name: of.get(name, {}) for name in self.description}) for of in (before, self.description))
         changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
         if changed:
             details = "; ".join(f"{key}: was {old.get(key)!r}, now {new.get(key)!r}" for key in changed)
             raise InputError(f"--output-dir {folder} holds a run with other settings ({details})")
-        if state is State.FINISHED:
-            logger.info("%s is finished already", folder)
         return state
 
     def begin(self) -> None:
@@ -141,24 +141,69 @@ def last_whole_checkpoint(output_dir: str | Path) -> str | None:
     return found[max(found)] if found else None
 
 
+def _is_first_process() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
+@contextlib.contextmanager
+def leaving_nothing(output_dir: str | Path) -> Iterator[None]:
+    """After an error, take back what a run wrote that has no checkpoint, and the folders that were made for it.
+
+    Args:
+        output_dir: Folder of the model.
+
+    Raises:
+        InputError: If no folder can be there.
+    """
+    if not _is_first_process():
+        yield
+        return
+    require_place(output_dir)
+    with parents_that_go(Path(output_dir)):
+        try:
+            yield
+        except BaseException as error:
+            if state_of(output_dir) is State.BEGUN:
+                _take_back(Path(output_dir))
+            if isinstance(error, KeyboardInterrupt) and state_of(output_dir) is State.NEW:
+                error.add_note("Nothing of the run was saved")
+            raise
+
+
+def _take_back(folder: Path) -> None:
+    """Remove what is no use without a checkpoint; what a tracker wrote stays, and with it the file of the run."""
+    checkpoints = checkpoint_dir(folder)
+    for unfinished in checkpoints.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
+        shutil.rmtree(unfinished, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        if checkpoints.is_dir():
+            checkpoints.rmdir()
+        (folder / RUN_FILE).unlink(missing_ok=True)
+
+
 def train_to_the_end(trainer: Trainer, output_dir: str | Path) -> None:
     """Train from the last whole checkpoint, or from the start if there is none.
 
     A run that was killed after its last step, or stopped early, is not trained again: the trainer would go on. What
     ends a run between two steps, as an evaluation that fails, costs none of them: they are saved first. The error then
-    says where the weights are, and how to go on.
+    says where the weights are, and how to go on. Ctrl-C does that too: the step, and what is scored after it, are done
+    first.
+
+    Raises:
+        KeyboardInterrupt: After Ctrl-C, with a note that says where the weights are.
     """
     steps = _Steps()
     trainer.add_callback(steps)
     try:
-        _train(trainer, output_dir)
-    except Exception as error:
+        with steps.waiting_for(trainer.args.world_size == 1):
+            _train(trainer, output_dir)
+    except (Exception, KeyboardInterrupt) as error:
         _end_the_bars(trainer)
         # Arguments that are refused only when the optimizer is made.
         if isinstance(error, ValueError) and not isinstance(error, InputError) and not steps.have_begun:
             raise InputError(one_line(error)) from error
         if trainer.state.global_step:
-            if steps.is_between and trainer.args.world_size == 1:
+            if steps.is_between and trainer.args.world_size == 1 and steps.interrupts < 2:
                 with contextlib.suppress(Exception):  # where the disk is full, this fails too
                     _save_now(trainer, output_dir)
             error.add_note(_where_it_is(trainer, output_dir))
@@ -176,17 +221,67 @@ def _end_the_bars(trainer: Trainer) -> None:
 
 
 class _Steps(TrainerCallback):
-    """Knows whether the trainer is between two steps, where weights, optimizer and counts belong together."""
+    """Knows whether the trainer is between two steps, where weights, optimizer and counts belong together.
+
+    There it ends the run after Ctrl-C: once a checkpoint of the step is written, in its turn after log and evaluation.
+    """
 
     have_begun = is_between = False
+    interrupts = 0
+
+    @contextlib.contextmanager
+    def waiting_for(self, is_alone: bool) -> Iterator[None]:
+        """Let Ctrl-C wait for the end of a step; the second ends the run at once, and the third the process.
+
+        Args:
+            is_alone: Whether this is the only process. Several need not be at the same step, and each ends at once.
+        """
+        try:
+            before = signal.getsignal(signal.SIGINT)
+            if not is_alone or not callable(before):  # it is ignored, as for a job in the background
+                raise ValueError
+            signal.signal(signal.SIGINT, self._interrupt)
+        except ValueError:  # or this is not the main thread
+            yield
+            return
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def _interrupt(self, number: int, frame: Any) -> None:
+        self.interrupts += 1
+        if self.interrupts > 1 or not self.have_begun:
+            self.interrupts = 2
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            raise KeyboardInterrupt
+        logger.warning("\nstopping after this step; Ctrl-C once more ends it at once")
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: Any, **kwargs: Any) -> None:
-        """Note it."""
+        """Note it, unless the run is to end."""
+        self._end_if_asked()
         self.have_begun, self.is_between = True, False
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: Any, **kwargs: Any) -> None:
-        """Note it."""
+        """Note it, and ask for a checkpoint if the run is to end; at the end of an epoch, what comes then is first."""
         self.is_between = True
+        control.should_save |= bool(self.interrupts) and not float(state.epoch or 0).is_integer()
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        """Ask for a checkpoint if the run is to end."""
+        control.should_save |= bool(self.interrupts)
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        """End the run if it is to."""
+        self._end_if_asked()
+
+    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        """Ask for a checkpoint if the run is to end."""
+        control.should_save |= bool(self.interrupts)
+
+    def _end_if_asked(self) -> None:
+        if self.interrupts:
+            raise KeyboardInterrupt
 
 
 def _save_now(trainer: Trainer, output_dir: str | Path, **settings: Any) -> None:
@@ -233,7 +328,7 @@ def with_weights_on_disk(trainer: Trainer, output_dir: str | Path) -> Iterator[N
             _save_now(trainer, output_dir, save_only_model=True)
     try:
         yield
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
         folder = state.best_model_checkpoint if is_best else last_whole_checkpoint(output_dir)
         if folder is not None:
             error.add_note(

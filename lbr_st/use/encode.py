@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 
 from lbr_st.data.drops import ON_ERROR, Drops, on_wrong_row
 from lbr_st.errors import InputError, one_line, require
-from lbr_st.files import parents_that_go
+from lbr_st.files import parents_that_go, require_place
 from lbr_st.model.lengths import TextLimit, describe_longer
 from lbr_st.model.opening import check_model_exists, open_sentence_transformer
 from lbr_st.model.weights import check_vectors
@@ -89,6 +89,10 @@ class EncodeConfig(Job):
                 raise InputError(f"--{flag} must be a whole number of at least 1, got {value}")
         if not self.cpus_per_actor > 0 or not self.gpus_per_actor >= 0:
             raise InputError("--cpus-per-actor must be above 0, and --gpus-per-actor at least 0")
+        defaults = {each.name: each.default for each in fields(self)}
+        for name in ("ray_address", "actors", "cpus_per_actor", "gpus_per_actor") if self.engine == "local" else ():
+            if getattr(self, name) != defaults[name]:
+                raise InputError(f"--{name.replace('_', '-')} is for a cluster: give --engine ray")
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 flag = name.replace("_", "-")
@@ -202,6 +206,7 @@ def encode_corpus(config: EncodeConfig) -> Manifest:
     folder, job, drops = Path(config.output_dir), config.job, Drops()
     if config.engine == "ray":
         require("ray.data", "--engine ray")
+    require_place(folder)
     check_model_exists(config.model)
     require_sources(config.data, on_wrong_row(config.on_error, Drops()))
     sources = [_absolute(source) for source in config.data]
@@ -246,8 +251,10 @@ def _leaving_nothing(folder: Path) -> Iterator[None]:
         with parents_that_go(folder):
             try:
                 yield
-            except Exception:
+            except BaseException as error:
                 take_back(folder)
+                if isinstance(error, KeyboardInterrupt) and has_embeddings(folder):
+                    error.add_note("The same command goes on with what is there")
                 raise
     except OSError as error:
         more = "; the same command goes on with what is there" if has_embeddings(folder) else ""

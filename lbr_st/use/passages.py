@@ -10,10 +10,8 @@ from sentence_transformers import SentenceTransformer
 from lbr_st.data.passages import CHUNK_TOKENS, Chunker
 from lbr_st.data.prepared_set import file_of
 from lbr_st.data.records import iterate_passages
-from lbr_st.data.rows import Wrong, stop
-from lbr_st.errors import InputError
+from lbr_st.data.rows import Wrong, check_is_there, stop
 from lbr_st.model.lengths import TextLimit
-from lbr_st.records import is_hub_id
 
 
 def require_sources(sources: Sequence[str], wrong: Wrong = stop) -> None:
@@ -29,8 +27,8 @@ def require_sources(sources: Sequence[str], wrong: Wrong = stop) -> None:
     """
     files = [file_of(source, "corpus") for source in sources]
     for file in files:
-        if not os.path.exists(file) and not is_hub_id(file):
-            raise InputError(f"{file}: no such file")
+        if not os.path.isdir(file):
+            check_is_there(file)
     for file in files:
         if os.path.exists(file):
             next(iterate_passages(file, wrong=wrong))

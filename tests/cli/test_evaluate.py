@@ -122,6 +122,16 @@ def test_refusals(backbone, pairs, monkeypatch):
         assert message in str(error.value)
     with pytest.raises(InputError, match="--fuse bm25: give a --model to fuse with it"):
         main(["--model", "bm25", "--data", pairs, "--fuse", "bm25"])
+    for flags, message in (
+        (["--model", "bm26"], "--model bm26: no such directory; is bm25 meant?"),
+        (["--model", "BM25"], "--model BM25: no such directory; is bm25 meant?"),
+        (["--model", "bm25", "./absent"], "--model ./absent is not a model: no such directory"),
+        (["--model", "bm25", "--results-dir", pairs], f"--results-dir {pairs} is a file; a folder is needed"),
+        (["--model", "bm25", "--results-dir", f"{pairs}/in"], f"--results-dir {pairs}/in: {pairs} is a file"),
+    ):
+        with pytest.raises(InputError) as error:
+            main([*flags, "--data", "absent.jsonl"])  # before the data are read
+        assert message in str(error.value)
     monkeypatch.setattr(command, "evaluate", lambda *args, **kwargs: pytest.fail("a model was scored"))
     with pytest.raises(InputError, match="never-saved is not a model"):  # before the first one is scored
         main(["--model", "bm25", "never-saved", "--data", pairs])

@@ -40,7 +40,10 @@ def test_sizes_that_are_none(size):
         ({"near_duplicates": 0.5}, "--near-duplicates must be from 0.8 to 1"),
         ({"test": "half"}, "--test half: write a number of records"),
         ({"test": 0.1}, r"--test 0.1: write a number of records \(--test 100\) or a share \(--test 10%\), or the path"),
-        ({"dev": "absent.jsonl"}, "--dev absent.jsonl: write a number of records .* or the path of a file"),
+        (
+            {"dev": "absent.jsonl"},
+            "--dev absent.jsonl: no such file; write a number of records .* the path of a file",
+        ),
         ({"align": "1.0"}, "--align 1.0: write a number of records"),
         ({"derived_from": ["medquid"]}, "--derived-from medquid: no set of the registry"),
         ({"num_proc": 0}, "--num-proc must be at least 1, got 0"),

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lbr_st.data.folders import text_files
+from lbr_st.data.account import Account
+from lbr_st.data.folders import note_files, text_files
 from lbr_st.data.passages import Chunker, passages_of, read_text_files
 from lbr_st.data.words import count_words
 from lbr_st.errors import InputError
@@ -210,6 +211,21 @@ def test_folders_that_cannot_be_used(tmp_path):
         "fine\ncafé",
         "b",
     ]
+
+
+def test_what_this_package_made_within_a_folder_is_no_text_of_it(tmp_path):
+    """A set that was prepared from a folder into it, a model, a run: their cards would be documents."""
+    (tmp_path / "a.txt").write_text("a")
+    for name, mark in (("set", "lbr_set.json"), ("deep/model", "modules.json"), ("run", "lbr_run.json")):
+        (tmp_path / name / "1_Pooling").mkdir(parents=True)
+        (tmp_path / name / mark).write_text("{}")
+        (tmp_path / name / "README.md").write_text("a card")
+        (tmp_path / name / "1_Pooling" / "b.txt").write_text("b")
+    assert text_files(tmp_path) == [tmp_path / "a.txt"]
+    account = Account()
+    note_files(account, tmp_path, text_files(tmp_path))
+    assert "3 made by lbr, left aside: deep/model, run, set" in str(account)
+    assert text_files(tmp_path / "set")  # it was named itself
 
 
 def test_passages_of_one_line_have_ids_of_their_own(tmp_path):

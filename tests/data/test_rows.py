@@ -6,6 +6,8 @@ import gzip
 import io
 import json
 import lzma
+import os
+import re
 import string
 
 import pyarrow
@@ -16,7 +18,9 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from lbr_st.data.delimited import NULLS
-from lbr_st.data.rows import hub_rows, read_rows
+from lbr_st.data.parts import Reading, parts_of
+from lbr_st.data.records import iterate_passages, read_records
+from lbr_st.data.rows import check_is_there, hub_rows, read_rows
 from lbr_st.errors import InputError
 from lbr_st.records import is_hub_id, is_table
 
@@ -108,8 +112,8 @@ LINE = '{"question": "q", "answer": "d"}\n'
         ("f.jsonl", "[" * 100_000, "line 1: not JSON"),
         ("f.jsonl", LINE + '{"question": "caf\xe9"}', r"line 2, column 18: not UTF-8: byte 0xe9 in"),
         ("f.jsonl", LINE + "\x00\x00\x00", "line 2, column 1: not JSON"),
-        ("f.jsonl", LINE + '{"question": ' + "1" * 5000 + "}", "line 2: not JSON that can be read: Exceeds the limit"),
-        ("f.json", '[{"question": ' + "1" * 5000 + "}]", r"f\.json: not JSON that can be read: Exceeds the limit"),
+        ("f.jsonl", LINE + '{"question": ' + "1" * 5000 + "}", "line 2: not JSON: a number of thousands of digits"),
+        ("f.json", '[{"question": ' + "1" * 5000 + "}]", r"f\.json: not JSON: a number of thousands of digits; put"),
         ("f.json", '[{"question": "q"},\n {"question" "r"}]', r"f\.json, line 2, column 14: not JSON"),
         ("f.json", '["q"]', r"f\.json, item 1: expected a JSON object"),
         ("f.json", '"q"', "expected a JSON list of objects"),
@@ -129,7 +133,7 @@ LINE = '{"question": "q", "answer": "d"}\n'
         ("f.csv", ",,\nq,d,e\n", "line 1: the first line must name each column once"),
         ("f.csv", "question,answer\nq,caf\xe9\n", "line 2, column 6: not UTF-8: byte 0xe9"),
         ("f.parquet", "PAR1 no", r"f\.parquet: not a Parquet file"),
-        ("f.jsonl.gz", "no gzip", r"f\.jsonl\.gz: cannot be read to its end"),
+        ("f.jsonl.gz", "\x1f\x8b no gzip", r"f\.jsonl\.gz: cannot be read to its end"),
         ("f.jsonl", "\xff\xfeq", "after line 0: not utf-8: .*utf-16.* truncated data"),
     ],
 )  # fmt: skip
@@ -353,3 +357,105 @@ def test_text_where_rows_are_needed_is_named_with_what_reads_it(tmp_path, monkey
         InputError, match="texts/guide: no such file, .*; of a folder of files lbr data prepare texts/gui"
     ):
         values("texts/guide")
+
+
+KINDS = [
+    ("f.jsonl", gzip.compress(b"{}"), "is gzip; name it f.jsonl.gz"),
+    ("f.csv", bz2.compress(b"a,b"), "is bzip2; name it f.csv.bz2"),
+    ("f.json", lzma.compress(b"[]"), "is xz; name it f.json.xz"),
+    ("f.jsonl.gz", b'{"a": 1}', "is no gzip, as its name says; name it f.jsonl"),
+    ("f.jsonl.zst", gzip.compress(b"{}"), "is no Zstandard, as its name says; name it f.jsonl.gz"),
+    ("f.jsonl", b"PAR1....", "is Parquet; name it .parquet"),
+    ("f.csv", b"PK\x03\x04 xl/workbook.xml", "is a ZIP file, or one of Excel; unpack it, or save the table as CSV"),
+    ("f.csv", b"\xd0\xcf\x11\xe0\xa1\xb1", "is a file of Excel or Word; save it as CSV in UTF-8"),
+    ("f.jsonl", b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "is a pointer of Git LFS, not the file"),
+    ("f.jsonl", b"\n<!DOCTYPE html>\n<html>", "is a web page, not the file itself; download it again"),
+    ("f.txt", gzip.compress(b"a text"), "is gzip; name it f.txt.gz"),
+    ("f.txt", b"%PDF-1.7", "is a PDF; take the text out of it first"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "message"), KINDS)
+def test_a_file_of_another_kind_than_its_name_says(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=f"^{re.escape(str(tmp_path / name))}: {re.escape(message)}"):
+        if name.endswith(".txt"):
+            list(iterate_passages(tmp_path / name))
+        else:
+            check_is_there(tmp_path / name)  # before another file is read
+
+
+def test_a_page_is_a_text(tmp_path):
+    (tmp_path / "f.html").write_text("<!DOCTYPE html><html><body><p>words</p></body></html>")
+    assert [each["document"] for each in iterate_passages(tmp_path / "f.html")] == ["words"]
+
+
+ENCODINGS = {
+    "Windows": ("a patient\u2019s caf\xe9 \u2013 so", "cp1252", "--encoding cp1252 (or what it is) reads it"),
+    "Latin-1": ("a caf\xe9", "latin-1", "--encoding cp1252 (or what it is) reads it"),
+    "Cyrillic": ("\u043f\u0440\u0438\u0432\u0435\u0442", "cp1251", "--encoding with its name (cp1251, gb18030, "),
+    "Chinese": ("\u963f\u53f8\u5339\u6797\u662f\u836f", "gb18030", "--encoding with its name (cp1251, gb18030, "),
+    "Japanese": ("\u85ac\u306e\u52b9\u679c", "shift_jis", "--encoding with its name (cp1251, gb18030, shift_jis"),
+}
+
+
+@pytest.mark.parametrize("row", ENCODINGS.values(), ids=ENCODINGS)
+def test_an_encoding_is_proposed_that_reads_the_text(tmp_path, row):
+    text, encoding, remedy = row
+    (tmp_path / "f.csv").write_bytes(f"question,answer\nq,{text}\n".encode(encoding))
+    with pytest.raises(InputError) as error:
+        list(read_rows(tmp_path / "f.csv"))
+    assert remedy in str(error.value) and "latin-1" not in str(error.value)
+    if "cp1252" in remedy.partition("(")[0]:
+        assert [each.values["answer"] for each in read_rows(tmp_path / "f.csv", "cp1252")] == [text]
+
+
+def test_a_character_in_two_halves_is_no_other_encoding(tmp_path):
+    """CESU-8, as MySQL and Oracle export it."""
+    (tmp_path / "f.csv").write_bytes(b"question,answer\nq,a \xed\xa0\xbd\xed\xb8\x80\n")
+    with pytest.raises(InputError, match=r"two halves \(CESU-8, .*: export it as utf8mb4 or AL32UTF8$"):
+        list(read_rows(tmp_path / "f.csv"))
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ISO-8859-1", "iso8859-15"])
+def test_latin_1_has_no_quotes_of_windows(tmp_path, encoding):
+    """They would be control characters, and cleaned away."""
+    (tmp_path / "f.jsonl").write_bytes(b'{"question": "a patient\x92s", "answer": "b"}\n')
+    with pytest.raises(InputError, match=r"column 24: no letter of .*: byte 0x92 in .* --encoding cp1252"):
+        list(read_rows(tmp_path / "f.jsonl", encoding))
+    (tmp_path / "f.jsonl").write_bytes(b'{"question": "caf\xe9", "answer": "b"}\n')
+    assert next(read_rows(tmp_path / "f.jsonl", encoding)).values["question"] == "caf\xe9"
+
+
+@pytest.mark.parametrize(
+    ("content", "hint"),
+    [
+        ('{\n  "question": "q",\n  "answer": "a"\n}\n', "; an object is to be on one line: jq -c . FILE writes it so"),
+        ('{"question": "q",\n "answer": "a"}\n', "; an object is to be on one line: jq -c . FILE writes it so"),
+        ('[\n{"question": "q", "answer": "a"}\n]\n', "; a file that is one JSON list is named .json"),
+        ('{"question": "q" "answer": "a"}\n', "'"),
+    ],
+)
+def test_objects_over_several_lines(tmp_path, content, hint):
+    (tmp_path / "f.jsonl").write_text(content)
+    with pytest.raises(InputError, match="line 1, column .*: not JSON") as error:
+        list(read_rows(tmp_path / "f.jsonl"))
+    assert str(error.value).endswith(hint)
+
+
+def test_no_number_is_no_text(tmp_path):
+    (tmp_path / "f.jsonl").write_text('{"question": "q", "answer": NaN}\n')
+    with pytest.raises(InputError, match="line 1, column 'answer': the text is empty"):
+        read_records(tmp_path / "f.jsonl")
+
+
+def test_a_pipe_is_no_file(tmp_path):
+    """A source is read more than once."""
+    os.mkfifo(tmp_path / "pipe")
+    os.symlink(tmp_path / "nowhere", tmp_path / "link")
+    for source in (tmp_path / "pipe", "-"):
+        for read in (lambda it: list(read_rows(it)), check_is_there, lambda it: parts_of(str(it), Reading())):
+            with pytest.raises(InputError, match="a pipe or a device is not read.*; write it to a file"):
+                read(source)
+    with pytest.raises(InputError, match="link: is a link that leads nowhere"):
+        check_is_there(tmp_path / "link")

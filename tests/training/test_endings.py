@@ -175,8 +175,11 @@ def test_an_evaluation_that_fails_costs_no_step(config, tmp_path, monkeypatch, c
 
 
 def test_arguments_that_the_optimizer_refuses_are_one_line(config, capsys):
-    line = message_of(lambda: align(replace(config, adam_beta1=-1.0)), capsys, code=2)
+    """What no check before the data knows of: nothing is left of such a run."""
+    config.adam_beta1 = -1.0
+    line = message_of(lambda: align(config), capsys, code=2)
     assert line == "Invalid beta parameter at index 0: -1.0"
+    assert not os.path.exists(config.output_dir)
 
 
 def test_a_step_that_fails_says_which_weights_are_there(config, tmp_path, monkeypatch, capsys):

@@ -25,7 +25,39 @@ STAGES = [
         ({"optim": "schedule_free_adamw"}, "^--optim schedule_free_adamw: .*schedulefree"),
         ({"optim": "adamw_torch_xla"}, "^--optim adamw_torch_xla: .*xla"),
         ({"optim": "no_such"}, "no_such"),
-        ({"optim_args": "a"}, "^--optim adamw_torch_fused: "),
+        ({"optim_args": "foo"}, "^--optim-args foo: write name=value, several with commas: momentum=0.9,nesterov=true"),
+        ({"optim_args": "eps=1e-6,=3"}, "^--optim-args eps=1e-6,=3: write name=value"),
+        ({"optim_args": "momentum=0.9"}, "^--optim adamw_torch_fused .*this optimizer takes no momentum; leave it out"),
+        ({"optim": "sgd", "optim_args": "momentum=0.9,eps=1"}, "^--optim sgd .*this optimizer takes no eps; leave it"),
+        (
+            {"optim": "sgd", "optim_args": "momentum=a"},
+            "^--optim sgd --optim-args momentum=a: could not convert",
+        ),
+        (
+            {"optim": "sgd", "optim_args": "momentum=-1"},
+            "^--optim sgd --optim-args momentum=-1: Invalid momentum",
+        ),
+        ({"adam_beta1": 2.0}, "^--adam-beta1 must be a number from 0 to below 1, got 2.0"),
+        ({"adam_beta2": 1.0}, "^--adam-beta2 must be a number from 0 to below 1, got 1.0"),
+        ({"adam_epsilon": -1.0}, "^--adam-epsilon must be at least 0, got -1.0"),
+        ({"weight_decay": -1.0}, "^--weight-decay must be at least 0, got -1.0"),
+        ({"max_grad_norm": -1.0}, "^--max-grad-norm must be at least 0, got -1.0"),
+        ({"warmup_steps": -3}, "^--warmup-steps must be at least 0, got -3|warmup_steps"),
+        ({"dataloader_num_workers": -1}, "^--dataloader-num-workers must be at least 0, got -1"),
+        ({"dataloader_prefetch_factor": 2}, "prefetch.factor"),
+        ({"num_train_epochs": 0.0}, "^--num-train-epochs must be above 0, got 0: nothing is trained"),
+        ({"num_train_epochs": 0.0, "max_steps": -5}, "^--max-steps must be at least 1, got -5"),
+        ({"max_steps": 0}, "^--max-steps must be at least 1, got 0; leave it out for whole epochs"),
+        ({"max_length": 0}, "^--max-length must be at least 1, got 0"),
+        ({"bottleneck_tokens": 0}, "^--bottleneck-tokens 0: the number of bottleneck tokens must be at least 1, got 0"),
+        (
+            {"compression_ratio": 0.0},
+            "^--compression-ratio 0.0: .* must be a number above 0, got 0.0",
+        ),
+        (
+            {"max_length": 16, "bottleneck_tokens": 16},
+            "^--bottleneck-tokens 16: a maximum length of 16 leaves no ",
+        ),
         ({"lr_scheduler_kwargs": "-1"}, "^--lr-scheduler-type linear --lr-scheduler-kwargs '-1': .*mapping"),
         ({"lr_scheduler_kwargs": {"x": 1}}, "^--lr-scheduler-type linear .*unexpected keyword argument 'x'"),
         ({"lr_scheduler_type": "cosine", "lr_scheduler_kwargs": '{"num_cycles": "a"}'}, "^--lr-scheduler-type cosine "),
@@ -38,7 +70,7 @@ STAGES = [
         ({"report_to": "flyte"}, "^--report-to flyte: .*flyte"),
         ({"report_to": "no-such"}, "^--report-to no-such: no-such is not supported"),
         ({"lora_rank": 2, "load_in_4bit": True}, "^--load-in-4bit needs bitsandbytes, .*pip install 'lbr-st.qlora.'"),
-        ({"deepspeed": "absent.json"}, "deepspeed"),
+        ({"deepspeed": "absent.json"}, "^--deepspeed needs deepspeed, which is not installed: pip install deepspeed"),
         ({"accelerator_config": "absent.json"}, "absent.json"),
         ({"seed": -1}, "^--seed must be a whole number from 0 to 4294967295, got -1"),
         ({"data_seed": 2**32}, "^--data-seed must be a whole number from 0 to 4294967295"),
@@ -54,8 +86,9 @@ def test_packages_and_values_are_looked_at_first(stage, settings, message):
     assert "\n" not in str(refused.value)
 
 
-def test_a_refused_file_of_deepspeed_is_forgotten():
+def test_a_refused_file_of_deepspeed_is_forgotten(monkeypatch):
     """Whoever keeps the error keeps what was half made, and transformers would ask that at the next model."""
+    monkeypatch.setattr("lbr_st.training.config.find_spec", lambda name: name)  # it is there
     with pytest.raises(InputError) as kept:
         STAGES[0](deepspeed="absent.json")
     assert kept.value.__cause__ is not None
@@ -82,7 +115,9 @@ def test_liger_kernels():
         {"report_to": "tensorboard"},
         {"report_to": "all"},
         {"report_to": "none"},
-        {"optim_args": "eps=1e-6"},
+        {"optim": "sgd", "optim_args": "momentum=0.9, nesterov=true"},
+        {"optim": "adagrad", "optim_args": "eps=1e-6"},
+        {"num_train_epochs": 0.0, "max_steps": 1},
     ],
 )
 def test_what_is_there_is_taken(stage, settings):

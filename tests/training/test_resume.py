@@ -70,6 +70,14 @@ def test_another_run_is_refused_with_what_is_different(run):
         other.open(resume=True)
 
 
+def test_settings_alone_are_compared_before_the_data_are_read(run):
+    run.begin()
+    checkpoint(run, 2, '{"global_step": 2}')
+    assert Run(run.output_dir, {"arguments": run.description["arguments"]}).open(resume=True) is State.RUNNING
+    with pytest.raises(InputError, match="other settings .*b: was None, now 2"):
+        Run(run.output_dir, {"arguments": run.description["arguments"] | {"b": 2}}).open(resume=True)
+
+
 def test_files_of_something_else_are_refused(run):
     run.output_dir.mkdir()
     (run.output_dir / "thesis.tex").write_text("years of work")

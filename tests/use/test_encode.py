@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -159,8 +160,12 @@ def test_a_run_killed_before_its_manifest_is_begun_again(config, straight, tmp_p
     assert (folder / "part-00001.parquet").read_bytes() == (straight("float32") / "part-00001.parquet").read_bytes()
 
 
+class Killed(BaseException):
+    """Stands for a signal that nobody can catch."""
+
+
 def interrupted(config, monkeypatch, error, shard=0):
-    """Run until a shard is to be encoded, and fail there."""
+    """Run until a shard is to be encoded, and fail there, or be killed there: then nothing is taken back."""
     whole = encode.Encoder.encode
 
     def fail(self, number, *args):
@@ -170,6 +175,8 @@ def interrupted(config, monkeypatch, error, shard=0):
 
     with monkeypatch.context() as patch, pytest.raises(type(error)):
         patch.setattr(encode.Encoder, "encode", fail)
+        if isinstance(error, Killed):
+            patch.setattr(encode, "_leaving_nothing", lambda folder: nullcontext())
         encode_corpus(config)
 
 
@@ -200,7 +207,7 @@ def test_embeddings_that_exist_are_never_taken_back(config, straight, tmp_path, 
 @pytest.mark.parametrize("change", [{"batch_size": 8}, {"role": "query"}, {"shard_rows": 7}])
 def test_another_run_may_begin_where_one_made_nothing(config, original, tmp_path, monkeypatch, change):
     """As one that was stopped with a typing error in its command."""
-    interrupted(config, monkeypatch, KeyboardInterrupt())
+    interrupted(config, monkeypatch, Killed())
     assert (tmp_path / "output" / "_manifest.json").is_file()
     config = replace(config, **change)
     encode_corpus(config)
@@ -213,7 +220,7 @@ def test_another_run_may_begin_where_one_made_nothing(config, original, tmp_path
 
 def test_what_another_run_cannot_do_leaves_the_first_as_it_is(config, backbone, tmp_path, monkeypatch):
     """Its texts are laid down already, and a mistake in between costs nothing."""
-    interrupted(config, monkeypatch, KeyboardInterrupt())
+    interrupted(config, monkeypatch, Killed())
     before = {file: file.read_bytes() for file in (tmp_path / "output").rglob("*") if file.is_file()}
     with pytest.raises(InputError, match="--model ./absent is not a model"):
         encode_corpus(replace(config, model="./absent"))
@@ -236,7 +243,7 @@ def test_a_file_that_is_gone_since(config, straight, tmp_path):
 
 def test_a_folder_that_cannot_be_written(config, tmp_path, monkeypatch):
     """Found out before the model is opened where it can be; a full disk leaves what is there."""
-    interrupted(config, monkeypatch, KeyboardInterrupt(), shard=1)
+    interrupted(config, monkeypatch, Killed(), shard=1)
 
     def fail(table, path):
         raise OSError(28, "No space left on device")
@@ -252,7 +259,42 @@ def test_a_folder_that_cannot_be_written(config, tmp_path, monkeypatch):
         assert (tmp_path / "output" / "part-00000.parquet").is_file()
         patch.setattr(encode, "open_model", lambda job: pytest.fail("was opened"))
         file = tmp_path / "corpus.jsonl"
-        assert refusal(config, tmp_path, output_dir=file / "x") == f"--output-dir {file / 'x'}: {file} is a file"
+        assert (
+            refusal(config, tmp_path, output_dir=file / "x")
+            == f"--output-dir {file / 'x'}: {file} is a file; a folder is needed"
+        )
+
+
+@pytest.mark.parametrize(
+    "settings", [{"actors": 2}, {"ray_address": "foo"}, {"cpus_per_actor": 2}, {"gpus_per_actor": 1}], ids=str
+)
+def test_what_is_for_a_cluster_is_refused_without_one(config, settings):
+    [name] = settings
+    with pytest.raises(InputError, match=f"^--{name.replace('_', '-')} is for a cluster: give --engine ray$"):
+        replace(config, **settings)
+    assert replace(config, engine="ray", **settings)
+
+
+def test_ctrl_c_before_the_first_file_leaves_nothing(config, tmp_path, monkeypatch):
+    """After it, the message says how to go on."""
+    for shard, notes in ((0, []), (1, ["The same command goes on with what is there"])):
+        with pytest.raises(KeyboardInterrupt) as ended:
+            interrupted_at(config, monkeypatch, shard)
+        assert getattr(ended.value, "__notes__", []) == notes
+        assert (tmp_path / "output").exists() == bool(notes)
+
+
+def interrupted_at(config, monkeypatch, shard):
+    original = encode.Encoder.encode
+
+    def stops(self, number, on_rows=None):
+        if number == shard:
+            raise KeyboardInterrupt
+        return original(self, number, on_rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(encode.Encoder, "encode", stops)
+        encode_corpus(config)
 
 
 def test_a_manifest_that_is_none(config, tmp_path):
@@ -297,7 +339,7 @@ def test_texts_longer_than_the_model_reads_are_counted(config, original, tmp_pat
     write_jsonl(tmp_path / "corpus.jsonl", rows)
     texts = [original.prompts["document"] + row["text"] for row in rows]
     assert sum(len(ids) > 24 for ids in original.tokenizer(texts, truncation=False)["input_ids"]) == 9
-    interrupted(config, monkeypatch, KeyboardInterrupt(), shard=1)
+    interrupted(config, monkeypatch, Killed(), shard=1)
     assert not longer_than_read(caplog)
     encode_corpus(config)
     line = "9 of 25 texts are longer than the 24 tokens the model reads: the rest of them was not read"

@@ -1,0 +1,72 @@
+"""Where a folder can be made, and where none can: said before any work, and nothing is left of the question."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from lbr_st.errors import InputError
+from lbr_st.files import require_empty, require_place
+
+
+def links(folder):
+    (folder / "file").write_text("a")
+    (folder / "dangling").symlink_to(folder / "nowhere")
+    (folder / "loop").symlink_to(folder / "loop")
+    (folder / "to-file").symlink_to(folder / "file")
+    os.mkfifo(folder / "pipe")
+
+
+@pytest.mark.parametrize("below", ["", "/a/b"])
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("file", "is a file; a folder is needed"),
+        ("to-file", "is a file; a folder is needed"),
+        ("pipe", "is a file; a folder is needed"),
+        ("dangling", "is a link that leads nowhere; a folder is needed"),
+        ("loop", "is a link that leads nowhere; a folder is needed"),
+    ],
+)
+def test_places_where_no_folder_can_be(tmp_path, name, below, what):
+    links(tmp_path)
+    path = f"{tmp_path / name}{below}"
+    where = f": {tmp_path / name} " if below else " "
+    for require in (require_place, require_empty):
+        with pytest.raises(InputError) as error:
+            require(path)
+        assert str(error.value) == f"--output-dir {path}{where}{what}"
+    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("x" * 300, "no folder can be made there: File name too long"),
+        ("new/" + "x" * 300, "no folder can be made there: File name too long"),
+        ("a\0b", "no folder can be made there: embedded null byte"),
+        (os.fsdecode(b"x_\xe9"), "the path has bytes that are no UTF-8, which many libraries do not take"),
+        (os.fsdecode(b"x_\xe9/out"), "the path has bytes that are no UTF-8, which many libraries do not take"),
+    ],
+)
+def test_names_that_no_folder_can_have(tmp_path, name, what):
+    with pytest.raises(InputError) as error:
+        require_place(tmp_path / name, "--results-dir")
+    assert str(error.value) == f"--results-dir {tmp_path / name}: {what}"
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a file system that makes no folders")
+def test_a_file_system_that_makes_no_folders():
+    with pytest.raises(InputError, match="^--output-dir /proc/x: (no folder can be made there|/proc cannot be)"):
+        require_place("/proc/x")
+
+
+def test_places_where_a_folder_can_be(tmp_path, monkeypatch):
+    """Nothing is made, and what is there stays."""
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    monkeypatch.chdir(tmp_path)
+    for path in (tmp_path, "there", "link", "new", "new/deep/er", tmp_path / "link" / "in"):
+        require_place(path)
+    assert sorted(os.listdir()) == ["link", "there"] and not os.listdir("there")
