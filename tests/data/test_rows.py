@@ -360,22 +360,22 @@ def test_text_where_rows_are_needed_is_named_with_what_reads_it(tmp_path, monkey
 
 
 KINDS = [
-    ("f.jsonl", gzip.compress(b"{}"), "is gzip; name it f.jsonl.gz"),
+    ("f.jsonl", gzip.compress(b"{}", mtime=0), "is gzip; name it f.jsonl.gz"),
     ("f.csv", bz2.compress(b"a,b"), "is bzip2; name it f.csv.bz2"),
     ("f.json", lzma.compress(b"[]"), "is xz; name it f.json.xz"),
     ("f.jsonl.gz", b'{"a": 1}', "is no gzip, as its name says; name it f.jsonl"),
-    ("f.jsonl.zst", gzip.compress(b"{}"), "is no Zstandard, as its name says; name it f.jsonl.gz"),
+    ("f.jsonl.zst", gzip.compress(b"{}", mtime=0), "is no Zstandard, as its name says; name it f.jsonl.gz"),
     ("f.jsonl", b"PAR1....", "is Parquet; name it .parquet"),
     ("f.csv", b"PK\x03\x04 xl/workbook.xml", "is a ZIP file, or one of Excel; unpack it, or save the table as CSV"),
     ("f.csv", b"\xd0\xcf\x11\xe0\xa1\xb1", "is a file of Excel or Word; save it as CSV in UTF-8"),
     ("f.jsonl", b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "is a pointer of Git LFS, not the file"),
     ("f.jsonl", b"\n<!DOCTYPE html>\n<html>", "is a web page, not the file itself; download it again"),
-    ("f.txt", gzip.compress(b"a text"), "is gzip; name it f.txt.gz"),
+    ("f.txt", gzip.compress(b"a text", mtime=0), "is gzip; name it f.txt.gz"),
     ("f.txt", b"%PDF-1.7", "is a PDF; take the text out of it first"),
 ]
 
 
-@pytest.mark.parametrize(("name", "content", "message"), KINDS)
+@pytest.mark.parametrize(("name", "content", "message"), KINDS, ids=[f"{name} {why[:20]}" for name, _, why in KINDS])
 def test_a_file_of_another_kind_than_its_name_says(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=f"^{re.escape(str(tmp_path / name))}: {re.escape(message)}"):
