@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from sentence_transformers import CrossEncoder
 
+from lbr_st.adaptation.kinds import GIVEN
+from lbr_st.adaptation.queries import QUERIES
 from lbr_st.data.drops import Drops
 from lbr_st.data.near_duplicates import SHINGLE_WORDS, THRESHOLD, as_array, check_threshold, near_pairs, shingles
 from lbr_st.data.prepared_set import file_of
@@ -35,8 +37,6 @@ from lbr_st.records import QUERIES_FILE, Record, is_of_prepared_set
 
 logger = logging.getLogger(__name__)
 
-QUERIES = "queries.jsonl"
-GIVEN = "given"  # the kind of queries that people asked
 # Several passages may answer a question, and the best of them need not be the one that it was written for. So the first
 # alone would keep what is found already; 20 are those of CADET (arXiv 2505.19274). Of few passages 20 are most, and a
 # tenth is asked for.

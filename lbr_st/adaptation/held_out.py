@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from lbr_st.adaptation.kinds import GIVEN
 from lbr_st.data.same_text import same_text
 from lbr_st.data.table import content_hash
 from lbr_st.errors import InputError
 from lbr_st.records import Record
 
-GIVEN = "given"
 SHARE = 0.1  # of the passages with queries, half of it for dev and half for test
 MOST_PASSAGES = 500  # of either
 FEWEST_PASSAGES = 10  # of either: fewer say nothing

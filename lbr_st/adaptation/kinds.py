@@ -16,7 +16,8 @@ KINDS = {
     "keywords": "what is typed into a search engine",
     "claim": "statements that a passage supports",
 }
-FOUND = ("given", "title")
+GIVEN = "given"
+FOUND = (GIVEN, "title")
 WRITTEN = ("question", "keywords", "claim")
 
 # One kind at a time: small models do one thing of several. The language is said, and never guessed by its name. Where

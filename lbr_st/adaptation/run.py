@@ -14,29 +14,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm.auto import tqdm
 from transformers import AutoTokenizer
 
 from lbr_st.adaptation.config import AdaptConfig
-from lbr_st.adaptation.filtering import FilterConfig, filter_queries
+from lbr_st.adaptation.filtering import FilterConfig, filter_file
 from lbr_st.adaptation.held_out import hold_out, kinds_in_words
-from lbr_st.adaptation.queries import QueriesConfig, write_queries
+from lbr_st.adaptation.queries import QueriesConfig, QuerySet, write_queries
 from lbr_st.adaptation.report import Report, largest_changes, write_report
 from lbr_st.adaptation.scoring import Found, Judge, fused
 from lbr_st.adaptation.steps import Step, Steps, start_over
 from lbr_st.alignment.config import AlignConfig
 from lbr_st.alignment.run import align
 from lbr_st.data.config import PrepareConfig
-from lbr_st.data.drops import Drops, on_wrong_row
 from lbr_st.data.mining import MineConfig, with_negatives, without_held_out
-from lbr_st.data.parts import Reading, parts_of
-from lbr_st.data.passages import Chunker
 from lbr_st.data.prepared_set import PreparedSet, file_of
 from lbr_st.data.preparing import prepare
 from lbr_st.data.records import read_records, read_tuples
 from lbr_st.data.rows import read_rows
-from lbr_st.data.same_text import same_text
-from lbr_st.data.table import counter_of
 from lbr_st.errors import InputError
 from lbr_st.evaluation.general import general_pairs, general_score
 from lbr_st.evaluation.own_data import local_task
@@ -45,16 +39,16 @@ from lbr_st.evaluation.shares import choose_share
 from lbr_st.files import file_sha256, replacing_folder, require_empty, sha256, write_jsonl
 from lbr_st.learning.config import LearnConfig
 from lbr_st.learning.run import learn
-from lbr_st.model.bottleneck import BottleneckTransformer
 from lbr_st.model.gguf import gguf_file, write_directory
 from lbr_st.model.merging import merge
 from lbr_st.model.opening import (
     check_can_be_trained,
     check_model_exists,
+    has_bottleneck_tokens,
     is_other_embedding_model,
     open_sentence_transformer,
 )
-from lbr_st.model.saving import save, save_other
+from lbr_st.model.saving import save_any
 from lbr_st.quickstart.run import bf16_is_faster, mean_pooled
 from lbr_st.records import Record
 from lbr_st.verdict import REGRESSION, Verdict, verdict
@@ -139,15 +133,17 @@ class _Path:
         self.backbone, self.start = model.said["backbone"], model.said["embeds"]
         told = {"sources": [_content(each) for each in config.sources], "max_length": config.max_length}
         told |= {"on_error": config.on_error}
-        self.passages = self.steps("passages", "passages of the corpus", told, self._passages).folder
+        self.passages = self.steps("passages", "passages of the corpus", told, self._passages).folder / "set"
         writing = {
             "queries": _content(config.queries), "pairs": _content(config.pairs), "generator": config.generator_model,
             "per_passage": config.per_passage, "most": config.most_passages, "seed": config.seed,
         }  # fmt: skip
-        self.queries = self.steps("queries", "queries for the passages", writing, self._queries).folder
+        self.queries = self.steps("queries", "queries for the passages", writing, self._queries).folder / "queries"
         if "filter" not in config.skip:
             told = {"teacher": _content(config.teacher), "reranker": _content(config.reranker)}
-            self.queries = self.steps("filter", "queries that find their passage", told, self._filter).folder
+            self.queries = (
+                self.steps("filter", "queries that find their passage", told, self._filter).folder / "queries"
+            )
         step = self.steps("set", "what is trained on, and what is held out", {"seed": config.seed}, self._set)
         self.set = step.folder / "set"
         self.asked = step.said["test_asks"]
@@ -197,8 +193,7 @@ class _Path:
         if (file := gguf_file(model)) is not None:
             write_directory(file, folder / "backbone")
             model = str(folder / "backbone")
-        is_embedder = not self.is_language_model or bool(BottleneckTransformer.load_config(model))
-        if is_embedder:
+        if not self.is_language_model or has_bottleneck_tokens(model):
             return {"backbone": model, "embeds": model, "embeds_by": "its own way"}
         pooled = mean_pooled(model, self.config.max_length)
         with replacing_folder(folder / "embeds") as unfinished:
@@ -206,19 +201,21 @@ class _Path:
         return {"backbone": model, "embeds": str(folder / "embeds"), "embeds_by": "the mean of its last states"}
 
     def _passages(self, folder: Path) -> dict[str, Any]:
-        drops = Drops()
-        counter = counter_of(self.backbone if Path(self.backbone).is_dir() else self.config.model)
-        chunker = Chunker(self.config.max_length - ROOM, counter)
-        reading = Reading(chunker=chunker, wrong=on_wrong_row(self.config.on_error, drops), incomplete=drops.add_error)
-        parts = [part for source in self.config.sources for part in parts_of(str(source), reading)]
-        rows = [record for part in parts for record in tqdm(part.records(), f"Reading {part.name}", unit="rows")]
-        # Queries of the sources go with their passages; these rows are what is searched.
-        texts = {same_text(row["document"]): row for row in reversed(rows)}
-        names = ("id", "query", "document", "source")
-        write_jsonl(folder / "passages.jsonl", ({n: row[n] for n in names if n in row} for row in rows))
-        alone = ({"id": row["id"], "document": row["document"]} for row in reversed(texts.values()))
-        write_jsonl(folder / "corpus.jsonl", alone)
-        return {"passages": len(texts), "left_out": drops.counts or None}
+        config, target = self.config, folder / "set"
+        if not target.is_dir():
+            prepare(
+                PrepareConfig(
+                    sources=config.sources,
+                    output_dir=target,
+                    test=0,
+                    dev=0,
+                    tokenizer=self.backbone,
+                    chunk_tokens=config.max_length - ROOM,
+                    on_error=config.on_error,
+                )
+            )
+        about = _opened(target).about
+        return {"passages": about["files"]["corpus"]["records"], "left_out": about["dropped"] or None}
 
     def _queries(self, folder: Path) -> dict[str, Any]:
         config = self.config
@@ -240,26 +237,25 @@ class _Path:
         if writer:
             writer |= {"per_passage": config.per_passage, "most": config.most_passages, "seed": config.seed}
         given = [each for each in (config.pairs, config.queries) if each is not None]
-        sources: list[str | Path] = [self.passages / "passages.jsonl", *given[1:]]
+        sources: list[str | Path] = [self.passages, *given[1:]]
         made = write_queries(
             QueriesConfig(sources=sources, output_dir=target, pairs=given[0] if given else None, **writer)
         )
         return {**made.about["kinds"], "lost": made.about["lost"] or None}
 
     def _filter(self, folder: Path) -> dict[str, Any]:
-        rows = _rows(self.queries / "queries" / "queries.jsonl")
-        passages = read_records(self.passages / "corpus.jsonl", ("document",))
-        models = [BM25, *([self.config.teacher] if self.config.teacher else [])]
-        if not self.is_language_model:
-            models.append(self.start)
-        by = {"reranker": self.config.reranker} if self.config.reranker else {"models": models}
-        kept, drops = filter_queries(rows, passages, FilterConfig(**by))
-        (folder / "queries").mkdir(exist_ok=True)
-        write_jsonl(folder / "queries" / "queries.jsonl", kept)
-        return {"kept": len(kept), "of": len(rows), "left_out": dict(drops.counts)}
+        config, target = self.config, folder / "queries"
+        if not target.is_dir():
+            models = [BM25, *([config.teacher] if config.teacher else [])]
+            if not self.is_language_model:
+                models.append(self.start)
+            by = FilterConfig(reranker=config.reranker) if config.reranker else FilterConfig(models=models)
+            filter_file(self.queries, self.passages, target, by)
+        about = QuerySet.open(target).about
+        return {**about["kinds"], "lost": about["lost"] or None}
 
     def _set(self, folder: Path) -> dict[str, Any]:
-        rows = _rows(self.queries / "queries" / "queries.jsonl")
+        rows = list(QuerySet.open(self.queries).rows())
         pairs = self.config.pairs
         own = PreparedSet.open(pairs) if pairs is not None and Path(pairs).is_dir() else None
         if own is not None and own.has("dev") and own.has("test"):
@@ -277,13 +273,14 @@ class _Path:
                 PrepareConfig(
                     sources=[folder / "train.jsonl", self.passages / "corpus.jsonl"],
                     output_dir=folder / "set",
+                    keep_html=True,  # all of it is clean
                     test=folder / "test.jsonl",
                     dev=folder / "dev.jsonl",
                     regime="corpus-taught",
                     name=Path(self.config.output_dir).name,
                 )
             )
-        files = PreparedSet(folder / "set", {}).open(folder / "set").about["files"]  # type: ignore[union-attr]
+        files = _opened(folder / "set").about["files"]
         counts = {name: files[name]["records"] for name in ("align", "dev", "test", "corpus") if name in files}
         return {**counts, "test_asks": asks}
 
@@ -302,8 +299,7 @@ class _Path:
 
     def _negatives(self, folder: Path) -> dict[str, Any]:
         """Find hard negatives; pairs for which there are none are trained on without."""
-        own = PreparedSet.open(self.set)
-        assert own is not None
+        own = _opened(self.set)
         pairs = read_tuples(own.file("align"))
         corpus = without_held_out(own, read_records(own.file("corpus"), ("document",)))
         model = self.config.teacher or (self.learned if self.learns else self.start)
@@ -334,7 +330,7 @@ class _Path:
         choice = choose_share(self.before, self.end, dev, general, keep_general=self.config.keep_general)
         start_over(folder, "model")
         merged = merge([self.before, self.end], [1 - choice.taken.share, choice.taken.share])
-        (save if isinstance(merged[0], BottleneckTransformer) else save_other)(merged, folder / "model")
+        save_any(merged, folder / "model")
         return {"share_of_the_end": choice.taken.share, "dev_ndcg_at_10": round(choice.taken.ndcg, 4)}
 
     def _verdict(self, folder: Path) -> dict[str, Any]:
@@ -405,9 +401,14 @@ class _Path:
         return next(str(step.folder / "model") for step in self.steps.done if step.name == "align")
 
     def _sizes(self) -> dict[str, int]:
-        own = PreparedSet.open(self.set)
-        assert own is not None
-        return {name: about["records"] for name, about in own.about["files"].items()}
+        return {name: about["records"] for name, about in _opened(self.set).about["files"].items()}
+
+
+def _opened(folder: Path) -> PreparedSet:
+    """Open a set that was made before."""
+    own = PreparedSet.open(folder)
+    assert own is not None
+    return own
 
 
 def _rows(file: str | Path) -> list[Record]:

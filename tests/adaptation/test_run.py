@@ -85,7 +85,7 @@ def test_it_goes_on_where_it_was_cut_off(config, tmp_path, monkeypatch):
     straight = adapt(replace(config, output_dir=tmp_path / "straight"))
     for name in (
         "write_queries",
-        "filter_queries",
+        "filter_file",
         "prepare",
         "learn",
         "with_negatives",
