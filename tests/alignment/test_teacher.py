@@ -383,7 +383,7 @@ def test_what_a_run_takes_includes_the_teacher(config, tmp_path):
         ({"teacher": None, "weak_teacher": True}, "--weak-teacher is for a teacher"),
         ({"teacher_weight": 0.0}, "--teacher-weight must be above 0, got 0.0"),
         ({"teacher_temperature": -1.0}, "--teacher-temperature must be above 0, got -1.0"),
-        ({"dev_data": None, "weak_teacher": True}, "--weak-teacher needs --dev-data: without, no teacher is refused"),
+        ({"dev_data": None, "weak_teacher": True}, "--weak-teacher needs --dev-data"),
         ({"teacher": "./none"}, "--teacher ./none is not a model: no such directory"),
         ({"teacher": None, "reranker": "./none"}, "--reranker ./none is not a model: no such directory"),
     ],

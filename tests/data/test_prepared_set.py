@@ -2,8 +2,6 @@
 
 import json
 import math
-import shutil
-from pathlib import Path
 
 import pytest
 from sentence_transformers import SentenceTransformer
@@ -88,19 +86,19 @@ def test_passages_alone_are_for_stage_1(prepare, backbone, tmp_path):
 
 
 @pytest.mark.parametrize("stage", [stage1, stage2])
-def test_training_refuses_what_is_held_out(stage, backbone, tmp_path):
+def test_training_refuses_what_is_held_out(stage, backbone, tmp_path, monkeypatch):
     """Before the model is opened; unless told otherwise."""
-    without_weights = tmp_path / "without-weights"
-    without_weights.mkdir()
-    shutil.copy(Path(backbone, "config.json"), without_weights)
     train = write_jsonl(tmp_path / "train.jsonl", PAIRS[:20])
     changed = [PAIRS[3] | {"question": PAIRS[3]["question"].upper(), "answer": "Something else."}]
     dev = write_jsonl(tmp_path / "dev.jsonl", PAIRS[20:30] + changed)
     held_out = {"dev_data": [dev] if stage is stage1 else dev}
-    with pytest.raises(
-        InputError, match=r"dev.jsonl overlap in 1 queries \(1 normalised\): query of anaemia-diagnosed"
+    with (
+        monkeypatch.context() as closed,
+        pytest.raises(InputError, match=r"dev.jsonl overlap in 1 queries \(1 normalised\): query of anaemia-diagnosed"),
     ):
-        stage(without_weights, train, tmp_path / "o", **held_out)
+        for of_stage in ("learning", "alignment"):
+            closed.setattr(f"lbr_st.{of_stage}.run._open", lambda config: pytest.fail("the model was opened"))
+        stage(backbone, train, tmp_path / "o", **held_out)
     stage(backbone, train, tmp_path / "o", **held_out, allow_overlap=True)
 
 

@@ -116,6 +116,7 @@ def test_as_an_ordinary_directory(files, originals, tmp_path):
     assert tokenizers[0].chat_template
 
 
+@pytest.mark.slow
 @pytest.mark.whole_run
 def test_from_a_gguf_to_a_reader_without_this_package(files, tmp_path):
     """Stage 1, stage 2, verify, sentence-transformers alone, and an export."""

@@ -59,6 +59,7 @@ def by_hand(path, texts, prompt=""):
     return np.stack(vectors)
 
 
+@pytest.mark.slow
 def test_every_family_in_a_process_without_this_package(tmp_path):
     """Saved, verified, then read by stock classes alone: the same vectors, logits and answers as in memory."""
     models = {}

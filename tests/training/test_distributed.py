@@ -194,6 +194,7 @@ PartialState().destroy_process_group()  # gloo aborts now and then where a proce
 """
 
 
+@pytest.mark.slow
 def test_two_processes_of_stage_2_are_one(tmp_path):
     """Negatives are those of both; the last batch of an epoch is not full. What it takes is counted over both."""
     backbone = make_backbone(tmp_path / "backbone")
