@@ -22,6 +22,8 @@ from lbr_st.training.launch import check_environment
 from lbr_st.training.packages import check_packages
 from lbr_st.training.resume import checkpoint_dir
 
+LARGEST_RANK = 65_536  # of LoRA: wider than any layer, of which all ranks are one
+
 
 def told(help_: str, metavar: str | None = None, default: Any = None) -> Any:
     """Make a field of a configuration, with its help text.
@@ -275,9 +277,9 @@ class StageConfig(RunConfig):
             return
         alpha = 2 * self.lora_rank if self.lora_alpha is None else self.lora_alpha
         dropout = self.lora_dropout or 0.0
-        if self.lora_rank < 1 or alpha < 1 or not 0 <= dropout < 1:
+        if not 1 <= self.lora_rank <= LARGEST_RANK or alpha < 1 or not 0 <= dropout < 1:
             raise InputError(
-                "LoRA needs a rank and an alpha of at least 1 and a dropout from 0 to below 1; "
+                f"LoRA needs a rank from 1 to {LARGEST_RANK}, an alpha of at least 1 and a dropout from 0 to below 1; "
                 f"got {self.lora_rank}, {alpha} and {dropout}"
             )
         if self.fsdp or self.deepspeed:

@@ -96,5 +96,5 @@ def test_lora_run_resumes_to_the_same_weights(backbone, tmp_path):
 
 @pytest.mark.parametrize("settings", [{"rank": 0}, {"rank": 2, "lora_alpha": 0}, {"rank": 2, "lora_dropout": 1.0}])
 def test_refusals(settings):
-    with pytest.raises(InputError, match="LoRA needs a rank and an alpha of at least 1"):
+    with pytest.raises(InputError, match="LoRA needs a rank from 1 to 65536, an alpha of at least 1"):
         lora_of(**settings)
