@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from lbr_st.adaptation.query_text import Answer
 from lbr_st.errors import InputError, one_line
-from lbr_st.files import parents_that_go, write_json
+from lbr_st.files import parents_that_go, read_json, write_json
 
 MANIFEST, ANSWERS = "_manifest.json", "answers.jsonl"
 
@@ -60,7 +60,7 @@ class Answers:
                 raise InputError(f"{self.folder} holds other files, and answers are kept in a folder by that name")
             return
         try:
-            before = json.loads(file.read_text(encoding="utf-8"))
+            before = read_json(file)
             changed = [name for name in self.settings if before.get(name) != self.settings[name]]
         except (ValueError, AttributeError) as error:
             raise InputError(f"{file} is not what lbr data queries wrote: {one_line(error)}; delete it") from error

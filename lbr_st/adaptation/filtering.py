@@ -8,7 +8,6 @@ to learn.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -30,7 +29,7 @@ from lbr_st.data.same_text import AUTO, same_text
 from lbr_st.data.write import DROPPED
 from lbr_st.errors import InputError, check_installed, naming_the_extra, one_line
 from lbr_st.evaluation.ranking import BM25, DenseRanker, Ranker, ranks_of
-from lbr_st.files import replacing_folder, require_empty, write_json, write_jsonl
+from lbr_st.files import read_json, replacing_folder, require_empty, write_json, write_jsonl
 from lbr_st.model.lengths import saying_what_is_longer
 from lbr_st.model.opening import check_model_exists, open_cross_encoder, open_sentence_transformer
 from lbr_st.records import QUERIES_FILE, Record, is_of_prepared_set
@@ -317,6 +316,6 @@ def filter_file(queries: str | Path, data: str | Path, output_dir: str | Path, c
 def _about(file: Path) -> dict[str, Any]:
     """Return what a folder of queries says of itself; nothing where it is no such folder."""
     try:
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        return read_json(file) if file.is_file() else {}
     except ValueError as error:
         raise InputError(f"{file} is not what lbr data queries wrote: {one_line(error)}") from error

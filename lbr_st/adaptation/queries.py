@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
@@ -35,7 +34,7 @@ from lbr_st.data.table import content_hash
 from lbr_st.data.words import count_words
 from lbr_st.data.write import DROPPED
 from lbr_st.errors import InputError, one_line
-from lbr_st.files import replacing_folder, write_json, write_jsonl, write_text
+from lbr_st.files import read_json, replacing_folder, write_json, write_jsonl, write_text
 from lbr_st.model.opening import check_model_exists
 from lbr_st.records import QUERIES_FILE, Record
 from lbr_st.training.resume import data_sha256
@@ -179,7 +178,7 @@ class QuerySet:
         if not file.is_file():
             raise InputError(f"{folder} is no folder that lbr data queries wrote: it has no {QUERIES_FILE}")
         try:
-            about = json.loads(file.read_text(encoding="utf-8"))
+            about = read_json(file)
             _ = [about[key] for key in ("kinds", "lost", "passages")]
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{file} is not what lbr data queries wrote: {error!r}") from error

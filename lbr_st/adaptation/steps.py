@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lbr_st.errors import InputError
-from lbr_st.files import write_json
+from lbr_st.files import read_json, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ class Steps:
                 raise InputError(f"{folder} is not empty and holds no step to go on with (no {STEP_FILE}); remove it")
             return {}
         try:
-            found = json.loads(file.read_text(encoding="utf-8"))
+            found = read_json(file)
             return {key: found[key] for key in ("settings", "after")} | found
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{file} is damaged; remove {folder}, and the step is done again") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from lbr_st.data.records import read_records
 from lbr_st.data.registry import mteb_tasks
 from lbr_st.data.same_text import AUTO
 from lbr_st.errors import InputError
-from lbr_st.files import file_sha256
+from lbr_st.files import file_sha256, read_json
 from lbr_st.records import FIELDS, QUERIES_FILE, SET_FILE, Record
 
 # What each file is for.
@@ -56,7 +55,7 @@ class PreparedSet:
         if not file.is_file():
             return None
         try:
-            about = json.loads(file.read_text(encoding="utf-8"))
+            about = read_json(file)
             _ = [about[key] for key in ("files", "objective", "isolated", "mteb", "regime", "same_text")]
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{file} is not what lbr data prepare wrote: {error!r}") from error
@@ -141,7 +140,7 @@ def _of_queries(file: str) -> list[str]:
     if not (about.is_file() and os.path.isfile(file)):
         return []
     try:
-        return list(json.loads(about.read_text(encoding="utf-8"))["mteb"])
+        return list(read_json(about)["mteb"])
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{about} is not what lbr data queries wrote: {error!r}") from error
 

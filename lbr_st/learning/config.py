@@ -24,6 +24,7 @@ SELECT_BY_PAIRS = ("separation-ratio", "recall")
 
 # Training arguments that would be wrong here, or do nothing.
 NOT_SUPPORTED = {
+    "label_names": "the labels of stage 1 are its own",
     "label_smoothing_factor": "the loss of stage 1 is plain cross-entropy",
     "neftune_noise_alpha": "noise on the embeddings would be noise on X too",
     "dataloader_drop_last": "it would drop held-out examples too",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +12,7 @@ from transformers import PreTrainedModel
 from transformers.utils.peft_utils import ADAPTER_CONFIG_NAME, find_adapter_config_file
 
 from lbr_st.errors import InputError, one_line, require
+from lbr_st.files import read_json
 from lbr_st.model.quiet import quietly
 from lbr_st.model.weights import check_finite, read_tensors
 
@@ -58,7 +58,7 @@ def find_adapter(name: str, **hub: Any) -> Adapter | None:
     if file is None:
         return None
     try:
-        about = json.loads(Path(file).read_text(encoding="utf-8"))
+        about = read_json(Path(file))
         kind, task = str(about["peft_type"]), about.get("task_type")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
@@ -106,7 +106,7 @@ def _leads_back(name: str, base: str) -> bool:
             return True
         seen.add(Path(base).resolve())
         try:
-            base = json.loads(Path(base, ADAPTER_CONFIG_NAME).read_text(encoding="utf-8"))["base_model_name_or_path"]
+            base = read_json(Path(base, ADAPTER_CONFIG_NAME))["base_model_name_or_path"]
         except (OSError, ValueError, KeyError, TypeError):
             return False
     return False

@@ -6,7 +6,6 @@ It is written with every model, out of what the model says of itself (the histor
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transformers import AutoConfig
 
 from lbr_st.errors import InputError
-from lbr_st.files import write_text
+from lbr_st.files import read_json, write_text
 from lbr_st.model.contract import LBR_CONFIG, POOLING_CONFIG
 from lbr_st.records import is_hub_id
 
@@ -121,10 +120,10 @@ def read(folder: str | Path) -> dict[str, Any]:
         raise InputError(f"{folder} holds no model of lbr-st: it has no {LBR_CONFIG}")
 
     def parse(name: str) -> dict[str, Any]:
-        return json.loads((folder / name).read_text(encoding="utf-8"))
+        return read_json(folder / name)
 
     config = AutoConfig.from_pretrained(folder)
-    modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+    modules = read_json(folder / "modules.json")
     portable = (folder / POOLING_CONFIG).is_file() and modules[0]["type"].startswith("sentence_transformers.")
     return {
         **parse(LBR_CONFIG),

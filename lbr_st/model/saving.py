@@ -9,7 +9,6 @@ both.
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 from sentence_transformers.util import load_file_path
 
 from lbr_st.errors import InputError, UnfinishedError
-from lbr_st.files import filling, write_json
+from lbr_st.files import filling, read_json, write_json
 from lbr_st.model import card as model_card
 from lbr_st.model.bottleneck import BottleneckTransformer, bottleneck_module
 from lbr_st.model.contract import (
@@ -109,7 +108,7 @@ def load(model_name_or_path: str, *, device: str | None = None, **kwargs: Any) -
     module = BottleneckTransformer.load(model_name_or_path, **kwargs)
     hub = {key: kwargs[key] for key in ("token", "cache_folder", "revision", "local_files_only") if key in kwargs}
     path = load_file_path(model_name_or_path, "config_sentence_transformers.json", **hub)
-    saved = json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
+    saved = read_json(Path(path)) if path else {}
     return _assemble(module, saved.get("prompts"), saved.get("default_prompt_name"), device)
 
 
@@ -219,7 +218,7 @@ def _write_portable(model: SentenceTransformer, module: BottleneckTransformer, f
     write_json(folder / POOLING_CONFIG, width | LAST_TOKEN_POOLING)
     (folder / "2_Normalize").mkdir()
     write_json(folder / "2_Normalize" / "config.json", {})
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_json(folder / "config.json")
     config["is_causal"] = True
     config["pad_token_id"] = module.tokenizer.pad_token_id  # text-embeddings-inference refuses null
     if "rope_theta" in (config.get("rope_parameters") or {}):  # readers older than transformers 5 look at the top level

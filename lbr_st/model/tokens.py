@@ -21,7 +21,7 @@ from torch import nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from lbr_st.errors import InputError
-from lbr_st.files import write_json
+from lbr_st.files import read_json, write_json
 
 # New rows start at the mean embedding; the noise only has to tell the tokens apart.
 NOISE_SHARE_OF_STD = 0.1
@@ -122,7 +122,7 @@ def lacks_vocabulary(name: str) -> str | None:
     """
     folder = Path(name)
     try:
-        is_of_transformers = "model_type" in json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        is_of_transformers = "model_type" in read_json(folder / "config.json")
     except (OSError, ValueError, TypeError):
         return None
     if not is_of_transformers or any(file for kind in VOCABULARIES for file in folder.glob(kind)):
@@ -145,7 +145,7 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> No
     if not Path(folder, "tokenizer.json").is_file():
         raise InputError(f"{type(tokenizer).__name__} has no tokenizer.json; a fast tokenizer is needed")
     path = Path(folder, "tokenizer_config.json")
-    config = json.loads(path.read_text(encoding="utf-8"))
+    config = read_json(path)
     # The template says what is added. llama.cpp takes these for orders and turns off what the template asks for.
     for order in ("add_bos_token", "add_eos_token"):
         config.pop(order, None)
@@ -155,7 +155,7 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> No
 def _append_tokens(path: Path, ids: list[int]) -> None:
     """Write the tokens into tokenizer.json: the one form that every consumer of a model reads."""
     tokens = [bottleneck_token(index) for index in range(len(ids))]
-    data = json.loads(path.read_text(encoding="utf-8"))
+    data = read_json(path)
     vocabulary = data["model"]["vocab"]
     if data["model"]["type"] != "BPE":
         raise InputError(f"bottleneck tokens need a BPE tokenizer, this one is {data['model']['type']}")

@@ -7,7 +7,6 @@ in the log is all that says so. Here such a model is refused.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import threading
 import zipfile
@@ -23,6 +22,7 @@ from torch import nn
 from transformers import CONFIG_MAPPING, PreTrainedModel
 
 from lbr_st.errors import InputError, one_line
+from lbr_st.files import read_json
 from lbr_st.model.precision import evaluating
 from lbr_st.model.quiet import quietly
 
@@ -123,7 +123,7 @@ def weight_files(folder: Path) -> list[Path]:
             return [folder / single]
         if (folder / index).is_file():
             try:
-                names = json.loads((folder / index).read_text(encoding="utf-8"))["weight_map"].values()
+                names = read_json(folder / index)["weight_map"].values()
                 return [folder / name for name in sorted({*names})]
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise InputError(f"{index}: names no files of weights; download or copy it again") from error
@@ -159,7 +159,7 @@ def check_weight_files(folder: Path) -> dict[str, Described]:
 def _says_how_it_is_quantized(folder: Path) -> bool:
     """Tell whether integers are in order in a directory: by its configuration, or as it is no model of transformers."""
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = read_json(folder / "config.json")
         return config.get("quantization_config") is not None or config.get("model_type") not in CONFIG_MAPPING
     except (OSError, ValueError, AttributeError):
         return True

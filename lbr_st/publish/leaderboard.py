@@ -24,7 +24,7 @@ from safetensors import safe_open
 
 from lbr_st.errors import InputError, one_line
 from lbr_st.evaluation.own_data import open_for_evaluation
-from lbr_st.files import replacing_folder, require_empty, write_json, write_text
+from lbr_st.files import read_json, replacing_folder, require_empty, write_json, write_text
 from lbr_st.model.card import CARD, CITATION, read
 from lbr_st.model.quiet import quietly
 from lbr_st.model.verify import verify
@@ -213,7 +213,7 @@ def public_results(config: SubmissionConfig) -> list[Path]:
 
 def _is_public(file: Path) -> bool:
     try:
-        mteb.get_task(json.loads(file.read_text(encoding="utf-8"))["task_name"])
+        mteb.get_task(read_json(file)["task_name"])
     except KeyError:
         return False
     return True

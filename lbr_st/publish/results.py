@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from lbr_st.errors import InputError, require
+from lbr_st.files import read_json
 from lbr_st.model.card import CARD, Score, read, write
 from lbr_st.model.contract import LBR_CONFIG, check_files, fingerprint
 
@@ -31,7 +31,7 @@ def scores_of(files: Iterable[Path]) -> Iterator[Score]:
     """Yield the scores in result files, with the place of their data on the Hub."""
     mteb = require("mteb", "a table of scores")
     for file in files:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = read_json(file)
         name = found["task_name"]
         try:
             dataset = mteb.get_task(name).metadata.dataset["path"]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gc
 import importlib.util
-import json
 import logging
 import time
 from collections.abc import Sequence
@@ -33,7 +32,7 @@ from lbr_st.evaluation.bm25 import BM25Ranker
 from lbr_st.evaluation.fusion import AllScores, Fused
 from lbr_st.evaluation.own_data import BM25, evaluate, local_task, open_for_evaluation
 from lbr_st.evaluation.ranking import first_of
-from lbr_st.files import replacing_folder, write_json
+from lbr_st.files import read_json, replacing_folder, write_json
 from lbr_st.learning.config import LearnConfig
 from lbr_st.learning.run import learn
 from lbr_st.model.gguf import gguf_file, write_directory
@@ -267,7 +266,7 @@ def choose_precision(work_dir: Path) -> bool:
     if not path.is_file():
         work_dir.mkdir(parents=True, exist_ok=True)
         write_json(path, {"bf16": torch.cuda.is_available() or bf16_is_faster()})
-    return json.loads(path.read_text(encoding="utf-8"))["bf16"]
+    return read_json(path)["bf16"]
 
 
 def bf16_is_faster() -> bool:

@@ -19,7 +19,7 @@ from transformers import Trainer, TrainerCallback, TrainerState, TrainingArgumen
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, SaveStrategy
 
 from lbr_st.errors import InputError, one_line
-from lbr_st.files import UNFINISHED, parents_that_go, require_place, write_json
+from lbr_st.files import UNFINISHED, parents_that_go, read_json, require_place, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class Run:
         if state is State.ANOTHER:
             raise InputError(f"--output-dir {folder} is not empty and holds no run to go on with (no {RUN_FILE})")
         try:
-            before = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+            before = read_json(folder / RUN_FILE)
         except ValueError as error:
             raise InputError(f"{folder / RUN_FILE} is damaged: {one_line(error)}; choose another folder") from error
         old, new = (_flat({name: of.get(name, {}) for name in self.description}) for of in (before, self.description))
@@ -134,7 +134,7 @@ def last_whole_checkpoint(output_dir: str | Path) -> str | None:
     found = {}
     for folder in checkpoint_dir(output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
         try:
-            state = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
+            state = read_json(folder / "trainer_state.json")
         except (FileNotFoundError, json.JSONDecodeError):
             continue
         found[state["global_step"]] = str(folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -13,7 +12,7 @@ from sentence_transformers import SentenceTransformer
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from lbr_st.errors import only_warning
-from lbr_st.files import write_json
+from lbr_st.files import read_json, write_json
 from lbr_st.model.bottleneck import BottleneckTransformer
 from lbr_st.training.held_out import HeldOutEvaluator
 from lbr_st.verdict import THE_START, Verdict, verdict
@@ -85,4 +84,4 @@ def write_verdict(trainer: Trainer, output_dir: Path, against: str) -> None:
 def read_verdict(output_dir: str | Path) -> Verdict | None:
     """Return the verdict of the run that a folder holds; None where it scored no dev queries."""
     file = Path(output_dir, VERDICT)
-    return Verdict(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+    return Verdict(**read_json(file)) if file.is_file() else None

@@ -9,7 +9,6 @@ positions: a reader that does not know it would silently get other vectors.
 
 from __future__ import annotations
 
-import json
 import shutil
 import warnings
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from sentence_transformers.base.modules import Transformer
 from tokenizers import Tokenizer
 
 from lbr_st.errors import InputError, require
-from lbr_st.files import filling, require_empty
+from lbr_st.files import filling, read_json, require_empty
 from lbr_st.model.contract import LBR_CONFIG, NOT_LOADED, SavedFiles, check_files
 from lbr_st.model.opening import check_model_exists, open_sentence_transformer
 from lbr_st.model.quiet import silently
@@ -150,7 +149,7 @@ def _copy_without_weights(model: Path, folder: Path) -> None:
     for file in model.glob("*.json"):
         if file.name not in NOT_LOADED and not file.name.endswith(".index.json"):
             shutil.copyfile(file, folder / file.name)
-    for module in json.loads((model / "modules.json").read_text(encoding="utf-8")):
+    for module in read_json(model / "modules.json"):
         if module["path"] and (model / module["path"]).is_dir():
             shutil.copytree(model / module["path"], folder / module["path"])
 

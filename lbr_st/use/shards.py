@@ -7,7 +7,6 @@ process can take any shard. They go when the run is finished.
 from __future__ import annotations
 
 import bisect
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +26,7 @@ from lbr_st.data.prepared_set import file_of
 from lbr_st.data.records import iterate_passages
 from lbr_st.data.rows import Wrong, stop
 from lbr_st.errors import InputError
-from lbr_st.files import UNFINISHED, replacing, replacing_folder, require_empty, write_json
+from lbr_st.files import UNFINISHED, read_json, replacing, replacing_folder, require_empty, write_json
 from lbr_st.model.contract import fingerprint
 
 MANIFEST = "_manifest.json"
@@ -229,7 +228,7 @@ class Manifest:
         if not file.is_file():
             return None
         try:
-            about = json.loads(file.read_text(encoding="utf-8"))
+            about = read_json(file)
             about["rows"], about["shards"], about["finished"], about["ranges"]  # noqa: B018
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{file} is not what lbr encode wrote: {error!r}") from error
