@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lbr_st.errors import InputError
-from lbr_st.files import require_empty, require_place
+from lbr_st.files import read_json, require_empty, require_place
 
 
 def links(folder):
@@ -70,3 +70,10 @@ def test_places_where_a_folder_can_be(tmp_path, monkeypatch):
     for path in (tmp_path, "there", "link", "new", "new/deep/er", tmp_path / "link" / "in"):
         require_place(path)
     assert sorted(os.listdir()) == ["link", "there"] and not os.listdir("there")
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"{", b"\xff"], ids=["too deep", "no JSON", "no UTF-8"])
+def test_what_is_no_json_is_one_kind_of_error(tmp_path, content):
+    (tmp_path / "f.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"."):
+        read_json(tmp_path / "f.json")

@@ -137,7 +137,7 @@ def open_text(path: Path, encoding: str = "utf-8", newline: str | None = "\n") -
     try:
         codec = codecs.lookup(encoding).name
         "".encode(encoding)  # some turn bytes into bytes
-    except LookupError as error:
+    except (LookupError, ValueError) as error:  # a name with NUL in it is no value
         raise InputError(f"--encoding {encoding}: Python knows no such encoding") from error
     try:
         if codec == "utf-8":

@@ -184,8 +184,9 @@ def test_encodings_that_are_wrong(tmp_path):
     (tmp_path / "f.jsonl").write_bytes(b'{"a": "b"}\n\xff')
     with pytest.raises(InputError, match="Python knows no such encoding"):
         values(tmp_path / "f.jsonl", encoding="utf-88")
-    with pytest.raises(InputError, match="Python knows no such encoding"):
-        values(tmp_path / "f.jsonl", encoding="base64")
+    for name in ("base64", "utf\x008", ""):
+        with pytest.raises(InputError, match="Python knows no such encoding"):
+            values(tmp_path / "f.jsonl", encoding=name)
     (tmp_path / "f.json").write_text('[{"a": "b"}]')
     with pytest.raises(InputError, match="f.json: not utf-16"):
         values(tmp_path / "f.json", encoding="utf-16")

@@ -343,6 +343,7 @@ def test_the_checkpoint_is_selected_by_a_signal(config, tmp_path, select_by, obj
         ({"lora_rank": 0}, "LoRA needs a rank from 1 to 65536, an alpha of at least 1"),
         ({"pack_length": 0}, "--pack-length must be at least 1"),
         ({"pack_length": 10}, "rows of 10 tokens are too short for an example of"),
+        ({"label_names": ["x"]}, "--label-names: the labels of stage 1 are its own"),
         ({"label_smoothing_factor": 0.1}, "the loss of stage 1 is plain cross-entropy"),
         ({"neftune_noise_alpha": 5.0}, "noise on the embeddings would be noise on X too"),
         ({"fsdp": True, "lora_rank": 2}, "LoRA trains few weights and needs no FSDP"),
