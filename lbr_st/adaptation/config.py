@@ -106,6 +106,8 @@ class AdaptConfig:
             raise InputError("--weak-teacher is for a teacher: give --teacher or --reranker")
         if (self.generator is None) != (self.generator_model is None):
             raise InputError("--generator URL and --generator-model NAME belong together; give both")
+        if "learn" in self.skip and self.learn:
+            raise InputError("--learn: --skip learn leaves stage 1 out")
         if self.queries is not None and (self.generator is not None or self.per_passage or self.most_passages):
             raise InputError("--queries FILE has the queries; leave out what would write some")
 

@@ -27,6 +27,7 @@ from lbr_st.alignment.config import AlignConfig
 from lbr_st.alignment.run import align
 from lbr_st.data.config import PrepareConfig
 from lbr_st.data.mining import MineConfig, with_negatives, without_held_out
+from lbr_st.data.parts import Reading, parts_of
 from lbr_st.data.prepared_set import PreparedSet, file_of
 from lbr_st.data.preparing import prepare
 from lbr_st.data.records import read_records, read_tuples
@@ -43,7 +44,7 @@ from lbr_st.model.gguf import gguf_file, write_directory
 from lbr_st.model.merging import merge
 from lbr_st.model.opening import (
     check_can_be_trained,
-    check_model_exists,
+    check_is_found,
     has_bottleneck_tokens,
     is_other_embedding_model,
     open_sentence_transformer,
@@ -107,13 +108,20 @@ def check(config: AdaptConfig) -> None:
     require_empty(config.output_dir)
     for flag, name in (("--model", config.model), ("--teacher", config.teacher), ("--reranker", config.reranker)):
         if name is not None:
-            check_model_exists(name, flag)
+            check_is_found(name, flag)
     check_can_be_trained(config.model, config.max_length)
+    for source in config.sources:
+        parts_of(str(source), Reading())
     for flag, file in (("--queries", config.queries), ("--general", config.general), ("--pairs", config.pairs)):
         if file is not None and not Path(file).exists():
             raise InputError(f"{flag} {file}: no such file")
-    if is_other_embedding_model(config.model) and config.learn:
+    is_embedder = is_other_embedding_model(config.model)
+    if is_embedder and config.learn:
         raise InputError(f"--learn: {config.model} is an embedding model, which stage 1 is left out for")
+    # Flags that contradict each other, packages that are not there: before the first step, not after the sixth.
+    if not is_embedder and "learn" not in config.skip:
+        _learn_config(config, config.model, Path("set"), Path("learn"))
+    _align_config(config, config.model, Path("set"), Path("align.jsonl"), Path("align"))
 
 
 class _Path:
@@ -123,8 +131,10 @@ class _Path:
         self.config = config
         self.is_language_model = not is_other_embedding_model(config.model)
         self.learns = self.is_language_model and "learn" not in config.skip
-        left_out = {*config.skip} - {"learn"} | (set() if self.learns else {"learn"})
-        self.steps = Steps(config.work, 10 - len(left_out))
+        # Without stage 1 a language model has no start that its end could be merged with.
+        self.merges = "merge" not in config.skip and (self.learns or not self.is_language_model)
+        left_out = sum(step in config.skip for step in ("filter", "negatives"))
+        self.steps = Steps(config.work, 8 + self.learns + self.merges - left_out)
 
     def prepare(self) -> None:
         """Make the data: passages, queries, and what is held out."""
@@ -164,7 +174,7 @@ class _Path:
         folder = self.steps("align", "stage 2: the model is aligned with queries", told, self._align).folder
         self.end = str(folder / "model")
         self.before = self.start if not self.learns else self.learned
-        if "merge" not in config.skip:
+        if self.merges:
             told = {"keep_general": config.keep_general, "general": _content(config.general)}
             step = self.steps("merge", "how much of the training to keep", told, self._merge)
             self.end = str(step.folder / "model")
@@ -284,16 +294,8 @@ class _Path:
         counts = {name: files[name]["records"] for name in ("align", "dev", "test", "corpus") if name in files}
         return {**counts, "test_asks": asks}
 
-    def _common(self) -> dict[str, Any]:
-        common: dict[str, Any] = {"max_length": self.config.max_length, "seed": self.config.seed, "resume": True}
-        common["bf16"] = torch.cuda.is_available() or bf16_is_faster()
-        if not torch.accelerator.is_available():
-            common["attention"] = "eager"  # the faster one for short texts
-        return common
-
     def _learn(self, folder: Path) -> dict[str, Any]:
-        told = self._common() | dict(self.config.learn)
-        learn(LearnConfig(model=self.backbone, data=[str(self.set)], output_dir=str(folder / "model"), **told))
+        learn(_learn_config(self.config, self.backbone, self.set, folder / "model"))
         gc.collect()  # a trainer holds itself, and with it the model and its optimizer
         return {}
 
@@ -305,8 +307,9 @@ class _Path:
         model = self.config.teacher or (self.learned if self.learns else self.start)
         settings: dict[str, Any] = {"negatives": NEGATIVES, "relative_margin": RELATIVE_MARGIN}
         config = MineConfig(source=self.set, model=model, output_dir=folder, **settings)
+        opened = open_sentence_transformer(model)
         try:
-            mined = with_negatives(pairs, open_sentence_transformer(model), config, corpus, own.same_text)
+            mined = with_negatives(pairs, opened, config, corpus, own.same_text)
         except InputError as error:  # there may be none in so few passages
             logger.warning("stage 2 does without hard negatives: %s", error)
             mined = []
@@ -316,13 +319,9 @@ class _Path:
         return {"pairs": len(pairs), "with_hard_negatives": len(mined)}
 
     def _align(self, folder: Path) -> dict[str, Any]:
-        pairs = len(_rows(self.pairs))
-        told = {"num_train_epochs": 2 if pairs <= FEW_PAIRS else 1} | self._common() | dict(self.config.align)
-        told |= {"teacher": self.config.teacher, "reranker": self.config.reranker}
-        told |= {"weak_teacher": self.config.weak_teacher, "dev_data": str(self.set / "dev.jsonl")}
-        align(AlignConfig(model=self.learned, data=str(self.pairs), output_dir=str(folder / "model"), **told))
+        align(_align_config(self.config, self.learned, self.set, self.pairs, folder / "model"))
         gc.collect()
-        return {"pairs": pairs}
+        return {"pairs": len(_rows(self.pairs))}
 
     def _merge(self, folder: Path) -> dict[str, Any]:
         dev = read_records(file_of(str(self.set), "dev"))
@@ -402,6 +401,28 @@ class _Path:
 
     def _sizes(self) -> dict[str, int]:
         return {name: about["records"] for name, about in _opened(self.set).about["files"].items()}
+
+
+def _common(config: AdaptConfig) -> dict[str, Any]:
+    """Return the settings that both stages get unless they are told others."""
+    common: dict[str, Any] = {"max_length": config.max_length, "seed": config.seed, "resume": True}
+    common["bf16"] = torch.cuda.is_available() or bf16_is_faster()
+    if not torch.accelerator.is_available():
+        common["attention"] = "eager"  # the faster one for short texts
+    return common
+
+
+def _learn_config(config: AdaptConfig, model: str, data: Path, output_dir: Path) -> LearnConfig:
+    told = _common(config) | dict(config.learn)
+    return LearnConfig(model=model, data=[str(data)], output_dir=str(output_dir), **told)
+
+
+def _align_config(config: AdaptConfig, model: str, data: Path, pairs: Path, output_dir: Path) -> AlignConfig:
+    number = len(_rows(pairs)) if pairs.is_file() else 0
+    told = {"num_train_epochs": 2 if number <= FEW_PAIRS else 1} | _common(config) | dict(config.align)
+    told |= {name: getattr(config, name) for name in ("teacher", "reranker", "weak_teacher")}
+    told |= {"model": model, "data": str(pairs), "dev_data": str(data / "dev.jsonl"), "output_dir": str(output_dir)}
+    return AlignConfig(**told)
 
 
 def _opened(folder: Path) -> PreparedSet:

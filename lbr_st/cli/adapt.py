@@ -58,7 +58,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = vars(parser.parse_args(argv))
     for stage, config in STAGES.items():
         args[stage] = settings_of(stage, config, args[stage])
-    made = adapt(AdaptConfig(**args))
+    try:
+        made = adapt(AdaptConfig(**args))
+    except KeyboardInterrupt as error:
+        # What the stages say of themselves has a flag that this command does without.
+        error.__notes__ = [note.replace(" with --resume", "") for note in getattr(error, "__notes__", [])]
+        raise
     command = [
         "lbr",
         "search",
@@ -85,12 +90,15 @@ def settings_of(stage: str, config: Any, told: Sequence[str]) -> dict[str, Any]:
     Raises:
         InputError: If one is no setting of the stage, or has another type.
     """
-    pairs = []
+    pairs: list[tuple[str, str]] = []
     for each in told:
         name, is_pair, value = each.partition("=")
         if not is_pair:
             raise InputError(f"lbr adapt: --{stage} {each}: write NAME=VALUE, as in max_steps=100")
-        pairs.append((name.replace("-", "_"), value))
+        name = name.replace("-", "_")
+        if name in dict(pairs):
+            raise InputError(f"lbr adapt: --{stage} {name}: is there twice")
+        pairs.append((name, value))
     parser = StageParser(config, f"lbr adapt: --{stage}", "")
     known = {action.dest for action in parser._actions}
     for name, _ in pairs:

@@ -46,8 +46,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.text:
         for text, words in zip(args.text, read_out(model, args.text, batch_size=args.batch_size), strict=True):
             print(f"{text}\n    {', '.join(f'{word} {weight:.2f}' for word, weight in words)}")  # noqa: T201
+    command = ["lbr", "search", "--model", args.model, "--data", "DOCUMENTS", *args.text[:1]]
     if args.data:
         numbers, pairs = inspect(model, records, args.batch_size), Pairs.of(records)
         print(f"{len(pairs.queries)} queries, {len(pairs.documents)} documents\n{format_numbers(numbers)}")  # noqa: T201
-        command = shlex.join(["lbr", "evaluate", "--model", args.model, "bm25", "--data", args.data])
-        print(f"\nnext: {command}")  # noqa: T201
+        command = ["lbr", "evaluate", "--model", args.model, "bm25", "--data", args.data]
+    print(f"\nnext: {shlex.join(command)}")  # noqa: T201

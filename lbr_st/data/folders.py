@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 from lbr_st.data.account import Account
 from lbr_st.errors import InputError
-from lbr_st.records import SET_FILE, TEXT, is_table, is_text_file
+from lbr_st.records import QUERIES_FILE, SET_FILE, TEXT, is_table, is_text_file
 
 MOST_SUFFIXES = 12  # that are named
-# What says that a folder is one that this package made: a set, a run of training, a model.
-MADE = {SET_FILE, "lbr_run.json", "modules.json"}
+# What says that a folder is one that this package made: a set, queries, a step, a run of training, a model.
+MADE = {SET_FILE, QUERIES_FILE, "lbr_step.json", "lbr_run.json", "modules.json"}
 
 
 class Below(NamedTuple):

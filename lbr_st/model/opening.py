@@ -73,6 +73,22 @@ def count_parameters(name: str) -> int:
         return empty_model(name, read_config(name)).num_parameters()
 
 
+def check_is_found(name: str, flag: str = "--model") -> None:
+    """Refuse a model that is neither on this machine nor to be had from the Hub, by its smallest files.
+
+    Args:
+        name: Directory, Hub id, GGUF file or adapter.
+        flag: Flag it was given with, for the message.
+
+    Raises:
+        InputError: If it is no model.
+    """
+    check_model_exists(name, flag)
+    if not Path(name).exists():
+        with _refusing_what_is_no_model(name, flag):
+            AutoConfig.from_pretrained(name)
+
+
 def check_can_be_trained(name: str, max_seq_length: int | None = None, texts_in_a_row: int = 1) -> None:
     """Refuse what no training could start from, before data are read for minutes; no weights are read.
 
@@ -333,7 +349,8 @@ def _refusing_what_is_no_model(name: str, flag: str = "--model") -> Iterator[Non
             reason = "its code is not in transformers or sentence-transformers but its own, and lbr runs no such code"
         if reason is not None:
             raise InputError(f"{flag} {name} cannot be opened: {reason}") from error
-        raise _not_a_model(name, flag, one_line(error)) from error
+        nowhere = "" if Path(name).exists() else "there is no such directory, and of the Hub: "
+        raise _not_a_model(name, flag, f"{nowhere}{one_line(error)}") from error
     except BaseException as error:  # a damaged file is an error of any kind, of Rust too, which is no Exception
         if raised_by_us(error) or "out of memory" in str(error):
             raise

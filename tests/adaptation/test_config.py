@@ -21,6 +21,7 @@ MADE = {"sources": ["handbook"], "model": "m", "output_dir": "out"}
         ({"align": {"seed": 3}}, "--align seed: the path decides it"),
         ({"teacher": "a", "reranker": "b"}, "--teacher and --reranker are two teachers"),
         ({"weak_teacher": True}, "--weak-teacher is for a teacher"),
+        ({"skip": ["learn"], "learn": {"max_steps": 1}}, "--learn: --skip learn leaves stage 1 out"),
         ({"generator": "http://localhost"}, "--generator URL and --generator-model NAME belong together"),
         ({"queries": "q.jsonl", "per_passage": 2}, "--queries FILE has the queries; leave out what would write some"),
     ],

@@ -113,6 +113,14 @@ def test_a_start_that_is_an_embedding_model_has_no_stage_1(config, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_language_model_without_stage_1_is_not_merged(config, tmp_path):
+    """There is no start of its kind."""
+    made = adapt(replace(config, learn={}, skip=["learn", "filter"]))
+    assert [step.name for step in made.steps][-2:] == ["align", "verdict"]
+    assert SentenceTransformer(str(tmp_path / "out")).encode("iron").shape == (32,)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("keep", "saved"), [("better", "start"), ("end", "end")])
 def test_an_end_that_finds_less_is_not_saved_unless_asked_for(config, tmp_path, monkeypatch, keep, saved):
     found = run.verdict
@@ -133,6 +141,14 @@ def test_an_end_that_finds_less_is_not_saved_unless_asked_for(config, tmp_path, 
         ({"queries": "absent.jsonl"}, "^--queries absent.jsonl: no such file"),
         ({"pairs": "absent.jsonl"}, "^--pairs absent.jsonl: no such file"),
         ({"general": "absent.jsonl"}, "^--general absent.jsonl: no such file"),
+        ({"sources": ["absent.md"]}, "^absent.md: no such file"),
+        (
+            {"model": "no-such-model"},
+            "^--model no-such-model is not a model: there is no such directory",
+        ),
+        ({"teacher": "typo"}, "^--teacher typo is not a model: there is no such directory"),
+        ({"align": {"optim": "adamw_8bit"}}, "^--optim adamw_8bit: .*bitsandbytes"),
+        ({"learn": {"report_to": "wandb"}}, "^--report-to wandb needs wandb"),
         ({"max_length": 100_000}, "^--max-length 100000: "),
     ],
 )

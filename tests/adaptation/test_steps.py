@@ -46,7 +46,7 @@ def test_a_step_that_was_cut_off_goes_on_where_it_was(tmp_path):
     log = []
     with pytest.raises(OSError, match="No space left"):
         path(tmp_path, fails=["two"], log=log)
-    assert "said" not in json.loads((tmp_path / "2-two" / "step.json").read_text())
+    assert "said" not in json.loads((tmp_path / "2-two" / "lbr_step.json").read_text())
     assert path(tmp_path, log=log).done[1].said == {"went_on": True}
     assert log == ["one", "two", "two"]
 
@@ -72,11 +72,19 @@ def test_other_settings_are_refused(tmp_path, told, message):
         path(tmp_path, told=told)
 
 
+def test_a_step_that_left_nothing_may_be_told_something_else(tmp_path):
+    """A mistyped name is found out in the middle of it, and the right one is no other path."""
+    steps = Steps(tmp_path, 1)
+    with pytest.raises(InputError, match="no such model"):
+        steps("one", "the first", {"model": "typo"}, lambda folder: (_ for _ in ()).throw(InputError("no such model")))
+    assert Steps(tmp_path, 1)("one", "the first", {"model": "right"}, lambda folder: {"rows": 1}).said == {"rows": 1}
+
+
 def test_a_step_on_another_one_is_refused(tmp_path):
     """Its own settings are the same, what it stands on is not."""
     path(tmp_path)
     (tmp_path / "1-one" / "number").unlink()
-    (tmp_path / "1-one" / "step.json").unlink()
+    (tmp_path / "1-one" / "lbr_step.json").unlink()
     with pytest.raises(InputError, match="2-two was made with other settings .a step before it has other settings."):
         path(tmp_path, told=(9, 2))
 
@@ -84,9 +92,9 @@ def test_a_step_on_another_one_is_refused(tmp_path):
 @pytest.mark.parametrize("content", ["{", "[]", '{"settings": {}}'])
 def test_what_is_no_step(tmp_path, content):
     (tmp_path / "1-one").mkdir()
-    (tmp_path / "1-one" / "step.json").write_text(content)
-    with pytest.raises(InputError, match="step.json is damaged; remove .*1-one, and the step is done again"):
+    (tmp_path / "1-one" / "lbr_step.json").write_text(content)
+    with pytest.raises(InputError, match="lbr_step.json is damaged; remove .*1-one, and the step is done again"):
         path(tmp_path)
-    (tmp_path / "1-one" / "step.json").rename(tmp_path / "1-one" / "mine.json")
+    (tmp_path / "1-one" / "lbr_step.json").rename(tmp_path / "1-one" / "mine.json")
     with pytest.raises(InputError, match="1-one is not empty and holds no step to go on with"):
         path(tmp_path)

@@ -41,6 +41,7 @@ def test_flags_are_settings(asked, capsys):
     [
         (["max_steps"], "^lbr adapt: --learn max_steps: write NAME=VALUE"),
         (["no_such=1"], "^lbr adapt: --learn no_such: lbr learn has no such setting"),
+        (["max_steps=1", "max-steps=2"], "^lbr adapt: --learn max_steps: is there twice"),
         (["max_steps=many"], "max_steps.*invalid int value: 'many'"),
     ],
 )
@@ -57,3 +58,15 @@ def test_settings_of_other_kinds():
 def test_what_the_path_decides(asked):
     with pytest.raises(InputError, match="^--align output_dir: the path decides it"):
         main([*LEAST, "--align", "output_dir=x"])
+
+
+def test_ctrl_c_names_no_flag_that_there_is_not(monkeypatch):
+    def interrupted(config):
+        error = KeyboardInterrupt()
+        error.add_note("the weights of step 3 are in out, and the same command with --resume goes on there")
+        raise error
+
+    monkeypatch.setattr(command, "adapt", interrupted)
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        main(LEAST)
+    assert stopped.value.__notes__ == ["the weights of step 3 are in out, and the same command goes on there"]

@@ -1,5 +1,7 @@
 """The command `lbr inspect`, for a saved model of this package and for any other."""
 
+import shlex
+
 import pytest
 from helpers import PAIRS, make_bert
 from sentence_transformers import SentenceTransformer
@@ -44,8 +46,9 @@ def test_a_text_in_words(model, tmp_path, capsys):
     texts = [PAIRS[0]["query"], "a"]
     main(["--model", str(tmp_path / "ours"), *texts])
     lines = capsys.readouterr().out.splitlines()
-    assert lines[::2] == texts
-    for line, words in zip(lines[1::2], read_out(model, texts), strict=True):
+    assert lines[:4:2] == texts
+    assert lines[-1] == f"next: lbr search --model {tmp_path / 'ours'} --data DOCUMENTS {shlex.quote(texts[0])}"
+    for line, words in zip(lines[1:4:2], read_out(model, texts), strict=True):
         assert line == "    " + ", ".join(f"{word} {weight:.2f}" for word, weight in words)
     with pytest.raises(InputError, match="--min-score goes with --data: a text has no judgements"):
         main(["--model", str(tmp_path / "ours"), "--min-score", "1", "a"])
