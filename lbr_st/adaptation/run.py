@@ -40,6 +40,8 @@ from lbr_st.evaluation.shares import choose_share
 from lbr_st.files import file_sha256, replacing_folder, require_empty, sha256, write_jsonl
 from lbr_st.learning.config import LearnConfig
 from lbr_st.learning.run import learn
+from lbr_st.model.adapters import find_adapter
+from lbr_st.model.backbone import read_backbone
 from lbr_st.model.gguf import gguf_file, write_directory
 from lbr_st.model.merging import merge
 from lbr_st.model.opening import (
@@ -202,6 +204,12 @@ class _Path:
         start_over(folder, "backbone", "embeds")
         if (file := gguf_file(model)) is not None:
             write_directory(file, folder / "backbone")
+            model = str(folder / "backbone")
+        elif find_adapter(model) is not None and not has_bottleneck_tokens(model):
+            tokenizer, _, read_weights = read_backbone(model)
+            with replacing_folder(folder / "backbone") as unfinished:
+                read_weights(dtype=torch.float32).save_pretrained(unfinished)
+                tokenizer.save_pretrained(unfinished)
             model = str(folder / "backbone")
         if not self.is_language_model or has_bottleneck_tokens(model):
             return {"backbone": model, "embeds": model, "embeds_by": "its own way"}

@@ -25,7 +25,7 @@ from lbr_st.adaptation.passages import Passage
 from lbr_st.adaptation.query_text import Answer
 from lbr_st.data.passages import Chunker
 from lbr_st.data.table import content_hash
-from lbr_st.errors import InputError
+from lbr_st.errors import InputError, one_line
 from lbr_st.learning.objectives import Arm, parse_objective
 from lbr_st.model.bottleneck import bottleneck_module
 from lbr_st.model.contract import fingerprint
@@ -222,11 +222,21 @@ class ChatWriter(LocalWriter):
     """A model that is asked through its chat template."""
 
     def prompt(self, kind: str, passage: str) -> str:
-        """Return a conversation in which the user asks, up to where the model answers."""
-        messages = [{"role": "user", "content": prompt_of(kind, passage)}]
-        return self.tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True, enable_thinking=False
-        )
+        """Return a conversation in which the user asks, up to where the model answers.
+
+        Raises:
+            InputError: If the chat template of the model makes none: with what it says.
+        """
+        asked = prompt_of(kind, passage)
+        try:
+            prompt = self.tokenizer.apply_chat_template(
+                [{"role": "user", "content": asked}], tokenize=False, add_generation_prompt=True, enable_thinking=False
+            )
+        except Exception as error:  # a template is a program of its own
+            raise InputError(f"{self.about['model']}: its chat template cannot be used: {one_line(error)}") from error
+        if asked.strip() not in prompt:
+            raise InputError(f"{self.about['model']}: its chat template leaves out what the user says")
+        return prompt
 
 
 class Doc2QueryWriter(LocalWriter):

@@ -7,7 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from helpers import make_bert, same_weights
+from peft import LoraConfig, get_peft_model
 from sentence_transformers import SentenceTransformer
+from transformers import AutoModelForCausalLM
 
 from lbr_st.adaptation import run
 from lbr_st.adaptation.config import AdaptConfig
@@ -110,6 +112,18 @@ def test_a_start_that_is_an_embedding_model_has_no_stage_1(config, tmp_path):
     made = adapt(replace(config, model=make_bert(tmp_path / "bert"), learn={}))
     assert "learn" not in [step.name for step in made.steps]
     assert SentenceTransformer(str(tmp_path / "out")).encode("iron").ndim == 1
+
+
+@pytest.mark.slow
+def test_an_adapter_is_merged_into_its_base(config, backbone, tmp_path):
+    adapted = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(backbone), LoraConfig(r=2, target_modules="all-linear")
+    )
+    adapted.peft_config["default"].base_model_name_or_path = str(backbone)
+    adapted.save_pretrained(tmp_path / "adapter")
+    made = adapt(replace(config, model=str(tmp_path / "adapter"), skip=["merge", "negatives", "filter"]))
+    assert [step.name for step in made.steps][:2] == ["start", "passages"]
+    assert (config.work / "1-start" / "backbone" / "config.json").is_file()
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """A language model on this machine: what it reads, what it draws, and that no query depends on another."""
 
+import shutil
+
 import pytest
 import torch
 from helpers import NEW, make_backbone, masked_greedy
@@ -137,3 +139,24 @@ def test_a_model_that_reads_too_little_is_refused(chat_backbone, tmp_path):
     AutoTokenizer.from_pretrained(chat_backbone).save_pretrained(folder)
     with pytest.raises(InputError, match="reads 128 tokens, which leaves no room for a passage"):
         open_writer(folder, "float32", Decoding())
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{% for m in messages %}{{ m.content }}", "its chat template cannot be used: "),
+        ("{{ no_such_function() }}", "its chat template cannot be used: .*no_such_function"),
+        ("{{ raise_exception('roles must alternate') }}", "its chat template cannot be used: roles must alternate"),
+        (
+            "{% for m in messages %}{{ m.content[0].text }}{% endfor %}",
+            "its chat template leaves out what the user says",
+        ),
+    ],
+    ids=["cut off", "unknown function", "refuses", "of images"],
+)
+def test_a_chat_template_that_cannot_be_used(chat_backbone, tmp_path, template, message):
+    """Before the first passage."""
+    folder = shutil.copytree(chat_backbone, tmp_path / "model")
+    (folder / "chat_template.jinja").write_text(template)
+    with pytest.raises(InputError, match=message):
+        open_writer(str(folder), "float32", Decoding())
