@@ -33,6 +33,7 @@ class RecordReader:
         optional: ``query`` and ``negatives`` where they are read if they are there.
         id_column: Column that the user says the id is in; default is the usual names.
         keep_html: Whether markup stays in texts.
+        is_prepared: Whether the source is a file of a prepared set, whose texts stay as they are.
     """
 
     def __init__(
@@ -43,9 +44,10 @@ class RecordReader:
         *,
         id_column: str | None = None,
         keep_html: bool = False,
+        is_prepared: bool = False,
     ) -> None:
-        self.keep_html = keep_html
-        self._read = RowReader(columns, needed, optional)
+        self.keep_html = keep_html or is_prepared
+        self._read = RowReader(columns, needed, optional, is_prepared=is_prepared)
         self._ids = IdReader(id_column)
 
     @property
@@ -146,7 +148,7 @@ def _judged(
     path: str | Path, min_score: float | None, on_error: str, needed: Sequence[str], optional: Sequence[str] = ()
 ) -> list[Record]:
     """Return the records that are answers, and make the others hard negatives of their query, where they are wanted."""
-    read = RecordReader(Columns(min_score=min_score), needed, optional, keep_html=is_of_prepared_set(path))
+    read = RecordReader(Columns(min_score=min_score), needed, optional, is_prepared=is_of_prepared_set(path))
     drops = Drops()
     records = list(_records(path, read, on_wrong_row(on_error, drops)))
     answers = [record.get("relevance") != 0 for record in records]
@@ -223,7 +225,7 @@ def iterate_passages(
         for number, record in enumerate(records, start=1):
             yield {"id": unique(record["id"], number), "document": record["document"]}
         return
-    read = RecordReader(Columns(), ("document",), keep_html=is_of_prepared_set(path))
+    read = RecordReader(Columns(), ("document",), is_prepared=is_of_prepared_set(path))
     for record in _records(path, read, wrong):
         yield {"id": record["id"], "document": record["document"]}
     read.say(path)

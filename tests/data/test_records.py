@@ -341,3 +341,12 @@ def test_the_base_install_reads_plain_files(tmp_path):
         "a dataset of the Hub needs datasets, which is not installed: pip install 'lbr-st[data]'",
         "cutting text into passages needs semantic_text_splitter, which is not installed: pip install 'lbr-st[data]'",
     ], run.stderr
+
+
+def test_a_value_that_is_written_out_stays_a_text_where_the_user_says_that_it_is_one(prepare, tmp_path):
+    rows = [{"query": f"which words of {n}", "answer": f"['w{n}', 'v{n}']"} for n in range(6)]
+    (tmp_path / "code.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(InputError, match="column 'answer': a value of Python or JSON that is written out"):
+        read_tuples(tmp_path / "code.jsonl")
+    folder = prepare(tmp_path / "code.jsonl", document="{answer}", dev="0", test="0")
+    assert {record["document"] for record in read_tuples(folder / "align.jsonl")} <= {row["answer"] for row in rows}
