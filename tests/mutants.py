@@ -645,8 +645,8 @@ MUTANTS = [
     Mutant(
         "pairs: a hard negative that answers the query is trained",
         "alignment/batches.py",
-        'wrong = next((text for text in record["negatives"] if same_text(text, same) in answers), None)',
-        "wrong = None",
+        'negatives = [text for text in record["negatives"] if same_text(text, same) not in answers]',
+        'negatives = record["negatives"]',
         "alignment/test_batches.py",
     ),
     Mutant(

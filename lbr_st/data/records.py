@@ -21,6 +21,7 @@ from lbr_st.records import FIELDS, Record, is_of_prepared_set, is_text_file
 
 logger = logging.getLogger(__name__)
 
+ITS_OWN_NEGATIVE = "hard negatives left out that are an answer of their own row"
 EMPTY_HINT = ": in a CSV or TSV a cell of NULL, NaN, N/A or None alone is; in JSON it is a text"
 
 
@@ -82,12 +83,21 @@ class RecordReader:
         ids = {"id": str(row.number), **self._ids(row.values, is_pair="query" in found[0])}
         values = {name: self._read.value(row.values, name) for name in ("source", "kind")}
         more = {name: printable(text) for name, text in values.items() if isinstance(text, str) and text.strip()}
+        cleaned = [clean_record(record, self.keep_html) for record in found]
+        if any(record.get("negatives") for record in cleaned):
+            self._without_answers(cleaned)
         return [
-            {name: part_id(id_, part, len(found)) for name, id_ in ids.items()}
-            | clean_record(record, self.keep_html)
-            | more
-            for part, record in enumerate(found, start=1)
+            {name: part_id(id_, part, len(found)) for name, id_ in ids.items()} | record | more
+            for part, record in enumerate(cleaned, start=1)
         ]
+
+    def _without_answers(self, records: Sequence[Record]) -> None:
+        """Take hard negatives out of the records of a row that are an answer of the same row."""
+        answers = {record["document"].strip() for record in records if record.get("relevance") != 0}
+        wrong = {text for record in records for text in record["negatives"] if text.strip() in answers}
+        for record in records if wrong else ():
+            record["negatives"] = [text for text in record["negatives"] if text not in wrong]
+        self.account.note(ITS_OWN_NEGATIVE, len(wrong))
 
     def say(self, source: object) -> None:
         """Say what was made of the source, after its last row.
