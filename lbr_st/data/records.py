@@ -9,7 +9,7 @@ from pathlib import Path
 from lbr_st.data.account import Account
 from lbr_st.data.cleaning import clean_record, printable
 from lbr_st.data.columns import Columns, RowReader
-from lbr_st.data.delimited import EMPTY_CELLS
+from lbr_st.data.delimited import EMPTY_CELLS, ERROR_CELLS
 from lbr_st.data.drops import Drops, on_wrong_row
 from lbr_st.data.folders import note_files, text_files
 from lbr_st.data.ids import IdReader, UniqueIds, part_id
@@ -22,7 +22,10 @@ from lbr_st.records import FIELDS, Record, is_of_prepared_set, is_text_file
 logger = logging.getLogger(__name__)
 
 ITS_OWN_NEGATIVE = "hard negatives left out that are an answer of their own row"
-EMPTY_HINT = ": in a CSV or TSV a cell of NULL, NaN, N/A or None alone is; in JSON it is a text"
+EMPTY_HINTS = {
+    EMPTY_CELLS: ": in a CSV or TSV a cell of NULL, NaN, N/A or None alone is; in JSON it is a text",
+    ERROR_CELLS: ": in a CSV or TSV a cell of an error of a spreadsheet is, such as #REF!",
+}
 
 
 class RecordReader:
@@ -75,8 +78,9 @@ class RecordReader:
         try:
             found = self._read(row.where, row.values)
         except RowError as error:
-            if EMPTY_CELLS in row.notes and error.reason == "empty text":
-                raise error.saying(EMPTY_HINT) from error
+            hint = next((EMPTY_HINTS[note] for note in row.notes if note in EMPTY_HINTS), None)
+            if hint is not None and error.reason == "empty text":
+                raise error.saying(hint) from error
             raise
         for note in row.notes:
             self.account.note(note)

@@ -17,7 +17,7 @@ from typing import IO, Any, NamedTuple
 import fsspec
 
 from lbr_st.data import names
-from lbr_st.data.delimited import EMPTY_CELLS, NULLS, Table, header_of, values_of
+from lbr_st.data.delimited import EMPTY_CELLS, ERROR_CELLS, ERRORS, NULLS, Table, header_of, values_of
 from lbr_st.data.kinds import check_kind, encoding_of
 from lbr_st.data.templates import EXCERPT
 from lbr_st.errors import InputError, RowError, one_line, require
@@ -333,11 +333,13 @@ def _table_rows(path: Path, encoding: str, delimiter: str, wrong: Wrong) -> Iter
                     wrong(error)
                     continue
                 if fields is None:
-                    return
+                    break
                 if table.header is None:
                     table.header = header_of(where, fields)
-                elif any(map(str.strip, fields)):  # spreadsheets end with rows of nothing
+                elif not table.is_passed_over(where, fields):
                     yield from _table_row(where, line, table, fields, wrong)
+            if table.headers:
+                logger.warning("%s: rows that say the header once more, left out: %d", path, table.headers)
         except UnicodeError as error:
             raise InputError(f"{where}: not {encoding}: {error}") from error
 
@@ -362,9 +364,10 @@ def _table_row(where: str, line: int, table: Table, fields: list[str], wrong: Wr
         wrong(error)
         return
     notes: tuple[str, ...] = () if table.note is None else (table.note,)
-    if not NULLS.isdisjoint(fields):
-        values = {name: "" if value in NULLS else value for name, value in values.items()}
-        notes += (EMPTY_CELLS,)
+    for empty, said in ((NULLS, EMPTY_CELLS), (ERRORS, ERROR_CELLS)):
+        if not empty.isdisjoint(fields):
+            values = {name: "" if value in empty else value for name, value in values.items()}
+            notes += (said,)
     yield Row(where, line, values, notes)
 
 
