@@ -194,13 +194,34 @@ def _lines(path: Path, encoding: str, wrong: Wrong) -> Iterator[tuple[int, str]]
             raise InputError(f"{path}, after line {number}: not {encoding}: {error}") from error
 
 
+class _KeyTwiceError(ValueError):
+    """A key that an object of JSON has twice."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON, none of whose keys is lost.
+
+    Raises:
+        _KeyTwiceError: If one is there twice, with different values.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        for key, value in pairs:
+            if found[key] != value:
+                raise _KeyTwiceError(repr(key))
+    return found
+
+
+# Control characters in texts are cleaned away; they are no reason to refuse a line.
+_JSON = json.JSONDecoder(strict=False, object_pairs_hook=_once)
+
+
 def _json_lines(path: Path, encoding: str, wrong: Wrong) -> Iterator[Row]:
     columns: list[str] | None = None
     for number, line in _lines(path, encoding, wrong):
         where = f"{path}, line {number}"
         try:
-            # Control characters in texts are cleaned away; they are no reason to refuse a line.
-            row = json.loads(line, strict=False)
+            row = _JSON.decode(line)
         except (ValueError, RecursionError) as error:
             wrong(_not_json(where, line, error).saying(_hint(line, error)))
             continue
@@ -251,6 +272,8 @@ def _hint(line: str, error: ValueError | RecursionError) -> str:
 def _not_json(where: str, text: str, error: ValueError | RecursionError) -> RowError:
     if isinstance(error, RecursionError):
         return RowError(where, "not JSON", "not JSON: nested too deep")
+    if isinstance(error, _KeyTwiceError):
+        return RowError(where, "a key twice", f"the key {error} is there twice in one object, with different values")
     if not isinstance(error, json.JSONDecodeError):
         return RowError(where, "not JSON", "not JSON: a number of thousands of digits; put it in quotes")
     around = text[max(0, error.pos - EXCERPT // 2) : error.pos + EXCERPT // 2].strip()
@@ -275,7 +298,7 @@ def _json_items(path: Path, encoding: str, wrong: Wrong) -> Iterator[Row]:
             raise InputError(f"{path}: not {encoding}: {error}") from error
     check_decoded(str(path), text, encoding)
     try:
-        found = json.loads(text, strict=False)
+        found = _JSON.decode(text)
     except (ValueError, RecursionError) as error:
         line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         raise _not_json(f"{path}{line}", text, error) from error
