@@ -650,6 +650,27 @@ MUTANTS = [
         "alignment/test_batches.py",
     ),
     Mutant(
+        "rows: of a key that is there twice one is lost",
+        "data/rows.py",
+        "if found[key] != value:",
+        "if False:",
+        "data/test_rows.py::test_a_key_that_is_twice_in_an_object_is_refused",
+    ),
+    Mutant(
+        "rows: a header that comes again is a pair",
+        "data/delimited.py",
+        "return names == self.header",
+        "return False",
+        "data/test_delimited.py::test_rows_that_say_the_header_once_more_are_none",
+    ),
+    Mutant(
+        "texts: numpy's texts are joined",
+        "data/texts.py",
+        "if _ARRAY.fullmatch(text):",
+        "if False:",
+        "data/test_texts.py::test_texts_of_lists_that_are_written_out",
+    ),
+    Mutant(
         "pairs: processes have parts of different sizes",
         "alignment/batches.py",
         "whole = batch.rows[: len(batch.rows) - len(batch.rows) % self.num_processes]",
