@@ -122,8 +122,8 @@ MUTANTS = [
     Mutant(
         "reader: raw files are read as they are",
         "data/records.py",
-        "| clean_record(record, self.keep_html)",
-        "| record",
+        "cleaned = [clean_record(record, self.keep_html) for record in found]",
+        "cleaned = list(found)",
         "cli/test_one_reader.py::test_half_a_surrogate_pair_anywhere",
     ),
     Mutant(
