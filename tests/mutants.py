@@ -122,8 +122,8 @@ MUTANTS = [
     Mutant(
         "reader: raw files are read as they are",
         "data/records.py",
-        "| clean_record(record, self.keep_html)",
-        "| record",
+        "cleaned = [clean_record(record, self.keep_html) for record in found]",
+        "cleaned = list(found)",
         "cli/test_one_reader.py::test_half_a_surrogate_pair_anywhere",
     ),
     Mutant(
@@ -645,9 +645,30 @@ MUTANTS = [
     Mutant(
         "pairs: a hard negative that answers the query is trained",
         "alignment/batches.py",
-        'wrong = next((text for text in record["negatives"] if same_text(text, same) in answers), None)',
-        "wrong = None",
+        'negatives = [text for text in record["negatives"] if same_text(text, same) not in answers]',
+        'negatives = record["negatives"]',
         "alignment/test_batches.py",
+    ),
+    Mutant(
+        "rows: of a key that is there twice one is lost",
+        "data/rows.py",
+        "if found[key] != value:",
+        "if False:",
+        "data/test_rows.py::test_a_key_that_is_twice_in_an_object_is_refused",
+    ),
+    Mutant(
+        "rows: a header that comes again is a pair",
+        "data/delimited.py",
+        "return names == self.header",
+        "return False",
+        "data/test_delimited.py::test_rows_that_say_the_header_once_more_are_none",
+    ),
+    Mutant(
+        "texts: numpy's texts are joined",
+        "data/texts.py",
+        "if _ARRAY.fullmatch(text):",
+        "if False:",
+        "data/test_texts.py::test_texts_of_lists_that_are_written_out",
     ),
     Mutant(
         "pairs: processes have parts of different sizes",

@@ -27,38 +27,37 @@ LABEL = "label"  # sentence-transformers' name of the column that goes to the lo
 def training_rows(records: Sequence[Record], same: str = AUTO) -> Dataset:
     """Lay records out as sentence-transformers' losses take them: anchor, positive, negative_1, ..., negative_n.
 
-    A record whose hard negative is known to answer its query is left out, with a count in the log. Where records have
-    different numbers of hard negatives, the first of them are used, as many as all have that have some; for a record
-    without one the document of another record stands in, as judged data have queries without a wrong document.
+    Where records have different numbers of hard negatives, the first of them are used, as many as all have that have
+    some; for a record without one the document of another record stands in, as judged data have queries without a wrong
+    document. So it does for a hard negative that is known to answer its query, which is left out, with a count in the
+    log.
 
     Args:
         records: With ``query``, ``document`` and ``negatives``.
         same: What is the same text, one of `lbr_st.data.same_text.LEVELS`.
 
     Raises:
-        InputError: If fewer than 2 are left.
+        InputError: If there are fewer than 2.
     """
     from datasets import Dataset
 
+    if len(records) < 2:
+        raise InputError(f"in-batch negatives need at least 2 pairs, found {len(records)}")
     known = documents_by_query(records, same)
     kept, left_out = [], []
     for record in records:
         answers = known[same_text(record["query"], same)]
-        wrong = next((text for text in record["negatives"] if same_text(text, same) in answers), None)
-        if wrong is None:
-            kept.append(record)
-        else:
-            left_out.append(f"{shortened(' '.join(wrong.split()), 60)!r} ({record['id']})")
+        negatives = [text for text in record["negatives"] if same_text(text, same) not in answers]
+        wrong = [text for text in record["negatives"] if text not in negatives]
+        left_out += [f"{shortened(' '.join(text.split()), 60)!r} ({record['id']})" for text in wrong]
+        kept.append(record | {"negatives": negatives} if wrong else record)
     if left_out:
         logger.warning(
-            "left out %d of %d records: a hard negative of theirs is known to answer their query: %s",
+            "hard negatives that are known to answer their query, left out: %d, such as %s",
             len(left_out),
-            len(records),
             "; ".join(left_out[:MOST_NAMED]),
         )
-    if len(kept) < 2:
-        raise InputError(f"in-batch negatives need at least 2 pairs, found {len(kept)}")
-    counts = [len(record["negatives"]) for record in kept]
+    counts = [len(record["negatives"]) for record in records]
     fewest, most = min(filter(None, counts), default=0), max(counts)
     if fewest:
         kept = _with_stand_ins(kept, fewest, known, same)
@@ -79,11 +78,11 @@ def training_rows(records: Sequence[Record], same: str = AUTO) -> Dataset:
 
 
 def _with_stand_ins(records: Sequence[Record], number: int, known: Mapping[str, set[str]], same: str) -> list[Record]:
-    """Give each record without hard negatives documents of the next records that do not answer its query.
+    """Fill up hard negatives of each record with documents of the next records that do not answer its query.
 
     Args:
         records: See `training_rows`.
-        number: Number of documents.
+        number: Number of hard negatives.
         known: See `documents_by_query`.
         same: See `training_rows`.
 
@@ -92,10 +91,10 @@ def _with_stand_ins(records: Sequence[Record], number: int, known: Mapping[str, 
     """
     found, without = [], 0
     for index, record in enumerate(records):
-        if not record["negatives"]:
+        if len(record["negatives"]) < number:
             without += 1
             answers = known[same_text(record["query"], same)]
-            others: dict[str, str] = {}
+            others = {same_text(text, same): text for text in record["negatives"]}
             for step in range(1, len(records)):
                 text = records[(index + step) % len(records)]["document"]
                 if (key := same_text(text, same)) not in answers:
@@ -103,16 +102,17 @@ def _with_stand_ins(records: Sequence[Record], number: int, known: Mapping[str, 
                 if len(others) == number:
                     break
             else:
+                there = len(record["negatives"])
                 raise InputError(
-                    f"record {record['id']} has no hard negative, and {len(others)} documents of others do not answer "
-                    f"its query, where {number} are needed"
+                    f"record {record['id']} has {there or 'no'} hard negative{'s' if there > 1 else ''}, and "
+                    f"{len(others) - there} documents of others do not answer its query, where {number} are needed"
                 )
             record = record | {"negatives": list(others.values())}
         found.append(record)
     if without:
         logger.warning(
-            "%d of %d records have no hard negative; the document of another record stands in (`lbr data mine` finds "
-            "hard ones, for pairs of which none has any)",
+            "%d of %d records have no hard negative, or too few; the document of another record stands in (`lbr "
+            "data mine` finds hard ones, for pairs of which none has any)",
             without,
             len(records),
         )

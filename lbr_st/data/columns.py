@@ -18,6 +18,7 @@ from lbr_st.data.same_text import same_text
 from lbr_st.data.templates import Template, Values, column_of, excerpt, field_of
 from lbr_st.data.texts import (
     TEXT,
+    cell_text,
     first_exchange,
     is_blank,
     last_question,
@@ -36,6 +37,7 @@ logger = logging.getLogger(__name__)
 # Documents under these names may be several, each of which answers the query.
 SEVERAL = ("positive", "pos", "chosen", "answer", "response", "correct_answer")
 _NAMES = re.compile(r"[^\[\].]*[^\[\].\d][^\[\].]*")  # in a path
+ReadText = Callable[[str, str, Any], str]
 USUAL = {"query": names.QUERY, "document": names.DOCUMENT}
 
 
@@ -86,11 +88,19 @@ class RowReader:
         needed: ``document``, and ``query`` where there must be one.
         optional: ``query`` and ``negatives`` where they are read if they are there.
         is_trial: Whether columns are tried on a row: nothing is said of what else there is.
+        is_prepared: Whether rows are of a prepared set, whose texts are texts, also where they look like values that
+            are written out.
     """
 
     def __init__(
-        self, columns: Columns, needed: Sequence[str], optional: Sequence[str] = (), is_trial: bool = False
+        self,
+        columns: Columns,
+        needed: Sequence[str],
+        optional: Sequence[str] = (),
+        is_trial: bool = False,
+        is_prepared: bool = False,
     ) -> None:
+        self._text = text_of if is_prepared else cell_text
         self.columns, self.needed, self.wanted, self._is_trial = columns, needed, {*needed, *optional}, is_trial
         self.account = Account()
         self._is_judged = columns.judged_by != NOTHING
@@ -294,7 +304,9 @@ class RowReader:
         column = names.first(values, names.QUERY)
         if column is not None:
             extra = names.first(values, ("input",)) if names.plain(column) == "instruction" else None
-            return Source([column, *([] if extra is None else [extra])], partial(query_in, column, extra))
+            return Source(
+                [column, *([] if extra is None else [extra])], partial(query_in, column, extra, text=self._text)
+            )
         talks = [*names.several(values, ("input",)), *names.several(values, ("chosen",))]
         talks = [each for each in talks if len(messages_of(values[each], names.is_preference(each))) > 0]
         return Source(talks[:1], partial(query_in, talks[0], None)) if talks else None
@@ -311,7 +323,7 @@ class RowReader:
         if not columns:
             return None
         may_be_several = len(columns) > 1 or names.several(columns, SEVERAL) or names.first(columns, names.LISTED)
-        read = partial(documents_in, columns) if may_be_several else partial(document_in, columns[0])
+        read = partial(documents_in, columns) if may_be_several else partial(document_in, columns[0], text=self._text)
         asked = names.first(values, names.QUERY)
         title = names.first(values, names.TITLE_OF_TEXT if asked is None else names.TITLE)
         if len(columns) > 1 or title is None or title in self._in_templates():  # the user says that it is another thing
@@ -442,19 +454,19 @@ def _is_of_query(values: Values, query: str, title: str, document: str) -> bool:
     return said == asked or (said in asked and len(said.split()) > 3)
 
 
-def query_in(column: str, extra: str | None, where: str, values: Values) -> str:
+def query_in(column: str, extra: str | None, where: str, values: Values, text: ReadText = cell_text) -> str:
     """Return the query in a column: a text, with the one in ``input`` beside an instruction; or of a conversation."""
     value = values[column]
     if messages := messages_of(value, names.is_preference(column)):
         return last_question(where, column, messages)
-    text = text_of(where, column, value)
+    asked = text(where, column, value)
     more = None if extra is None else values[extra]
-    return f"{text}\n{more}" if isinstance(more, str) and more.strip() else text
+    return f"{asked}\n{more}" if isinstance(more, str) and more.strip() else asked
 
 
-def document_in(column: str, where: str, values: Values) -> list[str]:
+def document_in(column: str, where: str, values: Values, text: ReadText = cell_text) -> list[str]:
     """Return the one document in a column."""
-    return [text_of(where, column, values[column])]
+    return [text(where, column, values[column])]
 
 
 def documents_in(columns: Sequence[str], where: str, values: Values) -> list[str]:

@@ -22,12 +22,20 @@ NULLS = frozenset(
     ["#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA", "NULL",
      "NaN", "None", "n/a", "nan", "null", "\\N"]
 )  # fmt: skip
+# What a spreadsheet writes where a formula has no result.
+ERRORS = frozenset(
+    ["#BLOCKED!", "#BUSY!", "#CALC!", "#CONNECT!", "#DIV/0!", "#ERROR!", "#EXTERNAL!", "#FIELD!", "#GETTING_DATA",
+     "#NAME?", "#NULL!", "#NUM!", "#PYTHON!", "#REF!", "#SPILL!", "#TIMEOUT!", "#UNKNOWN!", "#VALUE!", "Err:502",
+     "Err:504", "Err:508", "Err:509", "Err:522"]
+)  # fmt: skip
 # What is said of rows, after their number.
 EMPTY_CELLS = "with cells of NULL, NaN, N/A or None alone, which are empty"
+ERROR_CELLS = "with cells of an error of a spreadsheet alone, such as #REF!, which are empty"
 OPEN_QUOTES = "with a quote that is never closed, taken as it stands"
 ROWS_IN_A_TEXT = "with a text of lines that look like rows: is a quote opened there and never closed?"
 
 MOST_LINES = 10_000  # that a quoted text of a TSV goes on in
+_AROUND = " \ufeff"  # a name: spaces, and the mark of byte order of a file that was appended
 _DECLARED = re.compile(r'"?sep=(.)"?', re.IGNORECASE)  # how Excel says what the delimiter is
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"(?=\t|\Z)')
 _OPEN = re.compile(r'"(?:[^"]|"")*\Z')
@@ -46,6 +54,7 @@ class Table:
         delimiter: The delimiter.
         line: Number of lines that were read.
         header: Names of the columns; to be set after the first record, and checked with `header_of`.
+        headers: Number of records that said the header once more.
         note: What is to be said of the last record, or None.
     """
 
@@ -54,6 +63,7 @@ class Table:
         self._file, self._ahead = iter(file), deque[str]()
         self.line = 0
         self.header: list[str] | None = None
+        self.headers = 0
         self.note: str | None = None
         self._last = ""
         first = self._peek() or ""
@@ -82,6 +92,22 @@ class Table:
                 if marks and inner and all(line.count(self.delimiter) == marks for line in inner):
                     self.note = ROWS_IN_A_TEXT
         return fields
+
+    def is_passed_over(self, where: str, fields: list[str]) -> bool:
+        """Tell whether a record is no row: it is blank, as spreadsheets end, or says the header, as of files appended.
+
+        Raises:
+            InputError: If it says the header in another order, so that what follows is in other columns.
+        """
+        if not any(map(str.strip, fields)):
+            return True
+        if self.header is None or fields[0].strip(_AROUND) not in self.header:
+            return False
+        names = [field.strip(_AROUND) for field in fields]
+        if names != self.header and sorted(names) == sorted(self.header):
+            raise InputError(f"{where}: the header comes again in another order; put files together by their columns")
+        self.headers += names == self.header
+        return names == self.header
 
     @property
     def excerpt(self) -> str:

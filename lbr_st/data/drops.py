@@ -14,7 +14,10 @@ SAMPLES = 5  # of each reason, kept in dropped.jsonl
 SAMPLE_CHARACTERS = 200
 SHOWN, SHOWN_CHARACTERS = 3, 100  # of these, in the log and on the card
 # What is wrong with all rows of a source if it is with one: to leave them out leaves nothing.
-OF_ALL_ROWS = ("missing column", "missing field", "wrong encoding", "a column without a name", "no judgement")
+OF_ALL_ROWS = (
+    "missing column", "missing field", "wrong encoding", "a column without a name", "no judgement",
+    "a value written out", "a key twice",
+)  # fmt: skip
 MOST_NAMED = 3  # reasons of which one is named in a line
 
 

@@ -43,6 +43,7 @@ class Reading:
         encoding: Encoding of text files.
         chunker: Cuts documents that have no query.
         keep_html: Whether markup stays in texts.
+        is_prepared: Whether a source is a file of a prepared set, whose texts stay as they are.
         wrong: Called with a `RowError` for each row that cannot be used; reading goes on if it returns.
         incomplete: The same for rows of public sets that are known to lack texts.
     """
@@ -53,6 +54,7 @@ class Reading:
     encoding: str = "utf-8"
     chunker: Chunker = field(default_factory=Chunker)
     keep_html: bool = False
+    is_prepared: bool = False
     wrong: Wrong = stop
     incomplete: Wrong = stop
 
@@ -92,7 +94,7 @@ def parts_of(source: str, reading: Reading, side: str | None = None) -> list[Par
         return [Part(path.name, side, lambda: _texts(path, path.name, reading))]
     if path.is_file():
         check_is_there(path)
-        own = replace(reading, keep_html=reading.keep_html or is_of_prepared_set(path))
+        own = replace(reading, is_prepared=is_of_prepared_set(path))
         return [_rows_part(path.name, side, partial(read_rows, path, reading.encoding, reading.wrong), own)]
     if source == INSTALLED:
         return [Part(INSTALLED, side, lambda: _installed(reading))]
@@ -114,7 +116,12 @@ def _rows_part(name: str, side: str | None, rows: Rows, reading: Reading) -> Par
 def records_of(rows: Iterable[Row], name: str, reading: Reading) -> Iterator[Record]:
     """Yield the records of the rows of one source; see `Part`."""
     read = RecordReader(
-        reading.columns, ("document",), ("query", "negatives"), id_column=reading.id, keep_html=reading.keep_html
+        reading.columns,
+        ("document",),
+        ("query", "negatives"),
+        id_column=reading.id,
+        keep_html=reading.keep_html,
+        is_prepared=reading.is_prepared,
     )
     for row in rows:
         try:

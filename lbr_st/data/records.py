@@ -9,7 +9,7 @@ from pathlib import Path
 from lbr_st.data.account import Account
 from lbr_st.data.cleaning import clean_record, printable
 from lbr_st.data.columns import Columns, RowReader
-from lbr_st.data.delimited import EMPTY_CELLS
+from lbr_st.data.delimited import EMPTY_CELLS, ERROR_CELLS
 from lbr_st.data.drops import Drops, on_wrong_row
 from lbr_st.data.folders import note_files, text_files
 from lbr_st.data.ids import IdReader, UniqueIds, part_id
@@ -21,7 +21,11 @@ from lbr_st.records import FIELDS, Record, is_of_prepared_set, is_text_file
 
 logger = logging.getLogger(__name__)
 
-EMPTY_HINT = ": in a CSV or TSV a cell of NULL, NaN, N/A or None alone is; in JSON it is a text"
+ITS_OWN_NEGATIVE = "hard negatives left out that are an answer of their own row"
+EMPTY_HINTS = {
+    EMPTY_CELLS: ": in a CSV or TSV a cell of NULL, NaN, N/A or None alone is; in JSON it is a text",
+    ERROR_CELLS: ": in a CSV or TSV a cell of an error of a spreadsheet is, such as #REF!",
+}
 
 
 class RecordReader:
@@ -33,6 +37,7 @@ class RecordReader:
         optional: ``query`` and ``negatives`` where they are read if they are there.
         id_column: Column that the user says the id is in; default is the usual names.
         keep_html: Whether markup stays in texts.
+        is_prepared: Whether the source is a file of a prepared set, whose texts stay as they are.
     """
 
     def __init__(
@@ -43,9 +48,10 @@ class RecordReader:
         *,
         id_column: str | None = None,
         keep_html: bool = False,
+        is_prepared: bool = False,
     ) -> None:
-        self.keep_html = keep_html
-        self._read = RowReader(columns, needed, optional)
+        self.keep_html = keep_html or is_prepared
+        self._read = RowReader(columns, needed, optional, is_prepared=is_prepared)
         self._ids = IdReader(id_column)
 
     @property
@@ -72,20 +78,30 @@ class RecordReader:
         try:
             found = self._read(row.where, row.values)
         except RowError as error:
-            if EMPTY_CELLS in row.notes and error.reason == "empty text":
-                raise error.saying(EMPTY_HINT) from error
+            hint = next((EMPTY_HINTS[note] for note in row.notes if note in EMPTY_HINTS), None)
+            if hint is not None and error.reason == "empty text":
+                raise error.saying(hint) from error
             raise
         for note in row.notes:
             self.account.note(note)
         ids = {"id": str(row.number), **self._ids(row.values, is_pair="query" in found[0])}
         values = {name: self._read.value(row.values, name) for name in ("source", "kind")}
         more = {name: printable(text) for name, text in values.items() if isinstance(text, str) and text.strip()}
+        cleaned = [clean_record(record, self.keep_html) for record in found]
+        if any(record.get("negatives") for record in cleaned):
+            self._without_answers(cleaned)
         return [
-            {name: part_id(id_, part, len(found)) for name, id_ in ids.items()}
-            | clean_record(record, self.keep_html)
-            | more
-            for part, record in enumerate(found, start=1)
+            {name: part_id(id_, part, len(found)) for name, id_ in ids.items()} | record | more
+            for part, record in enumerate(cleaned, start=1)
         ]
+
+    def _without_answers(self, records: Sequence[Record]) -> None:
+        """Take hard negatives out of the records of a row that are an answer of the same row."""
+        answers = {record["document"].strip() for record in records if record.get("relevance") != 0}
+        wrong = {text for record in records for text in record["negatives"] if text.strip() in answers}
+        for record in records if wrong else ():
+            record["negatives"] = [text for text in record["negatives"] if text not in wrong]
+        self.account.note(ITS_OWN_NEGATIVE, len(wrong))
 
     def say(self, source: object) -> None:
         """Say what was made of the source, after its last row.
@@ -146,7 +162,7 @@ def _judged(
     path: str | Path, min_score: float | None, on_error: str, needed: Sequence[str], optional: Sequence[str] = ()
 ) -> list[Record]:
     """Return the records that are answers, and make the others hard negatives of their query, where they are wanted."""
-    read = RecordReader(Columns(min_score=min_score), needed, optional, keep_html=is_of_prepared_set(path))
+    read = RecordReader(Columns(min_score=min_score), needed, optional, is_prepared=is_of_prepared_set(path))
     drops = Drops()
     records = list(_records(path, read, on_wrong_row(on_error, drops)))
     answers = [record.get("relevance") != 0 for record in records]
@@ -223,7 +239,7 @@ def iterate_passages(
         for number, record in enumerate(records, start=1):
             yield {"id": unique(record["id"], number), "document": record["document"]}
         return
-    read = RecordReader(Columns(), ("document",), keep_html=is_of_prepared_set(path))
+    read = RecordReader(Columns(), ("document",), is_prepared=is_of_prepared_set(path))
     for record in _records(path, read, wrong):
         yield {"id": record["id"], "document": record["document"]}
     read.say(path)

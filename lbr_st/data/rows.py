@@ -17,7 +17,7 @@ from typing import IO, Any, NamedTuple
 import fsspec
 
 from lbr_st.data import names
-from lbr_st.data.delimited import EMPTY_CELLS, NULLS, Table, header_of, values_of
+from lbr_st.data.delimited import EMPTY_CELLS, ERROR_CELLS, ERRORS, NULLS, Table, header_of, values_of
 from lbr_st.data.kinds import check_kind, encoding_of
 from lbr_st.data.templates import EXCERPT
 from lbr_st.errors import InputError, RowError, one_line, require
@@ -194,13 +194,34 @@ def _lines(path: Path, encoding: str, wrong: Wrong) -> Iterator[tuple[int, str]]
             raise InputError(f"{path}, after line {number}: not {encoding}: {error}") from error
 
 
+class _KeyTwiceError(ValueError):
+    """A key that an object of JSON has twice."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON, none of whose keys is lost.
+
+    Raises:
+        _KeyTwiceError: If one is there twice, with different values.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        for key, value in pairs:
+            if found[key] != value:
+                raise _KeyTwiceError(repr(key))
+    return found
+
+
+# Control characters in texts are cleaned away; they are no reason to refuse a line.
+_JSON = json.JSONDecoder(strict=False, object_pairs_hook=_once)
+
+
 def _json_lines(path: Path, encoding: str, wrong: Wrong) -> Iterator[Row]:
     columns: list[str] | None = None
     for number, line in _lines(path, encoding, wrong):
         where = f"{path}, line {number}"
         try:
-            # Control characters in texts are cleaned away; they are no reason to refuse a line.
-            row = json.loads(line, strict=False)
+            row = _JSON.decode(line)
         except (ValueError, RecursionError) as error:
             wrong(_not_json(where, line, error).saying(_hint(line, error)))
             continue
@@ -251,6 +272,8 @@ def _hint(line: str, error: ValueError | RecursionError) -> str:
 def _not_json(where: str, text: str, error: ValueError | RecursionError) -> RowError:
     if isinstance(error, RecursionError):
         return RowError(where, "not JSON", "not JSON: nested too deep")
+    if isinstance(error, _KeyTwiceError):
+        return RowError(where, "a key twice", f"the key {error} is there twice in one object, with different values")
     if not isinstance(error, json.JSONDecodeError):
         return RowError(where, "not JSON", "not JSON: a number of thousands of digits; put it in quotes")
     around = text[max(0, error.pos - EXCERPT // 2) : error.pos + EXCERPT // 2].strip()
@@ -275,7 +298,7 @@ def _json_items(path: Path, encoding: str, wrong: Wrong) -> Iterator[Row]:
             raise InputError(f"{path}: not {encoding}: {error}") from error
     check_decoded(str(path), text, encoding)
     try:
-        found = json.loads(text, strict=False)
+        found = _JSON.decode(text)
     except (ValueError, RecursionError) as error:
         line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         raise _not_json(f"{path}{line}", text, error) from error
@@ -333,11 +356,13 @@ def _table_rows(path: Path, encoding: str, delimiter: str, wrong: Wrong) -> Iter
                     wrong(error)
                     continue
                 if fields is None:
-                    return
+                    break
                 if table.header is None:
                     table.header = header_of(where, fields)
-                elif any(map(str.strip, fields)):  # spreadsheets end with rows of nothing
+                elif not table.is_passed_over(where, fields):
                     yield from _table_row(where, line, table, fields, wrong)
+            if table.headers:
+                logger.warning("%s: rows that say the header once more, left out: %d", path, table.headers)
         except UnicodeError as error:
             raise InputError(f"{where}: not {encoding}: {error}") from error
 
@@ -362,9 +387,10 @@ def _table_row(where: str, line: int, table: Table, fields: list[str], wrong: Wr
         wrong(error)
         return
     notes: tuple[str, ...] = () if table.note is None else (table.note,)
-    if not NULLS.isdisjoint(fields):
-        values = {name: "" if value in NULLS else value for name, value in values.items()}
-        notes += (EMPTY_CELLS,)
+    for empty, said in ((NULLS, EMPTY_CELLS), (ERRORS, ERROR_CELLS)):
+        if not empty.isdisjoint(fields):
+            values = {name: "" if value in empty else value for name, value in values.items()}
+            notes += (said,)
     yield Row(where, line, values, notes)
 
 

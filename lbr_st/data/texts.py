@@ -18,6 +18,14 @@ ANSWERS = ("assistant", "gpt", "model", "ai", "bot", "chatbot")
 # Where the text of an object is: of a passage of DPR or Tevatron.
 TEXT = ("text", "document", "passage", "passage_text", "content", "contents", "body")
 _MESSAGE = ({"role", "content"}, {"from", "value"}, {"role", "parts"})
+# What a cell begins with that holds a Python or JSON value of texts, written out: a list, an object, numpy's array.
+_VALUE = re.compile(r"(?:[A-Za-z_.]+\()?(?:[\[{(]\s*)+b?['\"]|[A-Za-z_.]+\(\[|b['\"]")
+_STRING = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
+_ARRAY = re.compile(rf"\[\s*(?:{_STRING.pattern})(?:\s+(?:{_STRING.pattern}))*\s*\]", re.DOTALL)
+_CALL = re.compile(r"(?:\A|[\s{(\[])(?:array|frozenset)\([\[{].*[\])}]\Z", re.DOTALL)
+_CUT = ("...", "\u2026")
+# Columns of what a model wrote, which may be code or JSON.
+_WRITTEN = ("output", "response", "completion")
 # Where a turn of a conversation begins that is written out as one text, as Anthropic's preferences are.
 _TURN = re.compile(r"(?:\A|\n)\s*\n(?:#+ *)?(Human|User|Assistant|AI|Bot) *: ?", re.IGNORECASE)
 
@@ -36,6 +44,17 @@ def text_of(where: str, column: str, value: Any) -> str:
     return value
 
 
+def cell_text(where: str, column: str, value: Any) -> str:
+    """Return a cell that must be one text, and no Python or JSON value that is written out, as pandas does to CSV.
+
+    Raises:
+        RowError: If it is such a value, another thing, or blank.
+    """
+    text = text_of(where, column, value)
+    _check_no_value(where, column, text)
+    return text
+
+
 def is_blank(value: Any) -> bool:
     """Tell whether a cell holds nothing: null, or white space, as CSV knows no null."""
     return value is None or (isinstance(value, str) and not value.strip()) or value != value
@@ -52,10 +71,13 @@ def texts_of(where: str, column: str, value: Any) -> list[Any]:
             that is written out as text, as in a CSV; in one of preferences, a conversation that is written out.
 
     Raises:
-        RowError: If a conversation has no answer.
+        RowError: If a conversation has no answer, or a text is a value that is written out otherwise.
     """
-    if isinstance(value, str) and names.is_list(column):
-        value = _list_written_out(value)
+    if isinstance(value, str):
+        if names.is_list(column):
+            value = _list_written_out(where, column, value)
+        else:
+            _check_no_value(where, column, value)
     if isinstance(value, Mapping) and names.negatives([column]) and all(isinstance(v, list) for v in value.values()):
         texts = names.first(value, TEXT)  # beside their scores; else each list is what a system found
         value = value[texts] if texts is not None else [text for each in value.values() for text in each]
@@ -109,17 +131,64 @@ def with_title(title: str, text: str) -> str:
     return text if text.lstrip().partition("\n")[0].strip() == title.strip() else f"{title} {text}"
 
 
-def _list_written_out(text: str) -> Any:
-    if not (text.startswith("[") and text.endswith("]")):
-        return text
-    for read in (json.loads, ast.literal_eval):
+def _list_written_out(where: str, column: str, text: str) -> Any:
+    """Return the texts of a list of JSON, Python or numpy that is written out; a text that is none as it is."""
+    text = text.strip()
+    if text.startswith("[") and text.endswith("]"):
         try:
-            found = read(text)
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            continue
+            found = json.loads(text)
+        except (ValueError, RecursionError):
+            found = _python_list(text)
         if isinstance(found, list):
             return found
+    if _VALUE.match(text):
+        raise _written_out(where, column, text)
     return text
+
+
+def _python_list(text: str) -> list[Any] | None:
+    """Return a list as Python or numpy writes it, which has no commas; None where it is none.
+
+    Python joins texts without a comma between them, so that they are counted.
+    """
+    try:
+        if _ARRAY.fullmatch(text):
+            return [ast.literal_eval(each) for each in _STRING.findall(text)]
+        found = ast.literal_eval(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return None
+    is_joined = all(isinstance(each, str) for each in found) and len(_STRING.findall(text)) != len(found)
+    return None if is_joined else found
+
+
+def _check_no_value(where: str, column: str, text: str) -> None:
+    """Refuse a text that is a value as Python or numpy writes it, cut off or not; one of JSON may be an answer.
+
+    Raises:
+        RowError: If it is one.
+    """
+    if not _VALUE.match(text) or names.plain(column) in _WRITTEN or names.is_preference(column):
+        return
+    text = text.rstrip()
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        if text.endswith(_CUT) and text.startswith(("['", '["', "{'")):
+            raise _written_out(where, column, text) from None
+    else:
+        return
+    try:
+        ast.literal_eval(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        if _CALL.search(text) is None:  # of numpy
+            return
+    raise _written_out(where, column, text)
+
+
+def _written_out(where: str, column: str, text: str) -> RowError:
+    what = f"a value of Python or JSON that is written out and is no text, {excerpt(text)}"
+    do = "write the text alone, or several as a JSON list, in a column such as 'negatives' or 'positives'"
+    return RowError(f"{where}, column {column!r}", "a value written out", f"{what}: {do}")
 
 
 def is_message(value: Any) -> bool:

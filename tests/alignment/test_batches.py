@@ -57,16 +57,24 @@ def test_where_some_records_have_no_hard_negative_another_document_stands_in(cap
         rows = rows_of([("q", "d", "n", "m"), ("r", "e"), ("r", "f"), ("s", "g", "o", "p")])
     assert [(row["negative_1"], row["negative_2"]) for row in rows] == [("n", "m"), ("g", "d"), ("g", "d"), ("o", "p")]
     assert rows.column_names == ["anchor", "positive", "negative_1", "negative_2"]
-    assert "2 of 4 records have no hard negative; the document of another record stands in" in caplog.text
+    assert "2 of 4 records have no hard negative, or too few; the document of another record stands in" in caplog.text
     with pytest.raises(InputError, match="record q-e has no hard negative, and 0 documents of others do not"):
         rows_of([("q", "d", "n"), ("q", "e")])
 
 
-def test_a_negative_that_answers_the_query_is_left_out(caplog):
+def test_a_negative_that_answers_the_query_is_left_out_and_its_record_stays(caplog):
     with caplog.at_level(logging.WARNING):
         rows = rows_of([("q", "d", "e"), ("q", "e", "n"), ("r", "f", "d"), ("s", "good", "Good ")])
-    assert [(row["anchor"], row["positive"]) for row in rows] == [("q", "e"), ("r", "f")]
-    assert "left out 2 of 4 records: a hard negative" in caplog.text and "'e' (q-d); 'Good' (s-good)" in caplog.text
+    assert [tuple(row.values()) for row in rows] == [
+        ("q", "d", "f"), ("q", "e", "n"), ("r", "f", "d"), ("s", "good", "d"),
+    ]  # fmt: skip
+    assert "known to answer their query, left out: 2, such as 'e' (q-d); 'Good' (s-good)" in caplog.text
+
+
+def test_a_negative_that_is_left_out_takes_none_from_the_others():
+    rows = rows_of([("q", "d", "n", "d", "o"), ("r", "e", "p", "s", "t"), ("s", "f", "u", "v", "f")])
+    negatives = [[row[f"negative_{n}"] for n in (1, 2, 3)] for row in rows]
+    assert negatives == [["n", "o", "e"], ["p", "s", "t"], ["u", "v", "d"]]
 
 
 def test_two_passages_of_one_query_are_never_negatives_of_each_other():
@@ -82,12 +90,13 @@ def test_two_passages_of_one_query_are_never_negatives_of_each_other():
             assert len({0, 1, 2}.intersection(batch)) <= 1
 
 
-def test_what_was_known_of_a_record_that_is_left_out():
-    """q is answered by d1, as its left-out record says: d1 is no negative of q."""
+def test_what_is_known_to_answer_a_query_of_other_rows():
+    """q is answered by d1, as another of its rows says: d1 is no negative of q."""
     records = [record(*each) for each in [("q", "d1", "d2"), ("q", "d2", "n1"), ("r", "d1", "n2"), ("s", "e", "n3")]]
     dataset = training_rows(records)
-    assert dataset["anchor"][:] == ["q", "r", "s"]
     known = documents_by_query(records)
+    dataset = dataset.select([1, 2, 3])
+    assert dataset["anchor"][:] == ["q", "r", "s"]
     for epoch in range(20):
         for batch in batches(dataset, 4, epoch, known=known):
             assert not {0, 1} <= set(batch)
@@ -105,7 +114,8 @@ def test_formulas_that_differ_in_case_are_several_texts():
     """Carbon monoxide may be a negative of cobalt, unless the set that they are of says otherwise."""
     records = [record("CO", "C", "O"), record("CO", "N", "O"), record("Co", "S", "C")]
     assert documents_by_query(records) == {"CO": {"C", "N"}, "Co": {"S"}}
-    assert len(training_rows(records)) == 3 and len(training_rows(records, "loose")) == 2
+    records.append(record("r", "P", "O"))
+    assert [training_rows(records, same)["negative_1"][2] for same in ("auto", "loose")] == ["C", "P"]
     dataset = rows_of([("CO", "C"), ("Co", "c")])
     assert sorted(batches(dataset, 2)[0]) == [0, 1]
     with pytest.raises(InputError, match="not one batch"):

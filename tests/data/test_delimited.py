@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lbr_st.data.delimited import EMPTY_CELLS, NULLS, OPEN_QUOTES, ROWS_IN_A_TEXT, Table
+from lbr_st.data.delimited import EMPTY_CELLS, ERROR_CELLS, ERRORS, NULLS, OPEN_QUOTES, ROWS_IN_A_TEXT, Table
 from lbr_st.data.records import read_tuples
 from lbr_st.data.rows import read_rows
 from lbr_st.errors import InputError
@@ -126,3 +126,31 @@ def test_cells_of_null_are_empty(tmp_path, caplog, word):
     assert len(read_tuples(tmp_path / "g.csv", on_error="skip")) == 1
     (tmp_path / "h.jsonl").write_text('{"query": "q", "positive": "None"}')
     assert read_tuples(tmp_path / "h.jsonl")[0]["document"] == "None"
+
+
+@pytest.mark.parametrize("word", sorted(ERRORS))
+def test_cells_of_an_error_of_a_spreadsheet_are_empty(tmp_path, caplog, word):
+    caplog.set_level(logging.INFO, logger="lbr_st")
+    (tmp_path / "f.csv").write_text(f"query,positive,negative\nq,d,{word}\nr,e,{word} here\n")
+    assert [record["negatives"] for record in read_tuples(tmp_path / "f.csv")] == [[], [f"{word} here"]]
+    assert f"1 {ERROR_CELLS}" in caplog.text
+    (tmp_path / "g.csv").write_text(f"query,positive\nq,{word}\nr,e\n")
+    with pytest.raises(InputError, match="g.csv, line 2, column 'positive': the text is empty: .* such as #REF!"):
+        read_tuples(tmp_path / "g.csv")
+
+
+AGAIN = ["query,positive", " query , positive", "\ufeffquery,positive", '"query","positive"']
+
+
+@pytest.mark.parametrize("again", AGAIN)
+@pytest.mark.parametrize("ending", ["", "r,e\n"])
+def test_rows_that_say_the_header_once_more_are_none(tmp_path, caplog, again, ending):
+    with caplog.at_level(logging.WARNING):
+        rows = read(tmp_path / "f.csv", f"query,positive\nq,d\n{again}\n{again}\nquery,d\nq,positive\n{ending}")
+    assert [values for _, values, _ in rows][:3] == [["q", "d"], ["query", "d"], ["q", "positive"]]
+    assert "f.csv: rows that say the header once more, left out: 2" in caplog.text
+
+
+def test_a_header_that_comes_again_in_another_order_is_refused(tmp_path):
+    with pytest.raises(InputError, match="f.csv, line 3: the header comes again in another order"):
+        read(tmp_path / "f.csv", "query,positive\nq,d\npositive,query\ne,r\n")

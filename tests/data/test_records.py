@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import logging
 import subprocess
 import sys
 
@@ -341,3 +342,41 @@ def test_the_base_install_reads_plain_files(tmp_path):
         "a dataset of the Hub needs datasets, which is not installed: pip install 'lbr-st[data]'",
         "cutting text into passages needs semantic_text_splitter, which is not installed: pip install 'lbr-st[data]'",
     ], run.stderr
+
+
+def test_a_value_that_is_written_out_stays_a_text_where_the_user_says_that_it_is_one(prepare, tmp_path):
+    rows = [{"query": f"which words of {n}", "answer": f"['w{n}', 'v{n}']"} for n in range(6)]
+    (tmp_path / "code.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(InputError, match="column 'answer': a value of Python or JSON that is written out"):
+        read_tuples(tmp_path / "code.jsonl")
+    folder = prepare(tmp_path / "code.jsonl", document="{answer}", dev="0", test="0")
+    assert {record["document"] for record in read_tuples(folder / "align.jsonl")} <= {row["answer"] for row in rows}
+
+
+ITS_OWN = [
+    {"query": "q", "pos": ["d"], "neg": ["n", "d"]},
+    {"query": "q", "pos": ["d", "e"], "neg": ["n", "d"]},
+    {"query": "q", "positive": "d", "negative_1": " d ", "negative_2": "n"},
+    {"query": "q", "chosen": "d", "rejected": ["d", "n"]},
+    {"query": "q", "positive": {"text": "d"}, "negative_passages": [{"text": "d"}, {"text": "n"}]},
+    {"query": "q", "answer": "d&amp;e", "hard_negatives": ["d&e", "n"]},
+]
+
+
+@pytest.mark.parametrize("row", ITS_OWN)
+def test_a_positive_is_never_its_own_hard_negative(tmp_path, caplog, row):
+    write_jsonl(tmp_path / "f.jsonl", [row])
+    with caplog.at_level(logging.INFO):
+        found = read_tuples(tmp_path / "f.jsonl")
+    assert [record["negatives"] for record in found] == [["n"]] * len(found)
+    assert "1 hard negatives left out that are an answer of their own row" in caplog.text
+
+
+def test_a_positive_is_never_its_own_hard_negative_in_a_set(prepare, tmp_path):
+    rows = [
+        {"query": f"what is {n}", "pos": [f"the number {n}"], "neg": [f"a {n}", f"the number {n}"]} for n in range(4)
+    ]
+    write_jsonl(tmp_path / "f.jsonl", rows)
+    folder = prepare(tmp_path / "f.jsonl", dev="0", test="0")
+    found = read_tuples(folder / "align.jsonl")
+    assert found and all(record["document"] not in record["negatives"] != [] for record in found)

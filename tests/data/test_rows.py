@@ -460,3 +460,25 @@ def test_a_pipe_is_no_file(tmp_path):
                 read(source)
     with pytest.raises(InputError, match="link: is a link that leads nowhere"):
         check_is_there(tmp_path / "link")
+
+
+TWICE = [
+    '{"query": "q", "positive": "d", "positive": "e"}',
+    '{"query": "q", "positive": "d", "query": "r"}',
+    '{"query": "q", "positive": {"text": "d", "text": "e"}}',
+    '{"query": "q", "pos": ["d"], "neg": [{"text": "m"}, {"text": "n", "text": "o"}]}',
+    '{"query": "q", "positive": "d", "label": 1, "label": 0}',
+]
+
+
+@pytest.mark.parametrize("line", TWICE)
+@pytest.mark.parametrize("name", ["f.jsonl", "f.json"])
+def test_a_key_that_is_twice_in_an_object_is_refused(tmp_path, line, name):
+    (tmp_path / name).write_text(line if name == "f.jsonl" else f"[{line}]")
+    with pytest.raises(InputError, match=f"{name}.*: the key '(query|positive|text|label)' is there twice"):
+        list(read_rows(tmp_path / name))
+
+
+def test_a_key_that_is_twice_with_the_same_value_loses_nothing(tmp_path):
+    (tmp_path / "f.jsonl").write_text('{"query": "q", "positive": "d", "positive": "d"}')
+    assert [row.values for row in read_rows(tmp_path / "f.jsonl")] == [{"query": "q", "positive": "d"}]
