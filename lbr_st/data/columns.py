@@ -22,6 +22,7 @@ from lbr_st.data.texts import (
     is_blank,
     last_question,
     messages_of,
+    said,
     text_of,
     texts_of,
     title_of,
@@ -177,6 +178,10 @@ class RowReader:
         def read_row(where: str, values: Values) -> list[Record]:
             question = query.read(where, values) if query else None
             texts, others = documents.read(where, values), negatives.read(where, values)
+            self._name_inside(negatives.columns, values)
+            if question and self._is_judged and self._judged_by is None and not judgements:
+                if inside := self._judged_inside(where, values, documents.columns, len(texts)):
+                    return self._records(where, inside, question, texts, others, list(inside))
             return self._records(where, values, question, texts, others, judgements, is_listed, unused)
 
         return read_row
@@ -225,12 +230,22 @@ class RowReader:
 
         def read(where: str, values: Values) -> list[Record]:
             question, answer, left = first_exchange(where, column, values[column])
-            documents = documents_in(beside, where, values) if beside else [answer]
-            if None in documents:
-                raise RowError(f"{where}, column {column!r}", "no answer", "no question of a user with an answer")
+            if not beside and answer is None:
+                detail = "no question of a user with an answer to be learned from"
+                raise RowError(f"{where}, column {column!r}", "no answer", detail)
             self.account.note("messages of conversations were not used", left + bool(beside and answer))
             others = negatives.read(where, values)
-            return self._records(where, values, question, documents, others, judgements, unused=unused)
+            if beside or answer is None:
+                documents = documents_in(beside, where, values)
+                return self._records(where, values, question, documents, others, judgements, unused=unused)
+            message = values[column][answer]
+            documents = [said(where, column, message)]
+            inside = names.judgements(message) if self._is_judged and not judgements else []
+            if inside and self._judged_by is None:
+                return self._records(where, message, question, documents, others, inside)
+            records = self._records(where, values, question, documents, others, judgements, unused=unused)
+            self._watch_inside(f"{column}[{answer}]", message)
+            return records
 
         return read
 
@@ -279,6 +294,55 @@ class RowReader:
             self._record(query, document, negatives) | ({} if grade == 1 else {"relevance": grade})
             for document, grade in zip(documents, grades, strict=True)
         ]
+
+    def _judged_inside(self, where: str, values: Values, columns: Sequence[str], count: int) -> dict[str, list[Any]]:
+        """Return what the objects that the documents of a row are, say of them; nothing where they say nothing.
+
+        A score of what is called a positive is one of its search, and no judgement.
+
+        Raises:
+            RowError: If they say something of other documents than those that are read, as of a list of which a
+                template takes one.
+        """
+        found: dict[str, list[Any]] = {}
+        for column in columns:
+            of_each = unfolded([values[column]] if isinstance(values.get(column), Mapping) else values.get(column))
+            judged = names.judgements(of_each)
+            if names.several([column], ("positive", "pos", "chosen")):
+                self.account.see(f"{column}[{key}]" for key in judged if names.is_score(key))
+                judged = [key for key in judged if not names.is_score(key)]
+            for key in judged:
+                found.setdefault(key, []).extend(of_each[key])
+            if not judged and of_each:
+                for number, each in enumerate(values[column] if isinstance(values[column], list) else [values[column]]):
+                    self._watch_inside(f"{column}{'' if each is values[column] else f'[{number}]'}", each)
+        for key, said_of in found.items():
+            if len(said_of) != count or (self.columns.document is not None and count == 1):
+                raise RowError(
+                    f"{where}, column {columns[0]!r}",
+                    "no judgement",
+                    f"its entries say whether they answer ({', '.join(found)}), and a template takes one whatever it "
+                    "says: rename the column 'passages', of which each is read as judged, or lbr data prepare "
+                    f"--judged-by '{columns[0]}[0][{key}]', or --judged-by {NOTHING} if they say something else",
+                )
+        return found
+
+    def _name_inside(self, columns: Sequence[str], values: Values) -> None:
+        """Name what looks like judgements in objects of which the text alone is used."""
+        for column in columns:
+            value = values.get(column)
+            first = value[0] if isinstance(value, list) and value else value
+            if isinstance(first, Mapping):
+                self.account.see(f"{column}[{key}]" for key in names.judgements(first))
+
+    def _watch_inside(self, path: str, value: Values) -> None:
+        """Watch what stands in an object beside its text."""
+        if self._is_judged and not self._is_trial:
+            text = names.first(value, TEXT)
+            beside = {
+                f"{path}[{key}]": each for key, each in value.items() if key != text and not names.is_id(str(key))
+            }
+            self._watch(list(beside), beside)
 
     def _record(self, query: str | None, document: str, negatives: Sequence[str]) -> Record:
         record: Record = {"document": document}

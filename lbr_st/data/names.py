@@ -73,6 +73,7 @@ _JUDGEMENT = re.compile(
     r"|(up|down|net)votes?|q?rels?|gold"
     r"|is(positive|answer|gold|entailed)|(is)?answerable|hasanswer"
 )
+_SCORE = re.compile(r".*(score|sim|similarity|rating|votes?)s?")
 _DENIAL = re.compile(r"(is|are)?(irrelevant|nonrelevant|notrelevant)|is(hard)?(negative|impossible|unanswerable|neg)")
 
 
@@ -125,6 +126,11 @@ def judgements(columns: Iterable[str]) -> list[str]:
 def denies(column: str) -> bool:
     """Tell whether a column says of what is true that it is no answer: ``is_irrelevant``."""
     return bool(_DENIAL.fullmatch(plain(column)))
+
+
+def is_score(column: str) -> bool:
+    """Tell whether a column of judgements has by its name how near a document was found, and not whether it answers."""
+    return bool(_SCORE.fullmatch(plain(column)))
 
 
 def can_only_judge(column: str) -> bool:

@@ -880,3 +880,86 @@ def test_multiple_choice_has_one_right_option_for_every_reader():
     """Also where documents alone are read: a letter is no document."""
     row = {"question": "q", "choices": ["a", "b", "c"], "answer": "B"}
     assert records(row, needed=("document",), optional=()) == [{"document": "b", "is_choice": True}]
+
+
+YES, NO = {"role": "assistant", "content": "yes"}, {"role": "assistant", "content": "no"}
+
+
+@pytest.mark.parametrize("is_not", [{"weight": 0}, {"weight": 0.0}, {"loss": False}, {"loss": 0}, {"train": False}])
+def test_messages_that_are_not_to_be_learned_from_are_passed_over(is_not):
+    """With the question that they answer; and a conversation of them alone is refused."""
+    asked, again = {"role": "user", "content": "q"}, {"role": "user", "content": "q again"}
+    learned = {key: 1 for key in is_not}
+    assert pairs({"messages": [asked, NO | is_not, again, YES | learned]}) == [("q again", "yes", [])]
+    with pytest.raises(RowError, match="no question of a user with an answer to be learned from"):
+        records({"messages": [asked, NO | is_not]})
+
+
+def test_messages_that_are_judged():
+    def conversation(answer):
+        return {"messages": [{"role": "user", "content": "q"}, answer]}
+
+    for key in ("score", "label", "rating", "is_correct"):
+        assert judged(conversation(YES | {key: 1}), conversation(NO | {key: 0})) == [1, 0]
+    with pytest.raises(InputError, match=r"column 'score' grades the documents \(0.2\)"):
+        judged(conversation(YES | {"score": 0.2}))
+    reader = RowReader(Columns(), ("query", "document"))
+    for answer in (YES | {"feedback": "good"}, NO | {"feedback": "bad"}):
+        reader("f, line 2", conversation(answer))
+    with pytest.raises(InputError, match=r"'messages\[1\]\[feedback\]' looks like judgements"):
+        reader.say("f")
+
+
+@pytest.mark.parametrize(
+    ("column", "yes", "no"),
+    [
+        ("positive", {"label": 1}, {"label": 0}),
+        ("pos", {"is_relevant": True}, {"is_relevant": False}),
+        ("positive_passages", {"relevance": 1}, {"relevance": 0}),
+        ("positive_passages", {}, {"label": None}),
+        ("answer", {"selected": "yes"}, {"selected": "no"}),
+        ("response", {"score": 1}, {"score": 0}),
+    ],
+)
+def test_documents_whose_objects_are_judged(column, yes, no):
+    row = {"query": "q", column: [{"text": "d"} | yes, {"text": "x"} | no]}
+    expected = [1, 0] if yes else [1, 1]
+    assert [record.get("relevance", 1) for record in records(row)] == expected
+    assert len(records(row, columns=Columns(judged_by="none"))) == 2
+    if yes:
+        assert [r.get("relevance", 1) for r in records({"query": "q", column: {"text": "x"} | no})] == [0]
+
+
+def test_objects_with_grades_ask_for_the_least():
+    row = {"query": "q", "answer": [{"text": "d", "score": 12}, {"text": "x", "score": -3}]}
+    with pytest.raises(InputError, match=r"column 'score' grades the documents \(12\)"):
+        records(row)
+    assert [r.get("relevance", 1) for r in records(row, columns=Columns(min_score=0))] == [1, 0]
+
+
+def test_scores_of_what_is_called_positive_or_negative_are_named():
+    """They are of the search that found it, as in the data of DPR."""
+    row = {"query": "q", "positive_ctxs": [{"text": "d", "score": 1000}], "negatives": [{"text": "x", "score": 0.9}]}
+    assert pairs(row) == [("q", "d", ["x"])]
+    assert account(row).endswith("; not used: negatives[score], positive_ctxs[score]")
+
+
+def test_objects_in_documents_are_watched():
+    reader = RowReader(Columns(), ("query", "document"))
+    for feedback in ("good", "bad"):
+        reader("f, line 2", {"query": "q", "answer": [{"text": "d", "feedback": feedback}]})
+    with pytest.raises(InputError, match=r"'answer\[0\]\[feedback\]' looks like judgements"):
+        reader.say("f")
+
+
+def test_a_template_takes_no_entry_of_judged_ones_whatever_it_says():
+    entries = [{"text": "x", "pm_score": 0, "selected": False}, {"text": "d", "pm_score": 5, "selected": True}]
+    document, row = Template("{answers[0][text]}"), {"question": "q", "answers": entries}
+    with pytest.raises(RowError, match=r"whether they answer \(selected\), and a template") as error:
+        records(row, columns=Columns(document=document))
+    assert "rename the column 'passages'" in str(error.value)
+    by_path = records(row, columns=Columns(document=document, judged_by="answers[0][selected]"))
+    assert [r["relevance"] for r in by_path] == [0]
+    assert len(records(row, columns=Columns(document=document, judged_by="none"))) == 1
+    renamed = records({"question": "q", "passages": entries})
+    assert [r.get("relevance", 1) for r in renamed] == [0, 1]
