@@ -100,6 +100,7 @@ class RowReader:
         self._called = (_NAMES.findall(self._judged_by or "") or [self._judged_by])[-1]
         self._judge = Judge(columns.min_score, self._called)
         self._watch = Watch()
+        self._answers, self._beside = Watch(), ""  # of documents that may be judgements, and the text beside them
         self._readers: dict[tuple[str, ...], Callable[[str, Values], list[Record]]] = {}
 
     def __call__(self, where: str, values: Values) -> list[Record]:
@@ -142,6 +143,19 @@ class RowReader:
                 one that the user names.
         """
         judged_by, pairs = self._judged_by, self.account.counts["pair"]
+        if self._beside and (only := self._answers.judging()):
+            column, values = only
+            raise InputError(
+                f"{source}: column {column!r} has nothing but judgements ({', '.join(map(excerpt, values))}), and "
+                f"{self._beside!r} a text: lbr data prepare --document '{{{self._beside}}}', with --judged-by {column} "
+                f"where the rows have a query; or --document '{{{column}}}' if these are the answers"
+            )
+        judge = self._judge
+        if judge.silent and (flag := judge.flag_alone()) is not None:
+            raise InputError(
+                f"{source}: column {flag!r} is blank in {judge.silent:,} rows and says yes in all others: write 1 and "
+                f"0 there, or lbr data prepare --judged-by {NOTHING} if a blank is an answer too"
+            )
         if self._judge.columns:
             self.account.use(self._judge.columns if judged_by is None else [column_of(judged_by, self.account.columns)])
             self.account.note("not judged and taken for answers", self._judge.silent)
@@ -173,12 +187,17 @@ class RowReader:
         used += negatives.columns
         unused = self._unused(values, used)
         self.account.use(used)
+        beside = {} if self.columns.document or self._is_trial or len(documents.columns) > 1 else texts_of_row(values)
+        texts_beside = [path for path in running(beside, 1) if column_of(path, values) not in used]
+        self._beside = self._beside or "".join(texts_beside[:1])
         is_listed = self.columns.document is None and names.first(documents.columns, names.LISTED) is not None
 
         def read_row(where: str, values: Values) -> list[Record]:
             question = query.read(where, values) if query else None
             texts, others = documents.read(where, values), negatives.read(where, values)
             self._name_inside(negatives.columns, values)
+            if texts_beside:
+                self._answers(documents.columns, values)
             if question and self._is_judged and self._judged_by is None and not judgements:
                 if inside := self._judged_inside(where, values, documents.columns, len(texts)):
                     return self._records(where, inside, question, texts, others, list(inside))
@@ -367,7 +386,7 @@ class RowReader:
         template = self.columns.document
         if template is not None:
             return Source(template.columns, lambda where, values: [template.fill(where, values)])
-        columns = names.several(values, names.DOCUMENT)
+        columns = names.several((column for column in values if column != self._judged_by), names.DOCUMENT)
         if not columns:
             listed = names.first(values, names.LISTED)
             is_judged = any(isinstance(values[column], list) for column in names.judgements(values))
@@ -461,7 +480,8 @@ class RowReader:
             return True
         texts = texts_of_row({name: value for name, value in values.items() if name != documents.columns[0]})
         is_answer = bool(names.several(documents.columns[:1], names.ANSWER))
-        asking = running(texts) if is_answer else [path for path in texts if names.asks(path)]
+        other = [path for path in texts if names.is_pair(path, documents.columns[0])]
+        asking = running(texts) if is_answer or other else [path for path in texts if names.asks(path)]
         return any(self._tried(where, values, query=Template(f"{{{path}}}")) for path in asking)
 
     def _missing(self, where: str, values: Values, missing: Sequence[str], documents: Source | None) -> RowError:
@@ -476,10 +496,12 @@ class RowReader:
                 *([missing] if len(missing) == 1 else []),
             ]  # data prepare reads documents alone, too, but pairs are better
         there = [] if documents is None else documents.columns[:1]
+        if "query" in missing and there and any(names.is_pair(str(column), there[0]) for column in values):
+            sides, there = [["query", "document"]], []  # which is which?
         left = {name: value for name, value in values.items() if name not in there}
         do = remedy(sides, left, partial(self._tried, where, values))
         if "query" not in self.needed and documents is not None:
-            do += f"; --document '{{{there[0]}}}' is for documents alone"
+            do += f"; --document '{{{documents.columns[0]}}}' is for documents alone"
         detail = f"{what}; found: {', '.join(map(str, values))}; looked for: {usual}; {do}"
         return RowError(where, "missing column", detail)
 

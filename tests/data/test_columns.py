@@ -963,3 +963,119 @@ def test_a_template_takes_no_entry_of_judged_ones_whatever_it_says():
     assert len(records(row, columns=Columns(document=document, judged_by="none"))) == 1
     renamed = records({"question": "q", "passages": entries})
     assert [r.get("relevance", 1) for r in renamed] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("yes", "no"), [("accept", "reject"), ("accept", "ignore"), ("Yes", "no"), ("accept", "accept")]
+)
+def test_an_answer_that_judges_the_text_beside_it_is_no_document(yes, no):
+    for query, needed in (({"question": "q of it"}, ("query", "document")), ({}, ("document",))):
+        reader = RowReader(Columns(), needed)
+        for answer in (yes, no):
+            reader("f, line 2", query | {"text": "What is said of it", "label": "M", "answer": answer})
+        with pytest.raises(InputError, match="column 'answer' has nothing but judgements") as error:
+            reader.say("f")
+        assert "lbr data prepare --document '{text}', with --judged-by answer" in str(error.value)
+    rows = [{"question": "q", "text": text, "answer": said} for text, said in (("d", "accept"), ("x", "reject"))]
+    assert [(r["document"], r.get("relevance")) for r in records(*rows, columns=Columns(judged_by="answer"))] == [
+        ("d", None),
+        ("x", 0),
+    ]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [{"question": "q", "answer": "yes"}, {"question": "r", "answer": "no"}],  # and no text beside it
+        [{"question": "q", "answer": said, "text": "some words"} for said in ("yes", "It is a metal.")],
+    ],
+)
+def test_answers_that_are_answers(rows):
+    reader = RowReader(Columns(), ("query", "document"))
+    assert [reader("f, line 2", row)[0]["document"] for row in rows] == [row["answer"] for row in rows]
+    reader.say("f")
+
+
+@pytest.mark.parametrize(
+    ("text", "pair"),
+    [("text", "text_pair"), ("text", "textPair"), ("text", "text_b"), ("content", "content2"), ("text", "pair")],
+)
+def test_two_texts_of_a_pair_are_no_lone_documents(text, pair):
+    row = {text: "what is zinc", pair: "Zinc is a metal.", "labels": 1}
+    for needed, optional in ((("document",), ("query",)), (("query", "document"), ())):
+        with pytest.raises(RowError, match="no column for the query") as error:
+            records(row, needed=needed, optional=optional)
+        assert f"--query '{{{text}}}' --document '{{{pair}}}'" in str(error.value)
+    asked = Columns(query=Template(f"{{{text}}}"), document=Template(f"{{{pair}}}"))
+    assert pairs(row, columns=asked) == [("what is zinc", "Zinc is a metal.", [])]
+
+
+def test_judgements_with_a_decimal_comma():
+    assert judged({"label": "1,0"}, {"label": "0,0"}, {"label": "1"}) == [1, 0, 1]
+    assert judged({"score": "0,95"}, {"score": "0,030"}, columns=Columns(min_score=0.5)) == [1, 0]
+    for thousands in ("1,000", "12,500", "1,0,0"):
+        with pytest.raises(RowError, match="expected a number"):
+            judged({"score": thousands}, columns=Columns(min_score=0.5))
+
+
+@pytest.mark.parametrize(
+    ("column", "yes", "no"),
+    [
+        ("label", "LABEL_1", "LABEL_0"),
+        ("label", "pos", "hard_negative"),
+        ("label", "accept", "reject"),
+        ("is_best_answer", 1, 0),
+        ("isBest", True, False),
+        ("clicks", 1, 0),
+        ("clicked", "oui", "non"),
+        ("rating", "thumbs_up", "thumbs-down"),
+    ],
+)
+def test_words_and_names_that_judge(column, yes, no):
+    assert judged({column: yes}, {column: no}) == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("yes", "no"),
+    [
+        ("positive", "hard_negative"),
+        ("pos", "neg"),
+        ("thumbs_up", "thumbs_down"),
+        ("oui", "non"),
+        ("ja", "nein"),
+        ("是", "否"),
+    ],
+)
+def test_words_that_judge_are_seen_under_any_name(yes, no):
+    with pytest.raises(InputError, match="'made_up' looks like judgements"):
+        watched(yes, no)
+
+
+def test_clicks_are_grades():
+    with pytest.raises(InputError, match=r"'clicks' grades the documents \(37\).*--judged-by none"):
+        judged({"clicks": 37})
+
+
+def test_a_flag_that_is_blank_where_it_does_not_say_yes():
+    """A blank of ``is_best_answer`` may say no."""
+    reader = RowReader(Columns(), ("query", "document"))
+    for flag in (1, None, ""):
+        reader("f, line 2", {"question": "q", "answer": "d", "is_best_answer": flag})
+    with pytest.raises(
+        InputError, match="'is_best_answer' is blank in 2 rows and says yes in all others: write 1 and 0"
+    ):
+        reader.say("f")
+
+
+def test_a_list_that_can_only_judge_and_is_of_no_documents_is_refused():
+    with pytest.raises(
+        RowError, match=r"'helpful': expected a judgement of each of 1 documents, found \[8, 9\]; write"
+    ):
+        judged({"helpful": [8, 9]})
+    assert judged({"scores": [1.0, 0.0], "negative": "x"}) == [1]  # of a teacher
+
+
+def test_judgements_that_are_not_understood_are_to_be_written_as_numbers():
+    for rows in (({"label": 1}, {"label": "NOT ENOUGH INFO"}), ({"relevance": "high"},)):
+        with pytest.raises(RowError, match="write 1 and 0 there.*--judged-by none"):
+            judged(*rows)
