@@ -767,6 +767,40 @@ def test_options_in_columns_of_their_own_are_no_documents(values, said):
 @pytest.mark.parametrize(
     ("values", "said"),
     [
+        ({"ctx": "q", "endings": ["a", "b"], "label": "1"}, "--query '{ctx}' --choices endings --answer label"),
+        ({"question": "q", "alternatives": ["a", "b"], "correct": 0}, "--choices alternatives --answer correct"),
+        ({"premise": "q q", "solutions": ["a", "b"], "gold": 1, "tags": ["x", "y"]},
+         "--query '{premise}' --choices solutions --answer gold"),
+    ],
+)  # fmt: skip
+def test_options_in_a_list_of_another_name(values, said):
+    with pytest.raises(RowError) as error:
+        read(values)
+    assert str(error.value).endswith(f"lbr data prepare takes {said}")
+
+
+def test_a_number_that_is_of_no_option_or_of_which_list():
+    for row in ({"endings": ["a", "b"], "label": 2}, {"endings": ["a", "b"], "starts": ["c", "d"], "label": 1}):
+        with pytest.raises(RowError) as error:
+            read({"question": "q"} | row)
+        assert "--choices" not in str(error.value)
+    row = {"question": "q", "answer": "d", "aliases": ["d", "e"]}
+    assert pairs(row) == [("q", "d", [])]
+
+
+def test_what_an_index_holds_is_under_source():
+    hit = {"_index": "wiki", "_id": "1", "_score": 1.0, "_source": {"title": "Zinc", "text": "Zinc is a metal."}}
+    with pytest.raises(RowError) as error:
+        read(hit, needed=("document",), optional=())
+    assert str(error.value).endswith("--document '{_source[title]} {_source[text]}'")
+    assert read(hit, Columns(document=Template("{_source[text]}")), ("document",), ()) == {
+        "document": "Zinc is a metal."
+    }
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
         ({"question": "q", "answer": {"value": "d", "aliases": ["d", "e"]}}, "--document '{answer[value]}'"),
         ({"prompt": {"text": "q"}, "answer": "d"}, "--query '{prompt[text]}'"),
         ({"question": "q", "passage": "d", "answer": True}, "--document '{passage}'"),
