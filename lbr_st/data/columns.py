@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from lbr_st.data import names
 from lbr_st.data.account import Account
 from lbr_st.data.choices import Choice, choice_of
-from lbr_st.data.judgements import NOTHING, Judge, Watch
+from lbr_st.data.judgements import NOTHING, Judge, Watch, word_of
 from lbr_st.data.remedies import options, remedy, running, texts_of_row
 from lbr_st.data.same_text import same_text
 from lbr_st.data.templates import Template, Values, column_of, excerpt, field_of
@@ -480,6 +480,8 @@ class RowReader:
             return True
         texts = texts_of_row({name: value for name, value in values.items() if name != documents.columns[0]})
         is_answer = bool(names.several(documents.columns[:1], names.ANSWER))
+        if is_answer and word_of(values[documents.columns[0]]) and not any(map(names.asks, texts)):
+            return False  # the answer may be of whoever judges the text, see `say`
         other = [path for path in texts if names.is_pair(path, documents.columns[0])]
         asking = running(texts) if is_answer or other else [path for path in texts if names.asks(path)]
         return any(self._tried(where, values, query=Template(f"{{{path}}}")) for path in asking)

@@ -1004,7 +1004,7 @@ def test_a_template_takes_no_entry_of_judged_ones_whatever_it_says():
 )
 def test_an_answer_that_judges_the_text_beside_it_is_no_document(yes, no):
     for query, needed in (({"question": "q of it"}, ("query", "document")), ({}, ("document",))):
-        reader = RowReader(Columns(), needed)
+        reader = RowReader(Columns(), needed, ("query",))
         for answer in (yes, no):
             reader("f, line 2", query | {"text": "What is said of it", "label": "M", "answer": answer})
         with pytest.raises(InputError, match="column 'answer' has nothing but judgements") as error:
