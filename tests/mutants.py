@@ -988,6 +988,20 @@ MUTANTS = [
         "data/test_judgements.py::test_of_the_answers_of_their_query",
     ),
     Mutant(
+        "texts: a message that is not to be learned from is an answer",
+        "data/texts.py",
+        "if not any(message.get(key) == 0 for key in _LEARNED):",
+        "if True:",
+        "data/test_columns.py::test_messages_that_are_not_to_be_learned_from_are_passed_over",
+    ),
+    Mutant(
+        "columns: objects of documents are not judged",
+        "data/columns.py",
+        "found.setdefault(key, []).extend(of_each[key])",
+        "pass",
+        "data/test_columns.py::test_documents_whose_objects_are_judged",
+    ),
+    Mutant(
         "judgements: two values under another name are ignored",
         "data/judgements.py",
         "is_said = {0.0, 1.0} <= words",

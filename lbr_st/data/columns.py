@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from lbr_st.data import names
 from lbr_st.data.account import Account
 from lbr_st.data.choices import Choice, choice_of
-from lbr_st.data.judgements import NOTHING, Judge, Watch
+from lbr_st.data.judgements import NOTHING, Judge, Watch, word_of
 from lbr_st.data.remedies import options, remedy, running, texts_of_row
 from lbr_st.data.same_text import same_text
 from lbr_st.data.templates import Template, Values, column_of, excerpt, field_of
@@ -23,6 +23,7 @@ from lbr_st.data.texts import (
     is_blank,
     last_question,
     messages_of,
+    said,
     text_of,
     texts_of,
     title_of,
@@ -109,6 +110,7 @@ class RowReader:
         self._called = (_NAMES.findall(self._judged_by or "") or [self._judged_by])[-1]
         self._judge = Judge(columns.min_score, self._called)
         self._watch = Watch()
+        self._answers, self._beside = Watch(), ""  # of documents that may be judgements, and the text beside them
         self._readers: dict[tuple[str, ...], Callable[[str, Values], list[Record]]] = {}
 
     def __call__(self, where: str, values: Values) -> list[Record]:
@@ -151,6 +153,19 @@ class RowReader:
                 one that the user names.
         """
         judged_by, pairs = self._judged_by, self.account.counts["pair"]
+        if self._beside and (only := self._answers.judging()):
+            column, values = only
+            raise InputError(
+                f"{source}: column {column!r} has nothing but judgements ({', '.join(map(excerpt, values))}), and "
+                f"{self._beside!r} a text: lbr data prepare --document '{{{self._beside}}}', with --judged-by {column} "
+                f"where the rows have a query; or --document '{{{column}}}' if these are the answers"
+            )
+        judge = self._judge
+        if judge.silent and (flag := judge.flag_alone()) is not None:
+            raise InputError(
+                f"{source}: column {flag!r} is blank in {judge.silent:,} rows and says yes in all others: write 1 and "
+                f"0 there, or lbr data prepare --judged-by {NOTHING} if a blank is an answer too"
+            )
         if self._judge.columns:
             self.account.use(self._judge.columns if judged_by is None else [column_of(judged_by, self.account.columns)])
             self.account.note("not judged and taken for answers", self._judge.silent)
@@ -182,11 +197,20 @@ class RowReader:
         used += negatives.columns
         unused = self._unused(values, used)
         self.account.use(used)
+        beside = {} if self.columns.document or self._is_trial or len(documents.columns) > 1 else texts_of_row(values)
+        texts_beside = [path for path in running(beside, 1) if column_of(path, values) not in used]
+        self._beside = self._beside or "".join(texts_beside[:1])
         is_listed = self.columns.document is None and names.first(documents.columns, names.LISTED) is not None
 
         def read_row(where: str, values: Values) -> list[Record]:
             question = query.read(where, values) if query else None
             texts, others = documents.read(where, values), negatives.read(where, values)
+            self._name_inside(negatives.columns, values)
+            if texts_beside:
+                self._answers(documents.columns, values)
+            if question and self._is_judged and self._judged_by is None and not judgements:
+                if inside := self._judged_inside(where, values, documents.columns, len(texts)):
+                    return self._records(where, inside, question, texts, others, list(inside))
             return self._records(where, values, question, texts, others, judgements, is_listed, unused)
 
         return read_row
@@ -235,12 +259,22 @@ class RowReader:
 
         def read(where: str, values: Values) -> list[Record]:
             question, answer, left = first_exchange(where, column, values[column])
-            documents = documents_in(beside, where, values) if beside else [answer]
-            if None in documents:
-                raise RowError(f"{where}, column {column!r}", "no answer", "no question of a user with an answer")
+            if not beside and answer is None:
+                detail = "no question of a user with an answer to be learned from"
+                raise RowError(f"{where}, column {column!r}", "no answer", detail)
             self.account.note("messages of conversations were not used", left + bool(beside and answer))
             others = negatives.read(where, values)
-            return self._records(where, values, question, documents, others, judgements, unused=unused)
+            if beside or answer is None:
+                documents = documents_in(beside, where, values)
+                return self._records(where, values, question, documents, others, judgements, unused=unused)
+            message = values[column][answer]
+            documents = [said(where, column, message)]
+            inside = names.judgements(message) if self._is_judged and not judgements else []
+            if inside and self._judged_by is None:
+                return self._records(where, message, question, documents, others, inside)
+            records = self._records(where, values, question, documents, others, judgements, unused=unused)
+            self._watch_inside(f"{column}[{answer}]", message)
+            return records
 
         return read
 
@@ -290,6 +324,55 @@ class RowReader:
             for document, grade in zip(documents, grades, strict=True)
         ]
 
+    def _judged_inside(self, where: str, values: Values, columns: Sequence[str], count: int) -> dict[str, list[Any]]:
+        """Return what the objects that the documents of a row are, say of them; nothing where they say nothing.
+
+        A score of what is called a positive is one of its search, and no judgement.
+
+        Raises:
+            RowError: If they say something of other documents than those that are read, as of a list of which a
+                template takes one.
+        """
+        found: dict[str, list[Any]] = {}
+        for column in columns:
+            of_each = unfolded([values[column]] if isinstance(values.get(column), Mapping) else values.get(column))
+            judged = names.judgements(of_each)
+            if names.several([column], ("positive", "pos", "chosen")):
+                self.account.see(f"{column}[{key}]" for key in judged if names.is_score(key))
+                judged = [key for key in judged if not names.is_score(key)]
+            for key in judged:
+                found.setdefault(key, []).extend(of_each[key])
+            if not judged and of_each:
+                for number, each in enumerate(values[column] if isinstance(values[column], list) else [values[column]]):
+                    self._watch_inside(f"{column}{'' if each is values[column] else f'[{number}]'}", each)
+        for key, said_of in found.items():
+            if len(said_of) != count or (self.columns.document is not None and count == 1):
+                raise RowError(
+                    f"{where}, column {columns[0]!r}",
+                    "no judgement",
+                    f"its entries say whether they answer ({', '.join(found)}), and a template takes one whatever it "
+                    "says: rename the column 'passages', of which each is read as judged, or lbr data prepare "
+                    f"--judged-by '{columns[0]}[0][{key}]', or --judged-by {NOTHING} if they say something else",
+                )
+        return found
+
+    def _name_inside(self, columns: Sequence[str], values: Values) -> None:
+        """Name what looks like judgements in objects of which the text alone is used."""
+        for column in columns:
+            value = values.get(column)
+            first = value[0] if isinstance(value, list) and value else value
+            if isinstance(first, Mapping):
+                self.account.see(f"{column}[{key}]" for key in names.judgements(first))
+
+    def _watch_inside(self, path: str, value: Values) -> None:
+        """Watch what stands in an object beside its text."""
+        if self._is_judged and not self._is_trial:
+            text = names.first(value, TEXT)
+            beside = {
+                f"{path}[{key}]": each for key, each in value.items() if key != text and not names.is_id(str(key))
+            }
+            self._watch(list(beside), beside)
+
     def _record(self, query: str | None, document: str, negatives: Sequence[str]) -> Record:
         record: Record = {"document": document}
         if query and "query" in self.wanted:
@@ -315,7 +398,7 @@ class RowReader:
         template = self.columns.document
         if template is not None:
             return Source(template.columns, lambda where, values: [template.fill(where, values)])
-        columns = names.several(values, names.DOCUMENT)
+        columns = names.several((column for column in values if column != self._judged_by), names.DOCUMENT)
         if not columns:
             listed = names.first(values, names.LISTED)
             is_judged = any(isinstance(values[column], list) for column in names.judgements(values))
@@ -409,7 +492,10 @@ class RowReader:
             return True
         texts = texts_of_row({name: value for name, value in values.items() if name != documents.columns[0]})
         is_answer = bool(names.several(documents.columns[:1], names.ANSWER))
-        asking = running(texts) if is_answer else [path for path in texts if names.asks(path)]
+        if is_answer and word_of(values[documents.columns[0]]) and not any(map(names.asks, texts)):
+            return False  # the answer may be of whoever judges the text, see `say`
+        other = [path for path in texts if names.is_pair(path, documents.columns[0])]
+        asking = running(texts) if is_answer or other else [path for path in texts if names.asks(path)]
         return any(self._tried(where, values, query=Template(f"{{{path}}}")) for path in asking)
 
     def _missing(self, where: str, values: Values, missing: Sequence[str], documents: Source | None) -> RowError:
@@ -424,10 +510,12 @@ class RowReader:
                 *([missing] if len(missing) == 1 else []),
             ]  # data prepare reads documents alone, too, but pairs are better
         there = [] if documents is None else documents.columns[:1]
+        if "query" in missing and there and any(names.is_pair(str(column), there[0]) for column in values):
+            sides, there = [["query", "document"]], []  # which is which?
         left = {name: value for name, value in values.items() if name not in there}
         do = remedy(sides, left, partial(self._tried, where, values))
         if "query" not in self.needed and documents is not None:
-            do += f"; --document '{{{there[0]}}}' is for documents alone"
+            do += f"; --document '{{{documents.columns[0]}}}' is for documents alone"
         detail = f"{what}; found: {', '.join(map(str, values))}; looked for: {usual}; {do}"
         return RowError(where, "missing column", detail)
 

@@ -20,12 +20,15 @@ MIN_SCORE = (
 YES = (
     "true", "t", "yes", "y", "relevant", "positive", "entailment", "duplicate", "match", "correct", "exact", "supports",
     "supported", "good", "accepted", "helpful", "useful", "upvote", "related", "similar", "preferred", "chosen",
-    "right", "acceptable", "suitable",
+    "right", "acceptable", "suitable", "accept", "approve", "approved", "like", "liked", "pos", "hardpositive",
+    "thumbsup", "label1", "oui", "vrai", "ja", "si", "sí", "sim", "да", "是", "相关", "はい",
 )  # fmt: skip
 NO = (
     "false", "f", "no", "n", "irrelevant", "negative", "contradiction", "mismatch", "incorrect", "refutes", "refuted",
     "bad", "rejected", "unhelpful", "useless", "downvote", "unrelated", "dissimilar", "dispreferred", "wrong",
-    "unacceptable", "unsuitable", "nomatch",
+    "unacceptable", "unsuitable", "nomatch", "reject", "disapprove", "disapproved", "dislike", "disliked", "neg",
+    "hardneg", "hardnegative", "thumbsdown", "label0", "non", "faux", "nein", "não", "nao", "нет", "否", "不相关",
+    "いいえ",
 )  # fmt: skip
 WORDS_AND_SIGNS = dict.fromkeys(NO, 0.0) | {f"{no}{yes}": 0.0 for no in ("not", "nota", "non") for yes in YES}
 WORDS_AND_SIGNS |= dict.fromkeys(YES, 1.0)
@@ -40,9 +43,16 @@ WORDS_AND_SIGNS |= {
 }
 # What else is said of documents and questions: nobody's topic.
 _SPEAKS_OF_IT = re.compile(r"relevan|entail|contradict")
+_NEITHER = ("ignore", "skip", "unsure", "maybe", "unknown")  # beside yes and no
+_DECIMAL_COMMA = re.compile(r"\s*-?(0,\d+|\d+,\d{1,2}|\d+,\d{4,})\s*")  # and no thousands
 LONGEST_WORD = 20
 MOST_SHOWN = 5
 NOTHING = "none"  # what --judged-by says where no column judges
+# What to do about judgements that are not understood.
+WRITE = (
+    "write 1 and 0 there, of a document that answers its query and of one that does not; if it says something else, "
+    f"lbr data prepare --judged-by {NOTHING}"
+)
 JUDGED_BY = (
     f"column that says whether the document of a row answers its query, or {NOTHING}; default is what has a usual name"
 )
@@ -100,10 +110,11 @@ class Judge:
         for column in said:
             value = values[column]
             several = value if isinstance(value, list) else [value] * count
-            if len(several) != count and column != self.named:  # of something else
+            is_doubtful = column == self.named or (names.can_only_judge(column) and not names.is_score(column))
+            if len(several) != count and not is_doubtful:  # of something else
                 continue
             if len(several) != count:
-                detail = f"expected a judgement of each of {count} documents, found {excerpt(value)}"
+                detail = f"expected a judgement of each of {count} documents, found {excerpt(value)}; {WRITE}"
                 raise RowError(f"{where}, column {column!r}", "no judgement", detail)
             grades = [self._grade(where, column, each) for each in several]
             judged = [grade for grade in grades if grade is not None]
@@ -111,6 +122,11 @@ class Judge:
                 self.columns.add(column)
                 return judged
         return None
+
+    def flag_alone(self) -> str | None:
+        """Return the column that says yes wherever it says anything, and by its name says yes or no: ``is_best``."""
+        said = ((column, set(scores)) for column, scores in self._scores.items())
+        return next((column for column, scores in said if scores == {1} and names.is_flag(column)), None)
 
     def _check_scores(self, where: str, columns: Sequence[str]) -> None:
         if len(columns) > 1:
@@ -126,7 +142,7 @@ class Judge:
             raise RowError(
                 f"{where}, column {column!r}",
                 "no judgement",
-                f"{excerpt(value)} beside {self._others(column)}: rows say different things there",
+                f"{excerpt(value)} beside {self._others(column)}: rows say different things there; {WRITE}",
             )
         if score is None:
             self._take_for_topic(where, column, value)
@@ -149,7 +165,8 @@ class Judge:
         if score not in (-1, 0, 1) or (0 in scores and -1 in scores):
             raise InputError(
                 f"{where}: column {column!r} grades the documents ({self._others(column)}): say --min-score S, the "
-                "least of one that answers its query; others are hard negatives, and a low S takes all for answers"
+                "least of one that answers its query; others are hard negatives, and a low S takes all for answers; "
+                f"if it says something else, lbr data prepare --judged-by {NOTHING}"
             )
         return score == 1
 
@@ -159,8 +176,7 @@ class Judge:
             raise RowError(
                 f"{where}, column {column!r}",
                 "no judgement",
-                f"expected a number, or yes or no, found {excerpt(value)}; if it does not say whether the document "
-                f"answers the query, lbr data prepare --judged-by {NOTHING}",
+                f"expected a number, or yes or no, found {excerpt(value)}; {WRITE}",
             )
         self._topics.add(column)
 
@@ -198,6 +214,15 @@ class Watch:
             return False
         return True
 
+    def judging(self) -> tuple[str, list[Any]] | None:
+        """Return a path with nothing but words that judge, and its values; None where there is none."""
+        for path, seen in self._seen.items():
+            said = [value for value, _ in seen]
+            words = [value for value in said if isinstance(value, str) and (word_of(value) or value in _NEITHER)]
+            if said and len(words) == len(said):
+                return path, said
+        return None
+
     def found(self) -> tuple[str, list[Any]] | None:
         """Return the path of the first that looks like judgements, and its values; None where none does."""
         for path, seen in self._seen.items():
@@ -232,6 +257,8 @@ def score_of(value: Any) -> float | None:
 
 
 def _number(value: Any) -> float | None:
+    if isinstance(value, str) and _DECIMAL_COMMA.fullmatch(value):
+        value = value.replace(",", ".")
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):

@@ -69,10 +69,11 @@ _JUDGEMENT = re.compile(
     r"(is|are|gold|human|manual|expert|query|document|doc|passage|pair|answer|binary|esci|true|final|ce|crossencoder|"
     r"rerank(er|ing)?|bm25|teacher|model|llm|cos|cosine|semantic|text|sentence|retrieval|search|match(ing)?)*"
     r"(relevan(ce|cy|t)|relat(ed|edness)|similar(ity)?|sim|label|score|judge?ment|rating|grade|target|duplicate|match|"
-    r"selected|correct|accepted|helpful(ness)?|votes?)(score|label|grade|rating|judge?ment)?s?"
+    r"selected|correct|accepted|helpful(ness)?|votes?|clicks?|clicked)(score|label|grade|rating|judge?ment)?s?"
     r"|(up|down|net)votes?|q?rels?|gold"
-    r"|is(positive|answer|gold|entailed)|(is)?answerable|hasanswer"
+    r"|is(positive|answer|gold|entailed|best(answer)?)|(is)?answerable|hasanswer"
 )
+_SCORE = re.compile(r".*(score|sim|similarity|rating|vote|click)s?")
 _DENIAL = re.compile(r"(is|are)?(irrelevant|nonrelevant|notrelevant)|is(hard)?(negative|impossible|unanswerable|neg)")
 
 
@@ -125,6 +126,21 @@ def judgements(columns: Iterable[str]) -> list[str]:
 def denies(column: str) -> bool:
     """Tell whether a column says of what is true that it is no answer: ``is_irrelevant``."""
     return bool(_DENIAL.fullmatch(plain(column)))
+
+
+def is_score(column: str) -> bool:
+    """Tell whether a column of judgements has by its name how near a document was found, and not whether it answers."""
+    return bool(_SCORE.fullmatch(plain(column)))
+
+
+def is_flag(column: str) -> bool:
+    """Tell whether a column by its name says yes or no: ``is_best_answer``."""
+    return plain(column).startswith(("is", "has"))
+
+
+def is_pair(column: str, other: str) -> bool:
+    """Tell whether a column by its name has the other text of a pair: ``text_pair`` beside ``text``."""
+    return bool(re.fullmatch(rf"pair|{re.escape(plain(other))}(pair|a|b|1|2|other|second)", plain(column)))
 
 
 def can_only_judge(column: str) -> bool:

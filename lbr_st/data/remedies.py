@@ -15,7 +15,7 @@ from lbr_st.errors import InputError
 _DATA = re.compile(r"-?[\d.]+|https?://.*|.*[^\W\d]\S*(\s+\S+){3,}", re.DOTALL)
 _NO_TEXT = re.compile(
     r".*(url|uri|date|lang|language|source|type|authors?|name|user|role|model|category|topic|tags?|time|version|count|number|hash|format)"
-    r"|.*status|.*decision|section|chapter|split|from|license|subject|domain|domains"
+    r"|.*status|.*decision|.*index|section|chapter|split|from|license|subject|domain|domains"
 )
 # Lists of what may be a document, beside which no other text is taken for it.
 _DOCUMENTS = re.compile(r"(?i:.*(answer|repl|comment|response|passage|paragraph|document|context|candidate|result).*)")
@@ -48,7 +48,8 @@ def remedy(sides: Sequence[Sequence[str]], values: Values, tried: Tried) -> str:
     many = {name for kind in names.siblings(values) if len(kind) >= _LEAST_OPTIONS for name in kind}
     is_asked = any("query" in asked for asked in sides)
     beside = running({path: text for path, text in texts.items() if path not in many}, 1)
-    if flags := options(values, tried, _templates(["query"], values, beside) if is_asked else {}):
+    query = _templates(["query"], values, beside) if is_asked else {}
+    if flags := options(values, tried, query) or _listed_options(values, tried, query):
         return f"lbr data prepare takes {flags}"
     found = []
     for asked in sides:
@@ -99,6 +100,23 @@ def options(values: Values, tried: Tried, query: Mapping[str, str]) -> str | Non
     return None
 
 
+def _listed_options(values: Values, tried: Tried, query: Mapping[str, str]) -> str | None:
+    """Return the same of one whose options are a list under another name, and whose answer is a number; or None."""
+    lists = [
+        column
+        for column, value in values.items()
+        if isinstance(value, list) and len(value) > 1 and all(isinstance(text, str) for text in value)
+        if not _is_other(str(column)) and _can_be_spelled([str(column)])
+    ]
+    asked = {name: Template(template) for name, template in query.items()}
+    for answer in names.every(values, names.OPTION_ANSWERS):
+        is_number = not isinstance(values[answer], list) and (id_text(values[answer]) or "").isdecimal()
+        if len(lists) == 1 and is_number and tried(choices=lists[0], answer=answer, **asked):
+            flags = [*(f"--query '{template}'" for template in query.values()), "--choices", lists[0]]
+            return f"{' '.join(flags)} --answer {answer}"
+    return None
+
+
 def texts_of_row(values: Values) -> dict[str, str]:
     """Return the texts of a row that may be a query or a document, by their paths.
 
@@ -127,7 +145,9 @@ def running(texts: Mapping[str, str], least: int = 0) -> list[str]:
 
 
 def _texts_in(path: str, name: str, value: Any, depth: int = 0) -> Iterator[tuple[str, str]]:
-    if depth > MOST_STEPS or _is_other(name):
+    # A source is a name, or what was indexed, as in a hit of Elasticsearch.
+    is_object = isinstance(value, Mapping) and names.plain(name) == "source"
+    if depth > MOST_STEPS or (_is_other(name) and not is_object):
         return
     if isinstance(value, str):
         if re.search(r"[^\W\d]", value):  # a number in a CSV is text too

@@ -17,6 +17,8 @@ ASKS = ("user", "human", "prompter")
 ANSWERS = ("assistant", "gpt", "model", "ai", "bot", "chatbot")
 # Where the text of an object is: of a passage of DPR or Tevatron.
 TEXT = ("text", "document", "passage", "passage_text", "content", "contents", "body")
+# What says of a message that nothing is to be learned from it, where it is 0 or false: of OpenAI, ms-swift and Axolotl.
+_LEARNED = ("weight", "loss", "train", "training", "trainable")
 _MESSAGE = ({"role", "content"}, {"from", "value"}, {"role", "parts"})
 # What a cell begins with that holds a Python or JSON value of texts, written out: a list, an object, numpy's array.
 _VALUE = re.compile(r"(?:[A-Za-z_.]+\()?(?:[\[{(]\s*)+b?['\"]|[A-Za-z_.]+\(\[|b['\"]")
@@ -101,7 +103,7 @@ def _text(where: str, column: str, value: Any) -> Any:
 def unfolded(value: Any) -> dict[str, list[Any]]:
     """Return a list of objects as lists by key, as which some libraries write it; nothing where it is none."""
     if isinstance(value, list) and value and all(isinstance(each, Mapping) for each in value):
-        return {key: [each.get(key) for each in value] for key in value[0]}
+        return {key: [each.get(key) for each in value] for key in dict.fromkeys(key for each in value for key in each)}
     if isinstance(value, Mapping) and all(isinstance(each, list) for each in value.values()):
         return {str(key): each for key, each in value.items()}
     return {}
@@ -266,22 +268,27 @@ def _last(where: str, column: str, messages: Sequence[Any], roles: Sequence[str]
     raise RowError(f"{where}, column {column!r}", f"no {what.partition(' ')[0]}", f"no {what}")
 
 
-def first_exchange(where: str, column: str, messages: Any) -> tuple[str, str | None, int]:
-    """Return the first question of a conversation, its answer where there is one, and how many messages are left.
+def first_exchange(where: str, column: str, messages: Any) -> tuple[str, int | None, int]:
+    """Return the first question of a conversation, the index of its answer, or None, and how many messages are left.
+
+    An answer that is not to be learned from, as its ``weight`` or ``loss`` says, is passed over with its question.
 
     Raises:
         RowError: If it is no conversation, or nobody asks.
     """
-    question = answer = None
-    for message in messages or []:
+    question = answer = passed = None
+    for index, message in enumerate(messages or []):
         if not is_message(message):
             where = f"{where}, column {column!r}"
             raise RowError(where, "not text", f"expected messages, found {excerpt(message)}")
         if question is None and role_of(message) in ASKS:
             question = said(where, column, message)
         elif question is not None and role_of(message) in ANSWERS:
-            answer = said(where, column, message)
-            break
+            if not any(message.get(key) == 0 for key in _LEARNED):
+                answer = index
+                break
+            question, passed = None, question
+    question = passed if question is None else question
     if question is None:
         raise RowError(f"{where}, column {column!r}", "no question", "no question of a user")
     return question, answer, len(messages) - 1 - (answer is not None)

@@ -767,6 +767,40 @@ def test_options_in_columns_of_their_own_are_no_documents(values, said):
 @pytest.mark.parametrize(
     ("values", "said"),
     [
+        ({"ctx": "q", "endings": ["a", "b"], "label": "1"}, "--query '{ctx}' --choices endings --answer label"),
+        ({"question": "q", "alternatives": ["a", "b"], "correct": 0}, "--choices alternatives --answer correct"),
+        ({"premise": "q q", "solutions": ["a", "b"], "gold": 1, "tags": ["x", "y"]},
+         "--query '{premise}' --choices solutions --answer gold"),
+    ],
+)  # fmt: skip
+def test_options_in_a_list_of_another_name(values, said):
+    with pytest.raises(RowError) as error:
+        read(values)
+    assert str(error.value).endswith(f"lbr data prepare takes {said}")
+
+
+def test_a_number_that_is_of_no_option_or_of_which_list():
+    for row in ({"endings": ["a", "b"], "label": 2}, {"endings": ["a", "b"], "starts": ["c", "d"], "label": 1}):
+        with pytest.raises(RowError) as error:
+            read({"question": "q"} | row)
+        assert "--choices" not in str(error.value)
+    row = {"question": "q", "answer": "d", "aliases": ["d", "e"]}
+    assert pairs(row) == [("q", "d", [])]
+
+
+def test_what_an_index_holds_is_under_source():
+    hit = {"_index": "wiki", "_id": "1", "_score": 1.0, "_source": {"title": "Zinc", "text": "Zinc is a metal."}}
+    with pytest.raises(RowError) as error:
+        read(hit, needed=("document",), optional=())
+    assert str(error.value).endswith("--document '{_source[title]} {_source[text]}'")
+    assert read(hit, Columns(document=Template("{_source[text]}")), ("document",), ()) == {
+        "document": "Zinc is a metal."
+    }
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
         ({"question": "q", "answer": {"value": "d", "aliases": ["d", "e"]}}, "--document '{answer[value]}'"),
         ({"prompt": {"text": "q"}, "answer": "d"}, "--query '{prompt[text]}'"),
         ({"question": "q", "passage": "d", "answer": True}, "--document '{passage}'"),
@@ -880,3 +914,202 @@ def test_multiple_choice_has_one_right_option_for_every_reader():
     """Also where documents alone are read: a letter is no document."""
     row = {"question": "q", "choices": ["a", "b", "c"], "answer": "B"}
     assert records(row, needed=("document",), optional=()) == [{"document": "b", "is_choice": True}]
+
+
+YES, NO = {"role": "assistant", "content": "yes"}, {"role": "assistant", "content": "no"}
+
+
+@pytest.mark.parametrize("is_not", [{"weight": 0}, {"weight": 0.0}, {"loss": False}, {"loss": 0}, {"train": False}])
+def test_messages_that_are_not_to_be_learned_from_are_passed_over(is_not):
+    """With the question that they answer; and a conversation of them alone is refused."""
+    asked, again = {"role": "user", "content": "q"}, {"role": "user", "content": "q again"}
+    learned = {key: 1 for key in is_not}
+    assert pairs({"messages": [asked, NO | is_not, again, YES | learned]}) == [("q again", "yes", [])]
+    with pytest.raises(RowError, match="no question of a user with an answer to be learned from"):
+        records({"messages": [asked, NO | is_not]})
+
+
+def test_messages_that_are_judged():
+    def conversation(answer):
+        return {"messages": [{"role": "user", "content": "q"}, answer]}
+
+    for key in ("score", "label", "rating", "is_correct"):
+        assert judged(conversation(YES | {key: 1}), conversation(NO | {key: 0})) == [1, 0]
+    with pytest.raises(InputError, match=r"column 'score' grades the documents \(0.2\)"):
+        judged(conversation(YES | {"score": 0.2}))
+    reader = RowReader(Columns(), ("query", "document"))
+    for answer in (YES | {"feedback": "good"}, NO | {"feedback": "bad"}):
+        reader("f, line 2", conversation(answer))
+    with pytest.raises(InputError, match=r"'messages\[1\]\[feedback\]' looks like judgements"):
+        reader.say("f")
+
+
+@pytest.mark.parametrize(
+    ("column", "yes", "no"),
+    [
+        ("positive", {"label": 1}, {"label": 0}),
+        ("pos", {"is_relevant": True}, {"is_relevant": False}),
+        ("positive_passages", {"relevance": 1}, {"relevance": 0}),
+        ("positive_passages", {}, {"label": None}),
+        ("answer", {"selected": "yes"}, {"selected": "no"}),
+        ("response", {"score": 1}, {"score": 0}),
+    ],
+)
+def test_documents_whose_objects_are_judged(column, yes, no):
+    row = {"query": "q", column: [{"text": "d"} | yes, {"text": "x"} | no]}
+    expected = [1, 0] if yes else [1, 1]
+    assert [record.get("relevance", 1) for record in records(row)] == expected
+    assert len(records(row, columns=Columns(judged_by="none"))) == 2
+    if yes:
+        assert [r.get("relevance", 1) for r in records({"query": "q", column: {"text": "x"} | no})] == [0]
+
+
+def test_objects_with_grades_ask_for_the_least():
+    row = {"query": "q", "answer": [{"text": "d", "score": 12}, {"text": "x", "score": -3}]}
+    with pytest.raises(InputError, match=r"column 'score' grades the documents \(12\)"):
+        records(row)
+    assert [r.get("relevance", 1) for r in records(row, columns=Columns(min_score=0))] == [1, 0]
+
+
+def test_scores_of_what_is_called_positive_or_negative_are_named():
+    """They are of the search that found it, as in the data of DPR."""
+    row = {"query": "q", "positive_ctxs": [{"text": "d", "score": 1000}], "negatives": [{"text": "x", "score": 0.9}]}
+    assert pairs(row) == [("q", "d", ["x"])]
+    assert account(row).endswith("; not used: negatives[score], positive_ctxs[score]")
+
+
+def test_objects_in_documents_are_watched():
+    reader = RowReader(Columns(), ("query", "document"))
+    for feedback in ("good", "bad"):
+        reader("f, line 2", {"query": "q", "answer": [{"text": "d", "feedback": feedback}]})
+    with pytest.raises(InputError, match=r"'answer\[0\]\[feedback\]' looks like judgements"):
+        reader.say("f")
+
+
+def test_a_template_takes_no_entry_of_judged_ones_whatever_it_says():
+    entries = [{"text": "x", "pm_score": 0, "selected": False}, {"text": "d", "pm_score": 5, "selected": True}]
+    document, row = Template("{answers[0][text]}"), {"question": "q", "answers": entries}
+    with pytest.raises(RowError, match=r"whether they answer \(selected\), and a template") as error:
+        records(row, columns=Columns(document=document))
+    assert "rename the column 'passages'" in str(error.value)
+    by_path = records(row, columns=Columns(document=document, judged_by="answers[0][selected]"))
+    assert [r["relevance"] for r in by_path] == [0]
+    assert len(records(row, columns=Columns(document=document, judged_by="none"))) == 1
+    renamed = records({"question": "q", "passages": entries})
+    assert [r.get("relevance", 1) for r in renamed] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("yes", "no"), [("accept", "reject"), ("accept", "ignore"), ("Yes", "no"), ("accept", "accept")]
+)
+def test_an_answer_that_judges_the_text_beside_it_is_no_document(yes, no):
+    for query, needed in (({"question": "q of it"}, ("query", "document")), ({}, ("document",))):
+        reader = RowReader(Columns(), needed, ("query",))
+        for answer in (yes, no):
+            reader("f, line 2", query | {"text": "What is said of it", "label": "M", "answer": answer})
+        with pytest.raises(InputError, match="column 'answer' has nothing but judgements") as error:
+            reader.say("f")
+        assert "lbr data prepare --document '{text}', with --judged-by answer" in str(error.value)
+    rows = [{"question": "q", "text": text, "answer": said} for text, said in (("d", "accept"), ("x", "reject"))]
+    assert [(r["document"], r.get("relevance")) for r in records(*rows, columns=Columns(judged_by="answer"))] == [
+        ("d", None),
+        ("x", 0),
+    ]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [{"question": "q", "answer": "yes"}, {"question": "r", "answer": "no"}],  # and no text beside it
+        [{"question": "q", "answer": said, "text": "some words"} for said in ("yes", "It is a metal.")],
+    ],
+)
+def test_answers_that_are_answers(rows):
+    reader = RowReader(Columns(), ("query", "document"))
+    assert [reader("f, line 2", row)[0]["document"] for row in rows] == [row["answer"] for row in rows]
+    reader.say("f")
+
+
+@pytest.mark.parametrize(
+    ("text", "pair"),
+    [("text", "text_pair"), ("text", "textPair"), ("text", "text_b"), ("content", "content2"), ("text", "pair")],
+)
+def test_two_texts_of_a_pair_are_no_lone_documents(text, pair):
+    row = {text: "what is zinc", pair: "Zinc is a metal.", "labels": 1}
+    for needed, optional in ((("document",), ("query",)), (("query", "document"), ())):
+        with pytest.raises(RowError, match="no column for the query") as error:
+            records(row, needed=needed, optional=optional)
+        assert f"--query '{{{text}}}' --document '{{{pair}}}'" in str(error.value)
+    asked = Columns(query=Template(f"{{{text}}}"), document=Template(f"{{{pair}}}"))
+    assert pairs(row, columns=asked) == [("what is zinc", "Zinc is a metal.", [])]
+
+
+def test_judgements_with_a_decimal_comma():
+    assert judged({"label": "1,0"}, {"label": "0,0"}, {"label": "1"}) == [1, 0, 1]
+    assert judged({"score": "0,95"}, {"score": "0,030"}, columns=Columns(min_score=0.5)) == [1, 0]
+    for thousands in ("1,000", "12,500", "1,0,0"):
+        with pytest.raises(RowError, match="expected a number"):
+            judged({"score": thousands}, columns=Columns(min_score=0.5))
+
+
+@pytest.mark.parametrize(
+    ("column", "yes", "no"),
+    [
+        ("label", "LABEL_1", "LABEL_0"),
+        ("label", "pos", "hard_negative"),
+        ("label", "accept", "reject"),
+        ("is_best_answer", 1, 0),
+        ("isBest", True, False),
+        ("clicks", 1, 0),
+        ("clicked", "oui", "non"),
+        ("rating", "thumbs_up", "thumbs-down"),
+    ],
+)
+def test_words_and_names_that_judge(column, yes, no):
+    assert judged({column: yes}, {column: no}) == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("yes", "no"),
+    [
+        ("positive", "hard_negative"),
+        ("pos", "neg"),
+        ("thumbs_up", "thumbs_down"),
+        ("oui", "non"),
+        ("ja", "nein"),
+        ("是", "否"),
+    ],
+)
+def test_words_that_judge_are_seen_under_any_name(yes, no):
+    with pytest.raises(InputError, match="'made_up' looks like judgements"):
+        watched(yes, no)
+
+
+def test_clicks_are_grades():
+    with pytest.raises(InputError, match=r"'clicks' grades the documents \(37\).*--judged-by none"):
+        judged({"clicks": 37})
+
+
+def test_a_flag_that_is_blank_where_it_does_not_say_yes():
+    """A blank of ``is_best_answer`` may say no."""
+    reader = RowReader(Columns(), ("query", "document"))
+    for flag in (1, None, ""):
+        reader("f, line 2", {"question": "q", "answer": "d", "is_best_answer": flag})
+    with pytest.raises(
+        InputError, match="'is_best_answer' is blank in 2 rows and says yes in all others: write 1 and 0"
+    ):
+        reader.say("f")
+
+
+def test_a_list_that_can_only_judge_and_is_of_no_documents_is_refused():
+    with pytest.raises(
+        RowError, match=r"'helpful': expected a judgement of each of 1 documents, found \[8, 9\]; write"
+    ):
+        judged({"helpful": [8, 9]})
+    assert judged({"scores": [1.0, 0.0], "negative": "x"}) == [1]  # of a teacher
+
+
+def test_judgements_that_are_not_understood_are_to_be_written_as_numbers():
+    for rows in (({"label": 1}, {"label": "NOT ENOUGH INFO"}), ({"relevance": "high"},)):
+        with pytest.raises(RowError, match="write 1 and 0 there.*--judged-by none"):
+            judged(*rows)
