@@ -32,6 +32,20 @@ def test_it_depends_on_the_texts_and_the_seed_alone():
     assert [{row["id"] for row in side} for side in hold_out(rows(400), seed=1)] != ids
 
 
+def test_passages_of_one_heading_stay_together():
+    """In any order; a heading of very many is trained on."""
+    shared = rows(400, ("title",))
+    for number, row in enumerate(shared):
+        row["query"] = f"heading {number // 4}" if number < 300 else "the same for a hundred"
+    for each in (shared, shared[::-1]):
+        sides = hold_out(each, seed=0)
+        asked = [{row["query"] for row in side} for side in sides]
+        assert not asked[0] & asked[1] and not asked[0] & asked[2] and not asked[1] & asked[2]
+        assert "the same for a hundred" in asked[0]
+        assert len(sides.test) == len(sides.dev) == 20
+    assert {row["id"] for row in hold_out(shared, seed=0).test} == {row["id"] for row in hold_out(shared[::-1], 0).test}
+
+
 def test_real_queries_alone_where_there_are_enough():
     """Of 40 held-out passages of a side all have a real one; with few passages there are too few of them."""
     many = hold_out(rows(800, ("given", "title")), seed=0)
@@ -51,3 +65,9 @@ def test_sizes():
 
 def test_kinds_in_words():
     assert kinds_in_words(rows(1100, ("question",))[:1099]) == "1,099 written (question)"
+
+
+def test_passages_that_cannot_be_parted():
+    alike = [row | {"query": "one heading"} for row in rows(100, ("title",))]
+    with pytest.raises(InputError, match="no passages can be held out: more than 4 of them hang together"):
+        hold_out(alike, seed=0)
