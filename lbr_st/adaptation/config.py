@@ -30,7 +30,8 @@ class AdaptConfig:
             ``.work``.
         pairs: File of pairs of real queries and their documents, or a prepared set; one with ``dev`` and ``test`` is
             judged by these.
-        queries: File of queries with their passages, in the place of those that are made.
+        queries: File of queries with their passages, in the place of those that are written. A column ``kind`` says
+            what they are; without it they count as real.
         generator: Address of a server that writes queries, as OpenAI's API does; default is the model to start from.
         generator_model: Name of the model there.
         per_passage: Number of queries that are written for a passage; default is one of each kind.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import logging
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from lbr_st.data.prepared_set import PreparedSet, file_of
 from lbr_st.data.preparing import prepare
 from lbr_st.data.records import read_records, read_tuples
 from lbr_st.data.rows import read_rows
+from lbr_st.data.same_text import same_text
 from lbr_st.errors import InputError
 from lbr_st.evaluation.general import general_pairs, general_score
 from lbr_st.evaluation.own_data import local_task
@@ -52,7 +54,7 @@ from lbr_st.model.opening import (
     open_sentence_transformer,
 )
 from lbr_st.model.saving import save_any
-from lbr_st.quickstart.run import bf16_is_faster, mean_pooled
+from lbr_st.quickstart.run import choose_precision, mean_pooled
 from lbr_st.records import Record
 from lbr_st.verdict import REGRESSION, Verdict, verdict
 
@@ -86,7 +88,7 @@ class Adapted:
 def adapt(config: AdaptConfig) -> Adapted:
     """Adapt a model to a corpus, or go on with an adaptation that was interrupted.
 
-    The model is in ``config.output_dir``, with ``report.html`` beside it; the steps stay in ``config.work``.
+    The model is in ``config.output_dir``, and ``report.html`` too; the steps stay in ``config.work``.
 
     Args:
         config: Corpus, model and settings.
@@ -122,8 +124,8 @@ def check(config: AdaptConfig) -> None:
         raise InputError(f"--learn: {config.model} is an embedding model, which stage 1 is left out for")
     # Flags that contradict each other, packages that are not there: before the first step, not after the sixth.
     if not is_embedder and "learn" not in config.skip:
-        _learn_config(config, config.model, Path("set"), Path("learn"))
-    _align_config(config, config.model, Path("set"), Path("align.jsonl"), Path("align"))
+        _learn_config(config, {}, config.model, Path("set"), Path("learn"))
+    _align_config(config, {}, config.model, Path("set"), Path("align.jsonl"), Path("align"))
 
 
 class _Path:
@@ -137,6 +139,7 @@ class _Path:
         self.merges = "merge" not in config.skip and (self.learns or not self.is_language_model)
         left_out = sum(step in config.skip for step in ("filter", "negatives"))
         self.steps = Steps(config.work, 8 + self.learns + self.merges - left_out)
+        self.precision = {"bf16": choose_precision(config.work)}
 
     def prepare(self) -> None:
         """Make the data: passages, queries, and what is held out."""
@@ -174,7 +177,7 @@ class _Path:
         told = dict(config.align) | {"weak_teacher": config.weak_teacher}
         told |= {"teacher": _content(config.teacher), "reranker": _content(config.reranker)}
         folder = self.steps("align", "stage 2: the model is aligned with queries", told, self._align).folder
-        self.end = str(folder / "model")
+        self.end = self.aligned = str(folder / "model")
         self.before = self.start if not self.learns else self.learned
         if self.merges:
             told = {"keep_general": config.keep_general, "general": _content(config.general)}
@@ -184,12 +187,9 @@ class _Path:
     def judge(self) -> Adapted:
         """Say what it is worth, and save what is."""
         config = self.config
-        self.report: tuple[dict[str, dict[str, str]], list[Any], Verdict] | None = None
         step = self.steps("verdict", "what the end finds, and the start", {"keep": config.keep}, self._verdict)
-        said = {name: value for name, value in step.said["verdict"].items()}
-        if said["outside"] is not None:
-            said["outside"] = tuple(said["outside"])
-        of_test, saved = Verdict(**said), step.said["saved"]
+        said, saved = step.said["verdict"], step.said["saved"]
+        of_test = Verdict(**said | {"outside": tuple(said["outside"])})
         target = Path(config.output_dir)
         with replacing_folder(target) as folder:
             shutil.copytree(self.end if saved == "end" else self.start, folder, dirs_exist_ok=True)
@@ -236,30 +236,33 @@ class _Path:
         return {"passages": about["files"]["corpus"]["records"], "left_out": about["dropped"] or None}
 
     def _queries(self, folder: Path) -> dict[str, Any]:
-        config = self.config
         target = folder / "queries"
-        if target.is_dir():
+        if not target.is_dir():
+            config = self.config
+            given = [each for each in (config.pairs, config.queries) if each is not None]
+            sources: list[str | Path] = [self.passages, *given[1:]]
+            pairs = given[0] if given else None
+            write_queries(QueriesConfig(sources=sources, output_dir=target, pairs=pairs, **self._writer()))
+        about = QuerySet.open(target).about
+        return {**about["kinds"], "lost": about["lost"] or None}
+
+    def _writer(self) -> dict[str, Any]:
+        """Return what writes queries, as settings; nothing where they are given, or nothing can."""
+        config = self.config
+        if config.queries is not None:
             return {}
-        writer: dict[str, Any] = {}
-        if config.queries is None:
-            if config.generator is not None:
-                writer = {"generator": config.generator, "generator_model": config.generator_model}
-            elif self.is_language_model and AutoTokenizer.from_pretrained(self.backbone).chat_template:
-                writer = {"model": self.backbone}
-            else:
-                logger.warning(
-                    "%s has no chat template and writes no queries: there are titles, headings and --pairs; "
-                    "--generator names a server that writes some",
-                    config.model,
-                )
-        if writer:
-            writer |= {"per_passage": config.per_passage, "most": config.most_passages, "seed": config.seed}
-        given = [each for each in (config.pairs, config.queries) if each is not None]
-        sources: list[str | Path] = [self.passages, *given[1:]]
-        made = write_queries(
-            QueriesConfig(sources=sources, output_dir=target, pairs=given[0] if given else None, **writer)
-        )
-        return {**made.about["kinds"], "lost": made.about["lost"] or None}
+        if config.generator is not None:
+            writer = {"generator": config.generator, "generator_model": config.generator_model}
+        elif self.is_language_model and AutoTokenizer.from_pretrained(self.backbone).chat_template:
+            writer = {"model": self.backbone}
+        else:
+            logger.warning(
+                "%s has no chat template and writes no queries: there are titles, headings and --pairs; --generator "
+                "names a server that writes some",
+                config.model,
+            )
+            return {}
+        return {**writer, "per_passage": config.per_passage, "most": config.most_passages, "seed": config.seed}
 
     def _filter(self, folder: Path) -> dict[str, Any]:
         config, target = self.config, folder / "queries"
@@ -274,6 +277,10 @@ class _Path:
 
     def _set(self, folder: Path) -> dict[str, Any]:
         rows = list(QuerySet.open(self.queries).rows())
+        if self.config.queries is not None:  # which says itself what was asked by people, and what was written
+            told = _rows(file_of(self.config.queries, "align"))
+            kinds = {same_text(str(row.get("query"))): row["kind"] for row in told if row.get("kind")}
+            rows = [row | {"kind": kinds.get(same_text(row["query"]), row["kind"])} for row in rows]
         pairs = self.config.pairs
         own = PreparedSet.open(pairs) if pairs is not None and Path(pairs).is_dir() else None
         if own is not None and own.has("dev") and own.has("test"):
@@ -303,7 +310,7 @@ class _Path:
         return {**counts, "test_asks": asks}
 
     def _learn(self, folder: Path) -> dict[str, Any]:
-        learn(_learn_config(self.config, self.backbone, self.set, folder / "model"))
+        learn(_learn_config(self.config, self.precision, self.backbone, self.set, folder / "model"))
         gc.collect()  # a trainer holds itself, and with it the model and its optimizer
         return {}
 
@@ -327,7 +334,7 @@ class _Path:
         return {"pairs": len(pairs), "with_hard_negatives": len(mined)}
 
     def _align(self, folder: Path) -> dict[str, Any]:
-        align(_align_config(self.config, self.learned, self.set, self.pairs, folder / "model"))
+        align(_align_config(self.config, self.precision, self.learned, self.set, self.pairs, folder / "model"))
         gc.collect()
         return {"pairs": len(_rows(self.pairs))}
 
@@ -393,7 +400,7 @@ class _Path:
                     what: file
                     for what, file in (
                         ("Stage 1", Path(self.learned) / "training.png"),
-                        ("Stage 2", Path(self.trained_model) / "training.png"),
+                        ("Stage 2", Path(self.aligned) / "training.png"),
                     )
                     if file.is_file()
                 },
@@ -402,32 +409,30 @@ class _Path:
         )
         return {"verdict": of_test.__dict__, "saved": saved, "weight_beside_bm25": weight}
 
-    @property
-    def trained_model(self) -> str:
-        """Folder of the model that stage 2 made."""
-        return next(str(step.folder / "model") for step in self.steps.done if step.name == "align")
-
     def _sizes(self) -> dict[str, int]:
         return {name: about["records"] for name, about in _opened(self.set).about["files"].items()}
 
 
-def _common(config: AdaptConfig) -> dict[str, Any]:
+def _common(config: AdaptConfig, precision: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that both stages get unless they are told others."""
-    common: dict[str, Any] = {"max_length": config.max_length, "seed": config.seed, "resume": True}
-    common["bf16"] = torch.cuda.is_available() or bf16_is_faster()
+    common = {"max_length": config.max_length, "seed": config.seed, "resume": True, **precision}
     if not torch.accelerator.is_available():
         common["attention"] = "eager"  # the faster one for short texts
     return common
 
 
-def _learn_config(config: AdaptConfig, model: str, data: Path, output_dir: Path) -> LearnConfig:
-    told = _common(config) | dict(config.learn)
+def _learn_config(
+    config: AdaptConfig, precision: Mapping[str, Any], model: str, data: Path, output_dir: Path
+) -> LearnConfig:
+    told = _common(config, precision) | dict(config.learn)
     return LearnConfig(model=model, data=[str(data)], output_dir=str(output_dir), **told)
 
 
-def _align_config(config: AdaptConfig, model: str, data: Path, pairs: Path, output_dir: Path) -> AlignConfig:
+def _align_config(
+    config: AdaptConfig, precision: Mapping[str, Any], model: str, data: Path, pairs: Path, output_dir: Path
+) -> AlignConfig:
     number = len(_rows(pairs)) if pairs.is_file() else 0
-    told = {"num_train_epochs": 2 if number <= FEW_PAIRS else 1} | _common(config) | dict(config.align)
+    told = {"num_train_epochs": 2 if number <= FEW_PAIRS else 1} | _common(config, precision) | dict(config.align)
     told |= {name: getattr(config, name) for name in ("teacher", "reranker", "weak_teacher")}
     told |= {"model": model, "data": str(pairs), "dev_data": str(data / "dev.jsonl"), "output_dir": str(output_dir)}
     return AlignConfig(**told)

@@ -44,7 +44,7 @@ def config(handbook, backbone, tmp_path):
     general.write_text("".join(json.dumps(row) + "\n" for row in rows))
     titles = tmp_path / "titles.jsonl"
     rows = [
-        {"query": f"Where is {thing} in {place}?", "document": f"Much {thing} lies in {place}."}
+        {"query": f"Where is {thing} in {place}?", "document": f"Much {thing} lies in {place}.", "kind": "question"}
         for thing in THINGS
         for place in PLACES
     ]
@@ -73,6 +73,7 @@ def test_from_a_folder_to_a_model_with_a_verdict(config, tmp_path):
     assert SentenceTransformer(str(tmp_path / "out")).encode("iron").shape == (32,)
     own = json.loads((config.work / "5-set" / "set" / "lbr_set.json").read_text())
     assert own["regime"] == "corpus-taught"
+    assert made.steps[4].said["test_asks"].endswith("written (question)")  # as the column of --queries says
     rows = {
         side: {json.loads(line)["document"] for line in (config.work / "5-set" / "set" / f"{side}.jsonl").open()}
         for side in ("align", "dev", "test")
