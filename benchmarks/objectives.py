@@ -18,24 +18,26 @@ else is said; it reads the questions of all training records, in every variant a
   - `two-sided`: a quarter of stage 1 SFT-style, a quarter from document to query, half reconstruction.
   - controls, with a read-out each: `no-cut-off`; plain fine-tuning (`gl`) and plain pretraining (`pt`), where the text
     ends with the bottleneck token and that is asked for Y.
-- Three learning rates of stage 1 for each: 2e-4, 4e-4, 8e-4. Stage 1 reads 100,000 tokens, half of what was planned,
-  so that all of them fit into two sessions of two cores.
-- Stage 2: 200 pairs, two epochs of batches of 32, rate 1e-4, temperature 0.02, the last weights. One seed.
+- The learning rate of stage 1: 4e-4 for every variant, the best of `learning_rates.py`; 2e-4 and 8e-4 too for `tokens`,
+  for the controls and for the two best others. Stage 1 reads 100,000 tokens.
+- Stage 2: 200 pairs, two epochs of batches of 32, rate 1e-4, temperature 0.02, the last weights. Seed 0.
 - Judged by nDCG@10 on dev, its 500 questions in its documents and 500 training ones: as it is, and after stage 2. The
   best rate of a variant is that which is best after stage 2.
-- Then `tokens` and the two best others, at their best rates, with 200,000 tokens and two seeds each. The best of them
-  becomes the default if it is better than `tokens` after stage 2, in the mean, by more than the two seeds of either
-  differ.
-- Minutes on one core, estimated before it ran: stage 1 9 (`soft` 13), stage 2 2.5, dev 1.3 twice: 14 an arm, 42 arms:
-  10 hours, 5 with two processes. The six at last 22 each.
+- Then `tokens` and the two best others, at their best rates, with seed 1 too. The best of them becomes the default if
+  it is better than `tokens` after stage 2, in the mean of both seeds, by more than the two seeds of either differ.
+- Minutes on one core, estimated before it ran: stage 1 9 (`soft` 13), stage 2 2.5, dev 1.3 twice: 14 an arm, 17 beside
+  another process. 14 arms, 12 at other rates, 3 of another seed: 8 hours, 4 with two processes.
+- Cut, before a result was there, to what two sessions of two cores hold: from three rates for every variant, and from
+  200,000 tokens with two new seeds at last.
 
-An arm whose result file is there is not run again. `--variants` and `--rates` run some, so that two processes share the
-work; `--confirm` runs what comes last.
+An arm whose result file is there is not run again. `--variants` runs some, so that two processes share the work; the
+other rates follow when all variants are measured at the first, `--confirm` runs what comes last.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import shutil
 from collections.abc import Sequence
 from functools import partial
@@ -61,12 +63,14 @@ from lbr_st.model.bottleneck import bottleneck_module
 
 PROGRAM = "objectives"
 DEFAULT = "tokens"
-RATES = (2e-4, 4e-4, 8e-4)
+RATE, OTHER_RATES = 4e-4, (2e-4, 8e-4)
 PAIRS, SETTING = 200, (1e-4, 0.02)
-TRIED_TOKENS = 100_000
-CONFIRMED, SEEDS = 2, (0, 1)
+TOKENS = 100_000
+BEST, SEEDS = 2, (0, 1)
 DISTRACTORS = 500
 COMMON_SHARE = 0.1  # of the documents, that a word of content is not in
+
+Found = dict[tuple[str, float], dict[str, Any]]  # by variant and learning rate
 
 VARIANTS = {
     DEFAULT: Stage1(MIXTURE, more=READ_OUT),
@@ -84,6 +88,7 @@ VARIANTS = {
     "gl": Stage1("sft", Arm.PLAIN),
     "pt": Stage1("reconstruct", Arm.PLAIN),
 }
+CONTROLS = ("no-cut-off", "gl", "pt")
 
 
 def variant(name: str, rate: float, domain: Domain, lab: Lab) -> Stage1:
@@ -145,10 +150,21 @@ def score(model: Path, domain: Domain) -> float:
     return arms.dev_score(model, domain, DISTRACTORS)
 
 
-def best_rates(found: dict[tuple[str, float], dict[str, Any]]) -> dict[str, float]:
-    """Return the rate of each variant that is best after stage 2, of those that were run at every rate."""
-    whole = [name for name in VARIANTS if all((name, rate) in found for rate in RATES)]
-    return {name: max(RATES, key=lambda rate: after(found[name, rate])) for name in whole}
+def at_other_rates(found: Found) -> list[str]:
+    """Return the variants that are measured at the other rates too; none before all are measured at the first."""
+    if any((name, RATE) not in found for name in VARIANTS):
+        return []
+    others = [name for name in VARIANTS if name not in (DEFAULT, *CONTROLS)]
+    return [DEFAULT, *CONTROLS, *sorted(others, key=lambda name: -after(found[name, RATE]))[:BEST]]
+
+
+def best_rates(found: Found) -> dict[str, float]:
+    """Return the rate of each variant that is best after stage 2, of those it is measured at."""
+    rates: dict[str, float] = {}
+    for name, rate in found:
+        if name not in rates or after(found[name, rate]) > after(found[name, rates[name]]):
+            rates[name] = rate
+    return rates
 
 
 def after(result: dict[str, Any]) -> float:
@@ -156,20 +172,22 @@ def after(result: dict[str, Any]) -> float:
     return result["dev_ndcg_at_10"][str(PAIRS)]
 
 
-def to_confirm(found: dict[tuple[str, float], dict[str, Any]]) -> dict[str, float]:
+def to_confirm(found: Found) -> dict[str, float]:
     """Return the default and the best others, by name, and their rates.
 
     Raises:
         InputError: If an arm is missing.
     """
+    missing = [(name, RATE) for name in VARIANTS if (name, RATE) not in found]
+    missing += [key for key in itertools.product(at_other_rates(found), OTHER_RATES) if key not in found]
+    if missing:
+        raise InputError(f"--confirm: not measured yet: {', '.join(f'{name} at {rate:g}' for name, rate in missing)}")
     rates = best_rates(found)
-    if missing := [name for name in VARIANTS if name not in rates]:
-        raise InputError(f"--confirm: not all is measured yet of {', '.join(missing)}")
     others = sorted(rates.keys() - {DEFAULT}, key=lambda name: -after(found[name, rates[name]]))
-    return {name: rates[name] for name in (DEFAULT, *others[:CONFIRMED])}
+    return {name: rates[name] for name in (DEFAULT, *others[:BEST])}
 
 
-def figures_of(found: dict[tuple[str, float], dict[str, Any]]) -> dict[str, float]:
+def figures_of(found: Found) -> dict[str, float]:
     """Return the scores of every arm, and those of each variant at its best rate."""
     figures = {}
     for (name, rate), result in found.items():
@@ -191,27 +209,35 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run what is missing of what was asked for, and write a summary of all that is there."""
     parser = program_parser(__doc__)
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=[*VARIANTS], help="(default: all)")
-    parser.add_argument("--rates", nargs="+", type=float, choices=RATES, default=RATES, help="(default: all)")
     parser.add_argument("--confirm", action="store_true", help="measure the best ones again, when all is measured")
     asked, lab, settings = arms.begin(argv, __doc__, ("medical",), scale="smollm2", parser=parser)
-    chosen, domain = asked.chosen, lab.domain("medical", asked.data)
-    tried = dataclasses.replace(lab, scale=dataclasses.replace(lab.scale, stage1_tokens=TRIED_TOKENS))
-    for rate in chosen.rates:
-        for name in chosen.variants:
-            run = partial(run_arm, name, rate, 0, domain, tried)
-            arms.measured(PROGRAM, f"{name}-{rate:g}", 0, settings, run)
-    names = {(name, rate): f"{name}-{rate:g}" for name in VARIANTS for rate in RATES}
-    found = {key: arm for key, name in names.items() if (arm := arms.if_measured(PROGRAM, name, 0, settings))}
+    domain = lab.domain("medical", asked.data)
+    lab = dataclasses.replace(lab, scale=dataclasses.replace(lab.scale, stage1_tokens=TOKENS))
+
+    def measured(name: str, rate: float, seed: int) -> dict[str, Any]:
+        run = partial(run_arm, name, rate, seed, domain, lab)
+        return arms.measured(PROGRAM, f"{name}-{rate:g}", seed, settings, run)
+
+    def all_that_is_there() -> Found:
+        keys = itertools.product(VARIANTS, (RATE, *OTHER_RATES))
+        there = {key: arms.if_measured(PROGRAM, f"{key[0]}-{key[1]:g}", 0, settings) for key in keys}
+        return {key: arm for key, arm in there.items() if arm is not None}
+
+    for name in asked.chosen.variants:
+        measured(name, RATE, 0)
+    for name in at_other_rates(all_that_is_there()):
+        for rate in OTHER_RATES if name in asked.chosen.variants else ():
+            measured(name, rate, 0)
+    found = all_that_is_there()
     figures, files = figures_of(found), list(found.values())
-    if chosen.confirm:
+    if asked.chosen.confirm:
         for name, rate in to_confirm(found).items():
-            runs = {seed: partial(run_arm, name, rate, seed, domain, lab) for seed in SEEDS}
-            of_seeds = [arms.measured(PROGRAM, f"{name}-confirmed", seed, settings, run) for seed, run in runs.items()]
+            of_seeds = [measured(name, rate, seed) for seed in SEEDS]
             for pairs in of_seeds[0]["dev_ndcg_at_10"]:
                 values = [each["dev_ndcg_at_10"][pairs] for each in of_seeds]
                 figures[f"{label(name)}_confirmed_dev_ndcg_at_10_{pairs}"] = float(np.mean(values))
                 figures[f"{label(name)}_confirmed_dev_ndcg_at_10_{pairs}_range"] = max(values) - min(values)
-            files += of_seeds
+            files += of_seeds[1:]
     arms.write_summary(PROGRAM, asked, {name: round(value, 6) for name, value in figures.items()}, files)
 
 

@@ -155,16 +155,20 @@ class Bench:
         work = self.lab.work / self.domain.name
         if cell.arm in LEXICAL:
             return arms.score(LEXICAL[cell.arm](), self.domain, work)
-        start, setting = self.start(cell), None
+        model, setting = self.model(cell)
+        found = arms.score(self.open(model), self.domain, work, self.lexical)
         if cell.pairs:
-            lab = self.lab_of(cell.arm)
-            setting, pairs = self.setting(cell), self.pairs(cell)
-            name = f"{PROGRAM}-{cell.name}-seed{cell.seed}"
-            start = lab.stage2(self.domain, start, name, pairs, setting, cell.seed)
-        found = arms.score(self.open(start), self.domain, work, self.lexical)
-        if cell.pairs:
-            shutil.rmtree(start)
+            shutil.rmtree(model)
         return {**found, "setting": setting}
+
+    def model(self, cell: Cell) -> tuple[Path | str, tuple[float, float] | None]:
+        """Return the model of an arm, after stage 2 where it has pairs, and the setting of stage 2."""
+        start = self.start(cell)
+        if not cell.pairs:
+            return start, None
+        setting = self.setting(cell)
+        name = f"{PROGRAM}-{cell.name}-seed{cell.seed}"
+        return self.lab_of(cell.arm).stage2(self.domain, start, name, self.pairs(cell), setting, cell.seed), setting
 
     def open(self, model: Path | str) -> Any:
         """Open a system for mteb, at the length of all."""

@@ -5,7 +5,7 @@ A model that learned with the read-out loss predicts the words of what it was ta
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -41,12 +41,28 @@ def read_out(
     """
     if not isinstance(model[0], BottleneckTransformer):
         raise InputError("only a model of this package can say its embeddings in words; open it with lbr_st.load")
+    of_batches = token_weights(model, texts, role=role, batch_size=batch_size)
+    return [_words(model, of_text, top_k) for of_batch in of_batches for of_text in of_batch]
+
+
+def token_weights(
+    model: SentenceTransformer, texts: Sequence[str], *, role: str, batch_size: int = 32
+) -> Iterator[Tensor]:
+    """Yield what each token of the vocabulary weighs in the embeddings of texts, see `read_out`.
+
+    Args:
+        model: Model of this package, with its language model.
+        texts: Texts to embed.
+        role: Prompt that is put before each text, ``query`` or ``document``.
+        batch_size: Number of texts read at once.
+
+    Yields:
+        ``(texts, vocabulary)`` float32 of each batch, in order.
+    """
     before = log_probabilities(model, [""], role)[0]
-    found = []
     for start in range(0, len(texts), batch_size):
-        for after in log_probabilities(model, texts[start : start + batch_size], role):
-            found.append(_words(model, after.exp() * (after - before), top_k))
-    return found
+        after = log_probabilities(model, texts[start : start + batch_size], role)
+        yield after.exp() * (after - before)
 
 
 def log_probabilities(model: SentenceTransformer, texts: Sequence[str], role: str) -> Tensor:
