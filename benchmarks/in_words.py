@@ -118,7 +118,7 @@ def measure(stage: str, bench: Bench, data: Path) -> dict[str, Any]:
     queries = in_words(model, pairs.queries, "query", OF_QUERY)
     dense = DenseRanker(model, pairs.documents, BATCH_SIZE)
     scores = {
-        "sparse": sparse_scores(queries, documents, len(model[0].tokenizer)),
+        "sparse": sparse_scores(queries, documents, len(model.tokenizer)),
         "dense": all_scores(dense, pairs.queries),
         "bm25": all_scores(BM25Ranker(pairs.documents), pairs.queries),
     }
