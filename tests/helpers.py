@@ -89,6 +89,7 @@ def fork(work: Callable[[], None], stdout: int | None = None, stderr: int | None
                 os.dup2(other, number)
                 setattr(sys, name, open(number, "w", closefd=False, buffering=1))  # noqa: SIM115
         logging.root.handlers.clear()  # those of pytest
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests run in the background
         work()
 
     process = multiprocessing.get_context("fork").Process(target=run)
