@@ -9,12 +9,9 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
-import torch
-from helpers import make_backbone
 
-import lbr_st
-
-torch.set_num_threads(1)
+# What takes seconds to import is imported where it is needed: pytest-xdist's own process reads this file too, and its
+# workers wait for it.
 
 
 def pytest_collection_finish() -> None:
@@ -26,11 +23,17 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(scope="session")
 def backbone(tmp_path_factory) -> str:
     """Directory of a tiny tied Qwen2 without BOS."""
+    from helpers import make_backbone
+
     return make_backbone(tmp_path_factory.mktemp("backbone"))
 
 
 @pytest.fixture(scope="session")
 def _shared_model(backbone):
+    import torch
+
+    import lbr_st
+
     model = lbr_st.from_backbone(backbone, num_bottleneck_tokens=2, max_seq_length=24, dtype=torch.float32)
     return model.eval()
 
@@ -41,10 +44,6 @@ def model(_shared_model):
     return copy.deepcopy(_shared_model)
 
 
-# Where a model is saved many times over; elsewhere each save is verified.
-OF_RUNS = {"adaptation", "alignment", "cli", "data", "learning", "quickstart", "training"}
-
-
 @pytest.fixture(autouse=True)
 def _only_whole_runs_draw_and_verify(request, monkeypatch):
     """A picture takes half a second, the check of a saved model a third: tests marked ``whole_run`` have both."""
@@ -53,8 +52,7 @@ def _only_whole_runs_draw_and_verify(request, monkeypatch):
     monkeypatch.setattr("lbr_st.training.curves.plot", lambda *args: None)
     with contextlib.suppress(ImportError):  # a machine with a GPU need not have matplotlib
         monkeypatch.setattr("lbr_st.data.card.plot", lambda *args: None)
-    if request.path.parent.name in OF_RUNS:
-        monkeypatch.setattr("lbr_st.model.saving.verify", lambda *args, **kwargs: [])
+    monkeypatch.setattr("lbr_st.model.saving.verify", lambda *args, **kwargs: [])
 
 
 @pytest.fixture

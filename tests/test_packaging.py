@@ -10,12 +10,13 @@ from fnmatch import fnmatch
 
 import pytest
 from base_install import BASE_INSTALL, without
-from helpers import ROOT
+from helpers import ROOT, TEXTS
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import lbr_st
 from lbr_st.errors import EXTRAS
+from lbr_st.files import write_jsonl
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
@@ -125,14 +126,21 @@ model = lbr_st.load(sys.argv[1], device="cpu")
 vectors = model.encode(["one", "two"])
 lbr_st.save(model, sys.argv[2])
 assert (lbr_st.load(sys.argv[2], device="cpu").encode(["one", "two"]) == vectors).all()
+from lbr_st.cli.main import main
+for data in sys.argv[3:]:
+    main(["search", "--model", sys.argv[1], "--data", data, "why"])
 """
 
 
 def test_a_model_is_used_with_the_base_install(model, tmp_path):
+    """It is opened, saved, verified, and searched with: in JSON Lines and in CSV."""
     lbr_st.save(model, tmp_path / "model")
-    command = [sys.executable, "-c", BASE_INSTALL + WITHOUT_EXTRAS, str(tmp_path / "model"), str(tmp_path / "again")]
+    write_jsonl(tmp_path / "texts.jsonl", [{"text": text} for text in TEXTS])
+    (tmp_path / "texts.csv").write_text("text\n" + "\n".join(f'"{text}"' for text in TEXTS))
+    paths = [str(tmp_path / name) for name in ("model", "again", "texts.jsonl", "texts.csv")]
+    command = [sys.executable, "-c", BASE_INSTALL + WITHOUT_EXTRAS, *paths]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stdout.count("> why")) == (0, 2), done.stderr
 
 
 PIECES = """

@@ -1,6 +1,7 @@
 """Bad input: one clear line and exit code 2, before any long work. And the command ``lbr`` itself."""
 
 import json
+import runpy
 import subprocess
 import sys
 from dataclasses import replace
@@ -102,13 +103,14 @@ def test_stage_1_refuses_what_the_model_cannot_read(good, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("script", ["train_ibgl.py", "train_grcl.py"])
-def test_scripts_as_programs(script, tmp_path):
+def test_scripts_as_programs(script, tmp_path, monkeypatch, capsys):
     """The scripts themselves: exit code 2, one line, no traceback."""
-    argv = [sys.executable, str(ROOT / script)]
     flags = ["--model", "x", "--data", str(tmp_path / "absent.jsonl"), "--output-dir", str(tmp_path / "out")]
-    run = subprocess.run([*argv, *flags], capture_output=True, text=True, cwd=tmp_path)
-    assert (run.returncode, run.stdout) == (2, "")
-    assert run.stderr == f"error: {tmp_path}/absent.jsonl: no such file\n"
+    monkeypatch.setattr(sys, "argv", [str(ROOT / script), *flags])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(ROOT / script), run_name="__main__")
+    assert end.value.code == 2
+    assert capsys.readouterr() == ("", f"error: {tmp_path}/absent.jsonl: no such file\n")
 
 
 def test_help_and_version(capsys):

@@ -1,11 +1,8 @@
-"""The command `lbr search`, and that a base install suffices for it."""
+"""The command `lbr search`; that a base install suffices for it is in tests/test_packaging.py."""
 
 import re
-import subprocess
-import sys
 
 import pytest
-from base_install import BASE_INSTALL
 from helpers import TEXTS
 
 import lbr_st
@@ -74,20 +71,3 @@ def test_refusals(argv, tmp_path, capsys):
         with pytest.raises(InputError, match="^lbr search: a question is empty"):
             main([*argv, "why", question])
     assert capsys.readouterr().out == ""
-
-
-SEARCH_EACH = """
-import sys
-from lbr_st.cli.main import main
-
-for data in sys.argv[2:]:
-    main(["search", "--model", sys.argv[1], "--data", data, "why"])
-"""
-
-
-def test_the_base_install_suffices(argv, tmp_path):
-    """Of JSON Lines and of CSV."""
-    (tmp_path / "texts.csv").write_text("text\n" + "\n".join(f'"{text}"' for text in TEXTS))
-    command = [sys.executable, "-c", BASE_INSTALL + SEARCH_EACH, argv[1], argv[3], str(tmp_path / "texts.csv")]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert (done.returncode, done.stdout.count("> why")) == (0, 2), done.stderr

@@ -194,8 +194,8 @@ def test_the_same_bytes_again(prepare, tmp_path, monkeypatch):
 
 
 def test_processes_make_no_difference(prepare, tmp_path):
-    rows = [{"id": n, "question": f"question number {n}", "answer": f"answer {n % 1500} " + f"w{n % 1500} " * 20}
-            for n in range(3000)]  # fmt: skip
+    rows = [{"id": n, "question": f"question number {n}", "answer": f"answer {n % 1000} " + f"w{n % 1000} " * 20}
+            for n in range(2000)]  # fmt: skip
     source = write_jsonl(tmp_path / "many.jsonl", rows)
     for processes in (1, 2):
         prepare(source, folder=str(processes), num_proc=processes)

@@ -11,7 +11,7 @@ from lbr_st.learning.batches import collate
 from lbr_st.learning.masked_model import CutOffModel
 from lbr_st.model.self_checks import check_no_leak, check_packing
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.whole_run]
 
 SLIDING = {"sliding_window": WINDOW}
 WORK = {

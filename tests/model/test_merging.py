@@ -103,6 +103,7 @@ def test_half_precision_is_averaged_in_float32(start, end, tmp_path):
     assert torch.equal(merged[0].model.state_dict()[norm], expected)
 
 
+@pytest.mark.whole_run
 def test_models_whose_tokens_follow_the_length(backbone, tmp_path):
     for seed in (1, 2):
         by_length = lbr_st.from_backbone(backbone, compression_ratio=5, max_seq_length=24)

@@ -59,6 +59,7 @@ def by_hand(path, texts, prompt=""):
     return np.stack(vectors)
 
 
+@pytest.mark.whole_run
 @pytest.mark.slow
 def test_every_family_in_a_process_without_this_package(tmp_path):
     """Saved, verified, then read by stock classes alone: the same vectors, logits and answers as in memory."""
@@ -92,8 +93,13 @@ def test_every_family_in_a_process_without_this_package(tmp_path):
         ]
 
 
-@pytest.mark.parametrize("k", [1, 2, 7])
-@pytest.mark.parametrize("family", ["qwen2", "gemma3"])  # without and with BOS, full and sliding layers
+# Without and with BOS, full and sliding layers.
+LAYOUTS = {("qwen2", 1): [], ("qwen2", 7): [], ("gemma3", 2): []}
+LAYOUTS |= {(family, k): pytest.mark.slow for family, k in (("qwen2", 2), ("gemma3", 1), ("gemma3", 7))}
+
+
+@pytest.mark.whole_run
+@pytest.mark.parametrize(("family", "k"), [pytest.param(*each, marks=marks) for each, marks in LAYOUTS.items()])
 def test_layouts_agree(tmp_path, family, k):
     backbone = make_backbone(tmp_path / "backbone", family=family, initializer_range=0.1)
     model = lbr_st.from_backbone(backbone, num_bottleneck_tokens=k, max_seq_length=20).eval()
@@ -244,6 +250,7 @@ def test_a_save_over_a_sharded_one_leaves_no_old_weights(model, tmp_path):
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
+@pytest.mark.whole_run
 def test_a_save_over_another_layout_leaves_nothing_of_it(backbone, tmp_path):
     portable = lbr_st.from_backbone(backbone, max_seq_length=24)
     portable.tokenizer.chat_template = "{{ messages }}"
@@ -273,11 +280,13 @@ def test_a_save_leaves_the_mode_of_the_model(model, tmp_path):
     assert model.truncate_dim == 16
 
 
+@pytest.mark.whole_run
 def test_short_learned_positions_can_be_saved(tmp_path):
     backbone = make_backbone(tmp_path / "backbone", family="gpt2", max_position_embeddings=16)
     lbr_st.save(lbr_st.from_backbone(backbone, num_bottleneck_tokens=6, max_seq_length=8), tmp_path / "model")
 
 
+@pytest.mark.whole_run
 def test_a_save_that_differs_is_refused(model, tmp_path, monkeypatch):
     """Every save is reloaded and compared; a writer that loses the post-processor is found out."""
     save = type(model[0]).save
@@ -295,6 +304,7 @@ def test_a_save_that_differs_is_refused(model, tmp_path, monkeypatch):
     assert not (tmp_path / "config.json").exists()
 
 
+@pytest.mark.whole_run
 def test_a_changed_embedding_is_refused(model, tmp_path, monkeypatch):
     """Of a token that no text of the written-down reference has: only the vectors of the model in memory show it."""
     save = type(model[0]).save
@@ -336,6 +346,14 @@ def test_the_native_layout_names_the_public_class(model, tmp_path):
     model.save_pretrained(str(tmp_path))
     first = json.loads((tmp_path / "modules.json").read_text())[0]
     assert first["type"] == "lbr_st.BottleneckTransformer"
+    again = SentenceTransformer(str(tmp_path), trust_remote_code=True, device="cpu")
+    assert type(again[0]).__module__ == "lbr_st"
+    assert np.abs(again.encode(TEXTS) - model.encode(TEXTS)).max() < 1e-6
+
+
+@pytest.mark.slow
+def test_the_native_layout_in_a_process_that_has_not_imported_this_package(model, tmp_path):
+    model.save_pretrained(str(tmp_path))
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     arguments = [sys.executable, "-c", NATIVE_PROCESS, json.dumps([str(tmp_path), TEXTS])]
     found = subprocess.run(arguments, check=True, capture_output=True, text=True, env=environment, cwd=tmp_path)
@@ -348,6 +366,7 @@ def test_the_class_is_pickled_by_its_public_name():
     assert pickle.loads(pickle.dumps(lbr_st.BottleneckTransformer)) is lbr_st.BottleneckTransformer  # noqa: S301
 
 
+@pytest.mark.whole_run
 def test_a_changed_weight_that_no_text_shows_is_refused(model, tmp_path, monkeypatch):
     """In the row of a token that no text of the checks has: the tensors are compared with those in memory."""
     save = type(model[0]).save

@@ -468,6 +468,7 @@ def test_a_model_other_than_the_one_in_memory_is_found(portable):
         list(verify.verify(portable, in_memory=model, device="cpu"))
 
 
+@pytest.mark.whole_run
 def test_half_precision_is_verified_with_its_own_tolerance(backbone, tmp_path):
     model = lbr_st.from_backbone(backbone, max_seq_length=24, dtype=torch.bfloat16)
     lbr_st.save(model, tmp_path)
@@ -479,6 +480,7 @@ def test_no_directory(tmp_path):
         run(tmp_path / "nowhere")
 
 
+@pytest.mark.whole_run
 def test_by_length_is_saved_native_and_says_so(native, caplog, tmp_path):
     model = lbr_st.load(str(native))
     with caplog.at_level("INFO", logger="lbr_st"):

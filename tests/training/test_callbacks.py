@@ -128,6 +128,9 @@ def warnings_of(caplog):
     return [message for message in caplog.messages if "texts are longer than the" not in message]
 
 
+REST = [("learn", 2), ("align", 1)]
+
+
 @pytest.mark.parametrize(("stage", "sane", "too_high"), [("learn", 1e-2, 3.0), ("align", 1e-3, 0.1)])
 def test_a_run_at_a_rate_far_too_high_is_warned_of(settings, tmp_path, caplog, stage, sane, too_high):
     """In stage 2 it is a model that finds what it was trained on, which a high rate makes worse."""
@@ -143,8 +146,9 @@ def test_a_run_at_a_rate_far_too_high_is_warned_of(settings, tmp_path, caplog, s
     assert message.endswith(f"such as --learning-rate {'1e0' if stage == 'learn' else '3e-2'}")
 
 
-@pytest.mark.parametrize("stage", ["learn", "align"])
-@pytest.mark.parametrize("batches", [1, 2])
+@pytest.mark.parametrize(
+    ("stage", "batches"), [("learn", 1), ("align", 2), *(pytest.param(*each, marks=pytest.mark.slow) for each in REST)]
+)
 def test_what_is_looked_at_is_the_loss_of_the_log(settings, tmp_path, monkeypatch, stage, batches):
     """However many batches a step has, and however often the loss is logged."""
     seen = []

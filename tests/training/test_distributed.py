@@ -1,16 +1,24 @@
-"""Two processes against one (torchrun, gloo, on the CPU), and what shards do to the loss and a save."""
+"""Two processes against one (gloo, on the CPU; stage 2 by torchrun), and what shards do to the loss and a save."""
 
 import json
 import os
+import shutil
+import socket
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers import examples_of, make_backbone, make_bert
+import torch.distributed as dist
+from accelerate.state import AcceleratorState
+from helpers import examples_of, fork, make_backbone, make_bert
 from safetensors.torch import load_file
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.fsdp import fully_shard
+from transformers import TrainingArguments
 
 import lbr_st
 from lbr_st.alignment.run import plan
@@ -18,63 +26,75 @@ from lbr_st.errors import InputError
 from lbr_st.files import write_jsonl
 from lbr_st.learning.batches import collate
 from lbr_st.learning.masked_model import CutOffModel
+from lbr_st.learning.trainer import LearnTrainer
 from lbr_st.training.launch import _check_fsdp, check_launch
 
-# Run in every process: stage 1 itself, then the same model sharded by FSDP2, which the trainer leaves out on a CPU.
-BOTH = """
-import json, sys
-from dataclasses import replace
-from pathlib import Path
-import torch, torch.distributed as dist
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
-from torch.distributed.fsdp import fully_shard
-from transformers import TrainingArguments
-import lbr_st
-from lbr_st.learning.batches import collate
-from lbr_st.learning.examples import ExampleMaker, build_examples
-from lbr_st.learning.masked_model import CutOffModel
-from lbr_st.learning.trainer import LearnTrainer
-
-settings, folder, rows = json.loads(sys.argv[1])
-config = lbr_st.LearnConfig(**settings)
-lbr_st.learn(config)
-
-# Cut off within the second epoch, and gone on with: what came after the checkpoint of step 4 is deleted.
-resumed = replace(config, output_dir=folder + "/resumed")
-lbr_st.learn(resumed)
-if dist.get_rank() == 0:
-    for name in ("config.json", "checkpoints/checkpoint-5/trainer_state.json"):
-        Path(folder, "resumed", name).unlink()
-dist.barrier()
-lbr_st.learn(replace(resumed, resume=True))
-
-model = lbr_st.from_backbone(config.model, max_seq_length=24)
-examples = list(build_examples(rows, ExampleMaker(model, "sft")))
-training_model = CutOffModel(model[0].model, read_out_weight=1)
-mesh = dist.device_mesh.init_device_mesh("cpu", (2,))
-for layer in training_model.language_model.model.layers:
-    assert type(layer).__name__ in training_model._no_split_modules
-    fully_shard(layer, mesh=mesh)
-fully_shard(training_model, mesh=mesh)
-mine = examples[dist.get_rank()::2]
-targets = sum(label != -100 for example in examples for label in example["labels"])
-loss = training_model(**collate(mine), num_items_in_batch=targets / 2)["loss"]  # shards average, as DDP does
-loss.backward()
-whole = StateDictOptions(full_state_dict=True, cpu_offload=True)
-gradients = {n: p.grad.full_tensor() for n, p in training_model.named_parameters()}
-dist.all_reduce(loss)
-weights = get_model_state_dict(training_model, options=whole)
-if dist.get_rank() == 0:
-    torch.save((loss.detach() / 2, gradients), folder + "/gradients.pt")
-    trainer = LearnTrainer(lbr_st.from_backbone(config.model, max_seq_length=24), args=TrainingArguments(
-        output_dir=folder + "/trainer", use_cpu=True, report_to="none"))
-    for parameter in trainer.sentence_transformer.parameters():
-        parameter.data.zero_()  # what is saved is what was gathered
-    trainer._save(folder + "/sharded", state_dict=weights)
-"""
 ROWS = [{"query": f"{n} " * (1 + n % 7), "document": f"so {n} " * (1 + n % 5)} for n in range(24)]
 
 
+def both(settings, folder):
+    """Stage 1 in every process, then the same model sharded by FSDP2, which the trainer leaves out on a CPU."""
+    config = lbr_st.LearnConfig(**settings)
+    lbr_st.learn(config)
+    is_first = dist.get_rank() == 0
+
+    # Cut off within the second epoch, and gone on with: what came after the checkpoint of step 4 is deleted.
+    resumed = folder / "resumed"
+    if is_first:
+        shutil.copytree(config.output_dir, resumed)
+        for name in ("config.json", "checkpoints/checkpoint-5/trainer_state.json"):
+            (resumed / name).unlink()
+    dist.barrier()
+    lbr_st.learn(replace(config, output_dir=str(resumed), resume=True))
+
+    model = lbr_st.from_backbone(config.model, max_seq_length=24)
+    examples = list(examples_of(ROWS, model))
+    training_model = CutOffModel(model[0].model, read_out_weight=1)
+    mesh = dist.device_mesh.init_device_mesh("cpu", (2,))
+    for layer in training_model.language_model.model.layers:
+        assert type(layer).__name__ in training_model._no_split_modules
+        fully_shard(layer, mesh=mesh)
+    fully_shard(training_model, mesh=mesh)
+    mine = examples[dist.get_rank() :: 2]
+    targets = sum(label != -100 for example in examples for label in example["labels"])
+    loss = training_model(**collate(mine), num_items_in_batch=targets / 2)["loss"]  # shards average, as DDP does
+    loss.backward()
+    whole = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    gradients = {n: p.grad.full_tensor() for n, p in training_model.named_parameters()}
+    dist.all_reduce(loss)
+    weights = get_model_state_dict(training_model, options=whole)
+    if is_first:
+        torch.save((loss.detach() / 2, gradients), folder / "gradients.pt")
+        arguments = TrainingArguments(output_dir=str(folder / "trainer"), use_cpu=True, report_to="none")
+        trainer = LearnTrainer(lbr_st.from_backbone(config.model, max_seq_length=24), args=arguments)
+        for parameter in trainer.sentence_transformer.parameters():
+            parameter.data.zero_()  # what is saved is what was gathered
+        trainer._save(str(folder / "sharded"), state_dict=weights)
+
+
+def in_two_processes(work):
+    """Run a function in two processes, as torchrun starts them, but for what they have imported."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+
+    def of_rank(rank):
+        os.environ |= common | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        AcceleratorState._reset_state(reset_partial_state=True)  # what it was told in the process of the tests
+        work()
+
+    processes = [fork(partial(of_rank, rank)) for rank in range(2)]
+    try:
+        for process in processes:
+            process.join(60)
+        assert [process.exitcode for process in processes] == [0, 0]
+    finally:
+        for process in processes:
+            process.kill()
+
+
+@pytest.mark.whole_run
 def test_two_processes_are_one(tmp_path):
     """Same weights from two processes of 4 as from one of 8; logged once; resumed within an epoch as well."""
     backbone = make_backbone(tmp_path / "backbone")
@@ -87,13 +107,7 @@ def test_two_processes_are_one(tmp_path):
     }  # fmt: skip
     lbr_st.learn(lbr_st.LearnConfig(**settings, output_dir=str(one), per_device_train_batch_size=8))
     of_two = settings | {"output_dir": str(two), "per_device_train_batch_size": 4}
-    script = tmp_path / "both.py"
-    script.write_text(BOTH)
-    subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script),
-         json.dumps([of_two, str(tmp_path), ROWS])],
-        env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True, timeout=60, stdout=subprocess.DEVNULL,
-    )  # fmt: skip
+    in_two_processes(lambda: both(of_two, tmp_path))
     first, second = load_file(one / "model.safetensors"), load_file(two / "model.safetensors")
     start = load_file(tmp_path / "backbone" / "model.safetensors")
     moved = max((first[name] - start[name]).abs().max() for name in start if first[name].shape == start[name].shape)

@@ -3,35 +3,20 @@
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from contextlib import contextmanager
 
 import pytest
-from helpers import MANY, ROOT, same_weights
+from helpers import MANY, fork, same_weights
+from transformers import Trainer
 
 from lbr_st.cli import align, learn
+from lbr_st.cli import main as lbr
 from lbr_st.files import write_jsonl
-
-MODULES = {"learn": learn, "align": align}
-STEPS = 60
-# A program that says when it is at something after some steps, which takes a while then.
-PROGRAM = """
-import sys, time
-from transformers import Trainer
-from lbr_st.cli.main import main
 from lbr_st.learning.trainer import LearnTrainer
 
-original = {place}
-def slow(self, *args, **kwargs):
-    if self.state.global_step == {step}:
-        print("it begins", flush=True)
-        time.sleep({seconds})
-    return original(self, *args, **kwargs)
-{place} = slow
-main(sys.argv[1:])
-"""
+MODULES = {"learn": learn, "align": align}
+STEPS = 12
 
 
 @pytest.fixture
@@ -50,20 +35,41 @@ def flags(backbone, tmp_path):
 
 
 @contextmanager
-def running(stage, argv, tmp_path, place="Trainer.training_step", step=1, seconds=0.5):
-    """Start a run, and wait until it is at something."""
-    program = PROGRAM.format(place=place, step=step, seconds=seconds)
-    command = [sys.executable, "-c", program, stage, *argv]
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
-    with (
-        open(tmp_path / "stderr", "w") as errors,
-        subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
-    ):
-        try:
-            assert "it begins\n" in iter(process.stdout.readline, "")
-            yield process
-        finally:
-            process.kill()
+def running(argv, tmp_path, trainer=Trainer, method="training_step", step=1, seconds=0.5):
+    """Start a run, which says when it is at something after some steps and takes a while then; wait until it is."""
+    original = getattr(trainer, method)
+    begins, begun = os.pipe()
+
+    def slow(self, *args, **kwargs):
+        if self.state.global_step == step:
+            os.write(begun, b"it begins")
+            time.sleep(seconds)
+        return original(self, *args, **kwargs)
+
+    def work():
+        setattr(trainer, method, slow)
+        lbr.main(argv)
+
+    with open(tmp_path / "stderr", "w") as errors:
+        process = fork(work, stderr=errors.fileno())
+    os.close(begun)
+    try:
+        assert os.read(begins, 100) == b"it begins", (tmp_path / "stderr").read_text()
+        yield process
+    finally:
+        os.close(begins)
+        process.kill()
+        process.join()
+
+
+def interrupt(process):
+    os.kill(process.pid, signal.SIGINT)
+
+
+def code_of(process):
+    """Return the exit code of a process that ends."""
+    process.join(60)
+    return process.exitcode
 
 
 def said(tmp_path):
@@ -77,9 +83,9 @@ def test_ctrl_c_saves_the_step_and_resuming_ends_with_the_same_weights(stage, fl
     strategy = {"learn": "steps", "align": "no"}[stage]
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
     MODULES[stage].main(flags(straight, save_strategy=strategy))
-    with running(stage, flags(stopped, save_strategy=strategy), tmp_path) as process:
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 130
+    with running([stage, *flags(stopped, save_strategy=strategy)], tmp_path) as process:
+        interrupt(process)
+        assert code_of(process) == 130
     checkpoint = f"{stopped}/checkpoints/checkpoint-2"
     assert said(tmp_path) == (
         f"stopped by Ctrl-C. It happened at step 2 of {STEPS}: the weights of step 2 are in {checkpoint}, and the same "
@@ -92,13 +98,13 @@ def test_ctrl_c_saves_the_step_and_resuming_ends_with_the_same_weights(stage, fl
 
 
 def test_a_second_ctrl_c_ends_at_once_and_leaves_nothing(flags, tmp_path):
-    with running("learn", flags(tmp_path / "new" / "out"), tmp_path, seconds=100) as process:
+    with running(["learn", *flags(tmp_path / "new" / "out")], tmp_path, seconds=100) as process:
         started = time.monotonic()
-        process.send_signal(signal.SIGINT)
+        interrupt(process)
         while "stopping after this step" not in (tmp_path / "stderr").read_text():
             time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 130
+        interrupt(process)
+        assert code_of(process) == 130
         assert time.monotonic() - started < 50
     assert said(tmp_path) == (
         f"stopped by Ctrl-C. It happened at step 1 of {STEPS}, before the first checkpoint (--save-steps). Nothing of "
@@ -114,9 +120,9 @@ def test_ctrl_c_waits_for_an_evaluation(flags, tmp_path):
     argv = [*flags(straight, **more), "--allow-overlap"]
     learn.main(argv)
     argv[argv.index(str(straight))] = str(stopped)
-    with running("learn", argv, tmp_path, "LearnTrainer.evaluate", step=2) as process:
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 130
+    with running(["learn", *argv], tmp_path, LearnTrainer, "evaluate", step=2) as process:
+        interrupt(process)
+        assert code_of(process) == 130
     assert re.search("at step 2 of 8: the weights of step 2 are in", said(tmp_path))
     learn.main([*argv, "--resume"])
     log = [(run / "training_log.json").read_text() for run in (straight, stopped)]
