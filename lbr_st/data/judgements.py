@@ -163,10 +163,11 @@ class Judge:
         if names.plain(column) == "relevance" and score.is_integer():
             return score > 0
         if score not in (-1, 0, 1) or (0 in scores and -1 in scores):
+            which = "does not answer" if names.denies(column) else "answers"
             raise InputError(
-                f"{where}: column {column!r} grades the documents ({self._others(column)}): say --min-score S, the "
-                "least of one that answers its query; others are hard negatives, and a low S takes all for answers; "
-                f"if it says something else, lbr data prepare --judged-by {NOTHING}"
+                f"{where}: column {column!r} grades the documents ({self._others(column)}): say --min-score S, here or, "
+                f"where there is no such flag, to lbr data prepare: the least of one that {which} its query; others are "
+                f"hard negatives; if it says something else, lbr data prepare --judged-by {NOTHING}"
             )
         return score == 1
 
