@@ -35,6 +35,7 @@ ERROR_CELLS = "with cells of an error of a spreadsheet alone, such as #REF!, whi
 OPEN_QUOTES = "with a quote that is never closed, taken as it stands"
 ROWS_IN_A_TEXT = "with a text of lines that look like rows: is a quote opened there and never closed?"
 
+LONGEST_NAME = 200
 MOST_LINES = 10_000  # that a quoted text of a TSV goes on in
 _AROUND = " \ufeff"  # a name: spaces, and the mark of byte order of a file that was appended
 _DECLARED = re.compile(r'"?sep=(.)"?', re.IGNORECASE)  # how Excel says what the delimiter is
@@ -107,9 +108,9 @@ class Table:
         if not self._has_rows and self.header and not names.has_texts(self.header) and names.has_texts(fields):
             raise InputError(f"{where}: names the columns; take away what stands above it")
         self._has_rows = True
-        if self.header is None or fields[0].strip(_AROUND) not in self.header:
+        if self.header is None or _name(fields[0][:LONGEST_NAME]) not in self.header:
             return False
-        said = [" ".join(field.strip(_AROUND).split()) for field in fields]
+        said = list(map(_name, fields))
         if said != self.header and sorted(said) == sorted(self.header):
             raise InputError(f"{where}: the header comes again in another order; put files together by their columns")
         self.headers += said == self.header
@@ -218,13 +219,18 @@ def _end(text: str, start: int) -> int:
     return len(text) if found < 0 else found
 
 
+def _name(field: str) -> str:
+    """Return a name of a column, of two lines in one."""
+    return " ".join(field.strip(_AROUND).split())
+
+
 def header_of(where: str, fields: list[str]) -> list[str]:
     """Return the names of the columns, some of which may be "".
 
     Raises:
         InputError: If one is there twice, or none is there.
     """
-    header = [" ".join(name.split()) for name in fields]  # a name of two lines is said in one
+    header = list(map(_name, fields))
     named = list(filter(None, header))
     if len(set(named)) < len(named) or not named:
         raise InputError(f"{where}: the first line must name each column once, found {', '.join(fields)[:200]}")

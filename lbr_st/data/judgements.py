@@ -165,9 +165,9 @@ class Judge:
         if score not in (-1, 0, 1) or (0 in scores and -1 in scores):
             which = "does not answer" if names.denies(column) else "answers"
             raise InputError(
-                f"{where}: column {column!r} grades the documents ({self._others(column)}): say --min-score S, here or, "
-                f"where there is no such flag, to lbr data prepare: the least of one that {which} its query; others are "
-                f"hard negatives; if it says something else, lbr data prepare --judged-by {NOTHING}"
+                f"{where}: column {column!r} grades the documents ({self._others(column)}): say --min-score S, here "
+                f"or, where there is no such flag, to lbr data prepare: the least of one that {which} its query; "
+                f"others are hard negatives; if it says something else, lbr data prepare --judged-by {NOTHING}"
             )
         return score == 1
 

@@ -137,7 +137,8 @@ def texts_of_row(values: Values, are_sentences: bool = False) -> dict[str, str]:
     sentences = {
         column: value
         for column, value in values.items()
-        if are_sentences and isinstance(value, str) and _SENTENCE.fullmatch(value) and not names.negatives([column])
+        if are_sentences and isinstance(value, str) and _SENTENCE.fullmatch(value)
+        if not names.negatives([column]) and _can_be_spelled([column])
     }
     judgements = set(names.judgements(values))
     found = {

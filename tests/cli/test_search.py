@@ -91,3 +91,9 @@ def test_the_base_install_suffices(argv, tmp_path):
     command = [sys.executable, "-c", BASE_INSTALL + SEARCH_EACH, argv[1], argv[3], str(tmp_path / "texts.csv")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout.count("> why")) == (0, 2), done.stderr
+
+
+def test_a_question_in_another_encoding_is_refused(argv):
+    """Its bytes come as lone surrogates, which would be cleaned away."""
+    with pytest.raises(InputError, match="a question has bytes that are not UTF-8: 'fr Ärzte' without them"):
+        main([*argv, "f\udcfcr Ärzte"])

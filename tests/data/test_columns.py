@@ -1113,3 +1113,71 @@ def test_judgements_that_are_not_understood_are_to_be_written_as_numbers():
     for rows in (({"label": 1}, {"label": "NOT ENOUGH INFO"}), ({"relevance": "high"},)):
         with pytest.raises(RowError, match="write 1 and 0 there.*--judged-by none"):
             judged(*rows)
+
+
+@pytest.mark.parametrize(
+    ("row", "found"),
+    [
+        ({"query": ["i", "q"], "pos": ["i", "d"], "neg": ["i", "n"], "task_id": 1}, ("q", "d", ["n"])),
+        ({"query": ["i", "q"], "pos": [["", "d"]], "neg": [["", "n"], ["", "m"]]}, ("q", "d", ["n", "m"])),
+        ({"query": ["i", "q"], "positive": "d"}, ("q", "d", [])),
+    ],
+)
+def test_instructions_before_texts_are_no_texts(row, found):
+    assert pairs(row) == [found]
+    assert "; 1 with instructions before the texts, which were not used" in account(row)
+
+
+@pytest.mark.parametrize("about", ["meta", "metadata", "extra_info", "payload"])
+def test_negatives_and_titles_of_an_object_are_read(about):
+    row = {"query": "q", "document": "d", about: {"hard_negatives": ["n"], "title": "of what?"}}
+    assert pairs(row) == [("q", "d", ["n"])]
+    assert account(row) == f"1 pair; columns used: query, document, {about}[hard_negatives]; not used: {about}"
+    assert pairs(row | {"negative": "own"}) == [("q", "d", ["own"])]
+    alone = {"needed": ("document",), "optional": ("query",)}
+    assert read({"text": "d", about: {"title": "T"}}, **alone) == {"document": "T d"}
+    assert read({"text": "d", "title": "own", about: {"title": "T"}}, **alone) == {"document": "own d"}
+    assert read({"text": "d", "author": {"title": "Dr"}}, **alone) == {"document": "d"}
+
+
+def test_titles_of_both_sides_are_joined():
+    """Else a title alone would tell the positive from its hard negatives."""
+    row = {"query": "q", "positive": "d", "negative": "n", "negative_title": "N"}
+    assert pairs(row | {"title": "T"}) == [("q", "T d", ["N n"])]
+    assert pairs(row | {"positive_title": "T"}) == [("q", "T d", ["N n"])]
+    assert pairs(row) == [("q", "d", ["n"])]
+
+
+@pytest.mark.parametrize("name", ["irrelevant", "non_relevant", "contradiction", "hn", "hard_contradiction", "worst"])
+def test_more_names_of_negatives(name):
+    row = {"query": "q", "document": "d", name: "The capital is Paris."}
+    assert pairs(row) == [("q", "d", ["The capital is Paris."])]
+
+
+def test_a_distance_says_how_far_a_document_is():
+    rows = {"distance": 0.1}, {"distance": 0.9}
+    with pytest.raises(InputError, match="the least of one that does not answer its query"):
+        judged(*rows)
+    assert judged(*rows, columns=Columns(min_score=0.5)) == [1, 0]
+
+
+def test_lists_of_one_text_are_that_text():
+    assert pairs({"query": ["q"], "document": ["d"], "title": ["T"]}) == [("q", "T d", [])]
+    with pytest.raises(RowError, match="expected text, found"):
+        pairs({"query": "q", "document": ["d", "e"]})
+
+
+def test_a_message_that_calls_a_tool_answers_nothing():
+    called = {"role": "assistant", "content": None, "tool_calls": [{}]}
+    talk = [{"role": "user", "content": "q"}, called, {"role": "tool", "content": "t"}]
+    assert pairs({"messages": [*talk, {"role": "assistant", "content": "d"}]}) == [("q", "d", [])]
+
+
+def test_a_remedy_takes_sentences_whatever_their_column_is_called():
+    """But no word of a protocol."""
+    row = {"source": "how is anemia treated", "target": "Iron tablets restore red cells.", "neg": ["n"]}
+    with pytest.raises(RowError, match=r"templates: --query '\{source\}' --document '\{target\}'$"):
+        read(row)
+    body = {"messages": [{"role": "user", "content": "q"}]}
+    with pytest.raises(RowError, match=r"--query and --document; body\[messages\] may have several"):
+        read({"custom_id": "0", "method": "POST", "url": "/v1", "body": body})

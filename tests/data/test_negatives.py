@@ -13,7 +13,8 @@ DOCUMENT = "Iron tablets restore the red cells."
 
 def tuples(folder, *negatives, document=DOCUMENT):
     write_jsonl(
-        folder / "f.jsonl", [{"query": f"q {n}", "positive": document, "neg": [*each]} for n, each in enumerate(negatives)]
+        folder / "f.jsonl",
+        [{"query": f"q {n}", "positive": document, "neg": [*each]} for n, each in enumerate(negatives)],
     )
     return [record["negatives"] for record in read_tuples(folder / "f.jsonl")]
 

@@ -482,3 +482,34 @@ def test_a_key_that_is_twice_in_an_object_is_refused(tmp_path, line, name):
 def test_a_key_that_is_twice_with_the_same_value_loses_nothing(tmp_path):
     (tmp_path / "f.jsonl").write_text('{"query": "q", "positive": "d", "positive": "d"}')
     assert [row.values for row in read_rows(tmp_path / "f.jsonl")] == [{"query": "q", "positive": "d"}]
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "cp1251", "koi8-r", "mac-roman", "gb18030", "shift_jis"])
+def test_a_file_in_utf8_is_read_so_in_any_encoding(tmp_path, caplog, encoding):
+    (tmp_path / "f.jsonl").write_bytes('{"text": "für – 锌"}\n'.encode())
+    assert values(tmp_path / "f.jsonl", encoding=encoding) == [{"text": "für – 锌"}]
+    assert f"f.jsonl: in UTF-8 and read so, not as {encoding}" in caplog.text
+    (tmp_path / "g.csv").write_bytes("text\nZn\n".encode(encoding))
+    assert values(tmp_path / "g.csv", encoding=encoding) == [{"text": "Zn"}]
+
+
+def test_a_line_in_utf8_among_others_is_refused(tmp_path):
+    (tmp_path / "f.jsonl").write_bytes('{"text": "für"}\n'.encode("cp1252") + '{"text": "für"}\n'.encode())
+    with pytest.raises(InputError, match=r"f.jsonl, line 2: is UTF-8, not CP1252: '\{\"text\": \"für\"\}'"):
+        values(tmp_path / "f.jsonl", encoding="cp1252")
+
+
+def test_texts_in_parquet_that_are_bytes(tmp_path):
+    """Spark and Impala write them so; a picture stays what it is."""
+    table = {"text": ["für".encode(), None], "image": [b"\xff\xd8", b"\x89"]}
+    pyarrow.parquet.write_table(pyarrow.table(table), tmp_path / "f.parquet")
+    assert values(tmp_path / "f.parquet") == [
+        {"text": "für", "image": b"\xff\xd8"},
+        {"text": None, "image": b"\x89"},
+    ]
+
+
+def test_commas_after_lines_of_json(tmp_path):
+    (tmp_path / "f.jsonl").write_text('{"text": "a"},\n{"text": "b"},\n')
+    with pytest.raises(InputError, match="in '.*'; a line of JSON Lines ends without a comma"):
+        values(tmp_path / "f.jsonl")
