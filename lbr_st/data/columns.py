@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from lbr_st.data import names
 from lbr_st.data.account import Account
 from lbr_st.data.choices import Choice, choice_of
-from lbr_st.data.judgements import NOTHING, Judge, Watch, word_of
+from lbr_st.data.judgements import NOTHING, WRITE, Judge, Watch, score_of, word_of
 from lbr_st.data.remedies import options, remedy, running, texts_of_row
 from lbr_st.data.same_text import same_text
 from lbr_st.data.templates import Template, Values, column_of, excerpt, field_of
@@ -205,6 +205,8 @@ class RowReader:
         judgements = self._judgements(values, used)
         unused = self._unused(values, used)
         self.account.use(used)
+        for column in judgements:
+            _check_no_nli(where, used, column, values[column])
         beside = {} if self.columns.document or self._is_trial or len(documents.columns) > 1 else texts_of_row(values)
         texts_beside = [path for path in running(beside, 1) if column_of(path, values) not in used]
         self._beside = self._beside or "".join(texts_beside[:1])
@@ -557,6 +559,17 @@ class RowReader:
         except InputError:
             return False
         return all(same_text(record.get("query", "")) != same_text(record["document"]) for record in records)
+
+
+def _check_no_nli(where: str, used: Sequence[str], column: str, value: Any) -> None:
+    """Refuse numbers that say of a premise what follows from it, where 0 is that all does.
+
+    Raises:
+        RowError: If it is one.
+    """
+    if names.first(used, ("premise", "hypothesis")) and word_of(value) is None and score_of(value) is not None:
+        detail = f"{excerpt(value)} may be a class of inference, where 0 is entailment; {WRITE}"
+        raise RowError(f"{where}, column {column!r}", "no judgement", detail)
 
 
 def _is_of_query(values: Values, query: str, title: str, document: str) -> bool:

@@ -61,7 +61,7 @@ _ID = re.compile(r"(?i:(.*[^a-z0-9])?ids?)|.*[a-z](Id|ID)s?")
 # Ids that rows share.
 _SHARED = re.compile(
     r".*(user|author|owner|annotator|worker|task|batch|assignment|parent|group|session|thread|category|topic|class|label|dataset|source|model|"
-    r"template|language|type|next|previous|related|accepted).*"
+    r"template|language|type|neg|next|previous|related|accepted).*"
 )
 # What says whether a document answers its query. The first of them that a row has is taken.
 _JUDGED = (

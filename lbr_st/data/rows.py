@@ -21,6 +21,7 @@ from lbr_st.data import names
 from lbr_st.data.delimited import EMPTY_CELLS, ERROR_CELLS, ERRORS, NULLS, Table, header_of, values_of
 from lbr_st.data.folders import saved_dataset
 from lbr_st.data.json_objects import rows_of_object
+from lbr_st.data.judgements import word_of
 from lbr_st.data.kinds import check_kind, encoding_of
 from lbr_st.data.templates import EXCERPT
 from lbr_st.errors import InputError, RowError, one_line, require
@@ -441,10 +442,13 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
     pyarrow, parquet = require("pyarrow", "Parquet"), require("pyarrow.parquet", "Parquet")
     number = 0
     try:
-        for batch in parquet.ParquetFile(path).iter_batches():
+        file = parquet.ParquetFile(path)
+        about = json.loads((file.schema_arrow.metadata or {}).get(b"huggingface", b"{}"))
+        labels = _labels(about.get("info", {}).get("features", {}))
+        for batch in file.iter_batches():
             for values in _texts_of_bytes(pyarrow, batch).to_pylist():
                 number += 1
-                yield Row(f"{path}, row {number}", number, values)
+                yield Row(f"{path}, row {number}", number, _labelled(values, labels))
     except pyarrow.ArrowException as error:
         raise InputError(f"{path}: not a Parquet file that can be read: {one_line(error)}") from error
 
@@ -458,6 +462,28 @@ def _texts_of_bytes(pyarrow: Any, batch: Any) -> Any:
             except pyarrow.ArrowInvalid:  # pictures
                 continue
     return batch
+
+
+def _labels(features: dict[str, Any]) -> dict[str, list[str]]:
+    """Return what the numbers of a column mean, of columns that judge: to some, 0 is entailment.
+
+    Args:
+        features: Features of `datasets`, as they are written.
+    """
+    named = {
+        column: feature["names"]
+        for column, feature in features.items()
+        if isinstance(feature, dict) and isinstance(feature.get("names"), list)
+    }
+    return {column: meant for column, meant in named.items() if any(word_of(name) for name in meant)}
+
+
+def _labelled(values: dict[str, Any], labels: dict[str, list[str]]) -> dict[str, Any]:
+    """Return a row with words for the numbers of its labels; one below 0 is none."""
+    said = {column: values[column] for column in labels if isinstance(values.get(column), int)}
+    return values | {
+        column: labels[column][number] if 0 <= number < len(labels[column]) else None for column, number in said.items()
+    }
 
 
 def _hub_rows(source: str) -> Iterable[Row]:
@@ -480,5 +506,6 @@ def hub_rows(name: str, config: str | None, split: str) -> Iterator[Row]:
         if Path(name).is_dir():
             message += f"; of a folder of files {make_a_set(name)}"
         raise InputError(message) from error
+    labels = _labels(dataset.features.to_dict())
     for number, values in enumerate(dataset, start=1):
-        yield Row(f"{name}, row {number}", number, values)
+        yield Row(f"{name}, row {number}", number, _labelled(values, labels))

@@ -1181,3 +1181,13 @@ def test_a_remedy_takes_sentences_whatever_their_column_is_called():
     body = {"messages": [{"role": "user", "content": "q"}]}
     with pytest.raises(RowError, match=r"--query and --document; body\[messages\] may have several"):
         read({"custom_id": "0", "method": "POST", "url": "/v1", "body": body})
+
+
+def test_numbers_of_inference_are_no_judgements():
+    """Words are: an entailment answers."""
+    columns = Columns(query=Template("{premise}"), document=Template("{hypothesis}"))
+    row = {"premise": "q", "hypothesis": "d"}
+    with pytest.raises(RowError, match="column 'label': 0 may be a class of inference, where 0 is entailment; write 1"):
+        pairs(row | {"label": 0}, columns=columns)
+    said = [row | {"label": label} for label in ("entailment", "contradiction")]
+    assert [record.get("relevance", 1) for record in records(*said, columns=columns)] == [1, 0]

@@ -13,7 +13,7 @@ import string
 import pyarrow
 import pyarrow.parquet
 import pytest
-from datasets import Dataset
+from datasets import ClassLabel, Dataset
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
@@ -513,3 +513,21 @@ def test_commas_after_lines_of_json(tmp_path):
     (tmp_path / "f.jsonl").write_text('{"text": "a"},\n{"text": "b"},\n')
     with pytest.raises(InputError, match="in '.*'; a line of JSON Lines ends without a comma"):
         values(tmp_path / "f.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("meant", "numbers", "read"),
+    [
+        (["entailment", "not_entailment"], [0, 1, -1], ["entailment", "not_entailment", None]),
+        (["neg", "pos"], [1, 0, None], ["pos", "neg", None]),
+        (["World", "Sports"], [0, 1, 1], [0, 1, 1]),  # topics
+        (["a", "b"], [0, 1, 1], [0, 1, 1]),  # options
+    ],
+)
+def test_what_numbers_of_classes_mean(tmp_path, meant, numbers, read):
+    """To GLUE 0 is entailment: it would be read as no answer."""
+    rows = Dataset.from_dict({"text": ["a", "b", "c"], "label": numbers})
+    rows = rows.cast_column("label", ClassLabel(names=meant))
+    rows.to_parquet(str(tmp_path / "train.parquet"))
+    assert [row["label"] for row in values(tmp_path / "train.parquet")] == read
+    assert [row.values["label"] for row in hub_rows(str(tmp_path), None, "train")] == read
