@@ -40,6 +40,7 @@ logger = logging.getLogger(__name__)
 # Documents under these names may be several, each of which answers the query.
 SEVERAL = ("positive", "pos", "chosen", "answer", "response", "correct_answer")
 _NAMES = re.compile(r"[^\[\].]*[^\[\].\d][^\[\].]*")  # in a path
+ONE_SIDED_TITLE = "with a title before the document and none before its hard negatives"
 ReadText = Callable[[str, str, Any], str]
 USUAL = {"query": names.QUERY, "document": names.DOCUMENT}
 
@@ -191,12 +192,18 @@ class RowReader:
         if self.columns.query is None and asked is not None and is_instructed(values[asked]):
             return self._instructed_reader(where, values, asked)
         query, negatives = self._query(values), self._negatives(values)
-        if read := self._reader_of_a_kind(where, values, query, negatives):
-            return read
+        read = self._reader_of_a_kind(where, values, query, negatives)
+        return self._plain_reader(where, values, query, negatives) if read is None else read
+
+    def _plain_reader(
+        self, where: str, values: Values, query: Source | None, negatives: Source
+    ) -> Callable[[str, Values], list[Record]]:
+        """Return what reads a query and documents that are texts."""
         documents = self._documents(where, values)
         self._check_sides(where, values, query, documents, negatives)
         assert documents is not None
-        if query is not None and self.columns.document is None and len(documents.columns) > 1:  # one is a title
+        title = self._title_column(values, documents) if query is not None else ""
+        if title:
             negatives = self._negatives(values, are_titled=True)
         if query is None:
             negatives = Source((), lambda where, values: [])
@@ -210,12 +217,15 @@ class RowReader:
         beside = {} if self.columns.document or self._is_trial or len(documents.columns) > 1 else texts_of_row(values)
         texts_beside = [path for path in running(beside, 1) if column_of(path, values) not in used]
         self._beside = self._beside or "".join(texts_beside[:1])
+        are_bare = title != "" and all(_is_bare(column, values[column]) for column in negatives.columns)
         is_listed = self.columns.document is None and names.first(documents.columns, names.LISTED) is not None
 
         def read_row(where: str, values: Values) -> list[Record]:
             question = query.read(where, values) if query else None
             texts, others = documents.read(where, values), negatives.read(where, values)
             self._name_inside(negatives.columns, values)
+            if are_bare and others and not is_blank(values[title]):
+                self.account.note(ONE_SIDED_TITLE)
             if texts_beside:
                 self._answers(documents.columns, values)
             if question and self._is_judged and self._judged_by is None and not judgements:
@@ -447,6 +457,12 @@ class RowReader:
             raise RowError(where, "missing column", detail)
         return Source([*columns, title], partial(titled_in, columns[0], title, read))
 
+    def _title_column(self, values: Values, documents: Source) -> str:
+        """Return the column of the title that is put before documents; "" where there is none."""
+        first, last = documents.columns[0], documents.columns[-1]
+        is_title = names.first([last], names.TITLE) is not None or last == names.title_beside(first, values)
+        return last if self.columns.document is None and last != first and is_title else ""
+
     def _in_templates(self, values: Values) -> set[str]:
         templates = (self.columns.query, *self.columns.negatives)
         return {column for template in templates if template for column in template.columns_in(values)}
@@ -669,19 +685,28 @@ def negatives_in(
 
 
 def lifted(values: Values) -> Values:
-    """Return a row with the hard negatives and the title that an object such as ``metadata`` has, as columns of it.
+    """Return a row with what an object such as ``metadata`` has of hard negatives, judgements and titles, as columns.
 
-    A title is lifted where the row has none, and asks nothing: beside a question it may be of anything.
+    Each kind is lifted where the row has none of it; a title where it asks nothing, too: beside a question it may be of
+    anything. A ``label`` there is watched, and not lifted.
     """
     about = [column for column, value in values.items() if type(value) is dict and names.first([column], names.ABOUT)]
     more: dict[str, Any] = {}
     for column in about:
         inside = values[column]
         keys = [] if names.negatives(values) else names.negatives(inside)
+        if not names.judgements(values):
+            keys += [key for key in names.judgements(inside) if names.can_only_judge(key)]
         if names.first(values, (*names.QUERY, *names.TITLE)) is None:
             keys += names.several(inside, names.TITLE)
         more |= {f"{column}[{key}]": inside[key] for key in keys}
     return {**values, **more} if more else values
+
+
+def _is_bare(column: str, value: Any) -> bool:
+    """Tell whether hard negatives are texts without a title: no title is among their columns, nor in them."""
+    texts = value if isinstance(value, list) else [value]
+    return not names.plain(column).endswith("title") and not any(isinstance(text, Mapping) for text in texts)
 
 
 def _holds_irrelevant(column: str, value: Any) -> bool:

@@ -21,13 +21,16 @@ YES = (
     "true", "t", "yes", "y", "relevant", "positive", "entailment", "duplicate", "match", "correct", "exact", "supports",
     "supported", "good", "accepted", "helpful", "useful", "upvote", "related", "similar", "preferred", "chosen",
     "right", "acceptable", "suitable", "accept", "approve", "approved", "like", "liked", "pos", "hardpositive",
-    "thumbsup", "label1", "oui", "vrai", "ja", "si", "sí", "sim", "да", "是", "相关", "はい",
+    "thumbsup", "label1",
+    "up", "pass", "passed", "valid", "ok", "hit", "oui", "vrai", "ja", "si", "sí", "sim", "да", "是", "相关", "はい",
 )  # fmt: skip
 NO = (
     "false", "f", "no", "n", "irrelevant", "negative", "contradiction", "mismatch", "incorrect", "refutes", "refuted",
     "bad", "rejected", "unhelpful", "useless", "downvote", "unrelated", "dissimilar", "dispreferred", "wrong",
     "unacceptable", "unsuitable", "nomatch", "reject", "disapprove", "disapproved", "dislike", "disliked", "neg",
-    "hardneg", "hardnegative", "thumbsdown", "label0", "non", "faux", "nein", "não", "nao", "нет", "否", "不相关",
+    "hardneg", "hardnegative", "thumbsdown",
+    "down", "fail", "failed", "invalid", "ko", "miss",
+    "label0", "non", "faux", "nein", "não", "nao", "нет", "否", "不相关",
     "いいえ",
 )  # fmt: skip
 WORDS_AND_SIGNS = dict.fromkeys(NO, 0.0) | {f"{no}{yes}": 0.0 for no in ("not", "nota", "non") for yes in YES}

@@ -14,13 +14,13 @@ from lbr_st.records import FIELDS, Record
 MARK = re.compile(r"[-\u2010-\u2015_?.*/#\u2026\s]{1,4}")
 # What stands for a text: an id, a number, a yes or no.
 _REFERENCE = re.compile(r"[A-Za-z]{0,12}[-_:/#]?\d+([-_:./#]\w+)*|true|false", re.IGNORECASE)
-_SEVERAL = re.compile(r"\S\s*\|+\s*\S")
+_SEVERAL = re.compile(r"\S\s*([|\n])\s*\S")
 MOST_SHOWN = 3
 
 OWN_ANSWER = "hard negatives left out that are an answer of their own row"
 MARKS = "hard negatives left out that are a mark alone, such as - or ?"
 REFERENCES = "hard negatives that look like an id or a number, taken as texts"
-SEVERAL = "hard negatives with | in them, each taken as one text"
+SEVERAL = "hard negatives of several lines or with | in them, each taken as one text"
 ITS_OWN = "with a query that is its own document"
 
 
@@ -67,7 +67,7 @@ class TextCheck:
                     self._number += 1
                     if len(self._references) < MOST_SHOWN and text not in self._references:
                         self._references.append(text)
-                elif "|" in text and "|" not in document and _SEVERAL.search(text):
+                elif (mark := _SEVERAL.search(text)) and mark[1] not in document:
                     self._account.note(SEVERAL)
         return texts
 

@@ -1191,3 +1191,28 @@ def test_numbers_of_inference_are_no_judgements():
         pairs(row | {"label": 0}, columns=columns)
     said = [row | {"label": label} for label in ("entailment", "contradiction")]
     assert [record.get("relevance", 1) for record in records(*said, columns=columns)] == [1, 0]
+
+
+def test_judgements_of_an_object_about_the_row_are_judgements():
+    rows = {"metadata": {"is_relevant": True}}, {"metadata": {"is_relevant": False}}
+    assert judged(*rows) == [1, 0]
+    with pytest.raises(InputError, match=r"column 'metadata\[rating\]' grades the documents \(5\): say --min-score S"):
+        judged({"metadata": {"rating": 5}})
+    assert judged({"metadata": {"rating": 5}, "relevant": 0}) == [0]
+    assert judged({"metadata": {"rating": 5}}, columns=Columns(judged_by="none")) == [1]
+
+
+def test_a_title_on_one_side_alone_is_named():
+    row = {"query": "q", "title": "T", "text": "d", "negatives": ["n"]}
+    assert "; 1 with a title before the document and none before its hard negatives" in account(row)
+    for other in ({"negatives": [{"text": "n", "title": "N"}]}, {"negatives": []}, {"title": None}):
+        assert "before its hard" not in account({**row, **other})
+
+
+@pytest.mark.parametrize(("yes", "no"), [("up", "down"), ("PASS", "FAIL"), ("valid", "invalid"), ("ok", "not ok")])
+def test_more_words_that_judge(yes, no):
+    reader = RowReader(NO_COLUMNS, ("query", "document"))
+    for word in (yes, no):
+        reader("f, line 1", {"query": "q", "document": "d", "verdict": word})
+    with pytest.raises(InputError, match="'verdict' looks like judgements"):
+        reader.say("f")

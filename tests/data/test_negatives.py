@@ -39,10 +39,16 @@ def test_numbers_are_negatives_of_numbers(tmp_path):
     assert tuples(tmp_path, ["1492"], document="1493") == [["1492"]]
 
 
-def test_several_negatives_in_one_text_are_named(tmp_path, caplog):
+@pytest.mark.parametrize("mark", ["|", " || ", "\n"])
+def test_several_negatives_in_one_text_are_named(tmp_path, caplog, mark):
+    text = f"Bread rises.{mark}Zinc is a metal."
     with caplog.at_level(logging.INFO):
-        assert tuples(tmp_path, ["Bread rises.|Zinc is a metal."]) == [["Bread rises.|Zinc is a metal."]]
-    assert "1 hard negatives with | in them, each taken as one text" in caplog.text
+        assert tuples(tmp_path, [text]) == [[text]]
+    assert "1 hard negatives of several lines or with | in them, each taken as one text" in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.INFO):  # documents have lines, too
+        tuples(tmp_path, [text], document=f"Iron{mark}helps.")
+    assert "several lines" not in caplog.text
 
 
 def test_a_query_that_is_its_own_document_is_named(tmp_path, caplog):
