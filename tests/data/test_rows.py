@@ -121,7 +121,7 @@ LINE = '{"question": "q", "answer": "d"}\n'
         ("f.csv", "question,answer\nq,d,e\n", "line 2: 3 fields where the header has 2, in 'q,d,e'; a text with ',' in "
          "it stands in quotes"),
         ("f.tsv", "question\tanswer\nq\td\te\n", "line 2: 3 fields where .*; a text with a tab in it stands in quotes"),
-        ("f.csv", "# of 2024\nquestion,answer\n", "line 2: 2 fields .*; the first line must name the columns, found"),
+        ("f.csv", "# of 2024\nquestion,answer\n", "line 2: names the columns; take away what stands above it"),
         ("f.csv", 'question,answer\n"a \\"b\\" c",d\n', r"line 2: not CSV: .*; its quotes are written .*escapechar="),
         ("f.csv", 'question,answer\n"q"x,d\n', "line 2: not CSV: .* in '\"q\"x,d'; a text with quotes in it stands in"),
         ("f.csv", 'question,answer\n"q,d\nr,e\n', "line 2: not CSV: a quote is opened and never closed"),
