@@ -659,9 +659,30 @@ MUTANTS = [
     Mutant(
         "rows: a header that comes again is a pair",
         "data/delimited.py",
-        "return names == self.header",
+        "return said == self.header",
         "return False",
         "data/test_delimited.py::test_rows_that_say_the_header_once_more_are_none",
+    ),
+    Mutant(
+        "negatives: ids are texts",
+        "data/negatives.py",
+        "if self._number and self._number == self._count:",
+        "if False:",
+        "data/test_negatives.py::test_ids_are_no_negatives",
+    ),
+    Mutant(
+        "rows: UTF-8 is read in the encoding of other files",
+        "data/rows.py",
+        "return not is_ascii",
+        "return False",
+        "data/test_rows.py::test_a_file_in_utf8_is_read_so_in_any_encoding",
+    ),
+    Mutant(
+        "columns: a title tells the positive from its negatives",
+        "data/columns.py",
+        "self._negatives(values, are_titled=True)",
+        "self._negatives(values)",
+        "data/test_columns.py::test_titles_of_both_sides_are_joined",
     ),
     Mutant(
         "texts: numpy's texts are joined",

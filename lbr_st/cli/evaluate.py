@@ -106,7 +106,7 @@ def _on_own_data(args: argparse.Namespace) -> str:
     return f"\n{size}\n{score_table(scores)}\n\nSaved mteb's result files in {args.results_dir}.\nnext: {command}"
 
 
-def dev_task(source: str, min_score: float | None, task: LocalRetrieval, on_error: str = "stop") -> LocalRetrieval:
+def dev_task(source: str, min_score: float | None, task: LocalRetrieval, on_error: str | None = None) -> LocalRetrieval:
     """Return the pairs of ``--fuse-dev`` as a task in the corpus of the test, with their own documents.
 
     Args:

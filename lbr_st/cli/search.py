@@ -12,6 +12,7 @@ from lbr_st.data.cleaning import printable
 from lbr_st.data.drops import Drops, on_wrong_row
 from lbr_st.data.prepared_set import file_of
 from lbr_st.data.records import read_passages
+from lbr_st.data.rows import LONE
 from lbr_st.errors import check_installed
 from lbr_st.evaluation.ranking import RRF, Weight
 from lbr_st.model.opening import check_model_exists, open_sentence_transformer
@@ -49,6 +50,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if not all(printable(question).strip() for question in args.question):
         parser.error("a question is empty")
+    for question in args.question:
+        if LONE.search(question):
+            parser.error(f"a question has bytes that are not UTF-8: {printable(question)!r} without them")
     if args.fuse_weight is not None and not args.fuse:
         parser.error("--fuse-weight goes with --fuse bm25")
     weight = None

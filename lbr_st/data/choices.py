@@ -30,11 +30,11 @@ class Choice:
         # An answer that is one of the options by its column is no letter, whatever it spells.
         self._by_text = not isinstance(options, str) and any(option.text == f"{{{answer}}}" for option in options)
 
-    @property
-    def columns(self) -> list[str]:
-        """The columns that it reads."""
-        of_options = [self.options] if isinstance(self.options, str) else [c for o in self.options for c in o.columns]
-        return [*of_options, self.answer]
+    def columns_in(self, values: Values) -> list[str]:
+        """Return the columns of a row that it reads."""
+        if isinstance(self.options, str):
+            return [self.options, self.answer]
+        return [*(column for option in self.options for column in option.columns_in(values)), self.answer]
 
     def __call__(self, where: str, values: Values) -> tuple[str, list[str]]:
         """Return the right option and the others.

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from lbr_st.data import names
 from lbr_st.data.account import Account
 from lbr_st.data.choices import Choice, choice_of
-from lbr_st.data.judgements import NOTHING, Judge, Watch, word_of
+from lbr_st.data.judgements import NOTHING, WRITE, Judge, Watch, score_of, word_of
 from lbr_st.data.remedies import options, remedy, running, texts_of_row
 from lbr_st.data.same_text import same_text
 from lbr_st.data.templates import Template, Values, column_of, excerpt, field_of
@@ -21,6 +21,7 @@ from lbr_st.data.texts import (
     cell_text,
     first_exchange,
     is_blank,
+    is_instructed,
     last_question,
     messages_of,
     said,
@@ -29,6 +30,7 @@ from lbr_st.data.texts import (
     title_of,
     unfolded,
     with_title,
+    without_instruction,
 )
 from lbr_st.errors import InputError, RowError
 from lbr_st.records import Record
@@ -38,6 +40,7 @@ logger = logging.getLogger(__name__)
 # Documents under these names may be several, each of which answers the query.
 SEVERAL = ("positive", "pos", "chosen", "answer", "response", "correct_answer")
 _NAMES = re.compile(r"[^\[\].]*[^\[\].\d][^\[\].]*")  # in a path
+ONE_SIDED_TITLE = "with a title before the document and none before its hard negatives"
 ReadText = Callable[[str, str, Any], str]
 USUAL = {"query": names.QUERY, "document": names.DOCUMENT}
 
@@ -129,6 +132,7 @@ class RowReader:
             RowError: If a column is missing, or a value is blank or of another kind.
             InputError: If a column has grades, and nothing says which of them are answers.
         """
+        values = lifted(values)
         columns = tuple(values)
         if columns not in self._readers:
             self.account.see(columns)
@@ -184,28 +188,44 @@ class RowReader:
 
     def _reader(self, where: str, values: Values) -> Callable[[str, Values], list[Record]]:
         """Return what reads rows with the columns of one."""
+        asked = names.first(values, names.QUERY)
+        if self.columns.query is None and asked is not None and is_instructed(values[asked]):
+            return self._instructed_reader(where, values, asked)
         query, negatives = self._query(values), self._negatives(values)
-        if read := self._reader_of_a_kind(where, values, query, negatives):
-            return read
+        read = self._reader_of_a_kind(where, values, query, negatives)
+        return self._plain_reader(where, values, query, negatives) if read is None else read
+
+    def _plain_reader(
+        self, where: str, values: Values, query: Source | None, negatives: Source
+    ) -> Callable[[str, Values], list[Record]]:
+        """Return what reads a query and documents that are texts."""
         documents = self._documents(where, values)
         self._check_sides(where, values, query, documents, negatives)
         assert documents is not None
+        title = self._title_column(values, documents) if query is not None else ""
+        if title:
+            negatives = self._negatives(values, are_titled=True)
         if query is None:
             negatives = Source((), lambda where, values: [])
         used = [*(query.columns if query else []), *documents.columns]
-        judgements = self._judgements(values, used)
         used += negatives.columns
+        judgements = self._judgements(values, used)
         unused = self._unused(values, used)
         self.account.use(used)
+        for column in judgements:
+            _check_no_nli(where, used, column, values[column])
         beside = {} if self.columns.document or self._is_trial or len(documents.columns) > 1 else texts_of_row(values)
         texts_beside = [path for path in running(beside, 1) if column_of(path, values) not in used]
         self._beside = self._beside or "".join(texts_beside[:1])
+        are_bare = title != "" and all(_is_bare(column, values[column]) for column in negatives.columns)
         is_listed = self.columns.document is None and names.first(documents.columns, names.LISTED) is not None
 
         def read_row(where: str, values: Values) -> list[Record]:
             question = query.read(where, values) if query else None
             texts, others = documents.read(where, values), negatives.read(where, values)
             self._name_inside(negatives.columns, values)
+            if are_bare and others and not is_blank(values[title]):
+                self.account.note(ONE_SIDED_TITLE)
             if texts_beside:
                 self._answers(documents.columns, values)
             if question and self._is_judged and self._judged_by is None and not judgements:
@@ -234,12 +254,28 @@ class RowReader:
                 return self._listed_reader(listed, query, negatives)
         return None
 
+    def _instructed_reader(self, where: str, values: Values, asked: str) -> Callable[[str, Values], list[Record]]:
+        """Return what reads queries and documents that each have an instruction before them, without these."""
+        pairs = [asked, *names.several(values, names.DOCUMENT), *names.negatives(values)]
+
+        def bare(values: Values) -> Values:
+            return {**values, **{column: without_instruction(values[column]) for column in pairs}}
+
+        read = self._reader(where, bare(values))
+
+        def read_bare(where: str, values: Values) -> list[Record]:
+            found = read(where, bare(values))
+            self.account.note("with instructions before the texts, which were not used", is_instructed(values[asked]))
+            return found
+
+        return read_bare
+
     def _choice_reader(
         self, where: str, values: Values, query: Source | None, choice: Choice
     ) -> Callable[[str, Values], list[Record]]:
         if query is None and "query" in self.needed:
             raise self._missing(where, values, ["query"], None)
-        self.account.use([*(query.columns if query else []), *choice.columns])
+        self.account.use([*(query.columns if query else []), *choice.columns_in(values)])
 
         def read(where: str, values: Values) -> list[Record]:
             right, others = choice(where, values)
@@ -383,7 +419,7 @@ class RowReader:
         if "query" not in self.wanted:
             return None
         if self.columns.query is not None:
-            return Source(self.columns.query.columns, self.columns.query.fill)
+            return Source(self.columns.query.columns_in(values), self.columns.query.fill)
         column = names.first(values, names.QUERY)
         if column is not None:
             extra = names.first(values, ("input",)) if names.plain(column) == "instruction" else None
@@ -397,7 +433,7 @@ class RowReader:
     def _documents(self, where: str, values: Values) -> Source | None:
         template = self.columns.document
         if template is not None:
-            return Source(template.columns, lambda where, values: [template.fill(where, values)])
+            return Source(template.columns_in(values), lambda where, values: [template.fill(where, values)])
         columns = names.several((column for column in values if column != self._judged_by), names.DOCUMENT)
         if not columns:
             listed = names.first(values, names.LISTED)
@@ -409,8 +445,9 @@ class RowReader:
         read = partial(documents_in, columns) if may_be_several else partial(document_in, columns[0], text=self._text)
         asked = names.first(values, names.QUERY)
         title = names.first(values, names.TITLE_OF_TEXT if asked is None else names.TITLE)
-        if len(columns) > 1 or title is None or title in self._in_templates():  # the user says that it is another thing
-            return Source(columns, read)
+        title = title or names.title_beside(columns[0], values)
+        if len(columns) > 1 or title is None or title in self._in_templates(values):
+            return Source(columns, read)  # the user says that a title is another thing
         if asked is not None and not is_blank(values[title]) and _is_of_query(values, asked, title, columns[0]):
             detail = (
                 f"column {title!r} may belong to {asked!r} or to {columns[0]!r}: lbr data prepare takes templates, "
@@ -420,17 +457,25 @@ class RowReader:
             raise RowError(where, "missing column", detail)
         return Source([*columns, title], partial(titled_in, columns[0], title, read))
 
-    def _in_templates(self) -> set[str]:
-        templates = (self.columns.query, *self.columns.negatives)
-        return {column for template in templates if template for column in template.columns}
+    def _title_column(self, values: Values, documents: Source) -> str:
+        """Return the column of the title that is put before documents; "" where there is none."""
+        first, last = documents.columns[0], documents.columns[-1]
+        is_title = names.first([last], names.TITLE) is not None or last == names.title_beside(first, values)
+        return last if self.columns.document is None and last != first and is_title else ""
 
-    def _negatives(self, values: Values) -> Source:
+    def _in_templates(self, values: Values) -> set[str]:
+        templates = (self.columns.query, *self.columns.negatives)
+        return {column for template in templates if template for column in template.columns_in(values)}
+
+    def _negatives(self, values: Values, are_titled: bool = False) -> Source:
         if templates := self.columns.negatives:
-            columns = [column for template in templates for column in template.columns]
+            columns = [column for template in templates for column in template.columns_in(values)]
             source = Source(columns, partial(filled, templates))
         else:
-            columns = names.negatives(values)
-            source = Source(columns, partial(negatives_in, columns))
+            columns = [*names.negatives(values), *(each for each in values if _holds_irrelevant(each, values[each]))]
+            titled = (column for column in columns if are_titled and isinstance(values[column], str))
+            titles = {column: title for column in titled if (title := names.title_beside(column, values))}
+            source = Source([*columns, *titles.values()], partial(negatives_in, columns, titles=titles))
         return source if "negatives" in self.wanted else Source((), lambda where, values: [])
 
     def _judgements(self, values: Values, used: Sequence[str]) -> list[str]:
@@ -532,6 +577,17 @@ class RowReader:
         return all(same_text(record.get("query", "")) != same_text(record["document"]) for record in records)
 
 
+def _check_no_nli(where: str, used: Sequence[str], column: str, value: Any) -> None:
+    """Refuse numbers that say of a premise what follows from it, where 0 is that all does.
+
+    Raises:
+        RowError: If it is one.
+    """
+    if names.first(used, ("premise", "hypothesis")) and word_of(value) is None and score_of(value) is not None:
+        detail = f"{excerpt(value)} may be a class of inference, where 0 is entailment; {WRITE}"
+        raise RowError(f"{where}, column {column!r}", "no judgement", detail)
+
+
 def _is_of_query(values: Values, query: str, title: str, document: str) -> bool:
     """Tell whether a title beside a question and a text may be the question's."""
     if names.plain(title) not in ("title", "headline", "heading", "header"):
@@ -586,21 +642,75 @@ def titled_in(
 
 
 def filled(templates: Sequence[Template], where: str, values: Values) -> list[str]:
-    """Return the hard negatives of templates; none of those whose column is there and blank."""
-    is_there = (template for template in templates if not any(is_blank(values.get(c, c)) for c in template.columns))
-    return [text for template in is_there if not is_blank(text := template.fill(where, values))]
+    """Return the hard negatives of templates; none of those whose column is there and blank.
+
+    A template that is one field alone may name a list of them.
+    """
+    found: list[str] = []
+    for template in templates:
+        if any(is_blank(values.get(column, column)) for column in template.columns_in(values)):
+            continue
+        several = field_of(values, template.field) if template.field else None
+        if isinstance(several, list):
+            found += negatives_in([template.text], where, {template.text: several})
+        else:
+            found += [template.fill(where, values)]
+    return [text for text in found if not is_blank(text)]
 
 
-def negatives_in(columns: Sequence[str], where: str, values: Values) -> list[str]:
+def negatives_in(
+    columns: Sequence[str], where: str, values: Values, titles: Mapping[str, str] | None = None
+) -> list[str]:
     """Return the hard negatives in columns: texts, or lists of them. What is blank is none: CSV knows no null.
+
+    Args:
+        columns: The columns.
+        where: Source and line, for messages.
+        values: The row.
+        titles: Columns of the titles of some of them.
 
     Raises:
         RowError: If one is no text.
     """
-    return [
-        text_of(where, column, text)
-        for column in columns
-        if not is_blank(values[column])
-        for text in texts_of(where, column, values[column])
-        if not is_blank(text)
-    ]
+    found = []
+    for column in columns:
+        if is_blank(values[column]):
+            continue
+        texts = [text for text in texts_of(where, column, values[column]) if not is_blank(text) and text != []]
+        texts = [text_of(where, column, text) for text in texts]
+        if titles and column in titles:
+            texts = [with_title(title_of(where, titles[column], values[titles[column]]), text) for text in texts]
+        found += texts
+    return found
+
+
+def lifted(values: Values) -> Values:
+    """Return a row with what an object such as ``metadata`` has of hard negatives, judgements and titles, as columns.
+
+    Each kind is lifted where the row has none of it; a title where it asks nothing, too: beside a question it may be of
+    anything. A ``label`` there is watched, and not lifted.
+    """
+    about = [column for column, value in values.items() if type(value) is dict and names.first([column], names.ABOUT)]
+    more: dict[str, Any] = {}
+    for column in about:
+        inside = values[column]
+        keys = [] if names.negatives(values) else names.negatives(inside)
+        if not names.judgements(values):
+            keys += [key for key in names.judgements(inside) if names.can_only_judge(key)]
+        if names.first(values, (*names.QUERY, *names.TITLE)) is None:
+            keys += names.several(inside, names.TITLE)
+        more |= {f"{column}[{key}]": inside[key] for key in keys}
+    return {**values, **more} if more else values
+
+
+def _is_bare(column: str, value: Any) -> bool:
+    """Tell whether hard negatives are texts without a title: no title is among their columns, nor in them."""
+    texts = value if isinstance(value, list) else [value]
+    return not names.plain(column).endswith("title") and not any(isinstance(text, Mapping) for text in texts)
+
+
+def _holds_irrelevant(column: str, value: Any) -> bool:
+    """Tell whether a column named ``irrelevant`` has texts, and does not judge."""
+    texts = value if isinstance(value, list) else [value]
+    is_text = all(isinstance(text, str) and len(text.split()) > 2 for text in texts)
+    return is_text and bool(texts) and names.denies(column)

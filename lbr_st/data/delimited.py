@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
+from lbr_st.data import names
 from lbr_st.data.templates import EXCERPT
 from lbr_st.errors import InputError, RowError
 
@@ -34,6 +35,7 @@ ERROR_CELLS = "with cells of an error of a spreadsheet alone, such as #REF!, whi
 OPEN_QUOTES = "with a quote that is never closed, taken as it stands"
 ROWS_IN_A_TEXT = "with a text of lines that look like rows: is a quote opened there and never closed?"
 
+LONGEST_NAME = 200
 MOST_LINES = 10_000  # that a quoted text of a TSV goes on in
 _AROUND = " \ufeff"  # a name: spaces, and the mark of byte order of a file that was appended
 _DECLARED = re.compile(r'"?sep=(.)"?', re.IGNORECASE)  # how Excel says what the delimiter is
@@ -65,6 +67,7 @@ class Table:
         self.header: list[str] | None = None
         self.headers = 0
         self.note: str | None = None
+        self._has_rows = False
         self._last = ""
         first = self._peek() or ""
         if declared := _DECLARED.fullmatch(first.rstrip("\r\n")):
@@ -97,17 +100,21 @@ class Table:
         """Tell whether a record is no row: it is blank, as spreadsheets end, or says the header, as of files appended.
 
         Raises:
-            InputError: If it says the header in another order, so that what follows is in other columns.
+            InputError: If it says the header in another order, so that what follows is in other columns; or if it is
+                the first, and the header, which the first line is not.
         """
         if not any(map(str.strip, fields)):
             return True
-        if self.header is None or fields[0].strip(_AROUND) not in self.header:
+        if not self._has_rows and self.header and not names.has_texts(self.header) and names.has_texts(fields):
+            raise InputError(f"{where}: names the columns; take away what stands above it")
+        self._has_rows = True
+        if self.header is None or _name(fields[0][:LONGEST_NAME]) not in self.header:
             return False
-        names = [field.strip(_AROUND) for field in fields]
-        if names != self.header and sorted(names) == sorted(self.header):
+        said = list(map(_name, fields))
+        if said != self.header and sorted(said) == sorted(self.header):
             raise InputError(f"{where}: the header comes again in another order; put files together by their columns")
-        self.headers += names == self.header
-        return names == self.header
+        self.headers += said == self.header
+        return said == self.header
 
     @property
     def excerpt(self) -> str:
@@ -212,17 +219,22 @@ def _end(text: str, start: int) -> int:
     return len(text) if found < 0 else found
 
 
+def _name(field: str) -> str:
+    """Return a name of a column, of two lines in one."""
+    return " ".join(field.strip(_AROUND).split())
+
+
 def header_of(where: str, fields: list[str]) -> list[str]:
     """Return the names of the columns, some of which may be "".
 
     Raises:
         InputError: If one is there twice, or none is there.
     """
-    names = [name.strip() for name in fields]
-    named = list(filter(None, names))
+    header = list(map(_name, fields))
+    named = list(filter(None, header))
     if len(set(named)) < len(named) or not named:
         raise InputError(f"{where}: the first line must name each column once, found {', '.join(fields)[:200]}")
-    return names
+    return header
 
 
 def values_of(where: str, header: list[str], fields: list[str], delimiter: str) -> dict[str, Any]:

@@ -77,13 +77,16 @@ class Drops:
         return ", ".join(f"{number} {reason}" for reason, number in self.counts.most_common())
 
 
-def on_wrong_row(on_error: str, drops: Drops) -> Wrong:
+def on_wrong_row(on_error: str | None, drops: Drops) -> Wrong:
     """Return what is called with a row that cannot be used.
 
     Args:
-        on_error: ``stop`` at the first such row, and say how to go on, or ``skip`` them.
+        on_error: ``stop`` at the first such row, and say how to go on, or ``skip`` them; None where a command has no
+            such flag.
         drops: Counts those that are skipped.
     """
+    if on_error is None:
+        return stop
     return drops.add_error if on_error == "skip" else _stop
 
 

@@ -39,6 +39,8 @@ def text_files(folder: Path) -> list[Path]:
     Raises:
         InputError: If there is none, or the folder is a collection in the form of BEIR; with what to give instead.
     """
+    if saved := saved_dataset(folder):
+        raise InputError(f"{folder}: {saved}")
     tables = [file for file in sorted(folder.iterdir()) if file.is_file() and is_table(file)]
     corpus, queries = (next((file for file in tables if _stem(file) == name), None) for name in ("corpus", "queries"))
     if corpus and queries:
@@ -51,6 +53,16 @@ def text_files(folder: Path) -> list[Path]:
         instead = f"; give its tables themselves, such as {tables[0]}" if tables else ""
         raise InputError(f"{folder}: no text in files that end in {', '.join(sorted(TEXT))}{instead}")
     return found
+
+
+def saved_dataset(folder: Path) -> str | None:
+    """Say what a folder is that `datasets` saved for itself, and what to do; None where it is another one."""
+    load = f"datasets.load_from_disk({str(folder)!r})"
+    if (folder / "dataset_dict.json").is_file():
+        return f"is what save_to_disk of datasets wrote: {load}['train'].to_parquet('train.parquet') writes a split"
+    if (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file():
+        return f"is what save_to_disk of datasets wrote: {load}.to_parquet('data.parquet') writes a file that is read"
+    return None
 
 
 def files_below(folder: Path) -> Below:

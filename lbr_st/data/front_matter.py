@@ -1,4 +1,8 @@
-"""Front matter: what a page says of itself before its text, in YAML, TOML or JSON, as Jekyll and Hugo read it."""
+"""Front matter: what a text says of itself before it begins.
+
+In YAML, TOML or JSON, as Jekyll and Hugo read it; in comments of code, as Jupytext writes it; in the title blocks of
+Pandoc and MultiMarkdown; in the field list that begins a text of reStructuredText.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import yaml
+
+from lbr_st.records import CODE, HTML, MARKDOWN
 
 BOM = "\ufeff"
 # The line that a block begins with; those that it ends with, and what reads what is between them.
@@ -31,6 +37,18 @@ _OTHER = re.compile(r"\s|$|[-#\[\]{},]|\?\s")
 _TITLE = re.compile(r"""\s*(["']?)title\1[ \t]*[:=][ \t]*(?![ \t\[{|>&*!])(.*)""", re.IGNORECASE)
 
 
+# A block in comments of code; behind a line for the shell or of the encoding.
+_COMMENTED = re.compile(r"(?:\s*|#!.*\n|#.*coding.*\n)*(#'?|//|--|%) ---[ \t]*\n(?:\1.*\n)*?\1 ---[ \t]*(?:\n|\Z)")
+# Title blocks: lines of Pandoc that each begin with %, and those of MultiMarkdown, each a name and its value.
+_PANDOC = re.compile(r"(%[ \t].*\n([ \t]+\S.*\n)*){1,3}(?=\s*\n)")
+_MULTI = re.compile(r"(?=title[ \t]*:)([A-Za-z][\w -]{0,30}:[ \t]+\S.*\n){2,}(?=\s*\n)", re.IGNORECASE)
+# A title of reStructuredText with its line below, or lines around it, and the field list behind it.
+_DOCINFO = re.compile(
+    r"(?P<title>\s*(?:(?P<over>[=\-~^\"'#*+]{3,})\n)?[^\s:.].*\n(?P<under>[=\-~^\"'#*+]{3,})\n)?"
+    r"\s*(?P<fields>(:[A-Za-z][\w -]*:([ \t].*)?(\n[ \t]+\S.*)*(\n|\Z))+)(?=\s*(\n|\Z))"
+)
+
+
 class Page(NamedTuple):
     """A text without its front matter.
 
@@ -45,7 +63,7 @@ class Page(NamedTuple):
     is_broken: bool = False
 
 
-def split_front_matter(text: str) -> Page:
+def split_front_matter(text: str, suffix: str = ".md") -> Page:
     """Take the front matter off a text.
 
     What is no mapping of names to values is text: a line of dashes may be a thematic break. A block that does not
@@ -53,14 +71,51 @@ def split_front_matter(text: str) -> Page:
 
     Args:
         text: Text of a whole file.
+        suffix: Suffix of its name, which says what front matter it may have.
     """
+    if suffix in CODE:
+        return _of_comments(text)
+    if suffix == ".rst" and (fields := _DOCINFO.match(text)):
+        return Page("", _without(text, fields.start("fields"), fields.end("fields")))
+    page = _of_fences(text, may_be_json=suffix in MARKDOWN | HTML)
+    return _of_title_block(text) if page.text is text and suffix in MARKDOWN else page
+
+
+def _without(text: str, start: int, end: int) -> str:
+    """Return a text without a part of it, of which the lines stay."""
+    return text[:start] + "\n" * text.count("\n", start, end) + text[end:]
+
+
+def _of_comments(text: str) -> Page:
+    """Return code without the block that its first comments are, if that is front matter."""
+    block = _COMMENTED.match(text)
+    if block is None:
+        return Page("", text)
+    mark, start = block[1], block.start(1)
+    inside = "\n".join(line.removeprefix(mark)[1:] for line in text[start : block.end()].split("\n"))
+    page = _of_fences(inside, may_be_json=False)
+    return Page("", text) if page.text is inside else Page(page.title, _without(text, start, block.end()))
+
+
+def _of_title_block(text: str) -> Page:
+    """Return a text of Markdown without the block of a title that it begins with."""
+    whole = text.removeprefix(BOM)
+    block = _PANDOC.match(whole) or _MULTI.match(whole)
+    if block is None:
+        return Page("", text)
+    title = block[0].partition("\n")[0].partition("%" if whole.startswith("%") else ":")[2]
+    return Page(" ".join(title.split()), _without(whole, 0, block.end()))
+
+
+def _of_fences(text: str, may_be_json: bool) -> Page:
     whole = text.removeprefix(BOM)
     before = _BEFORE.match(whole)
     start = whole.count("\n", 0, before.end() if before else 0)
     lines = whole.split("\n")
     fence = lines[start].rstrip()
-    found = _json(lines, start) if fence.startswith("{") else None
-    if found is None and fence in FENCES:
+    is_object = fence.startswith("{")
+    found = _json(lines, start) if is_object and may_be_json else None
+    if found is None and fence in FENCES and (may_be_json or not is_object):
         found = _fenced(lines, start, *FENCES[fence])
     if found is None:
         return Page("", text)

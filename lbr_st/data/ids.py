@@ -19,8 +19,11 @@ LEAST_SLOTS = 1024  # a power of two, as all numbers of slots are
 def id_text(value: Any) -> str | None:
     """Return an id as text on one line that can be written; None for what is none: null, blank, not a number.
 
-    A whole number is written without a point, as spreadsheets and pandas add one. MongoDB's ids are unwrapped.
+    A whole number is written without a point, as spreadsheets and pandas add one. MongoDB's ids are unwrapped, and a
+    list of one; several are the ids of other things.
     """
+    if isinstance(value, list):
+        value = value[0] if len(value) == 1 else None
     if isinstance(value, dict) and list(value) == ["$oid"]:
         value = value["$oid"]
     if value is None or (isinstance(value, float) and math.isnan(value)):

@@ -21,13 +21,16 @@ YES = (
     "true", "t", "yes", "y", "relevant", "positive", "entailment", "duplicate", "match", "correct", "exact", "supports",
     "supported", "good", "accepted", "helpful", "useful", "upvote", "related", "similar", "preferred", "chosen",
     "right", "acceptable", "suitable", "accept", "approve", "approved", "like", "liked", "pos", "hardpositive",
-    "thumbsup", "label1", "oui", "vrai", "ja", "si", "sí", "sim", "да", "是", "相关", "はい",
+    "thumbsup", "label1",
+    "up", "pass", "passed", "valid", "ok", "hit", "oui", "vrai", "ja", "si", "sí", "sim", "да", "是", "相关", "はい",
 )  # fmt: skip
 NO = (
     "false", "f", "no", "n", "irrelevant", "negative", "contradiction", "mismatch", "incorrect", "refutes", "refuted",
     "bad", "rejected", "unhelpful", "useless", "downvote", "unrelated", "dissimilar", "dispreferred", "wrong",
     "unacceptable", "unsuitable", "nomatch", "reject", "disapprove", "disapproved", "dislike", "disliked", "neg",
-    "hardneg", "hardnegative", "thumbsdown", "label0", "non", "faux", "nein", "não", "nao", "нет", "否", "不相关",
+    "hardneg", "hardnegative", "thumbsdown",
+    "down", "fail", "failed", "invalid", "ko", "miss",
+    "label0", "non", "faux", "nein", "não", "nao", "нет", "否", "不相关",
     "いいえ",
 )  # fmt: skip
 WORDS_AND_SIGNS = dict.fromkeys(NO, 0.0) | {f"{no}{yes}": 0.0 for no in ("not", "nota", "non") for yes in YES}
@@ -163,10 +166,11 @@ class Judge:
         if names.plain(column) == "relevance" and score.is_integer():
             return score > 0
         if score not in (-1, 0, 1) or (0 in scores and -1 in scores):
+            which = "does not answer" if names.denies(column) else "answers"
             raise InputError(
-                f"{where}: column {column!r} grades the documents ({self._others(column)}): say --min-score S, the "
-                "least of one that answers its query; others are hard negatives, and a low S takes all for answers; "
-                f"if it says something else, lbr data prepare --judged-by {NOTHING}"
+                f"{where}: column {column!r} grades the documents ({self._others(column)}): say --min-score S, here "
+                f"or, where there is no such flag, to lbr data prepare: the least of one that {which} its query; "
+                f"others are hard negatives; if it says something else, lbr data prepare --judged-by {NOTHING}"
             )
         return score == 1
 

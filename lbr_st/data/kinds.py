@@ -15,6 +15,7 @@ CALLED = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "Zstandard"}
 OTHERS = {
     b"PAR1": "is Parquet; name it .parquet",
     b"ARROW1": "is an Arrow file; write it as Parquet",
+    b"\xff\xff\xff\xff": "is an Arrow file; write it as Parquet",
     b"PK\x03\x04": "is a ZIP file, or one of Excel; unpack it, or save the table as CSV in UTF-8",
     b"\xd0\xcf\x11\xe0": "is a file of Excel or Word; save it as CSV in UTF-8, or as text",
     b"%PDF": "is a PDF; take the text out of it first",

@@ -16,12 +16,14 @@ TITLE = (
 TITLE_OF_TEXT = (*TITLE, "name", "section", "chapter")
 DOCUMENT = (
     "document", "positive", "answer", "passage", "output", "response", "completion", "chosen", "correct_answer", "text",
-    "content", "pos",
+    "content", "pos", "page_content", "contents",
 )  # fmt: skip
 # Documents that are said in reply: there is a question to them, and a ``title`` may be that of the question.
 ANSWER = ("answer", "output", "response", "completion", "chosen", "correct_answer")
 # Lists of documents, of which a list beside them says which ones answer.
 LISTED = ("documents", "docs", "passages", "candidates")
+# Objects of what is said of a row: a name in them is looked for where the row itself has none of its kind.
+ABOUT = ("meta", "metadata", "extra", "extra_info", "info", "attributes", "properties", "payload")
 CONVERSATION = ("messages", "conversations", "conversation", "contents")
 CHOICES = ("choices", "options")
 # Ids of a row, of its document alone, of its query alone.
@@ -50,15 +52,16 @@ _FAMILIES = {
 _NEGATIVES = re.compile(
     rf"(hard|random|bm25|mined)*(neg|negative|rejected|distractor)(s|{_NOUN}s?)?\d*"
     rf"|(irrelevant|nonrelevant|incorrect|wrong|bad|false){_NOUN}s?\d*"
-    rf"|(nonpreferred|dispreferred|unpreferred|nonchosen|unchosen|worse|losing)({_NOUN}s?)?\d*|responsek"
+    rf"|(nonpreferred|dispreferred|unpreferred|nonchosen|unchosen|worse|worst|losing)({_NOUN}s?)?\d*|responsek"
+    r"|(hard)?contradictions?|hns?\d*|(hard|bm25|mined)ones?"
 )
 _PREFERENCE = re.compile(r"(chosen|rejected|preferred|nonpreferred|dispreferred|unpreferred).*")
 _ASKS = re.compile(r".*(question|query|prompt|problem|instruction).*")
 _ID = re.compile(r"(?i:(.*[^a-z0-9])?ids?)|.*[a-z](Id|ID)s?")
 # Ids that rows share.
 _SHARED = re.compile(
-    r".*(user|author|owner|annotator|worker|parent|group|session|thread|category|topic|class|label|dataset|source|model|"
-    r"template|language|type|next|previous|related|accepted).*"
+    r".*(user|author|owner|annotator|worker|task|batch|assignment|parent|group|session|thread|category|topic|class|label|dataset|source|model|"
+    r"template|language|type|neg|next|previous|related|accepted).*"
 )
 # What says whether a document answers its query. The first of them that a row has is taken.
 _JUDGED = (
@@ -74,12 +77,18 @@ _JUDGEMENT = re.compile(
     r"|is(positive|answer|gold|entailed|best(answer)?)|(is)?answerable|hasanswer"
 )
 _SCORE = re.compile(r".*(score|sim|similarity|rating|vote|click)s?")
-_DENIAL = re.compile(r"(is|are)?(irrelevant|nonrelevant|notrelevant)|is(hard)?(negative|impossible|unanswerable|neg)")
+_DENIAL = re.compile(
+    r"(is|are)?(irrelevant|nonrelevant|notrelevant)|is(hard)?(negative|impossible|unanswerable|neg)"
+    r"|(cos|cosine|l2|euclidean|vector|embedding|semantic)?distance"
+)
+# The last name of a path, and no remark behind a name: ``meta[title]``, but not ``Answer [en]``.
+_LAST = re.compile(r".*[\w\]]\[([A-Za-z_][\w-]*)\]")
 
 
 @lru_cache(maxsize=4096)
 def plain(name: str) -> str:
-    """Return a name without capitals, spaces and marks: ``hardneg`` of ``hard_neg`` and of ``hardNeg``."""
+    """Return a name without capitals, spaces and marks: ``hardneg`` of ``hard_neg``, ``hardNeg``, ``meta[hardNeg]``."""
+    name = last[1] if (last := _LAST.fullmatch(name)) else name
     return re.sub(r"[\W_]", "", name).lower()
 
 
@@ -102,6 +111,11 @@ def several(columns: Iterable[str], names: Sequence[str]) -> list[str]:
     return []
 
 
+def has_texts(columns: Iterable[str]) -> bool:
+    """Tell whether one of some names is the usual one of a query or a document."""
+    return first(columns, (*QUERY, *DOCUMENT)) is not None
+
+
 def every(columns: Iterable[str], names: Sequence[str]) -> list[str]:
     """Return the columns that have one of some names, in the order of the names."""
     columns = list(columns)
@@ -111,6 +125,12 @@ def every(columns: Iterable[str], names: Sequence[str]) -> list[str]:
 def negatives(columns: Iterable[str]) -> list[str]:
     """Return the columns of hard negatives, in the order of their numbers."""
     return _in_order(column for column in columns if _NEGATIVES.fullmatch(plain(column)))
+
+
+def title_beside(column: str, columns: Iterable[str]) -> str | None:
+    """Return the column that by its name has the title of another: ``negative_title`` of ``negatives``; or None."""
+    own = plain(column)
+    return next((each for each in columns if plain(each) in (f"{own}title", f"{own.rstrip('s')}title")), None)
 
 
 def _in_order(columns: Iterable[str]) -> list[str]:

@@ -159,6 +159,6 @@ def refuse_overlap(
     found = list(overlaps(train, held_out, fields, level=level))
     if found:
         raise InputError(
-            f"the training data and {named} overlap in {describe(found)}; `lbr data prepare` takes them out of the "
-            "training data, --allow-overlap trains all the same"
+            f"the training data and {named} overlap in {describe(found)}; --allow-overlap trains all the same, "
+            "and lbr data prepare takes them out of the training data"
         )

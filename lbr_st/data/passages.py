@@ -13,7 +13,7 @@ from lbr_st.data.front_matter import BROKEN, split_front_matter
 from lbr_st.data.installed_packages import documented_functions
 from lbr_st.data.kinds import check_kind
 from lbr_st.data.raised import raise_in
-from lbr_st.data.rows import Wrong, check_decoded, open_text, stop
+from lbr_st.data.rows import READ_AS_UTF8, Wrong, check_decoded, is_utf8, open_text, stop
 from lbr_st.data.same_text import same_text
 from lbr_st.data.words import count_words
 from lbr_st.errors import InputError, RowError, one_line, require
@@ -109,10 +109,12 @@ def read_text_files(
         name = file.relative_to(folder).as_posix()
         try:
             check_kind(file)
-            with open_text(file, encoding, newline=None) as opened:
+            own = "utf-8" if (is_other := is_utf8(file, encoding)) else encoding
+            account.note(READ_AS_UTF8.format(encoding), is_other)
+            with open_text(file, own, newline=None) as opened:
                 text = opened.read()
             for number, line in enumerate(text.split("\n"), start=1):
-                check_decoded(f"{file}, line {number}", line, encoding)
+                check_decoded(f"{file}, line {number}", line, own)
         except RowError as error:
             wrong(error)
             account.note(UNDECODED)
@@ -130,11 +132,10 @@ def read_text_files(
 
 def passages_of(name: str, text: str, chunker: Chunker, account: Account | None = None) -> Iterator[Record]:
     """Yield ``id``, ``document`` and, where there is one, ``query`` of the passages of one file."""
-    suffix, title = Path(name).suffix.lower(), ""
-    if suffix in MARKDOWN | HTML:
-        title, text, is_broken = split_front_matter(text)
-        if account:
-            account.note(BROKEN, is_broken)
+    suffix = Path(name).suffix.lower()
+    title, text, is_broken = split_front_matter(text, suffix)
+    if account:
+        account.note(BROKEN, is_broken)
     if suffix in HTML:
         yield from _sections(_from_html(text), chunker, lambda _, number: f"{name}#{number}", title)
     elif suffix in MARKDOWN:

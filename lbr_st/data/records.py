@@ -14,6 +14,7 @@ from lbr_st.data.drops import Drops, on_wrong_row
 from lbr_st.data.folders import note_files, text_files
 from lbr_st.data.ids import IdReader, UniqueIds, part_id
 from lbr_st.data.judgements import JUDGED_OUT, NEGATIVES_NOW, join
+from lbr_st.data.negatives import TextCheck
 from lbr_st.data.passages import Chunker, read_text_files
 from lbr_st.data.rows import Row, Wrong, read_rows, stop
 from lbr_st.errors import InputError, RowError
@@ -21,7 +22,6 @@ from lbr_st.records import FIELDS, Record, is_of_prepared_set, is_text_file
 
 logger = logging.getLogger(__name__)
 
-ITS_OWN_NEGATIVE = "hard negatives left out that are an answer of their own row"
 EMPTY_HINTS = {
     EMPTY_CELLS: ": in a CSV or TSV a cell of NULL, NaN, N/A or None alone is; in JSON it is a text",
     ERROR_CELLS: ": in a CSV or TSV a cell of an error of a spreadsheet is, such as #REF!",
@@ -51,8 +51,10 @@ class RecordReader:
         is_prepared: bool = False,
     ) -> None:
         self.keep_html = keep_html or is_prepared
+        self._is_prepared = is_prepared
         self._read = RowReader(columns, needed, optional, is_prepared=is_prepared)
         self._ids = IdReader(id_column)
+        self._check = TextCheck(self.account)
 
     @property
     def account(self) -> Account:
@@ -88,20 +90,12 @@ class RecordReader:
         values = {name: self._read.value(row.values, name) for name in ("source", "kind")}
         more = {name: printable(text) for name, text in values.items() if isinstance(text, str) and text.strip()}
         cleaned = [clean_record(record, self.keep_html) for record in found]
-        if any(record.get("negatives") for record in cleaned):
-            self._without_answers(cleaned)
+        if not self._is_prepared:
+            self._check(cleaned)
         return [
             {name: part_id(id_, part, len(found)) for name, id_ in ids.items()} | record | more
             for part, record in enumerate(cleaned, start=1)
         ]
-
-    def _without_answers(self, records: Sequence[Record]) -> None:
-        """Take hard negatives out of the records of a row that are an answer of the same row."""
-        answers = {record["document"].strip() for record in records if record.get("relevance") != 0}
-        wrong = {text for record in records for text in record["negatives"] if text.strip() in answers}
-        for record in records if wrong else ():
-            record["negatives"] = [text for text in record["negatives"] if text not in wrong]
-        self.account.note(ITS_OWN_NEGATIVE, len(wrong))
 
     def say(self, source: object) -> None:
         """Say what was made of the source, after its last row.
@@ -112,11 +106,12 @@ class RecordReader:
         if self._ids.column is not None and self._ids.column not in self._ids.used:
             raise InputError(f"{source}: no row has a column {self._ids.column!r}, which --id names")
         self.account.use(self._ids.used)
+        self._check.say(source)
         self._read.say(source)
 
 
 def read_records(
-    path: str | Path, fields: Sequence[str] = FIELDS, min_score: float | None = None, on_error: str = "stop"
+    path: str | Path, fields: Sequence[str] = FIELDS, min_score: float | None = None, on_error: str | None = None
 ) -> list[Record]:
     """Read a file of question-answer pairs, or of documents alone; say which of its columns were used.
 
@@ -125,7 +120,8 @@ def read_records(
             under any of its usual names (`lbr_st.data.names`); chats and multiple choice are read too.
         fields: Those of ``query`` and ``document`` that every row must have.
         min_score: Least score of a document that answers its query, where a column grades them.
-        on_error: ``stop`` at the first row that cannot be used, or ``skip`` such rows and say how many they were.
+        on_error: ``stop`` at the first row that cannot be used, or ``skip`` such rows and say how many they were; None
+            stops, too, and names no flag that would skip them.
 
     Returns:
         A record for each document of a row, with the fields asked for and an ``id``: the row's own, else its number;
@@ -139,7 +135,7 @@ def read_records(
     return _judged(path, min_score, on_error, fields)
 
 
-def read_tuples(path: str | Path, min_score: float | None = None, on_error: str = "stop") -> list[Record]:
+def read_tuples(path: str | Path, min_score: float | None = None, on_error: str | None = None) -> list[Record]:
     """Read pairs, triplets or n-tuples: what stage 2 learns from.
 
     Args:
@@ -159,7 +155,7 @@ def read_tuples(path: str | Path, min_score: float | None = None, on_error: str 
 
 
 def _judged(
-    path: str | Path, min_score: float | None, on_error: str, needed: Sequence[str], optional: Sequence[str] = ()
+    path: str | Path, min_score: float | None, on_error: str | None, needed: Sequence[str], optional: Sequence[str] = ()
 ) -> list[Record]:
     """Return the records that are answers, and make the others hard negatives of their query, where they are wanted."""
     read = RecordReader(Columns(min_score=min_score), needed, optional, is_prepared=is_of_prepared_set(path))

@@ -13,9 +13,10 @@ from lbr_st.errors import InputError
 
 # What is no name of a column: a number, an address, a sentence.
 _DATA = re.compile(r"-?[\d.]+|https?://.*|.*[^\W\d]\S*(\s+\S+){3,}", re.DOTALL)
+_SENTENCE = re.compile(r"(?!https?:)[^\W\d]\S*(\s+\S+){2,}", re.DOTALL)
 _NO_TEXT = re.compile(
     r".*(url|uri|date|lang|language|source|type|authors?|name|user|role|model|category|topic|tags?|time|version|count|number|hash|format)"
-    r"|.*status|.*decision|.*index|section|chapter|split|from|license|subject|domain|domains"
+    r"|.*status|.*decision|.*index|section|chapter|split|from|license|subject|domain|domains|method|endpoint|event"
 )
 # Lists of what may be a document, beside which no other text is taken for it.
 _DOCUMENTS = re.compile(r"(?i:.*(answer|repl|comment|response|passage|paragraph|document|context|candidate|result).*)")
@@ -45,6 +46,8 @@ def remedy(sides: Sequence[Sequence[str]], values: Values, tried: Tried) -> str:
     if any(_DATA.fullmatch(column.strip()) for column in columns):
         return "if the first line is data, put one above it that names the columns; else " + _TEMPLATES
     texts = texts_of_row(values)
+    if len(running(texts)) < len(sides[0]):  # a source and its target may be texts, whatever they are called
+        texts = texts_of_row(values, are_sentences=True)
     many = {name for kind in names.siblings(values) if len(kind) >= _LEAST_OPTIONS for name in kind}
     is_asked = any("query" in asked for asked in sides)
     beside = running({path: text for path, text in texts.items() if path not in many}, 1)
@@ -117,24 +120,35 @@ def _listed_options(values: Values, tried: Tried, query: Mapping[str, str]) -> s
     return None
 
 
-def texts_of_row(values: Values) -> dict[str, str]:
+def texts_of_row(values: Values, are_sentences: bool = False) -> dict[str, str]:
     """Return the texts of a row that may be a query or a document, by their paths.
 
     None is in a list, which may hold several, but the two that are all of a row; and none is a hard negative or a
     judgement.
+
+    Args:
+        values: The row.
+        are_sentences: Whether a column is one too that is called otherwise, but has a text of several words.
     """
     if len(values) == 1:
         [(column, pair)] = values.items()
         if isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair):
             return {f"{column}[{number}]": text for number, text in enumerate(pair)}
+    sentences = {
+        column: value
+        for column, value in values.items()
+        if are_sentences and isinstance(value, str) and _SENTENCE.fullmatch(value)
+        if not names.negatives([column]) and _can_be_spelled([column])
+    }
     judgements = set(names.judgements(values))
-    return {
+    found = {
         path: text
         for column, value in values.items()
         if column not in judgements
         for path, text in _texts_in(str(column), str(column), value)
         if _can_be_spelled([path])
     }
+    return sentences | found
 
 
 def running(texts: Mapping[str, str], least: int = 0) -> list[str]:

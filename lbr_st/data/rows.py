@@ -10,6 +10,7 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from lzma import LZMAError
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -18,6 +19,9 @@ import fsspec
 
 from lbr_st.data import names
 from lbr_st.data.delimited import EMPTY_CELLS, ERROR_CELLS, ERRORS, NULLS, Table, header_of, values_of
+from lbr_st.data.folders import saved_dataset
+from lbr_st.data.json_objects import rows_of_object
+from lbr_st.data.judgements import word_of
 from lbr_st.data.kinds import check_kind, encoding_of
 from lbr_st.data.templates import EXCERPT
 from lbr_st.errors import InputError, RowError, one_line, require
@@ -31,6 +35,7 @@ MARKS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BO
 ZEROS = {b"\1\0\1\0": "utf-16-le", b"\0\1\0\1": "utf-16-be"}
 
 NO_FILE = "no such file"
+READ_AS_UTF8 = "in UTF-8 and read so, not as {}"
 
 LONE = re.compile("[\udc80-\udcff]")
 NOT_DECODED = re.compile("[\x80-\x9f\udc80-\udcff]")
@@ -84,6 +89,9 @@ def read_rows(source: str | Path, encoding: str = "utf-8", wrong: Wrong = stop) 
         raise InputError(f"{path}: is text, rows are needed; {make_a_set(path)}")
     kind = file_format(path)
     try:
+        if kind != ".parquet" and is_utf8(path, encoding):
+            logger.warning("%s: %s", path, READ_AS_UTF8.format(encoding))
+            encoding = "utf-8"
         if kind == ".parquet":
             yield from _parquet_rows(path)
         elif kind == ".json" and not _is_json_lines(path, encoding):
@@ -119,6 +127,8 @@ def check_is_there(source: str | Path) -> None:
 def what_it_is(source: str | Path) -> str:
     """Say what a source is that is no file."""
     if os.path.isdir(source):
+        if saved := saved_dataset(Path(source)):
+            return saved
         return f"is a folder, a file is needed; {make_a_set(source)}"
     if str(source) == "-" or os.path.exists(source):  # /dev/stdin, <(...)
         return "a pipe or a device is not read, as a source is read more than once; write it to a file"
@@ -134,11 +144,7 @@ def open_text(path: Path, encoding: str = "utf-8", newline: str | None = "\n") -
         InputError: If the encoding is unknown, or the file cannot be unpacked.
     """
     compression = COMPRESSED.get(path.suffix.lower())
-    try:
-        codec = codecs.lookup(encoding).name
-        "".encode(encoding)  # some turn bytes into bytes
-    except (LookupError, ValueError) as error:  # a name with NUL in it is no value
-        raise InputError(f"--encoding {encoding}: Python knows no such encoding") from error
+    codec = codecs_name(encoding)
     try:
         if codec == "utf-8":
             with fsspec.open(str(path), "rb", compression=compression).open() as file:
@@ -157,17 +163,60 @@ def _encoding_of(first: bytes) -> str:
     return marked or ZEROS.get(bytes(map(bool, first)), "utf-8-sig")
 
 
+def is_utf8(path: Path, encoding: str) -> bool:
+    """Tell whether a file that is to be read in another encoding is UTF-8 all the same: its bytes say so by themselves.
+
+    One in ASCII alone is the same in both.
+    """
+    if codecs_name(encoding).startswith("utf"):
+        return False
+    decoder, is_ascii = codecs.getincrementaldecoder("utf-8")(), True
+    try:
+        with fsspec.open(str(path), "rb", compression=COMPRESSED.get(path.suffix.lower())).open() as file:
+            while block := file.read(2**20):
+                is_ascii = decoder.decode(block).isascii() and is_ascii
+        decoder.decode(b"", final=True)
+    except ValueError:  # what cannot be unpacked is none either
+        return False
+    return not is_ascii
+
+
+@lru_cache
+def codecs_name(encoding: str) -> str:
+    """Return the name that Python has for an encoding.
+
+    Raises:
+        InputError: If there is no such encoding of text.
+    """
+    try:
+        "".encode(encoding)  # some turn bytes into bytes
+        return codecs.lookup(encoding).name
+    except (LookupError, ValueError) as error:  # a name with NUL in it is no value
+        raise InputError(f"--encoding {encoding}: Python knows no such encoding") from error
+
+
+@lru_cache
+def _has_one_byte(encoding: str) -> bool:
+    """Tell whether each character of an encoding is one byte, so that it reads whatever there is."""
+    every = bytes(range(256)).decode(encoding, "replace")
+    return len(every) == 256 and not codecs_name(encoding).startswith("utf")
+
+
 def check_decoded(where: str, text: str, encoding: str = "utf-8") -> None:
     """Refuse text that has bytes of another encoding in it.
 
     Raises:
         RowError: If there are such bytes; with the column and the text around the first.
     """
-    if text.isascii() or (wrong := NOT_DECODED.search(text)) is None:
+    if text.isascii():
+        return
+    if encoding != "utf-8" and _has_one_byte(encoding):
+        _check_no_utf8(where, text, encoding)
+    if (wrong := NOT_DECODED.search(text)) is None:
         return
     why = f"not {encoding.upper()}"
     if wrong.group() < "\xa0":
-        if codecs.lookup(encoding).name not in LATIN:
+        if codecs_name(encoding) not in LATIN:
             wrong = LONE.search(text)
         else:  # Windows has quotes and dashes there
             why = f"no letter of {encoding.upper()}"
@@ -176,6 +225,19 @@ def check_decoded(where: str, text: str, encoding: str = "utf-8") -> None:
         around = LONE.sub("?", text[max(0, at - EXCERPT // 2) : at + EXCERPT // 2]).strip()
         message = f"{why}: byte 0x{byte:02x} in {around!r}; {encoding_of(text)}"
         raise RowError(f"{where}, column {at + 1}", "wrong encoding", message)
+
+
+def _check_no_utf8(where: str, text: str, encoding: str) -> None:
+    """Refuse a text of UTF-8 that was read in an encoding of one byte, of which it makes two letters or three.
+
+    Raises:
+        RowError: If it is one.
+    """
+    try:
+        right = text.encode(encoding, "surrogateescape").decode()
+    except UnicodeError:
+        return
+    raise RowError(where, "wrong encoding", f"is UTF-8, not {encoding.upper()}: {right.strip()[:EXCERPT]!r}")
 
 
 def _lines(path: Path, encoding: str, wrong: Wrong) -> Iterator[tuple[int, str]]:
@@ -236,8 +298,7 @@ def _json_lines(path: Path, encoding: str, wrong: Wrong) -> Iterator[Row]:
 
 def _names_columns(row: list[Any]) -> bool:
     """Tell whether a list is of the names of columns, as a first one may be: one of them is that of a text."""
-    is_text = all(isinstance(each, str) for each in row)
-    return is_text and names.first(row, (*names.QUERY, *names.DOCUMENT)) is not None and len(set(row)) == len(row)
+    return all(isinstance(each, str) for each in row) and names.has_texts(row) and len(set(row)) == len(row)
 
 
 def _object(row: Any, columns: Sequence[str] | None) -> dict[str, Any] | None:
@@ -265,6 +326,8 @@ def _hint(line: str, error: ValueError | RecursionError) -> str:
     line = line.strip()
     if line.startswith("["):
         return "; a file that is one JSON list is named .json"
+    if line.endswith("},") and getattr(error, "pos", 0) == len(line) - 1:
+        return "; a line of JSON Lines ends without a comma"
     is_beginning = line == "{" or (line.endswith(",") and getattr(error, "pos", 0) >= len(line) - 1)
     return "; an object is to be on one line: jq -c . FILE writes it so" if is_beginning else ""
 
@@ -302,10 +365,10 @@ def _json_items(path: Path, encoding: str, wrong: Wrong) -> Iterator[Row]:
     except (ValueError, RecursionError) as error:
         line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         raise _not_json(f"{path}{line}", text, error) from error
-    found = _rows_of_columns(found)
-    if isinstance(found, dict):  # {"data": [...]}
-        lists = [value for value in found.values() if isinstance(value, list) and value and isinstance(value[0], dict)]
-        found = lists[0] if len(lists) == 1 else [found]
+    try:
+        found = rows_of_object(found) if isinstance(found, dict) else found
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     if not isinstance(found, list):
         raise InputError(f"{path}: expected a JSON list of objects, found {text.strip()[:EXCERPT]}")
     columns = found[0] if found and isinstance(found[0], list) and _names_columns(found[0]) else None
@@ -317,25 +380,6 @@ def _json_items(path: Path, encoding: str, wrong: Wrong) -> Iterator[Row]:
             yield Row(where, number, values)
         else:
             wrong(RowError(where, "no object", f"expected a JSON object, found {json.dumps(row)[:EXCERPT]}"))
-
-
-def _rows_of_columns(found: Any) -> Any:
-    """Return the rows of a table that pandas wrote by its columns or its rows; anything else as it is."""
-    if not isinstance(found, dict) or len(found) < 2:
-        return found
-    columns, rows = found.get("columns"), found.get("data")
-    if isinstance(columns, list) and isinstance(rows, list) and all(isinstance(row, list) for row in rows):
-        return [dict(zip(map(str, columns), row, strict=False)) for row in rows]
-    if all(key.isdecimal() and isinstance(row, dict) for key, row in found.items()):
-        return list(found.values())
-    first, *others = found.values()
-    if isinstance(first, dict) and first and all(key.isdecimal() for key in first):
-        if all(isinstance(other, dict) and other.keys() == first.keys() for other in others):
-            return [{name: column[key] for name, column in found.items()} for key in first]
-    if isinstance(first, list) and len(first) > 1 and all(isinstance(text, str) for text in first):
-        if all(isinstance(other, list) and len(other) == len(first) for other in others):
-            return [dict(zip(found, row, strict=True)) for row in zip(*found.values(), strict=True)]
-    return found
 
 
 def _table_rows(path: Path, encoding: str, delimiter: str, wrong: Wrong) -> Iterator[Row]:
@@ -398,12 +442,48 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
     pyarrow, parquet = require("pyarrow", "Parquet"), require("pyarrow.parquet", "Parquet")
     number = 0
     try:
-        for batch in parquet.ParquetFile(path).iter_batches():
-            for values in batch.to_pylist():
+        file = parquet.ParquetFile(path)
+        about = json.loads((file.schema_arrow.metadata or {}).get(b"huggingface", b"{}"))
+        labels = _labels(about.get("info", {}).get("features", {}))
+        for batch in file.iter_batches():
+            for values in _texts_of_bytes(pyarrow, batch).to_pylist():
                 number += 1
-                yield Row(f"{path}, row {number}", number, values)
+                yield Row(f"{path}, row {number}", number, _labelled(values, labels))
     except pyarrow.ArrowException as error:
         raise InputError(f"{path}: not a Parquet file that can be read: {one_line(error)}") from error
+
+
+def _texts_of_bytes(pyarrow: Any, batch: Any) -> Any:
+    """Return rows whose columns of bytes are texts, where they are UTF-8: Spark and Impala write texts so."""
+    for number, field in enumerate(batch.schema):
+        if pyarrow.types.is_binary(field.type) or pyarrow.types.is_large_binary(field.type):
+            try:
+                batch = batch.set_column(number, field.name, batch.column(number).cast(pyarrow.large_string()))
+            except pyarrow.ArrowInvalid:  # pictures
+                continue
+    return batch
+
+
+def _labels(features: dict[str, Any]) -> dict[str, list[str]]:
+    """Return what the numbers of a column mean, of columns that judge: to some, 0 is entailment.
+
+    Args:
+        features: Features of `datasets`, as they are written.
+    """
+    named = {
+        column: feature["names"]
+        for column, feature in features.items()
+        if isinstance(feature, dict) and isinstance(feature.get("names"), list)
+    }
+    return {column: meant for column, meant in named.items() if any(word_of(name) for name in meant)}
+
+
+def _labelled(values: dict[str, Any], labels: dict[str, list[str]]) -> dict[str, Any]:
+    """Return a row with words for the numbers of its labels; one below 0 is none."""
+    said = {column: values[column] for column in labels if isinstance(values.get(column), int)}
+    return values | {
+        column: labels[column][number] if 0 <= number < len(labels[column]) else None for column, number in said.items()
+    }
 
 
 def _hub_rows(source: str) -> Iterable[Row]:
@@ -426,5 +506,6 @@ def hub_rows(name: str, config: str | None, split: str) -> Iterator[Row]:
         if Path(name).is_dir():
             message += f"; of a folder of files {make_a_set(name)}"
         raise InputError(message) from error
+    labels = _labels(dataset.features.to_dict())
     for number, values in enumerate(dataset, start=1):
-        yield Row(f"{name}, row {number}", number, values)
+        yield Row(f"{name}, row {number}", number, _labelled(values, labels))

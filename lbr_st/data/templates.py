@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import string
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,8 +11,8 @@ from lbr_st.errors import InputError, RowError
 
 Values = Mapping[str, Any]
 
-PATH = re.compile(r"(?P<name>[^\[\].]+)(?P<rest>(\[[^\[\]]+\]|\.[^\[\].]+)*)")
 STEP = re.compile(r"\[([^\[\]]+)\]|\.([^\[\].]+)")
+_MARK = re.compile(r"[{}]")
 EXCERPT = 40
 MOST_STEPS = 8  # into a cell that nobody described
 
@@ -24,15 +23,25 @@ def excerpt(value: Any) -> str:
 
 
 def column_of(path: str, columns: Iterable[str]) -> str:
-    """Return the column of a path: all of it where that is one, as ``a.b`` may be, else what comes before a step."""
-    return next((each for each in (path, path.partition("[")[0]) if each in columns), re.split(r"[.\[]", path)[0])
+    """Return the column of a path: all of it where that is one, as ``a.b`` or ``Answer [en]`` may be, else its head.
+
+    The head is as much of it as is a column, up to a step.
+    """
+    if path in columns:
+        return path
+    heads = [path[: step.start()] for step in re.finditer(r"[.\[]", path)]
+    return next((head for head in reversed(heads) if head in columns), heads[0] if heads else path)
+
+
+def _steps(rest: str) -> list[str]:
+    return [a or b for a, b in STEP.findall(rest)]
 
 
 def field_of(values: Values, path: str) -> Any:
     """Return what is in a column, or at a path such as ``annotations[0][label]``; None where nothing is."""
     column = column_of(path, values)
     value = values.get(column)
-    for step in (a or b for a, b in STEP.findall(path[len(column) :])):
+    for step in _steps(path[len(column) :]):
         if isinstance(value, Mapping):
             value = value.get(step)
         elif isinstance(value, list) and step.isdecimal() and int(step) < len(value):
@@ -58,7 +67,8 @@ def leaves(path: str, value: Any, depth: int = 0) -> Iterator[tuple[str, Any]]:
 class Template:
     """Text with fields of a row in it: ``{iupac}; {formula}``, ``{names[0]}``, ``{answers[text][0]}``.
 
-    Numbers are written as they are; ``{{`` and ``}}`` are braces.
+    A field is the name of a column, whatever marks are in it, or a path into one. Numbers are written as they are;
+    ``{{`` and ``}}`` are braces.
 
     Args:
         text: The template.
@@ -69,24 +79,41 @@ class Template:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self._parts: list[tuple[str, list[str] | None]] = []
-        try:
-            pieces = list(string.Formatter().parse(text))
-        except ValueError as error:
-            raise InputError(f"template {text!r}: {error}") from error
-        for literal, name, form, conversion in pieces:
-            match = PATH.fullmatch(name or "")
-            if name is not None and (not match or form or conversion):
-                raise InputError(f"template {text!r}: {{{name}}} is no field; write {{name}}, {{name[0]}} or {{a[b]}}")
-            steps = [match["name"], *(a or b for a, b in STEP.findall(match["rest"]))] if match else None
-            self._parts.append((literal, steps))
-        if not any(steps for _, steps in self._parts):
+        self._parts = list(self._parse())  # each a literal, or a field and True
+        if not any(is_field for _, is_field in self._parts):
             raise InputError(f"template {text!r} has no field; write a field of the data in braces, {{name}}")
 
+    def _parse(self) -> Iterator[tuple[str, bool]]:
+        text, at = self.text, 0
+        while mark := _MARK.search(text, at):
+            start, brace = mark.start(), mark.group()
+            yield text[at:start], False
+            if text[start : start + 2] == 2 * brace:
+                yield brace, False
+                at = start + 2
+                continue
+            at, depth = start + 1, 1 if brace == "{" else 0
+            while depth and (mark := _MARK.search(text, at)):
+                depth += 1 if mark.group() == "{" else -1  # a name may have braces
+                at = mark.end()
+            if depth or brace == "}":
+                raise InputError(
+                    f"template {text!r}: a brace {brace} has no other; {{{{ and }}}} are braces of the text"
+                )
+            if not text[start + 1 : at - 1].strip():
+                raise InputError(f"template {text!r}: {{}} is no field; write {{name}}, {{name[0]}} or {{a[b]}}")
+            yield text[start + 1 : at - 1], True
+        yield text[at:], False
+
     @property
-    def columns(self) -> list[str]:
-        """The columns that it reads."""
-        return [steps[0] for _, steps in self._parts if steps]
+    def field(self) -> str | None:
+        """The field that is all of it; None where there is more."""
+        [field, *more] = [part for part, is_field in self._parts if part or is_field]
+        return None if more else field
+
+    def columns_in(self, values: Values) -> list[str]:
+        """Return the columns of a row that it reads."""
+        return [column_of(part, values) for part, is_field in self._parts if is_field]
 
     def fill(self, where: str, values: Values) -> str:
         """Return the text for a row.
@@ -94,11 +121,12 @@ class Template:
         Raises:
             RowError: If a field is not there, is null or is no text or number.
         """
-        return "".join(literal + (self._value(where, values, steps) if steps else "") for literal, steps in self._parts)
+        return "".join(self._value(where, values, part) if is_field else part for part, is_field in self._parts)
 
-    def _value(self, where: str, values: Any, steps: list[str]) -> str:
-        value, path = values, ""
-        for step in steps:
+    def _value(self, where: str, values: Values, field: str) -> str:
+        value: Any = values
+        path, column = "", column_of(field, values)
+        for step in (column, *_steps(field[len(column) :])):
             path += f"[{step}]" if path else step
             if isinstance(value, Mapping) and step in value:
                 value = value[step]

@@ -19,6 +19,7 @@ ANSWERS = ("assistant", "gpt", "model", "ai", "bot", "chatbot")
 TEXT = ("text", "document", "passage", "passage_text", "content", "contents", "body")
 # What says of a message that nothing is to be learned from it, where it is 0 or false: of OpenAI, ms-swift and Axolotl.
 _LEARNED = ("weight", "loss", "train", "training", "trainable")
+_CALLS = ("tool_calls", "function_call")
 _MESSAGE = ({"role", "content"}, {"from", "value"}, {"role", "parts"})
 # What a cell begins with that holds a Python or JSON value of texts, written out: a list, an object, numpy's array.
 _VALUE = re.compile(r"(?:[A-Za-z_.]+\()?(?:[\[{(]\s*)+b?['\"]|[A-Za-z_.]+\(\[|b['\"]")
@@ -49,10 +50,12 @@ def text_of(where: str, column: str, value: Any) -> str:
 def cell_text(where: str, column: str, value: Any) -> str:
     """Return a cell that must be one text, and no Python or JSON value that is written out, as pandas does to CSV.
 
+    A list of one text is that text: an index such as Solr's has lists everywhere.
+
     Raises:
         RowError: If it is such a value, another thing, or blank.
     """
-    text = text_of(where, column, value)
+    text = text_of(where, column, value[0] if isinstance(value, list) and len(value) == 1 else value)
     _check_no_value(where, column, text)
     return text
 
@@ -110,11 +113,13 @@ def unfolded(value: Any) -> dict[str, list[Any]]:
 
 
 def title_of(where: str, column: str, value: Any) -> str:
-    """Return a title; "" where there is none.
+    """Return a title; "" where there is none, and several as one.
 
     Raises:
         RowError: If it is neither text nor a number.
     """
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        value = "; ".join(each for each in value if not is_blank(each))
     if is_blank(value):
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
@@ -131,6 +136,18 @@ def with_title(title: str, text: str) -> str:
     if is_blank(title) or is_blank(text):
         return title if is_blank(text) and not is_blank(title) else text
     return text if text.lstrip().partition("\n")[0].strip() == title.strip() else f"{title} {text}"
+
+
+def is_instructed(value: Any) -> bool:
+    """Tell whether a query is an instruction and a text, as those of Instructor and GRIT are."""
+    return isinstance(value, list) and len(value) == 2 and all(isinstance(each, str) for each in value)
+
+
+def without_instruction(value: Any) -> Any:
+    """Return the text behind an instruction, or those of a list of such pairs; another value as it is."""
+    if is_instructed(value):
+        return value[1]
+    return [without_instruction(each) for each in value] if isinstance(value, list) else value
 
 
 def _list_written_out(where: str, column: str, text: str) -> Any:
@@ -271,7 +288,8 @@ def _last(where: str, column: str, messages: Sequence[Any], roles: Sequence[str]
 def first_exchange(where: str, column: str, messages: Any) -> tuple[str, int | None, int]:
     """Return the first question of a conversation, the index of its answer, or None, and how many messages are left.
 
-    An answer that is not to be learned from, as its ``weight`` or ``loss`` says, is passed over with its question.
+    An answer that is not to be learned from, as its ``weight`` or ``loss`` says, is passed over with its question; one
+    that says nothing, as one that calls a tool does, is passed over alone.
 
     Raises:
         RowError: If it is no conversation, or nobody asks.
@@ -284,6 +302,8 @@ def first_exchange(where: str, column: str, messages: Any) -> tuple[str, int | N
         if question is None and role_of(message) in ASKS:
             question = said(where, column, message)
         elif question is not None and role_of(message) in ANSWERS:
+            if any(key in message for key in _CALLS) and is_blank(message.get("content")):
+                continue
             if not any(message.get(key) == 0 for key in _LEARNED):
                 answer = index
                 break

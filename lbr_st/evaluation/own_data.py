@@ -106,7 +106,7 @@ def local_task(
     data: str | Path | PreparedSet | LocalRetrieval,
     corpus_extra: str | Path | None = None,
     min_score: float | None = None,
-    on_error: str = "stop",
+    on_error: str | None = None,
 ) -> LocalRetrieval:
     """Make a retrieval task of pairs.
 

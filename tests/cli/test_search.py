@@ -71,3 +71,9 @@ def test_refusals(argv, tmp_path, capsys):
         with pytest.raises(InputError, match="^lbr search: a question is empty"):
             main([*argv, "why", question])
     assert capsys.readouterr().out == ""
+
+
+def test_a_question_in_another_encoding_is_refused(argv):
+    """Its bytes come as lone surrogates, which would be cleaned away."""
+    with pytest.raises(InputError, match="a question has bytes that are not UTF-8: 'fr Ärzte' without them"):
+        main([*argv, "f\udcfcr Ärzte"])

@@ -60,7 +60,7 @@ def test_template(template, text):
     assert Template(template).fill("w", COMPOUND) == text
 
 
-@pytest.mark.parametrize("template", ["no field", "{}", "{a", "a}", "{a!r}", "{a:>3}", "{a[}", "{.a}"])
+@pytest.mark.parametrize("template", ["no field", "{}", "{ }", "{a", "a}", "{a{b}", "{a}}", ""])
 def test_templates_that_are_none(template):
     with pytest.raises(InputError, match="^template "):
         Template(template)
@@ -677,9 +677,9 @@ def test_every_column_is_named_as_used_or_not():
         ({"question": "q", "n": "12", "neg": "no"}, "and no other column has a text that could be it"),
         ({"qid1": "1", "qid2": "2", "question1": "one", "question2": "two", "is_duplicate": "0"},
          "lbr data prepare takes templates: --query '{question1}' --document '{question2}'"),
-        ({"page_content": "a text", "metadata": {"title": "T", "source": "u v"}},
-         "lbr data prepare takes templates: --query '{metadata[title]}' --document '{page_content}'"),
-        ({"passage": "d", "a.b": "no template spells this"}, "and no other column has a text that could be it"),
+        ({"page_body": "a text", "notes": {"title": "T", "source": "u v"}},
+         "lbr data prepare takes templates: --query '{notes[title]}' --document '{page_body}'"),
+        ({"passage": "d", "a}b": "no template spells this"}, "and no other column has a text that could be it"),
     ],
 )  # fmt: skip
 def test_a_remedy_was_tried_on_the_row(values, said):
@@ -724,7 +724,7 @@ def test_a_remedy_for_documents_that_may_have_a_query():
          "{title}; paragraphs may have several, of which a template takes one"),
         ({"set": ["one", "two", "three"]},
          "--query and --document; set may have several, of which a template takes one"),
-        ({"page_content": "a text", "metadata": {"file": "my notes"}}, "texts are in {page_content}, {metadata[file]}"),
+        ({"page_body": "a text", "metadata": {"file": "my notes"}}, "texts are in {page_body}, {metadata[file]}"),
         # What says who speaks, or what a row is.
         ({"system": {"role": "system", "type": "x"}}, "and no other column has a text that could be it"),
         # A first line of data.
@@ -1113,3 +1113,106 @@ def test_judgements_that_are_not_understood_are_to_be_written_as_numbers():
     for rows in (({"label": 1}, {"label": "NOT ENOUGH INFO"}), ({"relevance": "high"},)):
         with pytest.raises(RowError, match="write 1 and 0 there.*--judged-by none"):
             judged(*rows)
+
+
+@pytest.mark.parametrize(
+    ("row", "found"),
+    [
+        ({"query": ["i", "q"], "pos": ["i", "d"], "neg": ["i", "n"], "task_id": 1}, ("q", "d", ["n"])),
+        ({"query": ["i", "q"], "pos": [["", "d"]], "neg": [["", "n"], ["", "m"]]}, ("q", "d", ["n", "m"])),
+        ({"query": ["i", "q"], "positive": "d"}, ("q", "d", [])),
+    ],
+)
+def test_instructions_before_texts_are_no_texts(row, found):
+    assert pairs(row) == [found]
+    assert "; 1 with instructions before the texts, which were not used" in account(row)
+
+
+@pytest.mark.parametrize("about", ["meta", "metadata", "extra_info", "payload"])
+def test_negatives_and_titles_of_an_object_are_read(about):
+    row = {"query": "q", "document": "d", about: {"hard_negatives": ["n"], "title": "of what?"}}
+    assert pairs(row) == [("q", "d", ["n"])]
+    assert account(row) == f"1 pair; columns used: query, document, {about}[hard_negatives]; not used: {about}"
+    assert pairs(row | {"negative": "own"}) == [("q", "d", ["own"])]
+    alone = {"needed": ("document",), "optional": ("query",)}
+    assert read({"text": "d", about: {"title": "T"}}, **alone) == {"document": "T d"}
+    assert read({"text": "d", "title": "own", about: {"title": "T"}}, **alone) == {"document": "own d"}
+    assert read({"text": "d", "author": {"title": "Dr"}}, **alone) == {"document": "d"}
+
+
+def test_titles_of_both_sides_are_joined():
+    """Else a title alone would tell the positive from its hard negatives."""
+    row = {"query": "q", "positive": "d", "negative": "n", "negative_title": "N"}
+    assert pairs(row | {"title": "T"}) == [("q", "T d", ["N n"])]
+    assert pairs(row | {"positive_title": "T"}) == [("q", "T d", ["N n"])]
+    assert pairs(row) == [("q", "d", ["n"])]
+
+
+@pytest.mark.parametrize("name", ["irrelevant", "non_relevant", "contradiction", "hn", "hard_contradiction", "worst"])
+def test_more_names_of_negatives(name):
+    row = {"query": "q", "document": "d", name: "The capital is Paris."}
+    assert pairs(row) == [("q", "d", ["The capital is Paris."])]
+
+
+def test_a_distance_says_how_far_a_document_is():
+    rows = {"distance": 0.1}, {"distance": 0.9}
+    with pytest.raises(InputError, match="the least of one that does not answer its query"):
+        judged(*rows)
+    assert judged(*rows, columns=Columns(min_score=0.5)) == [1, 0]
+
+
+def test_lists_of_one_text_are_that_text():
+    assert pairs({"query": ["q"], "document": ["d"], "title": ["T"]}) == [("q", "T d", [])]
+    with pytest.raises(RowError, match="expected text, found"):
+        pairs({"query": "q", "document": ["d", "e"]})
+
+
+def test_a_message_that_calls_a_tool_answers_nothing():
+    called = {"role": "assistant", "content": None, "tool_calls": [{}]}
+    talk = [{"role": "user", "content": "q"}, called, {"role": "tool", "content": "t"}]
+    assert pairs({"messages": [*talk, {"role": "assistant", "content": "d"}]}) == [("q", "d", [])]
+
+
+def test_a_remedy_takes_sentences_whatever_their_column_is_called():
+    """But no word of a protocol."""
+    row = {"source": "how is anemia treated", "target": "Iron tablets restore red cells.", "neg": ["n"]}
+    with pytest.raises(RowError, match=r"templates: --query '\{source\}' --document '\{target\}'$"):
+        read(row)
+    body = {"messages": [{"role": "user", "content": "q"}]}
+    with pytest.raises(RowError, match=r"--query and --document; body\[messages\] may have several"):
+        read({"custom_id": "0", "method": "POST", "url": "/v1", "body": body})
+
+
+def test_numbers_of_inference_are_no_judgements():
+    """Words are: an entailment answers."""
+    columns = Columns(query=Template("{premise}"), document=Template("{hypothesis}"))
+    row = {"premise": "q", "hypothesis": "d"}
+    with pytest.raises(RowError, match="column 'label': 0 may be a class of inference, where 0 is entailment; write 1"):
+        pairs(row | {"label": 0}, columns=columns)
+    said = [row | {"label": label} for label in ("entailment", "contradiction")]
+    assert [record.get("relevance", 1) for record in records(*said, columns=columns)] == [1, 0]
+
+
+def test_judgements_of_an_object_about_the_row_are_judgements():
+    rows = {"metadata": {"is_relevant": True}}, {"metadata": {"is_relevant": False}}
+    assert judged(*rows) == [1, 0]
+    with pytest.raises(InputError, match=r"column 'metadata\[rating\]' grades the documents \(5\): say --min-score S"):
+        judged({"metadata": {"rating": 5}})
+    assert judged({"metadata": {"rating": 5}, "relevant": 0}) == [0]
+    assert judged({"metadata": {"rating": 5}}, columns=Columns(judged_by="none")) == [1]
+
+
+def test_a_title_on_one_side_alone_is_named():
+    row = {"query": "q", "title": "T", "text": "d", "negatives": ["n"]}
+    assert "; 1 with a title before the document and none before its hard negatives" in account(row)
+    for other in ({"negatives": [{"text": "n", "title": "N"}]}, {"negatives": []}, {"title": None}):
+        assert "before its hard" not in account({**row, **other})
+
+
+@pytest.mark.parametrize(("yes", "no"), [("up", "down"), ("PASS", "FAIL"), ("valid", "invalid"), ("ok", "not ok")])
+def test_more_words_that_judge(yes, no):
+    reader = RowReader(NO_COLUMNS, ("query", "document"))
+    for word in (yes, no):
+        reader("f, line 1", {"query": "q", "document": "d", "verdict": word})
+    with pytest.raises(InputError, match="'verdict' looks like judgements"):
+        reader.say("f")

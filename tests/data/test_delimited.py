@@ -154,3 +154,16 @@ def test_rows_that_say_the_header_once_more_are_none(tmp_path, caplog, again, en
 def test_a_header_that_comes_again_in_another_order_is_refused(tmp_path):
     with pytest.raises(InputError, match="f.csv, line 3: the header comes again in another order"):
         read(tmp_path / "f.csv", "query,positive\nq,d\npositive,query\ne,r\n")
+
+
+@pytest.mark.parametrize("above", ["Export of 2024-01-01,\n", "Report,x\n,\n"])
+def test_lines_above_the_header_are_named(tmp_path, above):
+    (tmp_path / "f.csv").write_text(f"{above}query,positive\nq,d\n")
+    line = above.count("\n") + 1
+    with pytest.raises(InputError, match=f"f.csv, line {line}: names the columns; take away what stands above it"):
+        list(read_rows(tmp_path / "f.csv"))
+
+
+def test_names_of_two_lines_are_said_in_one(tmp_path):
+    (tmp_path / "f.csv").write_text('"Query\n(text)","positive"\nq,d\n"Query\n(text)",positive\n')
+    assert [row.values for row in read_rows(tmp_path / "f.csv")] == [{"Query (text)": "q", "positive": "d"}]

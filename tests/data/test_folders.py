@@ -5,7 +5,9 @@ import logging
 import pytest
 
 from lbr_st.data.folders import text_files
-from lbr_st.data.records import iterate_passages, read_passages
+from lbr_st.data.parts import Reading, parts_of
+from lbr_st.data.passages import Chunker
+from lbr_st.data.records import iterate_passages, read_passages, read_records, read_text_records
 from lbr_st.errors import InputError
 
 LINE = (
@@ -72,3 +74,30 @@ def test_a_folder_of_tables_names_one(tmp_path):
         InputError, match=f"no text in files that end in .*; give its tables .* {tmp_path / 'pairs.csv'}"
     ):
         text_files(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (("dataset_info.json", "state.json", "data-00000-of-00001.arrow"), r"load_from_disk\('.*'\).to_parquet\("),
+        (("dataset_dict.json",), r"load_from_disk\('.*'\)\['train'\].to_parquet\("),
+    ],
+)
+def test_a_saved_dataset_is_named(tmp_path, files, said):
+    for name in files:
+        (tmp_path / name).write_text("{}")
+    for read in (read_passages, read_records, lambda path: parts_of(str(path), Reading())):
+        with pytest.raises(InputError, match=f"{tmp_path}: is what save_to_disk of datasets wrote: .*{said}"):
+            read(tmp_path)
+
+
+def test_a_file_in_utf8_is_read_so_whatever_encoding_is_said(tmp_path, caplog):
+    """A folder may have files of both; one in ASCII is the same in either."""
+    (tmp_path / "a.txt").write_bytes("Zinc für Ärzte.".encode("cp1252"))
+    (tmp_path / "b.txt").write_bytes("Eisen für Ärzte – täglich.".encode())
+    (tmp_path / "c.txt").write_bytes(b"ASCII.")
+    (tmp_path / "d.txt").write_bytes("\ufeffÖl.".encode())
+    with caplog.at_level(logging.INFO):
+        found = [record["document"] for record in read_text_records(tmp_path, Chunker(), "cp1252")]
+    assert found == ["Zinc für Ärzte.", "Eisen für Ärzte – täglich.", "ASCII.", "Öl."]
+    assert "; 2 in UTF-8 and read so, not as cp1252" in caplog.text

@@ -98,3 +98,54 @@ def test_anything_is_read(inside, fence):
     title, rest, _ = split_front_matter(text)
     assert rest.endswith("The text.\nIts end.") and rest.count("\n") == text.count("\n")
     assert "\n" not in title
+
+
+@pytest.mark.parametrize(
+    ("suffix", "block", "title"),
+    [
+        (".txt", "---\ntitle: T\ntags: [a]\n---\n", "T"),
+        (".txt", "+++\ntitle = 'T'\n+++\n", "T"),
+        (".tex", "---\ntitle: T\n---\n", "T"),
+        (".py", "# ---\n# jupyter:\n#   jupytext:\n#     text_representation: {extension: .py}\n# ---\n", ""),
+        (".py", "#!/usr/bin/env python\n# -*- coding: utf-8 -*-\n# ---\n# title: T\n# ---\n", "T"),
+        (".r", "#' ---\n#' title: T\n#' ---\n", "T"),
+        (".js", "// ---\n// title: T\n// ---\n", "T"),
+        (".sql", "-- ---\n-- title: T\n-- ---\n", "T"),
+        (".rst", ":Author: A\n:Date: 2024-01-01\n   and so on\n", ""),
+        (".rst", ":orphan:\n", ""),
+        (".md", "% T\n% A; B\n% 2024\n", "T"),
+        (".md", "Title: T\nAuthor: A\n", "T"),
+    ],
+)
+def test_front_matter_of_other_texts(suffix, block, title):
+    """Lines keep their numbers; what stands before a block, as for the shell, stays."""
+    found, text, is_broken = split_front_matter(f"{block}\nText.\n", suffix)
+    assert (found, is_broken) == (title, False)
+    assert text.endswith("\nText.\n") and text.count("\n") == block.count("\n") + 2
+    assert "T" not in text.replace("Text.", "") and "Author" not in text and "---" not in text
+
+
+def test_the_title_of_restructured_text_stays():
+    text = "=====\nTitle\n=====\n\n:Author: A\n:Version: 1\n\nText.\n"
+    assert split_front_matter(text, ".rst").text == "=====\nTitle\n=====\n\n\n\n\nText.\n"
+
+
+@pytest.mark.parametrize(
+    ("suffix", "text"),
+    [
+        (".txt", '{"a": 1}\n{"a": 2}\n'),  # lines of JSON
+        (".txt", "Title: T\nAuthor: A\n\nText.\n"),
+        (".txt", "% T\n\nText.\n"),
+        (".py", "# ---\n# a rule\n# ---\nx = 1\n"),
+        (".py", "'''---\ntitle: T\n---'''\n"),
+        (".js", "---\ntitle: T\n---\n"),
+        (".rst", "Title\n=====\n\nText.\n\n:field: later\n\n"),
+        (".rst", ":class:`A` begins a text.\n\nMore.\n"),
+        (".rst", "Text.\n\n:a: b\n"),
+        (".md", "Title: T\n\nText.\n"),
+        (".md", "Note: a\nAuthor: b\n\nText.\n"),
+        (".md", "%\n\n% T\n"),
+    ],
+)
+def test_what_is_text_in_other_files(suffix, text):
+    assert split_front_matter(text, suffix) == ("", text, False)

@@ -94,3 +94,12 @@ def test_many_ids_need_little_memory():
         assert id_ == (f"{again}#{number}" if again in seen else again)
         seen.add(again)
     assert own < 32 * 10_000
+
+
+def test_the_id_of_a_task_is_none_of_a_row():
+    assert IdReader()({"task_id": 1, "text": "d"}, is_pair=False) == {}
+
+
+@pytest.mark.parametrize(("value", "text"), [(["d1"], "d1"), (["d1", "d2"], None), ([], None)])
+def test_a_list_of_one_id_is_that_id(value, text):
+    assert id_text(value) == text

@@ -97,7 +97,7 @@ def test_refusal_names_what_and_what_to_do():
     train = [record(f"a{n}", "What is anaemia?", f"d{n}") for n in range(5)]
     message = (
         r"the training data and dev\.jsonl overlap in 5 queries \(5 normalised\): query of a0 and of t1, query of a1 "
-        r"and of t1, query of a2 and of t1, \.\.\.; `lbr data prepare` takes them out .* --allow-overlap trains all"
+        r"and of t1, query of a2 and of t1, \.\.\.; --allow-overlap trains all the same, and lbr data prepare "
     )
     with pytest.raises(InputError, match=message):
         refuse_overlap(train, HELD_OUT, "dev.jsonl")

@@ -13,11 +13,11 @@ import string
 import pyarrow
 import pyarrow.parquet
 import pytest
-from datasets import Dataset
+from datasets import ClassLabel, Dataset
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from lbr_st.data.delimited import NULLS
+from lbr_st.data.delimited import ERRORS, NULLS
 from lbr_st.data.parts import Reading, parts_of
 from lbr_st.data.records import iterate_passages, read_records
 from lbr_st.data.rows import check_is_there, hub_rows, read_rows
@@ -82,7 +82,7 @@ ANY_ROWS = st.lists(st.fixed_dictionaries({"id": TEXT, "question": TEXT, "answer
 @given(rows=ANY_ROWS)
 def test_any_rows_in_any_format(tmp_path, rows):
     cells = [cell for row in rows for cell in row.values()]
-    assume(NULLS.isdisjoint(cells) and all(any(map(str.strip, row.values())) for row in rows))
+    assume((NULLS | ERRORS).isdisjoint(cells) and all(any(map(str.strip, row.values())) for row in rows))
     for file in write_all(tmp_path, rows):
         assert values(file) == rows, file.name
 
@@ -121,7 +121,7 @@ LINE = '{"question": "q", "answer": "d"}\n'
         ("f.csv", "question,answer\nq,d,e\n", "line 2: 3 fields where the header has 2, in 'q,d,e'; a text with ',' in "
          "it stands in quotes"),
         ("f.tsv", "question\tanswer\nq\td\te\n", "line 2: 3 fields where .*; a text with a tab in it stands in quotes"),
-        ("f.csv", "# of 2024\nquestion,answer\n", "line 2: 2 fields .*; the first line must name the columns, found"),
+        ("f.csv", "# of 2024\nquestion,answer\n", "line 2: names the columns; take away what stands above it"),
         ("f.csv", 'question,answer\n"a \\"b\\" c",d\n', r"line 2: not CSV: .*; its quotes are written .*escapechar="),
         ("f.csv", 'question,answer\n"q"x,d\n', "line 2: not CSV: .* in '\"q\"x,d'; a text with quotes in it stands in"),
         ("f.csv", 'question,answer\n"q,d\nr,e\n', "line 2: not CSV: a quote is opened and never closed"),
@@ -482,3 +482,52 @@ def test_a_key_that_is_twice_in_an_object_is_refused(tmp_path, line, name):
 def test_a_key_that_is_twice_with_the_same_value_loses_nothing(tmp_path):
     (tmp_path / "f.jsonl").write_text('{"query": "q", "positive": "d", "positive": "d"}')
     assert [row.values for row in read_rows(tmp_path / "f.jsonl")] == [{"query": "q", "positive": "d"}]
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "cp1251", "koi8-r", "mac-roman", "gb18030", "shift_jis"])
+def test_a_file_in_utf8_is_read_so_in_any_encoding(tmp_path, caplog, encoding):
+    (tmp_path / "f.jsonl").write_bytes('{"text": "für – 锌"}\n'.encode())
+    assert values(tmp_path / "f.jsonl", encoding=encoding) == [{"text": "für – 锌"}]
+    assert f"f.jsonl: in UTF-8 and read so, not as {encoding}" in caplog.text
+    (tmp_path / "g.csv").write_bytes("text\nZn\n".encode(encoding))
+    assert values(tmp_path / "g.csv", encoding=encoding) == [{"text": "Zn"}]
+
+
+def test_a_line_in_utf8_among_others_is_refused(tmp_path):
+    (tmp_path / "f.jsonl").write_bytes('{"text": "für"}\n'.encode("cp1252") + '{"text": "für"}\n'.encode())
+    with pytest.raises(InputError, match=r"f.jsonl, line 2: is UTF-8, not CP1252: '\{\"text\": \"für\"\}'"):
+        values(tmp_path / "f.jsonl", encoding="cp1252")
+
+
+def test_texts_in_parquet_that_are_bytes(tmp_path):
+    """Spark and Impala write them so; a picture stays what it is."""
+    table = {"text": ["für".encode(), None], "image": [b"\xff\xd8", b"\x89"]}
+    pyarrow.parquet.write_table(pyarrow.table(table), tmp_path / "f.parquet")
+    assert values(tmp_path / "f.parquet") == [
+        {"text": "für", "image": b"\xff\xd8"},
+        {"text": None, "image": b"\x89"},
+    ]
+
+
+def test_commas_after_lines_of_json(tmp_path):
+    (tmp_path / "f.jsonl").write_text('{"text": "a"},\n{"text": "b"},\n')
+    with pytest.raises(InputError, match="in '.*'; a line of JSON Lines ends without a comma"):
+        values(tmp_path / "f.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("meant", "numbers", "read"),
+    [
+        (["entailment", "not_entailment"], [0, 1, -1], ["entailment", "not_entailment", None]),
+        (["neg", "pos"], [1, 0, None], ["pos", "neg", None]),
+        (["World", "Sports"], [0, 1, 1], [0, 1, 1]),  # topics
+        (["a", "b"], [0, 1, 1], [0, 1, 1]),  # options
+    ],
+)
+def test_what_numbers_of_classes_mean(tmp_path, meant, numbers, read):
+    """To GLUE 0 is entailment: it would be read as no answer."""
+    rows = Dataset.from_dict({"text": ["a", "b", "c"], "label": numbers})
+    rows = rows.cast_column("label", ClassLabel(names=meant))
+    rows.to_parquet(str(tmp_path / "train.parquet"))
+    assert [row["label"] for row in values(tmp_path / "train.parquet")] == read
+    assert [row.values["label"] for row in hub_rows(str(tmp_path), None, "train")] == read

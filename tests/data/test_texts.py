@@ -22,6 +22,7 @@ def test_a_document_with_its_title(title, text, expected):
 
 
 TITLES = [("Statins", "Statins"), (" Statins\n", "Statins"), ("\ud83d", ""), (1984, "1984")]
+TITLES += [(["Statins"], "Statins"), (["a", "", "b"], "a; b"), ([], "")]
 
 
 @pytest.mark.parametrize(("value", "title"), [*TITLES, (None, ""), (float("nan"), ""), (" ", ""), ("", "")])
@@ -29,7 +30,7 @@ def test_what_a_title_is(value, title):
     assert title_of("f, line 1", "title", value) == title
 
 
-@pytest.mark.parametrize("value", [["a"], {"en": "a"}, True])
+@pytest.mark.parametrize("value", [["a", 1], {"en": "a"}, True])
 def test_what_is_no_title(value):
     with pytest.raises(RowError, match="f, line 1, column 'title': expected a title, found "):
         title_of("f, line 1", "title", value)

@@ -1,0 +1,86 @@
+"""Hard negatives that are no texts: marks that stand for nothing, ids and numbers, and several in one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from lbr_st.data.account import Account
+from lbr_st.data.templates import excerpt
+from lbr_st.errors import InputError
+from lbr_st.records import FIELDS, Record
+
+# What people write into a cell that holds nothing.
+MARK = re.compile(r"[-\u2010-\u2015_?.*/#\u2026\s]{1,4}")
+# What stands for a text: an id, a number, a yes or no.
+_REFERENCE = re.compile(r"[A-Za-z]{0,12}[-_:/#]?\d+([-_:./#]\w+)*|true|false", re.IGNORECASE)
+_SEVERAL = re.compile(r"\S\s*([|\n])\s*\S")
+MOST_SHOWN = 3
+
+OWN_ANSWER = "hard negatives left out that are an answer of their own row"
+MARKS = "hard negatives left out that are a mark alone, such as - or ?"
+REFERENCES = "hard negatives that look like an id or a number, taken as texts"
+SEVERAL = "hard negatives of several lines or with | in them, each taken as one text"
+ITS_OWN = "with a query that is its own document"
+
+
+class TextCheck:
+    """Looks at the texts of the records of a source, once they are clean, for what is no text by itself.
+
+    Args:
+        account: Takes note of them.
+    """
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+        self._count = 0
+        self._references: list[str] = []
+        self._number = 0
+
+    def __call__(self, records: Sequence[Record]) -> None:
+        """Look at the records of a row: what is a mark alone is nothing, and no negative answers its own row."""
+        for record in records:
+            for name in FIELDS:
+                if (text := record.get(name)) and len(text) <= 4 and MARK.fullmatch(text):
+                    record[name] = ""
+            self._account.note(ITS_OWN, record.get("query") == record["document"] != "")
+        if any(record.get("negatives") for record in records):
+            self._without_answers(records)
+            for record in records:
+                record["negatives"] = self._texts(record)
+
+    def _without_answers(self, records: Sequence[Record]) -> None:
+        answers = {record["document"].strip() for record in records if record.get("relevance") != 0}
+        wrong = {text for record in records for text in record["negatives"] if text.strip() in answers}
+        for record in records if wrong else ():
+            record["negatives"] = [text for text in record["negatives"] if text not in wrong]
+        self._account.note(OWN_ANSWER, len(wrong))
+
+    def _texts(self, record: Record) -> list[str]:
+        texts = [text for text in record["negatives"] if not (len(text) <= 4 and MARK.fullmatch(text))]
+        self._account.note(MARKS, len(record["negatives"]) - len(texts))
+        self._count += len(texts)
+        document = record["document"]
+        if " " in document and not record.get("is_choice"):  # else an answer may be a number, as other options are
+            for text in texts:
+                if _REFERENCE.fullmatch(text):
+                    self._number += 1
+                    if len(self._references) < MOST_SHOWN and text not in self._references:
+                        self._references.append(text)
+                elif (mark := _SEVERAL.search(text)) and mark[1] not in document:
+                    self._account.note(SEVERAL)
+        return texts
+
+    def say(self, source: object) -> None:
+        """Say what was found, after the last row.
+
+        Raises:
+            InputError: If no hard negative is a text.
+        """
+        if self._number and self._number == self._count:
+            examples = ", ".join(map(excerpt, self._references))
+            raise InputError(
+                f"{source}: the hard negatives are no texts ({examples}): put the texts there that they stand for, or "
+                "take the column away"
+            )
+        self._account.note(REFERENCES, self._number)

@@ -1,0 +1,64 @@
+"""Hard negatives that are no texts, as readers of records see them."""
+
+import logging
+
+import pytest
+
+from lbr_st.data.records import read_tuples
+from lbr_st.errors import InputError
+from lbr_st.files import write_jsonl
+
+DOCUMENT = "Iron tablets restore the red cells."
+
+
+def tuples(folder, *negatives, document=DOCUMENT):
+    write_jsonl(
+        folder / "f.jsonl",
+        [{"query": f"q {n}", "positive": document, "neg": [*each]} for n, each in enumerate(negatives)],
+    )
+    return [record["negatives"] for record in read_tuples(folder / "f.jsonl")]
+
+
+@pytest.mark.parametrize("mark", ["-", "--", "–", "?", "???", ".", "…", "n/a".upper()[1], " / "])
+def test_marks_that_stand_for_nothing_are_no_negatives(tmp_path, caplog, mark):
+    with caplog.at_level(logging.INFO):
+        assert tuples(tmp_path, [mark, "Zinc is a metal."], ["∅"]) == [["Zinc is a metal."], ["∅"]]
+    assert "1 hard negatives left out that are a mark alone" in caplog.text
+
+
+@pytest.mark.parametrize("reference", ["d1", "17", "0.0", "FALSE", "doc_12", "PMC123-4", "MED-10"])
+def test_ids_are_no_negatives(tmp_path, caplog, reference):
+    with pytest.raises(InputError, match=r"f.jsonl: the hard negatives are no texts \(\"" + reference):
+        tuples(tmp_path, [reference], [reference, "d2"])
+    with caplog.at_level(logging.INFO):  # among texts it may be one
+        assert tuples(tmp_path, [reference], ["Zinc is a metal."]) == [[reference], ["Zinc is a metal."]]
+    assert "1 hard negatives that look like an id or a number, taken as texts" in caplog.text
+
+
+def test_numbers_are_negatives_of_numbers(tmp_path):
+    assert tuples(tmp_path, ["1492"], document="1493") == [["1492"]]
+
+
+@pytest.mark.parametrize("mark", ["|", " || ", "\n"])
+def test_several_negatives_in_one_text_are_named(tmp_path, caplog, mark):
+    text = f"Bread rises.{mark}Zinc is a metal."
+    with caplog.at_level(logging.INFO):
+        assert tuples(tmp_path, [text]) == [[text]]
+    assert "1 hard negatives of several lines or with | in them, each taken as one text" in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.INFO):  # documents have lines, too
+        tuples(tmp_path, [text], document=f"Iron{mark}helps.")
+    assert "several lines" not in caplog.text
+
+
+def test_a_query_that_is_its_own_document_is_named(tmp_path, caplog):
+    write_jsonl(tmp_path / "f.jsonl", [{"query": "text", "positive": "text"}, {"query": "q", "positive": "d"}])
+    with caplog.at_level(logging.INFO):
+        read_tuples(tmp_path / "f.jsonl")
+    assert "2 pairs; columns used: query, positive; 1 with a query that is its own document" in caplog.text
+
+
+def test_a_mark_is_no_document(tmp_path):
+    write_jsonl(tmp_path / "f.jsonl", [{"query": "q", "positive": "--"}])
+    with pytest.raises(InputError, match="line 1: nothing is left of the document once it is clean"):
+        read_tuples(tmp_path / "f.jsonl")
