@@ -103,7 +103,7 @@ def test_what_is_no_model(tmp_path, backbone):
     missing, broken = tmp_path / "missing", tmp_path / "broken"
     for name, reason in {
         tmp_path / "empty": "the directory has no config.json",
-        tmp_path / "file": "no such directory",
+        tmp_path / "file": "it is a file; name its directory",
         missing: "no such directory",
         "./here": "no such directory",
         "a/b/c": "no such directory",
