@@ -59,6 +59,7 @@ class FilterConfig:
         near_duplicates: Least similarity of near-duplicates; 0 for none.
         same_text: What is the same text, one of `lbr_st.data.same_text.LEVELS`.
         batch_size: Number of texts encoded at once.
+        min_score: Least score of a document that answers its query, where a column of the queries grades them.
         on_error: ``stop`` at the first row that cannot be used, or ``skip`` and count such rows.
 
     Raises:
@@ -72,6 +73,7 @@ class FilterConfig:
     near_duplicates: float = THRESHOLD
     same_text: str = AUTO
     batch_size: int = 32
+    min_score: float | None = None
     on_error: str = "stop"
 
     def __post_init__(self) -> None:
@@ -192,6 +194,8 @@ def _found(
             *(f"{len(texts) - known:,}", f"{known:,}"),
         )
     position, first = {text: number for number, text in enumerate(texts)}, config.first_of(len(texts))
+    if first >= len(texts):
+        logger.warning("--keep-first %d: there are %s passages, so that all queries stay", first, f"{len(texts):,}")
     missed = list(rows)
     for name in config.searchers:
         if missed:  # else nothing is encoded by a model that could find nothing more
@@ -308,7 +312,7 @@ def filter_file(queries: str | Path, data: str | Path, output_dir: str | Path, c
     file = Path(queries) / QUERIES if Path(queries).is_dir() else Path(queries)
     if Path(queries).is_dir() and not file.is_file():
         raise InputError(f"{queries} is no folder that lbr data queries wrote: it has no {QUERIES}")
-    rows = read_records(file, on_error=config.on_error)
+    rows = read_records(file, min_score=config.min_score, on_error=config.on_error)
     if is_of_prepared_set(file):  # what a row of ours says beside its texts, as the id of its passage, stays
         wrong = on_wrong_row(config.on_error, Drops())  # which are counted already
         own = {row.values.get("id"): row.values for row in read_rows(file, wrong=wrong)}

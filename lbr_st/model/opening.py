@@ -54,22 +54,31 @@ def check_model_exists(name: str, flag: str = "--model") -> None:
             file or an adapter, or does not exist; or its weights are not whole, or integers.
     """
     path = Path(name)
+    if not name.strip():
+        raise InputError(f"{flag} is empty; name a model")
     if gguf_file(name) is not None:
         return
+    if name.startswith(("http://", "https://")):
+        raise _not_a_model(name, flag, "it is an address; name a model of the Hub as owner/name")
     if path.is_dir():
-        if not any((path / file).is_file() for file in ("config.json", "modules.json", ADAPTER_CONFIG_NAME)):
-            raise _not_a_model(name, flag, "the directory has no config.json")
-        try:
-            for folder in (path, *filter(Path.is_dir, path.glob("[0-9]*_*"))):  # the parts of an embedding model
-                check_weight_files(folder)
-        except InputError as error:
-            raise InputError(f"{flag} {name} cannot be used: {error}") from error
-        if (path / REFERENCE).is_file() and not (path / LBR_CONFIG).is_file():
-            raise InputError(f"{flag} {name} was saved by lbr-st, and its {LBR_CONFIG} is missing; copy it whole again")
+        _check_directory(name, flag)
     elif path.is_file():
         raise _not_a_model(name, flag, "it is a file; name its directory")
     elif name.count("/") > 1 or name.startswith((".", "/", "~")) or name.endswith("/"):
         raise _not_a_model(name, flag, "no such directory")
+
+
+def _check_directory(name: str, flag: str) -> None:
+    path = Path(name)
+    if not any((path / file).is_file() for file in ("config.json", "modules.json", ADAPTER_CONFIG_NAME)):
+        raise _not_a_model(name, flag, "the directory has no config.json")
+    try:
+        for folder in (path, *filter(Path.is_dir, path.glob("[0-9]*_*"))):  # the parts of an embedding model
+            check_weight_files(folder)
+    except InputError as error:
+        raise InputError(f"{flag} {name} cannot be used: {error}") from error
+    if (path / REFERENCE).is_file() and not (path / LBR_CONFIG).is_file():
+        raise InputError(f"{flag} {name} was saved by lbr-st, and its {LBR_CONFIG} is missing; copy it whole again")
 
 
 def count_parameters(name: str) -> int:

@@ -113,6 +113,19 @@ def test_rows_that_cannot_be_used_are_skipped_where_that_is_said(tmp_path, caplo
     about = filter_file(queries, corpus, tmp_path / "out", FilterConfig(on_error="skip"))
     assert (about["filter"]["read"], about["filter"]["kept"], about["filter"]["passages"]) == (1, 1, len(PASSAGES))
     assert "queries.jsonl: rows left out: 1" in caplog.text and "corpus.jsonl: rows left out: 1" in caplog.text
+    caplog.clear()
+    write_jsonl(
+        queries,
+        [
+            row("a", "How is gout treated?", "gout-treated") | {"score": 0.5},
+            row("b", "What is mumps?", "mumps-found") | {"score": 0.1},
+        ],
+    )
+    with pytest.raises(InputError, match="say --min-score S"):
+        filter_file(queries, corpus, tmp_path / "graded", FilterConfig(on_error="skip"))
+    config = FilterConfig(on_error="skip", min_score=0.3, keep_first=99)
+    assert filter_file(queries, corpus, tmp_path / "graded", config)["filter"]["read"] == 1
+    assert "--keep-first 99: there are 30 passages, so that all queries stay" in caplog.text
     with pytest.raises(InputError, match="--on-error must be stop or skip, got never"):
         FilterConfig(on_error="never")
 

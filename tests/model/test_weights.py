@@ -380,7 +380,7 @@ def test_shapes_that_the_configuration_does_not_say(plain, bert):
             "no model of its config.json (it knows no rope_type 'linaer')",
         ),
         ({"dtype": "float17"}, "its config.json cannot be used: module 'torch' has no attribute 'float17'"),
-        ({"num_attention_heads": 3}, "its config.json cannot be used: The hidden size"),
+        ({"num_attention_heads": 3, "head_dim": None}, "its config.json cannot be used: The hidden size"),
         ({"model_type": "frobnicate"}, "knows no model type 'frobnicate'; does a newer one?"),
     ],
 )
@@ -459,6 +459,13 @@ def test_a_half_copied_model_is_refused_before_data_are_read(saved):
         (saved / file).write_bytes(whole)
     check_embedder_exists(str(saved))
     check_can_be_trained(str(saved))
+
+
+def test_weights_that_torch_did_not_save(plain):
+    (plain / "model.safetensors").unlink()
+    (plain / "pytorch_model.bin").write_text("hi")
+    with pytest.raises(InputError, match="pytorch_model.bin: not whole: torch saved no such file; download or copy it"):
+        check_can_be_trained(str(plain))
 
 
 def test_a_tokenizer_without_a_token_to_pad_with(plain):
