@@ -380,7 +380,7 @@ def test_shapes_that_the_configuration_does_not_say(plain, bert):
             "no model of its config.json (it knows no rope_type 'linaer')",
         ),
         ({"dtype": "float17"}, "its config.json cannot be used: module 'torch' has no attribute 'float17'"),
-        ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}}, "its config.json cannot be used: Missing requi"),
+        ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}}, "config.json cannot be used: Missing required"),
         ({"model_type": "frobnicate"}, "knows no model type 'frobnicate'; does a newer one?"),
     ],
 )
