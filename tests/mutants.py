@@ -46,6 +46,29 @@ class Mutant(NamedTuple):
 
 
 MUTANTS = [
+    # What is refused, and when.
+    Mutant(
+        "answers: what an endpoint refused is kept for the next run",
+        "adaptation/answers.py",
+        "        if answer.refused:\n",
+        "        if False:\n",
+        "adaptation/test_queries.py::test_a_request_that_was_refused_is_asked_again",
+    ),
+    Mutant(
+        "filter: only the first model is opened",
+        "adaptation/filtering.py",
+        "for name in self.searchers if name != BM25}",
+        "for name in self.searchers[:1] if name != BM25}",
+        "adaptation/test_filtering.py::test_every_model_is_opened_that_is_named "
+        "adaptation/test_filtering.py::test_one_that_finds_it_is_enough",
+    ),
+    Mutant(
+        "opening: a half-copied model is found when it is opened",
+        "model/opening.py",
+        "        if is_ours:\n            check_files(name)\n",
+        "        if False:\n            check_files(name)\n",
+        "model/test_weights.py::test_a_half_copied_model_is_refused_before_data_are_read",
+    ),
     # The verdict, and merging.
     Mutant(
         "verdict: an interval that holds 0 is a win",

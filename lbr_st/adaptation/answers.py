@@ -40,16 +40,17 @@ class Answers:
         self.folder, self.settings = folder, json.loads(json.dumps(settings))
         self._file: IO[bytes] | None = None
         self._found, self._whole = _read(folder / ANSWERS)
+        self._refused: dict[Key, Answer] = {}
         self._check()
 
     def __len__(self) -> int:
         return len(self._found)
 
     def __contains__(self, key: Key) -> bool:
-        return key in self._found
+        return key in self._found or key in self._refused
 
     def __getitem__(self, key: Key) -> Answer:
-        return self._found[key]
+        return self._found[key] if key in self._found else self._refused[key]
 
     def _check(self) -> None:
         file = self.folder / MANIFEST
@@ -88,10 +89,13 @@ class Answers:
                     self.remove()
 
     def add(self, key: Key, answer: Answer) -> None:
-        """Keep an answer: it is on its way to the disk when this returns."""
+        """Keep an answer: it is on its way to the disk when this returns. What was refused is asked again next time."""
         assert self._file is not None, "answers are added within open()"
+        if answer.refused:
+            self._refused[key] = answer
+            return
         id_, kind, number = key
-        row = {"id": id_, "kind": kind, "number": number, **answer._asdict()}
+        row = {"id": id_, "kind": kind, "number": number, "text": answer.text, "ended": answer.ended}
         self._file.write(json.dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
         self._file.flush()
         self._found[key] = answer
@@ -121,7 +125,7 @@ def _read(file: Path) -> tuple[dict[Key, Answer], int]:
                 break
             try:
                 row = json.loads(line)
-                found[row["id"], row["kind"], row["number"]] = Answer(row["text"], row["ended"], row["refused"])
+                found[row["id"], row["kind"], row["number"]] = Answer(row["text"], row["ended"])
             except (ValueError, KeyError, TypeError) as error:
                 raise InputError(f"{file}, line {number}: no answer ({one_line(error)}); delete the line") from error
             whole += len(line)

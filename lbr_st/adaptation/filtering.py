@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,18 +20,18 @@ from sentence_transformers import CrossEncoder
 
 from lbr_st.adaptation.kinds import GIVEN
 from lbr_st.adaptation.queries import QUERIES
-from lbr_st.data.drops import Drops
+from lbr_st.data.drops import ON_ERROR, Drops, on_wrong_row
 from lbr_st.data.near_duplicates import SHINGLE_WORDS, THRESHOLD, as_array, check_threshold, near_pairs, shingles
 from lbr_st.data.prepared_set import file_of
 from lbr_st.data.records import read_passages, read_records
 from lbr_st.data.rows import read_rows
 from lbr_st.data.same_text import AUTO, same_text
 from lbr_st.data.write import DROPPED
-from lbr_st.errors import InputError, check_installed, naming_the_extra, one_line
-from lbr_st.evaluation.ranking import BM25, DenseRanker, Ranker, ranks_of
+from lbr_st.errors import InputError, naming_the_extra, one_line
+from lbr_st.evaluation.ranking import BM25, DenseRanker, Ranker, check_searchers, ranks_of
 from lbr_st.files import read_json, replacing_folder, require_empty, write_json, write_jsonl
 from lbr_st.model.lengths import saying_what_is_longer
-from lbr_st.model.opening import check_model_exists, open_cross_encoder, open_sentence_transformer
+from lbr_st.model.opening import open_cross_encoder, open_sentence_transformer
 from lbr_st.records import QUERIES_FILE, Record, is_of_prepared_set
 
 logger = logging.getLogger(__name__)
@@ -59,6 +59,8 @@ class FilterConfig:
         near_duplicates: Least similarity of near-duplicates; 0 for none.
         same_text: What is the same text, one of `lbr_st.data.same_text.LEVELS`.
         batch_size: Number of texts encoded at once.
+        min_score: Least score of a document that answers its query, where a column of the queries grades them.
+        on_error: ``stop`` at the first row that cannot be used, or ``skip`` and count such rows.
 
     Raises:
         InputError: If a value cannot be meant, or does nothing beside the others; the message names the flag.
@@ -71,12 +73,16 @@ class FilterConfig:
     near_duplicates: float = THRESHOLD
     same_text: str = AUTO
     batch_size: int = 32
+    min_score: float | None = None
+    on_error: str = "stop"
 
     def __post_init__(self) -> None:
         for name in ("keep_first", "batch_size"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+        if self.on_error not in ON_ERROR:
+            raise InputError(f"--on-error must be {' or '.join(ON_ERROR)}, got {self.on_error}")
         check_threshold(self.near_duplicates)
         if self.reranker is None and self.least_score is not None:
             raise InputError("--least-score is of --reranker; give one, or --keep-first")
@@ -95,21 +101,26 @@ class FilterConfig:
         """Return among how many of so many passages one must be that counts as found."""
         return self.keep_first or min(KEEP_FIRST, max(1, int(LARGEST_SHARE * passages)))
 
-    def check_models(self) -> None:
-        """Refuse models that are not there, before anything slow is done.
+    def open_models(self) -> dict[str, Any]:
+        """Open every model that is named, also one that may find nothing more: none is wrong in silence.
+
+        Returns:
+            The models by their names; BM25, which is made of the passages, is none.
 
         Raises:
             InputError: If one is no model, or BM25 is asked for without its packages.
         """
-        for name in [self.reranker] if self.reranker is not None else self.searchers:
-            if name == BM25:
-                check_installed("bm25s", f"--model {BM25}")
-            else:
-                check_model_exists(name, "--reranker" if self.reranker is not None else "--model")
+        if self.reranker is not None:
+            return {self.reranker: open_cross_encoder(self.reranker)}
+        check_searchers(self.searchers)
+        return {name: open_sentence_transformer(name) for name in self.searchers if name != BM25}
 
 
 def filter_queries(
-    rows: Sequence[Record], passages: Sequence[Record], config: FilterConfig
+    rows: Sequence[Record],
+    passages: Sequence[Record],
+    config: FilterConfig,
+    models: Mapping[str, Any] | None = None,
 ) -> tuple[list[Record], Drops]:
     """Return the queries that stay, in their order, and what was left out and why.
 
@@ -117,18 +128,20 @@ def filter_queries(
         rows: Records with ``id``, ``query`` and ``document``. Those whose ``kind`` is ``given`` stay.
         passages: Records with ``document``: what is searched. Documents of the rows that are not among them join them.
         config: Which stay.
+        models: What `FilterConfig.open_models` gave; default is to open them.
 
     Raises:
         InputError: If none is left, or a model cannot be used.
     """
+    models = config.open_models() if models is None else models
     drops = Drops()
     given = [row for row in rows if row.get("kind") == GIVEN]
     written = [row for row in rows if row.get("kind") != GIVEN]
     left = _not_copied(written, config, drops)
     if config.reranker is not None:
-        left, remedy = _scored(left, config.reranker, config, drops)
+        left, remedy = _scored(left, models[config.reranker], config, drops)
     else:
-        left, remedy = _found(left, passages, config, drops)
+        left, remedy = _found(left, passages, models, config, drops)
     left = _different(given, left, config, drops)
     if written and not left:
         none_left = f"not one of {len(written):,} queries is left ({drops}): {remedy}, or write other queries"
@@ -165,7 +178,11 @@ def is_copy(query: str, passage: str, level: str = AUTO) -> bool:
 
 
 def _found(
-    rows: Sequence[Record], passages: Sequence[Record], config: FilterConfig, drops: Drops
+    rows: Sequence[Record],
+    passages: Sequence[Record],
+    models: Mapping[str, Any],
+    config: FilterConfig,
+    drops: Drops,
 ) -> tuple[list[Record], str]:
     """Return the rows whose passage is found, and what a user does who wants more."""
     texts = dict.fromkeys(record["document"] for record in passages)
@@ -177,10 +194,12 @@ def _found(
             *(f"{len(texts) - known:,}", f"{known:,}"),
         )
     position, first = {text: number for number, text in enumerate(texts)}, config.first_of(len(texts))
+    if first >= len(texts):
+        logger.warning("--keep-first %d: there are %s passages, so that all queries stay", first, f"{len(texts):,}")
     missed = list(rows)
     for name in config.searchers:
-        if missed:  # else no model is opened that could find nothing more
-            ranks = _ranks(name, missed, list(texts), position, config)
+        if missed:  # else nothing is encoded by a model that could find nothing more
+            ranks = _ranks(models.get(name), missed, list(texts), position, config)
             found = sum(rank <= first for rank in ranks)
             logger.info(
                 "%s finds the passages of %s of %s queries among its first %d of %s",
@@ -196,24 +215,30 @@ def _found(
 
 
 def _ranks(
-    name: str, rows: Sequence[Record], texts: Sequence[str], position: dict[str, int], config: FilterConfig
+    model: Any,
+    rows: Sequence[Record],
+    texts: Sequence[str],
+    position: dict[str, int],
+    config: FilterConfig,
 ) -> list[int]:
+    """Return the rank of the passage of each row by a model; by BM25 where there is none."""
     queries, own = [row["query"] for row in rows], [position[row["document"]] for row in rows]
     ranker: Ranker
-    if name == BM25:
+    if model is None:
         with naming_the_extra(f"--model {BM25}"):
             from lbr_st.evaluation.bm25 import BM25Ranker
         ranker = BM25Ranker(texts)
         return ranks_of(ranker, queries, own).tolist()
-    model = open_sentence_transformer(name)
     with saying_what_is_longer(model):
         ranker = DenseRanker(model, texts, config.batch_size)
         return ranks_of(ranker, queries, own).tolist()
 
 
-def _scored(rows: Sequence[Record], name: str, config: FilterConfig, drops: Drops) -> tuple[list[Record], str]:
+def _scored(
+    rows: Sequence[Record], model: CrossEncoder, config: FilterConfig, drops: Drops
+) -> tuple[list[Record], str]:
     """Return the rows that score enough, and what a user does who wants more."""
-    model = open_cross_encoder(name)
+    name = str(config.reranker)
     least = _least_score(model, name) if config.least_score is None else config.least_score
     pairs = [(row["query"], row["document"]) for row in rows]
     scores: list[float] = []
@@ -283,17 +308,21 @@ def filter_file(queries: str | Path, data: str | Path, output_dir: str | Path, c
             written.
     """
     require_empty(output_dir)
-    config.check_models()
+    models = config.open_models()
     file = Path(queries) / QUERIES if Path(queries).is_dir() else Path(queries)
     if Path(queries).is_dir() and not file.is_file():
         raise InputError(f"{queries} is no folder that lbr data queries wrote: it has no {QUERIES}")
-    rows = read_records(file)
+    rows = read_records(file, min_score=config.min_score, on_error=config.on_error)
     if is_of_prepared_set(file):  # what a row of ours says beside its texts, as the id of its passage, stays
-        own = {row.values.get("id"): row.values for row in read_rows(file)}
+        wrong = on_wrong_row(config.on_error, Drops())  # which are counted already
+        own = {row.values.get("id"): row.values for row in read_rows(file, wrong=wrong)}
         rows = [own.get(row["id"], {}) | row for row in rows]
     about = _about(file.parent / QUERIES_FILE)
-    passages = read_passages(file_of(str(data), "corpus"))
-    kept, drops = filter_queries(rows, passages, config)
+    unread = Drops()
+    passages = read_passages(file_of(str(data), "corpus"), wrong=on_wrong_row(config.on_error, unread))
+    if unread.counts:
+        logger.warning("%s: %s", data, unread.describe())
+    kept, drops = filter_queries(rows, passages, config, models)
     lost = Counter(about.get("lost", {}))
     lost.update(drops.counts)
     about |= {

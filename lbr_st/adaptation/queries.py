@@ -226,6 +226,7 @@ def write_queries(config: QueriesConfig) -> QuerySet:
         if writer is not None and requests:
             answers = Answers(config.work, _settings(config, writer, kinds, requests))
             _write_missing(config, writer, requests, answers)
+            _check_answered(config, requests, answers)
         rows = list(_rows(passages, kinds, requests, answers, lost))
         if rows:
             asked = len({request.passage.id for request in requests})
@@ -359,6 +360,13 @@ def _write_missing(config: QueriesConfig, writer: Writer, requests: Sequence[Req
                 answers.add(request.key, answer)
                 left[request.passage.id] -= 1
                 progress.update(not left[request.passage.id])
+
+
+def _check_answered(config: QueriesConfig, requests: Sequence[Request], answers: Answers) -> None:
+    """Refuse an endpoint that refused all it was asked: then it is not the passages."""
+    if refused := next((answers[request.key].refused for request in requests), ""):
+        if all(answers[request.key].refused for request in requests):
+            raise InputError(f"--generator {config.generator} refuses what it is asked: {refused}")
 
 
 def _rows(

@@ -30,7 +30,7 @@ from lbr_st.errors import InputError, shortened
 from lbr_st.files import parents_that_go, replacing
 from lbr_st.model.contract import fingerprint
 from lbr_st.model.lengths import saying_what_is_longer
-from lbr_st.model.opening import check_model_exists, open_cross_encoder, open_sentence_transformer
+from lbr_st.model.opening import check_embedder_exists, check_is_found, open_cross_encoder, open_sentence_transformer
 from lbr_st.model.precision import autocast_dtype, computing_in
 from lbr_st.records import Record
 from lbr_st.training.held_out import NDCG, HeldOutEvaluator
@@ -71,7 +71,8 @@ class Teacher(ABC):
         assert name is not None
         self.name: str = name
         self.config = config
-        check_model_exists(self.name, self.flag)
+        check_exists = check_embedder_exists if isinstance(self, EmbeddingTeacher) else check_is_found
+        check_exists(self.name, self.flag)
 
     @functools.cached_property
     def model(self) -> Any:

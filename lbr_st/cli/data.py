@@ -243,6 +243,8 @@ def _add_filter(parser: argparse.ArgumentParser) -> None:
     )
     _add_same_text(parser, AUTO)
     _add_near_duplicates(parser)
+    add_min_score(parser)
+    add_on_error(parser)
     add_batch_size(parser, 32)
 
 

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 from collections.abc import Sequence
-from difflib import get_close_matches
 
 from lbr_st.cli.arguments import Parser, add_batch_size, add_fuse, add_min_score, add_on_error, share
 from lbr_st.data.prepared_set import file_of
 from lbr_st.data.records import read_records
 from lbr_st.errors import InputError
 from lbr_st.evaluation.fusion import DENSE_WEIGHT, evaluate_with_bm25
-from lbr_st.evaluation.own_data import BM25, LocalRetrieval, evaluate, local_task, open_for_evaluation
+from lbr_st.evaluation.own_data import LocalRetrieval, evaluate, local_task, open_for_evaluation
 from lbr_st.evaluation.public_tests import evaluate_on_tasks, format_outcomes, tasks_of, trained_on
+from lbr_st.evaluation.ranking import BM25, check_searchers
 from lbr_st.evaluation.tables import score_table
 from lbr_st.files import require_place
-from lbr_st.model.opening import check_model_exists
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -65,23 +63,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             parser.error(f"--{flag.replace('_', '-')} goes with {'--data' if args.tasks else '--fuse bm25'}")
     if args.fuse and set(args.model) == {BM25}:
         parser.error("--fuse bm25: give a --model to fuse with it")
-    _check_models(args.model)
+    check_searchers(args.model)
     require_place(args.results_dir, "--results-dir")
     print(_on_tasks(args) if args.tasks else _on_own_data(args))  # noqa: T201
-
-
-def _check_models(names: Sequence[str]) -> None:
-    """Refuse what is no model, before data and other models are read.
-
-    Raises:
-        InputError: With the flag.
-    """
-    for name in names:
-        if name == BM25:
-            continue
-        if not os.path.exists(name) and get_close_matches(name.lower(), [BM25]):
-            raise InputError(f"--model {name}: no such directory; is {BM25} meant?")
-        check_model_exists(name)
 
 
 def _on_own_data(args: argparse.Namespace) -> str:

@@ -11,7 +11,7 @@ from lbr_st.data.records import read_records
 from lbr_st.evaluation.inspect import format_numbers, inspect
 from lbr_st.evaluation.read_out import read_out
 from lbr_st.metrics import Pairs
-from lbr_st.model.opening import check_model_exists, open_with_language_model
+from lbr_st.model.opening import check_embedder_exists, open_with_language_model
 from lbr_st.records import FIELDS
 
 
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error("nothing to look at: give --data, or a text")
     if args.min_score is not None and not args.data:
         parser.error("--min-score goes with --data: a text has no judgements")
-    check_model_exists(args.model)
+    check_embedder_exists(args.model)
     records = read_records(file_of(args.data, "dev"), FIELDS, args.min_score, args.on_error) if args.data else []
     model = open_with_language_model(args.model)
     if args.text:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 from collections.abc import Sequence
 
@@ -36,6 +37,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(f"--weight auto takes two models, a start and an end, got {len(args.models)}")
     if is_auto and args.dev_data is None:
         parser.error("--weight auto chooses on --dev-data, which is not given")
+    paths = [os.path.realpath(name) for name in args.models]
+    if twice := [name for number, name in enumerate(args.models) if paths[number] in paths[:number]]:
+        parser.error(f"{twice[0]} is named twice; --weight gives a model a larger share")
     weights = [] if is_auto else _weights(parser, args)
     # What cannot be done is said before a model is opened.
     require_empty(args.output_dir)

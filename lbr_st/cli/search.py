@@ -15,7 +15,7 @@ from lbr_st.data.records import read_passages
 from lbr_st.data.rows import LONE
 from lbr_st.errors import check_installed
 from lbr_st.evaluation.ranking import RRF, Weight
-from lbr_st.model.opening import check_model_exists, open_sentence_transformer
+from lbr_st.model.opening import check_embedder_exists, open_sentence_transformer
 from lbr_st.use.passages import chunker_of, require_sources
 from lbr_st.use.search import format_hits, search
 
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.fuse:
         weight = RRF if args.fuse_weight is None else args.fuse_weight
         check_installed("bm25s", "--fuse bm25")
-    check_model_exists(args.model)
+    check_embedder_exists(args.model)
     # What cannot be read is said before a model is opened, and text is cut for the model that will read it.
     require_sources([args.data], on_wrong_row(args.on_error, Drops()))
     model, drops = open_sentence_transformer(args.model), Drops()

@@ -34,7 +34,7 @@ from lbr_st.errors import InputError, one_line
 from lbr_st.files import file_sha256, replacing_folder, write_jsonl
 from lbr_st.metrics import SIMILARITIES_AT_A_TIME
 from lbr_st.model.lengths import saying_what_is_longer
-from lbr_st.model.opening import check_model_exists, open_sentence_transformer
+from lbr_st.model.opening import check_embedder_exists, open_sentence_transformer
 from lbr_st.records import FIELDS, Record
 
 logger = logging.getLogger(__name__)
@@ -108,7 +108,7 @@ def mine(config: MineConfig) -> PreparedSet:
     """
     target = Path(config.output_dir).resolve()
     check_target(target)
-    check_model_exists(config.model)
+    check_embedder_exists(config.model)
     source = PreparedSet.open(config.source) if Path(config.source).is_dir() else None
     file = source.file("align") if source else str(config.source)
     if config.min_score is None:

@@ -222,7 +222,10 @@ def counter_of(tokenizer: str | Path | None) -> Callable[[str], int]:
     try:
         opened = AutoTokenizer.from_pretrained(tokenizer)
     except (OSError, ValueError) as error:
-        raise InputError(f"--tokenizer {tokenizer}: {one_line(error)}") from error
+        from lbr_st.model.backbone import of_the_hub
+
+        said = one_line(error) if Path(tokenizer).exists() else f"there is no such directory, and {of_the_hub(error)}"
+        raise InputError(f"--tokenizer {tokenizer}: {said}") from error
     if not opened.is_fast:
         raise InputError(f"--tokenizer {tokenizer} has no tokenizer.json to count with; leave it out to count words")
     backend = Tokenizer.from_str(opened.backend_tokenizer.to_str())

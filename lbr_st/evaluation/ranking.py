@@ -6,13 +6,18 @@ or by the weighted sum of their scores, whose weight is best chosen on dev.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from tqdm.auto import tqdm
+
+from lbr_st.errors import InputError, check_installed
+from lbr_st.model.opening import check_embedder_exists
 
 Scores = NDArray[np.float32]
 Weight = float | Literal["rrf"]
@@ -22,6 +27,25 @@ SCORES_AT_A_TIME = 2**24  # 64 MiB in float32
 RRF: Literal["rrf"] = "rrf"
 # What is added to each rank, as in the paper.
 RRF_K = 60
+
+
+def check_searchers(names: Sequence[str]) -> None:
+    """Refuse what searches nothing, before data are read: no weights are read either.
+
+    Args:
+        names: Values of ``--model``: ``bm25``, directories, Hub ids.
+
+    Raises:
+        InputError: If one is no embedding model, or BM25 is asked for without its packages.
+    """
+    for name in names:
+        if name == BM25:
+            for package in ("bm25s", "Stemmer"):
+                check_installed(package, f"--model {BM25}")
+            continue
+        if not os.path.exists(name) and get_close_matches(name.lower(), [BM25]):
+            raise InputError(f"--model {name}: no such directory; is {BM25} meant?")
+        check_embedder_exists(name)
 
 
 class Ranker(Protocol):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import enum
+import re
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+import transformers
+from huggingface_hub import constants
 from sentence_transformers.util import load_file_path
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
@@ -25,7 +29,7 @@ from lbr_st.errors import InputError, one_line
 from lbr_st.model import gguf
 from lbr_st.model.adapters import Adapter, find_adapter, merge_adapter
 from lbr_st.model.quiet import quietly
-from lbr_st.model.tokens import read_tokenizer
+from lbr_st.model.tokens import check_pads, read_tokenizer
 from lbr_st.model.weights import REPORTING, check_before_reading, check_opened, check_weight_files
 
 # What keeps a second name and place apart from the first: those of an adapter are not those of its base.
@@ -33,6 +37,15 @@ OF_ONE_PLACE = ("revision", "subfolder")
 
 # What models are computed in. A configuration that says another type is of weights that are stored as no such numbers.
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
+
+class Kind(enum.Enum):
+    """What a configuration of transformers is of."""
+
+    LANGUAGE_MODEL = "a language model"
+    ENCODER = "an encoder, which reads a text both ways"
+    ENCODER_DECODER = "an encoder-decoder"
+    OTHER = "a model that generates no text"
 
 
 class Backbone(NamedTuple):
@@ -116,7 +129,19 @@ def empty_model(name: str, config: PretrainedConfig) -> PreTrainedModel:
             return AutoModelForCausalLM.from_config(config)
     except Exception as error:  # what a family makes of fields that contradict each other is not foreseeable
         said = f"{type(error).__name__}: {one_line(error)}"
+        if isinstance(error, KeyError) and error.args and (field := _field_of(config.to_dict(), error.args[0])):
+            said = f"it knows no {field} {error.args[0]!r}"
         raise InputError(f"{name}: transformers makes no model of its config.json ({said})") from error
+
+
+def _field_of(values: Mapping[str, Any], value: Any) -> str | None:
+    """Return the field of a configuration that has a value, or None."""
+    for field, each in values.items():
+        if each == value:
+            return field
+        if isinstance(each, Mapping) and (within := _field_of(each, value)):
+            return within
+    return None
 
 
 def check_backbone(name: str) -> PretrainedConfig:
@@ -133,7 +158,8 @@ def check_backbone(name: str) -> PretrainedConfig:
     """
     if gguf.gguf_file(name) is not None:
         return read_config(name)
-    config = read_backbone(name).config
+    tokenizer, config, _ = read_backbone(name)
+    check_pads(tokenizer)
     adapter = find_adapter(name)
     base = name if adapter is None else adapter.base
     of_files = Path(base, "config.json").is_file() and gguf.gguf_file(base) is None
@@ -156,9 +182,18 @@ def _naming_the_base(adapter: Adapter) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InputError(
-            f"{adapter.name} is an adapter on {adapter.base}, which cannot be opened: {one_line(error)}"
-        ) from error
+        said = one_line(error) if Path(adapter.base).exists() else of_the_hub(error)
+        raise InputError(f"{adapter.name} is an adapter on {adapter.base}, which cannot be opened: {said}") from error
+
+
+def of_the_hub(error: Exception) -> str:
+    """Return what an error of transformers says of the Hub, in words for the command line."""
+    if constants.is_offline_mode():
+        return "the Hub is not asked for it, as HF_HUB_OFFLINE is set"
+    said = one_line(error)
+    if "couldn't connect" in said.lower():
+        return "the Hub does not answer: is there a network?"
+    return f"the Hub says: {said}"
 
 
 def _of_base(hub: dict[str, Any]) -> dict[str, Any]:
@@ -167,7 +202,7 @@ def _of_base(hub: dict[str, Any]) -> dict[str, Any]:
 
 def _read_own_config(name: str, **hub: Any) -> PretrainedConfig:
     file = gguf.gguf_file(name)
-    config = AutoConfig.from_pretrained(name, **hub) if file is None else gguf.read_config(file)
+    config = config_of_transformers(name, **hub) if file is None else gguf.read_config(file)
     _refuse_what_reads_both_ways(name, config)
     if config.get_text_config() is not config:
         raise InputError(
@@ -177,7 +212,8 @@ def _read_own_config(name: str, **hub: Any) -> PretrainedConfig:
     if (quantized := getattr(config, "quantization_config", None)) is not None:
         raise InputError(
             f"{name} is quantized by {_method(quantized)}, and such weights cannot be trained whole. Start from the "
-            "model that it was made from; to train that in little memory, add --lora-rank 16 --load-in-4bit"
+            "model that it was made from; lbr learn or lbr align --lora-rank 16 --load-in-4bit trains that in little "
+            "memory"
         )
     if config.dtype is not None and config.dtype not in DTYPES:
         raise InputError(
@@ -187,17 +223,49 @@ def _read_own_config(name: str, **hub: Any) -> PretrainedConfig:
     return config
 
 
-def _refuse_what_reads_both_ways(name: str, config: PretrainedConfig) -> None:
-    """Refuse a model that is no causal language model, by its family, with what can be done with it."""
-    kind, wanted = f"{name} is of model type {config.model_type!r}", "a causal language model is needed"
-    as_embedder = f"SentenceTransformer({name!r}).save_pretrained(DIR) makes an embedding model of it for lbr align"
+def config_of_transformers(name: str, **hub: Any) -> PretrainedConfig:
+    """Read the configuration of any model of transformers.
+
+    Raises:
+        InputError: If it has a value that transformers does not take.
+    """
+    try:
+        return AutoConfig.from_pretrained(name, **hub)
+    except (OSError, ImportError):  # whoever asked says that it is not there
+        raise
+    except Exception as error:  # what a family makes of a field that it does not take is not foreseeable
+        if unknown := re.search("has model type `(.*?)` but Transformers", str(error)):
+            said = f"transformers {transformers.__version__} knows no model type {unknown[1]!r}; does a newer one?"
+            raise InputError(f"{name}: {said}") from error
+        if "trust_remote_code" in str(error) or "model_type" in str(error):
+            raise
+        said = one_line(str(error.args[0]) if isinstance(error, KeyError) and error.args else error)
+        said = re.sub(r"^Class validation error for validator '\w+': (\w+: )?", "", said)
+        raise InputError(f"{name}: its config.json cannot be used: {said}") from error
+
+
+def kind_of(config: PretrainedConfig) -> Kind:
+    """Return what a configuration is of, by its family."""
     if config.is_encoder_decoder:
-        raise InputError(f"{kind}, an encoder-decoder: {wanted}, as those of Qwen, Llama and Gemma are")
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise InputError(f"{kind}, which generates no text: {wanted}; if it is an encoder of text, {as_embedder}")
+        return Kind.ENCODER_DECODER
     generates = getattr(config, "is_decoder", False) or getattr(config, "causal", False)
     if type(config) in MODEL_FOR_MASKED_LM_MAPPING and not generates:
-        raise InputError(f"{kind}, an encoder, which reads a text both ways: {wanted}; {as_embedder}")
+        return Kind.ENCODER
+    return Kind.LANGUAGE_MODEL if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING else Kind.OTHER
+
+
+def _refuse_what_reads_both_ways(name: str, config: PretrainedConfig) -> None:
+    """Refuse a model that is no causal language model, by its family, with what can be done with it."""
+    if (kind := kind_of(config)) is Kind.LANGUAGE_MODEL:
+        return
+    remedy = f"SentenceTransformer({name!r}).save_pretrained(DIR) makes an embedding model of it for lbr align"
+    if kind is Kind.ENCODER_DECODER:
+        remedy = "take one of Qwen, Llama or Gemma for one"
+    elif kind is Kind.OTHER:
+        remedy = f"if it is an encoder of text, {remedy}"
+    raise InputError(
+        f"{name} is of model type {config.model_type!r}, {kind.value}: a causal language model is needed; {remedy}"
+    )
 
 
 def _method(quantized: Any) -> str:

@@ -22,7 +22,7 @@ from lbr_st.model.backbone import read_backbone, read_language_model
 from lbr_st.model.generation import hidden_from_answers
 from lbr_st.model.positions import check_positions, has_end, most_positions
 from lbr_st.model.precision import evaluating
-from lbr_st.model.tokens import add_bottleneck_tokens, read_tokenizer, save_tokenizer
+from lbr_st.model.tokens import add_bottleneck_tokens, check_pads, read_tokenizer, save_tokenizer
 
 # What decides which files of the Hub are read.
 HUB_ARGUMENTS = ("revision", "token", "cache_dir", "local_files_only", "subfolder")
@@ -112,8 +112,7 @@ class BottleneckTransformer(InputModule):
         self.tokenizer.padding_side = "right"
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
-        if self.tokenizer.pad_token_id in (None, *self.bottleneck_token_ids):
-            raise InputError("the tokenizer needs a token to pad with: set its pad_token, or its eos_token")
+        check_pads(self.tokenizer, self.bottleneck_token_ids)
         self.history = list(history or [])
         appended = tokenizer("")["input_ids"][-self.num_bottleneck_tokens :]
         if appended != self.bottleneck_token_ids:

@@ -82,7 +82,7 @@ class SavedFiles:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         if not self.path.is_dir():
-            fail(path, "no such directory")
+            fail(path, "it is a file; name its directory" if Path(path).is_file() else "no such directory")
         try:
             refuse_pointers(self.path)
         except InputError as error:

@@ -19,10 +19,12 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from lbr_st.errors import InputError, shortened
+from lbr_st.model.adapters import find_adapter
 from lbr_st.model.bottleneck import BottleneckTransformer
 from lbr_st.model.contract import fingerprint
 from lbr_st.model.opening import (
-    check_model_exists,
+    check_embedder_exists,
+    check_is_found,
     has_bottleneck_tokens,
     is_other_embedding_model,
     open_model,
@@ -106,7 +108,9 @@ def check_mergeable(models: Sequence[str]) -> None:
     if isinstance(models, str) or len(models) < 2:
         raise InputError("merge: two models are needed at least, a start and an end for one")
     for name in models:
-        check_model_exists(name, FLAG)
+        check_is_found(name, FLAG)
+        if not _is_plain(name) and find_adapter(name) is None:
+            check_embedder_exists(name, FLAG)
     plain = [name for name in models if _is_plain(name)]
     if len(plain) == len(models):
         raise InputError(f"merge: {plain[0]} and {plain[1]} are language models, and none of them embeds texts")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,22 @@ import torch
 from safetensors import SafetensorError
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.util import is_sentence_transformer_model
-from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
 from transformers.utils.peft_utils import ADAPTER_CONFIG_NAME
 
 from lbr_st.errors import InputError, foreseen, one_line, raised_by_us
 from lbr_st.model.adapters import find_adapter, merge_adapter
-from lbr_st.model.backbone import check_backbone, empty_model, read_config
+from lbr_st.model.backbone import (
+    Kind,
+    check_backbone,
+    config_of_transformers,
+    empty_model,
+    kind_of,
+    of_the_hub,
+    read_config,
+)
 from lbr_st.model.bottleneck import BottleneckTransformer, bottleneck_module
-from lbr_st.model.contract import NATIVE_MODULE, check_files
+from lbr_st.model.contract import LBR_CONFIG, NATIVE_MODULE, REFERENCE, check_files
 from lbr_st.model.gguf import gguf_file
 from lbr_st.model.positions import check_positions, has_end, most_positions
 from lbr_st.model.quiet import quietly
@@ -45,18 +54,31 @@ def check_model_exists(name: str, flag: str = "--model") -> None:
             file or an adapter, or does not exist; or its weights are not whole, or integers.
     """
     path = Path(name)
+    if not name.strip():
+        raise InputError(f"{flag} is empty; name a model")
     if gguf_file(name) is not None:
         return
+    if name.startswith(("http://", "https://")):
+        raise _not_a_model(name, flag, "it is an address; name a model of the Hub as owner/name")
     if path.is_dir():
-        if not any((path / file).is_file() for file in ("config.json", "modules.json", ADAPTER_CONFIG_NAME)):
-            raise _not_a_model(name, flag, "the directory has no config.json")
-        try:
-            for folder in (path, *filter(Path.is_dir, path.glob("[0-9]*_*"))):  # the parts of an embedding model
-                check_weight_files(folder)
-        except InputError as error:
-            raise InputError(f"{flag} {name} cannot be used: {error}") from error
-    elif path.is_file() or name.count("/") > 1 or name.startswith((".", "/", "~")) or name.endswith("/"):
+        _check_directory(name, flag)
+    elif path.is_file():
+        raise _not_a_model(name, flag, "it is a file; name its directory")
+    elif name.count("/") > 1 or name.startswith((".", "/", "~")) or name.endswith("/"):
         raise _not_a_model(name, flag, "no such directory")
+
+
+def _check_directory(name: str, flag: str) -> None:
+    path = Path(name)
+    if not any((path / file).is_file() for file in ("config.json", "modules.json", ADAPTER_CONFIG_NAME)):
+        raise _not_a_model(name, flag, "the directory has no config.json")
+    try:
+        for folder in (path, *filter(Path.is_dir, path.glob("[0-9]*_*"))):  # the parts of an embedding model
+            check_weight_files(folder)
+    except InputError as error:
+        raise InputError(f"{flag} {name} cannot be used: {error}") from error
+    if (path / REFERENCE).is_file() and not (path / LBR_CONFIG).is_file():
+        raise InputError(f"{flag} {name} was saved by lbr-st, and its {LBR_CONFIG} is missing; copy it whole again")
 
 
 def count_parameters(name: str) -> int:
@@ -84,9 +106,54 @@ def check_is_found(name: str, flag: str = "--model") -> None:
         InputError: If it is no model.
     """
     check_model_exists(name, flag)
-    if not Path(name).exists():
+    if not Path(name).exists() and not is_sentence_transformer_model(name):
         with _refusing_what_is_no_model(name, flag):
-            AutoConfig.from_pretrained(name)
+            config_of_transformers(name)
+
+
+def check_embedder_exists(name: str, flag: str = "--model") -> None:
+    """Refuse what is no embedding model, or lacks files of one, before anything slow is done; no weights are read.
+
+    Args:
+        name: Directory or Hub id.
+        flag: Flag it was given with, for the message.
+
+    Raises:
+        InputError: If it is not an embedding model, or is damaged.
+    """
+    check_is_found(name, flag)
+    _check_embedder_files(name, flag)
+
+
+def _check_embedder_files(name: str, flag: str) -> None:
+    """Refuse a directory that `check_embedder_exists` refuses."""
+    path = Path(name)
+    if gguf_file(name) is not None:
+        raise InputError(f"{flag} {name} is a language model, not an embedding model: lbr learn and lbr align make one")
+    if not path.is_dir():
+        return
+    is_ours = (path / LBR_CONFIG).is_file()
+    if not (path / "modules.json").is_file():
+        if is_ours:
+            raise InputError(f"{flag} {name} was saved by lbr-st, and its modules.json is missing; copy it whole again")
+        raise InputError(f"{flag} {name} is {_what_embeds_nothing(name, flag)}")
+    try:
+        if is_ours:
+            check_files(name)
+    except InputError as error:
+        raise InputError(f"{flag} {name} cannot be used: {error}") from error
+
+
+def _what_embeds_nothing(name: str, flag: str) -> str:
+    """Return what a directory without ``modules.json`` holds, and what makes an embedding model of it."""
+    if not Path(name, "config.json").is_file():
+        return f"an adapter, not an embedding model; lbr align --model {shlex.quote(name)} makes one of it and its base"
+    with _refusing_what_is_no_model(name, flag):
+        kind = kind_of(config_of_transformers(name))
+    by = "lbr learn and lbr align make one of it"
+    if kind is not Kind.LANGUAGE_MODEL:
+        by = f"SentenceTransformer({name!r}).save_pretrained(DIR) makes one of it"
+    return f"{kind.value}, not an embedding model: it has no modules.json; {by}"
 
 
 def check_can_be_trained(name: str, max_seq_length: int | None = None, texts_in_a_row: int = 1) -> None:
@@ -106,10 +173,12 @@ def check_can_be_trained(name: str, max_seq_length: int | None = None, texts_in_
     if not Path(name).exists():
         return
     with _refusing_what_is_no_model(name), quietly():
+        if Path(name, LBR_CONFIG).is_file():
+            _check_embedder_files(name, "--model")
         if not is_other_embedding_model(name):
             config = check_backbone(name)
         elif (Path(name) / "config.json").is_file():
-            config = AutoConfig.from_pretrained(name)
+            config = config_of_transformers(name)
         else:
             return  # its parts are in folders, or it is no transformer
     if max_seq_length is not None:
@@ -235,24 +304,14 @@ def open_sentence_transformer(name: str, flag: str = "--model", **kwargs: Any) -
         InputError: If it is not an embedding model, or is damaged.
     """
     check_model_exists(name, flag)
-    if gguf_file(name) is not None:
-        raise InputError(f"{flag} {name} is a language model, not an embedding model: lbr learn and lbr align make one")
+    _check_embedder_files(name, flag)
     modules = Path(name, "modules.json")
-    if Path(name).is_dir() and not modules.is_file():
-        if Path(name, BottleneckTransformer.config_file_name).is_file():
-            raise InputError(f"{flag} {name} was saved by lbr-st, and its modules.json is missing; copy it whole again")
-        raise InputError(
-            f"{flag} {name} is a language model, not an embedding model: it has no modules.json; lbr learn and lbr "
-            f"align make one of it, of an encoder SentenceTransformer({name!r}).save_pretrained(DIR)"
-        )
     with _refusing_what_is_no_model(name, flag):
         try:
             if modules.is_file() and f'"{NATIVE_MODULE}"' in modules.read_text(encoding="utf-8"):
                 model = load(name)
                 check_vectors(model)
                 return model
-            if Path(name, BottleneckTransformer.config_file_name).is_file():
-                check_files(name)
             with recorded() as opened:
                 model = SentenceTransformer(name, **kwargs)
             check_embedder(name, model, opened)
@@ -277,7 +336,14 @@ def open_cross_encoder(name: str, flag: str = "--reranker") -> CrossEncoder:
     """
     check_model_exists(name, flag)
     with _refusing_what_is_no_model(name, flag), recorded() as opened:
-        model = CrossEncoder(name)
+        try:
+            model = CrossEncoder(name)
+        except ValueError as error:
+            if "LogitScore" not in str(error):
+                raise
+            raise InputError(
+                f"{flag} {name} is no reranker: it is a language model whose tokenizer has no yes and no"
+            ) from error
     architectures = getattr(model.config, "architectures", None) or [""]
     # Transformers would give any encoder a head of random weights.
     if len(model) == 1 and not architectures[0].endswith("ForSequenceClassification"):
@@ -349,8 +415,8 @@ def _refusing_what_is_no_model(name: str, flag: str = "--model") -> Iterator[Non
             reason = "its code is not in transformers or sentence-transformers but its own, and lbr runs no such code"
         if reason is not None:
             raise InputError(f"{flag} {name} cannot be opened: {reason}") from error
-        nowhere = "" if Path(name).exists() else "there is no such directory, and of the Hub: "
-        raise _not_a_model(name, flag, f"{nowhere}{one_line(error)}") from error
+        said = one_line(error) if Path(name).exists() else f"there is no such directory, and {of_the_hub(error)}"
+        raise _not_a_model(name, flag, said) from error
     except BaseException as error:  # a damaged file is an error of any kind, of Rust too, which is no Exception
         if raised_by_us(error) or "out of memory" in str(error):
             raise

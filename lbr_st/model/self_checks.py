@@ -6,6 +6,7 @@ check runs the model itself on one short sequence, before any long work starts.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,8 @@ from transformers import PreTrainedModel
 from lbr_st.errors import InputError, one_line
 from lbr_st.model.cutoff import BOTTLENECK, PREFIX, SOURCE, TARGET, cutoff_mask
 from lbr_st.model.precision import evaluating
+
+logger = logging.getLogger(__name__)
 
 # Hidden states that should be the same differ by rounding; under a mask misread they differ as much as any two.
 SAME_HIDDEN_STATE = 1e-3
@@ -72,8 +75,9 @@ def check_no_leak(model: PreTrainedModel) -> None:
         raise
     except Exception as error:  # what a family raises that has no place for such a mask is not foreseeable
         said = one_line(error)
-        if not isinstance(error, RuntimeError):  # the words of code that expects a mask of another form
-            said = f"it takes no mask that says what each token sees, as recurrent layers and ALiBi take none ({said})"
+        if not isinstance(error, RuntimeError):  # the words of code that expects a mask of another form help nobody
+            logger.debug("%s", said)
+            said = "it takes no mask that says what each token sees, as recurrent layers and ALiBi take none"
         raise InputError(f"the information cut-off cannot be used with {name}: {said}") from error
     if not runs.encoding.isfinite().all():
         raise InputError(f"{name} gives hidden states that are not finite: are its weights whole?")

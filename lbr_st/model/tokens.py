@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import tempfile
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -42,6 +43,19 @@ VOCABULARIES = ("tokenizer.json", "*.model", "*.tiktoken", "tekken.json", "*voca
 
 # Words that no tokenizer of a language takes for one, and a tokenizer without words does.
 UNLIKE = ["water", "stone"]
+
+
+def check_pads(tokenizer: PreTrainedTokenizerBase, bottleneck_token_ids: Sequence[int] = ()) -> None:
+    """Refuse a tokenizer that has no token to pad with, and none at the end of texts that could stand for it.
+
+    Raises:
+        InputError: With what has to be set.
+    """
+    pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    if pad is None or pad in bottleneck_token_ids:
+        raise InputError(
+            "the tokenizer needs a token to pad with: set pad_token or eos_token in its tokenizer_config.json"
+        )
 
 
 def bottleneck_token(index: int) -> str:

@@ -35,7 +35,7 @@ WEIGHTS = (
 )
 LFS_POINTER = b"version https://git-lfs"
 MOST_OF_A_POINTER = 1024  # bytes, by the specification of Git LFS
-PICKLED_ZIP = b"PK\x03\x04"
+PICKLED_ZIP, PICKLED = b"PK\x03\x04", b"\x80"
 
 # Names in safetensors and in torch. In anything else weights are integers or scaled, and the scales stand elsewhere.
 FLOATS = {"F64", "F32", "F16", "BF16", "float64", "float32", "float16", "bfloat16"}
@@ -76,8 +76,11 @@ def read_tensors(file: Path) -> dict[str, Described]:
                 slices = {key: tensors.get_slice(key) for key in tensors.keys()}
                 return {key: Described(each.get_dtype(), each.get_shape()) for key, each in slices.items()}
         with file.open("rb") as opened:
-            if opened.read(len(PICKLED_ZIP)) != PICKLED_ZIP:
-                return {}
+            start = opened.read(len(PICKLED_ZIP))
+        if start != PICKLED_ZIP:
+            if not start.startswith(PICKLED):
+                raise EOFError("torch saved no such file")
+            return {}
         if not zipfile.is_zipfile(file):  # its list of contents stands at the end
             raise EOFError("its end is missing")
         saved = torch.load(file, map_location="meta", mmap=True, weights_only=True)

@@ -81,7 +81,10 @@ def require_whole(model: str | Path) -> None:
         InputError: If it does.
     """
     if Path(model, LBR_CONFIG).is_file():
-        check_files(model)
+        try:
+            check_files(model)
+        except InputError as error:
+            raise InputError(f"{model} cannot be used: {error}") from error
     read(model)
 
 

@@ -25,7 +25,7 @@ from lbr_st.data.drops import ON_ERROR, Drops, on_wrong_row
 from lbr_st.errors import InputError, one_line, require
 from lbr_st.files import parents_that_go, require_place
 from lbr_st.model.lengths import TextLimit, describe_longer
-from lbr_st.model.opening import check_model_exists, open_sentence_transformer
+from lbr_st.model.opening import check_embedder_exists, open_sentence_transformer
 from lbr_st.model.weights import check_vectors
 from lbr_st.use.passages import chunker_of, require_sources
 from lbr_st.use.shards import (
@@ -207,7 +207,7 @@ def encode_corpus(config: EncodeConfig) -> Manifest:
     if config.engine == "ray":
         require("ray.data", "--engine ray")
     require_place(folder)
-    check_model_exists(config.model)
+    check_embedder_exists(config.model)
     require_sources(config.data, on_wrong_row(config.on_error, Drops()))
     sources = [_absolute(source) for source in config.data]
     origin = describe_origin(job, sources)

@@ -23,8 +23,8 @@ from tokenizers import Tokenizer
 
 from lbr_st.errors import InputError, require
 from lbr_st.files import filling, read_json, require_empty
-from lbr_st.model.contract import LBR_CONFIG, NOT_LOADED, SavedFiles, check_files
-from lbr_st.model.opening import check_model_exists, open_sentence_transformer
+from lbr_st.model.contract import LBR_CONFIG, NOT_LOADED, SavedFiles
+from lbr_st.model.opening import check_embedder_exists, check_model_exists, open_sentence_transformer
 from lbr_st.model.quiet import silently
 from lbr_st.use.export_check import compare
 from lbr_st.use.export_formats import FORMATS
@@ -110,6 +110,7 @@ def _require_exportable(model: Path) -> None:
     """Refuse what is known not to work before anything is loaded."""
     if not model.is_dir():
         raise InputError(f"--model {model} is not a directory; an export is made of a model on this machine")
+    check_embedder_exists(str(model))
     if (model / LBR_CONFIG).is_file():
         files = SavedFiles(model)
         if files.compression_ratio is not None:
@@ -123,7 +124,6 @@ def _require_exportable(model: Path) -> None:
                 f"--model {model} is in the native layout, as training checkpoints are; write it with "
                 "lbr_st.save(lbr_st.load(...), ...) first"
             )
-        check_files(model)
     if not (model / "tokenizer.json").is_file():
         raise InputError(f"--model {model} has no tokenizer.json, without which nothing reads texts for an export")
 

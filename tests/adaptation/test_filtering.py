@@ -88,9 +88,46 @@ def test_one_that_finds_it_is_enough(embedder, caplog):
     assert ids(filter_queries(rows, PASSAGES, FilterConfig(keep_first=1))[0]) == ["words"]
 
 
-def test_no_model_is_opened_that_could_find_nothing_more():
+def test_every_model_is_opened_that_is_named(embedder, tmp_path):
+    """Also one that could find nothing more: a mistyped name is never accepted in silence, and no data are read."""
     rows = [row("words", "asthma treated", "asthma-treated")]
-    assert filter_queries(rows, PASSAGES, FilterConfig(models=["never-saved/one", "bm25"]))[0] == rows
+    for config, message in (
+        (FilterConfig(models=["bm25", "never-saved/one"]), "--model never-saved/one is not a model: there is no such"),
+        (FilterConfig(models=["bm25", embedder, "./absent"]), "--model ./absent is not a model: no such directory"),
+        (FilterConfig(models=["bm26"]), "--model bm26: no such directory; is bm25 meant"),
+        (FilterConfig(reranker="never-saved/one"), "--reranker never-saved/one is not a model: there is no such"),
+    ):
+        with pytest.raises(InputError, match=message):
+            filter_queries(rows, PASSAGES, config)
+        with pytest.raises(InputError, match=message):
+            filter_file(tmp_path / "absent", tmp_path / "absent", tmp_path / "out", config)
+    assert filter_queries(rows, PASSAGES, FilterConfig(models=[embedder, "bm25"]))[0] == rows
+
+
+def test_rows_that_cannot_be_used_are_skipped_where_that_is_said(tmp_path, caplog):
+    queries, corpus = tmp_path / "queries.jsonl", tmp_path / "corpus.jsonl"
+    write_jsonl(queries, [row("a", "How is gout treated?", "gout-treated"), row("b", "", "gout-treated")])
+    write_jsonl(corpus, [*PASSAGES, {"id": "blank", "document": " "}])
+    with pytest.raises(InputError, match="queries.jsonl, line 2, .*; --on-error skip leaves such rows out"):
+        filter_file(queries, corpus, tmp_path / "out", FilterConfig())
+    about = filter_file(queries, corpus, tmp_path / "out", FilterConfig(on_error="skip"))
+    assert (about["filter"]["read"], about["filter"]["kept"], about["filter"]["passages"]) == (1, 1, len(PASSAGES))
+    assert "queries.jsonl: rows left out: 1" in caplog.text and "corpus.jsonl: rows left out: 1" in caplog.text
+    caplog.clear()
+    write_jsonl(
+        queries,
+        [
+            row("a", "How is gout treated?", "gout-treated") | {"score": 0.5},
+            row("b", "What is mumps?", "mumps-found") | {"score": 0.1},
+        ],
+    )
+    with pytest.raises(InputError, match="say --min-score S"):
+        filter_file(queries, corpus, tmp_path / "graded", FilterConfig(on_error="skip"))
+    config = FilterConfig(on_error="skip", min_score=0.3, keep_first=99)
+    assert filter_file(queries, corpus, tmp_path / "graded", config)["filter"]["read"] == 1
+    assert "--keep-first 99: there are 30 passages, so that all queries stay" in caplog.text
+    with pytest.raises(InputError, match="--on-error must be stop or skip, got never"):
+        FilterConfig(on_error="never")
 
 
 def test_what_people_asked_stays():

@@ -321,6 +321,37 @@ def test_a_disk_that_is_full_at_the_end_costs_no_answer(of_server, server, monke
 # ---- what is refused
 
 
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_an_endpoint_that_refuses_all_is_an_error_as_often_as_it_is_asked(of_server, server, tmp_path, status):
+    """Its errors are no answers: nothing is kept of them, and the same command asks again."""
+    answers = server.answer
+    server.answer = lambda content: (status, '{"error": {"message": "max_tokens is not known"}}', {})
+    for _ in range(2):  # of fewer passages than are refused at once
+        with pytest.raises(InputError, match=f"refuses what it is asked: HTTP {status}: max_tokens is not known"):
+            write_queries(QueriesConfig(**of_server, kinds=["title", "question"]))
+        assert not (tmp_path / "out").exists() and not (tmp_path / "out.work").exists()
+    server.answer = answers
+    assert write_queries(QueriesConfig(**of_server)).about["kinds"]["question"] == 2
+
+
+def test_a_request_that_was_refused_is_asked_again(of_server, server, monkeypatch):
+    """By a run that goes on: a passage may be too long for a server, and not for the next one."""
+
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    answer = server.answer
+    server.answer = lambda content: (400, "too long", {}) if "copy()" in content else answer(content)
+    with monkeypatch.context() as patch:
+        patch.setattr("lbr_st.adaptation.queries.write_text", full)
+        with pytest.raises(InputError, match="No space left on device") as refused:
+            write_queries(QueriesConfig(**of_server))
+    assert "3 answers are kept in" in said(refused.value)
+    server.answer = answer
+    server.asked.clear()
+    assert write_queries(QueriesConfig(**of_server)).about["kinds"]["question"] == 2 and len(server.asked) == 3
+
+
 def test_no_query_at_all(of_server, server, docs, tmp_path):
     server.answer = lambda content: "I cannot"
     kinds = {"kinds": ["question", "claim"]}

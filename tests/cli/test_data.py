@@ -91,7 +91,16 @@ def test_flags_of_the_filter(made):
     files = ["filter", "queries", "--data", "set", "--output-dir", "out"]
     assert made(*files) == ("queries", "set", "out", FilterConfig())
     argv = shlex.split("--model bm25 a b --keep-first 7 --near-duplicates 0.95 --same-text case --batch-size 3")
-    config = FilterConfig(models=["bm25", "a", "b"], keep_first=7, near_duplicates=0.95, same_text="case", batch_size=3)
+    argv += ["--on-error", "skip", "--min-score", "0.5"]
+    config = FilterConfig(
+        models=["bm25", "a", "b"],
+        keep_first=7,
+        near_duplicates=0.95,
+        same_text="case",
+        batch_size=3,
+        on_error="skip",
+        min_score=0.5,
+    )
     assert made(*files, *argv)[3] == config
     argv = ["--reranker", "r", "--least-score", "-2.5"]
     assert made(*files, *argv)[3] == FilterConfig(reranker="r", least_score=-2.5)

@@ -84,6 +84,7 @@ def test_public_tests(tmp_path, monkeypatch, capsys):
         return [Outcome("NFCorpus", "ndcg_at_10", dict.fromkeys(models, 0.25)), Outcome("SciFact", "map", {}, "gone")]
 
     monkeypatch.setattr(command, "tasks_of", lambda names: [f"task {name}" for name in names])
+    monkeypatch.setattr(command, "check_searchers", lambda names: None)
     monkeypatch.setattr(command, "open_for_evaluation", lambda name: name)
     monkeypatch.setattr(command, "evaluate_on_tasks", evaluate_on_tasks)
     monkeypatch.setattr(command, "trained_on", lambda name: {"NFCorpus"} if name == "ours" else set())
@@ -114,8 +115,7 @@ def test_refusals(backbone, pairs, monkeypatch):
         (["--data", pairs, "--fuse-weight", "0", "--fuse-dev", pairs], "not allowed with argument --fuse-weight"),
         (["--data", pairs, "--batch-size", "0"], f"argument --batch-size: {A_NUMBER}, got 0"),
         (["--data", pairs, "--batch-size", str(2**63)], f"argument --batch-size: {A_NUMBER}, got 9223372036854775808"),
-        (["--data", "absent.jsonl"], "absent.jsonl: no such file"),
-        (["--data", pairs], "is a language model, not an embedding model"),
+        (["--data", "absent.jsonl"], "is a language model, not an embedding model"),  # the model is looked at first
     ):
         with pytest.raises(InputError) as error:
             main(["--model", "bm25", backbone, *flags])
@@ -123,6 +123,7 @@ def test_refusals(backbone, pairs, monkeypatch):
     with pytest.raises(InputError, match="--fuse bm25: give a --model to fuse with it"):
         main(["--model", "bm25", "--data", pairs, "--fuse", "bm25"])
     for flags, message in (
+        (["--model", "bm25", "--data", "absent.jsonl"], "absent.jsonl: no such file"),
         (["--model", "bm26"], "--model bm26: no such directory; is bm25 meant?"),
         (["--model", "BM25"], "--model BM25: no such directory; is bm25 meant?"),
         (["--model", "bm25", "./absent"], "--model ./absent is not a model: no such directory"),

@@ -1,5 +1,8 @@
 """The command `lbr merge`: shares from the command line or chosen on dev, and what is refused before any work."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 import torch
 from helpers import PAIRS, make_backbone
@@ -100,6 +103,14 @@ def test_paths_are_refused_first(models, tmp_path, monkeypatch):
         main([*models, "--output-dir", models[0]])
     with pytest.raises(InputError, match="none is not a model: no such directory"):
         main([models[0], f"{tmp_path}/none", "--output-dir", str(tmp_path / "out")])
+    with pytest.raises(InputError, match=f"{models[0]}/. is named twice; --weight gives a model a larger share"):
+        main([models[0], f"{models[0]}/.", "--output-dir", str(tmp_path / "out")])
+    (tmp_path / "half").mkdir()
+    for file in Path(models[1]).iterdir():
+        if file.name != "model.safetensors":
+            (shutil.copytree if file.is_dir() else shutil.copy)(file, tmp_path / "half" / file.name)
+    with pytest.raises(InputError, match="half cannot be used: model.safetensors: missing"):
+        main([models[0], str(tmp_path / "half"), "--output-dir", str(tmp_path / "out")])
     with pytest.raises(InputError, match="merge: two models are needed at least"):
         main([models[0], "--output-dir", str(tmp_path / "out")])
     with pytest.raises(InputError, match="--weight auto takes two models, a start and an end, got 3"):

@@ -296,7 +296,7 @@ def test_quantized_checkpoints_are_refused_by_name(backbone, lora, tmp_path, met
     name = str(tmp_path / "quantized")
     said = (
         f"{name} is quantized by {method}, and such weights cannot be trained whole. Start from the model that it was "
-        "made from; to train that in little memory, add --lora-rank 16 --load-in-4bit"
+        "made from; lbr learn or lbr align --lora-rank 16 --load-in-4bit trains that in little memory"
     )
     assert refusal(name) == said
     with pytest.raises(InputError) as refused:

@@ -103,8 +103,9 @@ def test_what_is_no_model(tmp_path, backbone):
     missing, broken = tmp_path / "missing", tmp_path / "broken"
     for name, reason in {
         tmp_path / "empty": "the directory has no config.json",
-        tmp_path / "file": "no such directory",
+        tmp_path / "file": "it is a file; name its directory",
         missing: "no such directory",
+        "https://the.hub/owner/name": "it is an address; name a model of the Hub as owner/name",
         "./here": "no such directory",
         "a/b/c": "no such directory",
     }.items():
@@ -113,6 +114,8 @@ def test_what_is_no_model(tmp_path, backbone):
         assert str(refused.value) == f"--backbone {name} is not a model: {reason}"
         with pytest.raises(InputError, match="^--model .* is not a model: "):
             open_model(str(name))
+    with pytest.raises(InputError, match="^--model is empty; name a model$"):
+        check_model_exists(" ")
     check_model_exists("owner/name")  # only the Hub knows
     for open_ in (open_model, open_with_language_model):
         with pytest.raises(InputError) as refused:

@@ -31,6 +31,7 @@ from lbr_st.errors import InputError
 from lbr_st.model.contract import VerificationError
 from lbr_st.model.opening import (
     check_can_be_trained,
+    check_embedder_exists,
     check_model_exists,
     open_cross_encoder,
     open_model,
@@ -233,7 +234,10 @@ def make_reranker(tmp_path):
             "'bert', an encoder, which reads a text both ways: .* makes an embedding model of it for lbr align",
         ),
         (RobertaConfig(), "'roberta', an encoder, which reads a text both ways"),
-        (DistilBertConfig(), "'distilbert', which generates no text: a causal language model is needed"),
+        (
+            DistilBertConfig(),
+            "'distilbert', an encoder, which reads a text both ways: a causal language model is needed",
+        ),
         (T5Config(), "'t5', an encoder-decoder: a causal language model is needed"),
         (BartConfig(), "'bart', an encoder-decoder"),
         (WhisperConfig(), "'whisper', an encoder-decoder"),
@@ -370,11 +374,14 @@ def test_shapes_that_the_configuration_does_not_say(plain, bert):
     ("changes", "message"),
     [
         ({"dtype": "float8_e4m3fn"}, "its config.json says dtype float8_e4m3fn, in which nothing is trained"),
-        ({"hidden_act": "silo"}, "transformers makes no model of its config.json (KeyError: 'silo')"),
+        ({"hidden_act": "silo"}, "transformers makes no model of its config.json (it knows no hidden_act 'silo')"),
         (
             {"rope_parameters": {"rope_type": "linaer", "rope_theta": 1e4}},
-            "no model of its config.json (KeyError: 'linaer",
+            "no model of its config.json (it knows no rope_type 'linaer')",
         ),
+        ({"dtype": "float17"}, "its config.json cannot be used: module 'torch' has no attribute 'float17'"),
+        ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}}, "config.json cannot be used: Missing required"),
+        ({"model_type": "frobnicate"}, "knows no model type 'frobnicate'; does a newer one?"),
     ],
 )
 def test_configurations_that_give_no_model_are_refused_before_data_are_read(plain, changes, message):
@@ -413,14 +420,58 @@ def test_an_adapter_named_as_its_own_base(tmp_path, monkeypatch):
     assert all("lora is an adapter on itself" in said for said in refusals("lora"))
 
 
-def test_what_has_no_modules_says_what_makes_them(plain, saved):
-    with pytest.raises(
-        InputError, match=r"no modules.json; lbr learn and lbr align make one of it, of an encoder Sent"
+def test_what_has_no_modules_says_what_makes_them(plain, saved, tmp_path):
+    """By its kind: what is offered can be done with it."""
+    for folder in ("encoder", "both", "adapter"):
+        (tmp_path / folder).mkdir()
+    BertConfig().save_pretrained(tmp_path / "encoder")
+    T5Config().save_pretrained(tmp_path / "both")
+    (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
+    for name, kind, remedy in (
+        (plain, "a language model", "lbr learn and lbr align make one of it"),
+        (tmp_path / "encoder", "an encoder, which reads a text both ways", "SentenceTransformer("),
+        (tmp_path / "both", "an encoder-decoder", "SentenceTransformer("),
+        (tmp_path / "adapter", "an adapter", "lbr align --model"),
     ):
-        open_sentence_transformer(str(plain))
+        for refuse in (open_sentence_transformer, check_embedder_exists):
+            with pytest.raises(
+                InputError, match=f"^--model {name} is {kind}, not an embedding model.*; {re.escape(remedy)}"
+            ):
+                refuse(str(name))
     (saved / "modules.json").unlink()
     with pytest.raises(InputError, match="was saved by lbr-st, and its modules.json is missing; copy it whole again"):
         open_sentence_transformer(str(saved))
+
+
+def test_a_half_copied_model_is_refused_before_data_are_read(saved):
+    """Whatever file is missing: no weights are read for that."""
+    for file in (
+        "1_Pooling/config.json",
+        "lbr_config.json",
+        "tokenizer_config.json",
+        "config_sentence_transformers.json",
+    ):
+        whole = (saved / file).read_bytes()
+        (saved / file).unlink()
+        for refuse in (check_embedder_exists, check_can_be_trained, open_sentence_transformer):
+            with pytest.raises(InputError, match=f"^--model {saved} .*{file}"):
+                refuse(str(saved))
+        (saved / file).write_bytes(whole)
+    check_embedder_exists(str(saved))
+    check_can_be_trained(str(saved))
+
+
+def test_weights_that_torch_did_not_save(plain):
+    (plain / "model.safetensors").unlink()
+    (plain / "pytorch_model.bin").write_text("hi")
+    with pytest.raises(InputError, match="pytorch_model.bin: not whole: torch saved no such file; download or copy it"):
+        check_can_be_trained(str(plain))
+
+
+def test_a_tokenizer_without_a_token_to_pad_with(plain):
+    edit(plain, "tokenizer_config.json", pad_token=None, eos_token=None)
+    with pytest.raises(InputError, match="needs a token to pad with: set pad_token or eos_token in its tokenizer_conf"):
+        check_can_be_trained(str(plain))
 
 
 def test_code_of_its_own_is_not_run(bert):
@@ -436,7 +487,7 @@ def test_code_of_its_own_is_not_run(bert):
 def test_a_family_that_takes_no_mask():
     config = MambaConfig(vocab_size=64, hidden_size=16, num_hidden_layers=2, state_size=4)
     with pytest.raises(
-        InputError, match="it takes no mask that says what each token sees, as recurrent layers and ALiBi"
+        InputError, match="it takes no mask that says what each token sees, as recurrent layers and ALiBi take none$"
     ):
         check_no_leak(MambaForCausalLM(config))
 
