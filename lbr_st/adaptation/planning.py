@@ -222,11 +222,13 @@ class _Trial:
     def _negatives(self, folder: Path) -> tuple[str, float]:
         pairs = read_records(self.layout.set / "align.jsonl")
         documents = self._documents(self.layout.set)
-        # As many documents that are no answer, in the place of the negatives.
-        rows = []
-        for number, pair in enumerate(pairs):
-            others = documents[number : number + NEGATIVES + 1] + documents[: NEGATIVES + 1]
-            rows.append(pair | {"negatives": [each for each in others if each != pair["document"]][:NEGATIVES]})
+        # As many documents of other pairs, in the place of the negatives.
+        answers = list(dict.fromkeys(pair["document"] for pair in pairs)) * 2
+        place = {document: number for number, document in reversed([*enumerate(answers)])}
+        rows = [
+            pair | {"negatives": answers[place[pair["document"]] + 1 :][: min(NEGATIVES, len(place) - 1)]}
+            for pair in pairs
+        ]
         write_jsonl(folder / "align.jsonl", rows)
         model = self.config.teacher or self._embedder
         seconds = self._encoding(model, documents, [pair["query"] for pair in pairs])

@@ -57,7 +57,7 @@ def wrong_row(tmp_path):
 
 @pytest.mark.parametrize("flag", ["queries", "pairs", "general"])
 def test_files_are_read_before_any_work(config, wrong_row, flag):
-    with pytest.raises(InputError, match="wrong.jsonl:2: .*document"):
+    with pytest.raises(InputError, match="wrong.jsonl, line 2: no column for the document"):
         adapt(replace(config, **{flag: wrong_row}))
     assert not config.work.exists()
 

@@ -24,9 +24,7 @@ def test_a_dry_run_says_what_the_run_will_do(config, tmp_path, monkeypatch):
     assert [*much] == [
         "start", "passages", "queries", "filter", "set", "learn", "negatives", "align", "merge", "verdict",
     ]  # fmt: skip
-    # Of 10 pages with 6 sections each, and 60 questions about as many other texts.
-    assert much["passages"] == "60 passages"
-    assert much["queries"] == "60 given, 60 title"
+    assert much["queries"] == "60 given, 60 title"  # 10 pages with 6 sections each, and 60 questions
     assert all(step.minutes > 0 and step.peak_bytes > 2**20 for step in found.steps)
     assert found.minutes == pytest.approx(sum(step.minutes for step in found.steps))
     assert len(found.left_out) == 2  # nothing stands for anything
@@ -38,6 +36,7 @@ def test_a_dry_run_says_what_the_run_will_do(config, tmp_path, monkeypatch):
     folder = config.work / "5-set" / "set"
     rows = {name: read(folder / f"{name}.jsonl") for name in ("align", "dev", "test", "corpus", "learn", "passages")}
     assert much["set"] == ", ".join(f"{len(rows[name])} {name}" for name in ("align", "dev", "test"))
+    assert much["passages"] == f"{len(read(config.work / '2-passages' / 'set' / 'corpus.jsonl'))} passages"
     kept = read(config.work / "4-filter" / "queries" / "queries.jsonl")
     assert much["filter"] == f"{len(kept)} of 120 queries stay"
     assert much["align"].endswith(f" tokens an epoch, {math.ceil(len(rows['align']) / 4)} steps")
@@ -77,5 +76,5 @@ def test_queries_that_are_to_be_written_are_counted(config, chat_backbone, monke
     assert queries.much == "60 title, 180 to be written"
     assert sum("180 queries are not written yet" in said for said in found.left_out) == 1
     assert any("The filter takes queries away" in said for said in found.left_out)
-    assert made[0]["align"] > 180  # of 240, and a tenth of the passages is held out
+    assert (made[0]["align"], made[0]["dev"], made[0]["test"]) == (160, 40, 40)  # 4 of each of 40, 10 and 10 passages
     assert not config.work.exists()

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from helpers import MANY
 from sentence_transformers import SentenceTransformer
 
 from lbr_st.adaptation.scoring import EncodesOnce, Judge
@@ -35,17 +34,18 @@ def test_what_a_judge_finds():
 
 def test_documents_are_encoded_once_to_the_same_scores(embedding_model, monkeypatch):
     """Dev and test ask of one corpus, which each has in its own order."""
-    dev, test = (Judge(LocalRetrieval(records, MANY, name="toy", revision="1")) for records in (MANY[:6], MANY[6:12]))
+    rows = [{"id": str(n), "query": f"where is {n}", "document": "iron " * (n % 5) + str(n)} for n in range(30)]
+    dev, test = (Judge(LocalRetrieval(own, rows, name="toy", revision="1")) for own in (rows[20:26], rows[6:12]))
     asked = []
     encode = SentenceTransformer.encode
 
-    def counted(self, texts, *args, **kwargs):
-        asked.append(len(texts))
-        return encode(self, texts, *args, **kwargs)
+    def counted(self, *args, **kwargs):
+        asked.append(len(next(iter((*args, *kwargs.values())))))
+        return encode(self, *args, **kwargs)
 
     apart = [judge.scores(open_for_evaluation(embedding_model)) for judge in (test, dev)]
-    monkeypatch.setattr(SentenceTransformer, "encode", counted)
     once = EncodesOnce(embedding_model)
+    monkeypatch.setattr(SentenceTransformer, "encode", counted)
     together = [judge.scores(once) for judge in (test, dev)]
     assert sum(asked) == len(test.documents) + 12  # and not twice
     for judge, one, two in zip((test, dev), apart, together, strict=True):
