@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +13,12 @@ from lbr_st.adaptation.layout import Layout
 from lbr_st.adaptation.report import Report, largest_changes, write_report
 from lbr_st.adaptation.scoring import EncodesOnce, Found, Judge, fused
 from lbr_st.adaptation.steps import Step
+from lbr_st.data.prepared_set import FILES
 from lbr_st.evaluation.fusion import AllScores
 from lbr_st.evaluation.general import general_pairs, general_score
 from lbr_st.evaluation.own_data import local_task, open_for_evaluation
 from lbr_st.evaluation.ranking import BM25
-from lbr_st.verdict import REGRESSION, Verdict, verdict
+from lbr_st.verdict import REGRESSION, WIN, Verdict, verdict
 
 
 def judge(layout: Layout, done: Sequence[Step], folder: Path) -> dict[str, Any]:
@@ -65,11 +67,12 @@ def judge(layout: Layout, done: Sequence[Step], folder: Path) -> dict[str, Any]:
                 "passages. No query of a passage that is asked for was trained on.",
                 *(["The end finds less: the start was saved again."] if saved == "start" else []),
             ],
+            next_steps=next_steps(layout, of_test, saved, weight),
             scores=_scores(layout, found, weight),
             steps=done,
             gained=gained,
             lost=lost,
-            data={name: f"{value:,}" for name, value in sizes_of(layout.set).items()},
+            data={name: f"{value:,} ({FILES[name]})" for name, value in sizes_of(layout.set).items()},
             pictures={
                 what: file
                 for what, file in (
@@ -87,6 +90,40 @@ def judge(layout: Layout, done: Sequence[Step], folder: Path) -> dict[str, Any]:
 def verdict_of(said: Mapping[str, Any]) -> Verdict:
     """Return the verdict that `judge` has left."""
     return Verdict(**said["verdict"] | {"outside": tuple(said["verdict"]["outside"])})
+
+
+def next_steps(layout: Layout, of_test: Verdict, saved: str, weight: float) -> list[tuple[str, str]]:
+    """Return what to do after a verdict, and the command that does it or "".
+
+    Args:
+        layout: The steps.
+        of_test: The verdict.
+        saved: ``end`` or ``start``.
+        weight: Share of the end beside BM25 that is best on dev.
+    """
+    config = layout.config
+    search = ["lbr", "search", "--model", str(config.output_dir), "--data", str(config.sources[0])]
+    found = []
+    if saved == "end":
+        found.append(("Search with the new model:", shlex.join([*search, "your question"])))
+    assert of_test.fused is not None and of_test.bm25 is not None
+    if saved == "end" and of_test.fused > max(of_test.recall, of_test.bm25):
+        fuse = ["--fuse", "bm25", "--fuse-weight", f"{weight:g}", "your question"]
+        found.append(("Together with BM25 it finds more:", shlex.join([*search, *fuse])))
+    elif of_test.bm25 > of_test.recall:
+        found.append(("BM25 alone finds more than the new model: search with both, or with BM25.", ""))
+    if of_test.word != WIN:
+        better = []
+        if config.pairs is None:
+            better.append("real queries with their documents (--pairs)")
+        if config.generator is None and config.queries is None:
+            better.append("a larger model that writes the queries (--generator)")
+        if config.teacher is None and config.reranker is None:
+            better.append("a teacher (--teacher)")
+        better.append("more text")
+        what = "finds less than the start" if of_test.word == REGRESSION else "may find no more than the start"
+        found.append((f"The new model {what}. What may help: {', '.join(better)}.", ""))
+    return found
 
 
 def _of_end(layout: Layout, said: Mapping[str, Any], dev: Judge, test: Judge) -> tuple[AllScores, float, float]:

@@ -6,6 +6,7 @@ little is measured, by the stages' own dry runs, a batch of written queries, and
 
 from __future__ import annotations
 
+import functools
 import gc
 import tempfile
 import time
@@ -263,7 +264,7 @@ class _Trial:
         """The start, which encodes as fast as what becomes of it."""
         return self.layout.start
 
-    @property
+    @functools.cached_property
     def _general(self) -> list[Record]:
         return general_pairs(self.config.general, seed=self.config.seed)
 
