@@ -90,7 +90,8 @@ def plan_text(plan: AdaptPlan) -> str:
         memory = "" if step.peak_bytes is None else f"{step.peak_bytes / 2**30:.2f}"
         rows.append([f"{number} {step.name}", step.reads, step.makes, step.much, minutes, memory])
     rows.append(["all", "", "", "", f"{plan.minutes:.1f}", ""])
-    disk = f"Disk: at least {plan.least_room / 2**30:.2f} GiB of {plan.free_room / 2**30:.1f} free."
+    needed = f"at least {plan.least_room / 2**30:.2f} GiB of " if plan.least_room else ""
+    disk = f"Disk: {needed}{plan.free_room / 2**30:.1f} GiB free."
     return "\n".join([markdown_table(header, rows, numbers=["minutes", "GiB"]), "", disk, *plan.left_out])
 
 

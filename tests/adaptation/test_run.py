@@ -18,6 +18,7 @@ from lbr_st.adaptation import judging
 from lbr_st.adaptation.run import adapt
 from lbr_st.cli.adapt import main
 from lbr_st.cli.main import run_command
+from lbr_st.evaluation.general import general_pairs, general_score
 
 # What each step does, by what is called for it.
 CALLED = {
@@ -67,6 +68,11 @@ def test_from_a_folder_to_a_model_with_a_verdict_by_a_full_disk_at_each_step(con
     monkeypatch.setattr("lbr_st.adaptation.training_steps.align", lambda *args: pytest.fail("trained again"))
     made = adapt(config)
     assert [step.name for step in made.steps] == [*CALLED]
+    general = general_pairs(config.general, seed=config.seed)
+    assert made.verdict.outside == tuple(
+        general_score(SentenceTransformer(str(config.work / place)), general)
+        for place in ("1-start/embeds", "9-merge/model")
+    )
     for stage in ("6-learn", "8-align"):
         assert not (config.work / stage / "model" / "checkpoints").exists()
     assert str(made.verdict).startswith(f"VERDICT {made.verdict.word}: recall@10 ")

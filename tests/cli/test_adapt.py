@@ -76,7 +76,7 @@ def test_a_dry_run_prints_a_plan_and_runs_nothing(asked, monkeypatch, capsys):
         "| 2 learn | pairs     | a model     | 9 steps  |     1.5 | 1.00 |",
         "| all     |           |             |          |     1.5 |      |",
         "",
-        "Disk: at least 1.00 GiB of 16.0 free.",
+        "Disk: at least 1.00 GiB of 16.0 GiB free.",
         "Left out: something.",
         "next: the same command without --dry-run",
     ]
