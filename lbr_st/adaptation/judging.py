@@ -13,12 +13,19 @@ from lbr_st.adaptation.layout import Layout
 from lbr_st.adaptation.report import Report, largest_changes, write_report
 from lbr_st.adaptation.scoring import EncodesOnce, Found, Judge, fused
 from lbr_st.adaptation.steps import Step
+from lbr_st.adaptation.training_steps import OUTSIDE
 from lbr_st.data.prepared_set import FILES
 from lbr_st.evaluation.fusion import AllScores
 from lbr_st.evaluation.general import general_pairs, general_score
 from lbr_st.evaluation.own_data import local_task, open_for_evaluation
 from lbr_st.evaluation.ranking import BM25
-from lbr_st.verdict import REGRESSION, WIN, Verdict, verdict
+from lbr_st.verdict import MARGINAL, REGRESSION, WIN, Verdict, verdict
+
+MEANS = {
+    WIN: "WIN means that the whole 95% interval of the difference, in brackets, is above 0.",
+    MARGINAL: "MARGINAL means that the 95% interval of the difference, in brackets, holds 0: it may be chance.",
+    REGRESSION: "REGRESSION means that the whole 95% interval of the difference, in brackets, is below 0.",
+}
 
 
 def judge(layout: Layout, done: Sequence[Step], folder: Path) -> dict[str, Any]:
@@ -63,6 +70,7 @@ def judge(layout: Layout, done: Sequence[Step], folder: Path) -> dict[str, Any]:
             title=Path(config.output_dir).name,
             verdict=str(of_test),
             notes=[
+                MEANS[of_test.word],
                 f"The test asks {len(queries):,} queries ({said['set']['test_asks']}) of {len(test.documents):,} "
                 "passages. No query of a passage that is asked for was trained on.",
                 *(["The end finds less: the start was saved again."] if saved == "start" else []),
@@ -132,7 +140,7 @@ def _of_end(layout: Layout, said: Mapping[str, Any], dev: Judge, test: Judge) ->
     scores = test.scores(end)
     weight = dev.weight(dev.scores(end), dev.scores(open_for_evaluation(BM25)))
     if layout.merges:  # the share that was taken has been scored there
-        return scores, said["merge"]["outside"], weight
+        return scores, said["merge"][OUTSIDE], weight
     config = layout.config
     return scores, general_score(end.model, general_pairs(config.general, seed=config.seed)), weight
 

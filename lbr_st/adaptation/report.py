@@ -83,7 +83,7 @@ def largest_changes(examples: Sequence[Example]) -> tuple[list[Example], list[Ex
 def _said(value: Any) -> str:
     """Write what came of a step for people: numbers with their thousands apart, counts by name."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{_said(each)} {name}" for name, each in value.items())
+        return ", ".join(f"{name} ({_said(each)})" for name, each in value.items())
     if isinstance(value, float):
         return f"{value:.3g}"
     return f"{value:,}" if isinstance(value, int) else str(value)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from lbr_st.adaptation.config import AdaptConfig
-from lbr_st.adaptation.data_steps import opened_set, rows_of
+from lbr_st.adaptation.data_steps import opened_set, rows_of, sizes_of
 from lbr_st.adaptation.layout import NEGATIVES, RELATIVE_MARGIN, Layout
 from lbr_st.adaptation.steps import start_over
 from lbr_st.alignment.config import AlignConfig
@@ -33,6 +33,7 @@ from lbr_st.training.resume import checkpoint_dir
 
 logger = logging.getLogger(__name__)
 
+OUTSIDE = "recall@10_outside_the_domain"  # what merging says of the share that it takes
 FEW_PAIRS = 2_000  # of which stage 2 makes two passes, and of more one
 
 
@@ -42,7 +43,8 @@ def learn_domain(layout: Layout, folder: Path) -> dict[str, Any]:
     learn(learn_config(layout.config, precision, layout.backbone, layout.set, folder / "model"))
     gc.collect()  # a trainer holds itself, and with it the model and its optimizer
     _remove_checkpoints(folder)
-    return {}
+    sizes = sizes_of(layout.set)
+    return {name: sizes[name] for name in ("learn", "passages") if name in sizes}
 
 
 def find_negatives(layout: Layout, folder: Path) -> dict[str, Any]:
@@ -84,8 +86,8 @@ def merge_with_start(layout: Layout, folder: Path) -> dict[str, Any]:
     save_any(merge([layout.before, layout.aligned], [1 - taken.share, taken.share]), folder / "model")
     return {
         "share_of_the_end": taken.share,
-        "dev_ndcg_at_10": round(taken.ndcg, 4),
-        "outside": taken.general,
+        "dev_nDCG@10": round(taken.ndcg, 4),
+        OUTSIDE: taken.general,
     }
 
 

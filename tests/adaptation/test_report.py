@@ -54,7 +54,7 @@ def test_all_of_it_is_in_one_page(report, tmp_path):
     text = " ".join(" ".join(page.text).split())
     for said in (
         report.verdict, "The questions are titles.", "end 0.812 0.7",
-        "stage 1 tokens read: 1,000 lost: 1,200 copied 1.5",
+        "stage 1 tokens read: 1,000 lost: copied (1,200) 1.5",
         "What to do next Search with it: lbr search --model my-model Bring a teacher. Scores",
         "rank 20 → 1", "passages 1,000", "lbr adapt handbook",
     ):  # fmt: skip
