@@ -44,6 +44,8 @@ class Layout:
 
     Attributes:
         is_language_model: Whether the model to start from is one, and embeds nothing yet as others do.
+        converts: Whether the language model is written anew, out of a GGUF file or an adapter and its base.
+        pools: Whether the start embeds by the mean of its last states, having no way of its own.
         learns: Whether there is stage 1.
         merges: Whether the end is merged with what it was made from.
         names: Names of the steps, in order.
@@ -51,7 +53,11 @@ class Layout:
 
     def __init__(self, config: AdaptConfig, trial: Path | None = None, done: Collection[str] = ()) -> None:
         self.config, self.trial, self.done = config, trial, done
-        self.is_language_model = not is_other_embedding_model(config.model)
+        model = config.model
+        self.is_language_model = not is_other_embedding_model(model)
+        is_ours = self.is_language_model and has_bottleneck_tokens(model)
+        self.converts = gguf_file(model) is not None or (find_adapter(model) is not None and not is_ours)
+        self.pools = self.is_language_model and not is_ours
         self.learns = self.is_language_model and "learn" not in config.skip
         # Without stage 1 a language model has no start that its end could be merged with.
         self.merges = "merge" not in config.skip and (self.learns or not self.is_language_model)
@@ -67,17 +73,6 @@ class Layout:
         """Return the folder of a step."""
         work = self.config.work if name in self.done else self.work
         return work / f"{self.names.index(name) + 1}-{name}"
-
-    @property
-    def converts(self) -> bool:
-        """Whether the language model is written anew, out of a GGUF file or an adapter and its base."""
-        model = self.config.model
-        return gguf_file(model) is not None or (find_adapter(model) is not None and not has_bottleneck_tokens(model))
-
-    @property
-    def pools(self) -> bool:
-        """Whether the start embeds by the mean of its last states, having no way of its own."""
-        return self.is_language_model and (self.converts or not has_bottleneck_tokens(self.config.model))
 
     @property
     def backbone(self) -> str:
