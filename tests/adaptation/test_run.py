@@ -168,7 +168,7 @@ def test_all_queries_filtered_out(config, server, tmp_path, monkeypatch, capsys)
     plain.write_text(
         "\n\n".join(f"Much of number {n} is found in rocks by people of old {'x' * n}." for n in range(45))
     )
-    server.answer = lambda content: f"Does zebra {server.asked.append(1) or len(server.asked)} eat anything?"
+    server.answer = lambda content: f"Does {'z' * (server.asked.append(1) or len(server.asked))} eat anything?"
     config = replace(config, sources=[plain], queries=None, generator=server.url, generator_model="m", per_passage=1)
     line = message_of(config, capsys)
     assert line.startswith("not one of ") and "passage not among the first" in line
