@@ -77,6 +77,35 @@ MUTANTS = [
         "WIN if low >= 0 else",
         "test_verdict.py::test_queries_count_in_pairs",
     ),
+    # The steps of an adaptation, and its dry run.
+    Mutant(
+        "adapt: a step that has lost files is gone on from",
+        "adaptation/steps.py",
+        "if sizes.get(name) != size:",
+        "if sizes.get(name, size) != size:",
+        "adaptation/test_steps.py::test_a_step_that_lost_files_is_not_gone_on_from",
+    ),
+    Mutant(
+        "adapt: the room of a checkpoint is not counted",
+        "adaptation/checking.py",
+        "most = max(most, kept + checkpoint)",
+        "most = max(most, kept)",
+        "adaptation/test_checking.py::test_the_room_on_the_disk",
+    ),
+    Mutant(
+        "adapt: a server that refuses is found out in the middle",
+        "adaptation/checking.py",
+        "if answer.refused:",
+        "if not answer:",
+        "adaptation/test_checking.py::test_a_server_is_asked_before_any_work",
+    ),
+    Mutant(
+        "adapt: documents are encoded again for each score",
+        "adaptation/scoring.py",
+        "if any(text not in self._rows for text in texts):",
+        "if texts:",
+        "adaptation/test_scoring.py::test_documents_are_encoded_once_to_the_same_scores",
+    ),
     Mutant(
         "verdict: the last step is judged, and the best one saved",
         "training/verdicts.py",

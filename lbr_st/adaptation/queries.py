@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tqdm.auto import tqdm
 
@@ -46,6 +46,19 @@ DTYPES = ("float32", "float16", "bfloat16")
 LEAST_WORDS = 8  # of a passage: what is shorter is no text to ask about
 # Settings that mean something to a language model alone.
 OF_WRITING = ("per_passage", "most", "temperature", "dtype", "batch_size")
+
+
+class NoQueriesError(InputError):
+    """There is no query.
+
+    Args:
+        message: What was wrong, and what to do.
+        lost: What was left out, and why.
+    """
+
+    def __init__(self, message: str, lost: Drops) -> None:
+        self.lost = lost
+        super().__init__(message)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,22 +218,15 @@ def write_queries(config: QueriesConfig) -> QuerySet:
     there when all of it is whole, not before.
 
     Raises:
-        InputError: If a source, the model or the endpoint cannot be used, there is no query, the folder is not empty
-            or cannot be written, or answers are kept beside it of a run with other settings.
+        InputError: If a source, the model or the endpoint cannot be used, the folder is not empty or cannot be
+            written, or answers are kept beside it of a run with other settings.
+        NoQueriesError: If there is no query.
         UnfinishedError: If the endpoint does not answer; what it answered before is kept.
     """
     target = Path(config.output_dir).resolve()
     check_target(target)
-    writer = _writer_of(config)
-    kinds = _kinds_of(config, writer)
     lost = Drops()
-    wrong = on_wrong_row(config.on_error, lost)
-    chunker = Chunker() if writer is None else writer.make_chunker()
-    reading = Reading(
-        columns=Columns(min_score=config.min_score), chunker=chunker, wrong=wrong, incomplete=lost.add_error
-    )
-    passages = read_passages_of([*map(str, config.sources)], config.pairs, reading, lost)
-    requests = [] if writer is None else plan(passages, [kind for kind in kinds if kind in WRITTEN], config, lost)
+    writer, kinds, passages, requests = look(config, lost)
     answers = None
     try:
         if writer is not None and requests:
@@ -245,8 +251,46 @@ def write_queries(config: QueriesConfig) -> QuerySet:
     if answers is not None:
         answers.remove()
     if not rows:
-        raise InputError(_nothing(config, lost))
+        raise NoQueriesError(_nothing(config, lost), lost)
     return QuerySet(Path(config.output_dir), about)
+
+
+class ToWrite(NamedTuple):
+    """What there is to be written.
+
+    Attributes:
+        writer: What writes it; None where nothing is written.
+        kinds: Kinds of queries that there are to be.
+        passages: All passages, with the queries and titles that they have.
+        requests: The queries that are to be written.
+    """
+
+    writer: Writer | None
+    kinds: list[str]
+    passages: list[Passage]
+    requests: list[Request]
+
+
+def look(config: QueriesConfig, lost: Drops) -> ToWrite:
+    """Open the writer, read the passages, and say which queries are to be written.
+
+    Args:
+        config: Passages, and how queries for them are got.
+        lost: Counts passages that are left out.
+
+    Raises:
+        InputError: If a source, the model or the endpoint cannot be used.
+    """
+    writer = _writer_of(config)
+    kinds = _kinds_of(config, writer)
+    wrong = on_wrong_row(config.on_error, lost)
+    chunker = Chunker() if writer is None else writer.make_chunker()
+    reading = Reading(
+        columns=Columns(min_score=config.min_score), chunker=chunker, wrong=wrong, incomplete=lost.add_error
+    )
+    passages = read_passages_of([*map(str, config.sources)], config.pairs, reading, lost)
+    requests = [] if writer is None else plan(passages, [kind for kind in kinds if kind in WRITTEN], config, lost)
+    return ToWrite(writer, kinds, passages, requests)
 
 
 def _saying_what_is_kept(error: Exception, config: QueriesConfig, answers: Answers | None) -> Exception:

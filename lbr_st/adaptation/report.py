@@ -6,6 +6,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import jinja2
 
@@ -46,6 +47,7 @@ class Report:
         title: Name of the model.
         verdict: The verdict in one line.
         notes: What a reader has to know of it, a sentence each.
+        next_steps: What to do now: a sentence, and a command or "".
         scores: Scores by system, each by the name of a column.
         steps: The steps, with what came of them.
         gained: Queries whose document is found higher up than before, most first.
@@ -58,6 +60,7 @@ class Report:
     title: str
     verdict: str
     notes: Sequence[str]
+    next_steps: Sequence[tuple[str, str]]
     scores: Mapping[str, Mapping[str, str]]
     steps: Sequence[Step]
     gained: Sequence[Example]
@@ -77,10 +80,20 @@ def largest_changes(examples: Sequence[Example]) -> tuple[list[Example], list[Ex
     return gained[:MOST_QUERIES], lost[:MOST_QUERIES]
 
 
+def _said(value: Any) -> str:
+    """Write what came of a step for people: numbers with their thousands apart, counts by name."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} ({_said(each)})" for name, each in value.items())
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
 def write_report(folder: Path, report: Report) -> Path:
     """Write the page into the folder of the model; return its path."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     pages = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    pages.filters["said"] = _said
     pages.filters["minutes"] = lambda seconds: f"{seconds / 60:.1f}"
     pages.filters["short"] = lambda text: text if len(text) <= SHOWN else text[:SHOWN].rstrip() + " …"
     pictures = {name: base64.b64encode(file.read_bytes()).decode() for name, file in report.pictures.items()}

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper
+from mteb.types import PromptType
 
 from lbr_st.adaptation.report import Example
 from lbr_st.evaluation.fusion import AllScores, choose_weight, ndcg_at_10
-from lbr_st.evaluation.own_data import LocalRetrieval, evaluate, open_for_evaluation
+from lbr_st.evaluation.own_data import LocalRetrieval, evaluate
 from lbr_st.evaluation.ranking import fuse
+from lbr_st.model.opening import open_sentence_transformer
 
 FIRST = 10
 
@@ -32,6 +35,31 @@ class Found(NamedTuple):
     first: np.ndarray
 
 
+class EncodesOnce(SentenceTransformerEncoderWrapper):
+    """A model that remembers the documents it has encoded: dev and test are searched in the same ones.
+
+    Args:
+        name: Directory or Hub id.
+
+    Raises:
+        InputError: If it is not an embedding model.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(open_sentence_transformer(name))
+        self._rows: dict[str, torch.Tensor] = {}
+
+    def encode(self, inputs: Any, *, prompt_type: PromptType | None = None, **kwargs: Any) -> Any:
+        """Return embeddings, of documents that were encoded before those of then."""
+        if prompt_type != PromptType.document:
+            return super().encode(inputs, prompt_type=prompt_type, **kwargs)
+        texts = [text for batch in inputs for text in batch["text"]]
+        if any(text not in self._rows for text in texts):
+            found = torch.as_tensor(super().encode(inputs, prompt_type=prompt_type, **kwargs))
+            self._rows |= dict(zip(texts, found, strict=True))
+        return torch.stack([self._rows[text] for text in texts])
+
+
 class Judge:
     """Scores systems on the same queries and documents.
 
@@ -45,9 +73,9 @@ class Judge:
         column = {id_: number for number, id_ in enumerate(task.documents.values())}
         self.relevant = {query: [column[id_] for id_ in found] for query, found in task.judgements.items()}
 
-    def scores(self, model: str | Path) -> AllScores:
-        """Return the scores of all documents for all queries, of ``bm25`` or a model by its name."""
-        searcher = AllScores(open_for_evaluation(model))
+    def scores(self, model: Any) -> AllScores:
+        """Return the scores of all documents for all queries, of a model or BM25 that is opened for mteb."""
+        searcher = AllScores(model)
         evaluate(searcher, self.task)
         return searcher
 

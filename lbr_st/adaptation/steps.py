@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,7 +42,8 @@ class Steps:
     """The steps of one path, in the order they are asked for.
 
     Started again, those that are done are not done again, and the one that was cut off goes on in its own folder. A
-    step that would be told something else than before is refused: what stands on it would belong to another path.
+    step that would be told something else than before is refused: what stands on it would belong to another path. So is
+    one that is done and has lost files since.
 
     Args:
         folder: Folder of all steps.
@@ -52,6 +54,7 @@ class Steps:
         self.folder = Path(folder)
         self.number = number
         self.done: list[Step] = []
+        self._at = 0
         self._before = ""
 
     def __call__(
@@ -70,32 +73,76 @@ class Steps:
             The step, done now or before.
 
         Raises:
-            InputError: If the folder holds the step with other settings.
+            InputError: If the folder holds the step with other settings, or not all of it.
         """
-        at = len(self.done) + 1
-        folder = self.folder / f"{at}-{name}"
+        folder, told, found = self._next(name, settings)
+        if found.get("said") is None:
+            logger.info("\n[%d/%d] %s", self._at, self.number, what)
+            with self.saying_how_to_go_on(f"step {self._at} of {self.number}, {name}"):
+                found = self._run(folder, told, found.get("seconds", 0.0), run)
+        else:
+            logger.info("\n[%d/%d] %s: done before, see %s", self._at, self.number, what, folder)
+        self.done.append(Step(name, what, folder, found["said"], found["seconds"]))
+        return self.done[-1]
+
+    def look(self, name: str, settings: Mapping[str, Any]) -> bool:
+        """Tell whether a step is done, in the place of doing it.
+
+        Args:
+            name: Name of the step, and of its folder.
+            settings: See `__call__`.
+
+        Raises:
+            InputError: If the folder holds the step with other settings, or not all of it.
+        """
+        return self._next(name, settings)[2].get("said") is not None
+
+    @contextlib.contextmanager
+    def saying_how_to_go_on(self, what: str) -> Iterator[None]:
+        """Let an error say that what is done is kept, unless it says itself how to go on.
+
+        Args:
+            what: What is being done, for the message.
+        """
+        try:
+            yield
+        except (Exception, KeyboardInterrupt) as error:
+            # The stages speak of a flag that this path does without.
+            notes = [note.replace(" with --resume", "") for note in getattr(error, "__notes__", [])]
+            if isinstance(error, InputError):
+                last = f"It was {what}; what was done before it is kept in {self.folder}"
+            else:
+                last = f"It was {what}; the same command goes on there"
+            error.__notes__ = notes if any("the same command" in note for note in notes) else [*notes, last]
+            raise
+
+    def _next(self, name: str, settings: Mapping[str, Any]) -> tuple[Path, dict[str, Any], dict[str, Any]]:
+        """Return the folder of the next step, what it is told, and what is there of it."""
+        self._at += 1
+        folder = self.folder / f"{self._at}-{name}"
         told = json.loads(json.dumps({"settings": settings, "after": self._before}))
         found = self._found(folder)
         if found:
             self._compare(folder, found, told)
+            self._check_files(folder, found)
         self._before = hashlib.sha256(json.dumps([name, told], sort_keys=True).encode()).hexdigest()
-        if found.get("said") is None:
-            logger.info("\n[%d/%d] %s", at, self.number, what)
-            folder.mkdir(parents=True, exist_ok=True)
-            seconds = found.get("seconds", 0.0)
-            write_json(folder / STEP_FILE, told | {"seconds": seconds})
-            start = time.perf_counter()
-            try:
-                said = dict(run(folder))
-            finally:  # of a run that ends here, too
-                found = told | {"seconds": round(seconds + time.perf_counter() - start, 1)}
+        return folder, told, found
+
+    def _run(
+        self, folder: Path, told: dict[str, Any], seconds: float, run: Callable[[Path], Mapping[str, Any]]
+    ) -> dict[str, Any]:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / STEP_FILE, told | {"seconds": seconds})
+        start = time.perf_counter()
+        try:
+            said = dict(run(folder))
+        finally:  # of a run that ends here, too
+            found = told | {"seconds": round(seconds + time.perf_counter() - start, 1)}
+            with contextlib.suppress(OSError):  # the disk may be full: what stopped the run says so
                 write_json(folder / STEP_FILE, found)
-            found |= {"said": said}
-            write_json(folder / STEP_FILE, found)
-        else:
-            logger.info("\n[%d/%d] %s: done before, see %s", at, self.number, what, folder)
-        self.done.append(Step(name, what, folder, found["said"], found["seconds"]))
-        return self.done[-1]
+        found |= {"said": said, "files": _sizes(folder)}
+        write_json(folder / STEP_FILE, found)
+        return found
 
     def _found(self, folder: Path) -> dict[str, Any]:
         file = folder / STEP_FILE
@@ -122,6 +169,30 @@ class Steps:
             f"{folder} was made with other settings ({why}); remove it and the steps after it to make them again, or "
             "choose another --output-dir"
         )
+
+    def _check_files(self, folder: Path, found: Mapping[str, Any]) -> None:
+        sizes = _sizes(folder) if "said" in found else {}
+        for name, size in found.get("files", {}).items():
+            if sizes.get(name) != size:
+                why = f"has {sizes[name]:,} bytes, where it had {size:,}" if name in sizes else "is gone"
+                raise InputError(
+                    f"{folder} is damaged: {name} {why}; remove the folder and the steps after it, and they are done "
+                    "again"
+                )
+
+
+def is_done(folder: Path) -> bool:
+    """Tell whether a folder holds a step that is done, whatever it was told."""
+    try:
+        return "said" in read_json(folder / STEP_FILE)
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """Return the sizes of the files that a step left, by their paths below its folder."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file() and file != folder / STEP_FILE)
+    return {str(file.relative_to(folder)): file.stat().st_size for file in files}
 
 
 def start_over(folder: Path, *names: str) -> None:

@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lbr_st.adaptation.config import SKIPPED, AdaptConfig
+from lbr_st.adaptation.planning import AdaptPlan, plan
 from lbr_st.adaptation.run import adapt
 from lbr_st.alignment.config import AlignConfig
 from lbr_st.cli.arguments import Parser, add_on_error, add_output_dir, positive_int
 from lbr_st.cli.stages import StageParser
 from lbr_st.errors import InputError
+from lbr_st.evaluation.tables import markdown_table
 from lbr_st.learning.config import LearnConfig
 
 STAGES: Mapping[str, Any] = {"learn": LearnConfig, "align": AlignConfig}
@@ -34,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_output_dir(parser, "the model and report.html; the steps are kept in DIR.work")
     parser.add_argument("--max-length", type=positive_int, default=256, metavar="N", help="longest text in tokens")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of all that is drawn")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan, with minutes and memory; write nothing")
     parser.add_argument("--skip", nargs="+", default=[], choices=SKIPPED, help="steps that are left out")
     add_on_error(parser)
     asked = parser.add_argument_group("queries")
@@ -56,14 +59,13 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"--{stage}", nargs="+", default=[], metavar="NAME=VALUE", help=f"settings of lbr {stage}: max_steps=100"
         )
     args = vars(parser.parse_args(argv))
-    for stage, config in STAGES.items():
-        args[stage] = settings_of(stage, config, args[stage])
-    try:
-        made = adapt(AdaptConfig(**args))
-    except KeyboardInterrupt as error:
-        # What the stages say of themselves has a flag that this command does without.
-        error.__notes__ = [note.replace(" with --resume", "") for note in getattr(error, "__notes__", [])]
-        raise
+    for stage, settings in STAGES.items():
+        args[stage] = settings_of(stage, settings, args[stage])
+    dry_run, config = args.pop("dry_run"), AdaptConfig(**args)
+    if dry_run:
+        print(f"{plan_text(plan(config))}\nnext: the same command without --dry-run")  # noqa: T201
+        return
+    made = adapt(config)
     command = [
         "lbr",
         "search",
@@ -77,6 +79,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"\nSaved {made.config.output_dir}, with report.html. The steps are in {made.config.work}, which can be "
         f"deleted.\nnext: {shlex.join(command)}\n{made.verdict}"
     )
+
+
+def plan_text(plan: AdaptPlan) -> str:
+    """Write what an adaptation takes as a table for people."""
+    header = ["step", "reads", "makes", "how much", "minutes", "GiB"]
+    rows = []
+    for number, step in enumerate(plan.steps, start=1):
+        minutes = "done" if step.minutes is None else f"{step.minutes:.1f}"
+        memory = "" if step.peak_bytes is None else f"{step.peak_bytes / 2**30:.2f}"
+        rows.append([f"{number} {step.name}", step.reads, step.makes, step.much, minutes, memory])
+    rows.append(["all", "", "", "", f"{plan.minutes:.1f}", ""])
+    needed = f"at least {plan.least_room / 2**30:.2f} GiB of " if plan.least_room else ""
+    disk = f"Disk: {needed}{plan.free_room / 2**30:.1f} GiB free."
+    return "\n".join([markdown_table(header, rows, numbers=["minutes", "GiB"]), "", disk, *plan.left_out])
 
 
 def settings_of(stage: str, config: Any, told: Sequence[str]) -> dict[str, Any]:

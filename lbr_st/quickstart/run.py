@@ -10,7 +10,7 @@ import gc
 import importlib.util
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,7 @@ STAGE1: dict[str, Any] = {
 }
 STAGE2: dict[str, Any] = {"max_steps": 70, "eval_steps": 70, "per_device_train_batch_size": 12}
 SEARCH_SECONDS = 120
+SAMPLE = 64  # passages that show how fast a model encodes
 QUESTIONS = [
     "split a string into shell-like tokens",
     "compute the shortest path between two nodes of a graph",
@@ -244,11 +245,21 @@ def mean_pooled(backbone: str, max_length: int) -> SentenceTransformer:
 
 def affordable(model: SentenceTransformer, passages: Sequence[Record], seconds: float) -> int:
     """Return how many passages the model encodes in a time, by how long it takes for some of them."""
-    sample = [passage["document"] for passage in passages[:: max(1, len(passages) // 64)][:64]]
-    model.encode_document(sample[:8])  # the first call is slower
+    return int(seconds / seconds_a_text(model.encode_document, [passage["document"] for passage in passages]))
+
+
+def seconds_a_text(encode: Callable[[list[str]], Any], texts: Sequence[str]) -> float:
+    """Return how long a text takes to encode, by some of them.
+
+    Args:
+        encode: Function of a model that encodes texts.
+        texts: All texts, one at least.
+    """
+    sample = list(texts[:: max(1, len(texts) // SAMPLE)][:SAMPLE])
+    encode(sample[:8])  # the first call is slower
     start = time.perf_counter()
-    model.encode_document(sample)
-    return int(seconds * len(sample) / (time.perf_counter() - start))
+    encode(sample)
+    return (time.perf_counter() - start) / len(sample)
 
 
 def most_likely(passages: Sequence[Record], questions: Sequence[str], most: int) -> list[Record]:

@@ -21,8 +21,11 @@ def report(tmp_path):
         title="my-model",
         verdict="VERDICT WIN: recall@10 0.812, +0.071 (0.049 to 0.093) against the start",
         notes=["The questions are titles."],
+        next_steps=[("Search with it:", "lbr search --model my-model"), ("Bring a teacher.", "")],
         scores={"start": {"recall@10": "0.741"}, "end": {"recall@10": "0.812", "nDCG@10": "0.7"}},
-        steps=[Step("learn", "stage 1", tmp_path, {"tokens_read": 1000, "nothing": None}, 90.0)],
+        steps=[
+            Step("learn", "stage 1", tmp_path, {"tokens_read": 1000, "nothing": None, "lost": {"copied": 1200}}, 90.0)
+        ],
         gained=[example(20, 1, "<script>alert(1)</script>")],
         lost=[],
         data={"passages": "1,000"},
@@ -50,7 +53,9 @@ def test_all_of_it_is_in_one_page(report, tmp_path):
     page = Page(write_report(tmp_path, report).read_text())
     text = " ".join(" ".join(page.text).split())
     for said in (
-        report.verdict, "The questions are titles.", "end 0.812 0.7", "stage 1 tokens read: 1000 1.5",
+        report.verdict, "The questions are titles.", "end 0.812 0.7",
+        "stage 1 tokens read: 1,000 lost: copied (1,200) 1.5",
+        "What to do next Search with it: lbr search --model my-model Bring a teacher. Scores",
         "rank 20 → 1", "passages 1,000", "lbr adapt handbook",
     ):  # fmt: skip
         assert said in text, said

@@ -1,71 +1,80 @@
 """The whole path on a toy: from a folder of Markdown to a model with a verdict, killed on the way and gone on with."""
 
+import errno
 import html
 import json
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import make_bert, same_weights
+from helpers import kill_after_checkpoint, make_bert, same_weights
 from peft import LoraConfig, get_peft_model
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModelForCausalLM
 
-from lbr_st.adaptation import run
-from lbr_st.adaptation.config import AdaptConfig
+from lbr_st.adaptation import judging
 from lbr_st.adaptation.run import adapt
-from lbr_st.adaptation.scoring import Judge
-from lbr_st.errors import InputError
-from lbr_st.evaluation.own_data import LocalRetrieval
+from lbr_st.cli.adapt import main
+from lbr_st.cli.main import run_command
+from lbr_st.evaluation.general import general_pairs, general_score
 
-THINGS = ["iron", "salt", "copper", "zinc", "gold", "lead", "tin", "silver", "nickel", "cobalt"]
-PLACES = ["rocks", "rivers", "plants", "blood", "old coins", "the sea"]
-STEPS = {"num_train_epochs": 1, "max_steps": 2, "per_device_train_batch_size": 4, "learning_rate": 1e-3}
-
-
-@pytest.fixture
-def handbook(tmp_path):
-    """A page for each thing, a section for each place: 60 passages with headings."""
-    folder = tmp_path / "handbook"
-    folder.mkdir()
-    for thing in THINGS:
-        sections = [
-            f"## {thing} in {place}\n\nMuch {thing} is found in {place}, where people of long ago looked for it.\n"
-            for place in PLACES
-        ]
-        (folder / f"{thing}.md").write_text("\n".join([f"# About {thing}\n", *sections]))
-    return folder
+# What each step does, by what is called for it.
+CALLED = {
+    "start": "data_steps.mean_pooled",
+    "passages": "data_steps.prepare",
+    "queries": "data_steps.write_queries",
+    "filter": "data_steps.filter_file",
+    "set": "data_steps.hold_out",
+    "learn": "training_steps.learn",
+    "negatives": "training_steps.with_negatives",
+    "align": "training_steps.align",
+    "merge": "training_steps.merge",
+    "verdict": "judging.write_report",
+}
 
 
-@pytest.fixture
-def config(handbook, backbone, tmp_path):
-    general = tmp_path / "general.jsonl"
-    rows = [{"query": f"sort {n}", "document": f"def sort_{n}(): sorted({n})"} for n in range(12)]
-    general.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    titles = tmp_path / "titles.jsonl"
-    rows = [
-        {"query": f"Where is {thing} in {place}?", "document": f"Much {thing} lies in {place}.", "kind": "question"}
-        for thing in THINGS
-        for place in PLACES
-    ]
-    titles.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return AdaptConfig(
-        sources=[handbook],
-        queries=str(titles),
-        model=str(backbone),
-        output_dir=tmp_path / "out",
-        general=str(general),
-        max_length=48,
-        learn=STEPS,
-        align=STEPS,
-    )
+def full_disk(*args, **kwargs):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "out")
 
 
-def test_from_a_folder_to_a_model_with_a_verdict(config, tmp_path):
+def stopped(*args, **kwargs):
+    raise KeyboardInterrupt
+
+
+def message_of(config, capsys, code=2):
+    """Run it as the command does, and return its last line."""
+    with pytest.raises(SystemExit) as end:
+        run_command(lambda: adapt(config))
+    assert end.value.code == code
+    *_, line = capsys.readouterr().err.strip().splitlines()
+    return line.removeprefix("error: ")
+
+
+def test_from_a_folder_to_a_model_with_a_verdict_by_a_full_disk_at_each_step(config, tmp_path, monkeypatch, capsys):
+    """Each time it is one line that says how to go on; what is done is not done again."""
+    for number, (name, called) in enumerate(CALLED.items(), start=1):
+        with monkeypatch.context() as full:
+            full.setattr(f"lbr_st.adaptation.{called}", full_disk)
+            assert message_of(config, capsys, 1) == (
+                f"out: No space left on device; make room on the disk. It was step {number} of 10, {name}; the same "
+                "command goes on there"
+            )
+    with monkeypatch.context() as full:
+        full.setattr("lbr_st.adaptation.run.shutil.copytree", full_disk)
+        assert message_of(config, capsys, 1).endswith("It was saving the model; the same command goes on there")
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setattr("lbr_st.adaptation.training_steps.align", lambda *args: pytest.fail("trained again"))
     made = adapt(config)
-    assert [step.name for step in made.steps] == [
-        "start", "passages", "queries", "filter", "set", "learn", "negatives", "align", "merge", "verdict",
-    ]  # fmt: skip
+    assert [step.name for step in made.steps] == [*CALLED]
+    general = general_pairs(config.general, seed=config.seed)
+    assert made.verdict.outside == tuple(
+        general_score(SentenceTransformer(str(config.work / place)), general)
+        for place in ("1-start/embeds", "9-merge/model")
+    )
+    for stage in ("6-learn", "8-align"):
+        assert not (config.work / stage / "model" / "checkpoints").exists()
     assert str(made.verdict).startswith(f"VERDICT {made.verdict.word}: recall@10 ")
     assert "against the start; BM25 " in str(made.verdict) and "outside the domain" in str(made.verdict)
     page = " ".join(html.unescape(made.report.read_text()).split())
@@ -86,26 +95,100 @@ def test_from_a_folder_to_a_model_with_a_verdict(config, tmp_path):
 def test_it_goes_on_where_it_was_cut_off(config, tmp_path, monkeypatch):
     """At each step, with the same end; what is done is not done again."""
     straight = adapt(replace(config, output_dir=tmp_path / "straight"))
-    for name in (
-        "write_queries",
-        "filter_file",
-        "prepare",
-        "learn",
-        "with_negatives",
-        "align",
-        "merge",
-        "write_report",
-    ):
+    for called in CALLED.values():
         with monkeypatch.context() as cut:
-            cut.setattr(run, name, lambda *args, **kwargs: (_ for _ in ()).throw(KeyboardInterrupt))
+            cut.setattr(f"lbr_st.adaptation.{called}", stopped)
             with pytest.raises(KeyboardInterrupt):
                 adapt(config)
         assert not (tmp_path / "out").exists()
-    with monkeypatch.context() as cut:  # once more: only the last step is left
-        cut.setattr(run, "align", lambda *args: pytest.fail("trained again"))
-        made = adapt(config)
+    made = adapt(config)
     assert str(made.verdict) == str(straight.verdict)
     assert same_weights(tmp_path / "straight", tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_killed_in_both_stages_it_ends_with_the_same_bytes(config, tmp_path, monkeypatch):
+    steps = {**config.learn, "max_steps": 3, "save_steps": 1}
+    files = {}
+    for name in ("straight", "killed"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        argv = [
+            str(config.sources[0]), "--model", config.model, "--output-dir", "out", "--queries", config.queries,
+            "--general", config.general, "--max-length", "48",
+            *(word for stage in ("learn", "align") for word in (f"--{stage}", *(f"{n}={v}" for n, v in steps.items()))),
+        ]  # fmt: skip
+        if name == "killed":
+            for step in ("6-learn", "8-align"):
+                kill_after_checkpoint("lbr_st.cli.adapt", argv, Path("out.work", step, "model"), 1)
+        main(argv)
+        files[name] = {
+            str(file.relative_to("out")): file.read_bytes()
+            for file in Path("out").rglob("*")
+            if file.is_file() and file.name != "report.html"  # which says how long it took
+        }
+    assert "model.safetensors" in files["straight"]
+    assert files["killed"] == files["straight"]
+
+
+def test_an_endpoint_that_stops_answering(config, server, tmp_path, monkeypatch, capsys):
+    """What it has answered is kept, and the same command goes on with it."""
+    config = replace(config, queries=None, generator=server.url, generator_model="m", most_passages=10)
+    answered = []
+
+    def answer(content):
+        answered.append(content)
+        return f"What is found at place {len(answered)} by people?" if len(answered) < 8 else (503, "busy", {})
+
+    server.answer = answer
+    line = message_of(config, capsys, 1)
+    assert "does not answer: HTTP 503: busy" in line
+    assert line.endswith("and the same command goes on with them") and " answers are kept in " in line
+    server.answer = lambda content: f"What is found at place {server.asked.append(1) or len(server.asked)} by people?"
+    with pytest.raises(KeyboardInterrupt), monkeypatch.context() as cut:
+        cut.setattr("lbr_st.adaptation.data_steps.filter_file", stopped)
+        adapt(config)
+    assert json.loads((config.work / "3-queries" / "lbr_step.json").read_text())["said"]["title"] == 60
+
+
+def test_no_queries_at_all(config, tmp_path, capsys):
+    plain = tmp_path / "plain.txt"
+    plain.write_text("\n\n".join(f"Much {thing} is found in rocks by people of old." for thing in ("iron", "salt")))
+    line = message_of(replace(config, sources=[plain], queries=None), capsys)
+    assert line == (
+        f"{plain}: no query can be used, and {config.model} writes none, as it has no chat template; give --pairs "
+        "FILE, --queries FILE, or --generator URL --generator-model NAME, which writes some. It was step 3 of 10, "
+        f"queries; what was done before it is kept in {config.work}"
+    )
+
+
+def test_all_queries_filtered_out(config, server, tmp_path, monkeypatch, capsys):
+    """The way on is named by the flags of this command, and it is one."""
+    plain = tmp_path / "plain.txt"
+    plain.write_text(
+        "\n\n".join(f"Much of number {n} is found in rocks by people of old {'x' * n}." for n in range(45))
+    )
+    server.answer = lambda content: f"Does {'z' * (server.asked.append(1) or len(server.asked))} eat anything?"
+    config = replace(config, sources=[plain], queries=None, generator=server.url, generator_model="m", per_passage=1)
+    line = message_of(config, capsys)
+    assert line.startswith("not one of ") and "passage not among the first" in line
+    assert ": --skip filter keeps all of them, --teacher names a model that finds more, --pairs" in line
+    assert "--keep-first" not in line
+    with pytest.raises(KeyboardInterrupt), monkeypatch.context() as cut:
+        cut.setattr("lbr_st.adaptation.data_steps.hold_out", stopped)
+        adapt(replace(config, skip=["filter"]))
+
+
+def test_a_teacher_that_is_too_weak(config, embedding_model, monkeypatch, capsys):
+    """Both numbers are said, and --weak-teacher goes on with it."""
+    monkeypatch.setattr("lbr_st.alignment.teacher.EmbeddingTeacher.on_dev", lambda *args: [0.5, 0.25])
+    config = replace(config, teacher=embedding_model, learn={}, skip=["learn", "negatives", "merge"])
+    line = message_of(config, capsys)
+    assert "its dev nDCG@10 is 0.250, that of the model before training 0.500" in line
+    assert "or say --weak-teacher. It was step 6 of 7, align; what was done before it is kept in" in line
+    with pytest.raises(KeyboardInterrupt), monkeypatch.context() as cut:
+        cut.setattr("lbr_st.adaptation.training_steps.align", stopped)
+        adapt(replace(config, weak_teacher=True))
 
 
 @pytest.mark.slow
@@ -138,67 +221,11 @@ def test_a_language_model_without_stage_1_is_not_merged(config, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(("keep", "saved"), [("better", "start"), ("end", "end")])
 def test_an_end_that_finds_less_is_not_saved_unless_asked_for(config, tmp_path, monkeypatch, keep, saved):
-    found = run.verdict
-    monkeypatch.setattr(run, "verdict", lambda before, after, **more: found(before + 1, after * 0, **more))
+    found = judging.verdict
+    monkeypatch.setattr(judging, "verdict", lambda before, after, **more: found(before + 1, after * 0, **more))
     made = adapt(replace(config, keep=keep, skip=["merge", "negatives"]))
     assert (made.verdict.word, made.saved) == ("REGRESSION", saved)
     chosen = tmp_path / ("out.work/1-start/embeds" if saved == "start" else "out.work/7-align/model")
     vectors = [SentenceTransformer(str(folder)).encode(["iron", "salt"]) for folder in (chosen, tmp_path / "out")]
     assert np.array_equal(*vectors)
     assert ("The end finds less: the start was saved again." in made.report.read_text()) == (saved == "start")
-
-
-@pytest.mark.parametrize(
-    ("told", "message"),
-    [
-        ({"model": "absent/"}, "^--model absent/ is not a model"),
-        ({"teacher": "./absent"}, "^--teacher ./absent is not a model"),
-        ({"queries": "absent.jsonl"}, "^--queries absent.jsonl: no such file"),
-        ({"pairs": "absent.jsonl"}, "^--pairs absent.jsonl: no such file"),
-        ({"general": "absent.jsonl"}, "^--general absent.jsonl: no such file"),
-        ({"sources": ["absent.md"]}, "^absent.md: no such file"),
-        (
-            {"model": "no-such-model"},
-            "^--model no-such-model is not a model: there is no such directory",
-        ),
-        ({"teacher": "typo"}, "^--teacher typo is not a model: there is no such directory"),
-        ({"align": {"optim": "adamw_8bit"}}, "^--optim adamw_8bit: .*bitsandbytes"),
-        ({"learn": {"report_to": "wandb"}}, "^--report-to wandb needs wandb"),
-        ({"max_length": 100_000}, "^--max-length 100000: "),
-    ],
-)
-def test_what_is_refused_before_any_work(config, told, message):
-    with pytest.raises(InputError, match=message):
-        adapt(replace(config, **told))
-    assert not config.work.exists()
-
-
-def test_a_folder_that_holds_something_is_refused(config, tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "mine").touch()
-    with pytest.raises(InputError, match="^--output-dir .* is not empty"):
-        adapt(config)
-
-
-def test_what_a_judge_finds():
-    """Two queries, of which one has two documents: recall, nDCG, ranks and examples by hand."""
-    records = [
-        {"id": "a", "query": "one", "document": "d0"},
-        {"id": "b", "query": "one", "document": "d2"},
-        {"id": "c", "query": "two", "document": "d1"},
-    ]
-    more = [{"id": f"m{n}", "document": f"d{n}"} for n in range(3, 14)]
-    judge = Judge(LocalRetrieval(records, more, name="toy", revision="1"))
-    position = {text: number for number, text in enumerate(judge.documents)}
-    scores = np.tile(-np.arange(14, dtype=np.float32), (2, 1))
-    scores[0, position["d0"]], scores[0, position["d2"]] = 9, -99  # first, and last
-    scores[1, position["d1"]] = -2.5  # fourth, or behind whatever is before it
-    found = judge.found(["a", "c"], scores)
-    rank = int((scores[1] > -2.5).sum()) + 1
-    assert found.recall.tolist() == [0.5, 1.0]
-    assert found.ranks.tolist() == [1, rank]
-    ideal = 1 + 1 / np.log2(3)
-    assert found.ndcg == pytest.approx((1 / ideal + 1 / np.log2(rank + 1)) / 2)
-    [one, two] = judge.examples(["a", "c"], found, found)
-    assert (one.query, one.document, one.before, one.first_after) == ("one", "d0", 1, "d0")
-    assert (two.query, two.document, two.after) == ("two", "d1", rank)

@@ -98,3 +98,52 @@ def test_what_is_no_step(tmp_path, content):
     (tmp_path / "1-one" / "lbr_step.json").rename(tmp_path / "1-one" / "mine.json")
     with pytest.raises(InputError, match="1-one is not empty and holds no step to go on with"):
         path(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("error", "last"),
+    [
+        (InputError("no"), "It was step 1 of 1, one; what was done before it is kept in {folder}"),
+        (OSError("no"), "It was step 1 of 1, one; the same command goes on there"),
+        (KeyboardInterrupt(), "It was step 1 of 1, one; the same command goes on there"),
+    ],
+)
+def test_an_error_says_how_to_go_on(tmp_path, error, last):
+    with pytest.raises(type(error)) as raised:
+        Steps(tmp_path, 1)("one", "the first", {}, lambda folder: (_ for _ in ()).throw(error))
+    assert raised.value.__notes__ == [last.format(folder=tmp_path)]
+
+
+def test_what_a_stage_says_itself_names_no_flag_that_there_is_not(tmp_path):
+    error = KeyboardInterrupt()
+    error.add_note("the weights of step 3 are in out, and the same command with --resume goes on there")
+    with pytest.raises(KeyboardInterrupt) as raised:
+        Steps(tmp_path, 1)("one", "the first", {}, lambda folder: (_ for _ in ()).throw(error))
+    assert raised.value.__notes__ == ["the weights of step 3 are in out, and the same command goes on there"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        (lambda file: file.unlink(), "number is gone"),
+        (lambda file: file.write_text(""), "number has 0 bytes, where it had 1"),
+    ],
+)
+def test_a_step_that_lost_files_is_not_gone_on_from(tmp_path, damage, why):
+    path(tmp_path)
+    (tmp_path / "1-one" / "more").touch()  # of somebody who looked into it
+    path(tmp_path)
+    damage(tmp_path / "1-one" / "number")
+    with pytest.raises(InputError, match=f"1-one is damaged: {why}; remove the folder and the steps after it"):
+        path(tmp_path)
+
+
+def test_looking_at_steps_does_none(tmp_path):
+    steps = Steps(tmp_path, 2)
+    assert [steps.look("one", {"told": 1}), steps.look("two", {"told": 2})] == [False, False]
+    assert not [*tmp_path.iterdir()]
+    path(tmp_path)
+    again = Steps(tmp_path, 2)
+    assert [again.look("one", {"told": 1}), again.look("two", {"told": 2})] == [True, True]
+    with pytest.raises(InputError, match="1-one was made with other settings"):
+        Steps(tmp_path, 2).look("one", {"told": 5})

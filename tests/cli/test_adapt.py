@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from lbr_st.adaptation.planning import AdaptPlan, StepPlan
 from lbr_st.cli import adapt as command
 from lbr_st.cli.adapt import main, settings_of
 from lbr_st.errors import InputError
@@ -60,13 +61,22 @@ def test_what_the_path_decides(asked):
         main([*LEAST, "--align", "output_dir=x"])
 
 
-def test_ctrl_c_names_no_flag_that_there_is_not(monkeypatch):
-    def interrupted(config):
-        error = KeyboardInterrupt()
-        error.add_note("the weights of step 3 are in out, and the same command with --resume goes on there")
-        raise error
-
-    monkeypatch.setattr(command, "adapt", interrupted)
-    with pytest.raises(KeyboardInterrupt) as stopped:
-        main(LEAST)
-    assert stopped.value.__notes__ == ["the weights of step 3 are in out, and the same command goes on there"]
+def test_a_dry_run_prints_a_plan_and_runs_nothing(asked, monkeypatch, capsys):
+    steps = [
+        StepPlan("start", "the model", "an embedder"),
+        StepPlan("learn", "pairs", "a model", "9 steps", 1.5, 2**30),
+    ]
+    monkeypatch.setattr(command, "plan", lambda config: AdaptPlan(steps, 2**30, 2**34, ["Left out: something."]))
+    main([*LEAST, "--dry-run"])
+    assert not asked
+    assert capsys.readouterr().out.splitlines() == [
+        "| step    | reads     | makes       | how much | minutes |  GiB |",
+        "| ------- | --------- | ----------- | -------- | ------: | ---: |",
+        "| 1 start | the model | an embedder |          |    done |      |",
+        "| 2 learn | pairs     | a model     | 9 steps  |     1.5 | 1.00 |",
+        "| all     |           |             |          |     1.5 |      |",
+        "",
+        "Disk: at least 1.00 GiB of 16.0 GiB free.",
+        "Left out: something.",
+        "next: the same command without --dry-run",
+    ]

@@ -1,0 +1,221 @@
+"""The steps of an adaptation that make the data: the start that reads them, passages, queries, and what is held out."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer
+
+from lbr_st.adaptation.filtering import FilterConfig, filter_file
+from lbr_st.adaptation.held_out import hold_out, kinds_in_words
+from lbr_st.adaptation.layout import Layout
+from lbr_st.adaptation.queries import NoQueriesError, QueriesConfig, QuerySet, write_queries
+from lbr_st.adaptation.steps import start_over
+from lbr_st.data.config import PrepareConfig
+from lbr_st.data.drops import Drops
+from lbr_st.data.prepared_set import PreparedSet, file_of
+from lbr_st.data.preparing import prepare
+from lbr_st.data.records import read_records
+from lbr_st.data.rows import read_rows
+from lbr_st.data.same_text import same_text
+from lbr_st.errors import InputError
+from lbr_st.evaluation.ranking import BM25
+from lbr_st.files import replacing_folder, write_jsonl
+from lbr_st.model.backbone import read_backbone
+from lbr_st.model.gguf import gguf_file, write_directory
+from lbr_st.quickstart.run import mean_pooled
+from lbr_st.records import Record
+
+logger = logging.getLogger(__name__)
+
+ROOM = 4  # tokens of a row beside the text: BOS, the bottleneck token, and what a title is joined with
+
+
+def open_start(layout: Layout, folder: Path) -> dict[str, Any]:
+    """Write the start as what it is trained as, and as the embedder that it is without training."""
+    model = layout.config.model
+    start_over(folder, "backbone", "embeds")
+    if (file := gguf_file(model)) is not None:
+        write_directory(file, folder / "backbone")
+    elif layout.converts:
+        tokenizer, _, read_weights = read_backbone(model)
+        with replacing_folder(folder / "backbone") as unfinished:
+            read_weights(dtype=torch.float32).save_pretrained(unfinished)
+            tokenizer.save_pretrained(unfinished)
+    if not layout.pools:
+        return {"embeds_by": "its own way"}
+    pooled = mean_pooled(layout.backbone, layout.config.max_length)
+    with replacing_folder(folder / "embeds") as unfinished:
+        pooled.save_pretrained(str(unfinished), create_model_card=False)
+    return {"embeds_by": "the mean of its last states"}
+
+
+def read_passages(layout: Layout, folder: Path) -> dict[str, Any]:
+    """Cut the corpus into passages."""
+    config, target = layout.config, folder / "set"
+    if not target.is_dir():
+        prepare(
+            PrepareConfig(
+                sources=config.sources,
+                output_dir=target,
+                test=0,
+                dev=0,
+                tokenizer=layout.backbone,
+                chunk_tokens=config.max_length - ROOM,
+                on_error=config.on_error,
+            )
+        )
+    about = opened_set(target).about
+    return {"passages": about["files"]["corpus"]["records"], "left_out": about["dropped"] or None}
+
+
+def get_queries(layout: Layout, folder: Path) -> dict[str, Any]:
+    """Gather the queries that are given, and titles; write others.
+
+    Raises:
+        InputError: If there are none: with where they may come from.
+    """
+    target = folder / "queries"
+    if not target.is_dir():
+        config = queries_config(layout, target)
+        if not config.writes and layout.config.queries is None:
+            logger.warning(
+                "%s writes no queries, as it has no chat template: there are titles, headings and --pairs; --generator "
+                "names a server that writes some",
+                layout.config.model,
+            )
+        try:
+            write_queries(config)
+        except NoQueriesError as error:
+            raise InputError(where_queries_come_from(layout, config, error.lost)) from error
+    about = QuerySet.open(target).about
+    return {**about["kinds"], "lost": about["lost"] or None}
+
+
+def queries_config(layout: Layout, target: Path) -> QueriesConfig:
+    """Return how queries are got: nothing writes them where they are given, or nothing can."""
+    config = layout.config
+    given = [each for each in (config.pairs, config.queries) if each is not None]
+    sources: list[str | Path] = [layout.passages, *given[1:]]
+    writer: dict[str, Any] = {}
+    if config.queries is None and config.generator is not None:
+        writer = {"generator": config.generator, "generator_model": config.generator_model}
+    elif config.queries is None and writes_itself(layout):
+        writer = {"model": layout.backbone}
+    if writer:
+        writer |= {"per_passage": config.per_passage, "most": config.most_passages, "seed": config.seed}
+    return QueriesConfig(sources=sources, output_dir=target, pairs=given[0] if given else None, **writer)
+
+
+def writes_itself(layout: Layout) -> bool:
+    """Tell whether the model to start from writes queries, by its chat template."""
+    return layout.is_language_model and bool(AutoTokenizer.from_pretrained(layout.backbone).chat_template)
+
+
+def where_queries_come_from(layout: Layout, config: QueriesConfig, lost: Drops) -> str:
+    """Say that there are no queries, and where some may come from.
+
+    Args:
+        layout: The steps.
+        config: How they were to be got.
+        lost: What was left out, and why.
+    """
+    what = f"{', '.join(map(str, layout.config.sources))}: no query can be used"
+    if lost.counts:
+        what += f" ({lost})"
+    if not config.writes:
+        what += f", and {layout.config.model} writes none, as it has no chat template"
+    return f"{what}; give --pairs FILE, --queries FILE, or --generator URL --generator-model NAME, which writes some"
+
+
+def filter_queries(layout: Layout, folder: Path) -> dict[str, Any]:
+    """Keep the queries that find their passage.
+
+    Raises:
+        InputError: If none does: with what else there is to do.
+    """
+    target = folder / "queries"
+    if not target.is_dir():
+        try:
+            filter_file(layout.written, layout.passages, target, filter_config(layout))
+        except InputError as error:
+            what, is_empty, _ = str(error).partition(": ask for less with ")
+            if not is_empty:
+                raise
+            raise InputError(
+                f"{what}: --skip filter keeps all of them, --teacher names a model that finds more, --pairs and "
+                "--generator bring other queries"
+            ) from error
+    about = QuerySet.open(target).about
+    return {**about["kinds"], "lost": about["lost"] or None}
+
+
+def filter_config(layout: Layout) -> FilterConfig:
+    """Return what queries are filtered by."""
+    config = layout.config
+    if config.reranker is not None:
+        return FilterConfig(reranker=config.reranker)
+    models = [BM25, *([config.teacher] if config.teacher else [])]
+    return FilterConfig(models=models if layout.is_language_model else [*models, layout.start])
+
+
+def make_set(layout: Layout, folder: Path) -> dict[str, Any]:
+    """Part what is trained on from what is held out."""
+    config = layout.config
+    rows = list(QuerySet.open(layout.queries).rows())
+    if config.queries is not None:  # which says itself what was asked by people, and what was written
+        told = rows_of(file_of(config.queries, "align"))
+        kinds = {same_text(str(row.get("query"))): row["kind"] for row in told if row.get("kind")}
+        rows = [row | {"kind": kinds.get(same_text(row["query"]), row["kind"])} for row in rows]
+    own = held_out_by(config.pairs)
+    if own is not None:
+        held_out = {side: read_records(own.file(side)) for side in ("dev", "test")}
+        train, asks = rows, f"{len(held_out['test']):,} real, of {config.pairs}"
+    else:
+        train, dev, test = hold_out(rows, config.seed)
+        held_out, asks = {"dev": dev, "test": test}, kinds_in_words(test)
+    texts = {"train": train, **held_out}
+    for name, records in texts.items():
+        names = ("id", "query", "document")
+        write_jsonl(folder / f"{name}.jsonl", ({n: record[n] for n in names} for record in records))
+    if not (folder / "set").is_dir():
+        prepare(
+            PrepareConfig(
+                sources=[folder / "train.jsonl", layout.passages / "corpus.jsonl"],
+                output_dir=folder / "set",
+                keep_html=True,  # all of it is clean
+                test=folder / "test.jsonl",
+                dev=folder / "dev.jsonl",
+                regime="corpus-taught",
+                name=Path(config.output_dir).name,
+            )
+        )
+    sizes = sizes_of(folder / "set")
+    counts: dict[str, Any] = {name: sizes[name] for name in ("align", "dev", "test", "corpus") if name in sizes}
+    return {**counts, "test_asks": asks}
+
+
+def held_out_by(pairs: str | None) -> PreparedSet | None:
+    """Return the prepared set that ``--pairs`` is, if an adaptation is judged by its ``dev`` and ``test``."""
+    own = PreparedSet.open(pairs) if pairs is not None and Path(pairs).is_dir() else None
+    return own if own is not None and own.has("dev") and own.has("test") else None
+
+
+def opened_set(folder: Path) -> PreparedSet:
+    """Open a set that was made before."""
+    own = PreparedSet.open(folder)
+    assert own is not None
+    return own
+
+
+def sizes_of(folder: Path) -> dict[str, int]:
+    """Return the number of records in each file of a set that was made before."""
+    return {name: about["records"] for name, about in opened_set(folder).about["files"].items()}
+
+
+def rows_of(file: str | Path) -> list[Record]:
+    """Return the rows of a file as they are written there."""
+    return [row.values for row in read_rows(file)]

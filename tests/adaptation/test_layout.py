@@ -1,0 +1,49 @@
+"""Which steps there are, and where they leave what others read."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import lbr_st
+from lbr_st.adaptation.layout import Layout, content_of
+
+
+def test_the_steps_of_each_kind_of_start(config, embedding_model, model, tmp_path):
+    """An embedding model has no stage 1; a language model without it has nothing to be merged with."""
+    everything = [
+        "start", "passages", "queries", "filter", "set", "learn", "negatives", "align", "merge", "verdict",
+    ]  # fmt: skip
+    layout = Layout(config)
+    assert layout.names == everything and layout.pools
+    assert [step.name for step in layout.planned()] == everything
+    assert (layout.backbone, layout.start) == (config.model, str(config.work / "1-start" / "embeds"))
+    assert (layout.before, layout.end) == (layout.learned, str(config.work / "9-merge" / "model"))
+
+    embeds = Layout(replace(config, model=embedding_model, learn={}))
+    assert embeds.names == [name for name in everything if name != "learn"]
+    assert (embeds.start, embeds.before, embeds.learned) == (embedding_model,) * 3
+
+    short = Layout(replace(config, learn={}, skip=["learn", "filter", "negatives"]))
+    assert short.names == ["start", "passages", "queries", "set", "align", "verdict"]
+    assert (short.queries, short.pairs) == (short.written, short.set / "align.jsonl")
+    assert (short.learned, short.end) == (config.model, str(config.work / "5-align" / "model"))
+
+    lbr_st.save(model, tmp_path / "ours")
+    ours = Layout(replace(config, model=str(tmp_path / "ours")))
+    assert ours.names == everything and not ours.pools and ours.start == str(tmp_path / "ours")
+
+
+def test_a_trial_reads_what_is_done(config):
+    layout = Layout(config, trial=Path("trial"), done=["start", "passages"])
+    assert layout.passages == config.work / "2-passages" / "set"
+    assert layout.set == Path("trial") / "5-set" / "set"
+
+
+def test_a_source_is_known_by_its_contents(tmp_path):
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "a").write_text("a")
+    first = content_of(tmp_path / "one")
+    (tmp_path / "one").rename(tmp_path / "two")
+    assert content_of(tmp_path / "two") == first
+    (tmp_path / "two" / "a").write_text("b")
+    assert content_of(tmp_path / "two") != first
+    assert (content_of("an/id"), content_of(None)) == ("an/id", None)

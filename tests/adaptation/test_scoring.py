@@ -1,0 +1,56 @@
+"""What is found query by query, and that documents which two scores share are encoded once, to the same numbers."""
+
+import numpy as np
+import pytest
+from sentence_transformers import SentenceTransformer
+
+from lbr_st.adaptation.scoring import EncodesOnce, Judge
+from lbr_st.evaluation.own_data import LocalRetrieval, open_for_evaluation
+
+
+def test_what_a_judge_finds():
+    """Two queries, of which one has two documents: recall, nDCG, ranks and examples by hand."""
+    records = [
+        {"id": "a", "query": "one", "document": "d0"},
+        {"id": "b", "query": "one", "document": "d2"},
+        {"id": "c", "query": "two", "document": "d1"},
+    ]
+    more = [{"id": f"m{n}", "document": f"d{n}"} for n in range(3, 14)]
+    judge = Judge(LocalRetrieval(records, more, name="toy", revision="1"))
+    position = {text: number for number, text in enumerate(judge.documents)}
+    scores = np.tile(-np.arange(14, dtype=np.float32), (2, 1))
+    scores[0, position["d0"]], scores[0, position["d2"]] = 9, -99  # first, and last
+    scores[1, position["d1"]] = -2.5  # fourth, or behind whatever is before it
+    found = judge.found(["a", "c"], scores)
+    rank = int((scores[1] > -2.5).sum()) + 1
+    assert found.recall.tolist() == [0.5, 1.0]
+    assert found.ranks.tolist() == [1, rank]
+    ideal = 1 + 1 / np.log2(3)
+    assert found.ndcg == pytest.approx((1 / ideal + 1 / np.log2(rank + 1)) / 2)
+    [one, two] = judge.examples(["a", "c"], found, found)
+    assert (one.query, one.document, one.before, one.first_after) == ("one", "d0", 1, "d0")
+    assert (two.query, two.document, two.after) == ("two", "d1", rank)
+
+
+def test_documents_are_encoded_once_to_the_same_scores(embedding_model, monkeypatch):
+    """Dev and test ask of one corpus, which each has in its own order."""
+    rows = [{"id": str(n), "query": f"where is {n}", "document": "iron " * (n % 5) + str(n)} for n in range(30)]
+    dev, test = (Judge(LocalRetrieval(own, rows, name="toy", revision="1")) for own in (rows[20:26], rows[6:12]))
+    asked = []
+    encode = SentenceTransformer.encode
+
+    def counted(self, *args, **kwargs):
+        asked.append(len(next(iter((*args, *kwargs.values())))))
+        return encode(self, *args, **kwargs)
+
+    apart = [judge.scores(open_for_evaluation(embedding_model)) for judge in (test, dev)]
+    once = EncodesOnce(embedding_model)
+    monkeypatch.setattr(SentenceTransformer, "encode", counted)
+    together = [judge.scores(once) for judge in (test, dev)]
+    assert sum(asked) == len(test.documents) + 12  # and not twice
+    for judge, one, two in zip((test, dev), apart, together, strict=True):
+        assert (one.queries, one.documents) == (two.queries, two.documents)
+        assert np.allclose(one.scores, two.scores, atol=1e-6)
+        of_one, of_two = (judge.found(each.queries, each.scores) for each in (one, two))
+        assert (of_one.ndcg, of_one.recall.tolist()) == (of_two.ndcg, of_two.recall.tolist())
+        assert of_one.ranks.tolist() == of_two.ranks.tolist()
