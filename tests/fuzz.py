@@ -34,7 +34,7 @@ from typing import Any
 os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
 os.environ |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1"}
 
-from fuzz_cases import NAMES_OF_COMMANDS, Case, Commands, files_of
+from fuzz_cases import NAMES_OF_COMMANDS, Case, Commands, files_of, with_server
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
@@ -93,7 +93,7 @@ def run(case: Case, main: Callable[[list[str]], None] | None = None) -> Outcome:
         signal.alarm(SECONDS)
         try:
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-                main(case.argv)
+                main(with_server(case.argv))
         except SystemExit as end:
             outcome.code = end.code or 0
         except KeyboardInterrupt:

@@ -370,7 +370,7 @@ class _Path:
             fused=float(found["fused"].recall.mean()),
             outside=(before, after),
         )
-        saved = "start" if of_test.word == REGRESSION and self.config.keep == "better" else "end"
+        saved = what_is_saved(of_test, self.config.keep)
         gained, lost = largest_changes(test.examples(queries, found["start"], found["end"]))
         names = {
             "start": f"start: {Path(self.config.model).name}",
@@ -411,6 +411,16 @@ class _Path:
 
     def _sizes(self) -> dict[str, int]:
         return {name: about["records"] for name, about in _opened(self.set).about["files"].items()}
+
+
+def what_is_saved(found: Verdict, keep: str) -> str:
+    """Return ``end``, or ``start`` where the end finds less.
+
+    Args:
+        found: Verdict about the end.
+        keep: ``better``, or ``end`` to save the end all the same.
+    """
+    return "start" if found.word == REGRESSION and keep == "better" else "end"
 
 
 def _common(config: AdaptConfig, precision: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lbr_st.adaptation.report import Example
-from lbr_st.evaluation.fusion import AllScores, choose_weight, ndcg_at_10
+from lbr_st.evaluation.fusion import AllScores, choose_weight, in_order_of, ndcg_at_10
 from lbr_st.evaluation.own_data import LocalRetrieval, evaluate, open_for_evaluation
 from lbr_st.evaluation.ranking import fuse
 
@@ -96,5 +96,4 @@ class Judge:
 
 def fused(dense: AllScores, lexical: AllScores, weight: float) -> np.ndarray:
     """Return the scores of a model and BM25 together, ``(queries, documents)``, in the order of the model's queries."""
-    row = {query: number for number, query in enumerate(lexical.queries)}
-    return fuse(dense.scores, lexical.scores[[row[query] for query in dense.queries]], weight)
+    return fuse(dense.scores, in_order_of(dense, lexical), weight)

@@ -3,6 +3,7 @@
 import html
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,9 +15,10 @@ from transformers import AutoModelForCausalLM
 from lbr_st.adaptation import run
 from lbr_st.adaptation.config import AdaptConfig
 from lbr_st.adaptation.run import adapt
-from lbr_st.adaptation.scoring import Judge
+from lbr_st.adaptation.scoring import Judge, fused
 from lbr_st.errors import InputError
 from lbr_st.evaluation.own_data import LocalRetrieval
+from lbr_st.verdict import Verdict
 
 THINGS = ["iron", "salt", "copper", "zinc", "gold", "lead", "tin", "silver", "nickel", "cobalt"]
 PLACES = ["rocks", "rivers", "plants", "blood", "old coins", "the sea"]
@@ -79,7 +81,10 @@ def test_from_a_folder_to_a_model_with_a_verdict(config, tmp_path):
         for side in ("align", "dev", "test")
     }
     assert rows["align"] and rows["dev"] and rows["test"]
-    assert not rows["align"] & (rows["dev"] | rows["test"]) and not rows["dev"] & rows["test"]
+    held_out = rows["dev"] | rows["test"]
+    assert not rows["align"] & held_out and not rows["dev"] & rows["test"]
+    mined = [json.loads(line)["negatives"] for line in (config.work / "7-negatives" / "align.jsonl").open()]
+    assert any(mined) and not held_out.intersection(*[sum(mined, [])])
 
 
 @pytest.mark.slow
@@ -178,6 +183,24 @@ def test_a_folder_that_holds_something_is_refused(config, tmp_path):
     (tmp_path / "out" / "mine").touch()
     with pytest.raises(InputError, match="^--output-dir .* is not empty"):
         adapt(config)
+
+
+@pytest.mark.parametrize(
+    ("word", "keep", "saved"),
+    [
+        ("WIN", "better", "end"), ("MARGINAL", "better", "end"), ("REGRESSION", "better", "start"),
+        ("REGRESSION", "end", "end"),
+    ],
+)  # fmt: skip
+def test_what_is_saved(word, keep, saved):
+    assert run.what_is_saved(Verdict(word, 0.5, 0.1, 0.0, 0.2, queries=9), keep) == saved
+
+
+def test_fused_are_the_scores_of_the_same_query():
+    """BM25 may have the queries in another order."""
+    dense = SimpleNamespace(queries=["a", "b"], scores=np.float32([[1, 0], [0, 1]]))
+    lexical = SimpleNamespace(queries=["b", "a"], scores=np.float32([[0, 4], [4, 0]]))
+    assert fused(dense, lexical, 0.5).tolist() == [[1, -1], [-1, 1]]
 
 
 def test_what_a_judge_finds():
