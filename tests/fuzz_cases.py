@@ -10,6 +10,7 @@ import gzip
 import io
 import json
 import shlex
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -309,10 +310,10 @@ def flags(draw: Any, actions: Sequence[argparse.Action]) -> list[str]:
 
 
 @st.composite
-def settings_of(draw: Any, stage: str) -> list[str]:
+def settings_of(draw: Any, stage: str, with_flags: bool) -> list[str]:
     """Draw how an adaptation is told settings of a stage: one step of it, and some flags of the stage."""
-    told = [part[2:] for part in draw(flags(actions_of(stage))) if part.startswith("--") and "=" in part]
-    return [f"--{stage}", "max_steps=1", *told]
+    drawn = draw(flags(actions_of(stage))) if with_flags else []
+    return [f"--{stage}", "max_steps=1", *(part[2:] for part in drawn if part.startswith("--") and "=" in part)]
 
 
 fused = st.one_of(
@@ -416,8 +417,8 @@ class Commands:
         self.queries = files_of(folder / "queries", "queries")
         self.scorer = files_of(Path(self.reranker), "reranker")
         good = st.just(("rows.jsonl", {"rows.jsonl": as_jsonl(good_rows())}))
-        many = st.just(("many.jsonl", {"many.jsonl": as_jsonl(good_rows(40))}))
-        texts = st.just(("passages.jsonl", {"passages.jsonl": as_jsonl(passages())}))
+        self.many = many = st.just(("many.jsonl", {"many.jsonl": as_jsonl(good_rows(40))}))
+        self.texts = texts = st.just(("passages.jsonl", {"passages.jsonl": as_jsonl(passages())}))
         self.sources = st.one_of(good, one_file(), one_file(), text_folder(), beir(), damaged_folder(self.set, "set"))
         self.corpora = st.one_of(texts, many, texts, many, self.sources)
         self.some_queries = st.one_of(
@@ -471,21 +472,66 @@ class Commands:
         return Case(["align", "--model", model, *more, *weak, *case.argv[3:]], case.files | of_model | files)
 
     def adapt(self, draw: Any, drawn: list[str]) -> Case:
-        models = st.one_of(st.just((self.chat, {})), self.language_models, self.embedders)
-        (model, of_model), (data, files) = draw(models), draw(self.corpora)
-        more, of_more = self.given(draw, pairs=self.corpora, queries=self.some_queries, **self.teachers)
-        stages = [part for stage in ("learn", "align") for part in draw(settings_of(stage))]
+        """One thing is odd, or nothing: of all at once none but the first would be met."""
+        kinds = ["nothing", "flags", "stages", "model", "corpus", "given", "general", "server", "work"]
+        odd = draw(st.sampled_from(kinds))
+        if odd == "work":
+            last = draw(st.integers(1, 9))
+            later = tuple(f"out.work/{number}-" for number in range(last + 1, 11))
+            kept = {name: content for name, content in self.work.items() if not name.startswith(later)}
+            return Case(self.adaptation, self.corpus_of_work | draw(damaged_folder(kept, "out.work"))[1])
+        good: dict[str, Any] = {
+            "model": st.sampled_from([(each, {}) for each in (self.chat, self.backbone, self.model, self.bert)]),
+            "corpus": st.one_of(self.texts, self.many),
+            "pairs": st.one_of(self.many, st.just(("set", self.set))),
+            "queries": st.one_of(self.many, st.just(("queries", self.queries))),
+            "teacher": st.sampled_from([(self.model, {}), (self.bert, {})]),
+            "reranker": st.just((self.reranker, {})),
+        }
+        if odd == "model":
+            good["model"] = st.one_of(self.language_models, self.embedders)
+        if odd == "corpus":
+            good["corpus"] = self.sources
+        if odd == "given":
+            good |= {"pairs": self.corpora, "queries": self.some_queries, **self.teachers}
+        (model, of_model), (data, files) = draw(good["model"]), draw(good["corpus"])
+        taught = draw(st.sampled_from(["teacher", "reranker"]))
+        more, of_more = self.given(draw, **{name: good[name] for name in ("pairs", "queries", taught)})
+        stages = [part for stage in ("learn", "align") for part in draw(settings_of(stage, odd == "stages"))]
         skipped = draw(st.lists(st.sampled_from(["learn", "filter", "negatives", "merge"]), unique=True))
-        general = {"general.jsonl": draw(st.one_of(st.just(as_jsonl(good_rows())), mutated(as_jsonl(good_rows()))))}
+        general = as_jsonl(good_rows())
         least = ["--max-length", "24", "--general", "general.jsonl", "--output-dir", "out"]
         least += ["--skip", *skipped] if skipped else []
-        if "learn" in skipped:  # which has no settings then
+        if "learn" in skipped or model == self.bert:  # stage 1 has no settings then
             stages = stages[stages.index("--align") :]
         if "--queries" not in more:
-            more += ["--most-passages", "4", *draw(of_server)]
-        return Case(
-            ["adapt", data, "--model", model, *least, *stages, *more, *drawn], of_model | files | of_more | general
-        )
+            more += ["--most-passages", "4", *(draw(of_server) if odd == "server" else [])]
+        argv = ["adapt", data, "--model", model, *least, *stages, *more, *(drawn if odd == "flags" else [])]
+        general = draw(mutated(general)) if odd == "general" else general
+        return Case(argv, of_model | files | of_more | {"general.jsonl": general})
+
+    @property
+    def adaptation(self) -> list[str]:
+        """A command that adapts a model in ten steps."""
+        argv = ["adapt", "many.jsonl", "--model", self.backbone, "--general", "general.jsonl", "--output-dir", "out"]
+        return [*argv, "--max-length", "24", "--learn", "max_steps=1", "--align", "max_steps=1"]
+
+    @property
+    def corpus_of_work(self) -> dict[str, bytes]:
+        """The files that it reads."""
+        return {"many.jsonl": as_jsonl(good_rows(40)), "general.jsonl": as_jsonl(good_rows())}
+
+    @functools.cached_property
+    def work(self) -> dict[str, bytes]:
+        """What it leaves in its folder of steps."""
+        from lbr_st.cli.adapt import main
+
+        with tempfile.TemporaryDirectory() as place, contextlib.chdir(place):
+            for name, content in self.corpus_of_work.items():
+                Path(name).write_bytes(content)
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+                main(self.adaptation[1:])
+            return files_of(Path("out.work"), "out.work")
 
     def merge(self, draw: Any, drawn: list[str]) -> Case:
         one = st.one_of(st.sampled_from([(self.model, {}), (self.end, {}), (self.backbone, {})]), self.embedders)
@@ -495,6 +541,8 @@ class Commands:
             files |= of_model
         more: list[str] = []
         if draw(st.booleans()):
+            drawn = drawn if draw(st.booleans()) else []  # most flags are of --weight auto
+        else:
             more, of_more = self.given(draw, general=self.sources)
             dev, of_dev = draw(self.sources)
             more += ["--weight", "auto", "--dev-data", dev]
@@ -589,9 +637,9 @@ class Commands:
 
     def data_filter(self, draw: Any, drawn: list[str]) -> Case:
         (queries, of_queries), (data, files) = draw(self.some_queries), draw(self.corpora)
-        more, of_more = self.given(
-            draw, model=st.one_of(st.just(("bm25", {})), self.embedders), reranker=self.rerankers
-        )
+        finders = st.one_of(st.just(("bm25", {})), self.embedders)
+        by: dict[str, Any] = draw(st.sampled_from([{"model": finders}, {"reranker": self.rerankers}]))
+        more, of_more = self.given(draw, **by)
         argv = ["data", "filter", queries, "--data", data, "--output-dir", "kept", *more, *drawn]
         return Case(argv, files | of_queries | of_more)
 

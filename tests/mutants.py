@@ -1896,11 +1896,11 @@ MUTANTS = [
         "adaptation/test_filtering.py::test_copies",
     ),
     Mutant(
-        "filter: given queries that are like another go",
+        "filter: a written query that is like the second of two given ones stays",
         "adaptation/filtering.py",
         "and own[two] >= len(given):",
         ":",
-        "adaptation/test_filtering.py::test_what_people_asked_stays",
+        "adaptation/test_filtering.py::test_near_duplicates_of_every_given_query_go",
     ),
 ]
 

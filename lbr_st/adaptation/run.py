@@ -278,8 +278,7 @@ class _Path:
     def _set(self, folder: Path) -> dict[str, Any]:
         rows = list(QuerySet.open(self.queries).rows())
         if self.config.queries is not None:  # which says itself what was asked by people, and what was written
-            told = _rows(file_of(self.config.queries, "align"))
-            kinds = {same_text(str(row.get("query"))): row["kind"] for row in told if row.get("kind")}
+            kinds = kinds_of(file_of(self.config.queries, "align"))
             rows = [row | {"kind": kinds.get(same_text(row["query"]), row["kind"])} for row in rows]
         pairs = self.config.pairs
         own = PreparedSet.open(pairs) if pairs is not None and Path(pairs).is_dir() else None
@@ -411,6 +410,11 @@ class _Path:
 
     def _sizes(self) -> dict[str, int]:
         return {name: about["records"] for name, about in _opened(self.set).about["files"].items()}
+
+
+def kinds_of(file: str) -> dict[str, str]:
+    """Return the kinds that a file of queries gives them, by `same_text` of the query; none where it has no column."""
+    return {same_text(row["query"]): row["kind"] for row in read_records(file) if "kind" in row}
 
 
 def what_is_saved(found: Verdict, keep: str) -> str:

@@ -155,6 +155,19 @@ def test_duplicates_go_after_those_that_find_nothing():
     assert ids(exact[0]) == ["finds", "nearly", "other"]
 
 
+def test_near_duplicates_of_every_given_query_go():
+    """Also of one that is nearly another given one, which stays."""
+    words = "how is gout treated by iron and rest when it comes at night and stays for many a long day or more"
+    rows = [
+        row("first", f"tell me {words}", "gout-treated", "given"),
+        row("second", words, "gout-treated", "given"),
+        row("nearly the second", f"{words} now", "gout-treated"),
+    ]
+    kept, drops = filter_queries(rows, PASSAGES, FilterConfig(keep_first=1))
+    assert ids(kept) == ["first", "second"]
+    assert [sample["like_id"] for sample in drops.samples] == ["second"]
+
+
 def test_documents_that_are_no_passages_join_them(caplog):
     """They are searched, once each."""
     rows = [row("old", "How is gout treated?", "gout-treated"), row("new", "uric acid crystals", LONG)]

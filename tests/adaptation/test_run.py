@@ -16,8 +16,10 @@ from lbr_st.adaptation import run
 from lbr_st.adaptation.config import AdaptConfig
 from lbr_st.adaptation.run import adapt
 from lbr_st.adaptation.scoring import Judge, fused
+from lbr_st.data.same_text import same_text
 from lbr_st.errors import InputError
 from lbr_st.evaluation.own_data import LocalRetrieval
+from lbr_st.files import write_jsonl
 from lbr_st.verdict import Verdict
 
 THINGS = ["iron", "salt", "copper", "zinc", "gold", "lead", "tin", "silver", "nickel", "cobalt"]
@@ -183,6 +185,17 @@ def test_a_folder_that_holds_something_is_refused(config, tmp_path):
     (tmp_path / "out" / "mine").touch()
     with pytest.raises(InputError, match="^--output-dir .* is not empty"):
         adapt(config)
+
+
+def test_kinds_are_read_by_every_name_of_a_query(tmp_path):
+    """What is no text is no kind."""
+    rows = [
+        {"question": "What is iron?", "answer": "A metal.", "kind": "claim"},
+        {"question": "And salt?", "answer": "None.", "kind": ["claim"]},
+        {"question": "And tin?", "answer": "One."},
+    ]
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    assert run.kinds_of(str(tmp_path / "rows.jsonl")) == {same_text("What is iron?"): "claim"}
 
 
 @pytest.mark.parametrize(
