@@ -482,3 +482,11 @@ def test_a_key_that_is_twice_in_an_object_is_refused(tmp_path, line, name):
 def test_a_key_that_is_twice_with_the_same_value_loses_nothing(tmp_path):
     (tmp_path / "f.jsonl").write_text('{"query": "q", "positive": "d", "positive": "d"}')
     assert [row.values for row in read_rows(tmp_path / "f.jsonl")] == [{"query": "q", "positive": "d"}]
+
+
+def test_a_parquet_file_whose_texts_are_no_utf_8(tmp_path):
+    raw = pyarrow.array([b"\xac\xff"], pyarrow.binary())
+    text = pyarrow.Array.from_buffers(pyarrow.string(), 1, raw.buffers())
+    pyarrow.parquet.write_table(pyarrow.table({"query": text}), tmp_path / "rows.parquet")
+    with pytest.raises(InputError, match="rows.parquet: not a Parquet file that can be read"):
+        list(read_rows(tmp_path / "rows.parquet"))
