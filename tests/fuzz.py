@@ -227,6 +227,7 @@ def main() -> None:
     if args.again:
         case = Case(json.loads((args.again / "argv.json").read_text()), files_of(args.again / "files", "."))
         outcome = run(case)
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # half a character in a command
         print(f"{case.text}\nexit code {outcome.code}\n{outcome.said}{outcome.error}")  # noqa: T201
         sys.exit(not outcome.is_fine)
     names = [each for each in NAMES_OF_COMMANDS if not args.only or each.startswith(tuple(args.only))]
