@@ -34,7 +34,7 @@ from typing import Any
 os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
 os.environ |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1"}
 
-from fuzz_cases import NAMES_OF_COMMANDS, Case, Commands, files_of
+from fuzz_cases import NAMES_OF_COMMANDS, Case, Commands, files_of, with_server
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
@@ -93,7 +93,7 @@ def run(case: Case, main: Callable[[list[str]], None] | None = None) -> Outcome:
         signal.alarm(SECONDS)
         try:
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-                main(case.argv)
+                main(with_server(case.argv))
         except SystemExit as end:
             outcome.code = end.code or 0
         except KeyboardInterrupt:
@@ -227,6 +227,7 @@ def main() -> None:
     if args.again:
         case = Case(json.loads((args.again / "argv.json").read_text()), files_of(args.again / "files", "."))
         outcome = run(case)
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # half a character in a command
         print(f"{case.text}\nexit code {outcome.code}\n{outcome.said}{outcome.error}")  # noqa: T201
         sys.exit(not outcome.is_fine)
     names = [each for each in NAMES_OF_COMMANDS if not args.only or each.startswith(tuple(args.only))]

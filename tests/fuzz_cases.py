@@ -10,6 +10,7 @@ import gzip
 import io
 import json
 import shlex
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ LEFT_OUT = {
     "local_rank",
     "ddp_backend", "ddp_timeout", "fsdp", "fsdp_config", "deepspeed", "torch_compile", "torch_compile_backend",
     "torch_compile_mode", "push_to_hub", "max_steps", "num_train_epochs", "results_dir", "tasks", "command", "work_dir",
+    "generator", "generator_model", "learn", "align",
 }  # fmt: skip
 
 
@@ -203,6 +205,14 @@ def beir(draw: Any) -> tuple[str, dict[str, bytes]]:
     return "beir", files | {changed: draw(mutated(files[changed]))}
 
 
+def passages() -> list[dict[str, str]]:
+    """Return passages with titles, long enough that something can be asked about them."""
+    return [
+        {"id": f"p{i}", "title": f"{GOOD[i % 8]} {i}", "text": " ".join([f"Number {i}:", *GOOD[i % 5 : i % 5 + 3]])}
+        for i in range(24)
+    ]
+
+
 def files_of(folder: Path, name: str) -> dict[str, bytes]:
     """Return what a folder holds, as files of a case."""
     return {f"{name}/{file.relative_to(folder)}": file.read_bytes() for file in folder.rglob("*") if file.is_file()}
@@ -215,6 +225,45 @@ def damaged_folder(draw: Any, files: dict[str, bytes], name: str) -> tuple[str, 
     if draw(st.integers(0, 5)) == 0:
         return name, {key: content for key, content in files.items() if key != changed}
     return name, files | {changed: draw(mutated(files[changed]))}
+
+
+# --- a server ---
+
+SERVER = "http://server"  # in a command: the server of this process, which answers as the path behind it says
+ANSWERS: dict[str, Callable[[str], Any]] = {
+    "": lambda asked: f"What is said of {shortest(asked)}?",
+    "/same": lambda asked: "What is it?",
+    "/odd": lambda asked: ODD[len(asked) % len(ODD)],
+    "/refuses": lambda asked: (400, '{"error": {"message": "too long"}}', {}) if len(asked) % 2 else "Why so?",
+    "/busy": lambda asked: (503, "", {}),
+    "/no-json": lambda asked: (200, "<html>", {}),
+    "/no-choice": lambda asked: (200, '{"choices": []}', {}),
+    "/no-text": lambda asked: (200, '{"choices": [{"message": {"content": null}}]}', {}),
+    "/a-number": lambda asked: (200, "1", {}),
+}
+
+
+def shortest(asked: str) -> str:
+    """Return a piece of a prompt that is another for each passage."""
+    return " ".join(asked.split()[-6:])
+
+
+@functools.cache
+def server() -> Any:
+    """Start the server."""
+    from helpers import Server
+
+    import lbr_st.adaptation.endpoint as endpoint
+
+    endpoint.WAITS = (0.0,)
+    started = Server()
+    started.answer = lambda asked: ANSWERS[started.asked[-1][0].partition("/v1")[0]](asked)
+    return started
+
+
+def with_server(argv: list[str]) -> list[str]:
+    """Put the address of the server in a command."""
+    return [part.replace(SERVER, server().url) if part.startswith(SERVER) else part for part in argv]
 
 
 # --- what is drawn: flags ---
@@ -242,7 +291,7 @@ def flag_of(draw: Any, action: argparse.Action) -> list[str]:
         pools = [[str(getattr(each, "value", each)) for each in action.choices]] * 3 + [WORDS]
     elif action.type in (int, float) or "int" in getattr(action.type, "__name__", ""):
         pools = [NUMBERS]
-    if action.default is not None and not callable(action.default):
+    if action.default not in (None, argparse.SUPPRESS) and not callable(action.default):
         pools = [*pools, [str(getattr(action.default, "value", action.default))]]
     word = st.one_of(*(st.sampled_from(pool) for pool in pools))
     if action.nargs in ("+", "*") or isinstance(action.nargs, int):
@@ -258,6 +307,27 @@ def flags(draw: Any, actions: Sequence[argparse.Action]) -> list[str]:
         return []
     chosen = draw(st.lists(st.sampled_from(list(actions)), max_size=3, unique_by=lambda action: action.dest))
     return [part for action in chosen for part in draw(flag_of(action))]
+
+
+@st.composite
+def settings_of(draw: Any, stage: str, with_flags: bool) -> list[str]:
+    """Draw how an adaptation is told settings of a stage: one step of it, and some flags of the stage."""
+    drawn = draw(flags(actions_of(stage))) if with_flags else []
+    return [f"--{stage}", "max_steps=1", *(part[2:] for part in drawn if part.startswith("--") and "=" in part)]
+
+
+fused = st.one_of(
+    st.just([]),
+    st.just(["--fuse", "bm25"]),
+    st.sampled_from(["0", "1", "0.5", "rrf", *NUMBERS]).map(lambda word: ["--fuse", "bm25", f"--fuse-weight={word}"]),
+)
+of_server = st.one_of(
+    st.just([]),
+    st.sampled_from([*ANSWERS, "/v1"]).map(lambda path: ["--generator", f"{SERVER}{path}", "--generator-model", "m"]),
+    st.sampled_from(["http://127.0.0.1:1", "http://a:b@c", "ftp://x", *WORDS]).map(
+        lambda url: ["--generator", url, "--generator-model", "m"]
+    ),
+)
 
 
 @functools.cache
@@ -316,9 +386,10 @@ class Commands:
 
     def __init__(self, folder: Path) -> None:
         import torch
-        from helpers import make_backbone, make_bert
+        from helpers import make_backbone, make_bert, make_chat_backbone, make_reranker
 
         import lbr_st
+        from lbr_st.adaptation.queries import QueriesConfig, write_queries
         from lbr_st.data import PrepareConfig, prepare
 
         torch.set_num_threads(1)
@@ -327,14 +398,36 @@ class Commands:
         lbr_st.save(lbr_st.from_backbone(self.backbone, num_bottleneck_tokens=2, max_seq_length=24), folder / "model")
         self.model = str(folder / "model")
         self.bert = make_bert(folder / "bert")
+        self.chat = make_chat_backbone(folder / "chat")
+        self.reranker = make_reranker(folder / "reranker")
+        end = lbr_st.load(self.model)
+        with torch.no_grad():
+            for weight in end.parameters():
+                weight.mul_(1.5)
+        lbr_st.save(end, folder / "end")
+        self.end = str(folder / "end")
         (folder / "rows.jsonl").write_bytes(as_jsonl(good_rows(40)))
         sizes: dict[str, Any] = {"test": 5, "dev": 5, "near_duplicates": 0.0}
         prepare(PrepareConfig(sources=[str(folder / "rows.jsonl")], output_dir=folder / "set", num_proc=1, **sizes))
         self.set = files_of(folder / "set", "set")
         self.saved = files_of(folder / "model", "model")
         self.plain = files_of(Path(self.backbone), "plain")
+        (folder / "passages.jsonl").write_bytes(as_jsonl(passages()))
+        write_queries(QueriesConfig(sources=[str(folder / "passages.jsonl")], output_dir=folder / "queries"))
+        self.queries = files_of(folder / "queries", "queries")
+        self.scorer = files_of(Path(self.reranker), "reranker")
         good = st.just(("rows.jsonl", {"rows.jsonl": as_jsonl(good_rows())}))
+        self.many = many = st.just(("many.jsonl", {"many.jsonl": as_jsonl(good_rows(40))}))
+        self.texts = texts = st.just(("passages.jsonl", {"passages.jsonl": as_jsonl(passages())}))
         self.sources = st.one_of(good, one_file(), one_file(), text_folder(), beir(), damaged_folder(self.set, "set"))
+        self.corpora = st.one_of(texts, many, texts, many, self.sources)
+        self.some_queries = st.one_of(
+            st.just(("queries", self.queries)), damaged_folder(self.queries, "queries"), many, self.sources
+        )
+        self.rerankers = st.one_of(
+            st.sampled_from([(self.reranker, {}), (self.reranker, {}), (self.bert, {}), (self.backbone, {})]),
+            damaged_folder(self.scorer, "reranker"),
+        )
         self.embedders = st.one_of(
             st.sampled_from(
                 [(self.model, {}), (self.model, {}), (self.bert, {}), (self.backbone, {}), ("absent/x", {}), ("", {})]
@@ -374,7 +467,105 @@ class Commands:
     def align(self, draw: Any, drawn: list[str]) -> Case:
         case = self.learn(draw, drawn)
         (model, of_model) = draw(self.embedders) if draw(st.integers(0, 3)) == 0 else (case.argv[2], {})
-        return Case(["align", "--model", model, *case.argv[3:]], case.files | of_model)
+        more, files = self.given(draw, dev_data=self.sources, corpus_extra=self.sources, **self.teachers)
+        weak = ["--weak-teacher"] if draw(st.booleans()) else []
+        return Case(["align", "--model", model, *more, *weak, *case.argv[3:]], case.files | of_model | files)
+
+    def adapt(self, draw: Any, drawn: list[str]) -> Case:
+        """One thing is odd, or nothing: of all at once none but the first would be met."""
+        kinds = ["nothing", "flags", "stages", "model", "corpus", "given", "general", "server", "work"]
+        odd = draw(st.sampled_from(kinds))
+        if odd == "work":
+            last = draw(st.integers(1, 9))
+            later = tuple(f"out.work/{number}-" for number in range(last + 1, 11))
+            kept = {name: content for name, content in self.work.items() if not name.startswith(later)}
+            return Case(self.adaptation, self.corpus_of_work | draw(damaged_folder(kept, "out.work"))[1])
+        good: dict[str, Any] = {
+            "model": st.sampled_from([(each, {}) for each in (self.chat, self.backbone, self.model, self.bert)]),
+            "corpus": st.one_of(self.texts, self.many),
+            "pairs": st.one_of(self.many, st.just(("set", self.set))),
+            "queries": st.one_of(self.many, st.just(("queries", self.queries))),
+            "teacher": st.sampled_from([(self.model, {}), (self.bert, {})]),
+            "reranker": st.just((self.reranker, {})),
+        }
+        if odd == "model":
+            good["model"] = st.one_of(self.language_models, self.embedders)
+        if odd == "corpus":
+            good["corpus"] = self.sources
+        if odd == "given":
+            good |= {"pairs": self.corpora, "queries": self.some_queries, **self.teachers}
+        (model, of_model), (data, files) = draw(good["model"]), draw(good["corpus"])
+        taught = draw(st.sampled_from(["teacher", "reranker"]))
+        more, of_more = self.given(draw, **{name: good[name] for name in ("pairs", "queries", taught)})
+        stages = [part for stage in ("learn", "align") for part in draw(settings_of(stage, odd == "stages"))]
+        skipped = draw(st.lists(st.sampled_from(["learn", "filter", "negatives", "merge"]), unique=True))
+        general = as_jsonl(good_rows())
+        least = ["--max-length", "24", "--general", "general.jsonl", "--output-dir", "out"]
+        least += ["--skip", *skipped] if skipped else []
+        if "learn" in skipped or model == self.bert:  # stage 1 has no settings then
+            stages = stages[stages.index("--align") :]
+        if "--queries" not in more:
+            more += ["--most-passages", "4", *(draw(of_server) if odd == "server" else [])]
+        argv = ["adapt", data, "--model", model, *least, *stages, *more, *(drawn if odd == "flags" else [])]
+        general = draw(mutated(general)) if odd == "general" else general
+        return Case(argv, of_model | files | of_more | {"general.jsonl": general})
+
+    @property
+    def adaptation(self) -> list[str]:
+        """A command that adapts a model in ten steps."""
+        argv = ["adapt", "many.jsonl", "--model", self.backbone, "--general", "general.jsonl", "--output-dir", "out"]
+        return [*argv, "--max-length", "24", "--learn", "max_steps=1", "--align", "max_steps=1"]
+
+    @property
+    def corpus_of_work(self) -> dict[str, bytes]:
+        """The files that it reads."""
+        return {"many.jsonl": as_jsonl(good_rows(40)), "general.jsonl": as_jsonl(good_rows())}
+
+    @functools.cached_property
+    def work(self) -> dict[str, bytes]:
+        """What it leaves in its folder of steps."""
+        from lbr_st.cli.adapt import main
+
+        with tempfile.TemporaryDirectory() as place, contextlib.chdir(place):
+            for name, content in self.corpus_of_work.items():
+                Path(name).write_bytes(content)
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+                main(self.adaptation[1:])
+            return files_of(Path("out.work"), "out.work")
+
+    def merge(self, draw: Any, drawn: list[str]) -> Case:
+        one = st.one_of(st.sampled_from([(self.model, {}), (self.end, {}), (self.backbone, {})]), self.embedders)
+        models = draw(st.one_of(st.just([(self.model, {}), (self.end, {})]), st.lists(one, min_size=1, max_size=3)))
+        files: dict[str, bytes] = {}
+        for _, of_model in models:
+            files |= of_model
+        more: list[str] = []
+        if draw(st.booleans()):
+            drawn = drawn if draw(st.booleans()) else []  # most flags are of --weight auto
+        else:
+            more, of_more = self.given(draw, general=self.sources)
+            dev, of_dev = draw(self.sources)
+            more += ["--weight", "auto", "--dev-data", dev]
+            files |= of_dev | of_more
+            if "--general" not in more:
+                more += ["--general", dev]
+        return Case(["merge", *(name for name, _ in models), "--output-dir", "out", *more, *drawn], files)
+
+    @property
+    def teachers(self) -> dict[str, Any]:
+        """What one may learn from."""
+        return {"teacher": self.embedders, "reranker": self.rerankers}
+
+    def given(self, draw: Any, **sources: Any) -> tuple[list[str], dict[str, bytes]]:
+        """Draw some of a command's other files or models: flags, and what lies in the folder."""
+        argv: list[str] = []
+        files: dict[str, bytes] = {}
+        for name, source in sources.items():
+            if draw(st.integers(0, 2)) == 0:
+                place, found = draw(source)
+                files |= {f"{name}/{each}": content for each, content in found.items()}
+                argv += [f"--{name.replace('_', '-')}", f"{name}/{place}" if found else place]
+        return argv, files
 
     def encode(self, draw: Any, drawn: list[str]) -> Case:
         (model, of_model), (data, files) = draw(self.embedders), draw(self.sources)
@@ -382,17 +573,25 @@ class Commands:
 
     def search(self, draw: Any, drawn: list[str]) -> Case:
         (model, of_model), (data, files) = draw(self.embedders), draw(self.sources)
+        fuse = draw(fused)
         return Case(
-            ["search", "--model", model, "--data", data, *drawn, draw(st.sampled_from(GOOD + ODD))], of_model | files
+            ["search", "--model", model, "--data", data, *fuse, *drawn, draw(st.sampled_from(GOOD + ODD))],
+            of_model | files,
         )
 
     def evaluate(self, draw: Any, drawn: list[str]) -> Case:
         (model, of_model), (data, files) = draw(self.embedders), draw(self.sources)
-        return Case(["evaluate", "--model", model, "--data", data, *drawn], of_model | files)
+        more, of_more = self.given(draw, corpus_extra=self.sources, fuse_dev=self.sources)
+        return Case(
+            ["evaluate", "--model", model, "--data", data, *draw(fused), *more, *drawn], of_model | files | of_more
+        )
 
     def inspect(self, draw: Any, drawn: list[str]) -> Case:
         (model, of_model), (data, files) = draw(self.embedders), draw(self.sources)
-        return Case(["inspect", "--model", model, "--data", data, *drawn], of_model | files)
+        texts = draw(st.lists(st.sampled_from(GOOD + ODD), max_size=2))
+        if texts and draw(st.booleans()):
+            return Case(["inspect", "--model", model, *drawn, *texts], of_model)
+        return Case(["inspect", "--model", model, "--data", data, *drawn, *texts], of_model | files)
 
     def verify(self, draw: Any, drawn: list[str]) -> Case:
         model, files = draw(self.embedders)
@@ -427,12 +626,29 @@ class Commands:
         (model, of_model), (data, files) = draw(self.embedders), draw(self.sources)
         return Case(["data", "mine", data, "--model", model, "--output-dir", "mined", *drawn], of_model | files)
 
+    def data_queries(self, draw: Any, drawn: list[str]) -> Case:
+        data, files = draw(self.corpora)
+        writers = st.one_of(st.just((self.chat, {})), self.language_models)
+        more, of_more = self.given(draw, pairs=self.sources, model=writers)
+        if not more and draw(st.booleans()):
+            more = draw(of_server)
+        most = ["--most", "3"] if "--model" in more else []
+        return Case(["data", "queries", data, "--output-dir", "asked", *most, *more, *drawn], files | of_more)
+
+    def data_filter(self, draw: Any, drawn: list[str]) -> Case:
+        (queries, of_queries), (data, files) = draw(self.some_queries), draw(self.corpora)
+        finders = st.one_of(st.just(("bm25", {})), self.embedders)
+        by: dict[str, Any] = draw(st.sampled_from([{"model": finders}, {"reranker": self.rerankers}]))
+        more, of_more = self.given(draw, **by)
+        argv = ["data", "filter", queries, "--data", data, "--output-dir", "kept", *more, *drawn]
+        return Case(argv, files | of_queries | of_more)
+
     def data_check(self, draw: Any, drawn: list[str]) -> Case:
         (data, files), (other, more) = draw(self.sources), draw(self.sources)
         return Case(["data", "check", data, other, *drawn], files | more)
 
 
 NAMES_OF_COMMANDS = [
-    "data prepare", "data check", "data mine", "learn", "align", "encode", "search", "evaluate", "inspect", "verify",
-    "export", "publish card", "publish push", "publish submit",
+    "data prepare", "data queries", "data filter", "data check", "data mine", "learn", "align", "adapt", "merge",
+    "encode", "search", "evaluate", "inspect", "verify", "export", "publish card", "publish push", "publish submit",
 ]  # fmt: skip

@@ -9,14 +9,16 @@ import os
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from sentence_transformers import SentenceTransformer
+from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.base.modules import Normalize, Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 from tiny_models import (  # tests import them from here
@@ -24,11 +26,18 @@ from tiny_models import (  # tests import them from here
     SHAPE,  # noqa: F401
     TEXTS,
     WINDOW,  # noqa: F401
-    make_backbone,  # noqa: F401
+    make_backbone,
     make_tokenizer,  # noqa: F401
     tiny,  # noqa: F401
 )
-from transformers import BertConfig, BertModel, BertTokenizer, LlamaForCausalLM
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertForSequenceClassification,
+    BertModel,
+    BertTokenizer,
+    LlamaForCausalLM,
+)
 
 from lbr_st.learning.config import LearnConfig
 from lbr_st.learning.examples import ExampleMaker, build_examples
@@ -95,6 +104,79 @@ def fork(work: Callable[[], None], stdout: int | None = None, stderr: int | None
     process = multiprocessing.get_context("fork").Process(target=run)
     process.start()
     return process
+
+
+CHAT = (
+    "{% for message in messages %}<{{ message['role'] }}>{{ message['content'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
+def make_chat_backbone(folder):
+    """Save a tiny language model with a chat template."""
+    made = make_backbone(folder, max_position_embeddings=1024)
+    tokenizer = AutoTokenizer.from_pretrained(made)
+    tokenizer.chat_template = CHAT
+    tokenizer.save_pretrained(made)
+    return made
+
+
+def make_reranker(folder, activation=None, labels=1):
+    """Save a tiny cross-encoder."""
+    folder.mkdir()
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz"]
+    (folder / "vocab.txt").write_text("\n".join([*words, *(f"##{word}" for word in words[5:])]))
+    BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    torch.manual_seed(0)
+    config = BertConfig(vocab_size=2 * len(words), num_labels=labels, initializer_range=2.0, **shape)
+    BertForSequenceClassification(config).save_pretrained(folder)
+    CrossEncoder(str(folder), activation_fn=activation).save_pretrained(str(folder / "saved"))
+    return str(folder / "saved")
+
+
+class Server:
+    """A server that answers as it is told, and keeps what it was asked.
+
+    Attributes:
+        answer: Function of what a user asks, that returns the answer, or a status with a body and headers.
+        asked: Bodies and headers of all requests, in order.
+    """
+
+    def __init__(self):
+        self.answer = lambda content: "What is it?"
+        self.asked = []
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                server.asked.append((self.path, body, dict(self.headers)))
+                found = server.answer(body["messages"][0]["content"])
+                if isinstance(found, str):
+                    choice = {"message": {"role": "assistant", "content": found}, "finish_reason": "stop"}
+                    found = 200, json.dumps({"choices": [choice]}), {}
+                status, data, headers = found
+                self.send_response(status)
+                for name, value in ({"Content-Length": str(len(data.encode()))} | headers).items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(data.encode())
+
+            def do_GET(self):  # what follows a redirect
+                server.asked.append((self.path, {}, dict(self.headers)))
+                self.send_error(404)
+
+            def log_message(self, *args):
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_port}"
+        threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True).start()
+
+    def close(self):
+        self.http.shutdown()
+        self.http.server_close()
 
 
 def kill_after_checkpoint(module: str, argv: list[str], output_dir: Path, step: int) -> None:

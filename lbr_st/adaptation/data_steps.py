@@ -167,8 +167,7 @@ def make_set(layout: Layout, folder: Path) -> dict[str, Any]:
     config = layout.config
     rows = list(QuerySet.open(layout.queries).rows())
     if config.queries is not None:  # which says itself what was asked by people, and what was written
-        told = rows_of(file_of(config.queries, "align"))
-        kinds = {same_text(str(row.get("query"))): row["kind"] for row in told if row.get("kind")}
+        kinds = kinds_of(file_of(config.queries, "align"))
         rows = [row | {"kind": kinds.get(same_text(row["query"]), row["kind"])} for row in rows]
     own = held_out_by(config.pairs)
     if own is not None:
@@ -196,6 +195,11 @@ def make_set(layout: Layout, folder: Path) -> dict[str, Any]:
     sizes = sizes_of(folder / "set")
     counts: dict[str, Any] = {name: sizes[name] for name in ("align", "dev", "test", "corpus") if name in sizes}
     return {**counts, "test_asks": asks}
+
+
+def kinds_of(file: str) -> dict[str, str]:
+    """Return the kinds that a file of queries gives them, by `same_text` of the query; none where it has no column."""
+    return {same_text(row["query"]): row["kind"] for row in read_records(file) if "kind" in row}
 
 
 def held_out_by(pairs: str | None) -> PreparedSet | None:

@@ -19,7 +19,7 @@ import torch
 from sentence_transformers import CrossEncoder
 
 from lbr_st.adaptation.kinds import GIVEN
-from lbr_st.adaptation.queries import QUERIES
+from lbr_st.adaptation.queries import QUERIES, read_about
 from lbr_st.data.drops import ON_ERROR, Drops, on_wrong_row
 from lbr_st.data.near_duplicates import SHINGLE_WORDS, THRESHOLD, as_array, check_threshold, near_pairs, shingles
 from lbr_st.data.prepared_set import file_of
@@ -27,9 +27,9 @@ from lbr_st.data.records import read_passages, read_records
 from lbr_st.data.rows import read_rows
 from lbr_st.data.same_text import AUTO, same_text
 from lbr_st.data.write import DROPPED
-from lbr_st.errors import InputError, naming_the_extra, one_line
+from lbr_st.errors import InputError, naming_the_extra
 from lbr_st.evaluation.ranking import BM25, DenseRanker, Ranker, check_searchers, ranks_of
-from lbr_st.files import read_json, replacing_folder, require_empty, write_json, write_jsonl
+from lbr_st.files import replacing_folder, require_empty, write_json, write_jsonl
 from lbr_st.model.lengths import saying_what_is_longer
 from lbr_st.model.opening import open_cross_encoder, open_sentence_transformer
 from lbr_st.records import QUERIES_FILE, Record, is_of_prepared_set
@@ -317,7 +317,8 @@ def filter_file(queries: str | Path, data: str | Path, output_dir: str | Path, c
         wrong = on_wrong_row(config.on_error, Drops())  # which are counted already
         own = {row.values.get("id"): row.values for row in read_rows(file, wrong=wrong)}
         rows = [own.get(row["id"], {}) | row for row in rows]
-    about = _about(file.parent / QUERIES_FILE)
+    is_ours = (file.parent / QUERIES_FILE).is_file()
+    about = read_about(file.parent / QUERIES_FILE) if is_ours else {}
     unread = Drops()
     passages = read_passages(file_of(str(data), "corpus"), wrong=on_wrong_row(config.on_error, unread))
     if unread.counts:
@@ -340,11 +341,3 @@ def filter_file(queries: str | Path, data: str | Path, output_dir: str | Path, c
     except OSError as error:
         raise InputError(f"{output_dir} was not written: {error.strerror or error}") from error
     return about
-
-
-def _about(file: Path) -> dict[str, Any]:
-    """Return what a folder of queries says of itself; nothing where it is no such folder."""
-    try:
-        return read_json(file) if file.is_file() else {}
-    except ValueError as error:
-        raise InputError(f"{file} is not what lbr data queries wrote: {one_line(error)}") from error

@@ -62,7 +62,7 @@ def judge(layout: Layout, done: Sequence[Step], folder: Path) -> dict[str, Any]:
         fused=float(found["fused"].recall.mean()),
         outside=(of_start, outside_of_end),
     )
-    saved = "start" if of_test.word == REGRESSION and config.keep == "better" else "end"
+    saved = what_is_saved(of_test, config.keep)
     gained, lost = largest_changes(test.examples(queries, found["start"], found["end"]))
     write_report(
         folder,
@@ -93,6 +93,16 @@ def judge(layout: Layout, done: Sequence[Step], folder: Path) -> dict[str, Any]:
         ),
     )
     return {"verdict": of_test.__dict__, "saved": saved, "weight_beside_bm25": weight}
+
+
+def what_is_saved(found: Verdict, keep: str) -> str:
+    """Return ``end``, or ``start`` where the end finds less.
+
+    Args:
+        found: Verdict about the end.
+        keep: ``better``, or ``end`` to save the end all the same.
+    """
+    return "start" if found.word == REGRESSION and keep == "better" else "end"
 
 
 def verdict_of(said: Mapping[str, Any]) -> Verdict:

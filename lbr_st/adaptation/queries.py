@@ -190,12 +190,7 @@ class QuerySet:
         file = Path(folder) / QUERIES_FILE
         if not file.is_file():
             raise InputError(f"{folder} is no folder that lbr data queries wrote: it has no {QUERIES_FILE}")
-        try:
-            about = read_json(file)
-            _ = [about[key] for key in ("kinds", "lost", "passages")]
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{file} is not what lbr data queries wrote: {error!r}") from error
-        return cls(Path(folder), about)
+        return cls(Path(folder), read_about(file))
 
     @property
     def file(self) -> str:
@@ -209,6 +204,23 @@ class QuerySet:
     def __str__(self) -> str:
         counts = ", ".join(f"{number:,} {kind}" for kind, number in self.about["kinds"].items())
         return f"{self.folder} ({counts})"
+
+
+def read_about(file: Path) -> dict[str, Any]:
+    """Read what a folder of queries says of itself.
+
+    Raises:
+        InputError: If it says something else than `write_queries` writes.
+    """
+    try:
+        about = read_json(file)
+        counts = [*about["kinds"].values(), *about["lost"].values()]
+        is_whole = isinstance(about["passages"], dict) and all(isinstance(count, int) for count in counts)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{file} is not what lbr data queries wrote: {one_line(error)}") from error
+    if not is_whole:
+        raise InputError(f"{file} is not what lbr data queries wrote")
+    return about
 
 
 def write_queries(config: QueriesConfig) -> QuerySet:

@@ -11,7 +11,7 @@ from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderW
 from mteb.types import PromptType
 
 from lbr_st.adaptation.report import Example
-from lbr_st.evaluation.fusion import AllScores, choose_weight, ndcg_at_10
+from lbr_st.evaluation.fusion import AllScores, choose_weight, in_order_of, ndcg_at_10
 from lbr_st.evaluation.own_data import LocalRetrieval, evaluate
 from lbr_st.evaluation.ranking import fuse
 from lbr_st.model.opening import open_sentence_transformer
@@ -124,5 +124,4 @@ class Judge:
 
 def fused(dense: AllScores, lexical: AllScores, weight: float) -> np.ndarray:
     """Return the scores of a model and BM25 together, ``(queries, documents)``, in the order of the model's queries."""
-    row = {query: number for number, query in enumerate(lexical.queries)}
-    return fuse(dense.scores, lexical.scores[[row[query] for query in dense.queries]], weight)
+    return fuse(dense.scores, in_order_of(dense, lexical), weight)

@@ -152,9 +152,16 @@ class Steps:
             return {}
         try:
             found = read_json(file)
-            found = {key: found[key] for key in ("settings", "after")} | found
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{file} is damaged; remove {folder}, and the step is done again") from error
+            is_whole = (
+                isinstance(found["settings"], dict)
+                and isinstance(found["after"], str)
+                and isinstance(found.get("said", {}), dict)
+                and isinstance(found["seconds"], int | float)
+            )
+        except (ValueError, KeyError, TypeError, AttributeError):
+            is_whole = False
+        if not is_whole:
+            raise InputError(f"{file} is damaged; remove {folder}, and the step is done again")
         is_begun = "said" in found or len(list(folder.iterdir())) > 1
         return found if is_begun else {}  # a step that left nothing may be told something else
 

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 
 from lbr_st.cli.arguments import Parser, add_batch_size, add_min_score, add_on_error
+from lbr_st.data.cleaning import printable
 from lbr_st.data.prepared_set import file_of
 from lbr_st.data.records import read_records
 from lbr_st.evaluation.inspect import format_numbers, inspect
@@ -38,6 +39,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if not args.data and not args.text:
         parser.error("nothing to look at: give --data, or a text")
+    args.text = [printable(text) for text in args.text]
+    if not all(text.strip() for text in args.text):
+        parser.error("a text is empty")
     if args.min_score is not None and not args.data:
         parser.error("--min-score goes with --data: a text has no judgements")
     check_embedder_exists(args.model)

@@ -449,7 +449,7 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
             for values in _texts_of_bytes(pyarrow, batch).to_pylist():
                 number += 1
                 yield Row(f"{path}, row {number}", number, _labelled(values, labels))
-    except pyarrow.ArrowException as error:
+    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a Parquet file that can be read: {one_line(error)}") from error
 
 

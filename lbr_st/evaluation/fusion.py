@@ -112,7 +112,7 @@ class Fused:
 
     def search(self, queries: Any, *, top_k: int, **kwargs: Any) -> dict[str, dict[str, float]]:
         """Return the best documents by the scores of both."""
-        fused = fuse(self.dense.scores, _in_order_of(self.dense, self.lexical), self.weight)
+        fused = fuse(self.dense.scores, in_order_of(self.dense, self.lexical), self.weight)
         return best(self.dense.queries, self.dense.documents, fused, top_k)
 
 
@@ -192,7 +192,7 @@ def choose_weight(dense: AllScores, lexical: AllScores, judgements: Mapping[str,
     """
     column = {document: number for number, document in enumerate(dense.documents)}
     relevant = [{column[name]: grade for name, grade in judgements[query].items()} for query in dense.queries]
-    of_bm25 = _in_order_of(dense, lexical)
+    of_bm25 = in_order_of(dense, lexical)
     reached = {weight: ndcg_at_10(fuse(dense.scores, of_bm25, weight), relevant) for weight in WEIGHTS}
     return max(WEIGHTS, key=lambda weight: (reached[weight], -abs(weight - DENSE_WEIGHT)))
 
@@ -213,8 +213,8 @@ def ndcg_at_10(scores: np.ndarray, relevant: Sequence[Mapping[int, int]]) -> flo
     return float(np.mean(values))
 
 
-def _in_order_of(dense: AllScores, lexical: AllScores) -> np.ndarray:
-    """Return the scores of BM25 with the queries in the order that the model has them in."""
+def in_order_of(dense: AllScores, lexical: AllScores) -> np.ndarray:
+    """Return the scores of BM25, ``(queries, documents)``, with the queries in the order that the model has them in."""
     row = {query: number for number, query in enumerate(lexical.queries)}
     return lexical.scores[[row[query] for query in dense.queries]]
 

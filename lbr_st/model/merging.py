@@ -114,7 +114,7 @@ def check_mergeable(models: Sequence[str]) -> None:
     plain = [name for name in models if _is_plain(name)]
     if len(plain) == len(models):
         raise InputError(f"merge: {plain[0]} and {plain[1]} are language models, and none of them embeds texts")
-    if plain and (len(models) > 2 or any(is_other_embedding_model(name) for name in models)):
+    if plain and (len(models) > 2 or any(is_other_embedding_model(name, FLAG) for name in models)):
         raise InputError(
             f"merge: {plain[0]} is a language model: it can be merged with one model of lbr-st that was made from it"
         )
@@ -136,13 +136,13 @@ def check_shares(models: Sequence[str], weights: Sequence[float]) -> list[float]
 
 def _is_plain(name: str) -> bool:
     """Tell whether a name stands for a language model that has no embedding."""
-    return not is_other_embedding_model(name) and not has_bottleneck_tokens(name)
+    return not is_other_embedding_model(name, FLAG) and not has_bottleneck_tokens(name, FLAG)
 
 
 def _open(name: str, like: BottleneckTransformer | None = None) -> SentenceTransformer:
     """Open a model in float32; a plain language model with tokens as another one has them."""
     with quietly():
-        if is_other_embedding_model(name):
+        if is_other_embedding_model(name, FLAG):
             return open_sentence_transformer(name, FLAG, model_kwargs={"dtype": torch.float32}).float()
         if like is None:
             return open_model(name, flag=FLAG)

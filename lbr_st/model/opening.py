@@ -267,7 +267,7 @@ def open_model(
     check_model_exists(name, flag)
     with _refusing_what_is_no_model(name, flag):
         adapter = find_adapter(name)
-        if not has_bottleneck_tokens(name):
+        if not has_bottleneck_tokens(name, flag):
             if max_seq_length is None:
                 max_seq_length = default_max_length(name, texts_in_a_row)
             return from_backbone(
@@ -380,18 +380,27 @@ def open_with_language_model(name: str) -> SentenceTransformer:
         return load(name) if is_ours else open_sentence_transformer(name)
 
 
-def has_bottleneck_tokens(name: str) -> bool:
-    """Tell whether a directory or Hub id holds a model of this package, or an adapter on one."""
+def has_bottleneck_tokens(name: str, flag: str = "--model") -> bool:
+    """Tell whether a directory or Hub id holds a model of this package, or an adapter on one.
+
+    Raises:
+        InputError: If a file that says so cannot be read.
+    """
     adapter = find_adapter(name)
     base = name if adapter is None else adapter.base
-    return gguf_file(base) is None and bool(BottleneckTransformer.load_config(base))
+    with _refusing_what_is_no_model(name, flag):
+        return gguf_file(base) is None and bool(BottleneckTransformer.load_config(base))
 
 
-def is_other_embedding_model(name: str) -> bool:
-    """Tell whether a directory or Hub id holds a sentence-transformers model that was not saved by this package."""
-    return (
-        gguf_file(name) is None and is_sentence_transformer_model(name) and not BottleneckTransformer.load_config(name)
-    )
+def is_other_embedding_model(name: str, flag: str = "--model") -> bool:
+    """Tell whether a directory or Hub id holds a sentence-transformers model that was not saved by this package.
+
+    Raises:
+        InputError: If a file that says so cannot be read.
+    """
+    with _refusing_what_is_no_model(name, flag):
+        is_embedder = gguf_file(name) is None and is_sentence_transformer_model(name)
+        return is_embedder and not BottleneckTransformer.load_config(name)
 
 
 def _not_a_model(name: str, flag: str, reason: str) -> InputError:

@@ -272,12 +272,19 @@ def most_likely(passages: Sequence[Record], questions: Sequence[str], most: int)
 
 
 def choose_precision(work_dir: Path) -> bool:
-    """Return whether all trainings run in bfloat16; chosen once, as runs that are resumed must go on as they began."""
+    """Return whether all trainings run in bfloat16; chosen once, as runs that are resumed must go on as they began.
+
+    Raises:
+        InputError: If what was chosen cannot be read.
+    """
     path = work_dir / "precision.json"
     if not path.is_file():
         work_dir.mkdir(parents=True, exist_ok=True)
         write_json(path, {"bf16": torch.cuda.is_available() or bf16_is_faster()})
-    return read_json(path)["bf16"]
+    try:
+        return bool(read_json(path)["bf16"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is damaged; remove it, and it is chosen again") from error
 
 
 def bf16_is_faster() -> bool:

@@ -5,10 +5,9 @@ import math
 
 import pytest
 import torch
-from helpers import make_bert
+from helpers import make_bert, make_reranker
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from shapes import write_jsonl
-from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
 
 from lbr_st.adaptation.filtering import FilterConfig, filter_file, filter_queries, is_copy
 from lbr_st.data.records import read_records
@@ -193,25 +192,24 @@ def test_duplicates_go_after_those_that_find_nothing():
     assert ids(exact[0]) == ["finds", "nearly", "other"]
 
 
+def test_near_duplicates_of_every_given_query_go():
+    """Also of one that is nearly another given one, which stays."""
+    words = "how is gout treated by iron and rest when it comes at night and stays for many a long day or more"
+    rows = [
+        row("first", f"tell me {words}", "gout-treated", "given"),
+        row("second", words, "gout-treated", "given"),
+        row("nearly the second", f"{words} now", "gout-treated"),
+    ]
+    kept, drops = filter_queries(rows, PASSAGES, FilterConfig(keep_first=1))
+    assert ids(kept) == ["first", "second"]
+    assert [sample["like_id"] for sample in drops.samples] == ["second"]
+
+
 def test_documents_that_are_no_passages_join_them(caplog):
     """They are searched, once each."""
     rows = [row("old", "How is gout treated?", "gout-treated"), row("new", "uric acid crystals", LONG)]
     assert ids(filter_queries(rows, PASSAGES * 2, FilterConfig(keep_first=1))[0]) == ["old", "new"]
     assert "1 documents of queries are not among the 30 passages, and join them" in caplog.text
-
-
-def make_reranker(folder, activation=None, labels=1):
-    """Save a tiny cross-encoder."""
-    folder.mkdir()
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz"]
-    (folder / "vocab.txt").write_text("\n".join([*words, *(f"##{word}" for word in words[5:])]))
-    BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
-    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    torch.manual_seed(0)
-    config = BertConfig(vocab_size=2 * len(words), num_labels=labels, initializer_range=2.0, **shape)
-    BertForSequenceClassification(config).save_pretrained(folder)
-    CrossEncoder(str(folder), activation_fn=activation).save_pretrained(str(folder / "saved"))
-    return str(folder / "saved")
 
 
 def test_a_reranker_scores_instead(tmp_path):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from lbr_st.adaptation.judging import next_steps
+from lbr_st.adaptation.judging import next_steps, what_is_saved
 from lbr_st.adaptation.layout import Layout
 from lbr_st.verdict import Verdict
 
@@ -42,3 +42,14 @@ def test_what_to_do_next(config, verdict, saved, said):
     commands = [command for _, command in found]
     if len(said) == 2:
         assert commands[1].endswith("--fuse bm25 --fuse-weight 0.3 'your question'")
+
+
+@pytest.mark.parametrize(
+    ("word", "keep", "saved"),
+    [
+        ("WIN", "better", "end"), ("MARGINAL", "better", "end"), ("REGRESSION", "better", "start"),
+        ("REGRESSION", "end", "end"),
+    ],
+)  # fmt: skip
+def test_what_is_saved(word, keep, saved):
+    assert what_is_saved(Verdict(word, 0.5, 0.1, 0.0, 0.2, queries=9), keep) == saved

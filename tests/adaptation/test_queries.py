@@ -437,9 +437,13 @@ def test_a_model_that_learned_doc2query_writes_questions_alone(docs, model, tmp_
 def test_what_is_no_folder_of_queries(tmp_path):
     with pytest.raises(InputError, match="it has no lbr_queries.json"):
         QuerySet.open(tmp_path)
-    (tmp_path / "lbr_queries.json").write_text("[]")
-    with pytest.raises(InputError, match="is not what lbr data queries wrote"):
-        QuerySet.open(tmp_path)
+    for content in (
+        "[]", "{", '{"kinds": {}}', '{"kinds": [], "lost": {}, "passages": {}}',
+        '{"kinds": {"title": "2"}, "lost": {}, "passages": {}}', '{"kinds": {}, "lost": {}, "passages": []}',
+    ):  # fmt: skip
+        (tmp_path / "lbr_queries.json").write_text(content)
+        with pytest.raises(InputError, match="is not what lbr data queries wrote"):
+            QuerySet.open(tmp_path)
 
 
 def test_the_command_of_a_configuration():

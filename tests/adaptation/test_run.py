@@ -88,7 +88,10 @@ def test_from_a_folder_to_a_model_with_a_verdict_by_a_full_disk_at_each_step(con
         for side in ("align", "dev", "test")
     }
     assert rows["align"] and rows["dev"] and rows["test"]
-    assert not rows["align"] & (rows["dev"] | rows["test"]) and not rows["dev"] & rows["test"]
+    held_out = rows["dev"] | rows["test"]
+    assert not rows["align"] & held_out and not rows["dev"] & rows["test"]
+    mined = [json.loads(line)["negatives"] for line in (config.work / "7-negatives" / "align.jsonl").open()]
+    assert any(mined) and not held_out.intersection(*[sum(mined, [])])
 
 
 @pytest.mark.slow

@@ -1,10 +1,12 @@
 """What is found query by query, and that documents which two scores share are encoded once, to the same numbers."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from lbr_st.adaptation.scoring import EncodesOnce, Judge
+from lbr_st.adaptation.scoring import EncodesOnce, Judge, fused
 from lbr_st.evaluation.own_data import LocalRetrieval, open_for_evaluation
 
 
@@ -54,3 +56,10 @@ def test_documents_are_encoded_once_to_the_same_scores(embedding_model, monkeypa
         of_one, of_two = (judge.found(each.queries, each.scores) for each in (one, two))
         assert (of_one.ndcg, of_one.recall.tolist()) == (of_two.ndcg, of_two.recall.tolist())
         assert of_one.ranks.tolist() == of_two.ranks.tolist()
+
+
+def test_fused_are_the_scores_of_the_same_query():
+    """BM25 may have the queries in another order."""
+    dense = SimpleNamespace(queries=["a", "b"], scores=np.float32([[1, 0], [0, 1]]))
+    lexical = SimpleNamespace(queries=["b", "a"], scores=np.float32([[0, 4], [4, 0]]))
+    assert fused(dense, lexical, 0.5).tolist() == [[1, -1], [-1, 1]]

@@ -89,7 +89,14 @@ def test_a_step_on_another_one_is_refused(tmp_path):
         path(tmp_path, told=(9, 2))
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"settings": {}}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{", "[]", '{"settings": {}}', '{"settings": [], "after": "", "seconds": 1}',
+        '{"settings": {}, "after": 1, "seconds": 1}',
+        '{"settings": {}, "after": "", "seconds": 1, "said": 1}', '{"settings": {}, "after": "", "seconds": "1"}',
+    ],
+)  # fmt: skip
 def test_what_is_no_step(tmp_path, content):
     (tmp_path / "1-one").mkdir()
     (tmp_path / "1-one" / "lbr_step.json").write_text(content)

@@ -83,3 +83,11 @@ def test_refusals(backbone, pairs, tmp_path):
         main(["--model", backbone, "--data", str(tmp_path / "absent.jsonl")])
     with pytest.raises(InputError, match="--model ./absent is not a model"):
         main(["--model", "./absent", "--data", str(tmp_path / "absent.jsonl")])
+
+
+def test_half_a_character_is_cleaned_and_nothing_is_refused(model, tmp_path, capsys):
+    lbr_st.save(model, tmp_path / "model")
+    with pytest.raises(InputError, match="a text is empty"):
+        main(["--model", str(tmp_path / "model"), " "])
+    main(["--model", str(tmp_path / "model"), "iron \ud83d"])
+    assert capsys.readouterr().out.startswith("iron")

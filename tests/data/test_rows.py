@@ -531,3 +531,11 @@ def test_what_numbers_of_classes_mean(tmp_path, meant, numbers, read):
     rows.to_parquet(str(tmp_path / "train.parquet"))
     assert [row["label"] for row in values(tmp_path / "train.parquet")] == read
     assert [row.values["label"] for row in hub_rows(str(tmp_path), None, "train")] == read
+
+
+def test_a_parquet_file_whose_texts_are_no_utf_8(tmp_path):
+    raw = pyarrow.array([b"\xac\xff"], pyarrow.binary())
+    text = pyarrow.Array.from_buffers(pyarrow.string(), 1, raw.buffers())
+    pyarrow.parquet.write_table(pyarrow.table({"query": text}), tmp_path / "rows.parquet")
+    with pytest.raises(InputError, match="rows.parquet: not a Parquet file that can be read"):
+        list(read_rows(tmp_path / "rows.parquet"))

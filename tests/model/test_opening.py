@@ -17,6 +17,7 @@ from lbr_st.model.opening import (
     DEFAULT_MAX_LENGTH,
     check_model_exists,
     count_parameters,
+    has_bottleneck_tokens,
     is_other_embedding_model,
     open_model,
     open_sentence_transformer,
@@ -55,6 +56,14 @@ def test_the_length_of_a_backbone_unless_told(backbone, tmp_path, caplog):
     assert model.max_seq_length == DEFAULT_MAX_LENGTH == 512
     assert not [record for record in caplog.records if record.name.startswith("lbr_st")]
     assert open_model(backbone).max_seq_length == 256
+
+
+@pytest.mark.parametrize("ask", [is_other_embedding_model, has_bottleneck_tokens])
+def test_a_damaged_file_is_named_where_a_model_is_asked_what_it_is(portable, ask):
+    """Commands ask before they open it: lbr merge, lbr adapt."""
+    Path(portable, "lbr_config.json").write_bytes(b'{"number\x01')
+    with pytest.raises(InputError, match=rf"^merge: {portable} is not a model: .*control character"):
+        ask(portable, "merge:")
 
 
 def test_a_saved_model_is_gone_on_with(portable, native):

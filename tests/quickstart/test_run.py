@@ -122,3 +122,10 @@ def test_passages_of_the_search():
     assert quickstart.most_likely(passages, ["sort", "parsing"], 20) == passages
     likely = quickstart.most_likely(passages, ["sort", "parsing"], 6)
     assert [passage["id"] for passage in likely] == ["0", "1", "2", "3", "4", "5"]
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}"])
+def test_a_precision_that_cannot_be_read_is_named(tmp_path, content):
+    (tmp_path / "precision.json").write_text(content)
+    with pytest.raises(InputError, match=r"precision.json is damaged; remove it, and it is chosen again"):
+        quickstart.choose_precision(tmp_path)
