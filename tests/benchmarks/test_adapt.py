@@ -111,6 +111,36 @@ def test_arms_of_an_adaptation(toy, tmp_path, monkeypatch, capsys):
         assert len(table) == lines and not [line for line in table if "|  |" in line]
 
 
+def test_a_run_without_queries_is_a_result(toy, tmp_path, monkeypatch):
+    """Of which the rest is said; what else is wrong is no result."""
+    import adapt
+    import results
+
+    monkeypatch.setattr(
+        ChatWriter, "write", lambda self, requests: ((each, Answer("What of ba?", True)) for each in requests[:1])
+    )
+    monkeypatch.setattr(adapt, "WRITTEN_FOR", 1)
+    adapt.main([*toy, "--arms", "none"])
+    refused = results.read_arm("adapt", "medical-none", 0)["refused"]
+    assert refused.startswith("not one of 1 queries is left")
+    summary = json.loads((tmp_path / "results" / "adapt" / "summary.json").read_text())["figures"]
+    assert summary == {"medical_refused_none": 1}
+    monkeypatch.setattr(adapt, "adapt", lambda config: (_ for _ in ()).throw(InputError("no room on the disk")))
+    with pytest.raises(InputError, match="no room"):
+        adapt.main([*toy, "--arms", "200"])
+
+
+def test_the_beginning_of_a_document(argv, backbone):
+    """As many of its tokens as are asked for, and no other text."""
+    import adapt
+
+    tokenizer = AutoTokenizer.from_pretrained(backbone)
+    text = "Anaemia is treated with iron. Sorting a list takes long."
+    cut = adapt.beginning(text, tokenizer, 5)
+    assert text.startswith(cut) and len(tokenizer(cut)["input_ids"]) == 5 < len(tokenizer(text)["input_ids"])
+    assert adapt.beginning(text, tokenizer, 500) == text
+
+
 def result(hits, fused=None, difference=None, word=None):
     """Return the result of an arm that found some of four test questions."""
     found = {"scores": {"recall_at_10": hits.count("1") / 4}, "hits_at_10": {"": hits}}
