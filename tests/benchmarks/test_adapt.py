@@ -44,10 +44,16 @@ def toy(tmp_path, argv, monkeypatch):
     sizes = {"PAIRS": 30, "TESTED": 12, "DISTRACTORS": 48, "READ": 45, "WRITTEN_FOR": 45, "GENERAL": 6}
     without = {"without_merge": "merge"}
     begins = {name: adapt.BEGINS[name] for name in ("200_teacher", "without_merge")}
-    more = {"DOMAINS": ("medical",), "WITHOUT": without, "BEGINS": begins, "MORE_LEARN": {"max_steps": 1}}
+    more = {
+        "DOMAINS": ("medical",),
+        "WITHOUT": without,
+        "BEGINS": begins,
+        "MORE_LEARN": adapt.MORE_LEARN | {"max_steps": 1},
+    }
     for name, value in (sizes | more).items():
         monkeypatch.setattr(adapt, name, value)
-    scale = dataclasses.replace(arms.SCALES["nano"], length=64, records=60, epochs={30: 1})
+    stage2 = {"per_device_train_batch_size": 4, "mini_batch_size": 2, "attention": "eager"}
+    scale = dataclasses.replace(arms.SCALES["nano"], length=64, records=60, epochs={30: 1}, stage2=stage2)
     monkeypatch.setitem(arms.SCALES, "nano", scale)
     teacher = make_bert(tmp_path / "teacher")
     monkeypatch.setattr(systems, "minilm", lambda: teacher)
