@@ -10,7 +10,7 @@ install = PYTHONWARNINGS=ignore $(1)/bin/python -m pip install -q
 TORCH := $(shell grep '^torch==' constraints.txt)
 
 .PHONY: help setup quickstart test test-benchmarks test-slow test-gpu test-integrations test-mutants test-versions \
-	fuzz gpu bench bench-data bench-encode bench-gpu campaign evidence report check format lock dist clean
+	fuzz gpu bench bench-data bench-encode bench-adapt bench-gpu campaign evidence report check format lock dist clean
 
 help:
 	@echo "make quickstart         domain, both stages on SmolLM2-135M, scores, search: lbr-model/"
@@ -29,6 +29,7 @@ help:
 	@echo "make bench              stage 1 beside TRL, half an hour"
 	@echo "make bench-data         half a million rows, ten minutes"
 	@echo "make bench-encode       a corpus, killed and on Ray, ten minutes"
+	@echo "make bench-adapt        lbr adapt in three domains, five hours: DATA=DIR; FLAGS=--ablate"
 	@echo "make campaign           kills, full disks, hostile texts, damaged models: hours; FLAGS=\"--share 0.1\""
 	@echo "make bench-gpu          both stages and encoding on a GPU, minutes"
 	@echo "make gpu                the same, the GPU's tests, and a model: WEIGHTS=DIR DATA=DIR"
@@ -116,13 +117,14 @@ $(INTEGRATIONS)/ray/.installed:
 	@touch $@
 
 # The frameworks of examples/rag_*.py with their stores. faiss-haystack wants numpy 1, which pyarrow 26 does not take.
-$(INTEGRATIONS)/langchain/.installed: PACKAGES := langchain-core==1.7.2 langchain-chroma==1.1.0 langchain-qdrant==1.1.0
+$(INTEGRATIONS)/langchain/.installed: PACKAGES := langchain-core==1.7.2 langchain-chroma==1.1.0 langchain-qdrant==1.1.0 \
+	langchain-classic==1.0.8
 $(INTEGRATIONS)/llamaindex/.installed: PACKAGES := llama-index-core==0.14.25 llama-index-embeddings-huggingface==0.8.0 \
 	llama-index-vector-stores-faiss==0.7.0 faiss-cpu==1.15.1 llama-index-vector-stores-chroma==0.6.0 \
 	llama-index-vector-stores-qdrant==0.10.4 llama-index-vector-stores-lancedb==0.6.0
 $(INTEGRATIONS)/haystack/.installed: PACKAGES := haystack-ai==3.4.0 sentence-transformers-haystack==2.0.0 \
 	faiss-haystack==3.0.0 "pyarrow<26" chroma-haystack==5.0.0 qdrant-haystack==13.1.0
-$(INTEGRATIONS)/llamaindex/.installed: EXTRAS := data,eval
+$(INTEGRATIONS)/langchain/.installed $(INTEGRATIONS)/llamaindex/.installed: EXTRAS := data,eval
 $(RAG:%=$(INTEGRATIONS)/%/.installed): EXTRAS ?= data
 $(RAG:%=$(INTEGRATIONS)/%/.installed):
 	$(PYTHON) -m venv $(@D)
@@ -139,6 +141,11 @@ bench-data: $(INSTALLED)
 bench-encode: $(INSTALLED)
 	$(call install,.venv) -c constraints.txt --no-build-isolation -e ".[ray]"
 	$(BIN)/python benchmarks/encode_corpus.py
+
+bench-adapt: $(INSTALLED) $(SMOLLM2)
+	@test -n "$(DATA)" || { echo "make bench-adapt DATA=DIR_WITH_MEDICAL_AND_CHEMISTRY [FLAGS=--ablate]"; exit 2; }
+	$(call install,.venv) -c constraints.txt --no-build-isolation -e ".[bench]"
+	$(BIN)/python benchmarks/adapt.py --data $(DATA) $(FLAGS)
 
 campaign: $(INSTALLED)
 	$(BIN)/python benchmarks/campaign.py $(FLAGS)

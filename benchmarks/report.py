@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import adapt
 import arms
 import domains
 import explore
@@ -65,6 +66,18 @@ NAMES = {
     "bidirectional_cl": "bidirectional (as LLM2Vec) + CL",
     "minilm": "all-MiniLM-L6-v2, as it is",
     "minilm_cl": "all-MiniLM-L6-v2 + CL",
+}
+# What a reader calls an arm of the adaptation.
+ADAPTED = {
+    "bm25": "BM25",
+    "start": "the start: SmolLM2-135M, the mean of its states",
+    "none": "adapted without a pair",
+    "none_fused": "adapted without a pair, with BM25",
+    "200": "adapted with 200 pairs",
+    "200_fused": "adapted with 200 pairs, with BM25",
+    "200_teacher": "adapted with 200 pairs and a teacher",
+    "200_teacher_fused": "adapted with 200 pairs and a teacher, with BM25",
+    "teacher": "the teacher: all-MiniLM-L6-v2, as it is",
 }
 # What a reader calls a variation of stage 1.
 EXPLORED = {
@@ -374,6 +387,47 @@ def of_best_model(figures: dict[str, float]) -> str:
     return markdown(["domain", "R@10 test", "R@10 full", "N@10 test", "N@10 full"], rows)
 
 
+def of_adapt(figures: dict[str, float]) -> str:
+    """What an adaptation makes of SmolLM2, beside what it begins with, its teacher and BM25."""
+    rows = []
+    for system, name in ADAPTED.items():
+        keys = [f"{domain}_{metric}_{system}" for domain in adapt.DOMAINS for metric in ("recall_at_10", "ndcg_at_10")]
+        rows.append([name, *(f"{figures[key]:.3f}" if key in figures else "" for key in keys)])
+    return markdown(["", *(f"{domain}, {what}" for domain in adapt.DOMAINS for what in ("R@10", "N@10"))], rows)
+
+
+def of_adapt_compared(figures: dict[str, float]) -> str:
+    """What adaptations find more than other systems."""
+    rows = []
+    for one, other in adapt.COMPARED:
+        keys = [f"{domain}_{one}_less_{other}_recall_at_10" for domain in adapt.DOMAINS]
+        cells = [with_interval(figures, key) if key in figures else "" for key in keys]
+        rows.append([f"{ADAPTED[one]}, less {ADAPTED[other]}", *cells])
+    return markdown(["R@10, points", *adapt.DOMAINS], rows)
+
+
+def of_adapt_minutes(figures: dict[str, float]) -> str:
+    """Minutes of the steps of adaptations."""
+    steps = [*adapt.STEPS, "test"]
+    rows = []
+    for domain, arm in itertools.product(adapt.DOMAINS, adapt.ADAPTED):
+        keys = [*(f"{domain}_minutes_{arm}_{step}" for step in steps), f"{domain}_minutes_{arm}"]
+        rows.append([domain, ADAPTED[arm], *(f"{figures[key]:.1f}" if key in figures else "" for key in keys)])
+    return markdown(["domain", "arm", *steps, "all"], rows)
+
+
+def of_ablation(figures: dict[str, float]) -> str:
+    """What is lost with each step of an adaptation."""
+    rows = []
+    for arm, without in {**adapt.WITHOUT, "200": "teacher"}.items():
+        key = f"{adapt.ABLATED}_recall_at_10_{arm}"
+        if key in figures:
+            less = with_interval(figures, f"{adapt.ABLATED}_{arm}_less_{adapt.WHOLE}_recall_at_10")
+            fused = f"{figures[f'{key}_fused']:.3f}"
+            rows.append([without, f"{figures[key]:.3f}", fused, less])
+    return markdown(["left out", "R@10", "R@10 with BM25", "less all steps, points"], rows)
+
+
 def conditions(found: dict[str, Any]) -> str:
     """What a program ran on."""
     commits, versions, hardware = (
@@ -409,6 +463,10 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, float]], str]]] = {
     "best_model": ("best_model", of_best_model),
     "foundation": ("foundation_smollm2", of_foundation),
     "learning_rates": ("learning_rates", of_learning_rates),
+    "adapt": ("adapt", of_adapt),
+    "adapt-compared": ("adapt", of_adapt_compared),
+    "adapt-minutes": ("adapt", of_adapt_minutes),
+    "ablation": ("adapt", of_ablation),
 }
 
 

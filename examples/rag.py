@@ -29,7 +29,6 @@ def answer(
     framework: str,
     stores: Iterable[str],
     open_index: Callable[..., Retrieve],
-    can_fuse: bool = False,
 ) -> None:
     """Index a folder and answer questions with its passages.
 
@@ -39,7 +38,6 @@ def answer(
         stores: That it can use; the first is the default.
         open_index: From the directory of the model, the name of the store, its folder and the passages to put into it,
             None if they are there already, to what retrieves; with ``bm25``, the passages that BM25 searches beside it.
-        can_fuse: Whether it takes ``bm25``.
 
     Raises:
         InputError: If the model, the folder or the index cannot be used, or a package is missing.
@@ -50,8 +48,7 @@ def answer(
     parser.add_argument("--folder", required=True, metavar="DIR", help="text, Markdown, HTML and source files")
     parser.add_argument("--store", choices=stores, default=stores[0], help="(default: %(default)s)")
     parser.add_argument("--index", required=True, type=Path, metavar="DIR", help="where the store is kept")
-    if can_fuse:
-        parser.add_argument("--fuse", choices=["bm25"], help="let BM25 search too, and fuse both by their ranks")
+    parser.add_argument("--fuse", choices=["bm25"], help="let BM25 search too, and fuse both by their ranks")
     parser.add_argument("question", nargs="+")
     args = parser.parse_args(argv)
 
@@ -68,7 +65,7 @@ def answer(
     if not build and not (built.is_file() and json.loads(built.read_text()) == of):
         raise InputError(f"--index {args.index} is unfinished, or of another folder, model or store: delete it")
     try:
-        lexical = {"bm25": passages} if can_fuse and args.fuse else {}
+        lexical = {"bm25": passages} if args.fuse else {}
         retrieve = open_index(args.model, args.store, args.index / "store", passages if build else None, **lexical)
     except ModuleNotFoundError as error:
         script = f"examples/rag_{framework.lower()}.py"

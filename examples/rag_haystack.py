@@ -127,7 +127,7 @@ def fused_with_bm25(pipeline: Any, passages: list[Record]) -> Retrieve:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Index a folder and answer questions with its passages."""
-    answer(argv, "Haystack", STORES, open_index, can_fuse=True)
+    answer(argv, "Haystack", STORES, open_index)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,10 @@
 
 The index is made once and opened from then on. Of the two stores, only the one that is asked for need be installed.
 FAISS and LanceDB are not among them: LangChain has both in langchain-community alone, which is no longer maintained.
+With --fuse bm25 the BM25 of this package searches beside the model, for any script, and LangChain's EnsembleRetriever
+fuses what both find:
+
+    pip install '.[eval]' langchain-classic==1.0.8
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rag import TOP_K, Retrieve, answer
+from rag import CANDIDATES, TOP_K, Retrieve, answer
 from sentence_transformers import SentenceTransformer
 
 from lbr_st.cli.main import run_command
@@ -76,7 +80,9 @@ STORES = {
 }
 
 
-def open_index(model: str, store: str, folder: Path, passages: list[Record] | None) -> Retrieve:
+def open_index(
+    model: str, store: str, folder: Path, passages: list[Record] | None, bm25: list[Record] | None = None
+) -> Retrieve:
     """Open a store, or make it of passages."""
     opened = open_sentence_transformer(model)
     open_store, cosine_of = STORES[store]
@@ -85,10 +91,45 @@ def open_index(model: str, store: str, folder: Path, passages: list[Record] | No
     for start in range(0, len(passages), BATCH):
         batch = passages[start : start + BATCH]
         index.add_texts([p["document"] for p in batch], metadatas=[{"id": p["id"]} for p in batch])
+    if bm25 is not None:
+        return fused_with_bm25(index, bm25)
 
     def retrieve(question: str) -> list[tuple[float, Record]]:
         found = index.similarity_search_with_score(question, k=TOP_K)
         return [(cosine_of(score), {"id": d.metadata["id"], "document": d.page_content}) for d, score in found]
+
+    return retrieve
+
+
+def fused_with_bm25(index: VectorStore, passages: list[Record]) -> Retrieve:
+    """Let BM25 search beside the model."""
+    from langchain_classic.retrievers import EnsembleRetriever
+    from langchain_core.callbacks import CallbackManagerForRetrieverRun
+    from langchain_core.documents import Document
+    from langchain_core.retrievers import BaseRetriever
+
+    from lbr_st.evaluation.bm25 import BM25Ranker
+
+    ranker = BM25Ranker([passage["document"] for passage in passages])
+
+    class BM25Retriever(BaseRetriever):
+        def _get_relevant_documents(self, query: str, *, run_manager: CallbackManagerForRetrieverRun) -> list[Document]:
+            [(_, scores)] = ranker.scores([query])
+            best = scores[0].argsort()[::-1][:CANDIDATES]
+            # What has no word of the question is not found.
+            return [document_of(passages[n]) for n in best if scores[0][n]]
+
+    def document_of(passage: Record) -> Document:
+        return Document(passage["document"], metadata={"id": passage["id"]})
+
+    of_model = index.as_retriever(search_kwargs={"k": CANDIDATES})
+    # By their ids, as two passages may have the same text.
+    both = EnsembleRetriever(retrievers=[of_model, BM25Retriever()], id_key="id")
+
+    def retrieve(question: str) -> list[tuple[float, Record]]:
+        # It says no scores, only their order: what is shown is one over the rank.
+        found = enumerate(both.invoke(question)[:TOP_K], start=1)
+        return [(1 / rank, {"id": d.metadata["id"], "document": d.page_content}) for rank, d in found]
 
     return retrieve
 

@@ -161,7 +161,7 @@ def fused_with_bm25(index: VectorStoreIndex, passages: list[Record]) -> Retrieve
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Index a folder and answer questions with its passages."""
-    answer(argv, "LlamaIndex", STORES, open_index, can_fuse=True)
+    answer(argv, "LlamaIndex", STORES, open_index)
 
 
 if __name__ == "__main__":

@@ -117,6 +117,10 @@ def needed(report, program):
         "explore",
         "rate",
         "best_model",
+        "adapt",
+        "adapt-compared",
+        "adapt-minutes",
+        "ablation",
     ],
 )
 def test_tables_of_the_report(report, table):

@@ -144,7 +144,7 @@ def test_empty_prompts(framework, models, folder, passages, cosines, tmp_path):
     check_hits(run(framework, [*argv, *QUESTIONS], EXACT), cosines["empty"], passages["empty"])
 
 
-@pytest.mark.parametrize("framework, store", [each for each in STORES if each[0] != "langchain"])
+@pytest.mark.parametrize("framework, store", STORES)
 def test_bm25_finds_what_the_model_does_not(framework, store, models, folder, passages, cosines, tmp_path):
     """Also in an index that was made without BM25, and there is no second copy of what both found."""
     index = tmp_path / "index"
