@@ -126,7 +126,7 @@ def test_models(served):
 
 def test_the_client_of_openai(served, opened):
     """It asks for base64 by itself."""
-    openai = pytest.importorskip("openai", reason="it is run by make test-integrations")
+    openai = pytest.importorskip("openai")
     client = openai.OpenAI(base_url=f"{served.url}/v1", api_key="-")
     found = client.embeddings.create(model="lbr-model", input=TEXTS)
     assert near(np.array([row.embedding for row in found.data], np.float32), opened.encode_document(TEXTS))
