@@ -208,14 +208,14 @@ class Batcher:
         start, role = time.monotonic(), texts[0][0].role
         encode: Any = self.model.encode_query if role == "query" else self.model.encode_document
         vectors = encode([job.texts[at] for job, at in texts], batch_size=len(texts), show_progress_bar=False)
-        for (job, at), vector in zip(texts, np.asarray(vectors, np.float32), strict=True):
-            job.put(at, vector)
         seconds, tokens = time.monotonic() - start, sum(job.lengths[at] for job, at in texts)
         self._speed = SPEED * self._speed + (1 - SPEED) * tokens / max(seconds, 1e-6)
         self.metrics.count(BATCHES)
         self.metrics.count(ENCODING, seconds)
         self.metrics.count(TEXTS, len(texts), role=role)
         self.metrics.count(TOKENS, tokens, role=role)
+        for (job, at), vector in zip(texts, np.asarray(vectors, np.float32), strict=True):
+            job.put(at, vector)
 
     def _put_apart(self, texts: Sequence[tuple[Job, int]], error: Exception) -> None:
         """Encode the texts of each request alone, so that only those fail that are the reason."""
