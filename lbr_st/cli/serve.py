@@ -28,6 +28,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="what is searched: set of `lbr data prepare`, file of documents, folder of text, output of `lbr encode`",
     )
     add_on_error(parser)
+    parser.add_argument(
+        "--compare", metavar="DIR_OR_ID", help="another model, whose hits are shown beside; --data is text then"
+    )
     parser.add_argument("--name", metavar="NAME", help="what clients call the model; its directory's name if absent")
     where = parser.add_argument_group("where, and for whom")
     where.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen at")

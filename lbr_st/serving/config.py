@@ -22,6 +22,7 @@ class ServeConfig:
         model: Directory or Hub id of a sentence-transformers model.
         data: What is searched: a prepared set, a file of documents, a folder of text, or the output of ``lbr encode``;
             without it there are embeddings alone.
+        compare: Another model, which searches the same, to be compared with.
         host: Address to listen at.
         port: Port to listen at; 0 for any that is free.
         name: Name of the model for clients; default is that of its directory.
@@ -41,6 +42,7 @@ class ServeConfig:
 
     model: str
     data: str | None = None
+    compare: str | None = None
     host: str = "127.0.0.1"
     port: int = 8000
     name: str | None = None
@@ -64,6 +66,8 @@ class ServeConfig:
             raise InputError(f"--on-error must be one of {', '.join(ON_ERROR)}, got {self.on_error}")
         if self.api_key is not None and (self.no_auth or not self.api_key.strip()):
             raise InputError("--api-key is empty" if not self.no_auth else "--api-key and --no-auth: give one of them")
+        if self.compare is not None and self.data is None:
+            raise InputError("--compare compares what two models find: it goes with --data")
         if not self.is_local and self.api_key is None and not self.no_auth:
             raise InputError(
                 f"--host {self.host} is open to other machines: give --api-key KEY, or --no-auth to let anyone ask"
@@ -80,4 +84,9 @@ class ServeConfig:
     @property
     def served_name(self) -> str:
         """What clients call the model; as `OF_QUERIES` says, for its queries."""
-        return self.name or (Path(self.model).resolve().name if Path(self.model).exists() else self.model)
+        return self.name or name_of(self.model)
+
+
+def name_of(model: str) -> str:
+    """Return the name of a model: that of its directory, or its id."""
+    return Path(model).resolve().name if Path(model).exists() else model

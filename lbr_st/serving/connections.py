@@ -10,8 +10,8 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from lbr_st.serving.app import Service
 from lbr_st.serving.replies import ApiError, to_json
+from lbr_st.serving.service import Service
 
 HEAD_SECONDS = 30  # in which a client must have sent the head of a request
 STALLED_SECONDS = 60  # in which a client must have read some of its answer
@@ -103,7 +103,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: Any = None) -> None:
         """Answer what is on its way, and close each connection behind its answer."""
-        self.service.is_stopping = True
+        self.service.stop()
         for server in self.servers:
             server.close()
         clock = asyncio.get_running_loop().time

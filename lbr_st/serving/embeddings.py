@@ -68,12 +68,12 @@ class Reader:
         Raises:
             ApiError: If it is not JSON, a field is not there or has another kind of value, or it is too much.
         """
-        values = _object(body)
+        values = object_of(body, FIELDS)
         name, role = self._model(values)
         texts = self._texts(values.get("input"))
         encoding = values.get("encoding_format") or FORMATS[0]
         if encoding not in FORMATS:
-            raise _wrong("encoding_format", f"must be {' or '.join(FORMATS)}")
+            raise wrong("encoding_format", f"must be {' or '.join(FORMATS)}")
         dimensions = self._dimensions(values.get("dimensions"))
         lengths = self.lengths(texts, role)
         if sum(lengths) > self.config.max_tokens:
@@ -92,24 +92,24 @@ class Reader:
             raise ApiError(404, f"the models here are {known}", param="model", code="model_not_found")
         role, by_name = values.get("input_type"), self.roles[name]
         if role is not None and role not in ROLES:
-            raise _wrong("input_type", f"must be {' or '.join(ROLES)}")
+            raise wrong("input_type", f"must be {' or '.join(ROLES)}")
         if role is not None and by_name not in (None, role):
-            raise _wrong("input_type", f"is {role}, and {name} is the name of the model for queries")
+            raise wrong("input_type", f"is {role}, and {name} is the name of the model for queries")
         return name, role or by_name or "document"
 
     def _texts(self, found: Any) -> list[str]:
         texts = [found] if isinstance(found, str) else found
         if found is None or (isinstance(texts, list) and not texts):
-            raise _wrong("input", "is missing or empty: send a text or a list of texts")
+            raise wrong("input", "is missing or empty: send a text or a list of texts")
         if isinstance(texts, list) and any(_is_token_ids(each) for each in texts):
-            raise _wrong(
+            raise wrong(
                 "input",
                 "holds token ids, which leave out what the model appends to a text: send texts. LangChain's "
                 "OpenAIEmbeddings sends them with check_embedding_ctx_length=False",
                 "token_ids",
             )
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-            raise _wrong("input", "must be a text or a list of texts")
+            raise wrong("input", "must be a text or a list of texts")
         if len(texts) > self.config.max_texts:
             raise ApiError(
                 422,
@@ -117,38 +117,53 @@ class Reader:
                 param="input",
                 code="too_many_texts",
             )
-        return [text.translate(HALVES) for text in texts]
+        return without_halves(texts)
 
     def _dimensions(self, found: Any) -> int | None:
         if found is None or (found == self.width and not isinstance(found, bool)):
             return None
         if isinstance(found, bool) or not isinstance(found, int):
-            raise _wrong("dimensions", "must be a whole number")
+            raise wrong("dimensions", "must be a whole number")
         if found not in self.cuts:
             trained = ", ".join(map(str, sorted({*self.cuts, self.width or 0})))
-            raise _wrong("dimensions", f"must be one that the model was trained for: {trained}", "dimensions")
+            raise wrong("dimensions", f"must be one that the model was trained for: {trained}", "dimensions")
         return found
+
+
+def without_halves(texts: Sequence[str]) -> list[str]:
+    """Return texts without halves of surrogate pairs, as JSON may spell them."""
+    return [text.translate(HALVES) for text in texts]
 
 
 def _is_token_ids(value: Any) -> bool:
     return isinstance(value, int | list) and not isinstance(value, bool)
 
 
-def _object(body: bytes) -> Mapping[str, Any]:
+def object_of(body: bytes, fields: Sequence[str]) -> Mapping[str, Any]:
+    """Return the JSON object that a body is.
+
+    Args:
+        body: The body.
+        fields: Fields that it may have.
+
+    Raises:
+        ApiError: If it is none, or has another field.
+    """
     try:
         values = json.loads(body)
     except (ValueError, RecursionError) as error:
         said = one_line(error) if isinstance(error, ValueError) else "nested too deep"
         raise ApiError(400, f"the body is not JSON: {said}", code="not_json") from error
     if not isinstance(values, dict):
-        raise ApiError(400, "the body must be a JSON object, with input and model", code="not_json")
+        raise ApiError(400, f"the body must be a JSON object, with {' and '.join(fields[:2])}", code="not_json")
     for name in values:
-        if name not in FIELDS:
-            raise _wrong(name, f"is no field; there are {', '.join(FIELDS)}")
+        if name not in fields:
+            raise wrong(name, f"is no field; there are {', '.join(fields)}")
     return values
 
 
-def _wrong(field: str, what: str, code: str | None = None) -> ApiError:
+def wrong(field: str, what: str, code: str | None = None) -> ApiError:
+    """Return the error of a field that cannot be used."""
     return ApiError(400, f"{field} {what}", param=field, code=code)
 
 

@@ -61,12 +61,13 @@ class Index:
     def __len__(self) -> int:
         return len(self._state.passages.ids) if self._state else 0
 
-    def load(self, model: SentenceTransformer, embed: Embed) -> Change:
+    def load(self, model: SentenceTransformer, embed: Embed, cut_for: SentenceTransformer | None = None) -> Change:
         """Read the source, or read it again: what did not change keeps its vector, and searches go on meanwhile.
 
         Args:
             model: The model.
             embed: Returns the vectors of documents.
+            cut_for: Model that passages are cut for; default is the model itself.
 
         Raises:
             InputError: If the source cannot be read; then all is as it was.
@@ -76,7 +77,9 @@ class Index:
             passages = Encoded.open(self.source, self.name).read(model)
             change = Change(len(passages.ids), encoded=0, kept=len(passages.ids), removed=0)
         else:
-            passages, change, left_out = read_and_embed(self.source, model, embed, before, self.on_error)
+            passages, change, left_out = read_and_embed(
+                self.source, model, embed, before, cut_for or model, self.on_error
+            )
             if left_out:
                 logger.warning("%s", left_out)
         self._state = _State(model, passages)

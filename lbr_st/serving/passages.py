@@ -66,16 +66,18 @@ def read_and_embed(
     source: str,
     model: SentenceTransformer,
     embed: Embed,
-    before: Passages | None = None,
-    on_error: str = "stop",
+    before: Passages | None,
+    cut_for: SentenceTransformer,
+    on_error: str,
 ) -> tuple[Passages, Change, str]:
     """Read passages, and embed those whose text was not there before.
 
     Args:
         source: A prepared set, a file of documents or a folder of text.
-        model: Model that they are cut for.
+        model: The model.
         embed: Returns the vectors of texts.
         before: Passages that were read before, whose vectors are kept.
+        cut_for: Model that they are cut for.
         on_error: ``stop`` at the first row that cannot be used, or ``skip`` such rows.
 
     Returns:
@@ -86,7 +88,7 @@ def read_and_embed(
     """
     drops = Drops()
     wrong = on_wrong_row(on_error, drops)
-    records = read_passages(file_of(source, "corpus"), partial(chunker_of, model), wrong)
+    records = read_passages(file_of(source, "corpus"), partial(chunker_of, cut_for), wrong)
     ids, texts = [record["id"] for record in records], [record["document"] for record in records]
     keys = [hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts]
     known = {key: row for row, key in enumerate(before.keys)} if before else {}

@@ -9,6 +9,7 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+GONE = 499  # status of a request whose client did not wait for the answer
 PIECE = 2**16  # bytes that are sent at once: of a client that does not read no more than this waits in memory twice
 
 

@@ -8,18 +8,20 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from tqdm.auto import tqdm
 
 from lbr_st.errors import InputError, one_line
 from lbr_st.model.opening import check_model_exists, open_sentence_transformer
-from lbr_st.serving.app import Service, make_app
+from lbr_st.serving.app import make_app
 from lbr_st.serving.batching import Batcher
-from lbr_st.serving.config import ServeConfig
+from lbr_st.serving.config import ServeConfig, name_of
 from lbr_st.serving.connections import BACKLOG, Server
 from lbr_st.serving.index import FUSED, Index
 from lbr_st.serving.metrics import Metrics
+from lbr_st.serving.passages import Encoded
+from lbr_st.serving.service import Service
+from lbr_st.serving.sides import Side
 
 logger = logging.getLogger(__name__)
 
@@ -34,28 +36,52 @@ def serve(config: ServeConfig, on_ready: Callable[[Server, str], None]) -> None:
     Raises:
         InputError: If the address is taken, or the model or the data cannot be used.
     """
-    with contextlib.closing(_listen(config)) as listener:
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(contextlib.closing(_listen(config)))
         check_model_exists(config.model)
+        if config.compare is not None:
+            check_model_exists(config.compare, "--compare")
+            if Encoded.is_one(config.data or ""):
+                raise InputError(f"--compare {config.compare}: {config.data} has vectors of one model; give the text")
         index = None if config.data is None else Index(config.data, config.model, config.on_error)
-        model, metrics = open_sentence_transformer(config.model).eval(), Metrics()
-        with Batcher(model, config.batch_tokens, metrics) as batcher:
-            with contextlib.closing(Service(config, model, batcher, index, metrics)) as service:
-                if index is not None:
-                    _load(index, service)
-                url = _url_of(config.host, listener.getsockname()[1])
-                server = Server(make_app(service), service, lambda server: on_ready(server, url))
-                with _ending_well():
-                    server.run(sockets=[listener])
+        metrics = Metrics()
+        side = _open(stack, config, config.model, "--model", config.served_name, index, metrics)
+        before = None
+        if config.compare is not None and config.data is not None:
+            name, same = name_of(config.compare), Index(config.data, config.compare, config.on_error)
+            before = _open(stack, config, config.compare, "--compare", name, same, Metrics(), side)
+        service = stack.enter_context(contextlib.closing(Service(config, side, before, metrics)))
+        url = _url_of(config.host, listener.getsockname()[1])
+        server = Server(make_app(service), service, lambda server: on_ready(server, url))
+        with _ending_well():
+            server.run(sockets=[listener])
 
 
-def _load(index: Index, service: Service) -> None:
-    def embed(texts: Any) -> Any:
-        with tqdm(total=len(texts), desc="Encoding", unit="texts") as progress:
-            return service.embed_documents(texts, progress.update)
+def _open(
+    stack: contextlib.ExitStack,
+    config: ServeConfig,
+    model: str,
+    flag: str,
+    name: str,
+    index: Index | None,
+    metrics: Metrics,
+    beside: Side | None = None,
+) -> Side:
+    """Open a model and read what it searches; the same passages as another one beside it."""
+    opened = open_sentence_transformer(model, flag).eval()
+    batcher = stack.enter_context(Batcher(opened, config.batch_tokens, metrics))
+    side = Side(name, opened, batcher, index, None if beside is None else beside.model)
+    if index is not None:
+        with tqdm(desc="Encoding", unit="texts") as progress:
 
-    index.load(service.model, embed)
-    if (reason := index.missing(FUSED)) is not None:
-        logger.warning("search is by vectors alone: %s", reason)
+            def show(done: int, of: int) -> None:
+                progress.total = of
+                progress.update(done - progress.n)
+
+            side.load(show)
+        if (reason := index.missing(FUSED)) is not None:
+            logger.warning("search is by vectors alone: %s", reason)
+    return side
 
 
 def _listen(config: ServeConfig) -> socket.socket:

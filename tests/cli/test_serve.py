@@ -33,10 +33,10 @@ def test_flags_are_settings(called, capsys, monkeypatch):
         "Serving m on http://127.0.0.1:8000. Ctrl-C stops it.\nnext: curl http://127.0.0.1:8000/v1/embeddings -d "
         """'{"model": "m", "input": "your text"}'\n"""
     )
-    flags = "--model m --data d --on-error skip --name n --host :: --port 0 --api-key k --batch-tokens 1 "
+    flags = "--model m --data d --compare c --on-error skip --name n --host :: --port 0 --api-key k --batch-tokens 1 "
     main([*flags.split(), *"--max-body-mib 2 --max-texts 3 --max-tokens 4 --max-queue 5".split()])
     assert called.pop() == ServeConfig(
-        model="m", data="d", on_error="skip", name="n", host="::", port=0, api_key="k", batch_tokens=1,
+        model="m", data="d", compare="c", on_error="skip", name="n", host="::", port=0, api_key="k", batch_tokens=1,
         max_body_mib=2, max_texts=3, max_tokens=4, max_queue=5,
     )  # fmt: skip
     assert "Serving n on http://127.0.0.1:8000, searching 1,234 passages." in capsys.readouterr().out

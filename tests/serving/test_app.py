@@ -10,10 +10,12 @@ import time
 
 import numpy as np
 import pytest
-from helpers import TEXTS
+from helpers import TEXTS, make_bert
 
+import lbr_st
+from lbr_st.evaluation.read_out import read_out
 from lbr_st.model.lengths import TextLimit
-from lbr_st.serving import app, connections
+from lbr_st.serving import connections, service
 from lbr_st.serving.config import MIB
 from lbr_st.serving.metrics import BOUNDS, Metrics
 
@@ -91,7 +93,7 @@ def test_what_is_too_much(serving, opened):
 def test_a_full_queue(serving, held, opened):
     """Who comes too late is told when to come again; who was taken is answered."""
     with serving(max_queue=2) as served:
-        hold = held(served.service.model)
+        hold = held(served.service.side.model)
         with asking(served, TEXTS[0], TEXTS[1]) as answers:
             until(lambda: served.service.taken == 2)
             connection_status, headers, answer = served.ask("POST", "/v1/embeddings", {"input": "late"})
@@ -109,7 +111,7 @@ def test_a_full_queue(serving, held, opened):
 def test_a_client_that_is_gone_is_not_waited_for(serving, held):
     """A pipe that breaks while the model works: nothing of it is encoded any more, and others are answered."""
     with serving(batch_tokens=1) as served:
-        hold = held(served.service.model)
+        hold = held(served.service.side.model)
         body = json.dumps({"input": [f"gone {number}" for number in range(50)]}).encode()
         head = b"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
         with socket.create_connection(served.address) as connection:
@@ -126,7 +128,7 @@ def test_a_client_that_is_gone_is_not_waited_for(serving, held):
 def test_slow_clients(serving, monkeypatch):
     """Who says nothing, half a head or half a body is left alone after some seconds; meanwhile others are answered."""
     monkeypatch.setattr(connections, "HEAD_SECONDS", 1.0)
-    monkeypatch.setattr(app, "BODY_SECONDS", 1.0)
+    monkeypatch.setattr(service, "BODY_SECONDS", 1.0)
     with serving() as served, contextlib.ExitStack() as stack:
         head = b"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n"
         slow = [stack.enter_context(socket.create_connection(served.address, timeout=30)) for _ in range(40)]
@@ -167,7 +169,7 @@ def test_a_client_that_reads_nothing(serving, monkeypatch):
 
 def test_every_error_is_json(served):
     for method, path, status in (
-        ("GET", "/nowhere", 404), ("GET", "/v1/embeddings/", 404), ("POST", "/", 404),
+        ("GET", "/nowhere", 404), ("GET", "/v1/embeddings/", 404), ("POST", "/", 405),
         ("GET", "/v1/embeddings", 405), ("DELETE", "/health", 405), ("GET", "/reload", 405),
         ("GET", "/search?q=a", 404), ("POST", "/reload", 404),
     ):  # fmt: skip
@@ -216,13 +218,13 @@ def test_a_model_that_fails(serving, monkeypatch, caplog):
         def fail(*args, **kwargs):
             raise RuntimeError("CUDA error:\nno kernel")
 
-        own = served.service.model.encode_document
-        monkeypatch.setattr(served.service.model, "encode_document", fail, raising=False)
+        own = served.service.side.model.encode_document
+        monkeypatch.setattr(served.service.side.model, "encode_document", fail, raising=False)
         status, answer = served.embed("text")
         assert status == 500 and answer["error"]["type"] == "server_error"
         assert answer["error"]["message"] == "the model does not encode it: CUDA error: no kernel"
-        monkeypatch.setattr(served.service.model, "encode_document", own)
-        monkeypatch.setattr(app, "answer", fail)
+        monkeypatch.setattr(served.service.side.model, "encode_document", own)
+        monkeypatch.setattr(service, "answer", fail)
         status, answer = served.embed("text")
         assert status == 500 and "a bug of lbr-st" in answer["error"]["message"]
         monkeypatch.undo()
@@ -302,7 +304,7 @@ def test_reload_that_fails_or_is_one_too_many(searching, docs, held):
     status, _, answer = searching.ask("POST", "/reload")
     assert status == 422 and "one.md" in answer["error"]["message"] and "as they were" in answer["error"]["message"]
     (docs / "one.md").write_text("new")
-    hold = held(searching.service.model)
+    hold = held(searching.service.side.model)
     answers = queue.Queue()
     thread = threading.Thread(target=lambda: answers.put(searching.ask("POST", "/reload")))
     thread.start()
@@ -349,5 +351,68 @@ def test_a_histogram_is_cumulative():
 def test_a_corpus_waits_in_line_with_clients(searching, opened):
     """What is longer than the model reads is said; its vectors are those of the model, in order."""
     texts = [f"{'long ' * (number % 40)}text {number}" for number in range(60)]
-    vectors = searching.service.embed_documents(texts)
+    vectors = searching.service.side.embed(texts)
     assert np.abs(vectors - opened.encode_document(texts)).max() < 1e-6
+
+
+# ---- words, and another model
+
+
+@pytest.fixture(scope="module")
+def comparing(serving, docs, tmp_path_factory):
+    with serving(data=str(docs), compare=make_bert(tmp_path_factory.mktemp("other") / "bert", dropout=0)) as found:
+        yield found
+
+
+def test_the_words_of_vectors(comparing, saved):
+    """As the read-out says them, for each role; what is no list of texts, and too many, are refused."""
+    model = lbr_st.load(saved)
+    for role, input_type in (("query", None), ("query", "query"), ("document", "document")):
+        status, _, answer = comparing.ask("POST", "/words", {"input": TEXTS, "input_type": input_type})
+        expected = read_out(model, TEXTS, 12, role=role)
+        assert status == 200
+        for found, words in zip(answer["words"], expected, strict=True):
+            assert [word for word, _ in found] == [word for word, _ in words]
+            assert [weight for _, weight in found] == pytest.approx([weight for _, weight in words], abs=1e-5)
+    for body, status, param in (({}, 400, "input"), ({"input": "a"}, 400, "input"), ({"input": [1]}, 400, "input"),
+                                ({"input": ["a"], "input_type": "x"}, 400, "input_type"),
+                                ({"input": ["a"], "model": "m"}, 400, "model"), ({"input": ["a"] * 65}, 422, "input"),
+                                ({"input": ["a " * 300_000]}, 422, "input")):  # fmt: skip
+        found, _, answer = comparing.ask("POST", "/words", body)
+        assert found == status and answer["error"]["param"] == param
+
+
+def test_two_models_side_by_side(comparing):
+    """Both search the same passages, each with its own vectors, and both read them again."""
+    other = comparing.service.before.model
+    for side, model in (("after", comparing.service.side.model), ("before", other)):
+        _, _, answer = comparing.ask("GET", f"/search?q=iron&k=100&side={side}")
+        for hit in answer["hits"]:
+            cosine = model.encode_query("iron") @ model.encode_document(hit["text"])
+            assert hit["score"] == pytest.approx(float(cosine), abs=1e-6)
+    ids = [{hit["id"] for hit in comparing.ask("GET", f"/search?q=iron&k=100&side={side}")[2]["hits"]}
+           for side in ("after", "before")]  # fmt: skip
+    assert ids[0] == ids[1] and len(ids[0]) == comparing.service.before.index.__len__()
+    health = comparing.ask("GET", "/health")[2]
+    assert health["before"] == "st" and health["words"] is True
+    assert comparing.ask("POST", "/reload")[2]["encoded"] == 0
+    assert comparing.ask("GET", "/search?q=iron&side=left")[0] == 400
+
+
+def test_a_model_of_others_says_no_words(serving, tmp_path, searching):
+    with serving(model=make_bert(tmp_path / "bert")) as served:
+        assert served.ask("GET", "/health")[2]["words"] is False
+        status, _, answer = served.ask("POST", "/words", {"input": ["a"]})
+        assert status == 400 and answer["error"]["code"] == "no_words"
+    assert searching.ask("GET", "/search?q=iron&side=before")[0] == 404
+
+
+def test_the_page(served, serving):
+    """It needs no key, as it holds nothing, and may load nothing from elsewhere."""
+    status, headers, text = served.ask("GET", "/")
+    assert status == 200 and headers["Content-Type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+    assert text.startswith("<!doctype html>") and "http://" not in text and "https://" not in text
+    assert "innerHTML" not in text
+    with serving(api_key="secret") as other:
+        assert other.ask("GET", "/")[0] == 200 and other.ask("GET", "/search")[0] == 401

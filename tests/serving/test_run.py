@@ -54,6 +54,14 @@ def test_refusals_before_the_model_is_opened(unopened, saved, tmp_path):
     assert "line 1, column 'text': the text is empty" in refusal(model=str(saved), data=str(tmp_path / "rows.jsonl"))
 
 
+def test_a_model_that_cannot_be_compared(unopened, saved, tmp_path):
+    (tmp_path / "_manifest.json").write_text("{}")
+    assert "absent is not a model" in refusal(model=str(saved), data=str(tmp_path), compare="./absent")
+    assert "has vectors of one model; give the text" in refusal(
+        model=str(saved), data=str(tmp_path), compare=str(saved)
+    )
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -66,6 +74,7 @@ def test_refusals_before_the_model_is_opened(unopened, saved, tmp_path):
         ({"port": -1}, "--port must be from 0 to 65535, got -1"),
         ({"max_texts": 0}, "--max-texts must be a whole number of at least 1, got 0"),
         ({"batch_tokens": 0}, "--batch-tokens must be a whole number of at least 1, got 0"),
+        ({"compare": "other"}, "--compare compares what two models find: it goes with --data"),
         ({"on_error": "ask"}, "--on-error must be one of stop, skip, got ask"),
     ],
 )
@@ -90,12 +99,14 @@ def test_names(saved, tmp_path, monkeypatch):
 def test_who_was_taken_is_answered_at_the_end(serving, held):
     """New connections are not; on one that is open one more question is."""
     with serving() as served:
-        hold = held(served.service.model)
+        hold = held(served.service.side.model)
         answers: queue.Queue = queue.Queue()
         threads = [threading.Thread(target=lambda t=t: answers.put(served.embed([t] * 3))) for t in TEXTS]
         is_open = http.client.HTTPConnection(*served.address, timeout=30)
         is_open.request("GET", "/health")
-        assert json.loads(is_open.getresponse().read()) == {"status": "ok", "model": "lbr-model", "passages": 0}
+        assert json.loads(is_open.getresponse().read()) == {
+            "status": "ok", "model": "lbr-model", "passages": 0, "words": True, "before": None,
+        }  # fmt: skip
         for thread in threads:
             thread.start()
         while served.service.taken < len(TEXTS):
