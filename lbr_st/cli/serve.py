@@ -64,6 +64,6 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _example(config: ServeConfig, url: str) -> str:
     key = ["-H", "Authorization: Bearer KEY"] if config.api_key is not None else []
     if config.data is not None:
-        return shlex.join(["curl", *key, f"{url}/search?q=your+question&k=3"])
+        return f"open {url}, or {shlex.join(['curl', *key, f'{url}/search?q=your+question&k=3'])}"
     body = f'{{"model": "{config.served_name}", "input": "your text"}}'
     return shlex.join(["curl", *key, f"{url}/v1/embeddings", "-d", body])

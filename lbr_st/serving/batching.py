@@ -64,16 +64,24 @@ class Job:
         lengths: Number of tokens that the model reads of each.
 
     Attributes:
+        waiting: Positions of the texts that no batch has taken, longest first.
+        tokens: Number of their tokens.
         future: Gets the vectors, ``(texts, dimensions)``, or what went wrong. Cancelled, the rest is not encoded.
     """
 
     def __init__(self, texts: Sequence[str], role: str, lengths: Sequence[int]) -> None:
         self.texts, self.role, self.lengths = texts, role, lengths
-        # The longest comes first, and its neighbours are as long.
         self.waiting = deque(sorted(range(len(texts)), key=lambda at: -lengths[at]))
+        self.tokens = sum(lengths)
         self.future: Future[Vectors] = Future()
         self._found: list[Any] = [None] * len(texts)
         self._left = len(texts)
+
+    def take(self) -> int:
+        """Return the position of the next text for a batch."""
+        at = self.waiting.popleft()
+        self.tokens -= self.lengths[at]
+        return at
 
     def put(self, at: int, vector: Vectors) -> None:
         """Take the vector of a text."""
@@ -84,7 +92,7 @@ class Job:
 
     def fail(self, error: BaseException) -> None:
         """Say what went wrong, and wait for no more."""
-        self.waiting = deque()
+        self.waiting, self.tokens = deque(), 0
         self._end(lambda: self.future.set_exception(error))
 
     def _end(self, say: Callable[[], None]) -> None:
@@ -159,7 +167,7 @@ class Batcher:
     def waiting_tokens(self) -> int:
         """Number of tokens that are not encoded yet."""
         with self._change:
-            return sum(job.lengths[at] for job in self._jobs for at in job.waiting)
+            return sum(job.tokens for job in self._jobs)
 
     def seconds_to_wait(self) -> int:
         """Return in how many seconds about half of what waits is encoded, at least one."""
@@ -188,7 +196,7 @@ class Batcher:
             job = turns.popleft()
             if not job.waiting:  # it has failed meanwhile
                 continue
-            at = job.waiting.popleft()
+            at = job.take()
             taken.append((job, at))
             tokens += job.lengths[at]
             if job.waiting:

@@ -39,7 +39,11 @@ def test_flags_are_settings(called, capsys, monkeypatch):
         model="m", data="d", compare="c", on_error="skip", name="n", host="::", port=0, api_key="k", batch_tokens=1,
         max_body_mib=2, max_texts=3, max_tokens=4, max_queue=5,
     )  # fmt: skip
-    assert "Serving n on http://127.0.0.1:8000, searching 1,234 passages." in capsys.readouterr().out
+    assert capsys.readouterr().out == (
+        "Serving n on http://127.0.0.1:8000, searching 1,234 passages. Ctrl-C stops it.\nnext: open "
+        "http://127.0.0.1:8000, or curl -H 'Authorization: Bearer KEY' 'http://127.0.0.1:8000/search?q=your+question"
+        "&k=3'\n"
+    )
     monkeypatch.setenv("LBR_API_KEY", "secret")
     main(["--model", "m", "--host", "0.0.0.0"])
     assert called.pop().api_key == "secret"

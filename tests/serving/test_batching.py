@@ -67,10 +67,13 @@ def test_each_request_has_its_turn(opened):
     submit(batcher, [f"large {number}" for number in range(50)])
     submit(batcher, ["small"])
     submit(batcher, ["a question"], "query")
+    all_of_it = batcher.waiting_tokens
     assert {*take(batcher)} >= {"small"}
     assert take(batcher) == ["a question"]
-    assert len(take(batcher)) > 1
-    assert batcher.waiting_tokens > 0 and batcher.seconds_to_wait() >= 1
+    assert len(take(batcher)) > 1 and 0 < batcher.waiting_tokens < all_of_it and batcher.seconds_to_wait() >= 1
+    while take(batcher):
+        pass
+    assert batcher.waiting_tokens == 0
 
 
 def test_what_nobody_waits_for_is_not_encoded(opened):
