@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,8 +14,12 @@ from sentence_transformers import SentenceTransformer
 
 from lbr_st.errors import InputError, naming_the_extra
 from lbr_st.evaluation.ranking import RRF, best_of, fuse, ranks
-from lbr_st.serving.passages import COSINE, DOT, ROWS_AT_ONCE, Change, Embed, Encoded, Passages, read_and_embed, unit
+from lbr_st.records import MANIFEST
+from lbr_st.serving.passages import COSINE, DOT, ROWS_AT_ONCE, Change, Embed, Passages, read_and_embed, unit
 from lbr_st.use.passages import require_sources
+
+if TYPE_CHECKING:
+    from lbr_st.serving.encoded import Encoded
 
 logger = logging.getLogger(__name__)
 
@@ -53,8 +58,8 @@ class Index:
     def __init__(self, source: str, name: str, on_error: str = "stop") -> None:
         self.source, self.name, self.on_error = source, name, on_error
         self._state: _State | None = None
-        if Encoded.is_one(source):
-            Encoded.open(source, name)
+        if is_encoded(source):
+            _open_encoded(source, name)
         else:
             require_sources([source])
 
@@ -73,8 +78,8 @@ class Index:
             InputError: If the source cannot be read; then all is as it was.
         """
         before = self._state.passages if self._state else None
-        if Encoded.is_one(self.source):
-            passages = Encoded.open(self.source, self.name).read(model)
+        if is_encoded(self.source):
+            passages = _open_encoded(self.source, self.name).read(model)
             change = Change(len(passages.ids), encoded=0, kept=len(passages.ids), removed=0)
         else:
             passages, change, left_out = read_and_embed(
@@ -151,6 +156,17 @@ class _State:
     def _hit(self, at: int, score: Any, of_both: dict[str, int | None] | None = None) -> Hit:
         texts = self.passages.texts
         return Hit(self.passages.ids[at], float(score), None if texts is None else texts[at], of_both)
+
+
+def is_encoded(source: str) -> bool:
+    """Tell whether a source is the output of ``lbr encode``."""
+    return (Path(source) / MANIFEST).is_file()
+
+
+def _open_encoded(source: str, name: str) -> Encoded:
+    with naming_the_extra("the output of lbr encode"):
+        from lbr_st.serving.encoded import Encoded
+    return Encoded.open(source, name)
 
 
 def _words(texts: Sequence[str] | None) -> Any:

@@ -17,9 +17,8 @@ from lbr_st.serving.app import make_app
 from lbr_st.serving.batching import Batcher
 from lbr_st.serving.config import ServeConfig, name_of
 from lbr_st.serving.connections import BACKLOG, Server
-from lbr_st.serving.index import FUSED, Index
+from lbr_st.serving.index import FUSED, Index, is_encoded
 from lbr_st.serving.metrics import Metrics
-from lbr_st.serving.passages import Encoded
 from lbr_st.serving.service import Service
 from lbr_st.serving.sides import Side
 
@@ -41,7 +40,7 @@ def serve(config: ServeConfig, on_ready: Callable[[Server, str], None]) -> None:
         check_model_exists(config.model)
         if config.compare is not None:
             check_model_exists(config.compare, "--compare")
-            if Encoded.is_one(config.data or ""):
+            if is_encoded(config.data or ""):
                 raise InputError(f"--compare {config.compare}: {config.data} has vectors of one model; give the text")
         index = None if config.data is None else Index(config.data, config.model, config.on_error)
         metrics = Metrics()

@@ -28,8 +28,8 @@ from lbr_st.data.rows import Wrong, stop
 from lbr_st.errors import InputError
 from lbr_st.files import UNFINISHED, read_json, replacing, replacing_folder, require_empty, write_json
 from lbr_st.model.contract import fingerprint
+from lbr_st.records import MANIFEST
 
-MANIFEST = "_manifest.json"
 # Readers of Parquet folders leave out what begins with a dot; with this name it does not count as a file of the folder.
 TEXTS = f".texts{UNFINISHED}"
 TEXT_SCHEMA = pa.schema({"id": pa.string(), "document": pa.string()})
