@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hmac
 import time
-from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -45,7 +44,7 @@ class Gate:
             error = self._refusal(request)
             await (self.app if error is None else error.reply())(scope, receive, counted)
         finally:
-            path = request.url.path
+            path = scope["path"]
             path = path if path == "/" else next((each for each in PATHS[1:] if path.startswith(each)), "other")
             self.service.metrics.count(REQUESTS, path=path, status=str(status))
             self.service.metrics.observe(time.monotonic() - start)
@@ -57,7 +56,7 @@ class Gate:
             is_right = hmac.compare_digest(
                 key.strip().encode("latin-1"), config.api_key.encode("utf-8", "surrogateescape")
             )
-            if request.url.path not in OPEN_PATHS and not (is_right and kind.lower() == "bearer"):
+            if request.scope["path"] not in OPEN_PATHS and not (is_right and kind.lower() == "bearer"):
                 return ApiError(
                     401,
                     "the key is missing or wrong: send the header Authorization: Bearer KEY",
@@ -70,7 +69,7 @@ class Gate:
             # A page of another site, whose name was made to mean this machine.
             return ApiError(403, "this machine answers itself alone: --api-key or --no-auth lets others ask")
         origin = request.headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and origin.partition("://")[2] != host:
             return ApiError(403, "a page of another site may not ask")
         return None
 

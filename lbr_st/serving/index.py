@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -136,7 +138,8 @@ class _State:
         ]
 
     def _lexical(self, question: str) -> NDArray[np.float32]:
-        [(_, scores)] = self.words.scores([question])
+        with _without_bars():
+            [(_, scores)] = self.words.scores([question])
         return scores[0]
 
     def _similarities(self, vector: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -167,6 +170,19 @@ def _open_encoded(source: str, name: str) -> Encoded:
     with naming_the_extra("the output of lbr encode"):
         from lbr_st.serving.encoded import Encoded
     return Encoded.open(source, name)
+
+
+@contextlib.contextmanager
+def _without_bars() -> Iterator[None]:
+    """Let bm25s write no bar for each question: mteb, which calls it, has no way to say so."""
+    import bm25s
+
+    own = bm25s.tokenize
+    bm25s.tokenize = partial(own, show_progress=False)
+    try:
+        yield
+    finally:
+        bm25s.tokenize = own
 
 
 def _words(texts: Sequence[str] | None) -> Any:

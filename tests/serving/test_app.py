@@ -212,6 +212,15 @@ def test_hostile_requests_are_all_refused(served):
     assert served.embed("text")[0] == 200
 
 
+@pytest.mark.parametrize("name", ["Host", "Origin", "Authorization", "Content-Type", "Expect", "Accept-Encoding"])
+def test_hostile_headers(served, serving, name):
+    """Whatever they say, an answer is one of those that there are, and never a bug."""
+    for value in ("[", "http://[", "a" * 1000, "\xff\xfe", "://", "%00", ":", "[::1", "Bearer \xe9"):
+        status, headers, answer = served.ask("POST", "/v1/embeddings", {"input": "a"}, {name: value})
+        assert status in (200, 403, 417) and headers["Content-Type"] == "application/json", value
+        assert status == 200 or answer["error"]["message"]
+
+
 def test_a_model_that_fails(serving, monkeypatch, caplog):
     with serving() as served:
 

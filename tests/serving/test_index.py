@@ -44,6 +44,14 @@ def load(index, model):
     return index.load(model, embed), embed.texts
 
 
+def test_a_search_writes_no_bar(folder, saved, opened, capfd):
+    index = Index(str(folder), str(saved))
+    load(index, opened)
+    capfd.readouterr()
+    assert found(index, opened, QUESTIONS[0], "fused")
+    assert capfd.readouterr().err == ""
+
+
 def found(index, model, question, by, k=4):
     return index.search(question, model.encode_query(question), k, by)
 
