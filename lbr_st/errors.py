@@ -36,7 +36,9 @@ EXTRAS = {
     "ray": "ray",
     "scipy": "data",
     "semantic_text_splitter": "data",
+    "starlette": "serve",
     "Stemmer": "eval",
+    "uvicorn": "serve",
 }
 
 # What the operating system says, by number, and what to do about it.

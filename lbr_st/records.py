@@ -24,6 +24,7 @@ WHITE = re.compile(r"\s+")
 # What makes a folder a prepared set: `lbr data prepare` writes it last.
 SET_FILE = "lbr_set.json"
 QUERIES_FILE = "lbr_queries.json"  # the same of `lbr data queries`
+MANIFEST = "_manifest.json"  # the same of `lbr encode`
 
 
 # A row of data; which fields there are, is said by what returns it:

@@ -1974,6 +1974,41 @@ MUTANTS = [
         "and own[two] >= len(given):",
         ":",
         "adaptation/test_filtering.py::test_near_duplicates_of_every_given_query_go",
+    # The server.
+    Mutant(
+        "serve: a large request keeps its turn",
+        "serving/batching.py",
+        "turns.append(job)",
+        "turns.appendleft(job)",
+        "serving/test_batching.py::test_each_request_has_its_turn",
+    ),
+    Mutant(
+        "serve: the texts of clients that are gone are encoded",
+        "serving/batching.py",
+        "if not job.future.cancelled()]",
+        "]",
+        "serving/test_batching.py::test_what_nobody_waits_for_is_not_encoded",
+    ),
+    Mutant(
+        "serve: all is encoded again when a file changes",
+        "serving/passages.py",
+        "if key not in known}",
+        "}",
+        "serving/test_index.py::test_what_did_not_change_keeps_its_vector",
+    ),
+    Mutant(
+        "serve: shorter vectors are not of unit length",
+        "serving/embeddings.py",
+        "vectors = vectors / np.maximum",
+        "vectors = vectors * np.maximum",
+        "serving/test_embeddings.py::test_dimensions_that_the_model_was_trained_for",
+    ),
+    Mutant(
+        "serve: any key opens",
+        "serving/gate.py",
+        "is_right = hmac.compare_digest(",
+        "is_right = bool(key) or hmac.compare_digest(",
+        "serving/test_app.py::test_a_key",
     ),
 ]
 

@@ -21,7 +21,7 @@ from lbr_st.files import write_jsonl
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
 # Of those who use the package, and not only work on it.
-USERS = ("train", "data", "eval", "export", "gpu", "qlora", "ray")
+USERS = ("train", "data", "eval", "export", "serve", "gpu", "qlora", "ray")
 # Where a module has another name than its package.
 PACKAGES = {"bs4": "beautifulsoup4", "markdown_it": "markdown-it-py", "Stemmer": "PyStemmer"}
 LOCKED = dict(
@@ -57,7 +57,7 @@ def test_every_package_of_an_extra_is_known_to_errors(extra):
 
 
 def test_all_is_what_needs_no_gpu_and_no_cluster():
-    assert requirements("all") == [Requirement("lbr-st[train,data,eval,export,gguf]")]
+    assert requirements("all") == [Requirement("lbr-st[train,data,eval,export,gguf,serve]")]
 
 
 def test_the_model_may_import_no_extra():
@@ -77,7 +77,7 @@ def test_lower_bounds():
 
 
 def test_lock_is_in_the_ranges():
-    for extra in (None, "train", "data", "eval", "export", "dev", "bench"):
+    for extra in (None, "train", "data", "eval", "export", "serve", "dev", "bench"):
         for requirement in requirements(extra):
             if requirement.name != "lbr-st":
                 assert requirement.specifier.contains(LOCKED[canonicalize_name(requirement.name)]), requirement
@@ -179,6 +179,7 @@ main({argv!r})
         ("evaluate", "eval"),
         ("publish card", "eval"),
         ("export", "export"),
+        ("serve", "serve"),
     ],
 )
 def test_a_command_needs_one_extra(command, extra):

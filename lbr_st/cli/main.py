@@ -34,6 +34,7 @@ COMMANDS = {
     },
     "use": {
         "search": "search documents with a model",
+        "serve": "an endpoint like OpenAI's, and search over your documents",
         "encode": "encode a corpus of any size into Parquet files",
         "export": "write a model for ONNX Runtime or OpenVINO",
     },

@@ -126,9 +126,16 @@ def ranks_of(ranker: Ranker, queries: Sequence[str], texts: Sequence[int]) -> ND
 
 def first_of(ranker: Ranker, queries: Sequence[str], k: int) -> list[list[int]]:
     """Return the positions of the first ``k`` texts for each query, best first; of equal ones the first comes first."""
-    return [
-        np.argsort(-of_query, kind="stable")[:k].tolist() for _, scores in ranker.scores(queries) for of_query in scores
-    ]
+    return [best_of(of_query, k) for _, scores in ranker.scores(queries) for of_query in scores]
+
+
+def best_of(scores: NDArray[np.floating], k: int) -> list[int]:
+    """Return the positions of the best ``k`` of some scores, best first; of equal ones the first comes first."""
+    if k >= len(scores):
+        return np.argsort(-scores, kind="stable").tolist()
+    # Of many only those are sorted that may be among them; NaN is the worst score.
+    found = np.flatnonzero(~(scores < -np.partition(-scores, k - 1)[k - 1]))
+    return found[np.argsort(-scores[found], kind="stable")][:k].tolist()
 
 
 def fuse(dense: Scores, lexical: Scores, weight: Weight) -> NDArray[np.floating]:

@@ -28,12 +28,13 @@ from lbr_st.data.rows import Wrong, stop
 from lbr_st.errors import InputError
 from lbr_st.files import UNFINISHED, read_json, replacing, replacing_folder, require_empty, write_json
 from lbr_st.model.contract import fingerprint
+from lbr_st.records import MANIFEST
 
-MANIFEST = "_manifest.json"
 # Readers of Parquet folders leave out what begins with a dot; with this name it does not count as a file of the folder.
 TEXTS = f".texts{UNFINISHED}"
 TEXT_SCHEMA = pa.schema({"id": pa.string(), "document": pa.string()})
 LONGER = b"texts_longer_than_read"  # what a file of embeddings says of its rows, in its schema
+ORIGIN = ("job", "model_sha256", "data")  # of a manifest, what says what the embeddings are made of
 MOST_NUMBERS = 2**31 - 1  # of all lists in a column of Parquet that every reader knows
 
 
@@ -224,14 +225,9 @@ class Manifest:
             InputError: If there are embeddings of a run that was begun with other settings, data or weights, or the
                 manifest cannot be read.
         """
-        file = folder / MANIFEST
-        if not file.is_file():
+        if not (folder / MANIFEST).is_file():
             return None
-        try:
-            about = read_json(file)
-            about["rows"], about["shards"], about["finished"], about["ranges"]  # noqa: B018
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{file} is not what lbr encode wrote: {error!r}") from error
+        about = _read_manifest(folder)
         for name, value in origin.items():
             if about.get(name) != value:
                 if not has_embeddings(folder):
@@ -240,6 +236,20 @@ class Manifest:
                 raise InputError(
                     f"{folder} was begun {difference}; go on with what it was, or choose another --output-dir"
                 )
+        return cls._of(folder, origin, about)
+
+    @classmethod
+    def open(cls, folder: Path) -> Manifest:
+        """Read the manifest of a folder, whatever it is made of.
+
+        Raises:
+            InputError: If it cannot be read.
+        """
+        about = _read_manifest(folder)
+        return cls._of(folder, {name: about[name] for name in ORIGIN}, about)
+
+    @classmethod
+    def _of(cls, folder: Path, origin: dict[str, Any], about: dict[str, Any]) -> Manifest:
         manifest = cls(folder, origin, about["rows"], about["shards"])
         manifest.finished, manifest.ranges = about["finished"], about["ranges"]
         return manifest
@@ -282,6 +292,16 @@ class Manifest:
         files = [{"file": part(self.folder, shard).name, "rows": self.rows_of(shard)} for shard in self.done]
         progress = {"finished": self.finished, "ranges": self.ranges, "files": files}
         write_json(self.folder / MANIFEST, {**self.origin, "rows": self.rows, "shards": self.shards, **progress})
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    file = folder / MANIFEST
+    try:
+        about = read_json(file)
+        _ = [about[name] for name in (*ORIGIN, "rows", "shards", "finished", "ranges")]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file} is not what lbr encode wrote: {error!r}") from error
+    return about
 
 
 def _difference(name: str, before: Any, now: Any) -> str:

@@ -1,0 +1,217 @@
+"""What is searched: the same as ``lbr search`` finds; what is read again, and what is kept of it."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from helpers import TEXTS
+
+from lbr_st.data.records import read_passages
+from lbr_st.errors import InputError
+from lbr_st.evaluation.ranking import best_of
+from lbr_st.files import write_json, write_jsonl
+from lbr_st.serving.index import Index
+from lbr_st.use.encode import EncodeConfig, encode_corpus
+from lbr_st.use.passages import chunker_of
+from lbr_st.use.search import search
+
+QUESTIONS = ["Is anaemia treated with iron?", "How is a list sorted?", TEXTS[2]]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    for number, text in enumerate(TEXTS):
+        (folder / f"{number}.md").write_text(text)
+    return folder
+
+
+class Counting:
+    """Embeds as the server does, and keeps what it was given."""
+
+    def __init__(self, model):
+        self.model, self.texts = model, []
+
+    def __call__(self, texts):
+        self.texts += texts
+        return self.model.encode_document(list(texts))
+
+
+def load(index, model):
+    embed = Counting(model)
+    return index.load(model, embed), embed.texts
+
+
+def test_a_search_writes_no_bar(folder, saved, opened, capfd):
+    index = Index(str(folder), str(saved))
+    load(index, opened)
+    capfd.readouterr()
+    assert found(index, opened, QUESTIONS[0], "fused")
+    assert capfd.readouterr().err == ""
+
+
+def found(index, model, question, by, k=4):
+    return index.search(question, model.encode_query(question), k, by)
+
+
+def test_it_finds_what_lbr_search_finds(folder, saved, opened):
+    """Alone and together with BM25: scores, texts and ranks."""
+    index = Index(str(folder), str(saved))
+    load(index, opened)
+    passages = read_passages(folder, lambda: chunker_of(opened))
+    assert len(index) == len(passages)
+    for question in QUESTIONS:
+        for by, weight in (("dense", None), ("fused", "rrf"), ("bm25", 0.0)):
+            [expected] = search(opened, passages, [question], 4, weight)
+            hits = found(index, opened, question, by)
+            if by == "bm25":  # whose scores are its own there
+                expected = [each for each in expected if each[1]["ranks"]["bm25"]]
+            else:
+                assert [hit.score for hit in hits] == pytest.approx([score for score, _ in expected], abs=1e-6)
+            assert [(hit.id, hit.text) for hit in hits] == [(p["id"], p["document"]) for _, p in expected]
+            if by == "fused":
+                ranks = [{"dense": p["ranks"]["model"], "bm25": p["ranks"]["bm25"]} for _, p in expected]
+                assert [hit.ranks for hit in hits] == ranks
+
+
+def test_what_did_not_change_keeps_its_vector(folder, saved, opened):
+    """Files that are added, changed, moved and removed: no text is encoded twice."""
+    index = Index(str(folder), str(saved))
+    first, texts = load(index, opened)
+    assert first == (len(index), len(index), 0, 0) and sorted(texts) == sorted(
+        passage["document"] for passage in read_passages(folder, lambda: chunker_of(opened))
+    )
+    state = index._state.passages
+    vectors = dict(zip(state.ids, state.vectors.copy(), strict=True))
+    assert load(index, opened) == ((len(index), 0, len(index), 0), [])
+
+    (folder / "new.md").write_text("A new text.")
+    (folder / "0.md").write_text("Changed.")
+    (folder / "1.md").rename(folder / "moved.md")
+    (folder / "2.md").unlink()
+    gone = {id_ for id_ in vectors if id_.startswith(("0.md", "2.md"))}
+    change, texts = load(index, opened)
+    assert sorted(texts) == ["A new text.", "Changed."]
+    assert change == (len(vectors) - len(gone) + 2, 2, len(vectors) - len(gone), len(gone))
+    state = index._state.passages
+    assert len(index) == change.passages == len(state.vectors) and not gone & set(state.ids[1:])
+    for id_, text, vector in zip(state.ids, state.texts, state.vectors, strict=True):
+        before = vectors.get(id_.replace("moved", "1"))
+        if text in texts:
+            assert np.abs(vector - opened.encode_document(text)).max() < 1e-6
+        else:
+            assert (vector == before).all()  # of the same bits
+    hit = found(index, opened, "A new text.", "bm25", 1)[0]
+    assert hit.text == "A new text." and hit.id == "new.md:1"
+
+
+def test_what_cannot_be_read_changes_nothing(tmp_path, saved, opened):
+    data = tmp_path / "corpus.jsonl"
+    write_jsonl(data, [{"text": text} for text in TEXTS])
+    index = Index(str(data), str(saved))
+    load(index, opened)
+    data.write_text('{"text": ""}\n')
+    with pytest.raises(InputError, match="line 1, column 'text': the text is empty; --on-error skip"):
+        load(index, opened)
+    assert len(index) == len(TEXTS) and found(index, opened, TEXTS[1], "dense", 1)
+    lines = [json.dumps({"text": TEXTS[0]}), "{"]
+    data.write_text("\n".join(lines))
+    skipping = Index(str(data), str(saved), "skip")
+    assert load(skipping, opened)[0].passages == 1
+
+
+def test_a_prepared_set(prepare, tmp_path, saved, opened):
+    write_jsonl(tmp_path / "pairs.jsonl", [{"question": f"What of {n}?", "answer": t} for n, t in enumerate(TEXTS)])
+    index = Index(str(prepare(str(tmp_path / "pairs.jsonl"), near_duplicates=0)), str(saved))
+    load(index, opened)
+    assert {hit.text for hit in found(index, opened, "x", "dense", 10)} == set(TEXTS)
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    rows = [{"_id": f"d{number}", "text": text} for number, text in enumerate(TEXTS)]
+    write_jsonl(tmp_path / "corpus.jsonl", rows)
+    return str(tmp_path / "corpus.jsonl")
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_what_lbr_encode_wrote_is_mapped(corpus, precision, saved, opened, tmp_path):
+    """And nothing of it is encoded again; the file of numpy is written once, and anew where a run wrote others."""
+    config = EncodeConfig(model=str(saved), data=corpus, output_dir=tmp_path / "vectors", shard_rows=4, with_text=True,
+                          precision=precision)  # fmt: skip
+    encode_corpus(config)
+    index = Index(str(tmp_path / "vectors"), str(saved))
+    assert load(index, opened) == ((6, 0, 6, 0), [])
+    vectors = index._state.passages.vectors
+    assert isinstance(vectors, np.memmap) and vectors.dtype == precision
+    other = Index(corpus, str(saved))
+    load(other, opened)
+    exact = precision == "float32"
+    for question in QUESTIONS:
+        for by in ("dense", "bm25", "fused"):
+            one, two = found(index, opened, question, by), found(other, opened, question, by)
+            assert [hit.score for hit in one] == pytest.approx([hit.score for hit in two], abs=1e-6 if exact else 1e-3)
+            assert not exact or [(hit.id, hit.text) for hit in one] == [(hit.id, hit.text) for hit in two]
+    [file] = (tmp_path / "vectors").glob(".vectors-*.npy")
+    written = file.stat().st_mtime_ns
+    load(index, opened)
+    assert file.stat().st_mtime_ns == written
+    part = next((tmp_path / "vectors").glob("part-*.parquet"))
+    part.touch()
+    load(index, opened)
+    [again] = (tmp_path / "vectors").glob(".vectors-*.npy")
+    assert again != file
+
+
+def test_encoded_without_texts(corpus, saved, opened, tmp_path):
+    encode_corpus(EncodeConfig(model=str(saved), data=corpus, output_dir=tmp_path / "vectors"))
+    index = Index(str(tmp_path / "vectors"), str(saved))
+    load(index, opened)
+    assert found(index, opened, TEXTS[0], "dense", 1)[0].text is None
+    assert index.missing("dense") is None
+    assert index.missing("bm25") == index.missing("fused") == "BM25 needs the texts: run lbr encode with --with-text"
+
+
+def test_vectors_that_are_others(corpus, saved, backbone, tmp_path):
+    """Of queries, in whole numbers, not finished, of another model."""
+    made = []
+    for number, settings in enumerate(({"role": "query"}, {"precision": "int8"}, {}, {})):
+        made.append(tmp_path / f"vectors-{number}")
+        encode_corpus(EncodeConfig(model=str(saved), data=corpus, output_dir=made[-1], **settings))
+    about = json.loads((made[2] / "_manifest.json").read_text())
+    write_json(made[2] / "_manifest.json", about | {"finished": False})
+    write_json(made[3] / "_manifest.json", about | {"model_sha256": "0" * 64})
+    said = ["vectors of queries; encode documents", "int8 vectors; encode with --precision float32 or float16",
+            "has not finished it; the same command goes on", "was encoded with another model"]  # fmt: skip
+    for folder, message in zip(made, said, strict=True):
+        with pytest.raises(InputError, match=message):
+            Index(str(folder), str(saved))
+    (made[3] / "_manifest.json").write_text("{}")
+    with pytest.raises(InputError, match="is not what lbr encode wrote"):
+        Index(str(made[3]), str(saved))
+
+
+def test_bm25_that_is_not_there(folder, saved, opened, tmp_path, monkeypatch):
+    """Its packages, or words: the vectors are searched all the same."""
+    (tmp_path / "marks").mkdir()
+    (tmp_path / "marks" / "a.txt").write_text("?!")
+    index = Index(str(tmp_path / "marks"), str(saved))
+    load(index, opened)
+    assert "finds not one word" in index.missing("fused") and found(index, opened, "x", "dense", 1)[0].text == "?!"
+    monkeypatch.setitem(sys.modules, "mteb", None)
+    monkeypatch.delitem(sys.modules, "lbr_st.evaluation.bm25")
+    index = Index(str(folder), str(saved))
+    load(index, opened)
+    assert index.missing("fused") == "BM25 needs mteb, which is not installed: pip install 'lbr-st[eval]'"
+    assert len(found(index, opened, "x", "dense", 2)) == 2
+
+
+@pytest.mark.parametrize("k", [1, 3, 7, 100])
+def test_the_best_of_many_are_the_first_of_all_sorted(k):
+    """Of equal ones the first comes first; NaN is the worst."""
+    for seed in range(20):
+        scores = np.random.default_rng(seed).integers(0, 5, 50).astype(np.float32)
+        scores[seed::11] = np.nan
+        assert best_of(scores, k) == np.argsort(-scores, kind="stable")[:k].tolist()
