@@ -35,7 +35,7 @@ COMMANDS = {
     "use": {
         "search": "search documents with a model",
         "encode": "encode a corpus of any size into Parquet files",
-        "export": "write a model for ONNX Runtime or OpenVINO",
+        "export": "write a model for ONNX Runtime, OpenVINO, llama.cpp or Ollama",
     },
     "publish": {
         "verify": "check that a saved model keeps its promises",
