@@ -47,6 +47,7 @@ class GGUFModel:
 
         reader, self.fields = _read(file)
         self.architecture = self.fields["general.architecture"]
+        self.in_int8 = {each.name for each in reader.tensors if each.tensor_type.name == "Q8_0"}
         self.weights = {
             each.name: torch.from_numpy(np.array(dequantize(each.data, each.tensor_type))).float()
             for each in reader.tensors
@@ -82,6 +83,8 @@ class GGUFModel:
         return functional.rms_norm(states, weight.shape, weight, self.says("attention.layer_norm_rms_epsilon"))
 
     def _linear(self, states: Tensor, name: str) -> Tensor:
+        if f"{name}.weight" in self.in_int8:  # int8 is multiplied with int8
+            states = _rounded(states)
         return functional.linear(states, self.weights[f"{name}.weight"], self.weights.get(f"{name}.bias"))
 
     def _attention(self, prefix: str, layer: int, states: Tensor, mask: Tensor) -> Tensor:
@@ -117,6 +120,13 @@ class GGUFModel:
             return torch.stack((one * cos - other * sin, one * sin + other * cos), dim=-1).flatten(-2)
         one, other = states.chunk(2, dim=-1)
         return torch.cat((one * cos - other * sin, one * sin + other * cos), dim=-1)
+
+
+def _rounded(states: Tensor) -> Tensor:
+    """Return them as 8-bit numbers hold them, blocks of 32 with a scale each."""
+    blocks = states.unflatten(-1, (-1, 32))
+    scales = (blocks.abs().amax(dim=-1, keepdim=True) / 127).clamp(min=torch.finfo(torch.float32).tiny)
+    return ((blocks / scales).round() * scales).flatten(-2)
 
 
 def open_gguf(file: Path) -> Callable[[dict[str, np.ndarray]], list[np.ndarray]]:

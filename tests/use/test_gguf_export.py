@@ -98,7 +98,8 @@ def test_gemma(exports):
     assert {name: fields[name] for name in expected} == expected
     kinds = {each.name: each.tensor_type.name for each in gguf.GGUFReader(exported.file).tensors}
     assert {kind for name, kind in kinds.items() if "norm" in name} == {"F32"}
-    assert {kind for name, kind in kinds.items() if "norm" not in name} == {"Q8_0"}
+    assert {kind for name, kind in kinds.items() if "attn_" in name and "norm" not in name} == {"F16"}
+    assert {kind for name, kind in kinds.items() if "attn_" not in name and "norm" not in name} == {"Q8_0"}
 
 
 @pytest.mark.parametrize("shape", ["llama", "qwen2"])
