@@ -93,7 +93,7 @@ $(INTEGRATIONS)/sentence-transformers-%/.installed:
 	@touch $@
 
 $(INTEGRATIONS)/javascript/.installed:
-	npm install --silent --prefix $(@D) @huggingface/tokenizers@0.2
+	npm install --silent --ignore-scripts --prefix $(@D) @huggingface/tokenizers@0.2 @huggingface/transformers@4.3.1
 	@touch $@
 
 # llama.cpp, built: 730 MB, as it comes for GPUs too.
