@@ -162,7 +162,7 @@ def write_modelfile(model: SentenceTransformer, file: Path) -> None:
 
 
 def _context(model: SentenceTransformer) -> int:
-    """Return what the texts that the model was made for are shorter than: a longer one is an error in llama.cpp then."""
+    """Return what the texts of the model are shorter than: a longer one is an error in llama.cpp, and not a vector."""
     return model.get_max_seq_length() + 1  # type: ignore[operator]
 
 
