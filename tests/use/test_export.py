@@ -224,8 +224,8 @@ def test_absent_packages(models, tmp_path, monkeypatch, to, absent):
 
 
 def test_another_format(models, tmp_path):
-    with pytest.raises(InputError, match="--to must be one of onnx, openvino, int8, got gguf"):
-        export(models("qwen2"), "gguf", tmp_path / "export")
+    with pytest.raises(InputError, match="--to must be one of onnx, openvino, int8, gguf, got tflite"):
+        export(models("qwen2"), "tflite", tmp_path / "export")
 
 
 def test_refused_models(models, tmp_path):
