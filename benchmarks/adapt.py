@@ -74,7 +74,8 @@ from flags import program_parser
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from lbr_st.adaptation.config import AdaptConfig
-from lbr_st.adaptation.run import ROOM, adapt
+from lbr_st.adaptation.data_steps import ROOM
+from lbr_st.adaptation.run import adapt
 from lbr_st.adaptation.scoring import Found, Judge, fused
 from lbr_st.cli.main import run_command
 from lbr_st.data.installed_packages import sampled_pairs

@@ -2002,6 +2002,7 @@ MUTANTS = [
         "and own[two] >= len(given):",
         ":",
         "adaptation/test_filtering.py::test_near_duplicates_of_every_given_query_go",
+    ),
     # The server.
     Mutant(
         "serve: a large request keeps its turn",
