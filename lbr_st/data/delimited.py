@@ -67,7 +67,7 @@ class Table:
         self.header: list[str] | None = None
         self.headers = 0
         self.note: str | None = None
-        self._has_rows = False
+        self._has_rows = self._quotes_all = False
         self._last = ""
         first = self._peek() or ""
         if declared := _DECLARED.fullmatch(first.rstrip("\r\n")):
@@ -154,7 +154,7 @@ class Table:
         """Return a record of a TSV, in which a quote may mean something, or stand for itself.
 
         A field is quoted if it is closed before a tab or the end of a line. It goes on in the next lines unless its
-        own line is a record without them, and so is the next one.
+        own line is a record without them, and so is the next one; it does always where the header is all quoted.
 
         Raises:
             csv.Error: If a quote is never closed, and its line alone is no record.
@@ -164,10 +164,12 @@ class Table:
         plain = text.split("\t")
         if '"' not in text:
             return plain
+        if self.header is None:
+            self._quotes_all = all(len(field) > 1 and field[0] == field[-1] == '"' for field in plain)
         width = None if self.header is None else len(self.header)
         is_record = len(plain) == width and len(plain) > 1
         found = _fields(text)
-        if found is None and not (is_record and self._is_record_next(len(plain))):
+        if found is None and (self._quotes_all or not (is_record and self._is_record_next(len(plain)))):
             found = self._with_more_lines(line, width if is_record else None)
         if found is None:
             if not is_record:

@@ -1,5 +1,6 @@
 """The same row is the same text and the same id in every command."""
 
+import contextlib
 import io
 import json
 import logging
@@ -7,6 +8,7 @@ import sys
 
 import pyarrow.parquet as pq
 import pytest
+from helpers import make_bert
 from shapes import about, read, write_jsonl
 
 import lbr_st
@@ -202,15 +204,15 @@ def test_every_command_that_reads_rows_says_how_to_go_on_and_does(tmp_path, capl
     assert [len(part) for part in (reads["align"]("skip").train, reads["align"]("skip").dev_corpus)] == [3, 1]
     assert len(reads["learn"]("skip").train["sft"]) == 3 and len(reads["evaluate"]("skip").documents) == 4
     assert f"{corpus}: rows left out: 1 (1 cannot be read: empty text), such as {corpus}, line 2" in caplog.text
-    (tmp_path / "config.json").touch()  # a model that is opened after the data are read, and is none
+    model = make_bert(tmp_path / "bert")
     commands = (
         ["data", "check", pairs, pairs],
-        ["inspect", "--model", str(tmp_path), "--data", pairs],
-        ["data", "mine", pairs, "--model", str(tmp_path), "--output-dir", str(tmp_path / "mined")],
+        ["inspect", "--model", model, "--data", pairs],
+        ["data", "mine", pairs, "--model", model, "--output-dir", str(tmp_path / "mined")],
     )
     for argv in commands:
         caplog.clear()
-        with pytest.raises(SystemExit):
+        with contextlib.suppress(SystemExit):  # what it says of so few pairs is not the subject
             main([*argv, "--on-error", "skip"])
         assert f"{pairs}: rows left out: 1 " in caplog.text
 

@@ -5,7 +5,7 @@ import io
 import logging
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lbr_st.data.delimited import EMPTY_CELLS, ERROR_CELLS, ERRORS, NULLS, OPEN_QUOTES, ROWS_IN_A_TEXT, Table
@@ -70,6 +70,8 @@ def test_a_tsv_that_quotes_nothing_keeps_its_rows(rows):
 
 
 @given(st.lists(st.lists(st.text(st.characters(exclude_characters="\r\0"), max_size=8), min_size=2, max_size=2)))
+@example([["", "\n0\t"]])
+@example([["\t\n0", ""]])
 def test_what_csv_writes_with_all_quoted_comes_back(rows):
     out = io.StringIO()
     csv.writer(out, delimiter="\t", quoting=csv.QUOTE_ALL, lineterminator="\n").writerows([["a", "b"], *rows])
