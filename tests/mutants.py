@@ -2003,6 +2003,13 @@ MUTANTS = [
         ":",
         "adaptation/test_filtering.py::test_near_duplicates_of_every_given_query_go",
     ),
+    Mutant(
+        "duplicates: hard negatives go with the pair that is left out",
+        "data/deduplicate.py",
+        "            _join_negatives(table, index, found[0])\n",
+        "",
+        "data/test_deduplicate.py::test_a_pair_that_is_said_once_for_each_negative_keeps_them_all",
+    ),
     # The server.
     Mutant(
         "serve: a large request keeps its turn",

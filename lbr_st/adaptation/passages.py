@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +19,8 @@ from lbr_st.data.records import read_records
 from lbr_st.data.same_text import same_text
 from lbr_st.errors import InputError
 from lbr_st.records import TEXT, Record
+
+logger = logging.getLogger(__name__)
 
 # Ids of passages of text files, in a prepared set too: file and line, or of HTML file and number.
 OF_TEXT = re.compile(r".+(\.\w+)[:#]\d+(?:\+\d+)?(?:#\d+)*")
@@ -66,9 +69,11 @@ def read_passages_of(sources: Sequence[str], pairs: str | None, reading: Reading
     """
     found: dict[str, Passage] = {}
     unique = UniqueIds()
+    negatives = 0
     for source in sources:
         records, held_out = _of_source(source, reading)
         for number, record in enumerate(records, start=1):
+            negatives += len(record.get("negatives") or ())
             if held_out.find(record["document"]) is not None:
                 lost.add(IS_HELD_OUT, record["id"], record["document"])
             elif record["document"]:
@@ -78,6 +83,11 @@ def read_passages_of(sources: Sequence[str], pairs: str | None, reading: Reading
             read_records(file_of(pairs, "align"), min_score=reading.columns.min_score), start=1
         ):
             _join(found, {"source": os.path.basename(pairs), **record}, unique, number)
+    if negatives:
+        logger.warning(
+            "not kept: %s hard negatives, as queries have none; lbr data mine finds some for what is kept",
+            f"{negatives:,}",
+        )
     if not found:
         left_out = f"; left out were {lost}" if lost.counts else ""
         raise InputError(f"{', '.join(sources)}: no passages to write queries for{left_out}")

@@ -11,6 +11,7 @@ from datasets import Features, List, Value
 from numpy.typing import NDArray
 
 from lbr_st.data.near_duplicates import Shingles, as_array, near_pairs, shingles, similarity
+from lbr_st.data.same_text import same_text
 from lbr_st.data.split import connected
 from lbr_st.data.table import LEFT_OUT, Table, mapped
 from lbr_st.records import FIELDS
@@ -62,6 +63,8 @@ def _shingles_of(name: str, same: str, batch: dict[str, list[str]]) -> dict[str,
 def drop_duplicates(table: Table, clusters: Clusters, threshold: float) -> None:
     """Leave out records that are like one that is kept, of the same side: in query and document, the least hash first.
 
+    Their hard negatives join those of the one that is kept: a file of triplets says a pair once for each negative.
+
     Args:
         table: The records.
         clusters: What `clusters_of` returned.
@@ -81,6 +84,19 @@ def drop_duplicates(table: Table, clusters: Clusters, threshold: float) -> None:
         else:
             table.side[index] = LEFT_OUT
             table.drop(found[1], index, like=(table.text("id", found[0]) or "", table.beginning(found[0])))
+            _join_negatives(table, index, found[0])
+
+
+def _join_negatives(table: Table, index: int, kept: int) -> None:
+    """Give the hard negatives of a record that is left out to the one that is kept, but for what answers its query."""
+    if not (more := table.negatives_of(index)):
+        return
+    answer = same_text(table.text("document", kept) or "", table.same)
+    own = dict.fromkeys(table.negatives_of(kept))
+    table.negatives[kept] = [
+        *own,
+        *(text for text in more if text not in own and same_text(text, table.same) != answer),
+    ]
 
 
 def _alike(table: Table, index: int, other: int, threshold: float) -> str | None:

@@ -84,8 +84,7 @@ def _take_out(
         found.append(overlap._replace(id=table.text("id", index) or ""))
         if overlap.field == "negative":
             table.drop(f"{trained}: hard negative is held out", index, overlap.text, like)
-            negatives = table.negatives.setdefault(index, table.dataset[index]["negatives"])
-            table.negatives[index] = [text for text in negatives if text != overlap.text]
+            table.negatives[index] = [text for text in table.negatives_of(index) if text != overlap.text]
         elif table.side[index] != LEFT_OUT:
             table.drop(taken_out(trained)[0], index, overlap.text, like)
             table.side[index] = LEFT_OUT

@@ -54,7 +54,7 @@ class Table:
         tokens: Numbers of tokens of each record's ``query`` and ``document``.
         side: Side of each record: ``train``, ``dev``, ``test``, ``corpus`` (searched, and seen by no stage) or
             `LEFT_OUT`.
-        negatives: Hard negatives of records that lost some, by index.
+        negatives: Hard negatives of records that lost or gained some, by index.
         has_pairs: Whether records with queries are kept; else all are documents alone.
     """
 
@@ -109,8 +109,14 @@ class Table:
     def has_negatives(self, indices: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Tell which records have hard negatives."""
         has = pyarrow.compute.list_value_length(self.dataset.data.column("negatives")).to_numpy() > 0
-        has[[index for index, left in self.negatives.items() if not left]] = False
+        for index, negatives in self.negatives.items():
+            has[index] = bool(negatives)
         return has[indices]
+
+    def negatives_of(self, index: int) -> list[str]:
+        """Return the hard negatives of a record."""
+        found = self.negatives.get(index)
+        return self.dataset.data.column("negatives")[index].as_py() if found is None else found
 
     def records(self, indices: NDArray[np.int64]) -> Iterator[Record]:
         """Yield records as they are written."""

@@ -107,3 +107,9 @@ def test_pairs_join_the_passages_they_answer(tmp_path):
         Passage("a.md:3", "It hurts.", "docs", ["Gout"], ["Does gout hurt?"]),
         Passage("a.md:3#2", "Something else.", "few.jsonl", [], ["Else?"]),
     ]
+
+
+def test_hard_negatives_that_are_not_kept_are_counted(tmp_path, caplog):
+    rows = [{"query": f"q{n}", "positive": f"d{n}", "negatives": [f"x{n}", f"y{n}"]} for n in range(3)]
+    assert [passage.given for passage in found(write_jsonl(tmp_path / "rows.jsonl", rows))] == [["q0"], ["q1"], ["q2"]]
+    assert "not kept: 6 hard negatives, as queries have none" in caplog.text

@@ -70,3 +70,27 @@ def test_near_duplicates_of_near_duplicates_are_none(prepare, tmp_path):
     folder = prepare(write_jsonl(tmp_path / "f.jsonl", rows), test=0, dev=0)
     starts = sorted(int(row["id"]) for row in read(folder, "align"))
     assert 14 <= len(starts) <= 25 and all(b - a >= 2 for a, b in zip(starts, starts[1:], strict=False))
+
+
+@pytest.mark.parametrize("near", [0.0, 0.8])
+def test_a_pair_that_is_said_once_for_each_negative_keeps_them_all(prepare, tmp_path, near):
+    """Also where another spelling of it is left out; what answers the query itself is none of them."""
+    pairs = [{"query": f"what is {n}?", "positive": f"it is number {n}"} for n in range(4)]
+    rows = [pair | {"negative": f"no, {n} {k}"} for n, pair in enumerate(pairs) for k in range(3)]
+    rows.append({"query": "What is 0?", "positive": "It is number 0", "negative": "another"})
+    folder = prepare(write_jsonl(tmp_path / "f.jsonl", rows), test=0, dev=0, near_duplicates=near)
+    found = {row["query"].casefold(): sorted(row["negatives"]) for row in read(folder, "align")}
+    expected = {f"what is {n}?": sorted(f"no, {n} {k}" for k in range(3)) for n in range(4)}
+    assert found == expected | {"what is 0?": sorted(["another", *expected["what is 0?"]])}
+    assert about(folder)["pairs_with_hard_negatives"] == 4
+
+
+def test_a_negative_that_comes_with_a_copy_is_kept_apart_from_what_is_held_out(prepare, tmp_path):
+    test = write_jsonl(tmp_path / "test.jsonl", [{"query": "which?", "positive": "this one is held out"}])
+    rows = [
+        {"query": "what is iron?", "positive": "a metal", "negative": text}
+        for text in ("no metal", "this one is held out", "a gas", "a metal")
+    ]
+    folder = prepare(write_jsonl(tmp_path / "f.jsonl", [*rows, {"query": "q", "positive": "d"}]), test=test, dev=0)
+    [negatives] = [row["negatives"] for row in read(folder, "align") if row["query"] != "q"]
+    assert sorted(negatives) == ["a gas", "no metal"]
