@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import logging
 import tempfile
 import time
 from collections import Counter
@@ -48,6 +49,8 @@ from lbr_st.model.opening import open_cross_encoder, open_sentence_transformer
 from lbr_st.quickstart.run import choose_precision, seconds_a_text
 from lbr_st.records import QUERIES_FILE, Record
 from lbr_st.training.trial import Plan, peak_resident
+
+logger = logging.getLogger(__name__)
 
 STAND_IN_WORDS = 10  # of the passage, for a query that is not written yet
 
@@ -116,7 +119,8 @@ def plan(config: AdaptConfig) -> AdaptPlan:
         for step in planned:
             here = StepPlan(step.name, step.reads, step.makes)
             if step.name not in done:
-                (trial.layout.folder(step.name)).mkdir(parents=True)
+                logger.info("\n[%d/%d] trying %s, of which nothing is kept", len(found) + 1, len(planned), step.name)
+                trial.layout.folder(step.name).mkdir(parents=True)
                 much, seconds, peak = trial.of(step.name)
                 here = replace(here, much=much, minutes=seconds / 60, peak_bytes=peak)
             found.append(here)
