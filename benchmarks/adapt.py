@@ -82,7 +82,7 @@ from lbr_st.data.installed_packages import sampled_pairs
 from lbr_st.data.records import read_records
 from lbr_st.errors import InputError
 from lbr_st.evaluation.fusion import AllScores
-from lbr_st.evaluation.own_data import BM25, evaluate, local_task
+from lbr_st.evaluation.own_data import BM25, evaluate, local_task, open_for_evaluation
 from lbr_st.files import replacing_folder, sha256, write_jsonl
 from lbr_st.quickstart.run import mean_pooled
 from lbr_st.records import Record
@@ -189,8 +189,6 @@ class Bench:
         """Return the result of an arm, which is measured if it was not; what no other arm begins with is removed."""
         found = arms.measured(PROGRAM, self.name(arm), SEED, self.settings, partial(self.run, arm))
         shutil.rmtree(self.output(arm), ignore_errors=True)
-        for checkpoints in self.work(arm).glob("*/model/checkpoints"):
-            shutil.rmtree(checkpoints)
         for each in {arm, BEGINS.get(arm, (arm, ""))[0]}:
             beginners = [one for one, (of, _) in BEGINS.items() if of == each and one in arms_of(self.domain.name)]
             if self.if_measured(each) and all(map(self.if_measured, beginners)):
@@ -288,7 +286,7 @@ class Bench:
     @functools.cached_property
     def lexical(self) -> AllScores:
         """BM25's scores of all documents for all questions."""
-        return self.judge.scores(BM25)
+        return self.judge.scores(open_for_evaluation(BM25))
 
     def searched(self, model: Path) -> AllScores:
         """Return a model's scores of all documents for all questions, of texts of the length of all."""

@@ -113,7 +113,7 @@ def plan(config: AdaptConfig) -> AdaptPlan:
     planned = layout.planned()
     steps = Steps(config.work, len(planned))
     done = [step.name for step in planned if steps.look(step.name, step.settings)]
-    found = []
+    found: list[StepPlan] = []
     with tempfile.TemporaryDirectory() as folder:
         trial = _Trial(Layout(config, Path(folder), done))
         for step in planned:

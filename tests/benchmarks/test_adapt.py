@@ -78,10 +78,10 @@ def test_arms_of_an_adaptation(toy, tmp_path, monkeypatch, capsys):
     import report
     import results
 
-    from lbr_st.adaptation import run
+    from lbr_st.adaptation import run, training_steps
 
     with monkeypatch.context() as cut:
-        cut.setattr(run, "align", lambda config: (_ for _ in ()).throw(KeyboardInterrupt))
+        cut.setattr(training_steps, "align", lambda config: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             adapt.main([*toy, "--arms", "none"])
     folder = tmp_path / "work" / "medical"
