@@ -287,8 +287,8 @@ MUTANTS = [
     Mutant(
         "fusion: BM25's answers are taken for those of other queries",
         "evaluation/fusion.py",
-        "return lexical.scores[[row[query] for query in dense.queries]]",
-        "return lexical.scores",
+        "return other.scores[[row[query] for query in one.queries]]",
+        "return other.scores",
         "evaluation/test_fusion.py::test_queries_in_another_order",
     ),
     Mutant(
@@ -1525,7 +1525,7 @@ MUTANTS = [
     ),
     Mutant(
         "reference: hashes are not compared",
-        "model/verify.py",
+        "model/contract.py",
         "if not path.is_file() or file_sha256(path) != hashes[name]]",
         "if not path.is_file()]",
         "model/test_verify.py::test_one_changed_number_in_the_weights_is_found",
@@ -2009,6 +2009,13 @@ MUTANTS = [
         "            _join_negatives(table, index, found[0])\n",
         "",
         "data/test_deduplicate.py::test_a_pair_that_is_said_once_for_each_negative_keeps_them_all",
+    ),
+    Mutant(
+        "opening: another tokenizer than was saved is used",
+        "model/opening.py",
+        "            _check_tokenizer(path)\n",
+        "",
+        "model/test_opening.py::test_a_tokenizer_of_another_version_is_refused",
     ),
     # The server.
     Mutant(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 from transformers.utils.peft_utils import ADAPTER_CONFIG_NAME
 
 from lbr_st.errors import InputError
-from lbr_st.files import sha256
+from lbr_st.files import file_sha256, sha256
 from lbr_st.model.adapters import find_adapter
 from lbr_st.model.bottleneck import BottleneckTransformer, check_ratio
 from lbr_st.model.gguf import gguf_file
@@ -157,6 +157,21 @@ def check_files(path: str | Path) -> None:
     """
     for _ in file_checks(SavedFiles(path)):
         pass
+
+
+def changed_files(files: SavedFiles, names: Collection[str] | None = None) -> list[str]:
+    """Return the names of the files that are not those of when the model was saved, as far as is written down.
+
+    Args:
+        files: The saved model.
+        names: Files that are looked at; default is all.
+    """
+    reference = files.json.get(REFERENCE)
+    hashes = reference.get("sha256") if isinstance(reference, dict) else None
+    if not isinstance(hashes, dict):
+        return []
+    paths = {name: files.path / name for name in hashes if names is None or name in names}
+    return [name for name, path in paths.items() if not path.is_file() or file_sha256(path) != hashes[name]]
 
 
 def file_checks(files: SavedFiles) -> Iterator[str]:

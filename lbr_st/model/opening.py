@@ -28,7 +28,7 @@ from lbr_st.model.backbone import (
     read_config,
 )
 from lbr_st.model.bottleneck import BottleneckTransformer, bottleneck_module
-from lbr_st.model.contract import LBR_CONFIG, NATIVE_MODULE, REFERENCE, check_files
+from lbr_st.model.contract import LBR_CONFIG, NATIVE_MODULE, REFERENCE, SavedFiles, changed_files, check_files
 from lbr_st.model.gguf import gguf_file
 from lbr_st.model.positions import check_positions, has_end, most_positions
 from lbr_st.model.quiet import quietly
@@ -140,8 +140,18 @@ def _check_embedder_files(name: str, flag: str) -> None:
     try:
         if is_ours:
             check_files(name)
+            _check_tokenizer(path)
     except InputError as error:
         raise InputError(f"{flag} {name} cannot be used: {error}") from error
+
+
+def _check_tokenizer(path: Path) -> None:
+    """Refuse a model of this package with another tokenizer than it was saved with: texts would get other tokens."""
+    if changed_files(SavedFiles(path), {"tokenizer.json"}):
+        raise InputError(
+            "tokenizer.json is not the file that was saved with the model, and may give texts other tokens; copy the "
+            "model whole again, or after a change that is meant open it with lbr_st.load and save it with lbr_st.save"
+        )
 
 
 def _what_embeds_nothing(name: str, flag: str) -> str:

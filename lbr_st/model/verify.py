@@ -24,6 +24,7 @@ from lbr_st.model.contract import (
     REFERENCE,
     SavedFiles,
     VerificationError,
+    changed_files,
     fail,
     file_checks,
     loaded_files,
@@ -287,16 +288,6 @@ class _SavedModel:
         if not differences[worst] <= self.tolerance:  # NaN is not either
             fail(_input(self.texts[worst]), f"its vector {way} differs by {differences[worst]:.2g}")
         return differences[worst].item()
-
-
-def changed_files(files: SavedFiles) -> list[str]:
-    """Return the names of the files that are not those of when the model was saved, as far as is written down."""
-    reference = files.json.get(REFERENCE)
-    hashes = reference.get("sha256") if isinstance(reference, dict) else None
-    if not isinstance(hashes, dict):
-        return []
-    paths = {name: files.path / name for name in hashes}
-    return [name for name, path in paths.items() if not path.is_file() or file_sha256(path) != hashes[name]]
 
 
 def _let_go(model: nn.Module) -> None:

@@ -241,8 +241,10 @@ def test_another_tokenizer(start, end, tmp_path):
     data = json.loads(path.read_text())
     data["model"]["merges"] = data["model"]["merges"][:-1]
     path.write_text(json.dumps(data))
+    other = str(tmp_path / "other")
+    lbr_st.save(lbr_st.load(end), other)  # a change that is meant
     with pytest.raises(InputError, match=r"is not like .* in its tokenizer \(model\)$"):
-        merge([start, end], [0.5, 0.5])
+        merge([start, other], [0.5, 0.5])
 
 
 def test_a_backbone_of_another_tokenizer(end, tmp_path):

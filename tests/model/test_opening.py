@@ -15,6 +15,7 @@ from lbr_st.errors import InputError
 from lbr_st.model.bottleneck import BottleneckTransformer
 from lbr_st.model.opening import (
     DEFAULT_MAX_LENGTH,
+    check_embedder_exists,
     check_model_exists,
     count_parameters,
     has_bottleneck_tokens,
@@ -154,6 +155,21 @@ def test_a_damaged_model_of_ours_is_not_used_by_stock_classes(portable):
     SentenceTransformer(portable)  # who see nothing wrong
     with pytest.raises(InputError, match=f"^--model {portable} cannot be used: tokenizer.json: "):
         open_sentence_transformer(portable)
+
+
+def test_a_tokenizer_of_another_version_is_refused(portable, native):
+    """Its texts get other tokens, and other vectors; nothing else of the files is damaged."""
+    for name in (portable, native):
+        file = Path(name) / "tokenizer.json"
+        tokenizer = json.loads(file.read_text())
+        ids = tokenizer["model"]["vocab"]
+        ids["a"], ids["b"] = ids["b"], ids["a"]
+        file.write_text(json.dumps(tokenizer))
+        for look in (check_embedder_exists, open_sentence_transformer):
+            with pytest.raises(InputError, match="cannot be used: tokenizer.json is not the file that was saved"):
+                look(name)
+        lbr_st.save(lbr_st.load(name), f"{name}-meant")
+        assert open_sentence_transformer(f"{name}-meant").encode("a").ndim == 1
 
 
 def test_another_kind_is_saved_as_it_saves_itself(bert, tmp_path):
