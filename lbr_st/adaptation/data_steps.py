@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer
 
-from lbr_st.adaptation.filtering import FilterConfig, filter_file
+from lbr_st.adaptation.filtering import FilterConfig, NoneLeftError, filter_file
 from lbr_st.adaptation.held_out import hold_out, kinds_in_words
 from lbr_st.adaptation.layout import Layout
 from lbr_st.adaptation.queries import NoQueriesError, QueriesConfig, QuerySet, write_queries
@@ -141,12 +141,9 @@ def filter_queries(layout: Layout, folder: Path) -> dict[str, Any]:
     if not target.is_dir():
         try:
             filter_file(layout.written, layout.passages, target, filter_config(layout))
-        except InputError as error:
-            what, is_empty, _ = str(error).partition(": ask for less with ")
-            if not is_empty:
-                raise
+        except NoneLeftError as error:
             raise InputError(
-                f"{what}: --skip filter keeps all of them, --teacher names a model that finds more, --pairs and "
+                f"{error.what}: --skip filter keeps all of them, --teacher names a model that finds more, --pairs and "
                 "--generator bring other queries"
             ) from error
     about = QuerySet.open(target).about

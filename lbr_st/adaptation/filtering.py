@@ -44,6 +44,19 @@ KEEP_FIRST, LARGEST_SHARE = 20, 0.1
 COPIED_WORDS, COPIED_SHARE = 12, 0.9
 
 
+class NoneLeftError(InputError):
+    """No query is left.
+
+    Args:
+        what: How many there were, and why they were left out.
+        do: What to do.
+    """
+
+    def __init__(self, what: str, do: str) -> None:
+        self.what = what
+        super().__init__(f"{what}: {do}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class FilterConfig:
     """What queries stay; the fields are flags of ``lbr data filter``.
@@ -144,10 +157,10 @@ def filter_queries(
         left, remedy = _found(left, passages, models, config, drops)
     left = _different(given, left, config, drops)
     if written and not left:
-        none_left = f"not one of {len(written):,} queries is left ({drops}): {remedy}, or write other queries"
+        what, do = f"not one of {len(written):,} queries is left ({drops})", f"{remedy}, or write other queries"
         if not given:
-            raise InputError(none_left)
-        logger.warning("%s; the %s that were given stay", none_left, f"{len(given):,}")
+            raise NoneLeftError(what, do)
+        logger.warning("%s: %s; the %s that were given stay", what, do, f"{len(given):,}")
     kept = {id(row) for row in [*given, *left]}
     return [row for row in rows if id(row) in kept], drops
 

@@ -15,7 +15,7 @@ from lbr_st.adaptation.scoring import EncodesOnce, Found, Judge, fused
 from lbr_st.adaptation.steps import Step
 from lbr_st.adaptation.training_steps import OUTSIDE
 from lbr_st.data.prepared_set import FILES
-from lbr_st.evaluation.fusion import AllScores
+from lbr_st.evaluation.fusion import AllScores, in_order_of
 from lbr_st.evaluation.general import general_pairs, general_score
 from lbr_st.evaluation.own_data import local_task, open_for_evaluation
 from lbr_st.evaluation.ranking import BM25
@@ -48,9 +48,8 @@ def judge(layout: Layout, done: Sequence[Step], folder: Path) -> dict[str, Any]:
     start = EncodesOnce(layout.start)
     start_scores = test.scores(start)
     queries = end_scores.queries
-    row = {query: number for number, query in enumerate(start_scores.queries)}
     found: dict[str, Found] = {
-        "start": test.found(queries, start_scores.scores[[row[query] for query in queries]]),
+        "start": test.found(queries, in_order_of(end_scores, start_scores)),
         "end": test.found(queries, end_scores.scores),
         "bm25": test.found(lexical.queries, lexical.scores),
         "fused": test.found(queries, fused(end_scores, lexical, weight)),

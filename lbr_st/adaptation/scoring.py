@@ -13,7 +13,7 @@ from mteb.types import PromptType
 from lbr_st.adaptation.report import Example
 from lbr_st.evaluation.fusion import AllScores, choose_weight, in_order_of, ndcg_at_10
 from lbr_st.evaluation.own_data import LocalRetrieval, evaluate
-from lbr_st.evaluation.ranking import fuse
+from lbr_st.evaluation.ranking import fuse, ranks
 from lbr_st.model.opening import open_sentence_transformer
 
 FIRST = 10
@@ -86,16 +86,13 @@ class Judge:
             queries: Ids of the queries, in the order of the rows.
             scores: ``(queries, documents)``.
         """
-        order = np.argsort(-scores, axis=1, kind="stable")
-        rank = np.empty_like(order)
-        np.put_along_axis(rank, order, np.arange(1, order.shape[1] + 1)[None, :], axis=1)
-        relevant = [self.relevant[query] for query in queries]
-        ranks = [rank[row, columns] for row, columns in enumerate(relevant)]
+        rank = ranks(scores)
+        own = [rank[row, self.relevant[query]] for row, query in enumerate(queries)]
         return Found(
-            np.array([float(np.mean(each <= FIRST)) for each in ranks]),
+            np.array([float(np.mean(each <= FIRST)) for each in own]),
             ndcg_at_10(scores, [self._grades(query) for query in queries]),
-            np.array([int(each.min()) for each in ranks]),
-            order[:, 0],
+            np.array([int(each.min()) for each in own]),
+            rank.argmin(axis=1),
         )
 
     def _grades(self, query: str) -> Mapping[int, int]:

@@ -92,11 +92,8 @@ def _join_negatives(table: Table, index: int, kept: int) -> None:
     if not (more := table.negatives_of(index)):
         return
     answer = same_text(table.text("document", kept) or "", table.same)
-    own = dict.fromkeys(table.negatives_of(kept))
-    table.negatives[kept] = [
-        *own,
-        *(text for text in more if text not in own and same_text(text, table.same) != answer),
-    ]
+    more = [text for text in more if same_text(text, table.same) != answer]
+    table.negatives[kept] = list(dict.fromkeys([*table.negatives_of(kept), *more]))
 
 
 def _alike(table: Table, index: int, other: int, threshold: float) -> str | None:

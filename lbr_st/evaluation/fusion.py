@@ -213,10 +213,10 @@ def ndcg_at_10(scores: np.ndarray, relevant: Sequence[Mapping[int, int]]) -> flo
     return float(np.mean(values))
 
 
-def in_order_of(dense: AllScores, lexical: AllScores) -> np.ndarray:
-    """Return the scores of BM25, ``(queries, documents)``, with the queries in the order that the model has them in."""
-    row = {query: number for number, query in enumerate(lexical.queries)}
-    return lexical.scores[[row[query] for query in dense.queries]]
+def in_order_of(one: AllScores, other: AllScores) -> np.ndarray:
+    """Return the scores of another searcher, ``(queries, documents)``, with the queries in the order of the first."""
+    row = {query: number for number, query in enumerate(other.queries)}
+    return other.scores[[row[query] for query in one.queries]]
 
 
 def best(queries: list[str], documents: list[str], scores: np.ndarray, top_k: int) -> dict[str, dict[str, float]]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from tqdm.auto import tqdm
 
 from lbr_st.errors import InputError, one_line
-from lbr_st.model.opening import check_model_exists, open_sentence_transformer
+from lbr_st.model.opening import check_embedder_exists, open_sentence_transformer
 from lbr_st.serving.app import make_app
 from lbr_st.serving.batching import Batcher
 from lbr_st.serving.config import ServeConfig, name_of
@@ -37,9 +37,9 @@ def serve(config: ServeConfig, on_ready: Callable[[Server, str], None]) -> None:
     """
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(contextlib.closing(_listen(config)))
-        check_model_exists(config.model)
+        check_embedder_exists(config.model)
         if config.compare is not None:
-            check_model_exists(config.compare, "--compare")
+            check_embedder_exists(config.compare, "--compare")
             if is_encoded(config.data or ""):
                 raise InputError(f"--compare {config.compare}: {config.data} has vectors of one model; give the text")
         index = None if config.data is None else Index(config.data, config.model, config.on_error)

@@ -39,7 +39,7 @@ def refusal(**settings):
     return str(error.value)
 
 
-def test_refusals_before_the_model_is_opened(unopened, saved, tmp_path):
+def test_refusals_before_the_model_is_opened(unopened, saved, backbone, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert refusal(model=str(saved), port=port) == (
@@ -47,6 +47,7 @@ def test_refusals_before_the_model_is_opened(unopened, saved, tmp_path):
         )
     assert "no such address" in refusal(model=str(saved), host="no.such.host.invalid", no_auth=True)
     assert "absent is not a model: no such directory" in refusal(model="./absent")
+    assert "a language model, not an embedding model" in refusal(model=backbone)
     assert refusal(model=str(saved), data=str(tmp_path / "absent.jsonl")).endswith("absent.jsonl: no such file")
     (tmp_path / "empty").mkdir()
     assert "no text in files that end in" in refusal(model=str(saved), data=str(tmp_path / "empty"))
