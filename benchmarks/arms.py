@@ -99,7 +99,7 @@ SCALES = {
         nano={},
         length=64,
         records=7000,
-        stage1_tokens=200_000,
+        stage1_tokens=100_000,
         stage1={
             "learning_rate": 4e-4,
             "per_device_train_batch_size": 8,
@@ -107,7 +107,7 @@ SCALES = {
             "attention": "eager",
         },
         stage2={"per_device_train_batch_size": 32, "mini_batch_size": 16, "attention": "eager"},
-        epochs={200: 2, 1000: 2},
+        epochs={200: 2, 1000: 1},
         learning_rates=(1e-4, 2e-4),
         temperatures=(0.02,),
     ),
@@ -476,14 +476,22 @@ def _bf16_is_faster() -> bool:
     return bf16_is_faster()
 
 
-def score(model: Any, domain: Domain, work: Path, lexical: AllScores | None = None) -> dict[str, Any]:
-    """Score a model on the test queries with mteb, in the test documents and in the full corpus.
+def score(
+    model: Any,
+    domain: Domain,
+    work: Path,
+    lexical: AllScores | None = None,
+    corpora: Mapping[str, Path | None] | None = None,
+) -> dict[str, Any]:
+    """Score a model on the test queries with mteb.
 
     Args:
         model: What mteb takes.
         domain: The domain.
         work: Folder for mteb's files.
         lexical: BM25, to score both together too; see `lbr_st.evaluation.fusion`.
+        corpora: For each corpus, by its name, the documents that join those of test. Default is none of ``test``, and
+            those of all training records in ``full``.
 
     Returns:
         ``scores``, recall@10 and nDCG@10 by corpus, and ``hits_at_10``: for each query in order, whether its document
@@ -491,7 +499,7 @@ def score(model: Any, domain: Domain, work: Path, lexical: AllScores | None = No
     """
     scores: dict[str, float] = {}
     hits: dict[str, str] = {}
-    for corpus, extra in (("test", None), ("full", domain.full)):
+    for corpus, extra in (corpora or {"test": None, "full": domain.full}).items():
         task = local_task(domain.test, extra)
         systems = {corpus: model}
         if lexical is not None:

@@ -23,7 +23,7 @@ from typing import Any
 
 import arms
 from domains import Domain
-from smollm2_thesis import DEFAULT, DOMAINS, FEW, Bench, Cell
+from smollm2_thesis import DEFAULT, DOMAINS, FEW, TUNED_ON, Bench, Cell
 
 from lbr_st.cli.main import run_command
 from lbr_st.data.records import read_records
@@ -58,7 +58,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure what is missing, and write the summary."""
     asked, lab, settings = arms.begin(argv, __doc__, DOMAINS, scale="smollm2")
     code, lexical = lab.domain("code", None), AllScores(open_for_evaluation(BM25))
-    benches = {name: Bench(lab, lab.domain(name, asked.data), settings, lexical) for name in asked.domains}
+    tuned_on = lab.domain(TUNED_ON, asked.data)
+    benches = {name: Bench(lab, lab.domain(name, asked.data), tuned_on, settings, lexical) for name in asked.domains}
     first = asked.domains[0]
     cells = {"backbone": Cell(first, "backbone"), GENERAL: Cell(first, "cl", FEW)}
     cells |= {f"{name}_{arm}": Cell(name, arm, FEW) for name in asked.domains for arm in ARMS}

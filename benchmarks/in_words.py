@@ -153,7 +153,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     assert asked.data is not None
     domain = lab.domain("medical", asked.data)
     # What the thesis has chosen and trained is taken from there.
-    bench = Bench(lab, domain, settings, AllScores(open_for_evaluation(BM25)))
+    bench = Bench(lab, domain, domain, settings, AllScores(open_for_evaluation(BM25)))
     found = {
         stage: arms.measured(PROGRAM, stage, 0, settings, partial(measure, stage, bench, asked.data))
         for stage in STAGES

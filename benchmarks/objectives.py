@@ -65,7 +65,6 @@ PROGRAM = "objectives"
 DEFAULT = "tokens"
 RATE, OTHER_RATES = 4e-4, (2e-4, 8e-4)
 PAIRS, SETTING = 200, (1e-4, 0.02)
-TOKENS = 100_000
 BEST, SEEDS = 2, (0, 1)
 DISTRACTORS = 500
 COMMON_SHARE = 0.1  # of the documents, that a word of content is not in
@@ -212,7 +211,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--confirm", action="store_true", help="measure the best ones again, when all is measured")
     asked, lab, settings = arms.begin(argv, __doc__, ("medical",), scale="smollm2", parser=parser)
     domain = lab.domain("medical", asked.data)
-    lab = dataclasses.replace(lab, scale=dataclasses.replace(lab.scale, stage1_tokens=TOKENS))
 
     def measured(name: str, rate: float, seed: int) -> dict[str, Any]:
         run = partial(run_arm, name, rate, seed, domain, lab)

@@ -199,7 +199,7 @@ def test_objectives(tmp_path, lab, medical, argv, monkeypatch):
 
     toy = arms.SCALES["nano"]
     monkeypatch.setitem(arms.SCALES, "smollm2", dataclasses.replace(toy, backbone=None))
-    for name, value in (("PAIRS", 4), ("TOKENS", 100), ("RATE", 1e-3), ("OTHER_RATES", (2e-3,)), ("SEEDS", (0, 1))):
+    for name, value in (("PAIRS", 4), ("RATE", 1e-3), ("OTHER_RATES", (2e-3,)), ("SEEDS", (0, 1))):
         monkeypatch.setattr(objectives, name, value)
     folders = []
     monkeypatch.setattr(objectives, "shutil", SimpleNamespace(rmtree=folders.append))
@@ -256,17 +256,15 @@ def test_smollm2_thesis(tmp_path, lab, medical, argv, monkeypatch, capsys):
         return results.read_arm("smollm2_thesis", f"medical-{name}", seed)["scores"]
 
     for name, file in {
-        "bm25_recall_at_10_full": "bm25-0", "backbone_ndcg_at_10_full": "backbone-0", "cl_ndcg_at_10_test_4": "cl-4",
-        "ibgl_recall_at_10_test": "ibgl-0", "cl_all_recall_at_10_full": "cl-all", "pt_cl_recall_at_10_full_2": "pt-2",
-        "ibgl_cl_ndcg_at_10_full_4_strict": "ibgl-4-strict", "minilm_cl_recall_at_10_full_4": "minilm-4",
+        "bm25_recall_at_10_full": "bm25-0", "backbone_ndcg_at_10_full": "backbone-0", "cl_ndcg_at_10_full_4": "cl-4",
+        "ibgl_recall_at_10_full": "ibgl-0", "cl_all_recall_at_10_full": "cl-all", "pt_cl_recall_at_10_full_2": "pt-2",
+        "ibgl_cl_ndcg_at_10_full_2_strict": "ibgl-2-strict", "minilm_cl_recall_at_10_full_4": "minilm-4",
     }.items():  # fmt: skip
         metric = next(m for m in scores(file) if m in name and not m.endswith("_fused"))
         assert figures[f"medical_{name}"] == pytest.approx(scores(file)[metric], abs=1e-4)
-    of_seeds = [scores("ibgl-2", seed)["recall_at_10_full_fused"] for seed in (0, 1, 2)]
+    of_seeds = [scores("ibgl-2", seed)["recall_at_10_full_fused"] for seed in (0, 1)]
     assert figures["medical_ibgl_cl_fused_recall_at_10_full_2"] == pytest.approx(np.mean(of_seeds), abs=1e-4)
-    less = np.mean(
-        [scores("ibgl-2", s)["recall_at_10_full"] - scores("gl-2", s)["recall_at_10_full"] for s in (0, 1, 2)]
-    )
+    less = np.mean([scores("ibgl-2", s)["recall_at_10_full"] - scores("gl-2", s)["recall_at_10_full"] for s in (0, 1)])
     assert figures["medical_ibgl_less_gl_cl_recall_at_10_full_2"] == pytest.approx(less, abs=1e-3)
     less = scores("ibgl-4")["recall_at_10_full"] - scores("bm25-0")["recall_at_10_full"]
     assert figures["medical_ibgl_less_bm25_recall_at_10_full_4"] == pytest.approx(less, abs=1e-3)
