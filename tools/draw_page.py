@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 
 PICTURE = Path(__file__).parent.parent / "docs" / "search_page.png"
-QUESTION = "What happens to texts that are too long?"
-WINDOW, SCALE = {"width": 1200, "height": 760}, 1.5  # in CSS pixels, and how many of the picture each is
+QUESTION = "remove near duplicates from my data"
+WINDOW, SCALE = {"width": 1200, "height": 640}, 1.25  # in CSS pixels, and how many of the picture each is
 
 
 def draw(url: str) -> None:

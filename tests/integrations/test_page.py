@@ -427,7 +427,7 @@ def test_the_picture_of_the_readme_can_be_drawn(served, tmp_path):
         struct.unpack(">II", picture.read_bytes()[16:24])
         for picture in (tmp_path / "drawn.png", ROOT / "docs" / "search_page.png")
     ]
-    assert sizes[0] == sizes[1] == (1800, 1140)
+    assert sizes[0] == sizes[1] == (1500, 800)
 
 
 def test_texts_that_were_not_kept(model, tmp_path, opened):
