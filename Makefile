@@ -21,7 +21,7 @@ help:
 	@echo "make test-benchmarks    the programs of benchmarks/, at toy size"
 	@echo "make test-slow          what takes minutes"
 	@echo "make test-gpu           what needs a GPU"
-	@echo "make test-integrations  other packages, in environments of their own; needs Node.js"
+	@echo "make test-integrations  other packages, in environments of their own; needs Node.js and Chromium"
 	@echo "make test-mutants       small changes of the code, each of which must fail a test"
 	@echo "make test-versions      the fast tests with the oldest and the newest packages"
 	@echo "make fuzz               every command on mutated files and flags; MINUTES=30, of 5"
@@ -85,7 +85,7 @@ test-versions:
 # Environments of their own: these packages exclude the versions that this one needs.
 INTEGRATIONS := .integrations
 RAG := langchain llamaindex haystack
-test-integrations: $(SMOLLM2) $(foreach name,sentence-transformers-3 sentence-transformers-5 javascript llamacpp tokenizers qlora liger ray $(RAG),$(INTEGRATIONS)/$(name)/.installed)
+test-integrations: $(SMOLLM2) $(foreach name,sentence-transformers-3 sentence-transformers-5 javascript chromium llamacpp tokenizers qlora liger ray $(RAG),$(INTEGRATIONS)/$(name)/.installed)
 	$(BIN)/python -m pytest -q -m integration $(TESTS)
 
 $(INTEGRATIONS)/sentence-transformers-%/.installed:
@@ -95,6 +95,12 @@ $(INTEGRATIONS)/sentence-transformers-%/.installed:
 
 $(INTEGRATIONS)/javascript/.installed:
 	npm install --silent --ignore-scripts --prefix $(@D) @huggingface/tokenizers@0.2 @huggingface/transformers@4.3.1
+	@touch $@
+
+# The driver of a browser, which is the system's own: what playwright would download is another.
+$(INTEGRATIONS)/chromium/.installed: $(INSTALLED)
+	@command -v chromium >/dev/null || { echo "Chromium is needed, as on Debian: apt-get install chromium"; exit 2; }
+	$(call install,.venv) --no-deps --target $(@D) playwright==1.65.2 greenlet==3.5.6
 	@touch $@
 
 # llama.cpp, built: 730 MB, as it comes for GPUs too.

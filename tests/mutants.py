@@ -2053,6 +2053,20 @@ MUTANTS = [
         "is_right = bool(key) or hmac.compare_digest(",
         "serving/test_app.py::test_a_key",
     ),
+    Mutant(
+        "serve: the page takes a passage for markup",
+        "serving/page.html",
+        "element.append(...children);",
+        "element.innerHTML = children.join('');",
+        "serving/test_app.py::test_the_page",
+    ),
+    Mutant(
+        "serve: the page may load what it likes",
+        "serving/service.py",
+        "default-src 'none'; ",
+        "",
+        "serving/test_app.py::test_the_page",
+    ),
 ]
 
 

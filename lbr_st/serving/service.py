@@ -33,7 +33,7 @@ PATHS = ("/", "/v1/embeddings", "/v1/models", "/health", "/metrics", "/search", 
 AFTER, BEFORE = "after", "before"  # the model that is served, and the one that it is compared with
 PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-cache",
 }
