@@ -159,8 +159,8 @@ MUTANTS = [
     Mutant(
         "passages: a set within a folder is text of it",
         "data/folders.py",
-        "if Path(place) != folder and MADE.intersection(files):",
-        "if Path(place) == folder and MADE.intersection(files):",
+        "if Path(place) != folder and (MADE.intersection(files)",
+        "if Path(place) == folder and (MADE.intersection(files)",
         "data/test_passages.py::test_what_this_package_made_within_a_folder_is_no_text_of_it",
     ),
     # One reader, and what it leaves out.

@@ -17,6 +17,7 @@ from sentence_transformers.util import load_file_path
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
+    MODEL_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
     PretrainedConfig,
@@ -45,7 +46,19 @@ class Kind(enum.Enum):
     LANGUAGE_MODEL = "a language model"
     ENCODER = "an encoder, which reads a text both ways"
     ENCODER_DECODER = "an encoder-decoder"
+    IMAGES_AND_TEXT = "a model of images and text"
+    IMAGES = "a model of images"
+    SOUND = "a model of sound"
+    SCORER = "a classifier or a reranker, whose head gives scores in the place of words"
     OTHER = "a model that generates no text"
+
+
+NOT_OF_TEXT_ALONE = (Kind.IMAGES_AND_TEXT, Kind.IMAGES, Kind.SOUND)
+# What is said of parts of a configuration, and of the first input of a model, of such kinds.
+PARTS = {"vision": Kind.IMAGES_AND_TEXT, "audio": Kind.SOUND, "acoustics": Kind.SOUND, "code2wav": Kind.SOUND}
+INPUTS = {"pixel": Kind.IMAGES, "input_values": Kind.SOUND, "input_features": Kind.SOUND}
+# How the names of architectures end that have another head than that of a language model.
+HEADS_OF_SCORES = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "ForMultipleChoice")
 
 
 class Backbone(NamedTuple):
@@ -246,12 +259,27 @@ def config_of_transformers(name: str, **hub: Any) -> PretrainedConfig:
 
 def kind_of(config: PretrainedConfig) -> Kind:
     """Return what a configuration is of, by its family."""
-    if config.is_encoder_decoder:
-        return Kind.ENCODER_DECODER
+    for part in getattr(config, "sub_configs", {}):
+        if (kind := next((kind for word, kind in PARTS.items() if word in part), None)) is not None:
+            return kind
     generates = getattr(config, "is_decoder", False) or getattr(config, "causal", False)
-    if type(config) in MODEL_FOR_MASKED_LM_MAPPING and not generates:
+    is_encoder = type(config) in MODEL_FOR_MASKED_LM_MAPPING and not generates and not config.is_encoder_decoder
+    if is_encoder:
         return Kind.ENCODER
-    return Kind.LANGUAGE_MODEL if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING else Kind.OTHER
+    if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and not config.is_encoder_decoder:
+        heads = getattr(config, "architectures", None) or [""]
+        return Kind.SCORER if str(heads[0]).endswith(HEADS_OF_SCORES) else Kind.LANGUAGE_MODEL
+    return _kind_by_input(config) or (Kind.ENCODER_DECODER if config.is_encoder_decoder else Kind.OTHER)
+
+
+def _kind_by_input(config: PretrainedConfig) -> Kind | None:
+    """Return the kind of a model that reads no text, by the first input of its class; None for any other."""
+    try:
+        of_family: Any = MODEL_MAPPING[type(config)]
+    except (KeyError, ImportError):  # some need a package to be looked at
+        return None
+    first = of_family[0] if isinstance(of_family, list | tuple) else of_family
+    return next((kind for word, kind in INPUTS.items() if first.main_input_name.startswith(word)), None)
 
 
 def _refuse_what_reads_both_ways(name: str, config: PretrainedConfig) -> None:
@@ -259,7 +287,11 @@ def _refuse_what_reads_both_ways(name: str, config: PretrainedConfig) -> None:
     if (kind := kind_of(config)) is Kind.LANGUAGE_MODEL:
         return
     remedy = f"SentenceTransformer({name!r}).save_pretrained(DIR) makes an embedding model of it for lbr align"
-    if kind is Kind.ENCODER_DECODER:
+    if kind is Kind.IMAGES_AND_TEXT:
+        remedy = "start from the language model in it alone, the one that it was made from"
+    elif kind is Kind.SCORER:
+        remedy = "start from the language model that it was made from"
+    elif kind in (Kind.ENCODER_DECODER, *NOT_OF_TEXT_ALONE):
         remedy = "take one of Qwen, Llama or Gemma for one"
     elif kind is Kind.OTHER:
         remedy = f"if it is an encoder of text, {remedy}"

@@ -6,6 +6,7 @@ What is averaged gives up a part of what training changed, and of what training 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from lbr_st.errors import InputError, shortened
+from lbr_st.files import read_json
 from lbr_st.model.adapters import find_adapter
 from lbr_st.model.bottleneck import BottleneckTransformer
 from lbr_st.model.contract import fingerprint
@@ -40,6 +42,9 @@ NOT_ARCHITECTURE = {
     "architectures", "dtype", "is_causal", "matryoshka_dimensions", "pad_token_id", "torch_dtype",
     "transformers_version", "use_cache",
 }  # fmt: skip
+
+# Fields of a configuration that say of what size the weights are, all but the vocabulary, which tokens are added to.
+SIZES = ("model_type", "hidden_size", "num_hidden_layers", "intermediate_size")
 
 
 def merge(models: Sequence[str], weights: Sequence[float]) -> SentenceTransformer:
@@ -118,6 +123,12 @@ def check_mergeable(models: Sequence[str]) -> None:
         raise InputError(
             f"merge: {plain[0]} is a language model: it can be merged with one model of lbr-st that was made from it"
         )
+    main = next(name for name in reversed(models) if name not in plain)
+    there = _described_by_files(main)
+    for name in models:
+        for what, value in _described_by_files(name).items():
+            if what in there and value != there[what]:
+                raise _unlike(name, main, what, value, there[what])
 
 
 def check_shares(models: Sequence[str], weights: Sequence[float]) -> list[float]:
@@ -172,8 +183,7 @@ def _refuse_unlike(one: SentenceTransformer, other: SentenceTransformer, name: s
     unlike = f"merge: {name} is not like {other_name} in"
     for what, value in here.items():
         if what in there and value != there[what]:
-            shown = "" if what.startswith("its tokenizer") else f": {_shown(value)}, not {_shown(there[what])}"
-            raise InputError(f"{unlike} {what}{shown}")
+            raise _unlike(name, other_name, what, value, there[what])
     for kind, ours, theirs in (
         ("weight", dict(one.named_parameters()), dict(other.named_parameters())),
         ("buffer", dict(one.named_buffers()), dict(other.named_buffers())),
@@ -186,6 +196,33 @@ def _refuse_unlike(one: SentenceTransformer, other: SentenceTransformer, name: s
                 raise InputError(f"{unlike} the shape of {key}: {shapes[0]}, not {shapes[1]}")
             if kind == "buffer" and not torch.equal(tensor, theirs[key].to(tensor.device)):
                 raise InputError(f"{unlike} the buffer {key}")
+
+
+def _unlike(name: str, other_name: str, what: str, value: Any, theirs: Any) -> InputError:
+    shown = "" if what.startswith("its tokenizer") else f": {_shown(value)}, not {_shown(theirs)}"
+    return InputError(f"merge: {name} is not like {other_name} in {what}{shown}")
+
+
+def _described_by_files(name: str) -> dict[str, Any]:
+    """Return what of `_described` the small files of a directory say, before gigabytes of weights are read.
+
+    Tokens that were added are not compared: a language model has no bottleneck tokens yet.
+    """
+    folder = Path(name)
+    if not folder.is_dir() or find_adapter(name) is not None:
+        return {}
+    parts = [folder, *sorted(folder.glob("0_*"))]
+    found: dict[str, Any] = {}
+    tokenizer = next((part / "tokenizer.json" for part in parts if (part / "tokenizer.json").is_file()), None)
+    if tokenizer is not None:
+        with contextlib.suppress(Exception):  # whoever opens the model says what is wrong with it
+            model = _parts_of_tokenizer(Tokenizer.from_file(str(tokenizer)))["model"]
+            found["its tokenizer (model)"] = {part: model.get(part) for part in ("vocab", "merges")}
+    config = next((part / "config.json" for part in parts if (part / "config.json").is_file()), None)
+    if config is not None:
+        about = read_json(config)
+        found |= {f"{key} in config.json": about[key] for key in SIZES if key in about}
+    return found
 
 
 def _described(model: SentenceTransformer) -> dict[str, Any]:
