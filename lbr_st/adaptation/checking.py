@@ -16,6 +16,7 @@ from lbr_st.adaptation.query_text import why_not
 from lbr_st.adaptation.steps import is_done
 from lbr_st.adaptation.training_steps import align_config, learn_config
 from lbr_st.adaptation.writers import Decoding, Request, open_writer
+from lbr_st.alignment.run import check_dimensions
 from lbr_st.data.drops import Drops, on_wrong_row
 from lbr_st.data.folders import holds_no_data
 from lbr_st.data.parts import Reading, parts_of
@@ -25,7 +26,7 @@ from lbr_st.errors import InputError, check_installed
 from lbr_st.evaluation.general import general_pairs
 from lbr_st.evaluation.ranking import BM25
 from lbr_st.files import require_empty
-from lbr_st.model.backbone import read_backbone
+from lbr_st.model.backbone import read_backbone, read_config
 from lbr_st.model.opening import (
     check_can_be_trained,
     check_is_found,
@@ -96,9 +97,12 @@ def _check_stages(layout: Layout) -> None:
     """Refuse flags that contradict each other, packages that are not there, and texts longer than the model reads."""
     config = layout.config
     data, pairs = Path("set"), Path("align.jsonl")
-    stages: list[StageConfig] = [align_config(config, {}, config.model, data, pairs, Path("align"))]
+    align = align_config(config, {}, config.model, data, pairs, Path("align"))
+    stages: list[StageConfig] = [align]
     if layout.learns:
         stages.append(learn_config(config, {}, config.model, data, Path("learn")))
+    if layout.is_language_model:
+        check_dimensions(align.matryoshka_dims, read_config(config.model).hidden_size)
     for stage in stages:
         check_can_be_trained(config.model, config.max_length, stage.texts_in_a_row)
 

@@ -6,7 +6,6 @@ What is averaged gives up a part of what training changed, and of what training 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 from collections.abc import Sequence
@@ -124,11 +123,8 @@ def check_mergeable(models: Sequence[str]) -> None:
             f"merge: {plain[0]} is a language model: it can be merged with one model of lbr-st that was made from it"
         )
     main = next(name for name in reversed(models) if name not in plain)
-    there = _described_by_files(main)
     for name in models:
-        for what, value in _described_by_files(name).items():
-            if what in there and value != there[what]:
-                raise _unlike(name, main, what, value, there[what])
+        _refuse_unlike_files(name, main)
 
 
 def check_shares(models: Sequence[str], weights: Sequence[float]) -> list[float]:
@@ -203,26 +199,40 @@ def _unlike(name: str, other_name: str, what: str, value: Any, theirs: Any) -> I
     return InputError(f"merge: {name} is not like {other_name} in {what}{shown}")
 
 
-def _described_by_files(name: str) -> dict[str, Any]:
-    """Return what of `_described` the small files of a directory say, before gigabytes of weights are read.
+def _refuse_unlike_files(name: str, other_name: str) -> None:
+    """Refuse directories that are unlike by their small files, before gigabytes of weights are read.
 
-    Tokens that were added are not compared: a language model has no bottleneck tokens yet.
+    Tokens that only one vocabulary has are no reason: a language model has no bottleneck tokens yet.
+
+    Raises:
+        InputError: With the first thing that differs.
     """
-    folder = Path(name)
-    if not folder.is_dir() or find_adapter(name) is not None:
-        return {}
-    parts = [folder, *sorted(folder.glob("0_*"))]
-    found: dict[str, Any] = {}
-    tokenizer = next((part / "tokenizer.json" for part in parts if (part / "tokenizer.json").is_file()), None)
-    if tokenizer is not None:
-        with contextlib.suppress(Exception):  # whoever opens the model says what is wrong with it
-            model = _parts_of_tokenizer(Tokenizer.from_file(str(tokenizer)))["model"]
-            found["its tokenizer (model)"] = {part: model.get(part) for part in ("vocab", "merges")}
-    config = next((part / "config.json" for part in parts if (part / "config.json").is_file()), None)
-    if config is not None:
-        about = read_json(config)
-        found |= {f"{key} in config.json": about[key] for key in SIZES if key in about}
-    return found
+    if not all(Path(each).is_dir() and find_adapter(each) is None for each in (name, other_name)):
+        return
+    configs = [_small_file(each, "config.json") for each in (name, other_name)]
+    if all(configs):
+        here, there = (read_json(file) for file in configs if file)
+        for key in SIZES:
+            if key in here and key in there and here[key] != there[key]:
+                raise _unlike(name, other_name, f"{key} in config.json", here[key], there[key])
+    tokenizers = [_small_file(each, "tokenizer.json") for each in (name, other_name)]
+    if all(tokenizers) and not _split_alike(*(Tokenizer.from_file(str(file)) for file in tokenizers)):
+        raise _unlike(name, other_name, "its tokenizer (model)", None, None)
+
+
+def _small_file(name: str, file: str) -> Path | None:
+    """Return a file of a model's directory, or of that of its first module."""
+    folders = [Path(name), *sorted(Path(name).glob("0_*"))]
+    return next((folder / file for folder in folders if (folder / file).is_file()), None)
+
+
+def _split_alike(one: Tokenizer, other: Tokenizer) -> bool:
+    """Tell whether tokens that two tokenizers have in common have the same ids, and are merged in the same order."""
+    ids = other.get_vocab(with_added_tokens=False)
+    if any(ids.get(token, number) != number for token, number in one.get_vocab(with_added_tokens=False).items()):
+        return False
+    merges = [_parts_of_tokenizer(each)["model"].get("merges") for each in (one, other)]
+    return merges[0] == merges[1]
 
 
 def _described(model: SentenceTransformer) -> dict[str, Any]:

@@ -80,8 +80,8 @@ def _check_directory(name: str, flag: str) -> None:
     path = Path(name)
     if not any((path / file).is_file() for file in ("config.json", "modules.json", ADAPTER_CONFIG_NAME)):
         raise _not_a_model(name, flag, why_no_model(path))
-    if not (path / ADAPTER_CONFIG_NAME).is_file() and (foreign := unread_weights(path)) is not None:
-        raise InputError(f"{flag} {name} cannot be used: {foreign}")
+    if not (path / ADAPTER_CONFIG_NAME).is_file() and (unread := unread_weights(path)) is not None:
+        raise InputError(f"{flag} {name} cannot be used: {unread}")
     try:
         for folder in (path, *filter(Path.is_dir, path.glob("[0-9]*_*"))):  # the parts of an embedding model
             check_weight_files(folder)

@@ -14,20 +14,17 @@ PACKED = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".zst"}
 
 # Names that weights have by convention.
 OF_TRANSFORMERS = ("model*.safetensors", "pytorch_model*.bin")
-# Weights in forms that no model is opened from, and what to do; of Meta's the names are those of others' makers, too.
-FOREIGN = {
+# Weights in forms that no model is opened from, and what to do.
+UNREAD = {
     ("consolidated*.pth", "consolidated*.safetensors"): (
-        "a model in its maker's own form; take the version of it for transformers, which has a config.json"
+        "in its maker's own form",
+        "take the version of it for transformers, which has a config.json",
     ),
-    ("*.onnx", "onnx/*.onnx"): (
-        "a model for ONNX Runtime, whose weights are not read here; take the model it was made from"
-    ),
-    ("openvino*.xml", "openvino/*.xml"): (
-        "a model for OpenVINO, whose weights are not read here; take the model it was made from"
-    ),
+    ("*.onnx", "onnx/*.onnx"): ("for ONNX Runtime", "take the model it was made from"),
+    ("openvino*.xml", "openvino/*.xml"): ("for OpenVINO", "take the model it was made from"),
     ("tf_model*.h5", "*.h5", "flax_model*.msgpack", "*.msgpack", "saved_model.pb"): (
-        "a model of TensorFlow or Flax; take its version for PyTorch, or open it with transformers 4 (from_tf=True, "
-        "from_flax=True) and save it with save_pretrained"
+        "of TensorFlow or Flax",
+        "take its version for PyTorch, or open it with transformers 4 (from_tf=True, from_flax=True) and save it again",
     ),
 }
 LONE = {".safetensors", ".bin", ".pt", ".pth", ".ckpt"}
@@ -44,14 +41,14 @@ def is_model(folder: Path) -> bool:
     if isinstance(about, dict) and about.keys() & {"model_type", "architectures"}:
         return True
     names = (*OF_TRANSFORMERS, "*.gguf", "consolidated*.pth", "tf_model*.h5", "flax_model*.msgpack")
-    return any(next(folder.glob(name), None) for name in names) or bool(_snapshots(folder))
+    return any(next(folder.glob(name), None) for name in names) or bool(snapshots_in(folder))
 
 
 def why_no_model(path: Path) -> str:
     """Say what a file is, or a folder without a configuration, that is named as a model, and what to do."""
     if path.is_file():
         return _of_file(path)
-    if snapshots := _snapshots(path):
+    if snapshots := snapshots_in(path):
         return f"it is a folder of the Hub's cache; name the snapshot in it, {snapshots[0]}"
     folders = sorted(each for each in path.glob("*") if each.is_dir())
     if any(PART.fullmatch(each.name) and (each / CONFIG).is_file() for each in folders):
@@ -59,9 +56,10 @@ def why_no_model(path: Path) -> str:
     if below := [each for each in folders if is_model(each)]:
         several = f"{len(below)} models lie in it, such as" if below[1:] else "a model lies in it:"
         return f"the directory has no {CONFIG}; {several} {below[-1]}"
-    if (foreign := unread_weights(path)) is not None:
-        return foreign
-    if weights := sorted(each.name for each in path.glob("*") if each.suffix in LONE and "optimizer" not in each.name):
+    if (unread := unread_weights(path)) is not None:
+        return unread
+    weights = sorted(each.name for each in path.glob("*") if each.suffix in LONE and "optimizer" not in each.name)
+    if weights:
         return f"it has weights ({weights[0]}), but no {CONFIG} that says of what; copy the model whole again"
     return f"the directory has no {CONFIG}"
 
@@ -73,18 +71,18 @@ def unread_weights(folder: Path) -> str | None:
     """
     if any(next(folder.glob(name), None) for name in OF_TRANSFORMERS):
         return None
-    for names, what in FOREIGN.items():
+    for names, (what, remedy) in UNREAD.items():
         for name in names:
             if file := next(iter(sorted(folder.glob(name))), None):
-                return f"it is {what} ({file.relative_to(folder)})"
+                return f"its weights are {what} ({file.relative_to(folder)}), which is not read; {remedy}"
     return None
 
 
 def _of_file(path: Path) -> str:
     """Say what a file is that is named as a model."""
-    for names, what in FOREIGN.items():
+    for names, (what, remedy) in UNREAD.items():
         if any(path.match(name) for name in names):
-            return f"it is {what}"
+            return f"it has weights {what}, which is not read; {remedy}"
     if path.suffix.lower() in PACKED:
         return "it is a packed file; unpack it, and name its directory"
     if is_model(path.parent) and (path.parent / CONFIG).is_file():
@@ -94,7 +92,7 @@ def _of_file(path: Path) -> str:
     return "it is a file; name its directory"
 
 
-def _snapshots(folder: Path) -> list[Path]:
+def snapshots_in(folder: Path) -> list[Path]:
     """Return the models in a folder of the Hub's cache: the one that ``main`` is, or all; none in other folders."""
     inner = folder if folder.name == "snapshots" else folder / "snapshots"
     try:
