@@ -69,7 +69,49 @@ MUTANTS = [
         "        if False:\n            check_files(name)\n",
         "model/test_weights.py::test_a_half_copied_model_is_refused_before_data_are_read",
     ),
+    Mutant(
+        "devices: one that has no numbers is taken",
+        "model/devices.py",
+        "torch.zeros(1, device=name).tolist()",
+        "torch.zeros(1, device=name)",
+        "model/test_devices.py::test_a_device_that_is_not_there",
+    ),
+    Mutant(
+        "recognising: any config.json makes a model of a folder",
+        "model/recognising.py",
+        'about.keys() & {"model_type", "architectures"}',
+        "about.keys()",
+        "model/test_recognising.py::test_files_of_settings_make_no_model_of_a_folder",
+    ),
+    Mutant(
+        "recognising: a snapshot is named that main is not",
+        "model/recognising.py",
+        "if main != inner and main.is_dir()",
+        "if main == inner and main.is_dir()",
+        "model/test_recognising.py::test_a_folder_of_the_cache_names_the_snapshot",
+    ),
+    Mutant(
+        "data: a folder of a model is read",
+        "data/folders.py",
+        "    if is_model(folder):",
+        "    if False:",
+        "model/test_recognising.py::test_a_model_is_no_data",
+    ),
+    Mutant(
+        "adapt: that nothing asks for the passages is found hours later",
+        "adaptation/checking.py",
+        "if not any(_is_asked(record) for record in records):",
+        "if False:",
+        "adaptation/test_run.py::test_no_queries_at_all",
+    ),
     # The verdict, and merging.
+    Mutant(
+        "merge: the order of merges is not compared before weights are read",
+        "model/merging.py",
+        "return merges[0] == merges[1]",
+        "return True",
+        "model/test_merging.py::test_what_small_files_say_is_found_before_weights_are_read",
+    ),
     Mutant(
         "verdict: an interval that holds 0 is a win",
         "verdict.py",
@@ -159,8 +201,8 @@ MUTANTS = [
     Mutant(
         "passages: a set within a folder is text of it",
         "data/folders.py",
-        "if Path(place) != folder and MADE.intersection(files):",
-        "if Path(place) == folder and MADE.intersection(files):",
+        "if Path(place) != folder and (MADE.intersection(files)",
+        "if Path(place) == folder and (MADE.intersection(files)",
         "data/test_passages.py::test_what_this_package_made_within_a_folder_is_no_text_of_it",
     ),
     # One reader, and what it leaves out.

@@ -16,7 +16,7 @@ from lbr_st.data.account import Account
 from lbr_st.data.beir import BeirCollection, Rows
 from lbr_st.data.cleaning import clean_record
 from lbr_st.data.columns import Columns
-from lbr_st.data.folders import note_files, saved_dataset
+from lbr_st.data.folders import holds_no_data, note_files
 from lbr_st.data.judgements import JUDGED
 from lbr_st.data.passages import Chunker
 from lbr_st.data.records import RecordReader, read_text_records
@@ -172,8 +172,8 @@ def _installed(reading: Reading) -> Iterator[Record]:
 
 
 def _folder(folder: Path, reading: Reading, side: str | None) -> list[Part]:
-    if saved := saved_dataset(folder):
-        raise InputError(f"{folder}: {saved}")
+    if why := holds_no_data(folder):
+        raise InputError(f"{folder}: {why}")
     corpus = _one_of(folder, "corpus")
     queries = _one_of(folder, "queries")
     qrels = sorted(folder.joinpath("qrels").glob("*.tsv"))

@@ -19,7 +19,7 @@ import fsspec
 
 from lbr_st.data import names
 from lbr_st.data.delimited import EMPTY_CELLS, ERROR_CELLS, ERRORS, NULLS, Table, header_of, values_of
-from lbr_st.data.folders import saved_dataset
+from lbr_st.data.folders import holds_no_data
 from lbr_st.data.json_objects import rows_of_object
 from lbr_st.data.judgements import word_of
 from lbr_st.data.kinds import check_kind, encoding_of
@@ -80,11 +80,11 @@ def read_rows(source: str | Path, encoding: str = "utf-8", wrong: Wrong = stop) 
     Raises:
         InputError: If the source cannot be read, or not to its end, or needs a package that is not installed.
     """
+    check_is_there(source)
     if is_hub_id(source):
         yield from _hub_rows(str(source))
         return
     path = Path(source)
-    check_is_there(path)
     if is_text_file(path):
         raise InputError(f"{path}: is text, rows are needed; {make_a_set(path)}")
     kind = file_format(path)
@@ -117,6 +117,8 @@ def check_is_there(source: str | Path) -> None:
     Raises:
         InputError: With what it is.
     """
+    if os.path.isdir(source) and (why := holds_no_data(Path(source))):  # with one slash it could be an id of the Hub
+        raise InputError(f"{source}: {why}")
     if is_hub_id(source):
         return
     if not os.path.isfile(source):
@@ -127,8 +129,6 @@ def check_is_there(source: str | Path) -> None:
 def what_it_is(source: str | Path) -> str:
     """Say what a source is that is no file."""
     if os.path.isdir(source):
-        if saved := saved_dataset(Path(source)):
-            return saved
         return f"is a folder, a file is needed; {make_a_set(source)}"
     if str(source) == "-" or os.path.exists(source):  # /dev/stdin, <(...)
         return "a pipe or a device is not read, as a source is read more than once; write it to a file"

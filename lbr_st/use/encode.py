@@ -253,8 +253,13 @@ def _leaving_nothing(folder: Path) -> Iterator[None]:
                 yield
             except BaseException as error:
                 take_back(folder)
-                if isinstance(error, KeyboardInterrupt) and has_embeddings(folder):
-                    error.add_note("The same command goes on with what is there")
+                if isinstance(error, KeyboardInterrupt):
+                    there = has_embeddings(folder)
+                    error.add_note(
+                        "The same command goes on with what is there"
+                        if there
+                        else "No file of embeddings was whole yet, and nothing is left of it"
+                    )
                 raise
     except OSError as error:
         more = "; the same command goes on with what is there" if has_embeddings(folder) else ""

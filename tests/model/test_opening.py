@@ -205,7 +205,10 @@ def test_parameters_of_a_model_in_the_native_layout(backbone, native):
     [
         ("absent/absent/absent", "is not a model: no such directory"),
         ("empty", "is not a model: the directory has no config.json"),
-        ("gemma3", "is of model type 'gemma3', which reads more than text; start from its language model alone"),
+        (
+            "gemma3",
+            "is of model type 'gemma3', a model of images and text: .*; start from the language model in it alone",
+        ),
         ("unknown", "is not a model: Unrecognized model"),
     ],
 )

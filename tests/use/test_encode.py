@@ -276,12 +276,13 @@ def test_what_is_for_a_cluster_is_refused_without_one(config, settings):
 
 
 def test_ctrl_c_before_the_first_file_leaves_nothing(config, tmp_path, monkeypatch):
-    """After it, the message says how to go on."""
-    for shard, notes in ((0, []), (1, ["The same command goes on with what is there"])):
+    """It says so; after the first file, the message says how to go on."""
+    nothing = "No file of embeddings was whole yet, and nothing is left of it"
+    for shard, note in ((0, nothing), (1, "The same command goes on with what is there")):
         with pytest.raises(KeyboardInterrupt) as ended:
             interrupted_at(config, monkeypatch, shard)
-        assert getattr(ended.value, "__notes__", []) == notes
-        assert (tmp_path / "output").exists() == bool(notes)
+        assert ended.value.__notes__ == [note]
+        assert (tmp_path / "output").exists() == (note != nothing)
 
 
 def interrupted_at(config, monkeypatch, shard):
