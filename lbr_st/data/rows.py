@@ -20,7 +20,7 @@ import fsspec
 from lbr_st.data import names
 from lbr_st.data.delimited import EMPTY_CELLS, ERROR_CELLS, ERRORS, NULLS, Table, header_of, values_of
 from lbr_st.data.folders import saved_dataset
-from lbr_st.data.json_objects import rows_of_object
+from lbr_st.data.json_objects import Rows, rows_of_object
 from lbr_st.data.judgements import word_of
 from lbr_st.data.kinds import check_kind, encoding_of
 from lbr_st.data.templates import EXCERPT
@@ -366,9 +366,11 @@ def _json_items(path: Path, encoding: str, wrong: Wrong) -> Iterator[Row]:
         line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         raise _not_json(f"{path}{line}", text, error) from error
     try:
-        found = rows_of_object(found) if isinstance(found, dict) else found
+        found, said = rows_of_object(found) if isinstance(found, dict) else Rows(found)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+    if said:
+        logger.info("%s: %s", path, said)
     if not isinstance(found, list):
         raise InputError(f"{path}: expected a JSON list of objects, found {text.strip()[:EXCERPT]}")
     columns = found[0] if found and isinstance(found[0], list) and _names_columns(found[0]) else None
