@@ -158,6 +158,11 @@ def is_flag(column: str) -> bool:
     return plain(column).startswith(("is", "has"))
 
 
+def is_family(column: str) -> bool:
+    """Tell whether a column by its name has documents that answer, of which there may be several: ``positives``."""
+    return any(family.fullmatch(plain(column)) for family in _FAMILIES.values())
+
+
 def is_pair(column: str, other: str) -> bool:
     """Tell whether a column by its name has the other text of a pair: ``text_pair`` beside ``text``."""
     return bool(re.fullmatch(rf"pair|{re.escape(plain(other))}(pair|a|b|1|2|other|second)", plain(column)))

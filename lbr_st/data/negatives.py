@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from lbr_st.data import names
 from lbr_st.data.account import Account
-from lbr_st.data.templates import excerpt
+from lbr_st.data.templates import Values, excerpt
 from lbr_st.errors import InputError
 from lbr_st.records import FIELDS, Record
 
@@ -15,12 +16,15 @@ MARK = re.compile(r"[-\u2010-\u2015_?.*/#\u2026\s]{1,4}")
 # What stands for a text: an id, a number, a yes or no.
 _REFERENCE = re.compile(r"[A-Za-z]{0,12}[-_:/#]?\d+([-_:./#]\w+)*|true|false", re.IGNORECASE)
 _SEVERAL = re.compile(r"\S\s*([|\n])\s*\S")
+# What people join texts with, and no text has in it.
+_JOINED = re.compile(r"\S\s*(\|\|\||\[SEP\]|</?s>|<sep>)\s*\S", re.IGNORECASE)
 MOST_SHOWN = 3
 
 OWN_ANSWER = "hard negatives left out that are an answer of their own row"
 MARKS = "hard negatives left out that are a mark alone, such as - or ?"
 REFERENCES = "hard negatives that look like an id or a number, taken as texts"
 SEVERAL = "hard negatives of several lines or with | in them, each taken as one text"
+SEVERAL_DOCUMENTS = "documents of several lines or with | in them, each taken as one text"
 ITS_OWN = "with a query that is its own document"
 
 
@@ -37,9 +41,13 @@ class TextCheck:
         self._references: list[str] = []
         self._number = 0
 
-    def __call__(self, records: Sequence[Record]) -> None:
+    def __call__(self, records: Sequence[Record], values: Values) -> None:
         """Look at the records of a row: what is a mark alone is nothing, and no negative answers its own row."""
+        cells = [column for column, value in values.items() if self._account.uses(column) and _are_one(column, value)]
+        are_one = bool(names.negatives(cells))
+        is_one = len(cells) > len(names.negatives(cells))
         for record in records:
+            self._account.note(SEVERAL_DOCUMENTS, is_one or bool(_JOINED.search(record["document"])))
             for name in FIELDS:
                 if (text := record.get(name)) and len(text) <= 4 and MARK.fullmatch(text):
                     record[name] = ""
@@ -47,7 +55,7 @@ class TextCheck:
         if any(record.get("negatives") for record in records):
             self._without_answers(records)
             for record in records:
-                record["negatives"] = self._texts(record)
+                record["negatives"] = self._texts(record, are_one)
 
     def _without_answers(self, records: Sequence[Record]) -> None:
         answers = {record["document"].strip() for record in records if record.get("relevance") != 0}
@@ -56,7 +64,7 @@ class TextCheck:
             record["negatives"] = [text for text in record["negatives"] if text not in wrong]
         self._account.note(OWN_ANSWER, len(wrong))
 
-    def _texts(self, record: Record) -> list[str]:
+    def _texts(self, record: Record, are_one: bool) -> list[str]:
         texts = [text for text in record["negatives"] if not (len(text) <= 4 and MARK.fullmatch(text))]
         self._account.note(MARKS, len(record["negatives"]) - len(texts))
         self._count += len(texts)
@@ -67,7 +75,9 @@ class TextCheck:
                     self._number += 1
                     if len(self._references) < MOST_SHOWN and text not in self._references:
                         self._references.append(text)
-                elif (mark := _SEVERAL.search(text)) and mark[1] not in document:
+                elif _JOINED.search(text) or (
+                    (mark := _SEVERAL.search(text)) and (are_one or mark[1] not in document)
+                ):
                     self._account.note(SEVERAL)
         return texts
 
@@ -84,3 +94,11 @@ class TextCheck:
                 "take the column away"
             )
         self._account.note(REFERENCES, self._number)
+
+
+def _are_one(column: str, value: object) -> bool:
+    """Tell whether a cell of a column that by its name has several texts, is one text of several lines or parts."""
+    is_of_several = names.is_list(column) and (names.negatives([column]) or names.is_family(column))
+    return bool(
+        is_of_several and isinstance(value, str) and not value.lstrip().startswith("[") and _SEVERAL.search(value)
+    )

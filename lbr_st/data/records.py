@@ -91,7 +91,7 @@ class RecordReader:
         more = {name: printable(text) for name, text in values.items() if isinstance(text, str) and text.strip()}
         cleaned = [clean_record(record, self.keep_html) for record in found]
         if not self._is_prepared:
-            self._check(cleaned)
+            self._check(cleaned, row.values)
         return [
             {name: part_id(id_, part, len(found)) for name, id_ in ids.items()} | record | more
             for part, record in enumerate(cleaned, start=1)
