@@ -12,7 +12,7 @@ from lbr_st.data.texts import with_title
 
 IN_ELEMENTS = "documents, each in an element <{}> of its own"
 OUTSIDE = "lines outside of the elements, which were not used"
-UNUSED = "with an element <{}>, which was not used"
+UNUSED = "with {}, which was not used"
 MARKUP = "with lines of markup, such as {}, which stays in the text"
 MOST_SHOWN = 3
 
@@ -62,6 +62,8 @@ def _elements(text: str, name: str, account: Account) -> Iterator[Element]:
         account.note(OUTSIDE, sum(bool(line.strip()) for line in behind.split("\n")) if closing else 0)
         account.note(IN_ELEMENTS.format(name))
         line = text.count("\n", 0, begin.start()) + 1
+        for other in set(re.findall(r"\s([\w:-]+)=\"", begin[2])) - {"id", "title"}:
+            account.note(UNUSED.format(other))
         id_, title = _attribute(begin[2], "id"), _attribute(begin[2], "title")
         yield Element(id_, with_title(title, inside.strip()), line) if id_ else _of_children(inside, line, account)
 
@@ -86,7 +88,7 @@ def _of_children(inside: str, line: int, account: Account) -> Element:
         texts = [_bare(rest)]
     else:
         for name in dict.fromkeys(name for name, _ in children if name not in _ID | _TITLE | _TEXT):
-            account.note(UNUSED.format(name))
+            account.note(UNUSED.format(f"<{name}>"))
     return Element(id_, with_title(title, "\n\n".join(texts)), line)
 
 

@@ -75,9 +75,7 @@ class TextCheck:
                     self._number += 1
                     if len(self._references) < MOST_SHOWN and text not in self._references:
                         self._references.append(text)
-                elif _JOINED.search(text) or (
-                    (mark := _SEVERAL.search(text)) and (are_one or mark[1] not in document)
-                ):
+                elif _JOINED.search(text) or ((mark := _SEVERAL.search(text)) and (are_one or mark[1] not in document)):
                     self._account.note(SEVERAL)
         return texts
 

@@ -71,7 +71,8 @@ def test_what_is_left_aside_of_a_file_of_elements_is_said(tmp_path, caplog):
         records = read_passages(tmp_path)
     assert {record["id"] for record in records} == {"12", "13", "FT-1", "FT-2"}
     line = caplog.messages[-1]
-    assert "2 documents, each in an element <DOC> of its own; 1 with an element <date>, which was not used" in line
+    assert "2 documents, each in an element <DOC> of its own; 1 with <date>, which was not used" in line
+    assert "; 2 with url, which was not used" in line
     assert "; 2 documents, each in an element <doc> of its own" in line
     assert "1 lines outside of the elements, which were not used" in line
 

@@ -61,7 +61,8 @@ COLUMNS = [{"id": "a", "document": "d", "metadata": {"title": "t"}}, {"id": "b",
     ("found", "rows", "said"),
     [
         (CHROMA, COLUMNS, "columns are its lists of 2: ids, documents, metadatas"),
-        (CHROMA | {"included": ["x"] * 3}, COLUMNS, "columns are its lists of 2: ids, documents, metadatas; not used: included"),
+        (CHROMA | {"included": ["x"] * 3}, COLUMNS,
+         "columns are its lists of 2: ids, documents, metadatas; not used: included"),
         ({"label": [1, 0], "queries": ["q", "r"]}, [{"label": 1, "query": "q"}, {"label": 0, "query": "r"}],
          "columns are its lists of 2: label, queries"),
         # Lists in lists are several texts.
@@ -69,8 +70,10 @@ COLUMNS = [{"id": "a", "document": "d", "metadata": {"title": "t"}}, {"id": "b",
          [{"query": "q", "positives": ["d"]}, {"query": "r", "positives": ["e", "f"]}],
          "columns are its lists of 2: query, positives"),
         ({"columns": ["query"], "index": [0], "data": [["q"]]}, [{"query": "q"}], "not used: index"),
-        ({"version": 1, "data": ROWS, "tags": ["a", "b"]}, ROWS, "rows are the list under data; not used: version, tags"),
-        ({"took": 1, "hits": {"total": 2, "hits": ROWS}}, ROWS, "rows are the list under hits[hits]; not used: took, hits[total]"),
+        ({"version": 1, "data": ROWS, "tags": ["a", "b"]}, ROWS,
+         "rows are the list under data; not used: version, tags"),
+        ({"took": 1, "hits": {"total": 2, "hits": ROWS}}, ROWS,
+         "rows are the list under hits[hits]; not used: took, hits[total]"),
     ],
 )  # fmt: skip
 def test_parallel_lists_are_columns_and_a_list_never_stands_for_the_file_unsaid(tmp_path, caplog, found, rows, said):
