@@ -179,6 +179,12 @@ class RowReader:
             raise InputError(f"{source}: no row has a judgement in {judged_by!r}, which --judged-by names")
         elif pairs and self._is_judged and (found := self._watch.found()):
             path, values = found
+            if "" in values:
+                raise InputError(
+                    f"{source}: {path!r} is blank in some rows and says yes ({excerpt(values[0])}) in all others: "
+                    f"write 1 and 0 there and call it is_relevant, or lbr data prepare --judged-by {NOTHING} if a "
+                    "blank is an answer too"
+                )
             raise InputError(
                 f"{source}: {path!r} looks like judgements ({', '.join(map(excerpt, values))}): lbr data prepare "
                 f"--judged-by '{path}' if it says whether the document of a row answers its query"
@@ -588,6 +594,8 @@ class RowReader:
                 ["query", "document"],
                 *([missing] if len(missing) == 1 else []),
             ]  # data prepare reads documents alone, too, but pairs are better
+        if len(names.every(values, names.QUERY)) > 1:  # one of them may be what the other asks for, as SQL is
+            sides = [["query", "document"], *sides]
         there = [] if documents is None else documents.columns[:1]
         if "query" in missing and there and any(names.is_pair(str(column), there[0]) for column in values):
             sides, there = [["query", "document"]], []  # which is which?

@@ -1336,3 +1336,23 @@ def test_a_title_of_two_sides_is_offered_only_as_it_works():
     with pytest.raises(RowError) as error:
         read({"title": "t t", "question": "is it", "answer": {"text": "d"}})
     assert str(error.value).endswith("to 'answer': lbr data prepare takes templates, --query '{title} {question}'")
+
+
+@pytest.mark.parametrize("word", ["checked", "yes", True, "\u2713"])
+def test_a_box_that_is_ticked_or_not_looks_like_judgements(word):
+    reader = RowReader(Columns(), ("query", "document"))
+    rows = [{"query": "q", "document": text, "Approved": said} for text, said in (("d", word), ("e", word), ("x", ""))]
+    for row in rows:
+        reader("f, line 2", row)
+    with pytest.raises(InputError, match="'Approved' is blank in some rows and says yes .* write 1 and 0 there"):
+        reader.say("f")
+    named = RowReader(Columns(judged_by="Approved"), ("query", "document"))
+    for row in rows:
+        named("f, line 2", row)
+    with pytest.raises(InputError, match="column 'Approved' is blank in 1 rows and says yes in all others"):
+        named.say("f")
+
+
+def test_of_two_columns_that_ask_one_may_be_what_is_asked_for():
+    with pytest.raises(RowError, match=r"--query and --document; texts are in \{question\}, \{query\}$"):
+        read({"question": "how many are there", "query": "SELECT COUNT(*) FROM t", "db_id": "x"})

@@ -83,6 +83,21 @@ def test_documents_that_people_joined_are_counted(tmp_path, caplog, text, is_nam
     assert ("1 hard negatives of several lines" in caplog.text) is is_named
 
 
+@pytest.mark.parametrize("name", ["positive", "document", "positives"])
+def test_documents_that_are_ids_are_refused(tmp_path, caplog, name):
+    rows = [{"query": "how is anemia treated", name: id_} for id_ in ("MED-10", "d2")]
+    write_jsonl(tmp_path / "f.jsonl", rows)
+    with pytest.raises(
+        InputError, match=r'f.jsonl: the documents are no texts \("MED-10", "d2"\): put the texts there'
+    ):
+        read_tuples(tmp_path / "f.jsonl")
+    rows += [{"query": "when did it begin", name: text} for text in ("1492", "In spring.")]
+    write_jsonl(tmp_path / "f.jsonl", rows)
+    with caplog.at_level(logging.INFO):  # among texts they may be some
+        assert len(read_tuples(tmp_path / "f.jsonl")) == 4
+    assert "; 1 documents that are a number alone; 2 documents that look like an id, taken as texts" in caplog.text
+
+
 def test_a_query_that_is_its_own_document_is_named(tmp_path, caplog):
     write_jsonl(tmp_path / "f.jsonl", [{"query": "text", "positive": "text"}, {"query": "q", "positive": "d"}])
     with caplog.at_level(logging.INFO):
