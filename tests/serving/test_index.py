@@ -112,7 +112,7 @@ def test_what_cannot_be_read_changes_nothing(tmp_path, saved, opened):
     write_jsonl(data, [{"text": text} for text in TEXTS])
     index = Index(str(data), str(saved))
     load(index, opened)
-    data.write_text('{"text": ""}\n')
+    data.write_text('{"text": ""}\n{"text": "other"}\n')
     with pytest.raises(InputError, match="line 1, column 'text': the text is empty; --on-error skip"):
         load(index, opened)
     assert len(index) == len(TEXTS) and found(index, opened, TEXTS[1], "dense", 1)
