@@ -154,7 +154,8 @@ def _no_http(rng: random.Random) -> tuple[bytes, int]:
          b"GET / HTTP/9.9\r\nHost: localhost\r\n\r\n", b"GET /a b HTTP/1.1\r\nHost: localhost\r\n\r\n",
          b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
          *(f"{head}{line}\r\n\r\n".encode("latin-1") for line in (
-             "Content-Length: abc", "Content-Length: -1", f"Content-Length: {10**30}", "Content-Length: 1\r\nContent-Length: 2", "X : a", "no colon",
+             "Content-Length: abc", "Content-Length: -1", f"Content-Length: {10**30}",
+             "Content-Length: 1\r\nContent-Length: 2", "X : a", "no colon",
              "Transfer-Encoding: gzip", "X: a\x00b", f"X: {'a' * 100_000}"))]
     )  # fmt: skip
     return sent, 400
