@@ -1,6 +1,6 @@
 """What does `lbr serve` do with many clients, with hostile ones, for long, at its end, and over many passages?
 
-    python benchmarks/serving.py                           # all parts, 20 minutes
+    python benchmarks/serving.py                           # all parts, 25 minutes
     python benchmarks/serving.py --parts load search       # some of them; others may be run later
     python benchmarks/serving.py --scale tiny              # a tiny model, seconds; results in serving_tiny
 
