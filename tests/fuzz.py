@@ -34,6 +34,7 @@ from typing import Any
 os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
 os.environ |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1"}
 
+import fuzz_serving
 from fuzz_cases import NAMES_OF_COMMANDS, Case, Commands, files_of, with_server
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
@@ -92,7 +93,8 @@ def run(case: Case, main: Callable[[list[str]], None] | None = None) -> Outcome:
         handler = signal.signal(signal.SIGALRM, stop)
         signal.alarm(SECONDS)
         try:
-            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            asking = fuzz_serving.asking() if case.argv[:1] == ["serve"] else contextlib.nullcontext()
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), asking:
                 main(with_server(case.argv))
         except SystemExit as end:
             outcome.code = end.code or 0

@@ -104,9 +104,15 @@ class Index:
             vector: Vector of the question, for the others.
             k: Most passages that are returned.
             by: One of `BY`.
+
+        Raises:
+            InputError: If the search cannot be made, see `missing`.
         """
-        assert self._state is not None
-        return self._state.search(question, vector, k, by)
+        state = self._state  # another one may come meanwhile
+        assert state is not None
+        if by != DENSE and state.no_words is not None:
+            raise InputError(state.no_words)
+        return state.search(question, vector, k, by)
 
 
 class _State:

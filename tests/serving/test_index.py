@@ -199,6 +199,9 @@ def test_bm25_that_is_not_there(folder, saved, opened, tmp_path, monkeypatch):
     (tmp_path / "marks" / "a.txt").write_text("?!")
     index = Index(str(tmp_path / "marks"), str(saved))
     load(index, opened)
+    for by in ("bm25", "fused"):  # also where they went after the question was let in
+        with pytest.raises(InputError, match="finds not one word"):
+            found(index, opened, "x", by, 1)
     assert "finds not one word" in index.missing("fused") and found(index, opened, "x", "dense", 1)[0].text == "?!"
     monkeypatch.setitem(sys.modules, "mteb", None)
     monkeypatch.delitem(sys.modules, "lbr_st.evaluation.bm25")
