@@ -2019,6 +2019,48 @@ MUTANTS = [
     ),
     # The server.
     Mutant(
+        "serving: a key with white space around it lets nobody in",
+        "serving/gate.py",
+        'key.encode("latin-1").strip(), own.strip()',
+        'key.encode("latin-1").strip(), own',
+        "serving/test_app.py::test_a_key",
+    ),
+    Mutant(
+        "serving: digits without number are an error of the server",
+        "serving/service.py",
+        "len(k) <= MOST_DIGITS and ",
+        "",
+        "serving/test_app.py::test_search",
+    ),
+    Mutant(
+        "serving: words that are gone meanwhile are an error of the server",
+        "serving/index.py",
+        "        if by != DENSE and state.no_words is not None:\n",
+        "        if False:\n",
+        "serving/test_index.py::test_bm25_that_is_not_there",
+    ),
+    Mutant(
+        "machine: files of others that may not be read are a fault of the disk",
+        "errors.py",
+        "in {*SYSTEM} - {*OF_RIGHTS}",
+        "in {*SYSTEM}",
+        "model/test_opening.py::test_what_the_machine_fails_is_told_from_what_is_no_model",
+    ),
+    Mutant(
+        "streams: a library that writes where nobody reads is a bug",
+        "cli/main.py",
+        "(raised_by_us(error) or _is_unread())",
+        "raised_by_us(error)",
+        "test_errors.py::test_errors_that_nobody_reads",
+    ),
+    Mutant(
+        "endpoint: a key that no header holds is shown in a traceback",
+        "adaptation/endpoint.py",
+        '    if not (key.isascii() and (key or "-").isprintable()):\n',
+        "    if False:\n",
+        "adaptation/test_endpoint.py::test_a_key_that_is_none_is_refused_and_not_shown",
+    ),
+    Mutant(
         "serve: a large request keeps its turn",
         "serving/batching.py",
         "turns.append(job)",
