@@ -2,7 +2,8 @@
 
 Hypothesis draws files (mutated by structure and by bytes) and flags (valid ones, boundaries, nonsense). Each command
 runs on them in this process, with tiny models. It must end with exit code 0, 1 or 2, never with a traceback, and within
-a minute. What does not is written to ``.fuzz/``: the files as they were, the command, and what was said.
+a minute. A server answers each request with a status of 2xx or 4xx, and is then told to end, see ``fuzz_serving.py``.
+What does not is written to ``.fuzz/``: the files as they were, the command, and what was said.
 
     python tests/fuzz.py --minutes 5        # all commands
     python tests/fuzz.py --only data learn  # some

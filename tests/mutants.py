@@ -2026,6 +2026,13 @@ MUTANTS = [
         "serving/test_app.py::test_a_key",
     ),
     Mutant(
+        "serving: data that cannot be read again for one model are others for the other",
+        "serving/index.py",
+        "            self._state = before\n",
+        "            pass\n",
+        "serving/test_app.py::test_reading_again_that_fails_for_one_model_changes_none",
+    ),
+    Mutant(
         "serving: digits without number are an error of the server",
         "serving/service.py",
         "len(k) <= MOST_DIGITS and ",

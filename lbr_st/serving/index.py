@@ -92,6 +92,16 @@ class Index:
         self._state = _State(model, passages)
         return change
 
+    @contextlib.contextmanager
+    def as_it_was(self) -> Iterator[None]:
+        """After an error, search what was searched before."""
+        before = self._state
+        try:
+            yield
+        except BaseException:
+            self._state = before
+            raise
+
     def missing(self, by: str) -> str | None:
         """Return why a search cannot be made; None where it can."""
         return self._state.no_words if self._state and by != DENSE else None

@@ -22,6 +22,7 @@ from lbr_st.serving.config import MIB, ServeConfig
 from lbr_st.serving.embeddings import Reader, answer
 from lbr_st.serving.index import BM25, BY, DENSE
 from lbr_st.serving.metrics import Metrics
+from lbr_st.serving.passages import Change
 from lbr_st.serving.replies import ApiError, Reply, to_json
 from lbr_st.serving.sides import Side
 from lbr_st.serving.words import Speaker, read_texts
@@ -169,7 +170,7 @@ class Service:
         if not self._loading.acquire(blocking=False):
             raise ApiError(409, "the data are being read already", code="reloading")
         try:
-            [change, *_] = await _in(self._loader, lambda: [side.load() for side in self._sides()])
+            [change, *_] = await _in(self._loader, self._load)
         except Exception as error:
             if (line := foreseen(error)) is None:
                 raise
@@ -177,6 +178,14 @@ class Service:
         finally:
             self._loading.release()
         return Reply(to_json(change._asdict()))
+
+    def _load(self) -> list[Change]:
+        """Read the data again for both models, or for none."""
+        with contextlib.ExitStack() as stack:
+            for side in self._sides():
+                if side.index is not None:
+                    stack.enter_context(side.index.as_it_was())
+            return [side.load() for side in self._sides()]
 
     def _side(self, name: str) -> Side:
         """Return the model that searches, by its side."""

@@ -406,6 +406,18 @@ def test_the_words_of_vectors(comparing, saved):
         assert found == status and answer["error"]["param"] == param
 
 
+def test_reading_again_that_fails_for_one_model_changes_none(comparing, docs, monkeypatch):
+    with monkeypatch.context() as patch:
+        (docs / "late.md").write_text("late")
+        patch.setattr(comparing.service.before, "load", lambda: (_ for _ in ()).throw(MemoryError()))
+        status, _, answer = comparing.ask("POST", "/reload")
+        assert status == 422 and "are as they were: out of memory" in answer["error"]["message"]
+        assert comparing.ask("GET", "/search?q=late&by=bm25")[2]["hits"] == []
+    assert comparing.ask("POST", "/reload")[0] == 200
+    for side in ("after", "before"):
+        assert comparing.ask("GET", f"/search?q=late&by=bm25&side={side}")[2]["hits"][0]["text"] == "late"
+
+
 def test_two_models_side_by_side(comparing):
     """Both search the same passages, each with its own vectors, and both read them again."""
     other = comparing.service.before.model
