@@ -244,6 +244,8 @@ def _answer(address: tuple[str, int], sent: bytes, key: str) -> bytes:
 
 def is_whole(sent: bytes) -> bool:
     """Tell whether a server can see a request, or an error, in what was sent."""
+    if not sent:
+        return False
     connection = h11.Connection(h11.SERVER)
     connection.receive_data(sent)
     try:
