@@ -16,7 +16,7 @@ from sentence_transformers.util import is_sentence_transformer_model
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 from transformers.utils.peft_utils import ADAPTER_CONFIG_NAME
 
-from lbr_st.errors import InputError, foreseen, one_line, raised_by_us
+from lbr_st.errors import InputError, foreseen, is_of_the_machine, one_line, raised_by_us
 from lbr_st.model.adapters import find_adapter, merge_adapter
 from lbr_st.model.backbone import (
     NOT_OF_TEXT_ALONE,
@@ -441,6 +441,8 @@ def _refusing_what_is_no_model(name: str, flag: str = "--model") -> Iterator[Non
             f"{flag} {name} cannot be opened: {lacks_vocabulary(name) or foreseen(error) or one_line(error)}"
         ) from error
     except (OSError, ValueError, SafetensorError) as error:
+        if is_of_the_machine(error):
+            raise
         reason = lacks_vocabulary(name)
         if "trust_remote_code" in str(error):
             reason = "its code is not in transformers or sentence-transformers but its own, and lbr runs no such code"
@@ -449,6 +451,6 @@ def _refusing_what_is_no_model(name: str, flag: str = "--model") -> Iterator[Non
         said = one_line(error) if Path(name).exists() else f"there is no such directory, and {of_the_hub(error)}"
         raise _not_a_model(name, flag, said) from error
     except BaseException as error:  # a damaged file is an error of any kind, of Rust too, which is no Exception
-        if raised_by_us(error) or "out of memory" in str(error):
+        if raised_by_us(error) or "out of memory" in str(error) or is_of_the_machine(error):
             raise
         raise _not_a_model(name, flag, f"{type(error).__name__}: {one_line(error)}") from error

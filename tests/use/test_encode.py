@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from lbr_st.errors import InputError
+from lbr_st.errors import InputError, UnfinishedError
 from lbr_st.files import write_jsonl
 from lbr_st.use import encode, shards
 from lbr_st.use.encode import EncodeConfig, encode_corpus
@@ -251,11 +251,13 @@ def test_a_folder_that_cannot_be_written(config, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(shards, "write_table", fail)
         new = tmp_path / "new"
-        assert refusal(config, tmp_path, output_dir=new) == (
-            f"--output-dir {new} was not written: No space left on device"
-        )
-        with pytest.raises(InputError, match="No space left on device; the same command goes on with what is there"):
+        with pytest.raises(UnfinishedError) as full:
+            encode_corpus(replace(config, output_dir=new))
+        assert str(full.value) == f"--output-dir {new} was not written: No space left on device; make room on the disk"
+        assert not new.exists()
+        with pytest.raises(UnfinishedError) as full:
             encode_corpus(config)
+        assert full.value.__notes__ == ["The same command goes on with what is there"]
         assert (tmp_path / "output" / "part-00000.parquet").is_file()
         patch.setattr(encode, "open_model", lambda job: pytest.fail("was opened"))
         file = tmp_path / "corpus.jsonl"
