@@ -2070,9 +2070,9 @@ MUTANTS = [
     Mutant(
         "serve: who is to wait is not told how long",
         "serving/service.py",
-        "headers={\"Retry-After\": str(self.batcher.seconds_to_wait())},",
+        'headers={"Retry-After": str(self.batcher.seconds_to_wait())},',
         "headers=None,",
-        "serving/test_app.py",
+        "serving/test_app.py::test_a_full_queue",
     ),
 ]
 

@@ -26,7 +26,6 @@ from lbr_st.data.words import CHARACTER, WORD
 from lbr_st.errors import InputError
 from lbr_st.evaluation.ranking import Scores, blocks
 
-
 logging.getLogger("bm25s").setLevel(logging.WARNING)  # it asks for DEBUG itself, and says each index that it builds
 
 

@@ -93,7 +93,8 @@ def near(found, expected):
 AT_THE_END = {
     "openai": "[row.embedding for row in documents.data], query.data[0].embedding",
     "LangChain": "documents, query",
-    "LlamaIndex": "index.vector_store.data.embedding_dict.values(), queries.get_query_embedding('How is anaemia treated?')",
+    "LlamaIndex": "index.vector_store.data.embedding_dict.values(), queries.get_query_embedding("
+    "'How is anaemia treated?')",
     "Haystack": "[document.embedding for document in found], query",
 }
 
@@ -228,7 +229,7 @@ def test_what_is_refused_is_said_as_the_client_says_it(url):
     assert "one that the model was trained for: 8, " in found[2][4] and "send fewer texts at once" in found[5][4]
 
 
-# LangChain fetches the vocabulary of OpenAI's models, which is not to be had offline; any other makes ids of a text too.
+# LangChain fetches the vocabulary of OpenAI's models, not to be had offline; any other makes ids of a text too.
 TOKENS = r"""
 import openai, tiktoken, tiktoken.registry
 of_bytes = {bytes([byte]): byte for byte in range(256)}
@@ -262,8 +263,9 @@ def said(ask):
     except openai.APIStatusError as error:
         return [type(error).__name__, error.code, error.message]
 def langchain(**more):
-    model = OpenAIEmbeddings(model="lbr-model", base_url=url, api_key="secret", check_embedding_ctx_length=False, **more)
-    return model.embed_documents(many)
+    made = OpenAIEmbeddings(model="lbr-model", base_url=url, api_key="secret", check_embedding_ctx_length=False,
+                            **more)
+    return made.embed_documents(many)
 def llamaindex(size):
     model = OpenAILikeEmbedding(model_name="lbr-model", api_base=url, api_key="secret", embed_batch_size=size)
     return model.get_text_embedding_batch(many)
@@ -273,7 +275,8 @@ def haystack(size, **more):
     return [row for row in model.run([Document(content=text) for text in many])["documents"] if row.embedding]
 print(json.dumps({
     "key": said(lambda: client.embeddings.create(model="lbr-model", input="a").data),
-    "large": [said(langchain), said(lambda: llamaindex(most + 1)), said(lambda: haystack(most + 1, raise_on_failure=True))],
+    "large": [said(langchain), said(lambda: llamaindex(most + 1)),
+              said(lambda: haystack(most + 1, raise_on_failure=True))],
     "fits": [said(lambda: langchain(chunk_size=most)), said(lambda: llamaindex(most)), said(lambda: haystack(most))],
     "silent": said(lambda: haystack(most + 1)),
 }))
