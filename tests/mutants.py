@@ -2207,6 +2207,27 @@ MUTANTS = [
         "",
         "serving/test_app.py::test_the_page",
     ),
+    Mutant(
+        "serve: debug lines of bm25s are in the log",
+        "evaluation/bm25.py",
+        "setLevel(logging.WARNING)",
+        "setLevel(logging.DEBUG)",
+        "evaluation/test_bm25.py::test_building_an_index_is_no_news",
+    ),
+    Mutant(
+        "serve: the name for queries means documents",
+        "serving/embeddings.py",
+        'name + OF_QUERIES: "query"',
+        'name + OF_QUERIES: "document"',
+        "serving/test_embeddings.py::test_queries_and_documents",
+    ),
+    Mutant(
+        "serve: who is to wait is not told how long",
+        "serving/service.py",
+        'headers={"Retry-After": str(self.batcher.seconds_to_wait())},',
+        "headers=None,",
+        "serving/test_app.py::test_a_full_queue",
+    ),
 ]
 
 
