@@ -13,7 +13,7 @@ from lbr_st.adaptation.layout import Layout
 from lbr_st.adaptation.passages import Passage
 from lbr_st.adaptation.steps import is_done
 from lbr_st.adaptation.training_steps import align_config, learn_config
-from lbr_st.adaptation.writers import Decoding, Request, open_writer
+from lbr_st.adaptation.writers import Decoding, Request, check_chat
 from lbr_st.data.parts import Reading, parts_of
 from lbr_st.data.prepared_set import file_of
 from lbr_st.data.records import read_records
@@ -21,7 +21,6 @@ from lbr_st.errors import InputError, check_installed
 from lbr_st.evaluation.general import general_pairs
 from lbr_st.evaluation.ranking import BM25
 from lbr_st.files import require_empty
-from lbr_st.model.backbone import read_backbone
 from lbr_st.model.opening import (
     check_can_be_trained,
     check_is_found,
@@ -77,8 +76,8 @@ def _check_stages(layout: Layout) -> None:
     stages: list[StageConfig] = [align_config(config, {}, config.model, data, pairs, Path("align"))]
     if layout.learns:
         stages.append(learn_config(config, {}, config.model, data, Path("learn")))
-    for stage in stages:
-        check_can_be_trained(config.model, config.max_length, stage.texts_in_a_row)
+    if (rows := max(stage.texts_in_a_row for stage in stages)) > 1:
+        check_can_be_trained(config.model, config.max_length, rows)
 
 
 def _check_room(layout: Layout, to_do: list[str]) -> None:
@@ -153,7 +152,7 @@ def _check_models(layout: Layout, to_do: list[str]) -> None:
 
 
 def _check_writer(layout: Layout) -> None:
-    """Ask a server for one query; open a model that writes them, which must have room for a passage."""
+    """Ask a server for one query; a model that writes them must have a chat template that leaves room for a passage."""
     config = layout.config
     if config.queries is not None:
         return
@@ -162,5 +161,5 @@ def _check_writer(layout: Layout) -> None:
         for _, answer in endpoint.write([ASKED]):
             if answer.refused:
                 raise InputError(f"--generator {config.generator} refuses what it is asked: {answer.refused}")
-    elif layout.is_language_model and read_backbone(config.model).tokenizer.chat_template:
-        open_writer(config.model, "float32", Decoding())
+    elif layout.is_language_model:
+        check_chat(config.model)
