@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList, PretrainedConfig
 
 from lbr_st.adaptation.answers import Key
-from lbr_st.adaptation.kinds import WRITTEN, prompt_of
+from lbr_st.adaptation.kinds import BEGINNINGS, WRITTEN, prompt_of
 from lbr_st.adaptation.passages import Passage
 from lbr_st.adaptation.query_text import Answer
 from lbr_st.data.passages import Chunker
@@ -217,12 +217,12 @@ class ChatWriter(LocalWriter):
     """A model that is asked through its chat template."""
 
     def prompt(self, kind: str, passage: str) -> str:
-        """Return a conversation in which the user asks, up to where the model answers.
+        """Return a conversation in which the user asks, up to where the model goes on with its answer.
 
         Raises:
             InputError: If the chat template of the model makes none: with what it says.
         """
-        return conversation(prompt_of(kind, passage), self.about["model"], self.tokenizer)
+        return conversation(kind, passage, self.about["model"], self.tokenizer)
 
 
 def ids_of(text: str, tokenizer: Any) -> list[int]:
@@ -231,17 +231,19 @@ def ids_of(text: str, tokenizer: Any) -> list[int]:
     return ids
 
 
-def conversation(asked: str, name: str, tokenizer: Any) -> str:
-    """Return a conversation in which a user asks something, up to where the model answers.
+def conversation(kind: str, passage: str, name: str, tokenizer: Any) -> str:
+    """Return a conversation in which a user asks for a query, up to where the model goes on with its answer.
 
     Args:
-        asked: What is asked.
+        kind: Kind of the query, one of `WRITTEN`.
+        passage: What it is to find.
         name: Name of the model, for messages.
         tokenizer: The tokenizer, with the chat template.
 
     Raises:
         InputError: If the chat template makes none: with what it says.
     """
+    asked = prompt_of(kind, passage)
     try:
         prompt: str = tokenizer.apply_chat_template(
             [{"role": "user", "content": asked}], tokenize=False, add_generation_prompt=True, enable_thinking=False
@@ -250,7 +252,7 @@ def conversation(asked: str, name: str, tokenizer: Any) -> str:
         raise InputError(f"{name}: its chat template cannot be used: {one_line(error)}") from error
     if asked.strip() not in prompt:
         raise InputError(f"{name}: its chat template leaves out what the user says")
-    return prompt
+    return prompt + BEGINNINGS.get(kind, "")
 
 
 def room_beside(prompts: Sequence[str], name: str, config: PretrainedConfig, tokenizer: Any) -> float:
@@ -286,7 +288,7 @@ def check_chat(name: str) -> None:
     """
     tokenizer, config, _ = read_backbone(name)
     if tokenizer.chat_template:
-        prompts = [conversation(prompt_of(kind, ""), name, tokenizer) for kind in WRITTEN]
+        prompts = [conversation(kind, "", name, tokenizer) for kind in WRITTEN]
         room_beside(prompts, name, config, tokenizer)
 
 
