@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -58,6 +59,18 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
             os.replace(folder, path)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_unfinished(folder: str | Path, name: str | None = None) -> None:
+    """Remove what processes that were killed within `replacing_folder` have left; none must be at work there.
+
+    Args:
+        folder: Folder that they were to make one in.
+        name: Name of that one; default is any.
+    """
+    own = "*" if name is None else glob.escape(name)
+    for leftover in Path(folder).glob(f".{own}-????????{UNFINISHED}"):  # as long as tempfile makes it
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -121,6 +121,27 @@ MUTANTS = [
     ),
     # The steps of an adaptation, and its dry run.
     Mutant(
+        "adapt: what a kill left unfinished stays",
+        "adaptation/steps.py",
+        "        remove_unfinished(folder)\n",
+        "",
+        "adaptation/test_steps.py::test_what_a_kill_left_unfinished_goes",
+    ),
+    Mutant(
+        "commands: SIGTERM leaves what is temporary",
+        "cli/main.py",
+        "(signal.SIGTERM, signal.SIG_DFL)",
+        "(signal.SIGTERM, None)",
+        "test_errors.py::test_a_command_that_is_interrupted",
+    ),
+    Mutant(
+        "queries: more keywords are taken than are asked for",
+        "adaptation/query_text.py",
+        "        keywords = first\n",
+        "        pass\n",
+        "adaptation/test_query_text.py",
+    ),
+    Mutant(
         "adapt: a step that has lost files is gone on from",
         "adaptation/steps.py",
         "if sizes.get(name) != size:",
@@ -1837,8 +1858,8 @@ MUTANTS = [
     Mutant(
         "queries: bottleneck tokens stand in a prompt",
         "adaptation/writers.py",
-        'return self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]',
-        'return self.tokenizer(text, add_special_tokens=True, verbose=False)["input_ids"]',
+        "= tokenizer(text, add_special_tokens=False, verbose=False)",
+        "= tokenizer(text, add_special_tokens=True, verbose=False)",
         "adaptation/test_writers.py::test_a_chat_model_is_asked_without_bottleneck_tokens",
     ),
     Mutant(

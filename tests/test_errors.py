@@ -188,20 +188,30 @@ run_command(read)""",
 }
 
 
-@pytest.mark.parametrize("program", INTERRUPTED.values(), ids=INTERRUPTED)
-def test_a_command_that_is_interrupted(program):
-    """A real signal, wherever it comes."""
+@pytest.mark.parametrize(
+    ("program", "number", "name", "code"),
+    [
+        *((program, signal.SIGINT, "Ctrl-C", 130) for program in INTERRUPTED.values()),
+        (INTERRUPTED["work"], signal.SIGTERM, "SIGTERM", 143),
+    ],
+    ids=[*INTERRUPTED, "terminated"],
+)
+def test_a_command_that_is_interrupted(program, number, name, code, tmp_path):
+    """A real signal, wherever it comes; what is temporary goes."""
+    program = f"import tempfile\nfolder = tempfile.TemporaryDirectory()\n{program}"
     command = [
         sys.executable,
         "-c",
         f"import importlib, time\nfrom lbr_st.cli.main import main, run_command\n{program}",
     ]
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    env = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, text=True) as process:
         assert process.stdout.readline() == "ready\n"
-        process.send_signal(signal.SIGINT)
-        assert process.stderr.read() == "\nstopped by Ctrl-C\n"
-        assert process.wait() == 130
+        assert [*tmp_path.iterdir()]
+        process.send_signal(number)
+        assert process.stderr.read() == f"\nstopped by {name}\n"
+        assert process.wait() == code
+    assert not [*tmp_path.iterdir()]
 
 
 def test_where_interrupts_are_ignored_they_stay_so():

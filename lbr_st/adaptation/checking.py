@@ -15,7 +15,7 @@ from lbr_st.adaptation.queries import QUERIES
 from lbr_st.adaptation.query_text import why_not
 from lbr_st.adaptation.steps import is_done
 from lbr_st.adaptation.training_steps import align_config, learn_config
-from lbr_st.adaptation.writers import Decoding, Request, open_writer
+from lbr_st.adaptation.writers import Decoding, Request, check_chat
 from lbr_st.alignment.run import check_dimensions
 from lbr_st.data.drops import Drops, on_wrong_row
 from lbr_st.data.folders import holds_no_data
@@ -103,8 +103,8 @@ def _check_stages(layout: Layout) -> None:
         stages.append(learn_config(config, {}, config.model, data, Path("learn")))
     if layout.is_language_model:
         check_dimensions(align.matryoshka_dims, read_config(config.model).hidden_size)
-    for stage in stages:
-        check_can_be_trained(config.model, config.max_length, stage.texts_in_a_row)
+    if (rows := max(stage.texts_in_a_row for stage in stages)) > 1:
+        check_can_be_trained(config.model, config.max_length, rows)
 
 
 def _check_room(layout: Layout, to_do: list[str]) -> None:
@@ -201,7 +201,7 @@ def _check_models(layout: Layout, to_do: list[str]) -> None:
 
 
 def _check_writer(layout: Layout) -> None:
-    """Ask a server for one query; open a model that writes them, which must have room for a passage."""
+    """Ask a server for one query; a model that writes them must have a chat template that leaves room for a passage."""
     config = layout.config
     if config.queries is not None:
         return
@@ -210,5 +210,5 @@ def _check_writer(layout: Layout) -> None:
         for _, answer in endpoint.write([ASKED]):
             if answer.refused:
                 raise InputError(f"--generator {config.generator} refuses what it is asked: {answer.refused}")
-    elif layout.is_language_model and read_backbone(config.model).tokenizer.chat_template:
-        open_writer(config.model, "float32", Decoding())
+    elif layout.is_language_model:
+        check_chat(config.model)

@@ -37,8 +37,19 @@ ROOM = 4  # tokens of a row beside the text: BOS, the bottleneck token, and what
 
 def open_start(layout: Layout, folder: Path) -> dict[str, Any]:
     """Write the start as what it is trained as, and as the embedder that it is without training."""
-    model = layout.config.model
     start_over(folder, "backbone", "embeds")
+    write_backbone(layout, folder)
+    if not layout.pools:
+        return {"embeds_by": "its own way"}
+    pooled = mean_pooled(layout.backbone, layout.config.max_length)
+    with replacing_folder(folder / "embeds") as unfinished:
+        pooled.save_pretrained(str(unfinished), create_model_card=False)
+    return {"embeds_by": "the mean of its last states"}
+
+
+def write_backbone(layout: Layout, folder: Path) -> None:
+    """Write the start as what it is trained as, where it is something else."""
+    model = layout.config.model
     if (file := gguf_file(model)) is not None:
         write_directory(file, folder / "backbone")
     elif layout.converts:
@@ -46,12 +57,6 @@ def open_start(layout: Layout, folder: Path) -> dict[str, Any]:
         with replacing_folder(folder / "backbone") as unfinished:
             read_weights(dtype=torch.float32).save_pretrained(unfinished)
             tokenizer.save_pretrained(unfinished)
-    if not layout.pools:
-        return {"embeds_by": "its own way"}
-    pooled = mean_pooled(layout.backbone, layout.config.max_length)
-    with replacing_folder(folder / "embeds") as unfinished:
-        pooled.save_pretrained(str(unfinished), create_model_card=False)
-    return {"embeds_by": "the mean of its last states"}
 
 
 def read_passages(layout: Layout, folder: Path) -> dict[str, Any]:

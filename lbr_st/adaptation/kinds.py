@@ -25,11 +25,15 @@ WRITTEN = ("question", "keywords", "claim")
 PROMPTS = {
     "question": "Text:\n{passage}\n\nWrite one question that this text answers. It must be clear to somebody who has "
     "not seen the text. Write it in the language of the text, and write nothing else.",
-    "keywords": "Write three to six search keywords for the text below, on one line. Use the language of the text. "
-    "Write nothing else.\n\n{passage}",
+    "keywords": "Text:\n{passage}\n\nWrite three to six search keywords for this text, on one line, with commas "
+    "between them. Write them in the language of the text, and write nothing else.",
     "claim": "Summarize the text below in one short sentence. Use the language of the text. Write nothing else."
     "\n\n{passage}",
 }
+
+# What an answer begins with, where that can be said: else SmolLM2-135M-Instruct copies the passage, whatever it is
+# told.
+BEGINNINGS = {"keywords": "Keywords:"}
 
 
 def prompt_of(kind: str, passage: str) -> str:
@@ -44,4 +48,4 @@ def prompt_of(kind: str, passage: str) -> str:
 
 def prompts_sha256() -> str:
     """Return a hash of all that models are told: with other words they answer something else."""
-    return hashlib.sha256(json.dumps(PROMPTS).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([PROMPTS, BEGINNINGS]).encode()).hexdigest()

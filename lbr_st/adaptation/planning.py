@@ -17,6 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sentence_transformers import SentenceTransformer
+
 from lbr_st.adaptation.checking import check, free_room, least_room, parameters_of
 from lbr_st.adaptation.config import AdaptConfig
 from lbr_st.adaptation.data_steps import (
@@ -24,11 +26,11 @@ from lbr_st.adaptation.data_steps import (
     filter_queries,
     get_queries,
     make_set,
-    open_start,
     queries_config,
     read_passages,
     sizes_of,
     where_queries_come_from,
+    write_backbone,
 )
 from lbr_st.adaptation.kinds import GIVEN
 from lbr_st.adaptation.layout import NEGATIVES, Layout
@@ -46,7 +48,7 @@ from lbr_st.evaluation.shares import SHARES
 from lbr_st.files import write_json, write_jsonl
 from lbr_st.learning import run as learning
 from lbr_st.model.opening import open_cross_encoder, open_sentence_transformer
-from lbr_st.quickstart.run import choose_precision, seconds_a_text
+from lbr_st.quickstart.run import choose_precision, mean_pooled, seconds_a_text
 from lbr_st.records import QUERIES_FILE, Record
 from lbr_st.training.trial import Plan, peak_resident
 
@@ -159,7 +161,7 @@ class _Trial:
         return *found, peak_resident()
 
     def _start(self, folder: Path) -> tuple[str, float]:
-        seconds = _timed(open_start, self.layout, folder)
+        seconds = _timed(write_backbone, self.layout, folder)
         number = parameters_of(self.config.model) if Path(self.config.model).exists() else 0
         return f"{number:,} parameters" if number else "", seconds
 
@@ -285,7 +287,7 @@ class _Trial:
     def _encoding(self, name: str, documents: Sequence[str], queries: Sequence[str]) -> float:
         """Return the seconds that a model takes to encode texts."""
         if name not in self._rates:
-            model = open_sentence_transformer(name)
+            model = self._open(name)
             encode_documents, encode_queries = model.encode_document, model.encode_query
             self._rates[name] = (
                 seconds_a_text(encode_documents, documents),
@@ -293,6 +295,12 @@ class _Trial:
             )
         of_document, of_query = self._rates[name]
         return of_document * len(documents) + of_query * len(queries)
+
+    def _open(self, name: str) -> SentenceTransformer:
+        """Open a model; the start is made of its language model, as a trial does not write it."""
+        if name == self.layout.start and self.layout.pools and "start" not in self.layout.done:
+            return mean_pooled(self.layout.backbone, self.config.max_length)
+        return open_sentence_transformer(name)
 
 
 def _timed(run: Callable[..., object], *arguments: Any) -> float:

@@ -16,7 +16,9 @@ SEVERAL, ITSELF, LONGER = "several lines", "the passage itself", "longer than th
 TOO_MANY, TOLD, LOOPS = "too many words for keywords", "what the model was told", "the same over and over"
 AGAIN, OF_SEVERAL = "asked already", "written for several passages"
 
-MOST_KEYWORDS = 12  # between spaces; of scripts without, twice as many words, see `lbr_st.data.words`
+# Between spaces; of scripts without, twice as many words, see `lbr_st.data.words`. A list goes on in some answers, and
+# its first keywords are good, unless they are pieces of a sentence.
+MOST_KEYWORDS, LONGEST_KEYWORD, FIRST_KEYWORDS = 12, 4, 6
 RUN_OF_PROMPT = 5  # words in a row that are the prompt's
 LONGEST_LOOP, TIMES = 6, 3  # words that come again at once, and how often
 
@@ -55,7 +57,8 @@ class Answer(NamedTuple):
 def query_of(answer: Answer, kind: str, document: str) -> tuple[str, str | None]:
     """Return the query in an answer, and None; or what was answered, and the reason why it is no query.
 
-    Numbers, quotes, labels such as "Question:" and a line that leads in go. Keywords may be a list.
+    Numbers, quotes, labels such as "Question:" and a line that leads in go. Keywords may be a list, of which the first
+    are taken where it is long.
 
     Args:
         answer: What a language model answered.
@@ -66,12 +69,15 @@ def query_of(answer: Answer, kind: str, document: str) -> tuple[str, str | None]
         return answer.refused, REFUSED
     lines = _lines(answer.text)
     if not answer.ended:
-        if not lines[1:]:
+        *whole, last = lines or [""]
+        # What is behind the last comma is a part of a keyword.
+        last = last[: max((each.start() for each in COMMAS.finditer(last)), default=0)] if kind == "keywords" else ""
+        lines = [line for line in (*whole, last) if line]
+        if not lines:
             return answer.text, NOT_ENDED
-        lines = lines[:-1]
     lines = [line for line in map(_bare, _without_lead(lines)) if any(map(str.isalnum, line))]
     if kind == "keywords":
-        lines = [COMMAS.sub(" ", " ".join(lines))] if lines else []
+        lines = [_keywords(lines)] if lines else []
     if len(lines) != 1:
         return answer.text, SEVERAL if lines else EMPTY
     query = clean(lines[0], keep_html=True, one_line=True)
@@ -89,11 +95,10 @@ def why_not(query: str, document: str) -> str | None:
 
 def _why_not_of_kind(query: str, kind: str) -> str | None:
     """Return the reason why a model wrote no query of a kind, by what small models write instead."""
-    found = [word for word in words(query.casefold()) if word.isalnum()]
-    if kind == "keywords" and (len(query.split()) > MOST_KEYWORDS or len(found) > 2 * MOST_KEYWORDS):
+    found = _words(query)
+    if kind == "keywords" and _is_longer(query, MOST_KEYWORDS):
         return TOO_MANY
-    told = words(PROMPTS[kind].casefold())
-    if _runs(found, RUN_OF_PROMPT) & _runs([word for word in told if word.isalnum()], RUN_OF_PROMPT):
+    if _runs(found, RUN_OF_PROMPT) & _runs(_words(PROMPTS[kind]), RUN_OF_PROMPT):
         return TOLD
     loops = any(
         all(found[at : at + size] == found[at + turn * size : at + (turn + 1) * size] for turn in range(1, TIMES))
@@ -101,6 +106,30 @@ def _why_not_of_kind(query: str, kind: str) -> str | None:
         for at in range(len(found) - TIMES * size + 1)
     )
     return LOOPS if loops else None
+
+
+def _keywords(lines: list[str]) -> str:
+    """Return the keywords of a list, each once; of a long list the first, if these are no pieces of a sentence."""
+    found: dict[str, str] = {}
+    for line in lines:
+        for part in COMMAS.split(line):
+            if any(map(str.isalnum, part)):
+                found.setdefault(same_text(part), part.strip())
+    keywords = list(found.values())
+    first = keywords[:FIRST_KEYWORDS]
+    if _is_longer(" ".join(keywords), MOST_KEYWORDS) and not any(_is_longer(each, LONGEST_KEYWORD) for each in first):
+        keywords = first
+        while _is_longer(" ".join(keywords), MOST_KEYWORDS):
+            keywords.pop()
+    return " ".join(keywords)
+
+
+def _is_longer(text: str, most: int) -> bool:
+    return len(text.split()) > most or len(_words(text)) > 2 * most
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in words(text.casefold()) if word.isalnum()]
 
 
 def _runs(found: list[str], size: int) -> set[tuple[str, ...]]:

@@ -20,7 +20,7 @@ from lbr_st.adaptation.judging import judge, verdict_of
 from lbr_st.adaptation.layout import Layout
 from lbr_st.adaptation.report import REPORT
 from lbr_st.adaptation.steps import Step, Steps
-from lbr_st.files import replacing_folder
+from lbr_st.files import remove_unfinished, replacing_folder
 from lbr_st.verdict import Verdict
 
 # What does a step; the last one is `lbr_st.adaptation.judging.judge`, which is told of all others.
@@ -77,6 +77,7 @@ def adapt(config: AdaptConfig) -> Adapted:
         steps(step.name, step.what, step.settings, run)
     last = steps.done[-1]
     target = Path(config.output_dir)
+    remove_unfinished(target.parent, target.name)
     with steps.saying_how_to_go_on("saving the model"), replacing_folder(target) as folder:
         chosen = layout.end if last.said["saved"] == "end" else layout.start
         shutil.copytree(chosen, folder, dirs_exist_ok=True)

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lbr_st.errors import InputError
-from lbr_st.files import read_json, write_json
+from lbr_st.files import read_json, remove_unfinished, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -132,6 +133,7 @@ class Steps:
         self, folder: Path, told: dict[str, Any], seconds: float, run: Callable[[Path], Mapping[str, Any]]
     ) -> dict[str, Any]:
         folder.mkdir(parents=True, exist_ok=True)
+        remove_unfinished(folder)
         write_json(folder / STEP_FILE, told | {"seconds": seconds})
         start = time.perf_counter()
         try:
@@ -170,7 +172,7 @@ class Steps:
             return
         old, new = found["settings"], told["settings"]
         changed = [name for name in {**old, **new} if old.get(name) != new.get(name)]
-        details = "; ".join(f"{name}: was {old.get(name)!r}, now {new.get(name)!r}" for name in changed)
+        details = "; ".join(_change(name, old.get(name), new.get(name)) for name in changed)
         why = details or "a step before it has other settings"
         raise InputError(
             f"{folder} was made with other settings ({why}); remove it and the steps after it to make them again, or "
@@ -186,6 +188,13 @@ class Steps:
                     f"{folder} is damaged: {name} {why}; remove the folder and the steps after it, and they are done "
                     "again"
                 )
+
+
+def _change(name: str, old: Any, new: Any) -> str:
+    """Say that a setting has changed, without the hashes of contents, which tell a reader nothing."""
+    if all(re.search(r"\b[0-9a-f]{64}\b", str(value)) for value in (old, new)):
+        return f"{name}: other contents than it had"
+    return f"{name}: was {old!r}, now {new!r}"
 
 
 def is_done(folder: Path) -> bool:

@@ -17,16 +17,17 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
-from transformers import LogitsProcessor, LogitsProcessorList
+from transformers import LogitsProcessor, LogitsProcessorList, PretrainedConfig
 
 from lbr_st.adaptation.answers import Key
-from lbr_st.adaptation.kinds import WRITTEN, prompt_of
+from lbr_st.adaptation.kinds import BEGINNINGS, WRITTEN, prompt_of
 from lbr_st.adaptation.passages import Passage
 from lbr_st.adaptation.query_text import Answer
 from lbr_st.data.passages import Chunker
 from lbr_st.data.table import content_hash
 from lbr_st.errors import InputError, one_line
 from lbr_st.learning.objectives import Arm, parse_objective
+from lbr_st.model.backbone import read_backbone
 from lbr_st.model.bottleneck import bottleneck_module
 from lbr_st.model.contract import fingerprint
 from lbr_st.model.opening import is_other_embedding_model, open_model
@@ -140,12 +141,9 @@ class LocalWriter:
         self.module = bottleneck_module(model)
         self.tokenizer: Any = self.module.tokenizer
         self._said = False
-        self.room = most_positions(self.module.model.config) - MOST_NEW_TOKENS - self._longest_task()
-        if self.room < LEAST_ROOM:
-            raise InputError(
-                f"--model {about['model']} reads {most_positions(self.module.model.config):.0f} tokens, which leaves "
-                "no room for a passage beside what it is told; take another one, or --generator"
-            )
+        self.room = room_beside(
+            [self.prompt(kind, "") for kind in self.kinds], about["model"], self.module.model.config, self.tokenizer
+        )
 
     def make_chunker(self) -> Chunker:
         """Return what cuts text into passages that fit both into an embedding and into a prompt."""
@@ -158,7 +156,7 @@ class LocalWriter:
 
     def ids_of(self, text: str) -> list[int]:
         """Return the tokens of a prompt: no bottleneck tokens are among them."""
-        return self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        return ids_of(text, self.tokenizer)
 
     def write(self, requests: Sequence[Request]) -> Iterator[tuple[Request, Answer]]:
         """Yield the answers to a batch."""
@@ -190,9 +188,6 @@ class LocalWriter:
             "logits_processor": LogitsProcessorList(noise),
         }
 
-    def _longest_task(self) -> int:
-        return max(len(self.ids_of(self.prompt(kind, ""))) for kind in self.kinds)
-
     def _within_room(self, passage: str) -> str:
         """Return the beginning of a passage that there is room for."""
         if self.room == math.inf:
@@ -222,21 +217,79 @@ class ChatWriter(LocalWriter):
     """A model that is asked through its chat template."""
 
     def prompt(self, kind: str, passage: str) -> str:
-        """Return a conversation in which the user asks, up to where the model answers.
+        """Return a conversation in which the user asks, up to where the model goes on with its answer.
 
         Raises:
             InputError: If the chat template of the model makes none: with what it says.
         """
-        asked = prompt_of(kind, passage)
-        try:
-            prompt = self.tokenizer.apply_chat_template(
-                [{"role": "user", "content": asked}], tokenize=False, add_generation_prompt=True, enable_thinking=False
-            )
-        except Exception as error:  # a template is a program of its own
-            raise InputError(f"{self.about['model']}: its chat template cannot be used: {one_line(error)}") from error
-        if asked.strip() not in prompt:
-            raise InputError(f"{self.about['model']}: its chat template leaves out what the user says")
-        return prompt
+        return conversation(kind, passage, self.about["model"], self.tokenizer)
+
+
+def ids_of(text: str, tokenizer: Any) -> list[int]:
+    """Return the tokens of a prompt, without those that a tokenizer adds."""
+    ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    return ids
+
+
+def conversation(kind: str, passage: str, name: str, tokenizer: Any) -> str:
+    """Return a conversation in which a user asks for a query, up to where the model goes on with its answer.
+
+    Args:
+        kind: Kind of the query, one of `WRITTEN`.
+        passage: What it is to find.
+        name: Name of the model, for messages.
+        tokenizer: The tokenizer, with the chat template.
+
+    Raises:
+        InputError: If the chat template makes none: with what it says.
+    """
+    asked = prompt_of(kind, passage)
+    try:
+        prompt: str = tokenizer.apply_chat_template(
+            [{"role": "user", "content": asked}], tokenize=False, add_generation_prompt=True, enable_thinking=False
+        )
+    except Exception as error:  # a template is a program of its own
+        raise InputError(f"{name}: its chat template cannot be used: {one_line(error)}") from error
+    if asked.strip() not in prompt:
+        raise InputError(f"{name}: its chat template leaves out what the user says")
+    return prompt + BEGINNINGS.get(kind, "")
+
+
+def room_beside(prompts: Sequence[str], name: str, config: PretrainedConfig, tokenizer: Any) -> float:
+    """Return how many tokens of a passage there is room for.
+
+    Args:
+        prompts: What the model is told, without a passage.
+        name: Name of the model, for messages.
+        config: Configuration of the model.
+        tokenizer: The tokenizer.
+
+    Raises:
+        InputError: If those are too few.
+    """
+    most = most_positions(config)
+    room = most - MOST_NEW_TOKENS - max(len(ids_of(prompt, tokenizer)) for prompt in prompts)
+    if room < LEAST_ROOM:
+        raise InputError(
+            f"--model {name} reads {most:.0f} tokens, which leaves no room for a passage beside what it is told; take "
+            "another one, or --generator"
+        )
+    return room
+
+
+def check_chat(name: str) -> None:
+    """Refuse a language model that cannot be asked by its chat template, where it has one; no weights are read.
+
+    Args:
+        name: Directory, Hub id, GGUF file, adapter, or a model of this package.
+
+    Raises:
+        InputError: If the template cannot be used, or leaves no room for a passage.
+    """
+    tokenizer, config, _ = read_backbone(name)
+    if tokenizer.chat_template:
+        prompts = [conversation(kind, "", name, tokenizer) for kind in WRITTEN]
+        room_beside(prompts, name, config, tokenizer)
 
 
 class Doc2QueryWriter(LocalWriter):

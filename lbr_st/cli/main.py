@@ -46,8 +46,10 @@ COMMANDS = {
 }
 NAMES = [name for group in COMMANDS.values() for name in group]
 
-# Exit codes of a command that was ended by Ctrl-C, or whose output nobody reads any more, as shells have them.
-INTERRUPTED, BROKEN_PIPE = 130, 141
+# What ends a command that cleans up behind itself, and how it is called.
+ENDED_BY = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+# Exit codes of a command that was ended by a signal, or whose output nobody reads any more, as shells have them.
+OF_SIGNALS, BROKEN_PIPE = 128, 141
 
 
 def help_text() -> str:
@@ -84,9 +86,9 @@ def _main_of(command: str) -> Callable[[list[str]], None]:
 def run_command(run: Callable[[], None]) -> None:
     """Run a command, and say in one line why it could not be done.
 
-    Exit code 2 is for input that cannot be used, 1 for what the machine, a package or the network did, 130 for Ctrl-C;
-    all are one line. 141, without one, is for output that nobody reads. A bug of this package is a traceback and says
-    where to report it, with exit code 1.
+    Exit code 2 is for input that cannot be used, 1 for what the machine, a package or the network did, 130 for Ctrl-C,
+    143 for SIGTERM; all are one line. 141, without one, is for output that nobody reads. A bug of this package is a
+    traceback and says where to report it, with exit code 1.
     """
     _open_streams()
     os.environ["MPLBACKEND"] = "agg"  # pictures go to files; what the environment says may be none that is there
@@ -107,9 +109,11 @@ def run_command(run: Callable[[], None]) -> None:
                 _write_no_more()
                 sys.exit(BROKEN_PIPE)
             if isinstance(error, KeyboardInterrupt) or interrupted:  # some libraries raise another error of it
+                by = interrupted[0] if interrupted else signal.SIGINT
                 if is_first_process:
-                    sys.stderr.write(f"\n{'. '.join(['stopped by Ctrl-C', *getattr(error, '__notes__', [])])}\n")
-                sys.exit(INTERRUPTED)
+                    said = [f"stopped by {ENDED_BY[by]}", *getattr(error, "__notes__", [])]
+                    sys.stderr.write(f"\n{'. '.join(said)}\n")
+                sys.exit(OF_SIGNALS + by)
             try:
                 if (line := foreseen(error)) is None:
                     traceback.print_exc()
@@ -157,29 +161,36 @@ def _write_no_more() -> None:
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[list[int]]:
-    """Let Ctrl-C raise `KeyboardInterrupt`, and once more end the process at once.
+def _interruptible() -> Iterator[list[signal.Signals]]:
+    """Let Ctrl-C and SIGTERM raise `KeyboardInterrupt`, and once more end the process at once.
+
+    Without it SIGTERM would leave temporary folders behind, with models in them.
 
     Yields:
-        A list that is empty until then.
+        A list that is empty until then, and has the signal from then on.
     """
-    interrupted: list[int] = []
+    interrupted: list[signal.Signals] = []
+    own = os.getpid()
 
     def interrupt(number: int, frame: Any) -> None:
-        interrupted.append(number)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.signal(number, signal.SIG_DFL)
+        if number == signal.SIGTERM and os.getpid() != own:  # a worker, which has the handler of who forked it
+            os.kill(os.getpid(), number)
+            return
+        interrupted.append(signal.Signals(number))
         raise KeyboardInterrupt
 
-    try:  # where it is ignored, as for a job in the background, it stays so
-        is_ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        before = signal.signal(signal.SIGINT, interrupt) if is_ours else None
-    except ValueError:  # not the main thread
-        before = None
+    before: dict[signal.Signals, Any] = {}
+    with contextlib.suppress(ValueError):  # not the main thread
+        for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+            if signal.getsignal(number) is default:  # where it is ignored, as for a job in the background, it stays so
+                before[number] = signal.signal(number, interrupt)
     try:
         yield interrupted
     finally:
-        if before is not None and not interrupted:
-            signal.signal(signal.SIGINT, before)
+        if not interrupted:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ not in the file, and scaled positions.
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import logging
 import math
@@ -177,6 +178,13 @@ def read_config(file: Path) -> PretrainedConfig:
     Raises:
         InputError: If the file cannot be used, see `read_header`, or transformers cannot read its architecture.
     """
+    about = file.stat()
+    return copy.deepcopy(_read_config(file, about.st_mtime_ns, about.st_size))
+
+
+@functools.lru_cache(maxsize=1)
+def _read_config(file: Path, *version: int) -> PretrainedConfig:
+    """Read it once, as transformers reads the whole vocabulary for it, for as long as the file stays as it is."""
     header = read_header(file)
     with _refusing_what_transformers_cannot_read(file, header.architecture):
         return AutoConfig.from_pretrained(**_named(file))

@@ -45,6 +45,13 @@ DOCUMENT = "Anaemia is treated with iron, folic acid or vitamin B12, and the blo
         ("keywords", "anaemia iron, folic acid; B12", "anaemia iron folic acid B12"),
         ("keywords", "Keywords:\n- anaemia\n- iron\n* folic acid", "anaemia iron folic acid"),
         ("keywords", "貧血、鉄", "貧血 鉄"),
+        ("keywords", "anaemia, iron, Iron, anaemia", "anaemia iron"),
+        (
+            "keywords",
+            "anaemia, a b c d, e f g h, iron, folic acid, B12, and more",
+            "anaemia a b c d e f g h iron folic acid",
+        ),
+        ("keywords", "a, b, c, d, e, f, g, h, i, j, k, l, m", "a b c d e f"),
         ("claim", "Claim: Iron helps against anaemia.", "Iron helps against anaemia."),
     ],
 )
@@ -62,6 +69,7 @@ def test_a_query_is_taken_out_of_an_answer(kind, text, query):
         ("claim", DOCUMENT[:-1], ITSELF),
         ("claim", "Much is said about how anaemia is best treated, which is " + DOCUMENT, LONGER),
         ("keywords", "anaemia is treated with iron folic acid and vitamin B12 in four weeks", TOO_MANY),
+        ("keywords", "Anaemia is treated with iron, folic acid, or vitamin B12, and is looked at again", TOO_MANY),
         ("question", 'The text asks: "It must be clear to somebody who"', TOLD),
         ("question", "What is iron, iron, iron?", LOOPS),
         ("claim", "It is said that it is said that it is said that", LOOPS),
@@ -77,6 +85,15 @@ def test_an_answer_that_did_not_end():
     assert (
         query_of(Answer("How is it treated?\nIt is tr", ended=False), "question", DOCUMENT)[0] == "How is it treated?"
     )
+
+
+def test_keywords_that_did_not_end():
+    """What is behind the last comma may be a part of a word."""
+    endless = "anaemia, iron, treatment" + ", treatment" * 20
+    assert query_of(Answer(endless, ended=False), "keywords", DOCUMENT) == ("anaemia iron treatment", None)
+    assert query_of(Answer("anaemia, ir", ended=False), "keywords", DOCUMENT) == ("anaemia", None)
+    assert query_of(Answer("anaem", ended=False), "keywords", DOCUMENT)[1] == NOT_ENDED
+    assert query_of(Answer("- anaemia\n- ir", ended=False), "keywords", DOCUMENT) == ("anaemia", None)
 
 
 def test_what_an_endpoint_refused():

@@ -72,6 +72,21 @@ def test_other_settings_are_refused(tmp_path, told, message):
         path(tmp_path, told=told)
 
 
+def test_other_contents_are_said_without_their_hashes(tmp_path):
+    Steps(tmp_path, 1)("one", "the first", {"sources": ["a" * 64]}, lambda folder: {})
+    with pytest.raises(InputError, match="made with other settings .sources: other contents than it had.; remove"):
+        Steps(tmp_path, 1)("one", "the first", {"sources": ["b" * 64]}, lambda folder: {})
+
+
+def test_what_a_kill_left_unfinished_goes(tmp_path):
+    """A folder that was being written has the size of a model."""
+    left = tmp_path / "1-one" / ".model-a1b2c3d4.unfinished"
+    left.mkdir(parents=True)
+    (tmp_path / "1-one" / "lbr_step.json").write_text('{"settings": {"told": 1}, "after": "", "seconds": 1}')
+    path(tmp_path)
+    assert not left.exists()
+
+
 def test_a_step_that_left_nothing_may_be_told_something_else(tmp_path):
     """A mistyped name is found out in the middle of it, and the right one is no other path."""
     steps = Steps(tmp_path, 1)

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import lbr_st
 from lbr_st.adaptation import writers
-from lbr_st.adaptation.kinds import WRITTEN, prompt_of
+from lbr_st.adaptation.kinds import BEGINNINGS, WRITTEN, prompt_of
 from lbr_st.adaptation.passages import Passage
 from lbr_st.adaptation.writers import ChatWriter, Decoding, Doc2QueryWriter, Request, SeededNoise, open_writer
 from lbr_st.errors import InputError
@@ -35,7 +35,7 @@ def expected(folder, request, new):
     """Independent computation: the stock model, one prompt, no cache, no padding, token by token."""
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
     titled = {"a": "Guide > Anaemia\n" + PASSAGES[0].document}.get(request.passage.id, request.passage.document)
-    prompt = f"<user>{prompt_of(request.kind, titled)}\n<assistant>"
+    prompt = f"<user>{prompt_of(request.kind, titled)}\n<assistant>{BEGINNINGS.get(request.kind, '')}"
     ids, start = tokenizer(prompt, add_special_tokens=False)["input_ids"], None
     start = len(ids)
     while len(ids) < start + new:
@@ -52,6 +52,7 @@ def test_a_chat_model_is_asked_without_bottleneck_tokens(writer, chat_backbone, 
     found = answers_of(writer, REQUESTS)
     for request in REQUESTS[::2]:
         assert found[request.key].text == expected(chat_backbone, request, 8)
+    assert {request.kind for request in REQUESTS[::2]} == {*WRITTEN}
 
 
 def test_a_model_of_ours_writes_what_its_backbone_writes(writer, tmp_path, monkeypatch):
