@@ -1887,8 +1887,8 @@ MUTANTS = [
     Mutant(
         "fusion: the weight is chosen on test",
         "evaluation/fusion.py",
-        "evaluate(dense, dev, batch_size=batch_size)",
-        "evaluate(dense, task, batch_size=batch_size)",
+        "evaluate(dense, dev)",
+        "evaluate(dense, task)",
         "evaluation/test_fusion.py::test_models_alone_and_with_bm25",
     ),
     Mutant(
