@@ -8,14 +8,14 @@ budget of tokens, each padded on the right to its own length. A prompt is comput
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import truncate_embeddings
 from torch import Tensor
@@ -23,8 +23,7 @@ from torch import Tensor
 from lbr_st.model.lengths import input_module, prompt_of
 from lbr_st.model.shared_prompt import SHORTEST, SharedPrompt, share_prompt
 from lbr_st.model.token_batches import batches_of, default_budget, measured_budget, pieces_of
-
-Row = dict[str, NDArray[np.int64]]  # what a tokenizer says of a text, without padding
+from lbr_st.model.token_rows import Row, padded, rest_of, rows_of
 
 TOKENIZED_AT_ONCE = 128  # texts; they are about as long as each other
 BATCHES_AHEAD = 16  # that the thread makes beside the model, at most
@@ -32,12 +31,33 @@ CHARACTERS_A_TOKEN = 4  # about, before a text is tokenized
 WORTH_A_PROBE = 64  # batches of the default size: what encodes fewer is done before a probe pays
 TRIED_LENGTH = 128  # tokens of the texts that a probe encodes
 OF_A_CACHED_TOKEN = 8  # of so many, each is read by attention alone, and takes the memory of one
+SHARED_FROM = 8  # texts: to compute a prompt and to try it costs as much as a few of them
 PROMPTS_KEPT = 2  # of queries and of documents
-OF_TOKENS = {"input_ids", "attention_mask", "token_type_ids"}  # what rows can be made of
 ENDINGS = ("a", "1", "Z", "\n", "é")  # texts that a prompt is followed by, to see which tokens are its own
 
 
-@dataclass
+@dataclass(frozen=True)
+class _Way:
+    """How texts are encoded.
+
+    Attributes:
+        prompt: What is put before each.
+        role: ``query`` or ``document``.
+        budget: Most tokens of a batch.
+        shared: What is computed of the prompt, if it is.
+    """
+
+    prompt: str
+    role: str
+    budget: int
+    shared: SharedPrompt | None
+
+    def size(self, text: str) -> int:
+        """Return about how many tokens a text has with its prompt, before it is tokenized."""
+        return (len(self.prompt) + len(text)) // CHARACTERS_A_TOKEN + 1
+
+
+@dataclass(frozen=True)
 class _Batch:
     """Texts that are encoded at once.
 
@@ -59,10 +79,15 @@ class TextEncoder:
         model: Any sentence-transformers model.
         batch_tokens: Most tokens of a batch, padding included; one text may have more. Default is what a probe of two
             seconds finds, where there is so much to encode that it pays, and else a number that depends on the device.
+        shared_from: Number of texts with a prompt from which on it is computed once for all of them. What has to give
+            the same bytes wherever it begins says 1.
     """
 
-    def __init__(self, model: SentenceTransformer, batch_tokens: int | None = None) -> None:
-        self.model, self.batch_tokens = model, batch_tokens
+    def __init__(
+        self, model: SentenceTransformer, batch_tokens: int | None = None, shared_from: int = SHARED_FROM
+    ) -> None:
+        self.model, self.batch_tokens, self.shared_from = model, batch_tokens, shared_from
+        self._asked: Counter[tuple[str, str]] = Counter()
         self._is_tokenized = True  # until the model shows that it reads something else than rows of tokens
         self._shared: dict[tuple[str, str], SharedPrompt | None] = {}
 
@@ -121,29 +146,26 @@ class TextEncoder:
     def _measure(self) -> int:
         # Of the class: who watches what a model is given need not know of texts that nobody gave it.
         features = type(self.model).preprocess(self.model, ["a text of some words " * TRIED_LENGTH], task="document")
-        rows = _rows_of(features)
+        rows = rows_of(features)
         if rows is None:
             return default_budget(self._on_gpu)
         [row] = [{name: ids[:TRIED_LENGTH] for name, ids in row.items()} for row in rows]
-        rest = _rest_of(features)
+        rest = rest_of(features)
 
         def run(tokens: int) -> None:
             number = max(1, tokens // len(row["input_ids"]))
-            self._forward(self._padded([row] * number, 0, "document") | rest, "document").cpu()
+            self._forward(self._padded([row] * number, "document") | rest, "document").cpu()
 
         return measured_budget(run, self._on_gpu)
 
     def _vectors(self, texts: Sequence[str], prompt: str, role: str) -> Generator[tuple[list[int], Tensor]]:
         """Yield positions of texts with their vectors, batch by batch."""
-        characters = [len(text) for text in texts]
-        budget = self.budget(sum(characters) + len(prompt) * len(texts))
-        shared = self._shared_prompt(prompt, role)
-        sizes = [(each + len(prompt)) // CHARACTERS_A_TOKEN + 1 for each in characters]
+        budget = self.budget(sum(map(len, texts)) + len(prompt) * len(texts))
+        way = _Way(prompt, role, budget, self._shared_prompt(prompt, role, len(texts)))
         copied: tuple[list[int], Tensor, Any] | None = None
-        for batch in self._batches(texts, sizes, prompt, role, budget, shared):
+        for batch in self._batches(texts, way):
             if batch.features is None:
-                own = [texts[at] for at in batch.positions]
-                vectors = self._plain(own, prompt, role)
+                vectors = self._plain([texts[at] for at in batch.positions], way)
             else:
                 features = {name: self._moved(value) for name, value in batch.features.items()}
                 vectors = self._forward(features, role, batch.shared)
@@ -154,21 +176,13 @@ class TextEncoder:
         if copied is not None:
             yield _arrived(copied)
 
-    def _batches(
-        self,
-        texts: Sequence[str],
-        sizes: Sequence[int],
-        prompt: str,
-        role: str,
-        budget: int,
-        shared: SharedPrompt | None,
-    ) -> Iterator[_Batch]:
+    def _batches(self, texts: Sequence[str], way: _Way) -> Iterator[_Batch]:
         """Yield batches; while the model runs those of a piece of the texts, a thread makes those of the next."""
 
         def make(piece: Sequence[int]) -> list[_Batch]:
-            return self._batches_of([texts[at] for at in piece], piece, prompt, role, budget, shared)
+            return self._batches_of([texts[at] for at in piece], piece, way)
 
-        first, *others = pieces_of(sizes, 2 * budget, BATCHES_AHEAD // 2)
+        first, *others = pieces_of([way.size(text) for text in texts], 2 * way.budget, BATCHES_AHEAD // 2)
         if not others:
             yield from make(first)
             return
@@ -179,57 +193,45 @@ class TextEncoder:
                 yield from made
             yield from ahead.result()
 
-    def _batches_of(
-        self,
-        texts: Sequence[str],
-        positions: Sequence[int],
-        prompt: str,
-        role: str,
-        budget: int,
-        shared: SharedPrompt | None,
-    ) -> list[_Batch]:
+    def _batches_of(self, texts: Sequence[str], positions: Sequence[int], way: _Way) -> list[_Batch]:
+        """Return the batches of a piece of the texts, at positions among all of them."""
         rows: list[Row] = []
         rest: dict[str, Any] = {}
         for start in range(0, len(texts), TOKENIZED_AT_ONCE) if self._is_tokenized else ():
-            features = self.model.preprocess(list(texts[start : start + TOKENIZED_AT_ONCE]), prompt=prompt, task=role)
-            found = _rows_of(features)
+            some = list(texts[start : start + TOKENIZED_AT_ONCE])
+            features = self.model.preprocess(some, prompt=way.prompt, task=way.role)
+            found = rows_of(features)
             if found is None:
                 self._is_tokenized = False
                 break
             rows += found
-            rest = _rest_of(features)
+            rest = rest_of(features)
         if not self._is_tokenized:
-            sizes = [(len(prompt) + len(text)) // CHARACTERS_A_TOKEN + 1 for text in texts]
-            return [_Batch([positions[at] for at in batch]) for batch in batches_of(sizes, budget)]
-        with_prompt = [at for at, row in enumerate(rows) if shared is not None and _begins_with(row, shared)]
-        has_prompt = set(with_prompt)
-        apart = [at for at in range(len(rows)) if at not in has_prompt]
+            sizes = [way.size(text) for text in texts]
+            return [_Batch([positions[at] for at in batch]) for batch in batches_of(sizes, way.budget)]
+        groups: dict[SharedPrompt | None, list[int]] = {}
+        for at, row in enumerate(rows):
+            has_prompt = way.shared is not None and _begins_with(row, way.shared)
+            groups.setdefault(way.shared if has_prompt else None, []).append(at)
         batches = []
-        for members, head in ((with_prompt, shared), (apart, None)):
-            left_out = 0 if head is None else len(head)
-            lengths = [len(rows[at]["input_ids"]) - left_out + left_out // OF_A_CACHED_TOKEN for at in members]
-            for batch in batches_of(lengths, budget):
+        for shared, members in groups.items():
+            known = 0 if shared is None else len(shared)
+            lengths = [len(rows[at]["input_ids"]) - known + known // OF_A_CACHED_TOKEN for at in members]
+            for batch in batches_of(lengths, way.budget):
                 those = [members[at] for at in batch]
-                features = self._padded([rows[at] for at in those], left_out, role) | rest
-                batches.append(_Batch([positions[at] for at in those], features, head))
+                features = self._padded([rows[at] for at in those], way.role, known) | rest
+                batches.append(_Batch([positions[at] for at in those], features, shared))
         return batches
 
-    def _padded(self, rows: Sequence[Row], left_out: int, role: str) -> dict[str, Any]:
-        """Return rows padded on the right to the longest of them, without the tokens that are computed already."""
-        longest = max(1, *(len(row["input_ids"]) - left_out for row in rows))
-        padding = getattr(getattr(input_module(self.model, role), "tokenizer", None), "pad_token_id", None) or 0
-        features = {}
-        for name in rows[0]:
-            padded = np.full((len(rows), longest), padding if name == "input_ids" else 0, np.int64)
-            for line, row in zip(padded, rows, strict=True):
-                own = row[name][left_out:]
-                line[: len(own)] = own
-            tensor = torch.from_numpy(padded)
-            features[name] = tensor.pin_memory() if self._on_gpu else tensor
-        return features
+    def _padded(self, rows: Sequence[Row], role: str, start: int = 0) -> dict[str, Tensor]:
+        """Return rows as the model takes them, without the tokens before ``start``, which are computed already."""
+        padding = getattr(getattr(input_module(self.model, role), "tokenizer", None), "pad_token_id", None)
+        features = padded(rows, padding or 0, start)
+        return {name: value.pin_memory() for name, value in features.items()} if self._on_gpu else features
 
-    def _shared_prompt(self, prompt: str, role: str) -> SharedPrompt | None:
-        if not prompt or not self._is_tokenized:
+    def _shared_prompt(self, prompt: str, role: str, texts: int) -> SharedPrompt | None:
+        self._asked[prompt, role] += texts
+        if not prompt or not self._is_tokenized or self._asked[prompt, role] < self.shared_from:
             return None
         if (prompt, role) not in self._shared:
             while len(self._shared) >= PROMPTS_KEPT:
@@ -240,7 +242,7 @@ class TextEncoder:
 
     def _ids_of(self, prompt: str, role: str) -> list[int]:
         """Return the tokens that texts with a prompt begin with, whatever comes after it."""
-        rows = _rows_of(type(self.model).preprocess(self.model, list(ENDINGS), prompt=prompt, task=role))
+        rows = rows_of(type(self.model).preprocess(self.model, list(ENDINGS), prompt=prompt, task=role))
         if rows is None:
             return []
         first, *others = [row["input_ids"].tolist() for row in rows]
@@ -254,10 +256,10 @@ class TextEncoder:
         width = self.model.truncate_dim
         return vectors if width is None else truncate_embeddings(vectors, width)
 
-    def _plain(self, texts: Sequence[str], prompt: str, role: str) -> Tensor:
+    def _plain(self, texts: Sequence[str], way: _Way) -> Tensor:
         """Return the vectors of a batch by a model that reads something else than rows of tokens, such as words."""
         options: dict[str, Any] = {"batch_size": len(texts), "convert_to_tensor": True, "show_progress_bar": False}
-        found: Any = self.model.encode(list(texts), prompt=prompt, task=role, **options)
+        found: Any = self.model.encode(list(texts), prompt=way.prompt, task=way.role, **options)
         return found
 
     def _moved(self, value: Any) -> Any:
@@ -282,26 +284,3 @@ def _arrived(copied: tuple[list[int], Tensor, Any]) -> tuple[list[int], Tensor]:
 def _begins_with(row: Row, shared: SharedPrompt) -> bool:
     ids, head = row["input_ids"], shared.tokens
     return len(ids) > len(head) and bool((ids[: len(head)] == head).all())
-
-
-def _rows_of(features: Mapping[str, Any]) -> list[Row] | None:
-    """Return the tokens of each text without padding; None where features are something else than rows of tokens."""
-    tensors = {name: value for name, value in features.items() if isinstance(value, Tensor)}
-    if not {"input_ids", "attention_mask"} <= set(tensors) <= OF_TOKENS:
-        return None
-    if any(each.dim() != 2 or each.shape != tensors["input_ids"].shape for each in tensors.values()):
-        return None
-    if not all(isinstance(value, str | int | None) for value in _rest_of(features).values()):
-        return None
-    mask = tensors["attention_mask"]
-    lengths, starts = mask.sum(dim=1).tolist(), mask.argmax(dim=1).tolist()
-    columns = {name: value.numpy() for name, value in tensors.items()}
-    return [
-        {name: column[at, start : start + length] for name, column in columns.items()}
-        for at, (start, length) in enumerate(zip(starts, lengths, strict=True))
-    ]
-
-
-def _rest_of(features: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what features say of all texts, such as the number of tokens of a prompt."""
-    return {name: value for name, value in features.items() if not isinstance(value, Tensor)}

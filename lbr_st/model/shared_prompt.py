@@ -21,10 +21,11 @@ from transformers.cache_utils import DynamicLayer
 
 from lbr_st.errors import one_line
 from lbr_st.model.bottleneck import BottleneckTransformer
+from lbr_st.model.quiet import quietly
 
 logger = logging.getLogger(__name__)
 
-SHORTEST = 8  # tokens of a prompt from which on it pays
+SHORTEST = 4  # tokens of a prompt from which on it pays
 TRIED = 16  # tokens of the texts that it is tried with
 # How far an output with a shared prompt may be from that of the plain pass, over its length: rounding, and no more.
 CLOSE = {torch.float32: 1e-4, torch.float64: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}
@@ -128,9 +129,10 @@ def share_prompt(model: SentenceTransformer, ids: Sequence[int], task: str) -> S
     if len(ids) < SHORTEST or (cache_name := _cache_name(model)) is None:
         return None
     try:
-        shared = SharedPrompt(model, ids, cache_name)
-        if _is_equal(shared, model, task):
-            return shared
+        with quietly():
+            shared = SharedPrompt(model, ids, cache_name)
+            if _is_equal(shared, model, task):
+                return shared
         logger.debug("prompts are not shared: the model gives other vectors with a cache")
     except (RuntimeError, ValueError, TypeError, AttributeError, KeyError, IndexError, NotImplementedError) as error:
         logger.debug("prompts are not shared: %s", one_line(error))

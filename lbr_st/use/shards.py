@@ -211,13 +211,14 @@ class Manifest:
         self.folder, self.origin, self.rows, self.shards = folder, origin, rows, shards
         self.finished = False
         self.ranges: list[list[float]] | None = None
-        self.batch_tokens: int | None = origin["job"]["batch_tokens"]
+        self.batch_tokens: int | None = None
         self.done = [shard for shard in range(shards) if part(folder, shard).is_file()]
 
     @classmethod
     def begin(cls, folder: Path, origin: dict[str, Any], rows: int, shards: int) -> Manifest:
         """Write the manifest of a run whose texts are laid down."""
         manifest = cls(folder, origin, rows, shards)
+        manifest.batch_tokens = origin["job"]["batch_tokens"]
         manifest._write()
         return manifest
 
