@@ -117,7 +117,8 @@ class TextEncoder:
         with torch.inference_mode(), contextlib.closing(self._vectors(unique, prompt, role)) as batches:
             for positions, vectors in batches:
                 if not len(found):
-                    found = torch.empty(len(unique), vectors.shape[1])
+                    with torch.inference_mode(False):  # what is returned may be changed by whoever asked
+                        found = torch.empty(len(unique), vectors.shape[1])
                 found[positions] = vectors
                 if on_texts is not None:
                     on_texts(int(times[positions].sum()))
