@@ -293,7 +293,7 @@ class Bench:
         opened = arms.open_to_score(model)
         opened.model.max_seq_length = self.lab.scale.length
         searcher = AllScores(opened)
-        evaluate(searcher, self.judge.task, batch_size=128)
+        evaluate(searcher, self.judge.task)
         return searcher
 
     def scored(self, system: AllScores, weight: float | None = None) -> dict[str, Any]:

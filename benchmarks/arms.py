@@ -516,7 +516,7 @@ def score(
 def _scored(model: Any, task: Any, work: Path) -> tuple[dict[str, float], list[bool]]:
     relevant = {task.queries[r["query"]]: task.documents[r["document"]] for r in task.records}
     with tempfile.TemporaryDirectory() as folder:
-        found = evaluate(model, task, results_dir=work / "mteb", batch_size=128, predictions=Path(folder))
+        found = evaluate(model, task, results_dir=work / "mteb", predictions=Path(folder))
         file = Path(folder, f"{task.metadata.name}_predictions.json")
         ranked = json.loads(file.read_text(encoding="utf-8"))["default"]["test"]
     is_hit = [relevant[id_] in _first(ranked[id_], 10) for id_ in task.queries.values()]

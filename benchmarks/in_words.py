@@ -116,7 +116,7 @@ def measure(stage: str, bench: Bench, data: Path) -> dict[str, Any]:
     model.max_seq_length = bench.lab.scale.length
     documents = in_words(model, pairs.documents, "document", OF_DOCUMENT)
     queries = in_words(model, pairs.queries, "query", OF_QUERY)
-    dense = DenseRanker(model, pairs.documents, BATCH_SIZE)
+    dense = DenseRanker(model, pairs.documents)
     scores = {
         "sparse": sparse_scores(queries, documents, len(model.tokenizer)),
         "dense": all_scores(dense, pairs.queries),

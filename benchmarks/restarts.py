@@ -235,7 +235,7 @@ def _encode(material: Material, name: str, settings: dict[str, Any]) -> Run:
         "model": str(material.model),
         "data": [str(material.corpus)],
         "shard_rows": SHARD_ROWS,
-        "batch_size": 4,
+        "batch_tokens": 64,
     }
 
     def is_finished(output: Path) -> bool:
@@ -247,7 +247,7 @@ def _encode(material: Material, name: str, settings: dict[str, Any]) -> Run:
 
     def command(folder: Path) -> list[str]:
         flags = {"--model": told["model"], "--data": told["data"][0], "--output-dir": str(folder / OUTPUT)}
-        flags |= {"--shard-rows": str(SHARD_ROWS), "--batch-size": "4", "--engine": "ray", "--actors": "2"}
+        flags |= {"--shard-rows": str(SHARD_ROWS), "--batch-tokens": "64", "--engine": "ray", "--actors": "2"}
         return ["encode", *(each for flag in flags.items() for each in flag)]
 
     return Run(name, start, is_finished, "part-*.parquet", command=command if name == "encode-ray" else None)

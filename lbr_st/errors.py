@@ -58,7 +58,7 @@ OF_RIGHTS = (errno.EACCES, errno.EPERM)
 OF_RUST = re.compile(r"\(os error (\d+)\)$")  # how libraries written in it end what the system says
 LESS_AT_ONCE = (
     "take less at once: a shorter --max-length; in training --per-device-train-batch-size, or --mini-batch-size in "
-    "stage 2; elsewhere --batch-size"
+    "stage 2; elsewhere --batch-tokens or --batch-size"
 )
 NO_NETWORK = "is there a network? What is on this machine can be named by its folder"
 # How errors of memory begin that have no class of their own, and what a GPU says that is not in order.

@@ -971,9 +971,44 @@ MUTANTS = [
     Mutant(
         "encode: queries get the prompt of documents",
         "use/encode.py",
-        'encode: Any = self.model.encode_query if self.job.role == "query" else self.model.encode_document',
-        "encode: Any = self.model.encode_document",
+        "self.texts.encode(texts, self.job.role, on_texts=on_texts)",
+        "self.texts.encode(texts, on_texts=on_texts)",
         "use/test_encode.py::test_the_embeddings_of_the_model",
+    ),
+    Mutant(
+        "encode: a run that goes on measures its batches anew",
+        "use/encode.py",
+        "kept = (manifest.batch_tokens, manifest.ranges)",
+        "kept = (None, manifest.ranges)",
+        "use/test_encode.py::test_the_batches_of_a_run_are_those_that_it_was_begun_with",
+    ),
+    Mutant(
+        "encoder: a batch has one row more than its budget",
+        "model/token_batches.py",
+        "(len(found[-1]) + 1) * longest <= budget",
+        "len(found[-1]) * longest <= budget",
+        "model/test_encoding.py::test_batches_never_exceed_the_budget_but_for_one_text",
+    ),
+    Mutant(
+        "encoder: a text gets a prompt that its tokens do not begin with",
+        "model/encoding.py",
+        "bool((ids[: len(head)] == head).all())",
+        "True",
+        "model/test_encoding.py::test_a_prompt_whose_last_token_goes_on_in_the_text",
+    ),
+    Mutant(
+        "encoder: a prompt is computed once where tokens see what follows",
+        "model/shared_prompt.py",
+        "if _is_equal(shared, model, task):",
+        "if True:",
+        "model/test_encoding.py::test_a_model_that_is_not_causal_shares_no_prompt",
+    ),
+    Mutant(
+        "encoder: what one batch adds to a prompt is there for the next",
+        "model/shared_prompt.py",
+        "        return keys, values\n",
+        "        self.keys, self.values = keys[:1], values[:1]\n        return keys, values\n",
+        "model/test_encoding.py::test_keys_and_values_of_a_prompt_are_those_of_one_row",
     ),
     Mutant(
         "encode: a full folder is written to",
@@ -1985,8 +2020,8 @@ MUTANTS = [
     Mutant(
         "fusion: a model's prompt for queries is left out",
         "evaluation/ranking.py",
-        "encoded = self.model.encode_query(",
-        "encoded = self.model.encode_document(",
+        'encoded = self._encoded(queries, "query")',
+        'encoded = self._encoded(queries, "document")',
         "evaluation/test_ranking.py::test_a_model_applies_its_prompts_and_its_similarity",
     ),
     Mutant(
@@ -1999,8 +2034,8 @@ MUTANTS = [
     Mutant(
         "fusion: the weight is chosen on test",
         "evaluation/fusion.py",
-        "evaluate(dense, dev, batch_size=batch_size)",
-        "evaluate(dense, task, batch_size=batch_size)",
+        "evaluate(dense, dev)",
+        "evaluate(dense, task)",
         "evaluation/test_fusion.py::test_models_alone_and_with_bm25",
     ),
     Mutant(

@@ -15,6 +15,7 @@ from lbr_st.learning.batches import IGNORE, PackedRows, collate
 from lbr_st.learning.cross_entropy import cross_entropy_sum
 from lbr_st.learning.masked_model import CutOffModel
 from lbr_st.model.cutoff import TARGET, cutoff_mask
+from lbr_st.model.encoding import TextEncoder
 from lbr_st.model.self_checks import check_no_leak, check_packing
 from lbr_st.training.held_out import HeldOutEvaluator
 
@@ -163,3 +164,19 @@ def test_packed_rows_train_under_flex_attention(device, family):
         found.append((loss, model.get_input_embeddings().weight.grad))
     assert abs(found[0][0] - found[1][0]) < 1e-4
     assert (found[0][1] - found[1][1]).abs().max() < 1e-3 * found[0][1].abs().max()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_encoder_gives_the_vectors_of_each_text_alone(tmp_path, device, dtype):
+    """Copied while the next batch runs, with and without a prompt that is computed once."""
+    model = lbr_st.from_backbone(make_backbone(tmp_path), max_seq_length=64, dtype=dtype).to(device).eval()
+    model.prompts = {"query": "Find me 3 pages, q7 of them: ", "document": ""}
+    texts = [f"text {number} " * (number % 7) for number in range(60)]
+    encoder = TextEncoder(model, 100)
+    for role, encode in (("query", model.encode_query), ("document", model.encode_document)):
+        found = encoder.encode(texts, role)
+        expected = torch.stack([torch.from_numpy(encode(text)) for text in texts]).float()
+        assert found.device.type == "cpu" and found.dtype == torch.float32
+        assert (found - expected).abs().max() < (1e-5 if dtype == torch.float32 else 2e-2)
+    assert encoder._shared["Find me 3 pages, q7 of them: ", "query"] is not None
+    assert TextEncoder(model)._measure() >= 256

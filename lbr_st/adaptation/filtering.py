@@ -71,7 +71,7 @@ class FilterConfig:
             are logits, which is the same.
         near_duplicates: Least similarity of near-duplicates; 0 for none.
         same_text: What is the same text, one of `lbr_st.data.same_text.LEVELS`.
-        batch_size: Number of texts encoded at once.
+        batch_size: Number of pairs that the reranker scores at once.
         min_score: Least score of a document that answers its query, where a column of the queries grades them.
         on_error: ``stop`` at the first row that cannot be used, or ``skip`` and count such rows.
 
@@ -243,7 +243,7 @@ def _ranks(
         ranker = BM25Ranker(texts)
         return ranks_of(ranker, queries, own).tolist()
     with saying_what_is_longer(model):
-        ranker = DenseRanker(model, texts, config.batch_size)
+        ranker = DenseRanker(model, texts)
         return ranks_of(ranker, queries, own).tolist()
 
 

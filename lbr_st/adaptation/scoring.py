@@ -7,12 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper
 from mteb.types import PromptType
 
 from lbr_st.adaptation.report import Example
 from lbr_st.evaluation.fusion import AllScores, choose_weight, in_order_of, ndcg_at_10
-from lbr_st.evaluation.own_data import LocalRetrieval, evaluate
+from lbr_st.evaluation.own_data import EncoderOfMteb, LocalRetrieval, evaluate
 from lbr_st.evaluation.ranking import fuse, ranks
 from lbr_st.model.opening import open_sentence_transformer
 
@@ -35,7 +34,7 @@ class Found(NamedTuple):
     first: np.ndarray
 
 
-class EncodesOnce(SentenceTransformerEncoderWrapper):
+class EncodesOnce(EncoderOfMteb):
     """A model that remembers the documents it has encoded: dev and test are searched in the same ones.
 
     Args:

@@ -81,6 +81,16 @@ def add_min_score(parser: Any) -> None:
     parser.add_argument("--min-score", type=float, metavar="S", help=MIN_SCORE)
 
 
+def add_batch_tokens(parser: argparse.ArgumentParser) -> None:
+    """Add ``--batch-tokens``, of what is encoded at once."""
+    parser.add_argument(
+        "--batch-tokens",
+        type=positive_int,
+        metavar="N",
+        help="tokens encoded at once, padding included (default: those that this machine is fastest with)",
+    )
+
+
 def add_batch_size(parser: argparse.ArgumentParser, default: int) -> None:
     """Add ``--batch-size``, of texts that are encoded at once."""
     parser.add_argument("--batch-size", type=positive_int, default=default, metavar="N", help="texts encoded at once")

@@ -245,7 +245,9 @@ def _add_filter(parser: argparse.ArgumentParser) -> None:
     _add_near_duplicates(parser)
     add_min_score(parser)
     add_on_error(parser)
-    add_batch_size(parser, 32)
+    parser.add_argument(
+        "--batch-size", type=positive_int, default=32, metavar="N", help="pairs that --reranker scores at once"
+    )
 
 
 def _filter(args: argparse.Namespace) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lbr_st.cli.arguments import Parser, add_batch_size, add_on_error, positive_int
+from lbr_st.cli.arguments import Parser, add_batch_tokens, add_on_error, positive_int
 from lbr_st.use.encode import DTYPES, ENGINES, PRECISIONS, ROLES, EncodeConfig, encode_corpus
 
 
@@ -49,7 +49,7 @@ def _parser() -> Parser:
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="numbers that the model computes in")
     parser.add_argument("--with-text", action="store_true", help="keep each text beside its embedding")
     add_on_error(parser)
-    add_batch_size(parser, 64)
+    add_batch_tokens(parser)
     parser.add_argument("--shard-rows", type=positive_int, default=10_000, metavar="N", help="rows of a file")
     engine = parser.add_argument_group("where it runs")
     engine.add_argument("--engine", choices=ENGINES, default="local", help="this process, or a cluster of Ray")

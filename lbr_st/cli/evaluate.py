@@ -6,7 +6,7 @@ import argparse
 import shlex
 from collections.abc import Sequence
 
-from lbr_st.cli.arguments import Parser, add_batch_size, add_fuse, add_min_score, add_on_error, share
+from lbr_st.cli.arguments import Parser, add_batch_tokens, add_fuse, add_min_score, add_on_error, share
 from lbr_st.data.prepared_set import file_of
 from lbr_st.data.records import read_records
 from lbr_st.errors import InputError
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     add_on_error(parser)
     parser.add_argument("--results-dir", default="results", metavar="DIR", help="folder of mteb's result files")
-    add_batch_size(parser, 64)
+    add_batch_tokens(parser)
     args = parser.parse_args(argv)
     if args.tasks and args.corpus_extra:
         parser.error("--corpus-extra goes with --data; a public test has a corpus of its own")
@@ -72,8 +72,8 @@ def _on_own_data(args: argparse.Namespace) -> str:
     # What cannot be read is said before a model is opened.
     task = local_task(args.data, args.corpus_extra, args.min_score, args.on_error)
     dev = dev_task(args.fuse_dev, args.min_score, task, args.on_error) if args.fuse_dev else None
-    models = {name: open_for_evaluation(name) for name in args.model}
-    settings = {"results_dir": args.results_dir, "batch_size": args.batch_size}
+    models = {name: open_for_evaluation(name, args.batch_tokens) for name in args.model}
+    settings = {"results_dir": args.results_dir}
     search = ["lbr", "search", "--model", next((name for name in args.model if name != BM25), "DIR")]
     if args.fuse:
         models.pop(BM25, None)
@@ -113,8 +113,8 @@ def dev_task(source: str, min_score: float | None, task: LocalRetrieval, on_erro
 
 def _on_tasks(args: argparse.Namespace) -> str:
     tasks = tasks_of(args.tasks)
-    models = {name: open_for_evaluation(name) for name in args.model}
-    outcomes = evaluate_on_tasks(models, tasks, args.results_dir, args.batch_size)
+    models = {name: open_for_evaluation(name, args.batch_tokens) for name in args.model}
+    outcomes = evaluate_on_tasks(models, tasks, args.results_dir)
     if not any(each.scores for each in outcomes):
         raise InputError(
             f"not one task could be run ({outcomes[0].task}: {outcomes[0].why_not}): is there a network, and is "

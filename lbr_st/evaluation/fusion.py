@@ -139,7 +139,6 @@ def evaluate_with_bm25(
     weight: float | None = None,
     *,
     results_dir: str | Path | None = None,
-    batch_size: int = 64,
 ) -> tuple[dict[str, float], dict[str, WithBM25]]:
     """Score BM25, and models alone and together with it.
 
@@ -149,7 +148,6 @@ def evaluate_with_bm25(
         dev: What the weight of each is chosen on, see `choose_weight`.
         weight: Share of a model in the weighted sum where there is no dev; default is `DENSE_WEIGHT`.
         results_dir: Folder for mteb's result files; default is none.
-        batch_size: Number of texts encoded at once.
 
     Returns:
         The scores of BM25, and of each model by name.
@@ -159,7 +157,7 @@ def evaluate_with_bm25(
     """
 
     def scored(model: AllScores | Fused) -> dict[str, float]:
-        return evaluate(model, task, results_dir=results_dir, batch_size=batch_size)
+        return evaluate(model, task, results_dir=results_dir)
 
     bm25 = open_for_evaluation(BM25)
     of_dev = AllScores(bm25)
@@ -170,7 +168,7 @@ def evaluate_with_bm25(
     for name, model in models.items():
         dense, share = AllScores(model), DENSE_WEIGHT if weight is None else weight
         if dev is not None:
-            evaluate(dense, dev, batch_size=batch_size)
+            evaluate(dense, dev)
             share = choose_weight(dense, of_dev, dev.judgements)
         # The first leaves the scores that the others are made of.
         alone = scored(dense)

@@ -13,7 +13,9 @@ from datasets import Dataset
 from mteb.abstasks.retrieval import AbsTaskRetrieval
 from mteb.abstasks.task_metadata import TaskMetadata
 from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper
+from mteb.types import PromptType
 from sentence_transformers import SentenceTransformer
+from tqdm.auto import tqdm
 
 from lbr_st.data.ids import UniqueIds
 from lbr_st.data.prepared_set import PreparedSet
@@ -23,10 +25,12 @@ from lbr_st.evaluation.bm25 import BM25OfAnyScript, tokens_of
 from lbr_st.evaluation.ranking import BM25
 from lbr_st.files import sha256
 from lbr_st.model.contract import fingerprint
+from lbr_st.model.encoding import TextEncoder
 from lbr_st.model.lengths import saying_what_is_longer
 from lbr_st.model.opening import open_sentence_transformer
 from lbr_st.records import FIELDS, Record
 
+OTHER_THAN_TEXT = {"image", "audio", "video"}  # columns of mteb's tasks
 LOCAL = "local/"  # how the path of a task of mteb begins that is made of a user's own pairs
 
 
@@ -136,8 +140,39 @@ def local_task(
     return LocalRetrieval(records, extra, name=name, revision=sha256(files)[:40])
 
 
-def open_for_evaluation(name: str | Path) -> Any:
+class EncoderOfMteb(SentenceTransformerEncoderWrapper):
+    """A sentence-transformers model as mteb takes it, whose texts `lbr_st.model.encoding.TextEncoder` encodes.
+
+    What is no retrieval, or more than text, is encoded as mteb does it.
+
+    Args:
+        model: The model.
+        batch_tokens: Most tokens encoded at once, see `TextEncoder`.
+    """
+
+    def __init__(self, model: SentenceTransformer, batch_tokens: int | None = None) -> None:
+        super().__init__(model)
+        self.encoder = TextEncoder(model, batch_tokens)
+
+    def encode(
+        self, inputs: Any, *, task_metadata: TaskMetadata, prompt_type: PromptType | None = None, **kwargs: Any
+    ) -> Any:
+        """Return the embeddings of what mteb asks for, with the prompt of its choice."""
+        if prompt_type is None or OTHER_THAN_TEXT & set(inputs.dataset.features):
+            return super().encode(inputs, task_metadata=task_metadata, prompt_type=prompt_type, **kwargs)
+        name = self.get_prompt_name(task_metadata, prompt_type)
+        texts = [text for batch in inputs for text in batch["text"]]
+        with tqdm(total=len(texts), desc="Encoding", unit="texts") as progress:
+            prompt = (self.model_prompts or {}).get(name or "")
+            return self.encoder.encode(texts, prompt_type.value, prompt, progress.update)
+
+
+def open_for_evaluation(name: str | Path, batch_tokens: int | None = None) -> Any:
     """Open a model for mteb: ``bm25``, any sentence-transformers directory or Hub id, or our native layout.
+
+    Args:
+        name: What is opened.
+        batch_tokens: Most tokens encoded at once, see `lbr_st.model.encoding.TextEncoder`.
 
     Raises:
         InputError: If it is not a model, or BM25 is asked for without its packages.
@@ -146,7 +181,7 @@ def open_for_evaluation(name: str | Path) -> Any:
         for package in ("bm25s", "Stemmer"):
             require(package, f"--model {BM25}")
         return BM25OfAnyScript(LOCAL)
-    wrapped = SentenceTransformerEncoderWrapper(open_sentence_transformer(str(name)))
+    wrapped = EncoderOfMteb(open_sentence_transformer(str(name)), batch_tokens)
     # mteb files results by name and revision and takes what it finds there: with the model's own hash as revision, a
     # score of other weights is never found.
     if Path(name).is_dir():
@@ -174,7 +209,6 @@ def evaluate(
     corpus_extra: str | Path | None = None,
     min_score: float | None = None,
     results_dir: str | Path | None = None,
-    batch_size: int = 64,
     predictions: str | Path | None = None,
 ) -> dict[str, float]:
     """Score a model on pairs with mteb: each query is asked of all documents.
@@ -186,7 +220,6 @@ def evaluate(
         corpus_extra: File whose documents join the corpus.
         min_score: Least score of a document that answers its query, where a column of the data grades them.
         results_dir: Folder for mteb's result files; default is none.
-        batch_size: Number of texts encoded at once.
         predictions: Folder for the documents that each query found, as mteb writes them; default is none.
 
     Returns:
@@ -197,11 +230,12 @@ def evaluate(
     """
     task = local_task(data, corpus_extra, min_score)
     opened = open_for_evaluation(model) if isinstance(model, str | Path) else model
+    if isinstance(opened, SentenceTransformer):
+        opened = EncoderOfMteb(opened)
     with watching(opened):
         results = mteb.evaluate(
             opened,
             task,
-            encode_kwargs={"batch_size": batch_size},
             cache=None if results_dir is None else mteb.ResultCache(results_dir),
             overwrite_strategy="always",
             prediction_folder=predictions,

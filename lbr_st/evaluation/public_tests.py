@@ -56,16 +56,13 @@ def tasks_of(names: Iterable[str]) -> list[AbsTask]:
     return list(found.values())
 
 
-def evaluate_on_tasks(
-    models: Mapping[str, Any], tasks: Sequence[AbsTask], results_dir: str | Path, batch_size: int = 64
-) -> list[Outcome]:
+def evaluate_on_tasks(models: Mapping[str, Any], tasks: Sequence[AbsTask], results_dir: str | Path) -> list[Outcome]:
     """Score models on the tasks whose data can be loaded.
 
     Args:
         models: What `lbr_st.evaluation.own_data.open_for_evaluation` returns, by name.
         tasks: Tasks to run, see `tasks_of`.
         results_dir: Folder of mteb's result files; a result that is there for the same weights is taken.
-        batch_size: Number of texts encoded at once.
     """
     cache = mteb.ResultCache(results_dir)
     outcomes = []
@@ -79,7 +76,7 @@ def evaluate_on_tasks(
         scores = {}
         for label, model in models.items():
             with watching(model):
-                found = mteb.evaluate(model, task, encode_kwargs={"batch_size": batch_size}, cache=cache)
+                found = mteb.evaluate(model, task, cache=cache)
             scores[label] = float(found.task_results[0].get_score())
         task.unload_data()
         outcomes.append(Outcome(name, metric, scores))

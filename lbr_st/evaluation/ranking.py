@@ -14,9 +14,11 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from lbr_st.errors import InputError, check_installed
+from lbr_st.model.encoding import TextEncoder
 from lbr_st.model.opening import check_embedder_exists
 
 Scores = NDArray[np.float32]
@@ -25,6 +27,7 @@ Weight = float | Literal["rrf"]
 BM25 = "bm25"  # what it is called where a model can be named
 SCORES_AT_A_TIME = 2**24  # 64 MiB in float32
 RRF: Literal["rrf"] = "rrf"
+FEW = 32  # texts whose encoding shows no progress
 # What is added to each rank, as in the paper.
 RRF_K = 60
 
@@ -68,24 +71,21 @@ class DenseRanker:
     Args:
         model: Any sentence-transformers model.
         texts: What is ranked, at least one.
-        batch_size: Number of texts encoded at once.
+        batch_tokens: Most tokens encoded at once, see `lbr_st.model.encoding.TextEncoder`.
     """
 
-    def __init__(self, model: SentenceTransformer, texts: Sequence[str], batch_size: int = 32) -> None:
-        self.model, self.batch_size = model, batch_size
+    def __init__(self, model: SentenceTransformer, texts: Sequence[str], batch_tokens: int | None = None) -> None:
+        self.model, self.encoder = model, TextEncoder(model, batch_tokens)
         self.size = len(texts)
-        self._texts = model.encode_document(
-            list(texts), batch_size=batch_size, convert_to_tensor=True, show_progress_bar=True
-        ).float()
+        self._texts = self._encoded(texts, "document")
+
+    def _encoded(self, texts: Sequence[str], role: str) -> Tensor:
+        with tqdm(total=len(texts), desc="Encoding", unit="texts", disable=len(texts) <= FEW) as progress:
+            return self.encoder.encode(texts, role, on_texts=progress.update).to(self.model.device)
 
     def scores(self, queries: Sequence[str]) -> Iterator[tuple[int, Scores]]:
         """Yield (first query, similarities) for some queries at a time, by the model's own similarity."""
-        encoded = self.model.encode_query(
-            list(queries),
-            batch_size=self.batch_size,
-            convert_to_tensor=True,
-            show_progress_bar=len(queries) > self.batch_size,
-        ).float()
+        encoded = self._encoded(queries, "query")
         for start, end in blocks(len(queries), self.size):
             yield start, self.model.similarity(encoded[start:end], self._texts).cpu().numpy()
 

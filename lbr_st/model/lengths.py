@@ -37,10 +37,10 @@ class TextLimit:
     """
 
     def __init__(self, model: SentenceTransformer, role: str) -> None:
-        module = _input_module(model, role)
+        module = input_module(model, role)
         tokenizer = getattr(module, "tokenizer", None)
         self.role = role
-        self.prompt = _prompt(model, role)
+        self.prompt = prompt_of(model, role)
         self.most = _most(module, tokenizer, role)
         self._count = _counter(tokenizer)
         self._added = self._count([""])[0] if self._count else 0
@@ -142,7 +142,7 @@ def describe_longer(longer: int, total: int, most: float, parts: int = 1) -> str
     )
 
 
-def _input_module(model: SentenceTransformer, role: str) -> Any:
+def input_module(model: SentenceTransformer, role: str) -> Any:
     """Return what tokenizes the texts of a role: the first module, of a router that of the role's route."""
     module: Any = model[0]
     routes = getattr(module, "sub_modules", None)
@@ -152,7 +152,8 @@ def _input_module(model: SentenceTransformer, role: str) -> Any:
     return routes[route if route in routes else next(iter(routes))][0]
 
 
-def _prompt(model: SentenceTransformer, role: str) -> str:
+def prompt_of(model: SentenceTransformer, role: str) -> str:
+    """Return the prompt that sentence-transformers puts before the texts of a role; empty where there is none."""
     names = [*(name for name in PROMPTS[role] if name in model.prompts), model.default_prompt_name]
     return model.prompts.get(names[0] or "") or ""
 

@@ -17,42 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
+from lbr_st.model.encoding import TextEncoder
 from lbr_st.model.lengths import TextLimit
+from lbr_st.model.token_batches import batches_of, default_budget
 from lbr_st.serving.metrics import BATCHES, ENCODING, TEXTS, TOKENS, Metrics
 
 logger = logging.getLogger(__name__)
 
 Vectors = NDArray[np.float32]
 
-# Tokens that are encoded at once: more make a GPU faster, and on a processor only let the next client wait.
-BATCH_TOKENS_OF_GPU, BATCH_TOKENS = 16_384, 1_024
 TEXTS_AT_ONCE = 1_000  # of a corpus, which waits in line with the texts of clients
 SPEED = 0.8  # weight of what was before in the mean of tokens a second
 FIRST_SPEED = 1_000.0
 MOST_SECONDS = 60  # that a client is told to wait
-
-
-def batches_of(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Part texts into batches that are encoded one after the other, so that little is padded.
-
-    A batch has at most ``budget`` tokens with its padding, or one text; its shortest is at least half as long as its
-    longest.
-
-    Args:
-        lengths: Number of tokens of each text.
-        budget: Most tokens of a batch.
-
-    Returns:
-        Positions of the texts of each batch, longest first.
-    """
-    found: list[list[int]] = []
-    for at in sorted(range(len(lengths)), key=lambda each: -lengths[each]):
-        longest = lengths[found[-1][0]] if found else 0
-        if found and (len(found[-1]) + 1) * longest <= budget and 2 * lengths[at] >= longest:
-            found[-1].append(at)
-        else:
-            found.append([at])
-    return found
 
 
 class Job:
@@ -110,9 +87,8 @@ class Batcher:
     """
 
     def __init__(self, model: SentenceTransformer, batch_tokens: int | None = None, metrics: Metrics | None = None):
-        on_gpu = model.device.type == "cuda"
-        self.model = model
-        self.batch_tokens = batch_tokens or (BATCH_TOKENS_OF_GPU if on_gpu else BATCH_TOKENS)
+        self.batch_tokens = batch_tokens or default_budget(on_gpu=model.device.type == "cuda")
+        self.encoder = TextEncoder(model, self.batch_tokens)
         self.metrics = metrics or Metrics()
         self.limits = {role: TextLimit(model, role) for role in ("query", "document")}
         self._jobs: list[Job] = []
@@ -214,15 +190,14 @@ class Batcher:
 
     def _put(self, texts: Sequence[tuple[Job, int]]) -> None:
         start, role = time.monotonic(), texts[0][0].role
-        encode: Any = self.model.encode_query if role == "query" else self.model.encode_document
-        vectors = encode([job.texts[at] for job, at in texts], batch_size=len(texts), show_progress_bar=False)
+        vectors = self.encoder.encode([job.texts[at] for job, at in texts], role).numpy()
         seconds, tokens = time.monotonic() - start, sum(job.lengths[at] for job, at in texts)
         self._speed = SPEED * self._speed + (1 - SPEED) * tokens / max(seconds, 1e-6)
         self.metrics.count(BATCHES)
         self.metrics.count(ENCODING, seconds)
         self.metrics.count(TEXTS, len(texts), role=role)
         self.metrics.count(TOKENS, tokens, role=role)
-        for (job, at), vector in zip(texts, np.asarray(vectors, np.float32), strict=True):
+        for (job, at), vector in zip(texts, vectors, strict=True):
             job.put(at, vector)
 
     def _put_apart(self, texts: Sequence[tuple[Job, int]], error: Exception) -> None:

@@ -24,8 +24,10 @@ from tqdm.auto import tqdm
 from lbr_st.data.drops import ON_ERROR, Drops, on_wrong_row
 from lbr_st.errors import InputError, not_written, one_line, require
 from lbr_st.files import parents_that_go, require_place
+from lbr_st.model.encoding import TextEncoder
 from lbr_st.model.lengths import TextLimit, describe_longer
 from lbr_st.model.opening import check_embedder_exists, open_sentence_transformer
+from lbr_st.model.token_batches import default_budget
 from lbr_st.model.weights import check_vectors
 from lbr_st.use.passages import chunker_of, require_sources
 from lbr_st.use.shards import (
@@ -50,7 +52,6 @@ DTYPES = ("float32", "float16", "bfloat16")
 ENGINES = ("local", "ray")
 CHOICES = {"role": ROLES, "precision": PRECISIONS, "dtype": DTYPES, "engine": ENGINES, "on_error": ON_ERROR}
 
-BATCHES_AT_ONCE = 16  # encoded in one call, in which texts are sorted by length
 CALIBRATION_ROWS = 1000  # that say how far each dimension goes, for int8
 
 
@@ -84,8 +85,10 @@ class EncodeConfig(Job):
     def __post_init__(self) -> None:
         if isinstance(self.data, str):
             object.__setattr__(self, "data", (self.data,))
-        for flag, value in (("batch-size", self.batch_size), ("shard-rows", self.shard_rows), ("actors", self.actors)):
-            if value < 1:
+        for name in ("batch_tokens", "shard_rows", "actors"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                flag = name.replace("_", "-")
                 raise InputError(f"--{flag} must be a whole number of at least 1, got {value}")
         if not self.cpus_per_actor > 0 or not self.gpus_per_actor >= 0:
             raise InputError("--cpus-per-actor must be above 0, and --gpus-per-actor at least 0")
@@ -115,16 +118,18 @@ class Encoder:
     Args:
         folder: Folder with the texts, where the embeddings go too.
         job: Settings that decide the embeddings.
+        batch_tokens: Most tokens encoded at once; default is what `measure` finds.
         ranges: For int8, the least and the largest number of each dimension, ``(2, dimensions)`` float32.
 
     Raises:
         InputError: If it is not an embedding model.
     """
 
-    def __init__(self, folder: str | Path, job: Job, ranges: Any = None) -> None:
+    def __init__(self, folder: str | Path, job: Job, batch_tokens: int | None = None, ranges: Any = None) -> None:
         self.folder, self.job = Path(folder), job
         self.ranges = None if ranges is None else np.asarray(ranges, np.float32)
         self.model = open_model(job)
+        self.texts = TextEncoder(self.model, batch_tokens, shared_from=1)
         self.limit = TextLimit(self.model, job.role)
 
     def try_out(self) -> None:
@@ -149,11 +154,19 @@ class Encoder:
         width = self.model.get_embedding_dimension() or 1
         return -(-width // 8) if self.job.precision == "binary" else width
 
-    def embed(self, texts: Sequence[str]) -> np.ndarray:
+    def embed(self, texts: Sequence[str], on_texts: Callable[[int], Any] | None = None) -> np.ndarray:
         """Return the embeddings of texts, ``(texts, dimensions)`` float32."""
-        encode: Any = self.model.encode_query if self.job.role == "query" else self.model.encode_document
-        embeddings = encode(list(texts), batch_size=self.job.batch_size, show_progress_bar=False)
-        return np.asarray(embeddings, np.float32)
+        return self.texts.encode(texts, self.job.role, on_texts=on_texts).numpy()
+
+    def measure(self, rows: int) -> int:
+        """Return the number of tokens encoded at once that the model is fastest with here, and encode so from now on.
+
+        Args:
+            rows: Number of rows of the corpus; of few, nothing is measured.
+        """
+        texts = read_texts(self.folder, 0)["document"].to_pylist()
+        self.texts.batch_tokens = self.texts.budget(sum(map(len, texts)) * rows / len(texts))
+        return self.texts.batch_tokens
 
     def calibrate(self) -> np.ndarray:
         """Return how far each dimension goes in the first rows, ``(2, dimensions)`` float32."""
@@ -170,16 +183,9 @@ class Encoder:
         """
         table = read_texts(self.folder, shard)
         texts = table["document"].to_pylist()
-        size = BATCHES_AT_ONCE * self.job.batch_size
-        pieces, longer = [], 0
-        for start in range(0, len(texts), size):
-            piece = texts[start : start + size]
-            pieces.append(self._at_precision(self.embed(piece)))
-            longer += self.limit.count_longer(piece)
-            if on_rows is not None:
-                on_rows(len(pieces[-1]))
+        embeddings = self._at_precision(self.embed(texts, on_rows))
         columns = table if self.job.with_text else table.select(["id"])
-        write_embeddings(self.folder, shard, columns, np.concatenate(pieces), longer)
+        write_embeddings(self.folder, shard, columns, embeddings, self.limit.count_longer(texts))
 
     def _at_precision(self, embeddings: np.ndarray) -> np.ndarray:
         if self.job.precision.startswith("float"):
@@ -221,7 +227,8 @@ def encode_corpus(config: EncodeConfig) -> Manifest:
         logger.info("%s is finished already", folder)
         return manifest
     if manifest is None or manifest.missing():
-        encoder = Encoder(folder, job, manifest and manifest.ranges)
+        kept = (manifest.batch_tokens, manifest.ranges) if manifest else (job.batch_tokens, None)
+        encoder = Encoder(folder, job, *kept)
         encoder.try_out()
         require_room(job.shard_rows, encoder.width)
         with _leaving_nothing(folder):
@@ -232,8 +239,7 @@ def encode_corpus(config: EncodeConfig) -> Manifest:
                 manifest = Manifest.begin(folder, origin, *laid_down)
             if drops.counts:
                 logger.warning("%s", drops.describe())
-            if job.precision == "int8" and manifest.ranges is None:
-                manifest.keep_ranges(encoder.calibrate())
+            _keep_what_is_measured(config, manifest, encoder)
             _encode_missing(config, manifest, encoder)
         if longer := manifest.count_longer():
             logger.warning("%s", describe_longer(longer, manifest.rows, encoder.limit.most))
@@ -269,6 +275,17 @@ def _leaving_nothing(folder: Path) -> Iterator[None]:
         raise failed from error
 
 
+def _keep_what_is_measured(config: EncodeConfig, manifest: Manifest, encoder: Encoder) -> None:
+    """Let the manifest keep what is measured before the first shard, and is the same for all of them."""
+    if manifest.batch_tokens is None:
+        # The actors of a cluster may be other machines than this one.
+        on_ray = config.engine == "ray"
+        found = default_budget(on_gpu=config.gpus_per_actor > 0) if on_ray else encoder.measure(manifest.rows)
+        manifest.keep_batch_tokens(found)
+    if config.precision == "int8" and manifest.ranges is None:
+        manifest.keep_ranges(encoder.calibrate())
+
+
 def _encode_missing(config: EncodeConfig, manifest: Manifest, encoder: Encoder) -> None:
     done = sum(map(manifest.rows_of, manifest.done))
     with tqdm(total=manifest.rows, initial=done, desc="Encoding", unit="rows") as progress:
@@ -291,7 +308,7 @@ def _on_ray(config: EncodeConfig, manifest: Manifest, on_rows: Callable[[int], A
 
     done = encode_shards(
         manifest.missing(),
-        partial(Encoder, manifest.folder.resolve(), config.job, manifest.ranges),
+        partial(Encoder, manifest.folder.resolve(), config.job, manifest.batch_tokens, manifest.ranges),
         address=config.ray_address,
         actors=config.actors,
         cpus_per_actor=config.cpus_per_actor,

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import semantic_search
+from tqdm.auto import tqdm
 
 from lbr_st.data.cleaning import clean
 from lbr_st.errors import naming_the_extra
 from lbr_st.evaluation.ranking import DenseRanker, Weight, fuse, ranks
+from lbr_st.model.encoding import TextEncoder
 from lbr_st.model.lengths import warn_of_longer
 from lbr_st.records import Record
 
@@ -47,8 +49,10 @@ def search(
     warn_of_longer(model, asked, documents)
     if fuse_weight is not None:
         return _search_both(model, passages, asked, k, fuse_weight)
-    corpus = model.encode_document(documents, convert_to_tensor=True, show_progress_bar=True)
-    queries = model.encode_query(asked, convert_to_tensor=True)
+    encoder = TextEncoder(model)
+    with tqdm(total=len(documents), desc="Encoding", unit="texts") as progress:
+        corpus = encoder.encode(documents, on_texts=progress.update).to(model.device)
+    queries = encoder.encode(asked, "query").to(model.device)
     hits = semantic_search(queries, corpus, top_k=min(k, len(passages)))
     return [[(hit["score"], passages[int(hit["corpus_id"])]) for hit in of_question] for of_question in hits]
 

@@ -48,7 +48,8 @@ class Job:
         role: ``document`` or ``query``: whose prompt is put before a text.
         precision: Type of the numbers that are written: float32, float16, int8 or binary.
         dtype: Type of the numbers that the model computes in: float32, float16 or bfloat16.
-        batch_size: Number of texts encoded at once.
+        batch_tokens: Most tokens encoded at once, padding included; default is what this machine is fastest with when
+            the run is begun, which the manifest keeps.
         shard_rows: Number of rows of a file.
         with_text: Whether each text is kept beside its embedding.
     """
@@ -57,7 +58,7 @@ class Job:
     role: str = "document"
     precision: str = "float32"
     dtype: str = "float32"
-    batch_size: int = 64
+    batch_tokens: int | None = None
     shard_rows: int = 10_000
     with_text: bool = False
 
@@ -220,6 +221,8 @@ class Manifest:
     Attributes:
         finished: Whether all files are there.
         ranges: For int8, the least and the largest number of each dimension.
+        batch_tokens: Tokens encoded at once. Vectors are rounded in another way in other batches: a run that goes on
+            ends with the same bytes because it takes the number that it was begun with.
         done: Shards whose file is there, in order.
     """
 
@@ -227,12 +230,14 @@ class Manifest:
         self.folder, self.origin, self.rows, self.shards = folder, origin, rows, shards
         self.finished = False
         self.ranges: list[list[float]] | None = None
+        self.batch_tokens: int | None = None
         self.done = [shard for shard in range(shards) if part(folder, shard).is_file()]
 
     @classmethod
     def begin(cls, folder: Path, origin: dict[str, Any], rows: int, shards: int) -> Manifest:
         """Write the manifest of a run whose texts are laid down."""
         manifest = cls(folder, origin, rows, shards)
+        manifest.batch_tokens = origin["job"]["batch_tokens"]
         manifest._write()
         return manifest
 
@@ -271,6 +276,7 @@ class Manifest:
     def _of(cls, folder: Path, origin: dict[str, Any], about: dict[str, Any]) -> Manifest:
         manifest = cls(folder, origin, about["rows"], about["shards"])
         manifest.finished, manifest.ranges = about["finished"], about["ranges"]
+        manifest.batch_tokens = about["batch_tokens"]
         return manifest
 
     @property
@@ -295,6 +301,11 @@ class Manifest:
         shard_rows = self.origin["job"]["shard_rows"]
         return min(shard_rows, self.rows - shard * shard_rows)
 
+    def keep_batch_tokens(self, batch_tokens: int) -> None:
+        """Keep the number of tokens that all shards are encoded with at once."""
+        self.batch_tokens = batch_tokens
+        self._write()
+
     def keep_ranges(self, ranges: np.ndarray) -> None:
         """Keep the ranges that all shards are scaled by."""
         self.ranges = ranges.tolist()
@@ -313,15 +324,16 @@ class Manifest:
 
     def _write(self) -> None:
         files = [{"file": part(self.folder, shard).name, "rows": self.rows_of(shard)} for shard in self.done]
-        progress = {"finished": self.finished, "ranges": self.ranges, "files": files}
-        write_json(self.folder / MANIFEST, {**self.origin, "rows": self.rows, "shards": self.shards, **progress})
+        found = {"batch_tokens": self.batch_tokens, "ranges": self.ranges}
+        about = {**self.origin, "rows": self.rows, "shards": self.shards, "finished": self.finished, **found}
+        write_json(self.folder / MANIFEST, {**about, "files": files})
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
     file = folder / MANIFEST
     try:
         about = read_json(file)
-        _ = [about[name] for name in (*ORIGIN, "rows", "shards", "finished", "ranges")]
+        _ = [about[name] for name in (*ORIGIN, "rows", "shards", "finished", "ranges", "batch_tokens")]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{file} is not what lbr encode wrote: {error!r}") from error
     return about
@@ -330,5 +342,8 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 def _difference(name: str, before: Any, now: Any) -> str:
     if name == "job":
         field = next(key for key in now if before.get(key) != now[key])
-        return f"with --{field.replace('_', '-')} {before.get(field)}, now it is {now[field]}"
+        flag, (was, is_) = f"--{field.replace('_', '-')}", (before.get(field), now[field])
+        return (
+            f"without {flag}, now it is {is_}" if was is None else f"with {flag} {was}, now it is {is_ or 'left out'}"
+        )
     return "with another model by that name" if name == "model_sha256" else "with data that has changed since"

@@ -4,10 +4,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from sentence_transformers import SentenceTransformer
 
 from lbr_st.adaptation.scoring import EncodesOnce, Judge, fused
 from lbr_st.evaluation.own_data import LocalRetrieval, open_for_evaluation
+from lbr_st.model.encoding import TextEncoder
 
 
 def test_what_a_judge_finds():
@@ -39,15 +39,15 @@ def test_documents_are_encoded_once_to_the_same_scores(embedding_model, monkeypa
     rows = [{"id": str(n), "query": f"where is {n}", "document": "iron " * (n % 5) + str(n)} for n in range(30)]
     dev, test = (Judge(LocalRetrieval(own, rows, name="toy", revision="1")) for own in (rows[20:26], rows[6:12]))
     asked = []
-    encode = SentenceTransformer.encode
+    encode = TextEncoder.encode
 
-    def counted(self, *args, **kwargs):
-        asked.append(len(next(iter((*args, *kwargs.values())))))
-        return encode(self, *args, **kwargs)
+    def counted(self, texts, *args, **kwargs):
+        asked.append(len(texts))
+        return encode(self, texts, *args, **kwargs)
 
     apart = [judge.scores(open_for_evaluation(embedding_model)) for judge in (test, dev)]
     once = EncodesOnce(embedding_model)
-    monkeypatch.setattr(SentenceTransformer, "encode", counted)
+    monkeypatch.setattr(TextEncoder, "encode", counted)
     together = [judge.scores(once) for judge in (test, dev)]
     assert sum(asked) == len(test.documents) + 12  # and not twice
     for judge, one, two in zip((test, dev), apart, together, strict=True):

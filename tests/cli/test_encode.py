@@ -33,7 +33,7 @@ def test_flags_are_settings(called, tmp_path, capsys):
     assert called.pop() == EncodeConfig(model="m", data=["a", "b"], output_dir="vectors")
     printed = capsys.readouterr().out
     assert printed.startswith(f"Saved {tmp_path}: 25 rows in 2 files, 1.0 MB\nnext: ") and str(tmp_path) in printed
-    main([*REQUIRED, *"--role query --precision int8 --dtype bfloat16 --with-text --batch-size 3".split()])
+    main([*REQUIRED, *"--role query --precision int8 --dtype bfloat16 --with-text --batch-tokens 3".split()])
     assert called.pop() == EncodeConfig(
         model="m",
         data=["a", "b"],
@@ -42,7 +42,7 @@ def test_flags_are_settings(called, tmp_path, capsys):
         precision="int8",
         dtype="bfloat16",
         with_text=True,
-        batch_size=3,
+        batch_tokens=3,
     )
     values = "--engine ray --ray-address here --actors 2 --cpus-per-actor 3 --gpus-per-actor 0.5 --shard-rows 7"
     main([*REQUIRED, *values.split()])

@@ -79,17 +79,17 @@ def test_public_tests(tmp_path, monkeypatch, capsys):
     """Which tasks and models are run, and what is shown of them."""
     asked = []
 
-    def evaluate_on_tasks(models, tasks, results_dir, batch_size):
-        asked.append((list(models), tasks, results_dir, batch_size))
+    def evaluate_on_tasks(models, tasks, results_dir):
+        asked.append((models, tasks, results_dir))
         return [Outcome("NFCorpus", "ndcg_at_10", dict.fromkeys(models, 0.25)), Outcome("SciFact", "map", {}, "gone")]
 
     monkeypatch.setattr(command, "tasks_of", lambda names: [f"task {name}" for name in names])
     monkeypatch.setattr(command, "check_searchers", lambda names: None)
-    monkeypatch.setattr(command, "open_for_evaluation", lambda name: name)
+    monkeypatch.setattr(command, "open_for_evaluation", lambda name, batch_tokens: batch_tokens)
     monkeypatch.setattr(command, "evaluate_on_tasks", evaluate_on_tasks)
     monkeypatch.setattr(command, "trained_on", lambda name: {"NFCorpus"} if name == "ours" else set())
-    main(["--model", "bm25", "ours", "--tasks", "NFCorpus", "SciFact", "--batch-size", "3"])
-    assert asked == [(["bm25", "ours"], ["task NFCorpus", "task SciFact"], "results", 3)]
+    main(["--model", "bm25", "ours", "--tasks", "NFCorpus", "SciFact", "--batch-tokens", "3"])
+    assert asked == [({"bm25": 3, "ours": 3}, ["task NFCorpus", "task SciFact"], "results")]
     printed = capsys.readouterr().out
     assert "| NFCorpus | 0.2500 | (trained on) 0.2500 | ndcg_at_10 |" in printed
     assert "Not run, 1 of 2, as their data cannot be loaded:\n  SciFact: gone" in printed
@@ -113,8 +113,8 @@ def test_refusals(backbone, pairs, monkeypatch):
         (["--data", pairs, "--fuse-dev", pairs], "lbr evaluate: --fuse-dev goes with --fuse bm25"),
         (["--data", pairs, "--fuse-weight", "0"], "lbr evaluate: --fuse-weight goes with --fuse bm25"),
         (["--data", pairs, "--fuse-weight", "0", "--fuse-dev", pairs], "not allowed with argument --fuse-weight"),
-        (["--data", pairs, "--batch-size", "0"], f"argument --batch-size: {A_NUMBER}, got 0"),
-        (["--data", pairs, "--batch-size", str(2**63)], f"argument --batch-size: {A_NUMBER}, got 9223372036854775808"),
+        (["--data", pairs, "--batch-tokens", "0"], f"argument --batch-tokens: {A_NUMBER}, got 0"),
+        (["--data", pairs, "--batch-tokens", str(2**63)], f"argument --batch-tokens: {A_NUMBER}, got {2**63}"),
         (["--data", "absent.jsonl"], "is a language model, not an embedding model"),  # the model is looked at first
     ):
         with pytest.raises(InputError) as error:

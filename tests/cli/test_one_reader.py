@@ -163,7 +163,7 @@ def test_an_id_that_comes_again_is_another_in_encode(model, tmp_path):
     lbr_st.save(model, tmp_path / "model")
     rows = [{"_id": f"d{n % 2}", "text": f"Text {n}."} for n in range(4)]
     sources = [write_jsonl(tmp_path / name / "corpus.jsonl", rows) for name in ("a", "b")]
-    settings = {"model": str(tmp_path / "model"), "data": sources, "shard_rows": 3, "batch_size": 2}
+    settings = {"model": str(tmp_path / "model"), "data": sources, "shard_rows": 3, "batch_tokens": 48}
     whole, part = (EncodeConfig(output_dir=tmp_path / name, **settings) for name in ("whole", "part"))
     encode_corpus(whole)
     ids = ["d0", "d1", "d0#3", "d1#4"]

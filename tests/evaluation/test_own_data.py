@@ -61,7 +61,7 @@ def test_scores(saved, original, pairs, tmp_path, extra):
     """Query and document prompts are applied, and the corpus is that which was asked for."""
     results = tmp_path / "results"
     more = tmp_path / "train.jsonl" if extra else None
-    scores = lbr_st.evaluate(saved, pairs, corpus_extra=more, results_dir=results, batch_size=5)
+    scores = lbr_st.evaluate(saved, pairs, corpus_extra=more, results_dir=results)
     expected = by_hand(original, ANSWERS + (TEXTS if extra else []))
     assert main_scores(scores) == expected
     assert 0 < scores["recall_at_10"] < 1

@@ -49,7 +49,7 @@ def test_texts_longer_than_the_model_reads_are_counted(saved, nfcorpus, tmp_path
     line = f"{number} of 6 texts are longer than the 24 tokens the model reads: the rest of them was not read"
     for times in (1, 0):
         caplog.clear()
-        evaluate_on_tasks({"ours": open_for_evaluation(saved)}, tasks_of(["NFCorpus"]), tmp_path / "results", 2)
+        evaluate_on_tasks({"ours": open_for_evaluation(saved)}, tasks_of(["NFCorpus"]), tmp_path / "results")
         said = [record.getMessage() for record in caplog.records if "the model reads" in record.getMessage()]
         assert number and said == [line] * times
 
@@ -57,7 +57,7 @@ def test_texts_longer_than_the_model_reads_are_counted(saved, nfcorpus, tmp_path
 def test_scores_of_what_can_be_loaded(saved, nfcorpus, tmp_path):
     """What cannot be loaded says why; a result that is there for the same weights is taken."""
     models = {"ours": open_for_evaluation(saved), "bm25": open_for_evaluation("bm25")}
-    found, not_loaded = evaluate_on_tasks(models, tasks_of(["NFCorpus", "SciFact"]), tmp_path / "results", 5)
+    found, not_loaded = evaluate_on_tasks(models, tasks_of(["NFCorpus", "SciFact"]), tmp_path / "results")
     model = SentenceTransformer(str(saved))
     similar = model.encode_query([pair["query"] for pair in PAIRS]) @ (
         model.encode_document([pair["document"] for pair in PAIRS]).T

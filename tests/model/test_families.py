@@ -1,5 +1,6 @@
 """The other families of transformers, end to end: what docs/studies/families.md says of each (``make test-slow``)."""
 
+import numpy as np
 import pytest
 import torch
 from helpers import NEW, SHAPE, TEXTS, WINDOW, examples_of, make_tokenizer, masked_greedy
@@ -9,6 +10,7 @@ import lbr_st
 from lbr_st.errors import InputError
 from lbr_st.learning.batches import collate
 from lbr_st.learning.masked_model import CutOffModel
+from lbr_st.model.encoding import TextEncoder
 from lbr_st.model.self_checks import check_no_leak, check_packing
 
 pytestmark = [pytest.mark.slow, pytest.mark.whole_run]
@@ -24,6 +26,8 @@ WORK = {
 }  # fmt: skip
 LEAK = ["qwen3_next", "qwen3_5_text", "falcon_h1", "jamba", "minimax", "rwkv", "recurrent_gemma"]
 TAKE_NO_MASK = ["bloom", "opt", "llama4_text", "mamba"]
+# They keep a state, and not keys and values alone.
+SHARE_NO_PROMPT = [*LEAK, "mamba"]
 
 
 def make_model(folder, model_type, extra):
@@ -47,6 +51,19 @@ def test_check_train_save_generate(tmp_path, model_type):
     lbr_st.save(model, tmp_path / "model")
     answers = module.generate(TEXTS, through_bottleneck=True, max_new_tokens=NEW, do_sample=False)
     assert answers == [masked_greedy(module, text) for text in TEXTS]
+
+
+@pytest.mark.parametrize("model_type", [*WORK, *SHARE_NO_PROMPT, "bloom", "opt"])
+def test_encoder(tmp_path, model_type):
+    """With a shared prompt where the family can, padded on the right: the vectors of each text alone."""
+    extra = {"num_hidden_layers": 4} if model_type == "recurrent_gemma" else WORK.get(model_type, {})
+    model = make_model(tmp_path, model_type, extra)
+    encoder = TextEncoder(model, 60, shared_from=1)
+    found = encoder.encode(TEXTS, prompt="Read: q7 ").numpy()
+    expected = np.stack([model.encode(text, prompt="Read: q7 ") for text in TEXTS])
+    assert np.abs(found - expected).max() < 1e-5 * max(1, np.abs(expected).max())
+    [shared] = encoder._shared.values()
+    assert (shared is None) == (model_type in SHARE_NO_PROMPT)
 
 
 @pytest.mark.parametrize("model_type", [*LEAK, *TAKE_NO_MASK])

@@ -49,15 +49,14 @@ class Held:
     def __init__(self, model: Any) -> None:
         self.model, self.reached, self.free = model, threading.Event(), threading.Event()
         self.texts: list[str] = []
-        self.own = {name: getattr(model, name) for name in ("encode_query", "encode_document")}
-        for name in self.own:
-            setattr(model, name, lambda texts, *, name=name, **options: self.encode(name, texts, **options))
+        self.own = model.preprocess
+        model.preprocess = self.preprocess
 
-    def encode(self, name: str, texts: list[str], **options: Any) -> Any:
+    def preprocess(self, texts: list[str], **options: Any) -> Any:
         self.reached.set()
         assert self.free.wait(60)
         self.texts += texts
-        return self.own[name](texts, **options)
+        return self.own(texts, **options)
 
 
 @pytest.fixture

@@ -228,12 +228,12 @@ def test_a_model_that_fails(serving, monkeypatch, caplog):
         def fail(*args, **kwargs):
             raise RuntimeError("CUDA error:\nno kernel")
 
-        own = served.service.side.model.encode_document
-        monkeypatch.setattr(served.service.side.model, "encode_document", fail, raising=False)
+        own = served.service.side.model.preprocess
+        monkeypatch.setattr(served.service.side.model, "preprocess", fail, raising=False)
         status, answer = served.embed("text")
         assert status == 500 and answer["error"]["type"] == "server_error"
         assert answer["error"]["message"] == "the model does not encode it: CUDA error: no kernel"
-        monkeypatch.setattr(served.service.side.model, "encode_document", own)
+        monkeypatch.setattr(served.service.side.model, "preprocess", own)
         monkeypatch.setattr(service, "answer", fail)
         status, answer = served.embed("text")
         assert status == 500 and "a bug of lbr-st" in answer["error"]["message"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers import TEXTS
 
-from lbr_st.serving.batching import Batcher, batches_of
+from lbr_st.serving.batching import Batcher
 from lbr_st.serving.metrics import BATCHES, Metrics
 
 
@@ -17,21 +17,6 @@ def take(batcher):
 
 def submit(batcher, texts, role="document"):
     return batcher.submit(texts, role, batcher.lengths(texts, role))
-
-
-@pytest.mark.parametrize(
-    ("lengths", "budget", "expected"),
-    [
-        ([], 10, []),
-        ([3, 5, 4], 15, [[1, 2, 0]]),
-        ([3, 5, 4], 14, [[1, 2], [0]]),  # three rows of five are fifteen tokens
-        ([5, 2, 2], 100, [[0], [1, 2]]),  # less than half as long
-        ([4, 2], 8, [[0, 1]]),
-        ([50, 3], 10, [[0], [1]]),  # one alone may be longer
-    ],
-)
-def test_batches_keep_to_the_budget_with_their_padding(lengths, budget, expected):
-    assert batches_of(lengths, budget) == expected
 
 
 def test_no_vector_depends_on_its_company(opened):
@@ -84,14 +69,14 @@ def test_what_nobody_waits_for_is_not_encoded(opened):
 
 
 def test_a_text_that_the_model_does_not_take_fails_alone(opened, monkeypatch, caplog):
-    encode = opened.encode_document
+    preprocess = opened.preprocess
 
     def fail(texts, **options):
         if "poison" in texts:
             raise RuntimeError("no such token")
-        return encode(texts, **options)
+        return preprocess(texts, **options)
 
-    monkeypatch.setattr(opened, "encode_document", fail)
+    monkeypatch.setattr(opened, "preprocess", fail)
     batcher = Batcher(opened, 1000)
     futures = [submit(batcher, texts) for texts in (["good"], ["poison", "beside it"], ["fine"])]
     with batcher:
@@ -99,7 +84,7 @@ def test_a_text_that_the_model_does_not_take_fails_alone(opened, monkeypatch, ca
         with pytest.raises(RuntimeError, match="no such token"):
             futures[1].result(60)
         again = submit(batcher, ["good"]).result(60)
-    assert np.abs(np.concatenate([good, fine, again]) - encode(["good", "fine", "good"])).max() < 1e-6
+    assert np.abs(np.concatenate([good, fine, again]) - opened.encode_document(["good", "fine", "good"])).max() < 1e-6
     assert "2 texts could not be encoded" in caplog.text
 
 

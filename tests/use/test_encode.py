@@ -18,6 +18,7 @@ from sentence_transformers import SentenceTransformer
 
 from lbr_st.errors import InputError, UnfinishedError
 from lbr_st.files import write_jsonl
+from lbr_st.model import encoding
 from lbr_st.use import encode, shards
 from lbr_st.use.encode import EncodeConfig, encode_corpus
 
@@ -33,7 +34,7 @@ def config(saved, tmp_path):
         data=[str(tmp_path / "corpus.jsonl")],
         output_dir=tmp_path / "output",
         shard_rows=10,
-        batch_size=4,
+        batch_tokens=64,
     )
 
 
@@ -54,7 +55,7 @@ def straight(saved, tmp_path_factory):
             write_jsonl(folder / "corpus.jsonl", ROWS)
             made[precision] = folder / "output"
             source = str(folder / "corpus.jsonl")
-            settings = {"precision": precision, "shard_rows": 10, "batch_size": 4}
+            settings = {"precision": precision, "shard_rows": 10, "batch_tokens": 64}
             encode_corpus(EncodeConfig(model=str(saved), data=[source], output_dir=made[precision], **settings))
         return made[precision]
 
@@ -147,6 +148,33 @@ def test_an_interrupted_run_goes_on(config, straight, tmp_path, monkeypatch, pre
     assert first.stat().st_mtime_ns == before
 
 
+def test_the_batches_of_a_run_are_those_that_it_was_begun_with(config, tmp_path, monkeypatch):
+    """Another measurement would round other numbers: it is made once, before the first file, and kept."""
+    config, measured = replace(config, batch_tokens=None), []
+
+    def measure(self, characters):
+        measured.append(characters)
+        return 48
+
+    monkeypatch.setattr(encoding.TextEncoder, "budget", lambda self, characters: self.batch_tokens or 9999)
+    with monkeypatch.context() as patch:
+        patch.setattr(encoding.TextEncoder, "budget", measure)
+        interrupted(config, monkeypatch, Killed(), shard=1)
+    assert sum(len(row["text"]) for row in ROWS[:10]) * 25 / 10 in measured
+    assert manifest_of(tmp_path / "output")["batch_tokens"] == 48
+    budgets, own = [], encoding.batches_of
+    monkeypatch.setattr(encoding, "batches_of", lambda lengths, budget: budgets.append(budget) or own(lengths, budget))
+    encode_corpus(config)
+    assert set(budgets) == {48}
+    encode_corpus(replace(config, output_dir=tmp_path / "straight", batch_tokens=48))
+    for file in (tmp_path / "straight").glob("*.parquet"):
+        assert file.read_bytes() == (tmp_path / "output" / file.name).read_bytes()
+    with pytest.raises(InputError, match="was begun without --batch-tokens, now it is 48; go on with what it was"):
+        encode_corpus(replace(config, batch_tokens=48))
+    with pytest.raises(InputError, match="was begun with --batch-tokens 48, now it is left out"):
+        encode_corpus(replace(config, output_dir=tmp_path / "straight"))
+
+
 def test_a_run_killed_before_its_manifest_is_begun_again(config, straight, tmp_path):
     """Texts that are there without a manifest, or in part, are laid down anew."""
     folder = tmp_path / "output"
@@ -196,15 +224,15 @@ def test_embeddings_that_exist_are_never_taken_back(config, straight, tmp_path, 
     folder = tmp_path / "output"
     before = (folder / "part-00000.parquet").read_bytes()
     interrupted(config, monkeypatch, RuntimeError("out of memory"), shard=1)  # went on, and made nothing more
-    with pytest.raises(InputError, match="was begun with --batch-size 4, now it is 8"):
-        encode_corpus(replace(config, batch_size=8))
+    with pytest.raises(InputError, match="was begun with --batch-tokens 64, now it is 8"):
+        encode_corpus(replace(config, batch_tokens=8))
     assert (folder / "part-00000.parquet").read_bytes() == before and (folder / shards.TEXTS).is_dir()
     encode_corpus(config)
     for file in straight("float32").glob("*.parquet"):
         assert file.read_bytes() == (folder / file.name).read_bytes()
 
 
-@pytest.mark.parametrize("change", [{"batch_size": 8}, {"role": "query"}, {"shard_rows": 7}])
+@pytest.mark.parametrize("change", [{"batch_tokens": 8}, {"role": "query"}, {"shard_rows": 7}])
 def test_another_run_may_begin_where_one_made_nothing(config, original, tmp_path, monkeypatch, change):
     """As one that was stopped with a typing error in its command."""
     interrupted(config, monkeypatch, Killed())
@@ -229,7 +257,7 @@ def test_what_another_run_cannot_do_leaves_the_first_as_it_is(config, backbone, 
     assert {file: file.read_bytes() for file in (tmp_path / "output").rglob("*") if file.is_file()} == before
     (tmp_path / "output" / "mine.txt").write_text("x")
     with pytest.raises(InputError, match="is not empty"):
-        encode_corpus(replace(config, batch_size=8))
+        encode_corpus(replace(config, batch_tokens=8))
 
 
 def test_a_file_that_is_gone_since(config, straight, tmp_path):
@@ -393,7 +421,7 @@ def test_a_run_killed_at_its_very_end_leaves_no_texts(config, straight, tmp_path
 def test_killed_runs_lose_nothing(config, straight, tmp_path):
     """Killed while it reads, while it encodes, and once more."""
     flags = {"--model": config.model, "--data": config.data[0], "--output-dir": str(config.output_dir)}
-    flags |= {"--shard-rows": "10", "--batch-size": "4"}
+    flags |= {"--shard-rows": "10", "--batch-tokens": "64"}
     command = [sys.executable, "-m", "lbr_st.cli.main", "encode", *(part for flag in flags.items() for part in flag)]
     for wait in ("", shards.TEXTS, "part-00000.parquet"):
         process = subprocess.Popen(command, env=os.environ | {"HF_HUB_OFFLINE": "1"})
@@ -413,7 +441,7 @@ def test_killed_runs_lose_nothing(config, straight, tmp_path):
     ("change", "message"),
     [
         ({"precision": "int8"}, "was begun with --precision float32, now it is int8; go on with what it was"),
-        ({"batch_size": 8}, "was begun with --batch-size 4, now it is 8"),
+        ({"batch_tokens": 8}, "was begun with --batch-tokens 64, now it is 8"),
         ({"data": [__file__]}, "was begun with data that has changed since"),
     ],
 )
@@ -466,7 +494,7 @@ def test_refusals_leave_nothing_behind(config, backbone, tmp_path):
 
 def test_what_can_be_refused_is_refused_before_the_model_is_opened(config, tmp_path, monkeypatch):
     monkeypatch.setattr(encode, "open_model", lambda job: pytest.fail("was opened"))
-    for field in ("shard_rows", "batch_size", "actors"):
+    for field in ("shard_rows", "batch_tokens", "actors"):
         flag = field.replace("_", "-")
         assert f"--{flag} must be a whole number of at least 1, got 0" in refusal(config, tmp_path, **{field: 0})
     assert "--cpus-per-actor must be above 0" in refusal(config, tmp_path, cpus_per_actor=0)

@@ -19,6 +19,17 @@ def test_the_nearest_passage_to_a_text_is_that_text(saved, tmp_path):
         assert hits[0][0] == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.parametrize("weight", [None, 0.5])
+def test_passages_that_are_equal_are_encoded_once(saved, monkeypatch, weight):
+    """By the encoder that tokenizes them once, also beside BM25."""
+    model, read = SentenceTransformer(str(saved)), []
+    preprocess = model.preprocess
+    monkeypatch.setattr(model, "preprocess", lambda texts, **more: read.extend(texts) or preprocess(texts, **more))
+    passages = [{"id": str(number), "document": text} for number, text in enumerate([*TEXTS, *TEXTS])]
+    [hits] = search(model, passages, [TEXTS[1]], 12, weight)
+    assert len(hits) == 12 and sorted(read) == sorted([*TEXTS, TEXTS[1]])
+
+
 def test_prompts_are_applied(saved):
     model = SentenceTransformer(str(saved))
     [[(cosine, _)]] = search(model, [{"id": "1", "document": TEXTS[1]}], [TEXTS[0]])
