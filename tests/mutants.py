@@ -998,10 +998,24 @@ MUTANTS = [
     ),
     Mutant(
         "encoder: a prompt is computed once where tokens see what follows",
-        "model/shared_prompt.py",
-        "if _is_equal(shared, model, task):",
+        "model/plain_runs.py",
+        "if all(_is_close(one, other) for one, other in zip(*pairs, strict=True)):",
         "if True:",
         "model/test_encoding.py::test_a_model_that_is_not_causal_shares_no_prompt",
+    ),
+    Mutant(
+        "encoder: texts in a row are one text",
+        "model/packing.py",
+        "positions[number, start : start + len(own)] = own",
+        "positions[number, start : start + len(own)] = start + own",
+        "model/test_packing.py::test_every_family",
+    ),
+    Mutant(
+        "encoder: texts are packed whether it pays or not",
+        "model/packing.py",
+        "< WORTH_IT * plainly",
+        "< 2 * plainly",
+        "model/test_packing.py::test_what_pays",
     ),
     Mutant(
         "encoder: what one batch adds to a prompt is there for the next",

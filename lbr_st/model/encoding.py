@@ -2,7 +2,8 @@
 
 The vectors are those of ``SentenceTransformer.encode``; what differs is how the model gets its texts. Equal ones are
 encoded once. They are tokenized once, in a thread beside the model, sorted by their tokens and cut into batches by a
-budget of tokens, each padded on the right to its own length. A prompt is computed once for all of them.
+budget of tokens, each padded on the right to its own length. A prompt is computed once for all of them, and short texts
+of many lengths are packed side by side.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from sentence_transformers.util import truncate_embeddings
 from torch import Tensor
 
 from lbr_st.model.lengths import input_module, prompt_of
+from lbr_st.model.packing import Packing, pack, packed_batches, pays
 from lbr_st.model.shared_prompt import SHORTEST, SharedPrompt, share_prompt
 from lbr_st.model.token_batches import batches_of, default_budget, measured_budget, pieces_of
 from lbr_st.model.token_rows import Row, padded, rest_of, rows_of
@@ -31,8 +33,10 @@ CHARACTERS_A_TOKEN = 4  # about, before a text is tokenized
 WORTH_A_PROBE = 64  # batches of the default size: what encodes fewer is done before a probe pays
 TRIED_LENGTH = 128  # tokens of the texts that a probe encodes
 OF_A_CACHED_TOKEN = 8  # of so many, each is read by attention alone, and takes the memory of one
-SHARED_FROM = 8  # texts: to compute a prompt and to try it costs as much as a few of them
+TRIED_FROM = 8  # texts: to try whether a model can do something costs as much as a few of them
 PROMPTS_KEPT = 2  # of queries and of documents
+TRIED_TOKENS = 16  # of a text, that packing is tried with
+PACKED = {"input_ids", "attention_mask"}  # of rows that can be packed
 ENDINGS = ("a", "1", "Z", "\n", "é")  # texts that a prompt is followed by, to see which tokens are its own
 
 
@@ -64,12 +68,12 @@ class _Batch:
     Attributes:
         positions: Where they are among all texts.
         features: What the model is given; None where it makes it of the texts itself.
-        shared: What is computed of the tokens that are left out of ``features``.
+        by: What runs the model otherwise than plainly: the prompt that is left out of ``features``, or the packing.
     """
 
     positions: list[int]
     features: dict[str, Any] | None = None
-    shared: SharedPrompt | None = None
+    by: SharedPrompt | Packing | None = None
 
 
 class TextEncoder:
@@ -79,17 +83,19 @@ class TextEncoder:
         model: Any sentence-transformers model.
         batch_tokens: Most tokens of a batch, padding included; one text may have more. Default is what a probe of two
             seconds finds, where there is so much to encode that it pays, and else a number that depends on the device.
-        shared_from: Number of texts with a prompt from which on it is computed once for all of them. What has to give
-            the same bytes wherever it begins says 1.
+        tried_from: Number of texts with a prompt from which on it is tried to compute the prompt once for all of them,
+            and to pack short texts. What has to give the same bytes wherever it begins says 1.
     """
 
     def __init__(
-        self, model: SentenceTransformer, batch_tokens: int | None = None, shared_from: int = SHARED_FROM
+        self, model: SentenceTransformer, batch_tokens: int | None = None, tried_from: int = TRIED_FROM
     ) -> None:
-        self.model, self.batch_tokens, self.shared_from = model, batch_tokens, shared_from
+        self.model, self.batch_tokens, self.tried_from = model, batch_tokens, tried_from
         self._asked: Counter[tuple[str, str]] = Counter()
         self._is_tokenized = True  # until the model shows that it reads something else than rows of tokens
         self._shared: dict[tuple[str, str], SharedPrompt | None] = {}
+        self._packing: Packing | None = None
+        self._may_pack = True  # until the model shows that it cannot
 
     def encode(
         self,
@@ -169,7 +175,7 @@ class TextEncoder:
                 vectors = self._plain([texts[at] for at in batch.positions], way)
             else:
                 features = {name: self._moved(value) for name, value in batch.features.items()}
-                vectors = self._forward(features, role, batch.shared)
+                vectors = self._forward(features, role, batch.by)
             # While a GPU copies vectors of one batch, it is given the next one.
             before, copied = copied, (batch.positions, *self._copied(vectors.float()))
             if before is not None:
@@ -218,27 +224,57 @@ class TextEncoder:
         for shared, members in groups.items():
             known = 0 if shared is None else len(shared)
             lengths = [len(rows[at]["input_ids"]) - known + known // OF_A_CACHED_TOKEN for at in members]
-            for batch in batches_of(lengths, way.budget):
+            plain = batches_of(lengths, way.budget)
+            if shared is None and (packed := self._packed(rows, members, lengths, plain, way)):
+                for those, features in packed:
+                    batches.append(_Batch([positions[at] for at in those], features | rest, self._packing))
+                continue
+            for batch in plain:
                 those = [members[at] for at in batch]
                 features = self._padded([rows[at] for at in those], way.role, known) | rest
                 batches.append(_Batch([positions[at] for at in those], features, shared))
         return batches
 
+    def _packed(
+        self, rows: Sequence[Row], members: Sequence[int], lengths: Sequence[int], plain: Sequence[list[int]], way: _Way
+    ) -> list[tuple[list[int], dict[str, Tensor]]]:
+        """Return batches of packed texts with their features, where they take less time than plain ones; else none."""
+        if self._on_gpu or not self._may_pack or self._asked[way.prompt, way.role] < self.tried_from:
+            return []  # the attention of a GPU is slow with such a mask
+        batches = packed_batches(lengths, way.budget)
+        if not pays(lengths, plain, batches):
+            return []
+        if self._packing is None:
+            longest = rows[members[plain[0][0]]]["input_ids"][:TRIED_TOKENS].tolist()
+            self._packing = pack(self.model, longest) if len(longest) > 2 and set(rows[members[0]]) == PACKED else None
+            self._may_pack = self._packing is not None
+        if self._packing is None:
+            return []
+        padding = self._padding(way.role)
+        found = []
+        for batch in batches:
+            those = [members[at] for row in batch for at in row]
+            packed = self._packing.arguments([[rows[members[at]] for at in row] for row in batch], padding)
+            found.append((those, self._padded([rows[at] for at in those], way.role) | packed))
+        return found
+
     def _padded(self, rows: Sequence[Row], role: str, start: int = 0) -> dict[str, Tensor]:
         """Return rows as the model takes them, without the tokens before ``start``, which are computed already."""
-        padding = getattr(getattr(input_module(self.model, role), "tokenizer", None), "pad_token_id", None)
-        features = padded(rows, padding or 0, start)
+        features = padded(rows, self._padding(role), start)
         return {name: value.pin_memory() for name, value in features.items()} if self._on_gpu else features
+
+    def _padding(self, role: str) -> int:
+        return getattr(getattr(input_module(self.model, role), "tokenizer", None), "pad_token_id", None) or 0
 
     def _shared_prompt(self, prompt: str, role: str, texts: int) -> SharedPrompt | None:
         self._asked[prompt, role] += texts
-        if not prompt or not self._is_tokenized or self._asked[prompt, role] < self.shared_from:
+        if not prompt or not self._is_tokenized or self._asked[prompt, role] < self.tried_from:
             return None
         if (prompt, role) not in self._shared:
             while len(self._shared) >= PROMPTS_KEPT:
                 del self._shared[next(iter(self._shared))]
             ids = self._ids_of(prompt, role)
-            self._shared[prompt, role] = share_prompt(self.model, ids, role) if len(ids) >= SHORTEST else None
+            self._shared[prompt, role] = share_prompt(self.model, ids) if len(ids) >= SHORTEST else None
         return self._shared[prompt, role]
 
     def _ids_of(self, prompt: str, role: str) -> list[int]:
@@ -251,8 +287,8 @@ class TextEncoder:
         same = (at for at in range(shortest) if any(ids[at] != first[at] for ids in others))
         return first[: next(same, shortest)]
 
-    def _forward(self, features: dict[str, Any], role: str, shared: SharedPrompt | None = None) -> Tensor:
-        found = self.model(features, task=role) if shared is None else shared.features(features)
+    def _forward(self, features: dict[str, Any], role: str, by: SharedPrompt | Packing | None = None) -> Tensor:
+        found = self.model(features, task=role) if by is None else by.features(features)
         vectors = found["sentence_embedding"]
         width = self.model.truncate_dim
         return vectors if width is None else truncate_embeddings(vectors, width)

@@ -6,29 +6,20 @@ for every text: they are computed once, in one row, and every text attends to th
 
 from __future__ import annotations
 
-import inspect
-import logging
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.base.modules import Router, Transformer
 from torch import Tensor, nn
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from lbr_st.errors import one_line
-from lbr_st.model.bottleneck import BottleneckTransformer
-from lbr_st.model.quiet import quietly
-
-logger = logging.getLogger(__name__)
+from lbr_st.model.plain_runs import argument_of, finished, if_equal, plain_backbone
 
 SHORTEST = 4  # tokens of a prompt from which on it pays
 TRIED = 16  # tokens of the texts that it is tried with
-# How far an output with a shared prompt may be from that of the plain pass, over its length: rounding, and no more.
-CLOSE = {torch.float32: 1e-4, torch.float64: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}
 CACHE_NAMES = ("cache", "past_key_values")  # transformers 5.24 renamed the argument
 
 
@@ -65,16 +56,16 @@ class SharedPrompt:
 
     Args:
         model: The model.
+        backbone: What turns its tokens into states.
         ids: Tokens of the prompt.
-        cache_name: Argument that gives the model its cache.
+        cache_name: Argument that gives the backbone its cache.
 
     Attributes:
         tokens: Tokens of the prompt, for who compares texts with them.
     """
 
-    def __init__(self, model: SentenceTransformer, ids: Sequence[int], cache_name: str) -> None:
-        self.model, self.cache_name = model, cache_name
-        self.backbone = _backbone(model)
+    def __init__(self, model: SentenceTransformer, backbone: nn.Module, ids: Sequence[int], cache_name: str) -> None:
+        self.model, self.backbone, self.cache_name = model, backbone, cache_name
         self.tokens = np.array(ids)
         self.ids = torch.tensor([list(ids)], device=model.device)
         kept = DynamicCache()  # of a configuration it would keep no more than a sliding window
@@ -98,90 +89,43 @@ class SharedPrompt:
         rows = len(ids)
         whole_mask = torch.cat([mask.new_ones(rows, len(self)), mask], dim=1)
         hidden = self._run(ids, whole_mask, self.cache)
-        features = features | {
+        whole = {
             "input_ids": torch.cat([self.ids.expand(rows, -1), ids], dim=1),
             "attention_mask": whole_mask,
             "token_embeddings": torch.cat([self.hidden.expand(rows, -1, -1), hidden], dim=1),
         }
-        for module in list(self.model.children())[1:]:
-            features = module(features)
-        return features
+        return finished(self.model, features | whole)
 
     def _run(self, ids: Tensor, mask: Tensor, cache: Cache) -> Tensor:
         arguments = {self.cache_name: cache}
         return self.backbone(input_ids=ids, attention_mask=mask, use_cache=True, **arguments).last_hidden_state
 
 
-def share_prompt(model: SentenceTransformer, ids: Sequence[int], task: str) -> SharedPrompt | None:
+def share_prompt(model: SentenceTransformer, ids: Sequence[int]) -> SharedPrompt | None:
     """Compute the tokens that texts begin with once for all of them, where the model can.
 
-    Whether it can is tried on two rows of tokens: a model whose tokens see what comes after them, or that keeps no keys
-    and values, gives something else than its plain pass, or fails.
+    Whether it can is tried on two rows of tokens, of which the second is padded: a model whose tokens see what comes
+    after them, or that keeps no keys and values, gives something else than its plain pass, or fails.
 
     Args:
         model: Any sentence-transformers model, in evaluation mode.
         ids: The tokens.
-        task: What the plain pass is told, ``query`` or ``document``.
 
     Returns:
         What was computed; None where the plain pass must do.
     """
-    if len(ids) < SHORTEST or (cache_name := _cache_name(model)) is None:
+    backbone = plain_backbone(model)
+    cache_name = None if backbone is None else argument_of(backbone, *CACHE_NAMES)
+    if len(ids) < SHORTEST or backbone is None or cache_name is None:
         return None
-    try:
-        with quietly():
-            shared = SharedPrompt(model, ids, cache_name)
-            if _is_equal(shared, model, task):
-                return shared
-        logger.debug("prompts are not shared: the model gives other vectors with a cache")
-    except (RuntimeError, ValueError, TypeError, AttributeError, KeyError, IndexError, NotImplementedError) as error:
-        logger.debug("prompts are not shared: %s", one_line(error))
-    return None
 
+    def make() -> tuple[SharedPrompt, dict[str, Any], dict[str, Any]]:
+        shared = SharedPrompt(model, backbone, ids, cache_name)
+        prompts, own = shared.ids.expand(2, -1), shared.ids[:, :TRIED].expand(2, -1)
+        mask = torch.ones_like(own)
+        mask[1, own.shape[1] // 2 :] = 0
+        whole_mask = torch.cat([torch.ones_like(prompts), mask], dim=1)
+        tokens = {"input_ids": torch.cat([prompts, own], dim=1), "attention_mask": whole_mask}
+        return shared, shared.features({"input_ids": own, "attention_mask": mask}), tokens
 
-def _is_equal(shared: SharedPrompt, model: SentenceTransformer, task: str) -> bool:
-    """Compare two texts, of which the second is padded: their vectors, and the output of every token."""
-    prompts, own = shared.ids.expand(2, -1), shared.ids[:, :TRIED].expand(2, -1)
-    mask = torch.ones_like(own)
-    mask[1, own.shape[1] // 2 :] = 0
-    whole_mask = torch.cat([torch.ones_like(prompts), mask], dim=1)
-    plain = model({"input_ids": torch.cat([prompts, own], dim=1), "attention_mask": whole_mask}, task=task)
-    ours = shared.features({"input_ids": own, "attention_mask": mask})
-    is_token = whole_mask.bool()
-    pairs = [(each["token_embeddings"][is_token], each["sentence_embedding"]) for each in (ours, plain)]
-    return all(_is_close(one, other) for one, other in zip(*pairs, strict=True))
-
-
-def _is_close(found: Tensor, expected: Tensor) -> bool:
-    close = CLOSE.get(expected.dtype, 0.0)
-    distance = (found.float() - expected.float()).norm(dim=-1)
-    return bool((distance <= close * expected.float().norm(dim=-1)).all())  # of NaN nothing is close
-
-
-def _backbone(model: SentenceTransformer) -> nn.Module:
-    module: Any = model[0]
-    return module.model.base_model if isinstance(module, BottleneckTransformer) else module.model
-
-
-def _cache_name(model: SentenceTransformer) -> str | None:
-    """Return the argument that gives the backbone its cache; None where it has none, or is not run plainly."""
-    module: Any = model[0]
-    rest = list(model.children())[1:]
-    is_told_more = any(isinstance(each, Router) for each in rest) or any((model.module_kwargs or {}).values())
-    if is_told_more or model._compiled_call_impl is not None:
-        return None
-    if isinstance(module, Transformer):
-        plain = {"method": "forward", "method_output_name": "last_hidden_state"}
-        ways = module.modality_config.values()
-        if (
-            module.backend != "torch"
-            or module.transformer_task != "feature-extraction"
-            or module.module_output_name != "token_embeddings"
-            or any({name: way.get(name) for name in plain} != plain for way in ways)
-            or getattr(module.config, "output_hidden_states", False)
-        ):
-            return None
-    elif not isinstance(module, BottleneckTransformer):
-        return None
-    taken = inspect.signature(_backbone(model).forward).parameters
-    return next((name for name in CACHE_NAMES if name in taken), None)
+    return if_equal(model, "prompts are not shared", make)

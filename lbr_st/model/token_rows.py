@@ -50,7 +50,7 @@ def padded(rows: Sequence[Row], padding: int, start: int = 0) -> dict[str, Tenso
         padding: Id of the token that pads.
         start: First token that is taken of each row.
     """
-    longest = max(1, *(len(row["input_ids"]) - start for row in rows))
+    longest = max(1, *(len(next(iter(row.values()))) - start for row in rows))
     features = {}
     for name in rows[0]:
         lines = np.full((len(rows), longest), padding if name == "input_ids" else 0, np.int64)

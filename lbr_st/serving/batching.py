@@ -19,7 +19,7 @@ from sentence_transformers import SentenceTransformer
 
 from lbr_st.model.encoding import TextEncoder
 from lbr_st.model.lengths import TextLimit
-from lbr_st.model.token_batches import batches_of, default_budget
+from lbr_st.model.token_batches import default_budget
 from lbr_st.serving.metrics import BATCHES, ENCODING, TEXTS, TOKENS, Metrics
 
 logger = logging.getLogger(__name__)
@@ -181,12 +181,10 @@ class Batcher:
         return taken
 
     def _encode(self, taken: Sequence[tuple[Job, int]]) -> None:
-        for batch in batches_of([job.lengths[at] for job, at in taken], self.batch_tokens):
-            texts = [taken[each] for each in batch]
-            try:
-                self._put(texts)
-            except Exception as error:  # whatever a model raises, the thread lives on
-                self._put_apart(texts, error)
+        try:
+            self._put(taken)
+        except Exception as error:  # whatever a model raises, the thread lives on
+            self._put_apart(taken, error)
 
     def _put(self, texts: Sequence[tuple[Job, int]]) -> None:
         start, role = time.monotonic(), texts[0][0].role

@@ -129,7 +129,7 @@ class Encoder:
         self.folder, self.job = Path(folder), job
         self.ranges = None if ranges is None else np.asarray(ranges, np.float32)
         self.model = open_model(job)
-        self.texts = TextEncoder(self.model, batch_tokens, shared_from=1)
+        self.texts = TextEncoder(self.model, batch_tokens, tried_from=1)
         self.limit = TextLimit(self.model, job.role)
 
     def try_out(self) -> None:

@@ -90,7 +90,7 @@ def test_every_family_with_and_without_a_shared_prompt(families, family):
 def test_keys_and_values_of_a_prompt_are_those_of_one_row(families):
     """Whatever was encoded with them, nothing was added to them."""
     model = families("qwen2")
-    encoder = TextEncoder(model, shared_from=1)
+    encoder = TextEncoder(model, tried_from=1)
     first = encoder.encode(TEXTS, "query")
     shared = encoder._shared[PROMPT, "query"]
     assert {layer.keys.shape[:1] + layer.keys.shape[2:3] for layer in shared.cache.layers} == {(1, len(shared))}
@@ -145,7 +145,7 @@ def test_a_prompt_whose_last_token_goes_on_in_the_text(families):
     """Such a text is read as it is; the others share the prompt."""
     model, prompt = families("qwen2"), "How is anaemia treated? What causes high blood pressu"
     texts = ["re?", " and", "re", "x", "re is high"]
-    encoder = TextEncoder(model, shared_from=1)
+    encoder = TextEncoder(model, tried_from=1)
     assert_near(encoder.encode(texts, "query", prompt), alone(model, texts, "query", prompt), 1e-5)
     shared = encoder._shared[prompt, "query"]
     rows = model[0].tokenize_rows([prompt + text for text in texts])

@@ -58,7 +58,7 @@ def test_encoder(tmp_path, model_type):
     """With a shared prompt where the family can, padded on the right: the vectors of each text alone."""
     extra = {"num_hidden_layers": 4} if model_type == "recurrent_gemma" else WORK.get(model_type, {})
     model = make_model(tmp_path, model_type, extra)
-    encoder = TextEncoder(model, 60, shared_from=1)
+    encoder = TextEncoder(model, 60, tried_from=1)
     found = encoder.encode(TEXTS, prompt="Read: q7 ").numpy()
     expected = np.stack([model.encode(text, prompt="Read: q7 ") for text in TEXTS])
     assert np.abs(found - expected).max() < 1e-5 * max(1, np.abs(expected).max())
