@@ -46,6 +46,21 @@ class Mutant(NamedTuple):
 
 
 MUTANTS = [
+    # A smaller model.
+    Mutant(
+        "layers: a configuration with the types of layers that are gone",
+        "model/layers.py",
+        'OF_EACH_LAYER = ("layer_types", "no_rope_layers")',
+        'OF_EACH_LAYER = ("no_rope_layers",)',
+        "model/test_layers.py",
+    ),
+    Mutant(
+        "layers: all of them may be kept",
+        "model/layers.py",
+        "    if not 1 <= number < has:\n",
+        "    if not 1 <= number <= has:\n",
+        "model/test_layers.py",
+    ),
     # What is refused, and when.
     Mutant(
         "answers: what an endpoint refused is kept for the next run",

@@ -216,6 +216,11 @@ class StageConfig(RunConfig):
         """Number of texts of the maximum length that the language model must read in one row."""
         return 1
 
+    @property
+    def layers(self) -> int | None:
+        """Number of the first layers of the model that are kept before training; None for all of them."""
+        return None
+
     def check(self) -> None:
         """Refuse settings that contradict each other.
 
