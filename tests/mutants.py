@@ -55,6 +55,20 @@ MUTANTS = [
         "model/test_layers.py",
     ),
     Mutant(
+        "distill: the student learns the vectors of other queries",
+        "distilling/run.py",
+        "    return lessons.answers[lessons.positions[list(rows), 0]]",
+        "    return lessons.answers[list(rows)]",
+        "distilling/test_run.py::test_a_student_learns_the_vectors_of_the_model",
+    ),
+    Mutant(
+        "distill: a table reads the prompt of the model",
+        "distilling/students.py",
+        '        prompts={"query": "", "document": ""},',
+        "        prompts={**model.prompts},",
+        "distilling/test_run.py::test_a_table_is_the_mean_of_its_rows_and_a_projection",
+    ),
+    Mutant(
         "layers: all of them may be kept",
         "model/layers.py",
         "    if not 1 <= number < has:\n",

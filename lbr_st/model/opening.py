@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from sentence_transformers import CrossEncoder, SentenceTransformer
+from sentence_transformers.base.modules import Router, Transformer
 from sentence_transformers.util import is_sentence_transformer_model
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 from transformers.utils.peft_utils import ADAPTER_CONFIG_NAME
@@ -84,7 +85,7 @@ def _check_directory(name: str, flag: str) -> None:
     if not (path / ADAPTER_CONFIG_NAME).is_file() and (unread := unread_weights(path)) is not None:
         raise InputError(f"{flag} {name} cannot be used: {unread}")
     try:
-        for folder in (path, *filter(Path.is_dir, path.glob("[0-9]*_*"))):  # the parts of an embedding model
+        for folder in (path, *filter(Path.is_dir, path.glob("*[0-9]_*"))):  # the parts of an embedding model
             check_weight_files(folder)
     except InputError as error:
         raise InputError(f"{flag} {name} cannot be used: {error}") from error
@@ -396,13 +397,19 @@ def open_cross_encoder(name: str, flag: str = "--reranker") -> CrossEncoder:
 
 def _keep_within_positions(model: SentenceTransformer, what: str) -> None:
     """Let a model read no longer texts than it has positions for, and say so: it would fail at the first longer one."""
-    config = getattr(model.transformers_model, "config", None)
-    if config is None or not has_end(config):
-        return
-    most, length = int(most_positions(config)), model.max_seq_length
-    if length is None or length > most:
-        logger.warning("%s reads %d tokens at most, not %s: longer texts are cut to %d", what, most, length, most)
-        model.max_seq_length = most
+    parts: list[Any] = [model]
+    if isinstance(model[0], Router):  # each route has a limit of its own
+        routes: Any = model[0].sub_modules
+        inputs = [modules[0] for modules in routes.values()]
+        parts = [module for module in inputs if isinstance(module, Transformer)]
+    for part in parts:
+        config = getattr(model.transformers_model if part is model else part.model, "config", None)
+        if config is None or not has_end(config):
+            continue
+        most, length = int(most_positions(config)), part.max_seq_length
+        if length is None or length > most:
+            logger.warning("%s reads %d tokens at most, not %s: longer texts are cut to %d", what, most, length, most)
+            part.max_seq_length = most
 
 
 def open_with_language_model(name: str) -> SentenceTransformer:
