@@ -57,7 +57,7 @@ def make_student(model: SentenceTransformer, layers: int | None, name: str) -> S
         raise InputError(f"--model {name} is no transformer, but begins with {type(model[0]).__name__}")
     if layers is None:
         return _table(model, name)
-    check_layers(layers, transformer.config, name, "--student layers")
+    check_layers(layers, transformer.config, name, "--student layers:")
     student = copy.deepcopy(model).float()
     cut: Any = student.transformers_model
     keep_layers(cut, layers)

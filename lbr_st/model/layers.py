@@ -19,26 +19,26 @@ FAMILIES = {
 OF_EACH_LAYER = ("layer_types", "no_rope_layers")
 
 
-def check_layers(number: int, config: PretrainedConfig, name: str, flag: str = "--layers") -> None:
+def check_layers(number: int, config: PretrainedConfig, name: str, flag: str = "--layers ") -> None:
     """Refuse a number of layers that a language model cannot be cut to.
 
     Args:
         number: Number of layers to keep.
         config: Configuration of the model.
         name: What the model is called in messages.
-        flag: Flag the number was given with, for the message.
+        flag: What the number was given with, for the message.
 
     Raises:
         InputError: If it is not from 1 to below the model's own number, or the family is unknown.
     """
     if config.model_type not in FAMILIES:
         raise InputError(
-            f"{flag} {number}: {name} is of model type {config.model_type!r}, of which nobody has looked whether its "
+            f"{flag}{number}: {name} is of model type {config.model_type!r}, of which nobody has looked whether its "
             f"first layers are a model; it is known of {', '.join(sorted(FAMILIES))}"
         )
     has = config.num_hidden_layers
     if not 1 <= number < has:
-        raise InputError(f"{flag} {number}: {name} has {has} layers; a number from 1 to {has - 1} leaves some of them")
+        raise InputError(f"{flag}{number}: {name} has {has} layers; a number from 1 to {has - 1} leaves some of them")
 
 
 def keep_layers(model: PreTrainedModel, number: int) -> None:

@@ -171,8 +171,8 @@ def test_the_command_says_how_near_and_how_fast(config, tmp_path, capsys):
     [
         ("bert", "--student bert: there are table and layers:N, as in layers:6"),
         ("layers", "--student layers: there are table and layers:N"),
-        ("layers:2", "--student layers 2: .* has 2 layers; a number from 1 to 1"),
-        ("layers:0", "--student layers 0: .* has 2 layers; a number from 1 to 1"),
+        ("layers:2", "--student layers:2: .* has 2 layers; a number from 1 to 1"),
+        ("layers:0", "--student layers:0: .* has 2 layers; a number from 1 to 1"),
     ],
 )
 def test_students_that_there_are_not(config, tmp_path, student, message):
