@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from lbr_st.adaptation.run import adapt as adapt
     from lbr_st.alignment.config import AlignConfig as AlignConfig
     from lbr_st.alignment.run import align as align
+    from lbr_st.distilling.config import DistillConfig as DistillConfig
+    from lbr_st.distilling.run import distill as distill
     from lbr_st.errors import InputError as InputError
     from lbr_st.evaluation.own_data import evaluate as evaluate
     from lbr_st.evaluation.read_out import read_out as read_out
@@ -31,10 +33,12 @@ _EXPORTS = {
     "AdaptConfig": "lbr_st.adaptation.config",
     "AlignConfig": "lbr_st.alignment.config",
     "BottleneckTransformer": "lbr_st.model.bottleneck",
+    "DistillConfig": "lbr_st.distilling.config",
     "InputError": "lbr_st.errors",
     "LearnConfig": "lbr_st.learning.config",
     "adapt": "lbr_st.adaptation.run",
     "align": "lbr_st.alignment.run",
+    "distill": "lbr_st.distilling.run",
     "evaluate": "lbr_st.evaluation.own_data",
     "from_backbone": "lbr_st.model.saving",
     "learn": "lbr_st.learning.run",

@@ -46,6 +46,35 @@ class Mutant(NamedTuple):
 
 
 MUTANTS = [
+    # A smaller model.
+    Mutant(
+        "layers: a configuration with the types of layers that are gone",
+        "model/layers.py",
+        'OF_EACH_LAYER = ("layer_types", "no_rope_layers")',
+        'OF_EACH_LAYER = ("no_rope_layers",)',
+        "model/test_layers.py",
+    ),
+    Mutant(
+        "distill: the student learns the vectors of other queries",
+        "distilling/run.py",
+        "    return lessons.answers[lessons.positions[list(rows), 0]]",
+        "    return lessons.answers[list(rows)]",
+        "distilling/test_run.py::test_a_student_learns_the_vectors_of_the_model",
+    ),
+    Mutant(
+        "distill: a table reads the prompt of the model",
+        "distilling/students.py",
+        '        prompts={"query": "", "document": ""},',
+        "        prompts={**model.prompts},",
+        "distilling/test_run.py::test_a_table_is_the_mean_of_its_rows_and_a_projection",
+    ),
+    Mutant(
+        "layers: all of them may be kept",
+        "model/layers.py",
+        "    if not 1 <= number < has:\n",
+        "    if not 1 <= number <= has:\n",
+        "model/test_layers.py",
+    ),
     # What is refused, and when.
     Mutant(
         "answers: what an endpoint refused is kept for the next run",

@@ -28,6 +28,7 @@ COMMANDS = {
         "learn": "stage 1: teach a language model your domain",
         "align": "stage 2: make it an embedding model, with query-document pairs",
         "merge": "average the weights of a start and its end, or of several runs",
+        "distill": "a small and fast encoder of queries for a model",
     },
     "measure": {
         "evaluate": "score models on your own test pairs, or on public tests of mteb",

@@ -14,11 +14,12 @@ from transformers import HfArgumentParser
 
 from lbr_st.errors import InputError, one_line
 from lbr_st.evaluation.tables import markdown_table
-from lbr_st.training.config import StageConfig, flag, own_fields
+from lbr_st.training.config import RunConfig, StageConfig, flag, own_fields
 from lbr_st.training.trial import Plan, RateSearch
 from lbr_st.training.verdicts import read_verdict
 
-Config = TypeVar("Config", bound=StageConfig)
+Config = TypeVar("Config", bound=RunConfig)
+Stage = TypeVar("Stage", bound=StageConfig)
 
 # Training arguments that a first project may want to change, in the help of a command.
 OFTEN_CHANGED = (
@@ -36,7 +37,7 @@ class StageParser(HfArgumentParser):
         description: What it does.
     """
 
-    def __init__(self, config: type[StageConfig], prog: str, description: str) -> None:
+    def __init__(self, config: type[RunConfig], prog: str, description: str) -> None:
         dataclass: Any = config
         super().__init__(dataclass, prog=prog, description=description, allow_abbrev=False, add_help=False)
         self.config = config
@@ -67,7 +68,7 @@ class StageParser(HfArgumentParser):
         """
         by_name = {action.dest: _dashed(action) for action in self._actions if not _is_negation(action)}
         formatter = argparse.ArgumentDefaultsHelpFormatter(self.prog, max_help_position=28, width=110)
-        formatter.add_text(f"usage: {self.prog} --model MODEL --data DATA --output-dir DIR [--FLAG VALUE ...]")
+        formatter.add_text(f"usage: {self.prog} {self.config.USAGE} [--FLAG VALUE ...]")
         formatter.add_text(self.description)
         groups = {**self.config.GROUPS, "help": ("config", "help", "help_training")}
         shown = {name for names in groups.values() for name in names}
@@ -133,11 +134,11 @@ def parse_stage(config: type[Config], prog: str, description: str, argv: Sequenc
 
 
 def run_stage(
-    config: Config,
+    config: Stage,
     *,
-    run: Callable[[Config], Any],
-    plan: Callable[[Config], Plan],
-    find_rate: Callable[[Config], RateSearch],
+    run: Callable[[Stage], Any],
+    plan: Callable[[Stage], Plan],
+    find_rate: Callable[[Stage], RateSearch],
     next_step: str,
 ) -> None:
     """Do what was asked for with a stage, and say what came of it and what to do next.

@@ -6,17 +6,19 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from lbr_st.data import names
 from lbr_st.data.account import Account
-from lbr_st.data.cleaning import clean_record, printable
+from lbr_st.data.cleaning import clean, clean_record, printable
 from lbr_st.data.columns import Columns, RowReader
 from lbr_st.data.delimited import EMPTY_CELLS, ERROR_CELLS
 from lbr_st.data.drops import Drops, Waiting, on_wrong_row
 from lbr_st.data.folders import note_files, text_files
 from lbr_st.data.ids import IdReader, UniqueIds, part_id
-from lbr_st.data.judgements import JUDGED_OUT, NEGATIVES_NOW, join
+from lbr_st.data.judgements import JUDGED_OUT, NEGATIVES_NOW, NOTHING, join
 from lbr_st.data.negatives import TextCheck
 from lbr_st.data.passages import Chunker, read_text_files
 from lbr_st.data.rows import Row, Wrong, read_rows, stop
+from lbr_st.data.templates import Template
 from lbr_st.errors import InputError, RowError
 from lbr_st.records import FIELDS, Record, is_of_prepared_set, is_text_file
 
@@ -152,6 +154,42 @@ def read_tuples(path: str | Path, min_score: float | None = None, on_error: str 
         InputError: If a negative is no text; and see `read_records`.
     """
     return _judged(path, min_score, on_error, FIELDS, ("negatives",))
+
+
+def read_queries(path: str | Path, on_error: str | None = None) -> list[str]:
+    """Read queries alone: of pairs, or of a file that has nothing else.
+
+    Args:
+        path: See `read_records`. Where no row has a query by name, the text of a row is one.
+        on_error: See `read_records`.
+
+    Returns:
+        The different queries, in their order.
+
+    Raises:
+        InputError: See `read_records`.
+    """
+    first = next(iter(read_rows(path, wrong=lambda error: None)), None)
+    columns = {} if first is None else first.values
+    name, alone = names.first(columns, names.QUERY), None
+    if name is not None and not names.several(columns, (*names.DOCUMENT, *names.LISTED, *names.LISTED_IN_REPLY)):
+        alone = Template(f"{{{name}}}")
+    optional = () if alone else ("query",)
+    read = RecordReader(
+        Columns(document=alone, judged_by=NOTHING), ("document",), optional, is_prepared=is_of_prepared_set(path)
+    )
+    drops = Drops()
+    texts = [
+        record["query" if "query" in record else "document"]
+        for record in _records(path, read, on_wrong_row(on_error, drops))
+    ]
+    counts = read.account.counts
+    if number := counts.pop("document", 0):
+        counts["query"] = number
+    read.say(path)
+    if drops.counts:
+        logger.warning("%s: %s", path, drops.describe())
+    return list(dict.fromkeys(clean(text, keep_html=True, one_line=True) for text in texts))
 
 
 def _judged(

@@ -47,7 +47,7 @@ class LearnConfig(StageConfig):
 
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = StageConfig.GROUPS | {
         "objective": ("objective", "prefix_share", "read_out_weight", "arm", "select_by"),
-        "speed": ("pack_length", "attention"),
+        "speed": ("layers", "pack_length", "attention"),
     }
     NEED_DEV_DATA: ClassVar[tuple[str, ...]] = ("select_by",)
 
@@ -83,6 +83,11 @@ class LearnConfig(StageConfig):
         "for pairs, by the Separation Ratio or recall@10 of the embeddings before stage 2; recall and loss predicted "
         "best what stage 2 makes of a checkpoint, see docs/studies/checkpoints.md (default: the last one)"
     )
+    layers: int | None = told(
+        "keep the first N layers of the model and its final norm, and train those: a smaller and faster model "
+        "(default: all layers)",
+        "N",
+    )
     pack_length: int | None = told(
         "pack examples into rows of up to N tokens, kept apart by the mask; a batch is then so many rows (default: one "
         "example a row, in batches of like length)",
@@ -113,7 +118,7 @@ class LearnConfig(StageConfig):
         super().check()
         self.arm = Arm(self.arm)
         self.refuse(NOT_SUPPORTED)
-        self.at_least(1, "pack_length")
+        self.at_least(1, "pack_length", "layers")
         if not self.eval_do_concat_batches:
             raise InputError("--eval-do-concat-batches false: held-out losses are summed over all examples")
         if self.objective is not None:

@@ -197,6 +197,8 @@ def file_checks(files: SavedFiles) -> Iterator[str]:
 
 def _check_lbr_config(files: SavedFiles) -> str:
     if LBR_CONFIG not in files.json:
+        if "router_config.json" in files.json:
+            fail("router_config.json", "a model of two encoders is not verified; verify the model that it was made of")
         fail(LBR_CONFIG, "missing, so it was not saved by lbr_st; lbr_st.from_backbone starts from any language model")
     unknown = sorted(files[LBR_CONFIG].keys() - set(BottleneckTransformer.config_keys))
     if unknown:
@@ -404,7 +406,7 @@ def fingerprint(path: str | Path) -> str:
 def loaded_files(path: str | Path) -> list[Path]:
     """Return the files of a model directory that some loader reads, in order."""
     kinds = {".safetensors", ".json", ".bin", ".txt", ".model"}
-    files = [file for file in [*Path(path).glob("*"), *Path(path).glob("[0-9]_*/*")] if file.suffix in kinds]
+    files = [file for file in [*Path(path).glob("*"), *Path(path).glob("*[0-9]_*/*")] if file.suffix in kinds]
     return sorted(file for file in files if file.name not in NOT_LOADED)
 
 

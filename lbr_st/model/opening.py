@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from sentence_transformers import CrossEncoder, SentenceTransformer
+from sentence_transformers.base.modules import Router, Transformer
 from sentence_transformers.util import is_sentence_transformer_model
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 from transformers.utils.peft_utils import ADAPTER_CONFIG_NAME
@@ -31,6 +32,7 @@ from lbr_st.model.backbone import (
 from lbr_st.model.bottleneck import BottleneckTransformer, bottleneck_module
 from lbr_st.model.contract import LBR_CONFIG, NATIVE_MODULE, REFERENCE, SavedFiles, changed_files, check_files
 from lbr_st.model.gguf import gguf_file
+from lbr_st.model.layers import check_layers, keep_layers
 from lbr_st.model.positions import check_positions, has_end, most_positions
 from lbr_st.model.quiet import quietly
 from lbr_st.model.recognising import unread_weights, why_no_model
@@ -83,7 +85,7 @@ def _check_directory(name: str, flag: str) -> None:
     if not (path / ADAPTER_CONFIG_NAME).is_file() and (unread := unread_weights(path)) is not None:
         raise InputError(f"{flag} {name} cannot be used: {unread}")
     try:
-        for folder in (path, *filter(Path.is_dir, path.glob("[0-9]*_*"))):  # the parts of an embedding model
+        for folder in (path, *filter(Path.is_dir, path.glob("*[0-9]_*"))):  # the parts of an embedding model
             check_weight_files(folder)
     except InputError as error:
         raise InputError(f"{flag} {name} cannot be used: {error}") from error
@@ -178,7 +180,9 @@ def _what_embeds_nothing(name: str, flag: str) -> str:
     return f"{kind.value}, not an embedding model: it has no modules.json; {by}"
 
 
-def check_can_be_trained(name: str, max_seq_length: int | None = None, texts_in_a_row: int = 1) -> None:
+def check_can_be_trained(
+    name: str, max_seq_length: int | None = None, texts_in_a_row: int = 1, layers: int | None = None
+) -> None:
     """Refuse what no training could start from, before data are read for minutes; no weights are read.
 
     Only what is on this machine is looked at; a model of the Hub is refused where it is opened.
@@ -187,9 +191,11 @@ def check_can_be_trained(name: str, max_seq_length: int | None = None, texts_in_
         name: Directory, Hub id, GGUF file, directory that holds one, or an adapter.
         max_seq_length: Longest input that is asked for, in tokens.
         texts_in_a_row: Number of texts of that length that it must read in one row.
+        layers: Number of its layers to keep; default is all.
 
     Raises:
-        InputError: If it is no model, is not whole, is quantized, or reads shorter texts than those asked for.
+        InputError: If it is no model, is not whole, is quantized, reads shorter texts than those asked for, or cannot
+            be cut to so many layers.
     """
     check_model_exists(name)
     if not Path(name).exists():
@@ -203,6 +209,8 @@ def check_can_be_trained(name: str, max_seq_length: int | None = None, texts_in_
             config = config_of_transformers(name)
         else:
             return  # its parts are in folders, or it is no transformer
+        if layers is not None:
+            check_layers(layers, config, name)
     if max_seq_length is not None:
         check_max_length(max_seq_length, config, texts_in_a_row)
 
@@ -263,6 +271,7 @@ def open_model(
     compression_ratio: float | None = None,
     max_seq_length: int | None = None,
     texts_in_a_row: int = 1,
+    layers: int | None = None,
     flag: str = "--model",
     **model_kwargs: Any,
 ) -> SentenceTransformer:
@@ -278,30 +287,34 @@ def open_model(
         compression_ratio: The same for the tokens of text to a bottleneck token.
         max_seq_length: Longest input in tokens; default is that of the saved model, or `default_max_length`.
         texts_in_a_row: Number of texts of that length that the model must read in one row.
+        layers: Number of its first layers to keep; default is all.
         flag: Flag it was given with, for the message.
         **model_kwargs: Arguments of ``AutoModelForCausalLM.from_pretrained``.
 
     Raises:
-        InputError: If it is no model, is quantized, reads shorter texts than those asked for, or a saved one has other
-            bottleneck tokens than those asked for.
+        InputError: If it is no model, is quantized, reads shorter texts than those asked for, cannot be cut to so many
+            layers, or a saved one has other bottleneck tokens than those asked for.
     """
     model_kwargs = {"dtype": torch.float32} | model_kwargs
     check_model_exists(name, flag)
     with _refusing_what_is_no_model(name, flag):
+        if layers is not None:
+            check_layers(layers, read_config(name), name)
         adapter = find_adapter(name)
-        if not has_bottleneck_tokens(name, flag):
+        if has_bottleneck_tokens(name, flag):
+            model = load(name if adapter is None else adapter.base, model_kwargs=model_kwargs)
+            if adapter is not None:
+                merge_adapter(adapter, bottleneck_module(model).model)
+        else:
             if max_seq_length is None:
                 max_seq_length = default_max_length(name, texts_in_a_row)
-            return from_backbone(
+            model = from_backbone(
                 name,
                 num_bottleneck_tokens=num_bottleneck_tokens,
                 compression_ratio=compression_ratio,
                 max_seq_length=max_seq_length,
                 **model_kwargs,
             )
-        model = load(name if adapter is None else adapter.base, model_kwargs=model_kwargs)
-        if adapter is not None:
-            merge_adapter(adapter, bottleneck_module(model).model)
     module = bottleneck_module(model)
     for setting, asked_for, has in (
         ("--bottleneck-tokens", num_bottleneck_tokens, module.num_bottleneck_tokens),
@@ -311,6 +324,9 @@ def open_model(
             raise InputError(f"{flag} {name} has {setting} {has}; it cannot be opened with {setting} {asked_for}")
     if max_seq_length is not None:
         model.max_seq_length = max_seq_length
+    if layers is not None:  # only now: an adapter that was merged has updates of all of them
+        logger.info("keeping the first %d of the %d layers of %s", layers, module.model.config.num_hidden_layers, name)
+        keep_layers(module.model, layers)
     return model
 
 
@@ -381,13 +397,19 @@ def open_cross_encoder(name: str, flag: str = "--reranker") -> CrossEncoder:
 
 def _keep_within_positions(model: SentenceTransformer, what: str) -> None:
     """Let a model read no longer texts than it has positions for, and say so: it would fail at the first longer one."""
-    config = getattr(model.transformers_model, "config", None)
-    if config is None or not has_end(config):
-        return
-    most, length = int(most_positions(config)), model.max_seq_length
-    if length is None or length > most:
-        logger.warning("%s reads %d tokens at most, not %s: longer texts are cut to %d", what, most, length, most)
-        model.max_seq_length = most
+    parts: list[Any] = [model]
+    if isinstance(model[0], Router):  # each route has a limit of its own
+        routes: Any = model[0].sub_modules
+        inputs = [modules[0] for modules in routes.values()]
+        parts = [module for module in inputs if isinstance(module, Transformer)]
+    for part in parts:
+        config = getattr(model.transformers_model if part is model else part.model, "config", None)
+        if config is None or not has_end(config):
+            continue
+        most, length = int(most_positions(config)), part.max_seq_length
+        if length is None or length > most:
+            logger.warning("%s reads %d tokens at most, not %s: longer texts are cut to %d", what, most, length, most)
+            part.max_seq_length = most
 
 
 def open_with_language_model(name: str) -> SentenceTransformer:

@@ -61,6 +61,10 @@ class RunConfig(TrainingArguments):
         InputError: If arguments contradict each other: with the flags.
     """
 
+    # What the help of a command shows of it: how it is called, and groups of fields with their titles.
+    USAGE: ClassVar[str] = "--model MODEL --data DATA --output-dir DIR"
+    GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {}
+
     output_dir: str = required("new or empty folder for the model", "DIR")
     resume: bool = told("go on from the last checkpoint in --output-dir, or start where there is none", default=False)
 
@@ -157,7 +161,6 @@ class StageConfig(RunConfig):
     `transformers.TrainingArguments` are fields too.
     """
 
-    # What `lbr learn --help` and `lbr align --help` show, in groups: title and fields.
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
         "model and data": (
             "model", "data", "dev_data", "min_score", "on_error", "output_dir", "resume", "max_length",
@@ -215,6 +218,11 @@ class StageConfig(RunConfig):
     def texts_in_a_row(self) -> int:
         """Number of texts of the maximum length that the language model must read in one row."""
         return 1
+
+    @property
+    def layers(self) -> int | None:
+        """Number of the first layers of the model that are kept before training; None for all of them."""
+        return None
 
     def check(self) -> None:
         """Refuse settings that contradict each other.

@@ -9,7 +9,7 @@ from typing import Any
 from lbr_st.data.prepared_set import describe_set, mteb_tasks_of
 from lbr_st.model.contract import fingerprint
 from lbr_st.records import Record
-from lbr_st.training.config import RunConfig, StageConfig, own_fields
+from lbr_st.training.config import RunConfig, own_fields
 from lbr_st.training.resume import Run, data_sha256
 
 # Training arguments that change where a run writes and what it prints, not the weights it ends with.
@@ -28,7 +28,7 @@ PART_OF_THE_BEST = {"save_steps", "save_strategy", "eval_steps", "eval_strategy"
 
 # Settings that name models and data: folders of this machine are not published with a model.
 NAMES_OF_MODELS = ("model", "teacher", "reranker")
-NAMES_OF_FILES = (*NAMES_OF_MODELS, "data", "dev_data", "corpus_extra")
+NAMES_OF_FILES = (*NAMES_OF_MODELS, "data", "dev_data", "corpus_extra", "queries")
 
 
 def settings_of(arguments: RunConfig) -> dict[str, dict[str, Any]]:
@@ -46,7 +46,7 @@ def settings_of(arguments: RunConfig) -> dict[str, dict[str, Any]]:
     return {"arguments": {**own, "processes": arguments.world_size}, "training_arguments": training}
 
 
-def open_folder(config: StageConfig, arguments: StageConfig) -> None:
+def open_folder(config: RunConfig, arguments: RunConfig) -> None:
     """Look at the folder of a run, and compare a run in it with the settings of this one, before the data are read.
 
     Args:
@@ -60,7 +60,7 @@ def open_folder(config: StageConfig, arguments: StageConfig) -> None:
 
 
 def describe_run(
-    config: StageConfig, arguments: StageConfig, sources: Sequence[str], data: Sequence[Sequence[Record]]
+    config: RunConfig, arguments: RunConfig, sources: Sequence[str], data: Sequence[Sequence[Record]]
 ) -> Run:
     """Return the run of a stage: its folder, and everything that decides the weights it ends with.
 

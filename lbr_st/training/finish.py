@@ -103,7 +103,7 @@ def finish(model: SentenceTransformer, trainer: Trainer, stage: str, run: Run) -
         model[0].history.append(step_of_history(trainer, stage, run.description))
     if is_sharded(trainer) or getattr(trainer, "deepspeed", None) is not None:
         model = _gathered(trainer, run.output_dir)
-    _leave_training(trainer)
+    leave_training(trainer)
     if trainer.args.should_save:
         save_any(model, run.output_dir)
     trainer.accelerator.wait_for_everyone()
@@ -131,7 +131,7 @@ def _gathered(trainer: Trainer, output_dir: Path) -> SentenceTransformer:
     return model
 
 
-def _leave_training(trainer: Trainer) -> None:
+def leave_training(trainer: Trainer) -> None:
     """Undo what training does to a model in memory: what is saved is compared with it, exactly."""
     if trainer.args.tf32 or trainer.args.torch_compile:
         enable_tf32(False)

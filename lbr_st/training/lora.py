@@ -39,6 +39,7 @@ def open_for_training(config: StageConfig, **model_kwargs: Any) -> SentenceTrans
         compression_ratio=config.compression_ratio,
         max_seq_length=config.max_length,
         texts_in_a_row=config.texts_in_a_row,
+        layers=config.layers,
         dtype=weights_dtype(config),
         **model_kwargs,
     )

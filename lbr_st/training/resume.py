@@ -25,6 +25,9 @@ logger = logging.getLogger(__name__)
 
 RUN_FILE = "lbr_run.json"
 
+# What is moved last to where a model is saved: of one model, and of one of two encoders.
+WRITTEN_LAST = ("config.json", "router_config.json")
+
 
 def checkpoint_dir(output_dir: str | Path) -> Path:
     """Return the folder of a run's checkpoints. They are not part of the model, and can be deleted after it."""
@@ -52,7 +55,7 @@ def state_of(folder: str | Path) -> State:
         # The trainer makes the folder of its checkpoints before the run is written down.
         is_begun = names == {checkpoints.name} and checkpoints.is_dir() and not any(checkpoints.iterdir())
         return State.BEGUN if is_begun else State.ANOTHER
-    if "config.json" in names:
+    if not names.isdisjoint(WRITTEN_LAST):
         return State.FINISHED
     if last_whole_checkpoint(folder) is None and names <= {RUN_FILE, checkpoints.name}:
         return State.BEGUN

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from lbr_st.alignment.batches import DistinctBatchSampler, documents_by_query, training_rows
-from lbr_st.data.records import iterate_passages, read_passages, read_records, read_tuples
+from lbr_st.data.records import iterate_passages, read_passages, read_queries, read_records, read_tuples
 from lbr_st.errors import InputError
 from lbr_st.files import write_jsonl
 
@@ -380,3 +380,30 @@ def test_a_positive_is_never_its_own_hard_negative_in_a_set(prepare, tmp_path):
     folder = prepare(tmp_path / "f.jsonl", dev="0", test="0")
     found = read_tuples(folder / "align.jsonl")
     assert found and all(record["document"] not in record["negatives"] != [] for record in found)
+
+
+@pytest.mark.parametrize(
+    ("rows", "line"),
+    [
+        ([{"query": "a\n b"}, {"query": "c"}, {"query": "c"}], "3 queries; columns used: query"),
+        ([{"question": "a b", "answer": "1"}, {"question": "c", "answer": "2"}], "2 pairs; columns used: question, "),
+        ([{"_id": 1, "text": "a b"}, {"_id": 2, "text": "c"}], "2 queries; columns used: _id, text"),
+        ([{"query": "a b", "text": "1", "label": 0}, {"query": "c", "text": "2", "label": 1}], "2 pairs; columns used"),
+    ],
+)
+def test_queries_alone_or_of_pairs(tmp_path, caplog, rows, line):
+    """Each once, whatever is judged of its document."""
+    caplog.set_level(logging.INFO)
+    write_jsonl(tmp_path / "f.jsonl", rows)
+    assert read_queries(tmp_path / "f.jsonl") == ["a b", "c"]
+    assert line in caplog.text
+
+
+def test_queries_that_cannot_be_read(tmp_path):
+    write_jsonl(tmp_path / "f.jsonl", [{"query": "a"}, {"query": " "}, {"query": "b"}])
+    with pytest.raises(InputError, match="line 2"):
+        read_queries(tmp_path / "f.jsonl")
+    assert read_queries(tmp_path / "f.jsonl", "skip") == ["a", "b"]
+    (tmp_path / "empty.jsonl").write_text("")
+    with pytest.raises(InputError, match="no records"):
+        read_queries(tmp_path / "empty.jsonl")

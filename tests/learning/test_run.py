@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 import torch
-from helpers import PAIRS, kill_after_checkpoint, same_weights
+from helpers import PAIRS, kill_after_checkpoint, make_backbone, same_weights
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
@@ -402,3 +402,23 @@ def test_another_loss_is_another_run(config, tmp_path):
     assert float(losses[1]) == pytest.approx(2 * float(losses[0]), rel=1e-3)
     with pytest.raises(InputError, match="training_model: was 'OtherLoss', now None"):
         learn(replace(config, max_steps=2, resume=True))
+
+
+def test_the_first_layers_of_a_backbone(config, tmp_path, caplog):
+    """With LoRA on those that are left; an ordinary directory comes out, and a run with another number is another."""
+    caplog.set_level("INFO")
+    model_of_three = make_backbone(tmp_path / "three", layers=3)
+    config = replace(config, model=model_of_three, layers=2, lora_rank=2, max_steps=2, dev_data=None)
+    model = learn(config)
+    assert f"keeping the first 2 of the 3 layers of {model_of_three}" in caplog.text
+    about = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert about["num_hidden_layers"] == 2 and len(about["layer_types"]) == 2
+    stock = SentenceTransformer(config.output_dir)
+    assert len(stock[0].auto_model.layers) == 2
+    assert stock.encode("a") == pytest.approx(model.encode("a"), abs=1e-6)
+    with pytest.raises(InputError, match=r"a run with other settings \(layers: was 2, now None\)"):
+        learn(replace(config, layers=None, resume=True))
+    with pytest.raises(InputError, match="--layers must be at least 1, got 0"):
+        replace(config, layers=0)
+    with pytest.raises(InputError, match="--layers 3: .* has 3 layers"):
+        learn(replace(config, layers=3, output_dir=str(tmp_path / "other")))

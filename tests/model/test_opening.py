@@ -10,13 +10,17 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import fork, make_backbone, make_bert
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Router
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from transformers import AutoConfig, AutoModelForCausalLM
 
 import lbr_st
 from lbr_st.cli.main import run_command
 from lbr_st.errors import InputError
 from lbr_st.model.bottleneck import BottleneckTransformer
+from lbr_st.model.contract import fingerprint
 from lbr_st.model.opening import (
     DEFAULT_MAX_LENGTH,
     check_embedder_exists,
@@ -251,3 +255,20 @@ def test_what_the_machine_fails_is_told_from_what_is_no_model(backbone, monkeypa
     monkeypatch.setattr("lbr_st.model.opening.from_backbone", fail)
     with pytest.raises(InputError if number == errno.EACCES else OSError, match="Can't load it"):
         open_model(backbone, num_bottleneck_tokens=2)
+
+
+def test_a_router_is_known_by_its_parts_and_keeps_each_within_its_positions(backbone, tmp_path, caplog):
+    """Its root has no weights; static embeddings beside a transformer have no longest text to be cut to."""
+    bert = SentenceTransformer(make_bert(tmp_path / "bert"))
+    table = StaticEmbedding(bert.tokenizer, embedding_dim=16)
+    router = Router.for_query_document([table], list(bert.children()))
+    SentenceTransformer(modules=[router]).save_pretrained(str(tmp_path / "router"))
+    model = open_sentence_transformer(str(tmp_path / "router"))
+    assert model[0].sub_modules["document"][0].max_seq_length == 512
+    before = fingerprint(tmp_path / "router")
+    weights = tmp_path / "router" / "query_0_StaticEmbedding" / "model.safetensors"
+    save_file({"embedding.weight": load_file(weights)["embedding.weight"] + 1}, weights)
+    assert fingerprint(tmp_path / "router") != before
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(InputError, match="model.safetensors: not whole"):
+        check_model_exists(str(tmp_path / "router"))
