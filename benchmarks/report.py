@@ -79,6 +79,28 @@ ADAPTED = {
     "200_teacher_fused": "adapted with 200 pairs and a teacher, with BM25",
     "teacher": "the teacher: all-MiniLM-L6-v2, as it is",
 }
+# What a reader calls a figure of the server, its decimals, and what it is to be.
+SERVED = {
+    "throughput_vs_one_by_one": ("texts a second of 32 clients, over those of one: 15 queries to 1 passage", 2, ">= 3"),
+    "throughput_vs_one_by_one_queries": ("the same with queries alone", 2, ""),
+    "throughput_vs_one_by_one_passages": ("the same with passages alone", 2, ""),
+    "throughput_vs_encode": ("texts a second of 32 clients, over `model.encode` one by one", 2, ""),
+    "texts_per_second": ("texts a second of 32 clients", 1, ""),
+    "p50_ms": ("median milliseconds of a request of 32 clients", 0, ""),
+    "p99_over_p50": ("slowest of a hundred requests over the median", 2, "<= 4"),
+    "requests_lost": ("requests lost or answered wrongly", 0, "0"),
+    "requests": ("of so many requests", 0, ""),
+    "memory_growth_ratio": ("memory at the end of 10 minutes, over that of the second", 3, "<= 1.05"),
+    "memory_mib": ("MiB at the end", 0, ""),
+    "soak_requests_lost": ("requests lost in the 10 minutes", 0, "0"),
+    "unexpected_status": ("answers to hostile requests that are not as they must be", 0, "0"),
+    "hostile_requests": ("of so many hostile requests", 0, ""),
+    "answers_cut": ("answers cut by SIGTERM under load", 0, "0"),
+    "answers_in_flight_at_stop": ("of so many that were waited for then", 0, ""),
+    "search_p50_ms_over_numpy": ("median time of `/search`, over encoding the query and numpy", 2, "<= 1.2"),
+    "search_p50_ms": ("milliseconds of `/search`", 1, ""),
+    "search_passages": ("over so many passages", 0, ""),
+}
 # What a reader calls a variation of stage 1.
 EXPLORED = {
     "gl": "plain fine-tuning",
@@ -428,6 +450,16 @@ def of_ablation(figures: dict[str, float]) -> str:
     return markdown(["left out", "R@10", "R@10 with BM25", "less all steps, points"], rows)
 
 
+def of_serving(figures: dict[str, float]) -> str:
+    """What the server does under load, with the figure that each of these is to reach."""
+    rows = [
+        [what, f"{figures[name]:,.{digits}f}", is_to_be or "-"]
+        for name, (what, digits, is_to_be) in SERVED.items()
+        if name in figures
+    ]
+    return markdown(["", "measured", "is to be"], rows)
+
+
 def conditions(found: dict[str, Any]) -> str:
     """What a program ran on."""
     commits, versions, hardware = (
@@ -467,6 +499,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, float]], str]]] = {
     "adapt-compared": ("adapt", of_adapt_compared),
     "adapt-minutes": ("adapt", of_adapt_minutes),
     "ablation": ("adapt", of_ablation),
+    "serving": ("serving", of_serving),
 }
 
 

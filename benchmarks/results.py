@@ -37,6 +37,8 @@ PACKAGES = (
     "tokenizers",
     "bm25s",
     "trl",
+    "starlette",
+    "uvicorn",
 )
 
 

@@ -6,6 +6,8 @@ import contextlib
 import errno
 import importlib
 import logging
+import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -49,7 +51,11 @@ SYSTEM = {
     errno.EPERM: "give yourself the right to it, or choose another place",
     errno.EROFS: "choose a place that can be written to",
     errno.EMFILE: "let a process open more files, with ulimit -n",
+    errno.ENFILE: "let the machine open more files",
+    errno.EFBIG: "let files be larger, with ulimit -f",
 }
+OF_RIGHTS = (errno.EACCES, errno.EPERM)
+OF_RUST = re.compile(r"\(os error (\d+)\)$")  # how libraries written in it end what the system says
 LESS_AT_ONCE = (
     "take less at once: a shorter --max-length; in training --per-device-train-batch-size, or --mini-batch-size in "
     "stage 2; elsewhere --batch-tokens or --batch-size"
@@ -162,6 +168,20 @@ def raised_by_us(error: BaseException) -> bool:
     return bool(frames) and frames[-1].f_globals.get("__name__", "").partition(".")[0] == "lbr_st"
 
 
+def is_of_the_machine(error: BaseException) -> bool:
+    """Tell whether it was the machine that had too little of something: never a fault of what was read or opened."""
+    return _number_of(error) in {*SYSTEM} - {*OF_RIGHTS}
+
+
+def _number_of(error: BaseException) -> int | None:
+    """Return the number that the operating system gave an error, which libraries hand on in their own ones."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    if (found := OF_RUST.search(str(error))) is not None:
+        return int(found[1])
+    return None if error.__cause__ is None else _number_of(error.__cause__)
+
+
 def foreseen(error: BaseException) -> str | None:
     """Return the line for an error that is no bug of this package: what happened, and what to do.
 
@@ -181,6 +201,8 @@ def foreseen(error: BaseException) -> str | None:
         isinstance(error, RuntimeError) and any(part in str(error) for part in OF_MEMORY)
     ):
         return f"out of memory ({said}): {LESS_AT_ONCE}"
+    if is_of_the_machine(error) and not isinstance(error, OSError):
+        return f"{said}; {SYSTEM[_number_of(error) or 0]}"
     if type(error) is Exception and _is_of_tokenizer(error):  # the tokenizers library has no class of its own
         return f"the tokenizer cannot be used ({said}): is its tokenizer.json whole?"
     if isinstance(error, RuntimeError) and any(part in str(error) for part in OF_THE_GPU):
@@ -228,11 +250,33 @@ def _of_import(error: ImportError, said: str) -> str | None:
     return said  # of a library, which says what it needs
 
 
+def _is_somewhere() -> bool:
+    """Tell whether the folder is there that this process is in."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def _of_the_system(error: OSError, said: str) -> str:
+    if error.errno == errno.ENOENT and error.filename is None and not _is_somewhere():
+        return "the folder that this was started in is gone: change to one that is there"
     if error.strerror:
         said = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     remedy = SYSTEM.get(error.errno or 0)
     return f"{said}; {remedy}" if remedy else said
+
+
+def not_written(what: str, error: OSError) -> UnfinishedError:
+    """Return the error of an output that could not be written: of the machine, not of the input.
+
+    Args:
+        what: The output, for the message.
+        error: What the system says.
+    """
+    said, remedy = one_line(error.strerror or error), SYSTEM.get(error.errno or 0)
+    return UnfinishedError(f"{what} was not written: {said}{f'; {remedy}' if remedy else ''}")
 
 
 @contextlib.contextmanager

@@ -70,3 +70,12 @@ def sentences_of(page: Path) -> list[str]:
 
 def words_of(sentence: str) -> int:
     return sum(any(letter.isalnum() for letter in word) for word in sentence.split())
+
+
+def blocks_under(page: Path, heading: str) -> list[Block]:
+    """Return the blocks between a heading and the next one of its level."""
+    lines = page.read_text(encoding="utf-8").splitlines()
+    start = lines.index(heading)
+    level = heading.split()[0] + " "
+    end = next((i for i in range(start + 1, len(lines)) if lines[i].startswith(level)), len(lines))
+    return [block for block in blocks_of(page) if start < block.line <= end]

@@ -1,10 +1,15 @@
 """Environments of their own, made by ``make test-integrations``, and what is read in them."""
 
+import contextlib
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 from helpers import ROOT, TEXTS
@@ -22,6 +27,29 @@ def environment(name: str) -> Path:
     folder = ENVIRONMENTS / name
     assert folder.is_dir(), f"{folder} is missing: run this through make test-integrations"
     return folder
+
+
+@contextlib.contextmanager
+def serving(command: list[str], folder: Path, **more: str) -> Iterator[str]:
+    """Run a server of another package in a folder until it is healthy; yield its address."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    with (folder / "log").open("w") as log:
+        flags = ["--host", "127.0.0.1", "--port", str(port)]
+        process = subprocess.Popen([*command, *flags], cwd=folder, env=os.environ | more, stdout=log, stderr=log)
+    try:
+        end = time.monotonic() + 240
+        while True:
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"{url}/health", timeout=5)
+                break
+            assert process.poll() is None and time.monotonic() < end, (folder / "log").read_text()[-3000:]
+            time.sleep(0.2)
+        yield url
+    finally:
+        process.kill()
+        process.wait()
 
 
 # Package file, name it goes by in a model directory, family.

@@ -2,7 +2,8 @@
 
 Hypothesis draws files (mutated by structure and by bytes) and flags (valid ones, boundaries, nonsense). Each command
 runs on them in this process, with tiny models. It must end with exit code 0, 1 or 2, never with a traceback, and within
-a minute. What does not is written to ``.fuzz/``: the files as they were, the command, and what was said.
+a minute. A server answers each request with a status of 2xx or 4xx, and is then told to end, see ``fuzz_serving.py``.
+What does not is written to ``.fuzz/``: the files as they were, the command, and what was said.
 
     python tests/fuzz.py --minutes 5        # all commands
     python tests/fuzz.py --only data learn  # some
@@ -34,6 +35,7 @@ from typing import Any
 os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
 os.environ |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1"}
 
+import fuzz_serving
 from fuzz_cases import NAMES_OF_COMMANDS, Case, Commands, files_of, with_server
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
@@ -92,7 +94,8 @@ def run(case: Case, main: Callable[[list[str]], None] | None = None) -> Outcome:
         handler = signal.signal(signal.SIGALRM, stop)
         signal.alarm(SECONDS)
         try:
-            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            asking = fuzz_serving.asking() if case.argv[:1] == ["serve"] else contextlib.nullcontext()
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), asking:
                 main(with_server(case.argv))
         except SystemExit as end:
             outcome.code = end.code or 0

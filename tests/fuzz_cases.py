@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import fuzz_serving
 from hypothesis import strategies as st
 
 # Flags that start processes by the thousand, compile, or talk to other machines.
@@ -643,6 +644,32 @@ class Commands:
         argv = ["data", "filter", queries, "--data", data, "--output-dir", "kept", *more, *drawn]
         return Case(argv, files | of_queries | of_more)
 
+    def serve(self, draw: Any, drawn: list[str]) -> Case:
+        """The model, the data or a flag is odd, or what is asked: else few servers would be asked."""
+        odd = draw(st.sampled_from(["model", "data", "encoded", "flags", *["asked"] * 6]))
+        own = [(self.model, {}), (self.model, {}), (self.bert, {})]
+        model, of_model = draw(self.embedders if odd == "model" else st.sampled_from(own))
+        data, files = draw(self.sources if odd == "data" else self.texts)
+        if odd == "encoded":
+            data, files = draw(st.one_of(st.just(("encoded", self.encoded)), damaged_folder(self.encoded, "encoded")))
+        argv = ["serve", "--model", model, "--port", "0"]
+        argv += ["--data", data] if draw(st.integers(0, 4)) else []
+        more, of_more = self.given(draw, compare=st.just((self.bert, {}))) if "--data" in argv else ([], {})
+        asked = {fuzz_serving.REQUESTS: draw(fuzz_serving.steps(files))}
+        return Case([*argv, *more, *(drawn if odd == "flags" else [])], of_model | files | of_more | asked)
+
+    @functools.cached_property
+    def encoded(self) -> dict[str, bytes]:
+        """A corpus that was encoded."""
+        from lbr_st.cli.encode import main
+
+        with tempfile.TemporaryDirectory() as place, contextlib.chdir(place):
+            Path("passages.jsonl").write_bytes(as_jsonl(passages()))
+            argv = ["--model", self.model, "--data", "passages.jsonl", "--output-dir", "encoded", "--with-text"]
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+                main(argv)
+            return files_of(Path("encoded"), "encoded")
+
     def data_check(self, draw: Any, drawn: list[str]) -> Case:
         (data, files), (other, more) = draw(self.sources), draw(self.sources)
         return Case(["data", "check", data, other, *drawn], files | more)
@@ -650,5 +677,6 @@ class Commands:
 
 NAMES_OF_COMMANDS = [
     "data prepare", "data queries", "data filter", "data check", "data mine", "learn", "align", "adapt", "merge",
-    "encode", "search", "evaluate", "inspect", "verify", "export", "publish card", "publish push", "publish submit",
+    "encode", "search", "serve", "evaluate", "inspect", "verify", "export", "publish card", "publish push",
+    "publish submit",
 ]  # fmt: skip

@@ -1,18 +1,22 @@
 """What goes wrong and is no bug of ours is one line with what to do; a bug is a traceback, and where to report it."""
 
+import contextlib
 import errno
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
-from helpers import ROOT
+from helpers import ROOT, fork
 from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 from safetensors import SafetensorError
 from tokenizers import Tokenizer
+from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
 import lbr_st
@@ -36,6 +40,8 @@ FORESEEN = [
     (system_error(errno.EACCES), "out/model.safetensors: Permission denied; give yourself the right to it, or choose"),
     (system_error(errno.EROFS), "out/model.safetensors: Read-only file system; choose a place that can be written to"),
     (system_error(errno.EMFILE), "out/model.safetensors: Too many open files; let a process open more files"),
+    (system_error(errno.EFBIG), "out/model.safetensors: File too large; let files be larger, with ulimit -f"),
+    (Exception("No space left (os error 28)"), "No space left (os error 28); make room on the disk"),
     (system_error(errno.ENOENT), "out/model.safetensors: No such file or directory"),
     (OSError("what a library says"), "what a library says"),
     (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "No space left on device; make room on the disk"),
@@ -262,6 +268,52 @@ def test_a_pipe_that_nobody_reads():
         process.stdout.close()
         assert process.stderr.read() == ""
         assert process.wait() == 141  # what a shell calls a broken pipe
+
+
+@pytest.mark.parametrize(
+    ("work", "code"),
+    [
+        (lambda: sys.stderr.write("a line\n"), 141),
+        (lambda: tqdm([1], disable=False).close(), 141),
+        (lambda: (_ for _ in ()).throw(InputError("wrong")), 2),
+        (lambda: {}["name"], 1),
+    ],
+)
+def test_errors_that_nobody_reads(work, code):
+    """`lbr ... 2>&1 | head -1`: also where it is a library that says something."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = fork(lambda: lbr.run_command(work), writer, writer)
+    os.close(writer)
+    process.join(60)
+    assert process.exitcode == code
+
+
+def test_a_pipe_of_a_library_is_another(tmp_path):
+    """What breaks there is no sign that nobody reads what is said."""
+
+    def work():
+        reader, writer = socket.socketpair()
+        reader.close()
+        exec("writer.sendall(b'x')", {"writer": writer})  # a line of no module of this package
+
+    with open(tmp_path / "said.txt", "wb") as file:
+        process = fork(lambda: lbr.run_command(work), file.fileno(), file.fileno())
+        process.join(60)
+    assert process.exitcode == 1 and "Broken pipe" in (tmp_path / "said.txt").read_text()
+
+
+def test_the_folder_of_a_command_that_is_gone(tmp_path):
+    def work():
+        os.rmdir(tmp_path / "gone")
+        Path().absolute()
+
+    (tmp_path / "gone").mkdir()
+    with contextlib.chdir(tmp_path / "gone"), open(tmp_path / "said.txt", "wb") as file:
+        process = fork(lambda: lbr.run_command(work), file.fileno(), file.fileno())
+        process.join(60)
+    said = "error: the folder that this was started in is gone: change to one that is there\n"
+    assert (process.exitcode, (tmp_path / "said.txt").read_text()) == (1, said)
 
 
 def test_characters_that_the_terminal_has_not():

@@ -7,9 +7,11 @@ import time
 
 import fuzz
 import fuzz_cases
+import fuzz_serving
 import pytest
 from hypothesis import strategies as st
 
+import lbr_st
 from lbr_st.cli.main import run_command
 from lbr_st.errors import InputError, UnfinishedError
 
@@ -81,3 +83,58 @@ def test_it_starts_as_a_program():
     done = subprocess.run([sys.executable, fuzz.__file__, "--minutes", "0"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("seed ")
+
+
+def answer(body, status="200 OK", kind="application/json"):
+    return f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nConnection: close\r\n\r\n{body}".encode()
+
+
+ERROR = '{"error": {"message": "no", "type": "invalid_request_error", "param": null, "code": null}}'
+
+
+@pytest.mark.parametrize(
+    ("answered", "said"),
+    [
+        (answer('{"data": [{"embedding": [0.6, -0.8]}]}'), []),
+        (answer('{"data": [{"embedding": "AACAPw=="}]}'), []),  # 1.0 as four bytes
+        (answer(ERROR, "422 Unprocessable"), []),
+        (answer("<html>", kind="text/html"), []),
+        (answer('{"data": [{"embedding": [0.6, -0.7]}]}'), ["no vectors"]),
+        (answer('{"hits": [{"score": NaN}]}'), ["status 200 with what is no JSON, NaN is no JSON"]),
+        (answer(ERROR.replace("no", ""), "400 Bad"), ["status 400 with no error of OpenAI's form"]),
+        (answer('{"detail": "no"}', "400 Bad"), ["status 400 with no error of OpenAI's form"]),
+        (answer("no", "404 Not Found", "text/plain"), ["status 404 in text/plain"]),
+        (answer(ERROR, "500 Internal"), ["status 500"]),
+        (answer("", "302 Found"), ["status 302"]),
+        (b"", ["no answer"]),
+    ],
+)
+def test_answers_of_a_server_that_are_allowed_and_others(answered, said):
+    found = fuzz_serving.problems(fuzz_serving.sent_as("GET", "/search?q=a"), answered)
+    assert [each.partition(": ")[0] for each in found] == said
+
+
+def test_who_says_half_a_request_may_get_no_answer():
+    assert fuzz_serving.problems(b"GET / HTT", b"") == fuzz_serving.problems(b"", b"") == []
+    assert fuzz_serving.problems(b"GET / HTT\r\n\r\n", b"") == ["no answer"]
+
+
+def test_a_server_is_asked_and_ends(_shared_model, tmp_path, monkeypatch):
+    """What it answers wrongly is found with its traceback, and so is another answer than before."""
+    lbr_st.save(_shared_model, tmp_path / "model")
+    asked = [{"write": "docs.jsonl", "content": '{"text": "other"}\n'}]
+    asked += [{"send": fuzz_serving.sent_as(*each).decode()} for each in (("POST", "/reload"), ("GET", "/v1/models"))]
+    files = {"docs.jsonl": b'{"text": "one"}\n', fuzz_serving.REQUESTS: json.dumps(asked).encode()}
+    argv = ["serve", "--model", str(tmp_path / "model"), "--data", "docs.jsonl", "--port", "0"]
+    outcome = fuzz.run(fuzz_cases.Case(argv, files))
+    assert (outcome.code, outcome.is_fine) == (0, True), outcome.said
+    monkeypatch.setattr("lbr_st.serving.service.Service.models", lambda self, request: {}["name"])
+    outcome = fuzz.run(fuzz_cases.Case([*argv, "--api-key", "secret"], files))
+    assert outcome.code == 1 and not outcome.is_fine
+    assert "status 500" in outcome.said and "KeyError: 'name'" in outcome.said
+    assert "another answer" not in outcome.said
+    monkeypatch.setattr(
+        "lbr_st.serving.service.answer",
+        lambda asked, vectors, tokens: json.dumps({"data": [{"embedding": [time.time()]}]}).encode(),
+    )
+    assert "another answer afterwards than before" in fuzz.run(fuzz_cases.Case(argv, files)).said

@@ -7,21 +7,26 @@ import shutil
 from pathlib import Path
 
 from lbr_st.adaptation.config import AdaptConfig
-from lbr_st.adaptation.data_steps import held_out_by
+from lbr_st.adaptation.data_steps import held_out_by, where_queries_come_from
 from lbr_st.adaptation.endpoint import Endpoint
 from lbr_st.adaptation.layout import Layout
 from lbr_st.adaptation.passages import Passage
+from lbr_st.adaptation.queries import QUERIES
+from lbr_st.adaptation.query_text import why_not
 from lbr_st.adaptation.steps import is_done
 from lbr_st.adaptation.training_steps import align_config, learn_config
 from lbr_st.adaptation.writers import Decoding, Request, open_writer
+from lbr_st.alignment.run import check_dimensions
+from lbr_st.data.drops import Drops, on_wrong_row
+from lbr_st.data.folders import holds_no_data
 from lbr_st.data.parts import Reading, parts_of
-from lbr_st.data.prepared_set import file_of
+from lbr_st.data.prepared_set import PreparedSet, file_of
 from lbr_st.data.records import read_records
 from lbr_st.errors import InputError, check_installed
 from lbr_st.evaluation.general import general_pairs
 from lbr_st.evaluation.ranking import BM25
 from lbr_st.files import require_empty
-from lbr_st.model.backbone import read_backbone
+from lbr_st.model.backbone import read_backbone, read_config
 from lbr_st.model.opening import (
     check_can_be_trained,
     check_is_found,
@@ -31,6 +36,7 @@ from lbr_st.model.opening import (
     open_sentence_transformer,
 )
 from lbr_st.model.weights import check_weight_files
+from lbr_st.records import QUERIES_FILE, Record
 from lbr_st.training.config import StageConfig
 
 BYTES = 4  # of a number of a model that is trained
@@ -55,8 +61,8 @@ def check(config: AdaptConfig) -> None:
     for source in config.sources:
         parts_of(str(source), Reading())
     for flag, file in (("--queries", config.queries), ("--general", config.general), ("--pairs", config.pairs)):
-        if file is not None and not Path(file).exists():
-            raise InputError(f"{flag} {file}: no such file")
+        if file is not None:
+            _check_pairs(flag, file)
     check_installed("bm25s", f"--model {BM25}")
     if is_other_embedding_model(config.model) and config.learn:
         raise InputError(f"--learn: {config.model} is an embedding model, which stage 1 is left out for")
@@ -65,18 +71,38 @@ def check(config: AdaptConfig) -> None:
     _check_stages(layout)
     _check_room(layout, to_do)
     _check_files(config, to_do)
+    if "queries" in to_do:
+        _check_queries(layout)
     _check_models(layout, to_do)
     if "queries" in to_do:
         _check_writer(layout)
+
+
+def _check_pairs(flag: str, file: str) -> None:
+    """Refuse what is no file of queries with their passages, nor a prepared set."""
+    path = Path(file)
+    if not path.exists():
+        raise InputError(f"{flag} {file}: no such file")
+    if not path.is_dir() or PreparedSet.open(path) is not None:
+        return
+    if why := holds_no_data(path):
+        raise InputError(f"{flag} {file}: {why}")
+    instead = f"; give {path / QUERIES}" if (path / QUERIES_FILE).is_file() else ""
+    raise InputError(
+        f"{flag} {file}: is a folder, where a file of queries with their passages is needed, or a prepared set{instead}"
+    )
 
 
 def _check_stages(layout: Layout) -> None:
     """Refuse flags that contradict each other, packages that are not there, and texts longer than the model reads."""
     config = layout.config
     data, pairs = Path("set"), Path("align.jsonl")
-    stages: list[StageConfig] = [align_config(config, {}, config.model, data, pairs, Path("align"))]
+    align = align_config(config, {}, config.model, data, pairs, Path("align"))
+    stages: list[StageConfig] = [align]
     if layout.learns:
         stages.append(learn_config(config, {}, config.model, data, Path("learn")))
+    if layout.is_language_model:
+        check_dimensions(align.matryoshka_dims, read_config(config.model).hidden_size)
     for stage in stages:
         check_can_be_trained(config.model, config.max_length, stage.texts_in_a_row)
 
@@ -137,6 +163,28 @@ def _check_files(config: AdaptConfig, to_do: list[str]) -> None:
                 read_records(own.file(side))
     if config.general is not None and ("merge" in to_do or "verdict" in to_do):
         general_pairs(config.general, seed=config.seed)
+
+
+def _check_queries(layout: Layout) -> None:
+    """Refuse a corpus without titles and queries, where none are given, and nothing writes them."""
+    config = layout.config
+    if config.queries is not None or config.pairs is not None or config.generator is not None:
+        return
+    if layout.is_language_model and read_backbone(config.model).tokenizer.chat_template:
+        return
+    lost = Drops()
+    reading = Reading(wrong=on_wrong_row(config.on_error, lost), incomplete=lost.add_error)
+    records = (
+        record for source in config.sources for part in parts_of(str(source), reading) for record in part.records()
+    )
+    if not any(_is_asked(record) for record in records):
+        raise InputError(where_queries_come_from(config, False, lost))
+
+
+def _is_asked(record: Record) -> bool:
+    """Tell whether a document has a title, a heading or a query."""
+    texts = (record.get("query"), record.get("title"))
+    return any(text and why_not(text, record["document"]) is None for text in texts)
 
 
 def _check_models(layout: Layout, to_do: list[str]) -> None:

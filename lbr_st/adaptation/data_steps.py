@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer
 
+from lbr_st.adaptation.config import AdaptConfig
 from lbr_st.adaptation.filtering import FilterConfig, NoneLeftError, filter_file
 from lbr_st.adaptation.held_out import hold_out, kinds_in_words
 from lbr_st.adaptation.layout import Layout
@@ -90,7 +91,7 @@ def get_queries(layout: Layout, folder: Path) -> dict[str, Any]:
         try:
             write_queries(config)
         except NoQueriesError as error:
-            raise InputError(where_queries_come_from(layout, config, error.lost)) from error
+            raise InputError(where_queries_come_from(layout.config, config.writes, error.lost)) from error
     about = QuerySet.open(target).about
     return {**about["kinds"], "lost": about["lost"] or None}
 
@@ -115,19 +116,19 @@ def writes_itself(layout: Layout) -> bool:
     return layout.is_language_model and bool(AutoTokenizer.from_pretrained(layout.backbone).chat_template)
 
 
-def where_queries_come_from(layout: Layout, config: QueriesConfig, lost: Drops) -> str:
+def where_queries_come_from(config: AdaptConfig, writes: bool, lost: Drops) -> str:
     """Say that there are no queries, and where some may come from.
 
     Args:
-        layout: The steps.
-        config: How they were to be got.
+        config: Settings of the adaptation.
+        writes: Whether some were to be written.
         lost: What was left out, and why.
     """
-    what = f"{', '.join(map(str, layout.config.sources))}: no query can be used"
+    what = f"{', '.join(map(str, config.sources))}: no query can be used"
     if lost.counts:
         what += f" ({lost})"
-    if not config.writes:
-        what += f", and {layout.config.model} writes none, as it has no chat template"
+    if not writes:
+        what += f", and {config.model} writes none, as it has no chat template"
     return f"{what}; give --pairs FILE, --queries FILE, or --generator URL --generator-model NAME, which writes some"
 
 

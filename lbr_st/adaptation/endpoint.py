@@ -48,14 +48,14 @@ class Endpoint:
         at_once: Number of requests at once.
 
     Raises:
-        InputError: If the address cannot be one.
+        InputError: If the address or the key cannot be one.
     """
 
     kinds: Sequence[str] = WRITTEN
     batches_are_whole = False
 
     def __init__(self, address: str, model: str, decoding: Decoding, at_once: int) -> None:
-        self.url = url_of(address)
+        self.url, self._key = url_of(address), _key()
         self.model, self.decoding, self.at_once = model, decoding, at_once
         self.about: Mapping[str, Any] = {"generator": self.url, "generator_model": model}
         self._opener = urllib.request.build_opener(_NoRedirect)
@@ -105,6 +105,11 @@ class Endpoint:
                 why, after = _said(error), _seconds(error.headers.get("Retry-After"))
             except (OSError, http.client.HTTPException) as error:
                 why, after = one_line(getattr(error, "reason", error)), 0.0
+            except InputError:
+                raise
+            except ValueError as error:  # of a host or a proxy that is none
+                remedy = "are the address, and http_proxy and https_proxy in the environment, right?"
+                raise InputError(f"--generator {self.url} cannot be asked: {one_line(error)}; {remedy}") from error
             if wait is None:
                 break
             logger.debug("%s: %s; trying again", self.url, why)
@@ -123,8 +128,8 @@ class Endpoint:
             "seed": self.decoding.seed_of(request) % 2**31,
         }
         headers = {"Content-Type": "application/json", "User-Agent": "lbr-st"}
-        if key := os.environ.get(KEY):
-            headers["Authorization"] = f"Bearer {key}"
+        if self._key:
+            headers["Authorization"] = f"Bearer {self._key}"
         return urllib.request.Request(self.url, json.dumps(body).encode(), headers)
 
     def _answer_in(self, data: bytes) -> Answer:
@@ -148,6 +153,18 @@ class Endpoint:
         elif where := error.headers.get("Location"):
             remedy = f"; it has moved to {where}"
         return InputError(f"--generator {self.url}: {said}{remedy}")
+
+
+def _key() -> str:
+    """Return the key in the environment, without white space around it, as of a file that it was read from.
+
+    Raises:
+        InputError: If no header can hold it.
+    """
+    key = os.environ.get(KEY, "").strip()
+    if not (key.isascii() and (key or "-").isprintable()):
+        raise InputError(f"{KEY} in the environment has a character that no key has; set it anew, or unset it")
+    return key
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

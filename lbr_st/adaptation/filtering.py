@@ -27,7 +27,7 @@ from lbr_st.data.records import read_passages, read_records
 from lbr_st.data.rows import read_rows
 from lbr_st.data.same_text import AUTO, same_text
 from lbr_st.data.write import DROPPED
-from lbr_st.errors import InputError, naming_the_extra
+from lbr_st.errors import InputError, naming_the_extra, not_written
 from lbr_st.evaluation.ranking import BM25, DenseRanker, Ranker, check_searchers, ranks_of
 from lbr_st.files import replacing_folder, require_empty, write_json, write_jsonl
 from lbr_st.model.lengths import saying_what_is_longer
@@ -318,7 +318,8 @@ def filter_file(queries: str | Path, data: str | Path, output_dir: str | Path, c
 
     Raises:
         InputError: If a source or a model cannot be used, none is left, or the folder is not empty or cannot be
-            written.
+            written to.
+        UnfinishedError: If the disk does not take it.
     """
     require_empty(output_dir)
     models = config.open_models()
@@ -352,5 +353,5 @@ def filter_file(queries: str | Path, data: str | Path, output_dir: str | Path, c
             write_jsonl(folder / DROPPED, drops.samples)
             write_json(folder / QUERIES_FILE, about)
     except OSError as error:
-        raise InputError(f"{output_dir} was not written: {error.strerror or error}") from error
+        raise not_written(str(output_dir), error) from error
     return about

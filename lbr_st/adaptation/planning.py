@@ -177,7 +177,7 @@ class _Trial:
         to_write = look(config, lost)
         rows = list(_with_stand_ins(to_write))
         if not rows:
-            raise InputError(where_queries_come_from(self.layout, config, lost))
+            raise InputError(where_queries_come_from(self.config, config.writes, lost))
         _write_queries(folder / "queries", rows)
         batches = batches_of(to_write.requests, config.batch_size)
         assert to_write.writer is not None

@@ -33,7 +33,7 @@ from lbr_st.data.same_text import same_text
 from lbr_st.data.table import content_hash
 from lbr_st.data.words import count_words
 from lbr_st.data.write import DROPPED
-from lbr_st.errors import InputError, one_line
+from lbr_st.errors import InputError, not_written, one_line
 from lbr_st.files import read_json, replacing_folder, write_json, write_jsonl, write_text
 from lbr_st.model.opening import check_model_exists
 from lbr_st.records import QUERIES_FILE, Record
@@ -233,7 +233,7 @@ def write_queries(config: QueriesConfig) -> QuerySet:
         InputError: If a source, the model or the endpoint cannot be used, the folder is not empty or cannot be
             written, or answers are kept beside it of a run with other settings.
         NoQueriesError: If there is no query.
-        UnfinishedError: If the endpoint does not answer; what it answered before is kept.
+        UnfinishedError: If the endpoint does not answer, or the disk is full; what it answered before is kept.
     """
     target = Path(config.output_dir).resolve()
     check_target(target)
@@ -255,8 +255,8 @@ def write_queries(config: QueriesConfig) -> QuerySet:
                 write_text(folder / queries_card.CARD, queries_card.text(about, rows))
                 write_json(folder / QUERIES_FILE, about)
     except OSError as error:
-        what = f"--output-dir {config.output_dir} was not written: {one_line(error.strerror or error)}"
-        raise _saying_what_is_kept(InputError(what), config, answers) from error
+        failed = not_written(f"--output-dir {config.output_dir}", error)
+        raise _saying_what_is_kept(failed, config, answers) from error
     except Exception as error:
         _saying_what_is_kept(error, config, answers)
         raise

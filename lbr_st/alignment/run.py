@@ -154,7 +154,7 @@ def align(config: AlignConfig) -> SentenceTransformer:
             model = trainer.sentence_transformer
             if trainer.adapter is not None:
                 model = merged(model, trainer.adapter, config)
-            matryoshka_dims = check_dimensions(config.matryoshka_dims, model)
+            matryoshka_dims = check_dimensions(config.matryoshka_dims, model.get_embedding_dimension())
             if matryoshka_dims is not None and hasattr(model[0], "model"):
                 language_model: Any = model[0].model
                 language_model.config.matryoshka_dimensions = matryoshka_dims  # vLLM offers these
@@ -225,7 +225,7 @@ def prepare(config: AlignConfig, arguments: AlignConfig) -> tuple[Run, AlignTrai
     if arguments.ddp_find_unused_parameters is None:  # in ours, all that is trained gets a gradient
         arguments.ddp_find_unused_parameters = not _is_ours(model)
     set_prompts(model, config)
-    dimensions = check_dimensions(config.matryoshka_dims, model)
+    dimensions = check_dimensions(config.matryoshka_dims, model.get_embedding_dimension())
     return run, _trainer(config, arguments, model, data, dimensions, teacher)
 
 
@@ -407,7 +407,7 @@ def _language_model(model: SentenceTransformer, config: AlignConfig) -> CutOffMo
         return None
 
 
-def check_dimensions(dimensions: Sequence[int] | None, model: SentenceTransformer) -> list[int] | None:
+def check_dimensions(dimensions: Sequence[int] | None, width: int | None) -> list[int] | None:
     """Return the dimensions to train, the whole width first.
 
     Raises:
@@ -415,7 +415,6 @@ def check_dimensions(dimensions: Sequence[int] | None, model: SentenceTransforme
     """
     if dimensions is None:
         return None
-    width = model.get_embedding_dimension()
     assert width is not None
     if not all(1 <= each <= width for each in dimensions):
         raise InputError(f"--matryoshka-dims must be from 1 to {width}, the width of the embeddings; got {dimensions}")

@@ -115,12 +115,15 @@ def settings_of(stage: str, config: Any, told: Sequence[str]) -> dict[str, Any]:
         if name in dict(pairs):
             raise InputError(f"lbr adapt: --{stage} {name}: is there twice")
         pairs.append((name, value))
-    parser = StageParser(config, f"lbr adapt: --{stage}", "")
+    parser = StageParser(config, f"lbr {stage}", "")
     known = {action.dest for action in parser._actions}
     for name, _ in pairs:
         if name not in known or name in ("help", "config"):
             raise InputError(f"lbr adapt: --{stage} {name}: lbr {stage} has no such setting (see lbr {stage} --help)")
     for action in parser._actions:
         action.required = False
-    found = vars(argparse.ArgumentParser.parse_args(parser, [f"--{name}={value}" for name, value in pairs]))
+    try:
+        found = vars(argparse.ArgumentParser.parse_args(parser, [f"--{name}={value}" for name, value in pairs]))
+    except InputError as error:
+        raise InputError(f"lbr adapt: --{stage}: {str(error).removeprefix(f'{parser.prog}: ')}") from error
     return {name: found[name] for name, _ in pairs}

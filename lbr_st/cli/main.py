@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import logging
 import os
+import select
 import signal
 import sys
 import traceback
@@ -102,22 +103,22 @@ def run_command(run: Callable[[], None]) -> None:
         except SystemExit:
             raise
         except BaseException as error:  # what a library written in Rust raises is no Exception
-            if isinstance(error, BrokenPipeError) and raised_by_us(error):  # as in `lbr data list | head -1`
+            if isinstance(error, BrokenPipeError) and (raised_by_us(error) or _is_unread()):  # as by `| head -1`
                 _write_no_more()
                 sys.exit(BROKEN_PIPE)
             if isinstance(error, KeyboardInterrupt) or interrupted:  # some libraries raise another error of it
                 if is_first_process:
                     sys.stderr.write(f"\n{'. '.join(['stopped by Ctrl-C', *getattr(error, '__notes__', [])])}\n")
                 sys.exit(INTERRUPTED)
-            if (line := foreseen(error)) is None:
-                traceback.print_exc()
-                line = where_to_report()
-            else:
-                line = ". ".join([line, *getattr(error, "__notes__", [])])
-            sys.stderr.write(f"error: {line}\n" if is_first_process else f"error of process {rank}: {line}\n")
             try:
+                if (line := foreseen(error)) is None:
+                    traceback.print_exc()
+                    line = where_to_report()
+                else:
+                    line = ". ".join([line, *getattr(error, "__notes__", [])])
+                sys.stderr.write(f"error: {line}\n" if is_first_process else f"error of process {rank}: {line}\n")
                 sys.stdout.flush()
-            except OSError:  # of a disk that is full
+            except OSError:  # of a disk that is full, or nobody reads it
                 _write_no_more()
             sys.exit(2 if isinstance(error, InputError) else 1)
 
@@ -140,9 +141,19 @@ def _open_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def _is_unread() -> bool:
+    """Tell whether nobody reads any more what this process prints; libraries print too, as bars of progress."""
+    streams = select.poll()
+    for number in (1, 2):
+        streams.register(number, 0)
+    return any(said & (select.POLLERR | select.POLLHUP) for _, said in streams.poll(0))
+
+
 def _write_no_more() -> None:
     """Let what is still to be printed go nowhere: Python would complain about it when it ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(nowhere, stream.fileno())
 
 
 @contextlib.contextmanager

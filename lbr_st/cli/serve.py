@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Sequence
 
 from lbr_st.cli.arguments import Parser, add_on_error, positive_int
+from lbr_st.errors import InputError
 from lbr_st.serving.config import ServeConfig
 from lbr_st.serving.connections import Server
 from lbr_st.serving.run import serve
@@ -18,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run ``lbr serve``.
 
     Raises:
-        InputError: If the address is taken, or the model or the data cannot be used.
+        InputError: If the address is taken, or the model, the data or the key cannot be used.
     """
     parser = Parser(prog="lbr serve", description="Serve embeddings as OpenAI does, and search over your documents.")
     parser.add_argument("--model", required=True, metavar="DIR_OR_ID", help="sentence-transformers directory or Hub id")
@@ -51,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = vars(parser.parse_args(argv))
     if args["api_key"] is None and not args["no_auth"]:
         args["api_key"] = os.environ.get(KEY) or None
+        if args["api_key"] is not None and not args["api_key"].strip():
+            raise InputError(f"{KEY} in the environment is white space alone: set it anew, or unset it")
     config = ServeConfig(**args)
 
     def say(server: Server, url: str) -> None:

@@ -39,6 +39,10 @@ class Account:
         """Note columns that are used."""
         self._is_used.update(dict.fromkeys(columns, True))
 
+    def uses(self, column: str) -> bool:
+        """Tell whether a column is used."""
+        return self._is_used.get(column, False)
+
     def count(self, kind: str, number: int = 1) -> None:
         """Count what was read: pairs, documents alone, queries, judgements."""
         self.counts[kind] += number

@@ -24,6 +24,7 @@ from lbr_st.data.texts import (
     is_instructed,
     last_question,
     messages_of,
+    other_parts,
     said,
     text_of,
     texts_of,
@@ -41,6 +42,7 @@ logger = logging.getLogger(__name__)
 SEVERAL = ("positive", "pos", "chosen", "answer", "response", "correct_answer")
 _NAMES = re.compile(r"[^\[\].]*[^\[\].\d][^\[\].]*")  # in a path
 ONE_SIDED_TITLE = "with a title before the document and none before its hard negatives"
+OTHER_PARTS = "parts of messages that are no text, such as images, were not used"
 ReadText = Callable[[str, str, Any], str]
 USUAL = {"query": names.QUERY, "document": names.DOCUMENT}
 
@@ -177,10 +179,16 @@ class RowReader:
             raise InputError(f"{source}: no row has a judgement in {judged_by!r}, which --judged-by names")
         elif pairs and self._is_judged and (found := self._watch.found()):
             path, values = found
+            if "" in values:
+                raise InputError(
+                    f"{source}: {path!r} is blank in some rows and says yes ({excerpt(values[0])}) in all others: "
+                    f"write 1 and 0 there and call it is_relevant, or lbr data prepare --judged-by {NOTHING} if a "
+                    "blank is an answer too"
+                )
             raise InputError(
                 f"{source}: {path!r} looks like judgements ({', '.join(map(excerpt, values))}): lbr data prepare "
-                f"--judged-by '{path}' if it says whether the document of a row answers its query, else --judged-by "
-                f"{NOTHING}"
+                f"--judged-by '{path}' if it says whether the document of a row answers its query"
+                f"{_which_counts(path, values)}, else --judged-by {NOTHING}"
             )
         self.account.say(source)
         if self.columns.min_score is not None and pairs and not self._judge.compared:
@@ -224,6 +232,7 @@ class RowReader:
             question = query.read(where, values) if query else None
             texts, others = documents.read(where, values), negatives.read(where, values)
             self._name_inside(negatives.columns, values)
+            self.account.note(OTHER_PARTS, sum(other_parts(values[each]) for each in used if each in values))
             if are_bare and others and not is_blank(values[title]):
                 self.account.note(ONE_SIDED_TITLE)
             if texts_beside:
@@ -248,7 +257,7 @@ class RowReader:
         conversation = names.first(values, names.CONVERSATION)
         if conversation and columns.query is columns.document is None and isinstance(values[conversation], list):
             return self._conversation_reader(conversation, negatives, values)
-        listed = names.first(values, names.LISTED)
+        listed = names.first(values, names.LISTED) or _listed_in_reply(values)
         if listed and columns.document is None and (query or "query" not in self.wanted):
             if names.judgements(unfolded(values[listed])):
                 return self._listed_reader(listed, query, negatives)
@@ -299,6 +308,7 @@ class RowReader:
                 detail = "no question of a user with an answer to be learned from"
                 raise RowError(f"{where}, column {column!r}", "no answer", detail)
             self.account.note("messages of conversations were not used", left + bool(beside and answer))
+            self.account.note(OTHER_PARTS, sum(other_parts(values[each]) for each in (column, *beside)))
             others = negatives.read(where, values)
             if beside or answer is None:
                 documents = documents_in(beside, where, values)
@@ -381,16 +391,40 @@ class RowReader:
             if not judged and of_each:
                 for number, each in enumerate(values[column] if isinstance(values[column], list) else [values[column]]):
                     self._watch_inside(f"{column}{'' if each is values[column] else f'[{number}]'}", each)
-        for key, said_of in found.items():
+        for said_of in found.values():
             if len(said_of) != count or (self.columns.document is not None and count == 1):
                 raise RowError(
                     f"{where}, column {columns[0]!r}",
                     "no judgement",
                     f"its entries say whether they answer ({', '.join(found)}), and a template takes one whatever it "
-                    "says: rename the column 'passages', of which each is read as judged, or lbr data prepare "
-                    f"--judged-by '{columns[0]}[0][{key}]', or --judged-by {NOTHING} if they say something else",
+                    f"says: {self._instead(where, values, columns[0], list(found))}",
                 )
         return found
+
+    def _instead(self, where: str, values: Values, column: str, keys: Sequence[str]) -> str:
+        """Say how judged documents are read of which a template takes one: what leaves an answer of the row."""
+        if self._answered(where, values, document=None):
+            return "leave --document out, so that each is read as judged"
+        renamed = {"passages" if name == column else name: value for name, value in values.items()}
+        if len(renamed) == len(values) and self._answered(where, renamed, document=None):
+            return "leave --document out and rename the column 'passages', so that each is read as judged"
+        template = self.columns.document.text if self.columns.document else ""
+        entry = re.search(rf"{re.escape(column)}(\[\d+\])?", template)
+        paths = [f"{entry[0] if entry else column}[{key}]" for key in keys]
+        ways = [path for path in (*paths, NOTHING) if self._answered(where, values, judged_by=path)]
+        said = [f"--judged-by '{way}'" if way != NOTHING else f"--judged-by {NOTHING} if they say something else"
+                for way in ways]  # fmt: skip
+        return f"lbr data prepare {', or '.join(said)}" if said else "write those that answer to a column 'positives'"
+
+    def _answered(self, where: str, values: Values, **changes: Any) -> bool:
+        """Try other columns on a row: whether they leave an answer of it."""
+        if self._is_trial:
+            return False
+        read = RowReader(replace(self.columns, **changes), self.needed, tuple(self.wanted), is_trial=True)
+        try:
+            return any(record.get("relevance") != 0 for record in read(where, values))
+        except InputError:
+            return False
 
     def _name_inside(self, columns: Sequence[str], values: Values) -> None:
         """Name what looks like judgements in objects of which the text alone is used."""
@@ -449,10 +483,13 @@ class RowReader:
         if len(columns) > 1 or title is None or title in self._in_templates(values):
             return Source(columns, read)  # the user says that a title is another thing
         if asked is not None and not is_blank(values[title]) and _is_of_query(values, asked, title, columns[0]):
-            detail = (
-                f"column {title!r} may belong to {asked!r} or to {columns[0]!r}: lbr data prepare takes templates, "
-                f"--query '{{{title}}} {{{asked}}}', --document '{{{title}}} {{{columns[0]}}}' or, without it, "
-                f"--document '{{{columns[0]}}}'"
+            ways = [("query", f"{{{title}}} {{{asked}}}"), ("document", f"{{{title}}} {{{columns[0]}}}")]
+            flags = [f"--{name} '{way}'" for name, way in ways if self._tries(where, values, **{name: way})]
+            alone = f"{{{columns[0]}}}"
+            if self._tries(where, values, document=alone):
+                flags[-1:] = [f"{''.join(flags[-1:])} or, without it, --document '{alone}'"]
+            detail = f"column {title!r} may belong to {asked!r} or to {columns[0]!r}: " + (
+                f"lbr data prepare takes templates, {', '.join(flags)}" if flags else "leave one of them out"
             )
             raise RowError(where, "missing column", detail)
         return Source([*columns, title], partial(titled_in, columns[0], title, read))
@@ -472,14 +509,17 @@ class RowReader:
             columns = [column for template in templates for column in template.columns_in(values)]
             source = Source(columns, partial(filled, templates))
         else:
-            columns = [*names.negatives(values), *(each for each in values if _holds_irrelevant(each, values[each]))]
+            flags = _flags(values)
+            columns = [column for column in names.negatives(values) if column not in flags]
+            columns = [*columns, *(each for each in values if _holds_irrelevant(each, values[each]))]
             titled = (column for column in columns if are_titled and isinstance(values[column], str))
             titles = {column: title for column in titled if (title := names.title_beside(column, values))}
             source = Source([*columns, *titles.values()], partial(negatives_in, columns, titles=titles))
         return source if "negatives" in self.wanted else Source((), lambda where, values: [])
 
     def _judgements(self, values: Values, used: Sequence[str]) -> list[str]:
-        return [each for each in names.judgements(values) if each not in used] if self._is_judged else []
+        found = [*names.judgements(values), *_flags(values)]
+        return [each for each in found if each not in used] if self._is_judged else []
 
     def _unused(self, values: Values, used: Sequence[str]) -> list[str]:
         """Return the columns to watch: they are not used, and have no ids by their names."""
@@ -554,15 +594,25 @@ class RowReader:
                 ["query", "document"],
                 *([missing] if len(missing) == 1 else []),
             ]  # data prepare reads documents alone, too, but pairs are better
+        if len(names.every(values, names.QUERY)) > 1:  # one of them may be what the other asks for, as SQL is
+            sides = [["query", "document"], *sides]
         there = [] if documents is None else documents.columns[:1]
         if "query" in missing and there and any(names.is_pair(str(column), there[0]) for column in values):
             sides, there = [["query", "document"]], []  # which is which?
         left = {name: value for name, value in values.items() if name not in there}
         do = remedy(sides, left, partial(self._tried, where, values))
         if "query" not in self.needed and documents is not None:
-            do += f"; --document '{{{documents.columns[0]}}}' is for documents alone"
+            alone = f"{{{documents.columns[0]}}}"
+            do += f"; --document '{alone}' is for documents alone" if self._tries(where, values, document=alone) else ""
         detail = f"{what}; found: {', '.join(map(str, values))}; looked for: {usual}; {do}"
         return RowError(where, "missing column", detail)
+
+    def _tries(self, where: str, values: Values, **templates: str) -> bool:
+        """Try templates on a row, see `_tried`."""
+        try:
+            return self._tried(where, values, **{name: Template(text) for name, text in templates.items()})
+        except InputError:  # a name that no template can spell
+            return False
 
     def _tried(self, where: str, values: Values, **changes: Any) -> bool:
         """Try other columns on a row: whether it can be read with them, and no document is its own query."""
@@ -586,6 +636,16 @@ def _check_no_nli(where: str, used: Sequence[str], column: str, value: Any) -> N
     if names.first(used, ("premise", "hypothesis")) and word_of(value) is None and score_of(value) is not None:
         detail = f"{excerpt(value)} may be a class of inference, where 0 is entailment; {WRITE}"
         raise RowError(f"{where}, column {column!r}", "no judgement", detail)
+
+
+def _which_counts(path: str, values: Sequence[Any]) -> str:
+    """Say which of two values of judgements is taken for an answer; nothing where they are words of their own."""
+    yes = [excerpt(value) for value in values if (score_of(value) or 0) > 0]
+    if not yes or len(yes) == len(values):
+        return ""
+    if names.denies(path):
+        return f" ({', '.join(yes)}: it does not)"
+    return f" ({', '.join(yes)}: it does; call it is_irrelevant if it is the other way round)"
 
 
 def _is_of_query(values: Values, query: str, title: str, document: str) -> bool:
@@ -703,14 +763,27 @@ def lifted(values: Values) -> Values:
     return {**values, **more} if more else values
 
 
+def _flags(values: Values) -> list[str]:
+    """Return the columns that have yes or no under a name of hard negatives: whether the document is ``rejected``."""
+    return [column for column in names.negatives(values) if isinstance(values[column], bool)]
+
+
 def _is_bare(column: str, value: Any) -> bool:
     """Tell whether hard negatives are texts without a title: no title is among their columns, nor in them."""
     texts = value if isinstance(value, list) else [value]
     return not names.plain(column).endswith("title") and not any(isinstance(text, Mapping) for text in texts)
 
 
+def _listed_in_reply(values: Values) -> str | None:
+    """Return the column of objects with a text that were said in reply, where a row has no other document; or None."""
+    listed = names.first(values, names.LISTED_IN_REPLY)
+    if listed is None or names.first(values, names.DOCUMENT) is not None:
+        return None
+    return listed if names.first(unfolded(values[listed]), TEXT) is not None else None
+
+
 def _holds_irrelevant(column: str, value: Any) -> bool:
     """Tell whether a column named ``irrelevant`` has texts, and does not judge."""
     texts = value if isinstance(value, list) else [value]
     is_text = all(isinstance(text, str) and len(text.split()) > 2 for text in texts)
-    return is_text and bool(texts) and names.denies(column)
+    return is_text and bool(texts) and names.only_denies(column)

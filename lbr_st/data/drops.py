@@ -18,6 +18,7 @@ OF_ALL_ROWS = (
     "missing column", "missing field", "wrong encoding", "a column without a name", "no judgement",
     "a value written out", "a key twice",
 )  # fmt: skip
+MOST_TRIED = 1000  # rows that cannot be used, until it is said that none can
 MOST_NAMED = 3  # reasons of which one is named in a line
 
 
@@ -92,3 +93,42 @@ def on_wrong_row(on_error: str | None, drops: Drops) -> Wrong:
 
 def _stop(error: RowError) -> None:
     stop(error if error.reason in OF_ALL_ROWS else error.saying("; --on-error skip leaves such rows out"))
+
+
+class Waiting:
+    """Waits with the first row that cannot be used for one that can: without one, to skip such rows leaves nothing.
+
+    Args:
+        wrong: What is called with rows that cannot be used, see `on_wrong_row`.
+    """
+
+    def __init__(self, wrong: Wrong) -> None:
+        self._wrong = wrong
+        self._is_used = wrong is not _stop  # what does not say that rows can be skipped, has not to wait
+        self._first: RowError | None = None
+        self._number = 0
+
+    def __call__(self, error: RowError) -> None:
+        """Take a row that cannot be used."""
+        if self._is_used or (error.reason in OF_ALL_ROWS and self._first is None):
+            self._wrong(error)
+            return
+        self._first = self._first or error
+        self._number += 1
+        if self._number == MOST_TRIED:
+            self.end()
+
+    def used(self) -> None:
+        """Take note of a row that can be used."""
+        self._is_used = True
+        if self._first is not None:
+            self._wrong(self._first)
+
+    def end(self) -> None:
+        """Stop at the first row, if no other could be used.
+
+        Raises:
+            RowError: If there is one; it says that to skip such rows leaves nothing.
+        """
+        if self._first is not None and not self._is_used:
+            raise self._first.saying(f"; none of the {self._number:,} rows can be used" if self._number > 1 else "")

@@ -10,11 +10,12 @@ from typing import NamedTuple
 
 from lbr_st.data.account import Account
 from lbr_st.errors import InputError
+from lbr_st.model.recognising import CONFIG, is_model
 from lbr_st.records import QUERIES_FILE, SET_FILE, TEXT, is_table, is_text_file
 
 MOST_SUFFIXES = 12  # that are named
-# What says that a folder is one that this package made: a set, queries, a step, a run of training, a model.
-MADE = {SET_FILE, QUERIES_FILE, "lbr_step.json", "lbr_run.json", "modules.json"}
+# What says that a folder is a set, queries, a step, a run of training, or a model with one of these beside it.
+MADE = {SET_FILE, QUERIES_FILE, "lbr_step.json", "lbr_run.json", "modules.json", "adapter_config.json"}
 
 
 class Below(NamedTuple):
@@ -23,7 +24,7 @@ class Below(NamedTuple):
     Attributes:
         files: The files, in the order of their names.
         hidden: Number of hidden files and folders, which are not looked into.
-        made: Folders that this package made, which are not looked into either.
+        made: Sets, runs and models, which are not looked into either.
     """
 
     files: list[Path]
@@ -34,13 +35,13 @@ class Below(NamedTuple):
 def text_files(folder: Path) -> list[Path]:
     """Return the text files below a folder, in the order of their names.
 
-    Hidden ones are left out, and those of folders within it that this package made: prepared sets and models.
+    Hidden ones are left out, and those of folders within it that this package made, and of models.
 
     Raises:
         InputError: If there is none, or the folder is a collection in the form of BEIR; with what to give instead.
     """
-    if saved := saved_dataset(folder):
-        raise InputError(f"{folder}: {saved}")
+    if why := holds_no_data(folder):
+        raise InputError(f"{folder}: {why}")
     tables = [file for file in sorted(folder.iterdir()) if file.is_file() and is_table(file)]
     corpus, queries = (next((file for file in tables if _stem(file) == name), None) for name in ("corpus", "queries"))
     if corpus and queries:
@@ -55,8 +56,10 @@ def text_files(folder: Path) -> list[Path]:
     return found
 
 
-def saved_dataset(folder: Path) -> str | None:
-    """Say what a folder is that `datasets` saved for itself, and what to do; None where it is another one."""
+def holds_no_data(folder: Path) -> str | None:
+    """Say what a folder is that is no data as it is: a model, or what `datasets` saved for itself; None for others."""
+    if is_model(folder):
+        return "is a model, where data are needed: name a file of texts, a folder of them, or a prepared set"
     load = f"datasets.load_from_disk({str(folder)!r})"
     if (folder / "dataset_dict.json").is_file():
         return f"is what save_to_disk of datasets wrote: {load}['train'].to_parquet('train.parquet') writes a split"
@@ -69,7 +72,7 @@ def files_below(folder: Path) -> Below:
     """Look for what is below a folder."""
     found, hidden, made = [], 0, []
     for place, folders, files in os.walk(folder):
-        if Path(place) != folder and MADE.intersection(files):
+        if Path(place) != folder and (MADE.intersection(files) or (CONFIG in files and is_model(Path(place)))):
             made.append(Path(place))
             folders.clear()
             continue
@@ -93,7 +96,7 @@ def note_files(account: Account, folder: Path, read: Collection[Path]) -> None:
     account.note(f"not read: {_by_suffix(others)}", len(others))
     account.note("hidden, not looked into", below.hidden)
     made = ", ".join(str(each.relative_to(folder)) for each in below.made)
-    account.note(f"made by lbr, left aside: {made}", len(below.made))
+    account.note(f"made by lbr, or models, left aside: {made}", len(below.made))
 
 
 def _stem(file: Path) -> str:

@@ -21,14 +21,14 @@ YES = (
     "true", "t", "yes", "y", "relevant", "positive", "entailment", "duplicate", "match", "correct", "exact", "supports",
     "supported", "good", "accepted", "helpful", "useful", "upvote", "related", "similar", "preferred", "chosen",
     "right", "acceptable", "suitable", "accept", "approve", "approved", "like", "liked", "pos", "hardpositive",
-    "thumbsup", "label1",
+    "thumbsup", "label1", "checked",
     "up", "pass", "passed", "valid", "ok", "hit", "oui", "vrai", "ja", "si", "sí", "sim", "да", "是", "相关", "はい",
 )  # fmt: skip
 NO = (
     "false", "f", "no", "n", "irrelevant", "negative", "contradiction", "mismatch", "incorrect", "refutes", "refuted",
     "bad", "rejected", "unhelpful", "useless", "downvote", "unrelated", "dissimilar", "dispreferred", "wrong",
     "unacceptable", "unsuitable", "nomatch", "reject", "disapprove", "disapproved", "dislike", "disliked", "neg",
-    "hardneg", "hardnegative", "thumbsdown",
+    "hardneg", "hardnegative", "thumbsdown", "unchecked",
     "down", "fail", "failed", "invalid", "ko", "miss",
     "label0", "non", "faux", "nein", "não", "nao", "нет", "否", "不相关",
     "いいえ",
@@ -129,7 +129,8 @@ class Judge:
     def flag_alone(self) -> str | None:
         """Return the column that says yes wherever it says anything, and by its name says yes or no: ``is_best``."""
         said = ((column, set(scores)) for column, scores in self._scores.items())
-        return next((column for column, scores in said if scores == {1} and names.is_flag(column)), None)
+        flags = (column for column, scores in said if scores == {1})
+        return next((column for column in flags if names.is_flag(column) or column == self.named), None)
 
     def _check_scores(self, where: str, columns: Sequence[str]) -> None:
         if len(columns) > 1:
@@ -193,6 +194,7 @@ class Watch:
 
     def __init__(self) -> None:
         self._seen: dict[str, dict[Any, int]] = {}
+        self._blank: set[str] = set()  # paths where some rows say nothing
         self._closed: set[str] = set()  # columns with other things in them, and paths in columns
 
     def __call__(self, columns: Sequence[str], values: Values) -> None:
@@ -205,6 +207,7 @@ class Watch:
 
     def _look(self, path: str, value: Any) -> bool:
         if is_blank(value):
+            self._blank.add(path)
             return True
         if path in self._closed:
             return False
@@ -228,7 +231,10 @@ class Watch:
         return None
 
     def found(self) -> tuple[str, list[Any]] | None:
-        """Return the path of the first that looks like judgements, and its values; None where none does."""
+        """Return the path of the first that looks like judgements, and its values; None where none does.
+
+        A box that is ticked or not is a word that says yes, and "".
+        """
         for path, seen in self._seen.items():
             said = [value for value, _ in seen]
             words = {WORDS_AND_SIGNS[word] for value in said if (word := word_of(value)) is not None}
@@ -239,6 +245,8 @@ class Watch:
             is_said |= len(said) == 2 and numbers in ({0, 1}, {-1, 1}) and sum(seen.values()) > 2
             if is_said:
                 return path, said
+            if words == {1.0} == {score_of(value) for value in said} and path in self._blank and sum(seen.values()) > 1:
+                return path, [*said, ""]
         return None
 
 

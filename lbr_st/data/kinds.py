@@ -20,8 +20,10 @@ OTHERS = {
     b"\xd0\xcf\x11\xe0": "is a file of Excel or Word; save it as CSV in UTF-8, or as text",
     b"%PDF": "is a PDF; take the text out of it first",
     b"SQLite format 3": "is a database of SQLite; export the table as CSV",
+    b"GGUF": "is a model (GGUF), no data",
     b"version https://git-lfs": "is a pointer of Git LFS, not the file itself; git lfs pull gets it",
 }
+SAFETENSORS = re.compile(rb'.{5}\0\0\0\{"', re.DOTALL)  # the length of a header of JSON comes first
 PAGE = re.compile(rb"\s*(<!doctype html|<html)", re.IGNORECASE)
 
 # One character as two halves, three bytes each: what CESU-8 has instead of four bytes. As lone surrogates, see `wrong`.
@@ -47,6 +49,8 @@ def check_kind(path: Path) -> None:
         why = f"is {CALLED[packed]}; name it {path.name}{packed}"
     elif suffix != ".parquet":
         why = next((said for beginning, said in OTHERS.items() if start.startswith(beginning)), None)
+        if why is None and SAFETENSORS.match(start):
+            why = "is weights of a model (safetensors), no data"
         if why is None and is_table(path) and PAGE.match(start):
             why = "is a web page, not the file itself; download it again"
     if why is not None:

@@ -30,7 +30,7 @@ from lbr_st.data.same_text import AUTO, same_text
 from lbr_st.data.table import counter_of
 from lbr_st.data.words import WORDS, count_words
 from lbr_st.data.write import DROPPED
-from lbr_st.errors import InputError, one_line
+from lbr_st.errors import InputError, not_written, one_line
 from lbr_st.files import file_sha256, replacing_folder, write_jsonl
 from lbr_st.metrics import SIMILARITIES_AT_A_TIME
 from lbr_st.model.lengths import saying_what_is_longer
@@ -104,7 +104,8 @@ def mine(config: MineConfig) -> PreparedSet:
 
     Raises:
         InputError: If the source has hard negatives already or was changed so that it is not isolated, the model cannot
-            be opened, negatives are found for no pair, or the folder is not empty or cannot be written.
+            be opened, negatives are found for no pair, or the folder is not empty or cannot be written to.
+        UnfinishedError: If the disk does not take it.
     """
     target = Path(config.output_dir).resolve()
     check_target(target)
@@ -134,7 +135,7 @@ def mine(config: MineConfig) -> PreparedSet:
             write_jsonl(folder / "align.jsonl", mined)
             about = _describe(folder, source.about if source else _about_pairs(config, pairs), config, drops)
     except OSError as error:
-        raise InputError(f"{config.output_dir} was not written: {error.strerror or error}") from error
+        raise not_written(str(config.output_dir), error) from error
     return PreparedSet(Path(config.output_dir), about)
 
 

@@ -22,6 +22,8 @@ DOCUMENT = (
 ANSWER = ("answer", "output", "response", "completion", "chosen", "correct_answer")
 # Lists of documents, of which a list beside them says which ones answer.
 LISTED = ("documents", "docs", "passages", "candidates")
+# The same where they are objects of which each says so, and there is no other document.
+LISTED_IN_REPLY = ("answers", "replies", "comments", "responses", "results", "contexts", "ctxs")
 # Objects of what is said of a row: a name in them is looked for where the row itself has none of its kind.
 ABOUT = ("meta", "metadata", "extra", "extra_info", "info", "attributes", "properties", "payload")
 CONVERSATION = ("messages", "conversations", "conversation", "contents")
@@ -65,7 +67,8 @@ _SHARED = re.compile(
 )
 # What says whether a document answers its query. The first of them that a row has is taken.
 _JUDGED = (
-    "relevan", "judg", "accepted", "duplicate", "match", "selected", "gold", "correct", "label", "target", "helpful",
+    "relevan", "judg", "accepted", "duplicate", "match", "selected", "gold", "correct", "hasanswer", "label", "target",
+    "helpful",
     "sim", "score", "rating", "grade", "rel", "vote",
 )  # fmt: skip
 _JUDGEMENT = re.compile(
@@ -81,6 +84,34 @@ _DENIAL = re.compile(
     r"(is|are)?(irrelevant|nonrelevant|notrelevant)|is(hard)?(negative|impossible|unanswerable|neg)"
     r"|(cos|cosine|l2|euclidean|vector|embedding|semantic)?distance"
 )
+# The same of what may be said for another reason, as that a text is toxic: where the user names it, or it is a flag.
+_WRONG = re.compile(
+    rf"(is|are|has|was|contains|{_NOUN})*"
+    r"(spam(my)?|hallucinat(ed|ions?|ory)|toxic(ity)?|harmful(ness)?|unsafe|nsfw|offensive|abusive|hate(ful|speech)?|"
+    r"wrong|incorrect|false|bad|errors?|erroneous|mistakes?|invalid|fail(ed|ure)?|reject(ed|ion)?|refus(ed|al)|neg|"
+    r"negatives?|unrelated|mismatch(ed)?|unhelpful|useless|unsupported|unfaithful|ungrounded|offtopic|misleading|fake|"
+    r"noisy?|garbage|junk|lowquality|broken|outdated|obsolete|deprecated|deleted|removed|hidden|flagged|reported|"
+    r"excluded?|contradict(s|ed|ory|ions?)|unanswer(ed|able)|noanswer|disliked?|downvoted?|ignored?|discard(ed)?|"
+    r"skip(ped)?|nonsense)"
+    r"(label|flag|score|prob(ability)?|s)?"
+)
+# Pairs of names of which the first asks for the second.
+_PAIRS = [
+    (re.compile(asks), re.compile(answers))
+    for asks, answers in (
+        (r"(func)?(documentation|doc)string|docs?|comments?|intent|rewrittenintent|nl|utterance|commitmessage|message",
+         r"(func|source)?code(string)?|snippet|cmd|command|bash|diff|patch|func(tion)?|sql"),
+        (r"summary|highlights?|tldr|keywords?|keyphrases?|topic|abstract",
+         r"(full|main)?(article|document|dialogue|story|report|text|body|transcript|paragraph)"),
+        (r"claim|statement", r"evidence|rationale|context|proof"),
+        (r"term|word|concept|entity|phrase|acronym", r"definition|gloss|description|meaning|explanation|expansion"),
+        (r"symptoms?|complaint|problem|clue|front|setup|input|context|goal|description|task",
+         r"diagnosis|treatment|solution|back|punchline|output|reply|steps|code|snippet"),
+        (r"subject|subjectline", r"body|emailbody"),
+        (r"source|src|original", r"target|tgt|translation|paraphrase|rewrite"),
+        (r"premise", r"hypothesis"),
+    )
+]  # fmt: skip
 # The last name of a path, and no remark behind a name: ``meta[title]``, but not ``Answer [en]``.
 _LAST = re.compile(r".*[\w\]]\[([A-Za-z_][\w-]*)\]")
 
@@ -139,12 +170,17 @@ def _in_order(columns: Iterable[str]) -> list[str]:
 
 def judgements(columns: Iterable[str]) -> list[str]:
     """Return the columns that by their names say whether a document answers its query; the likeliest first."""
-    found = [column for column in columns if _JUDGEMENT.fullmatch(plain(column)) or denies(column)]
+    found = [column for column in columns if _JUDGEMENT.fullmatch(plain(column)) or only_denies(column)]
     return sorted(found, key=lambda column: next(n for n, part in enumerate((*_JUDGED, "")) if part in plain(column)))
 
 
 def denies(column: str) -> bool:
-    """Tell whether a column says of what is true that it is no answer: ``is_irrelevant``."""
+    """Tell whether a column says of what is true that it is no answer: ``is_irrelevant``, or ``spam``."""
+    return only_denies(column) or any(each.fullmatch(plain(column)) for each in (_WRONG, _NEGATIVES))
+
+
+def only_denies(column: str) -> bool:
+    """Tell whether a column says so, and can say nothing else: ``is_irrelevant``."""
     return bool(_DENIAL.fullmatch(plain(column)))
 
 
@@ -156,6 +192,11 @@ def is_score(column: str) -> bool:
 def is_flag(column: str) -> bool:
     """Tell whether a column by its name says yes or no: ``is_best_answer``."""
     return plain(column).startswith(("is", "has"))
+
+
+def is_family(column: str) -> bool:
+    """Tell whether a column by its name has documents that answer, of which there may be several: ``positives``."""
+    return any(family.fullmatch(plain(column)) for family in _FAMILIES.values())
 
 
 def is_pair(column: str, other: str) -> bool:
@@ -171,6 +212,16 @@ def can_only_judge(column: str) -> bool:
 def is_preference(column: str) -> bool:
     """Tell whether a column has one of two answers of which one is preferred."""
     return bool(_PREFERENCE.fullmatch(plain(column)))
+
+
+def pair_of(column: str, other: str) -> tuple[str, str] | None:
+    """Return two columns with the one that asks first, where their names say so: ``docstring`` and ``code``."""
+    for first_, second in ((column, other), (other, column)):
+        if any(query.fullmatch(plain(first_)) and answer.fullmatch(plain(second)) for query, answer in _PAIRS):
+            return first_, second
+        if is_pair(second, first_):
+            return first_, second
+    return None
 
 
 def asks(column: str) -> bool:

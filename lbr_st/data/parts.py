@@ -16,7 +16,8 @@ from lbr_st.data.account import Account
 from lbr_st.data.beir import BeirCollection, Rows
 from lbr_st.data.cleaning import clean_record
 from lbr_st.data.columns import Columns
-from lbr_st.data.folders import note_files, saved_dataset
+from lbr_st.data.drops import Waiting
+from lbr_st.data.folders import holds_no_data, note_files
 from lbr_st.data.judgements import JUDGED
 from lbr_st.data.passages import Chunker
 from lbr_st.data.records import RecordReader, read_text_records
@@ -94,8 +95,9 @@ def parts_of(source: str, reading: Reading, side: str | None = None) -> list[Par
         return [Part(path.name, side, lambda: _texts(path, path.name, reading))]
     if path.is_file():
         check_is_there(path)
-        own = replace(reading, is_prepared=is_of_prepared_set(path))
-        return [_rows_part(path.name, side, partial(read_rows, path, reading.encoding, reading.wrong), own)]
+        waiting = Waiting(reading.wrong)
+        own = replace(reading, is_prepared=is_of_prepared_set(path), wrong=waiting)
+        return [_rows_part(path.name, side, partial(read_rows, path, reading.encoding, waiting), own)]
     if source == INSTALLED:
         return [Part(INSTALLED, side, lambda: _installed(reading))]
     sets = registry.load()
@@ -123,19 +125,22 @@ def records_of(rows: Iterable[Row], name: str, reading: Reading) -> Iterator[Rec
         keep_html=reading.keep_html,
         is_prepared=reading.is_prepared,
     )
+    waiting = reading.wrong if isinstance(reading.wrong, Waiting) else Waiting(reading.wrong)
     for row in rows:
         try:
             found = read(row)
             group = _group_of(row.where, row.values, reading.group)
         except RowError as error:
-            reading.wrong(error)
+            waiting(error)
             continue
+        waiting.used()
         if reading.group is not None:
             read.account.use([reading.group])
         read.account.note(JUDGED, sum(record.get("relevance") == 0 for record in found))
         for record in found:
             record = {"source": name, **record, "group": group, "row": row.number} | _title_of(row)
             yield from [record] if "query" in record else _chunks(record, reading.chunker)
+    waiting.end()
     read.say(name)
 
 
@@ -172,8 +177,8 @@ def _installed(reading: Reading) -> Iterator[Record]:
 
 
 def _folder(folder: Path, reading: Reading, side: str | None) -> list[Part]:
-    if saved := saved_dataset(folder):
-        raise InputError(f"{folder}: {saved}")
+    if why := holds_no_data(folder):
+        raise InputError(f"{folder}: {why}")
     corpus = _one_of(folder, "corpus")
     queries = _one_of(folder, "queries")
     qrels = sorted(folder.joinpath("qrels").glob("*.tsv"))

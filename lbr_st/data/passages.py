@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lbr_st.data.account import Account
+from lbr_st.data.elements import Element, elements_of
 from lbr_st.data.front_matter import BROKEN, split_front_matter
 from lbr_st.data.installed_packages import documented_functions
 from lbr_st.data.kinds import check_kind
@@ -97,9 +98,9 @@ def read_text_files(
 
     Yields:
         Records with ``id`` (file and line, with a number from the second passage of one line on; of HTML file and
-        number of the passage), ``document`` and ``file``. Those under headings of Markdown or HTML have them as
-        ``query``, after the title that front matter says, and Python functions their docstring, which is cut out of
-        them.
+        number of the passage; of a file of several documents the id that each says), ``document`` and ``file``. Those
+        under headings of Markdown or HTML have them as ``query``, after the title that front matter says, and Python
+        functions their docstring, which is cut out of them.
 
     Raises:
         InputError: If a file cannot be read.
@@ -142,8 +143,18 @@ def passages_of(name: str, text: str, chunker: Chunker, account: Account | None 
         yield from _sections(text, chunker, lambda line, _: f"{name}:{line}", title)
     elif suffix == ".py":
         yield from _python(name, text, chunker)
+    elif suffix == ".txt" and (elements := elements_of(text, account or Account())):
+        for element in elements:
+            yield from _element(element, element.id or f"{name}:{element.line}", chunker)
     else:
         yield from ({"id": f"{name}:{line}", "document": chunk} for line, chunk in chunker.cut(text))
+
+
+def _element(element: Element, id_: str, chunker: Chunker) -> Iterator[Record]:
+    """Yield the passages of one document of several in a file, with the ids that those of a row have."""
+    chunks = [chunk for _, chunk in chunker.cut(element.text)]
+    for number, chunk in enumerate(chunks, start=1):
+        yield {"id": f"{id_}#{number}" if len(chunks) > 1 else id_, "document": chunk}
 
 
 def _from_html(text: str) -> str:

@@ -32,7 +32,7 @@ from lbr_st.data.prepared_set import PreparedSet
 from lbr_st.data.split import split
 from lbr_st.data.table import FEATURES, LEFT_OUT, Table, content_hash, counter_of, measured, unit_of
 from lbr_st.data.write import files_of, tokens_of, write_files
-from lbr_st.errors import InputError
+from lbr_st.errors import InputError, not_written
 from lbr_st.files import UNFINISHED, file_sha256, replacing_folder, require_empty
 from lbr_st.records import Record
 
@@ -64,7 +64,8 @@ def prepare(config: PrepareConfig, watch: Stopwatch | None = None) -> PreparedSe
 
     Raises:
         InputError: If a source or a row cannot be used, nothing is left of them, or the folder is not empty or cannot
-            be written.
+            be written to.
+        UnfinishedError: If the disk does not take it.
     """
     target = Path(config.output_dir).resolve()
     check_target(target)
@@ -105,7 +106,7 @@ def prepare(config: PrepareConfig, watch: Stopwatch | None = None) -> PreparedSe
                 about = _describe(folder, table, files, isolated, overlaps, config)
                 card.write(folder, about, {name: tokens_of(table, name, rows) for name, rows in files.items()})
     except OSError as error:
-        raise InputError(f"{config.output_dir} was not written: {error.strerror or error}") from error
+        raise not_written(str(config.output_dir), error) from error
     logger.info("%s", ", ".join(f"{step} {seconds:.1f} s" for step, seconds in watch.seconds.items()))
     return PreparedSet(Path(config.output_dir), about)
 

@@ -10,7 +10,7 @@ from lbr_st.data.account import Account
 from lbr_st.data.cleaning import clean_record, printable
 from lbr_st.data.columns import Columns, RowReader
 from lbr_st.data.delimited import EMPTY_CELLS, ERROR_CELLS
-from lbr_st.data.drops import Drops, on_wrong_row
+from lbr_st.data.drops import Drops, Waiting, on_wrong_row
 from lbr_st.data.folders import note_files, text_files
 from lbr_st.data.ids import IdReader, UniqueIds, part_id
 from lbr_st.data.judgements import JUDGED_OUT, NEGATIVES_NOW, join
@@ -91,7 +91,7 @@ class RecordReader:
         more = {name: printable(text) for name, text in values.items() if isinstance(text, str) and text.strip()}
         cleaned = [clean_record(record, self.keep_html) for record in found]
         if not self._is_prepared:
-            self._check(cleaned)
+            self._check(cleaned, row.values)
         return [
             {name: part_id(id_, part, len(found)) for name, id_ in ids.items()} | record | more
             for part, record in enumerate(cleaned, start=1)
@@ -182,19 +182,21 @@ def _judged(
 
 
 def _records(path: str | Path, read: RecordReader, wrong: Wrong) -> Iterator[Record]:
-    has_rows, has_records, unique = False, False, UniqueIds()
-    for row in read_rows(path, wrong=wrong):
+    has_rows, has_records, unique, waiting = False, False, UniqueIds(), Waiting(wrong)
+    for row in read_rows(path, wrong=waiting):
         has_rows = True
         try:
             found = read(row)
             _check_texts(row.where, found, read.account)
         except RowError as error:
-            wrong(error)
+            waiting(error)
             continue
         has_records = True
+        waiting.used()
         for record in found:
             record.pop("is_choice", None)
             yield record | {"id": unique(record["id"], row.number)}
+    waiting.end()
     if not has_records:
         raise InputError(f"{path}: no records{' that can be used' if has_rows else ''}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
 from typing import Any, Protocol
 
 from lbr_st.data import names
@@ -203,9 +204,21 @@ def _templates(sides: Sequence[str], values: Values, texts: Sequence[str]) -> di
         found = [asking, [*titles, *others]] if len(others) == 1 else []
     else:
         beside = titles or len({path.rpartition("[")[0] for path in others}) == 1  # and none within an object
-        found = [[path] for path in (*titles, *others)] if beside and len(titles + others) == 2 else []
+        of_two = [*titles, *others] if titles and len(titles + others) == 2 else _pair_in(others) if beside else []
+        found = [[path] for path in of_two]
     joined = (" ".join(f"{{{path}}}" for path in paths) for paths in found)
     return dict(zip(sides, joined, strict=True)) if found and all(found) else {}
+
+
+def _pair_in(paths: Sequence[str]) -> Sequence[str]:
+    """Return the query and the document of texts, by their names; none where these do not say, or say it of several.
+
+    Two that are numbered are in their order.
+    """
+    if len(paths) == 2 and names.siblings(paths):
+        return paths
+    pairs = {pair for one, other in combinations(paths, 2) if (pair := names.pair_of(one, other))}
+    return next(iter(pairs)) if len(pairs) == 1 else ()
 
 
 def _is_title(path: str) -> bool:

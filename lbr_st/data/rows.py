@@ -19,13 +19,13 @@ import fsspec
 
 from lbr_st.data import names
 from lbr_st.data.delimited import EMPTY_CELLS, ERROR_CELLS, ERRORS, NULLS, Table, header_of, values_of
-from lbr_st.data.folders import saved_dataset
-from lbr_st.data.json_objects import rows_of_object
+from lbr_st.data.folders import holds_no_data
+from lbr_st.data.json_objects import Rows, rows_of_object
 from lbr_st.data.judgements import word_of
 from lbr_st.data.kinds import check_kind, encoding_of
 from lbr_st.data.templates import EXCERPT
 from lbr_st.errors import InputError, RowError, one_line, require
-from lbr_st.records import COMPRESSED, file_format, is_hub_id, is_text_file
+from lbr_st.records import COMPRESSED, file_format, is_hub_id, is_table, is_text_file
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,14 @@ MARKS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BO
 ZEROS = {b"\1\0\1\0": "utf-16-le", b"\0\1\0\1": "utf-16-be"}
 
 NO_FILE = "no such file"
+NAME_IT = "; a file is read by what its name says, and one without a suffix as JSON Lines: name text .txt, a table .csv"
 READ_AS_UTF8 = "in UTF-8 and read so, not as {}"
+
+# A line break or a tab that is written out, as databases do; what is no beginning of a command of TeX.
+_ESCAPE = re.compile(r"[.,;:!?]\\[nrt]|\\[nrt](?=[\sA-Z\d\\-]|$)")
+# The same beside a null that is written out, too.
+_WRITTEN_OUT, NULL_OF_DATABASES = re.compile(r"\\[nrt]"), r"\N"
+ESCAPES = r"with \n or \t written out in cells, which stay as they are"
 
 LONE = re.compile("[\udc80-\udcff]")
 NOT_DECODED = re.compile("[\x80-\x9f\udc80-\udcff]")
@@ -80,11 +87,11 @@ def read_rows(source: str | Path, encoding: str = "utf-8", wrong: Wrong = stop) 
     Raises:
         InputError: If the source cannot be read, or not to its end, or needs a package that is not installed.
     """
+    check_is_there(source)
     if is_hub_id(source):
         yield from _hub_rows(str(source))
         return
     path = Path(source)
-    check_is_there(path)
     if is_text_file(path):
         raise InputError(f"{path}: is text, rows are needed; {make_a_set(path)}")
     kind = file_format(path)
@@ -117,6 +124,8 @@ def check_is_there(source: str | Path) -> None:
     Raises:
         InputError: With what it is.
     """
+    if os.path.isdir(source) and (why := holds_no_data(Path(source))):  # with one slash it could be an id of the Hub
+        raise InputError(f"{source}: {why}")
     if is_hub_id(source):
         return
     if not os.path.isfile(source):
@@ -127,8 +136,6 @@ def check_is_there(source: str | Path) -> None:
 def what_it_is(source: str | Path) -> str:
     """Say what a source is that is no file."""
     if os.path.isdir(source):
-        if saved := saved_dataset(Path(source)):
-            return saved
         return f"is a folder, a file is needed; {make_a_set(source)}"
     if str(source) == "-" or os.path.exists(source):  # /dev/stdin, <(...)
         return "a pipe or a device is not read, as a source is read more than once; write it to a file"
@@ -285,7 +292,7 @@ def _json_lines(path: Path, encoding: str, wrong: Wrong) -> Iterator[Row]:
         try:
             row = _JSON.decode(line)
         except (ValueError, RecursionError) as error:
-            wrong(_not_json(where, line, error).saying(_hint(line, error)))
+            wrong(_not_json(where, line, error).saying(_hint(line, error) or ("" if is_table(path) else NAME_IT)))
             continue
         if isinstance(row, list) and columns is None and _names_columns(row):
             columns = row
@@ -366,9 +373,11 @@ def _json_items(path: Path, encoding: str, wrong: Wrong) -> Iterator[Row]:
         line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         raise _not_json(f"{path}{line}", text, error) from error
     try:
-        found = rows_of_object(found) if isinstance(found, dict) else found
+        found, said = rows_of_object(found) if isinstance(found, dict) else Rows(found)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+    if said:
+        logger.info("%s: %s", path, said)
     if not isinstance(found, list):
         raise InputError(f"{path}: expected a JSON list of objects, found {text.strip()[:EXCERPT]}")
     columns = found[0] if found and isinstance(found[0], list) and _names_columns(found[0]) else None
@@ -435,6 +444,9 @@ def _table_row(where: str, line: int, table: Table, fields: list[str], wrong: Wr
         if not empty.isdisjoint(fields):
             values = {name: "" if value in empty else value for name, value in values.items()}
             notes += (said,)
+    escape = _WRITTEN_OUT if NULL_OF_DATABASES in fields else _ESCAPE
+    if any("\\" in field and escape.search(field) for field in fields):
+        notes += (ESCAPES,)
     yield Row(where, line, values, notes)
 
 

@@ -19,6 +19,7 @@ from lbr_st.data.ids import UniqueIds
 from lbr_st.data.same_text import AUTO, same_text
 from lbr_st.data.words import WORDS, count_words
 from lbr_st.errors import InputError, one_line
+from lbr_st.model.recognising import snapshots_in
 from lbr_st.records import FIELDS, Record
 
 # The texts and marks of a record.
@@ -231,6 +232,10 @@ def counter_of(tokenizer: str | Path | None) -> Callable[[str], int]:
         from lbr_st.model.backbone import of_the_hub
 
         said = one_line(error) if Path(tokenizer).exists() else f"there is no such directory, and {of_the_hub(error)}"
+        if snapshots := snapshots_in(Path(tokenizer)):
+            said = f"it is a folder of the Hub's cache; name the snapshot in it, {snapshots[0]}"
+        elif Path(tokenizer).is_dir() and not any(Path(tokenizer).glob("*token*")):
+            said = "it has no files of a tokenizer"
         raise InputError(f"--tokenizer {tokenizer}: {said}") from error
     if not opened.is_fast:
         raise InputError(f"--tokenizer {tokenizer} has no tokenizer.json to count with; leave it out to count words")

@@ -17,6 +17,7 @@ ASKS = ("user", "human", "prompter")
 ANSWERS = ("assistant", "gpt", "model", "ai", "bot", "chatbot")
 # Where the text of an object is: of a passage of DPR or Tevatron.
 TEXT = ("text", "document", "passage", "passage_text", "content", "contents", "body")
+NEEDS_TEXT = ", which stands for a text of another file: put the text there in its place, or take the column away"
 # What says of a message that nothing is to be learned from it, where it is 0 or false: of OpenAI, ms-swift and Axolotl.
 _LEARNED = ("weight", "loss", "train", "training", "trainable")
 _CALLS = ("tool_calls", "function_call")
@@ -41,20 +42,30 @@ def text_of(where: str, column: str, value: Any) -> str:
     """
     where = f"{where}, column {column!r}"
     if not isinstance(value, str) and value == value:
-        raise RowError(where, "not text", f"expected text, found {excerpt(value)}")
+        of_id = "" if not _is_id(value) else NEEDS_TEXT
+        raise RowError(where, "not text", f"expected text, found {excerpt(value)}{of_id}")
     if is_blank(value):  # NaN too
         raise RowError(where, "empty text", "the text is empty")
     return value
 
 
+def _is_id(value: Any) -> bool:
+    """Tell whether a value stands for a text that is elsewhere: a number, or an object with an id and no text."""
+    if isinstance(value, Mapping):
+        return bool(names.own_ids(map(str, value))) and names.first(value, TEXT) is None
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def cell_text(where: str, column: str, value: Any) -> str:
     """Return a cell that must be one text, and no Python or JSON value that is written out, as pandas does to CSV.
 
-    A list of one text is that text: an index such as Solr's has lists everywhere.
+    A list of one text is that text: an index such as Solr's has lists everywhere. Parts of text are one.
 
     Raises:
         RowError: If it is such a value, another thing, or blank.
     """
+    if is_parts(value):
+        return said(where, column, {"content": value})
     text = text_of(where, column, value[0] if isinstance(value, list) and len(value) == 1 else value)
     _check_no_value(where, column, text)
     return text
@@ -86,14 +97,14 @@ def texts_of(where: str, column: str, value: Any) -> list[Any]:
     if isinstance(value, Mapping) and names.negatives([column]) and all(isinstance(v, list) for v in value.values()):
         texts = names.first(value, TEXT)  # beside their scores; else each list is what a system found
         value = value[texts] if texts is not None else [text for each in value.values() for text in each]
-    if not isinstance(value, list) or is_conversation(value):
+    if not isinstance(value, list) or is_conversation(value) or is_parts(value):
         return [_text(where, column, value)]
     return [_text(where, column, each) for each in value]
 
 
 def _text(where: str, column: str, value: Any) -> Any:
-    if is_message(value):
-        return said(where, column, value)
+    if is_message(value) or is_parts(value):
+        return said(where, column, {"content": value} if isinstance(value, list) else value)
     if messages := messages_of(value, names.is_preference(column)):
         return last_answer(where, column, messages)
     if isinstance(value, Mapping):
@@ -238,18 +249,43 @@ def messages_of(value: Any, may_be_text: bool = False) -> list[Any]:
 
 
 def said(where: str, column: str, message: Mapping[str, Any]) -> str:
-    """Return the text of a message; of parts, as images are sent with, those of text.
+    """Return the text of a message; of parts, as images are sent with, those of text, see `other_parts`.
 
     Raises:
         RowError: If it has none.
     """
-    content = message.get("content", message.get("value", message.get("parts")))
+    content = _content(message)
     if isinstance(content, list):
-        parts = [each["text"] for each in content if isinstance(each, Mapping) and isinstance(each.get("text"), str)]
-        if len(parts) < len(content):
-            raise RowError(f"{where}, column {column!r}", "not text", f"a message is no text alone: {excerpt(content)}")
+        parts = [part for part in map(_part, content) if part is not None]
+        if content and not parts:
+            raise RowError(f"{where}, column {column!r}", "not text", f"a message has no text: {excerpt(content)}")
         content = "\n".join(text_of(where, column, each) for each in parts)
     return text_of(where, column, content)
+
+
+def _content(message: Mapping[str, Any]) -> Any:
+    return message.get("content", message.get("value", message.get("parts")))
+
+
+def _part(part: Any) -> str | None:
+    text = part.get("text") if isinstance(part, Mapping) else part
+    return text if isinstance(text, str) else None
+
+
+def is_parts(value: Any) -> bool:
+    """Tell whether a value is the parts of one text, each an object that says its ``type``, as those of OpenAI are."""
+    are_objects = isinstance(value, list) and all(isinstance(each, Mapping) and "type" in each for each in value)
+    return are_objects and any(each["type"] == "text" for each in value)
+
+
+def other_parts(value: Any) -> int:
+    """Return how many parts of the messages in a cell are no text, such as images."""
+    if is_parts(value):
+        return sum(_part(each) is None for each in value)
+    if isinstance(value, Mapping):
+        content = _content(value) if is_message(value) else value.get("messages")
+        return other_parts(content) if isinstance(content, list) else 0
+    return sum(map(other_parts, value)) if isinstance(value, list) else 0
 
 
 def role_of(message: Mapping[str, Any]) -> str:

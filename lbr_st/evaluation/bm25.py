@@ -10,6 +10,7 @@ between words, into all pairs of neighbouring characters. So are texts of two ki
 
 from __future__ import annotations
 
+import logging
 import re
 import unicodedata
 from collections import Counter
@@ -24,6 +25,8 @@ from bm25s.tokenization import convert_tokenized_to_string_list
 from lbr_st.data.words import CHARACTER, WORD
 from lbr_st.errors import InputError
 from lbr_st.evaluation.ranking import Scores, blocks
+
+logging.getLogger("bm25s").setLevel(logging.WARNING)  # it asks for DEBUG itself, and says each index that it builds
 
 
 class Language(NamedTuple):

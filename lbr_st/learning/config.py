@@ -138,7 +138,8 @@ class LearnConfig(StageConfig):
         Raises:
             InputError: If the objective is unknown, or does not have it.
         """
-        if self.prefix_share is not None and "prefix-suffix" not in parse_objective(objective):
+        weights = parse_objective(objective)
+        if self.prefix_share is not None and "prefix-suffix" not in weights:
             raise InputError(f"--prefix-share is for the objective prefix-suffix, not for {objective}")
         self.prefix_bounds  # noqa: B018  (refuses numbers that are no shares)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
+import os
 from collections.abc import Sequence
 
 from lbr_st.errors import InputError
@@ -65,7 +66,10 @@ def parse_data(flag: str, sources: Sequence[str], objectives: Sequence[str]) -> 
     Raises:
         InputError: If an objective has none, or a source has no objective.
     """
-    if len(sources) == 1 and sources[0].partition("=")[0] not in OBJECTIVES:
+    name, _, path = sources[0].partition("=")
+    if len(sources) == 1 and name not in OBJECTIVES:
+        if os.path.exists(path) and not os.path.exists(sources[0]):
+            raise InputError(f"{flag} {sources[0]}: {name!r} is none of {', '.join(OBJECTIVES)}; or write {path} alone")
         return dict.fromkeys(objectives, sources[0])
     found = {}
     for source in sources:

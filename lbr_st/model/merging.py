@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from lbr_st.errors import InputError, shortened
+from lbr_st.files import read_json
 from lbr_st.model.adapters import find_adapter
 from lbr_st.model.bottleneck import BottleneckTransformer
 from lbr_st.model.contract import fingerprint
@@ -40,6 +41,9 @@ NOT_ARCHITECTURE = {
     "architectures", "dtype", "is_causal", "matryoshka_dimensions", "pad_token_id", "torch_dtype",
     "transformers_version", "use_cache",
 }  # fmt: skip
+
+# Fields of a configuration that say of what size the weights are, all but the vocabulary, which tokens are added to.
+SIZES = ("model_type", "hidden_size", "num_hidden_layers", "intermediate_size")
 
 
 def merge(models: Sequence[str], weights: Sequence[float]) -> SentenceTransformer:
@@ -118,6 +122,9 @@ def check_mergeable(models: Sequence[str]) -> None:
         raise InputError(
             f"merge: {plain[0]} is a language model: it can be merged with one model of lbr-st that was made from it"
         )
+    main = next(name for name in reversed(models) if name not in plain)
+    for name in models:
+        _refuse_unlike_files(name, main)
 
 
 def check_shares(models: Sequence[str], weights: Sequence[float]) -> list[float]:
@@ -172,8 +179,7 @@ def _refuse_unlike(one: SentenceTransformer, other: SentenceTransformer, name: s
     unlike = f"merge: {name} is not like {other_name} in"
     for what, value in here.items():
         if what in there and value != there[what]:
-            shown = "" if what.startswith("its tokenizer") else f": {_shown(value)}, not {_shown(there[what])}"
-            raise InputError(f"{unlike} {what}{shown}")
+            raise _unlike(name, other_name, what, value, there[what])
     for kind, ours, theirs in (
         ("weight", dict(one.named_parameters()), dict(other.named_parameters())),
         ("buffer", dict(one.named_buffers()), dict(other.named_buffers())),
@@ -186,6 +192,47 @@ def _refuse_unlike(one: SentenceTransformer, other: SentenceTransformer, name: s
                 raise InputError(f"{unlike} the shape of {key}: {shapes[0]}, not {shapes[1]}")
             if kind == "buffer" and not torch.equal(tensor, theirs[key].to(tensor.device)):
                 raise InputError(f"{unlike} the buffer {key}")
+
+
+def _unlike(name: str, other_name: str, what: str, value: Any, theirs: Any) -> InputError:
+    shown = "" if what.startswith("its tokenizer") else f": {_shown(value)}, not {_shown(theirs)}"
+    return InputError(f"merge: {name} is not like {other_name} in {what}{shown}")
+
+
+def _refuse_unlike_files(name: str, other_name: str) -> None:
+    """Refuse directories that are unlike by their small files, before gigabytes of weights are read.
+
+    Tokens that only one vocabulary has are no reason: a language model has no bottleneck tokens yet.
+
+    Raises:
+        InputError: With the first thing that differs.
+    """
+    if not all(Path(each).is_dir() and find_adapter(each) is None for each in (name, other_name)):
+        return
+    configs = [_small_file(each, "config.json") for each in (name, other_name)]
+    if all(configs):
+        here, there = (read_json(file) for file in configs if file)
+        for key in SIZES:
+            if key in here and key in there and here[key] != there[key]:
+                raise _unlike(name, other_name, f"{key} in config.json", here[key], there[key])
+    tokenizers = [_small_file(each, "tokenizer.json") for each in (name, other_name)]
+    if all(tokenizers) and not _split_alike(*(Tokenizer.from_file(str(file)) for file in tokenizers)):
+        raise _unlike(name, other_name, "its tokenizer (model)", None, None)
+
+
+def _small_file(name: str, file: str) -> Path | None:
+    """Return a file of a model's directory, or of that of its first module."""
+    folders = [Path(name), *sorted(Path(name).glob("0_*"))]
+    return next((folder / file for folder in folders if (folder / file).is_file()), None)
+
+
+def _split_alike(one: Tokenizer, other: Tokenizer) -> bool:
+    """Tell whether tokens that two tokenizers have in common have the same ids, and are merged in the same order."""
+    ids = other.get_vocab(with_added_tokens=False)
+    if any(ids.get(token, number) != number for token, number in one.get_vocab(with_added_tokens=False).items()):
+        return False
+    merges = [_parts_of_tokenizer(each)["model"].get("merges") for each in (one, other)]
+    return merges[0] == merges[1]
 
 
 def _described(model: SentenceTransformer) -> dict[str, Any]:

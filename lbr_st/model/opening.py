@@ -16,9 +16,10 @@ from sentence_transformers.util import is_sentence_transformer_model
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 from transformers.utils.peft_utils import ADAPTER_CONFIG_NAME
 
-from lbr_st.errors import InputError, foreseen, one_line, raised_by_us
+from lbr_st.errors import InputError, foreseen, is_of_the_machine, one_line, raised_by_us
 from lbr_st.model.adapters import find_adapter, merge_adapter
 from lbr_st.model.backbone import (
+    NOT_OF_TEXT_ALONE,
     Kind,
     check_backbone,
     config_of_transformers,
@@ -32,6 +33,7 @@ from lbr_st.model.contract import LBR_CONFIG, NATIVE_MODULE, REFERENCE, SavedFil
 from lbr_st.model.gguf import gguf_file
 from lbr_st.model.positions import check_positions, has_end, most_positions
 from lbr_st.model.quiet import quietly
+from lbr_st.model.recognising import unread_weights, why_no_model
 from lbr_st.model.saving import from_backbone, load
 from lbr_st.model.tokens import check_vocabulary, lacks_vocabulary
 from lbr_st.model.weights import check_embedder, check_opened, check_vectors, check_weight_files, recorded
@@ -51,7 +53,8 @@ def check_model_exists(name: str, flag: str = "--model") -> None:
 
     Raises:
         InputError: If it is a file that is no GGUF, a directory without ``config.json``, ``modules.json``, one GGUF
-            file or an adapter, or does not exist; or its weights are not whole, or integers.
+            file or an adapter, or does not exist; or its weights are not whole, integers, or in a form that is not
+            read. What it is instead is said.
     """
     path = Path(name)
     if not name.strip():
@@ -63,7 +66,12 @@ def check_model_exists(name: str, flag: str = "--model") -> None:
     if path.is_dir():
         _check_directory(name, flag)
     elif path.is_file():
-        raise _not_a_model(name, flag, "it is a file; name its directory")
+        raise _not_a_model(name, flag, why_no_model(path))
+    elif name.lower() == "bm25":
+        raise InputError(
+            f"{flag} {name}: BM25 counts words and is no model that can be opened here; lbr evaluate --model and lbr "
+            "data filter --model take bm25"
+        )
     elif name.count("/") > 1 or name.startswith((".", "/", "~")) or name.endswith("/"):
         raise _not_a_model(name, flag, "no such directory")
 
@@ -71,7 +79,9 @@ def check_model_exists(name: str, flag: str = "--model") -> None:
 def _check_directory(name: str, flag: str) -> None:
     path = Path(name)
     if not any((path / file).is_file() for file in ("config.json", "modules.json", ADAPTER_CONFIG_NAME)):
-        raise _not_a_model(name, flag, "the directory has no config.json")
+        raise _not_a_model(name, flag, why_no_model(path))
+    if not (path / ADAPTER_CONFIG_NAME).is_file() and (unread := unread_weights(path)) is not None:
+        raise InputError(f"{flag} {name} cannot be used: {unread}")
     try:
         for folder in (path, *filter(Path.is_dir, path.glob("[0-9]*_*"))):  # the parts of an embedding model
             check_weight_files(folder)
@@ -160,9 +170,11 @@ def _what_embeds_nothing(name: str, flag: str) -> str:
         return f"an adapter, not an embedding model; lbr align --model {shlex.quote(name)} makes one of it and its base"
     with _refusing_what_is_no_model(name, flag):
         kind = kind_of(config_of_transformers(name))
-    by = "lbr learn and lbr align make one of it"
-    if kind is not Kind.LANGUAGE_MODEL:
-        by = f"SentenceTransformer({name!r}).save_pretrained(DIR) makes one of it"
+    by = f"SentenceTransformer({name!r}).save_pretrained(DIR) makes one of it"
+    if kind is Kind.LANGUAGE_MODEL:
+        by = "lbr learn and lbr align make one of it"
+    elif kind in NOT_OF_TEXT_ALONE:
+        by = "take a model of text"
     return f"{kind.value}, not an embedding model: it has no modules.json; {by}"
 
 
@@ -429,6 +441,8 @@ def _refusing_what_is_no_model(name: str, flag: str = "--model") -> Iterator[Non
             f"{flag} {name} cannot be opened: {lacks_vocabulary(name) or foreseen(error) or one_line(error)}"
         ) from error
     except (OSError, ValueError, SafetensorError) as error:
+        if is_of_the_machine(error):
+            raise
         reason = lacks_vocabulary(name)
         if "trust_remote_code" in str(error):
             reason = "its code is not in transformers or sentence-transformers but its own, and lbr runs no such code"
@@ -437,6 +451,6 @@ def _refusing_what_is_no_model(name: str, flag: str = "--model") -> Iterator[Non
         said = one_line(error) if Path(name).exists() else f"there is no such directory, and {of_the_hub(error)}"
         raise _not_a_model(name, flag, said) from error
     except BaseException as error:  # a damaged file is an error of any kind, of Rust too, which is no Exception
-        if raised_by_us(error) or "out of memory" in str(error):
+        if raised_by_us(error) or "out of memory" in str(error) or is_of_the_machine(error):
             raise
         raise _not_a_model(name, flag, f"{type(error).__name__}: {one_line(error)}") from error

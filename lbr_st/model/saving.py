@@ -34,6 +34,7 @@ from lbr_st.model.contract import (
     check_files,
     foreign_weights,
 )
+from lbr_st.model.devices import check_device
 from lbr_st.model.precision import evaluating
 from lbr_st.model.quiet import quietly
 from lbr_st.model.verify import reference_of, verify
@@ -98,8 +99,10 @@ def load(model_name_or_path: str, *, device: str | None = None, **kwargs: Any) -
         **kwargs: Arguments of `BottleneckTransformer.load`: ``revision``, ``token``, ``model_kwargs`` ...
 
     Raises:
-        InputError: If it was not saved by this package, or a directory is damaged: with the file and the reason.
+        InputError: If it was not saved by this package, or a directory is damaged: with the file and the reason; or
+            there is no such device.
     """
+    check_device(device)
     if Path(model_name_or_path).is_dir():
         try:
             check_files(model_name_or_path)

@@ -83,7 +83,10 @@ def check_no_leak(model: PreTrainedModel) -> None:
         raise InputError(f"{name} gives hidden states that are not finite: are its weights whole?")
     scale = runs.encoding.abs().max()
     if runs.leaked.any() or not _same(runs.closed[:, Y], runs.closed_other_text[:, Y], scale):
-        raise InputError(f"{name} leaks from X to Y around the bottleneck: it has parts that heed no attention mask")
+        raise InputError(
+            f"{name} leaks from X to Y around the bottleneck: it has parts that heed no attention mask, as recurrent "
+            "and state-space layers are"
+        )
     if not runs.passed.any():
         raise InputError(f"{name} lets nothing of X through the bottleneck; two layers are the fewest that can")
     if not _same(runs.cut_off[:, BEFORE_Y], runs.encoding[:, BEFORE_Y], scale):

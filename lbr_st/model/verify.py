@@ -29,6 +29,7 @@ from lbr_st.model.contract import (
     file_checks,
     loaded_files,
 )
+from lbr_st.model.devices import check_device
 from lbr_st.model.tokens import bottleneck_token
 
 # Lengths of differences between vectors of length 1. Of one model they agree to about 1e-6 in float32 and 1e-2 in half
@@ -78,8 +79,10 @@ def verify(path: str | Path, in_memory: SentenceTransformer | None = None, devic
         device: Device to run it on; default as sentence-transformers chooses.
 
     Raises:
+        InputError: If there is no such device.
         VerificationError: With the file or input and the reason, for the first check that does not hold.
     """
+    check_device(device)
     files = SavedFiles(path)
     yield from file_checks(files)
     for name, check in _SavedModel(files, in_memory, device).checks():

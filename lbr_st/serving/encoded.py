@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from sentence_transformers import SentenceTransformer
 
@@ -16,7 +17,7 @@ from lbr_st.errors import InputError
 from lbr_st.files import replacing
 from lbr_st.model.contract import fingerprint
 from lbr_st.serving.passages import Passages, unit
-from lbr_st.use.shards import Manifest
+from lbr_st.use.shards import Manifest, naming_damage
 
 FLOATS = ("float32", "float16")
 
@@ -65,10 +66,17 @@ class Encoded:
         """Return the passages, whose vectors are on disk and not in memory.
 
         Raises:
+            InputError: If a file is damaged.
             OSError: If the file of vectors cannot be written, at the first time.
         """
         columns = ["id", "document"] if self.manifest.origin["job"]["with_text"] else ["id"]
-        table = pq.read_table(self.manifest.files, columns=columns)
+        tables = []
+        for shard, file in zip(self.manifest.done, self.manifest.files, strict=True):
+            with naming_damage(file):
+                tables.append(pq.read_table(file, columns=columns))
+                tables[-1].validate(full=True)
+                _check_rows(tables[-1], self.manifest.rows_of(shard))
+        table = pa.concat_tables(tables)
         texts = Column(table["document"]) if len(columns) > 1 else None
         return Passages(Column(table["id"]), texts, self._vectors(model))
 
@@ -100,9 +108,23 @@ class Encoded:
         mapped.flush()
 
     def _shards(self) -> Iterator[Any]:
-        for file in self.manifest.files:
-            column = pq.read_table(file, columns=["embedding"])["embedding"].combine_chunks()
-            yield column.flatten().to_numpy().reshape(len(column), -1)
+        for shard, file in zip(self.manifest.done, self.manifest.files, strict=True):
+            with naming_damage(file):
+                table = pq.read_table(file, columns=["embedding"])
+                _check_rows(table, self.manifest.rows_of(shard))
+                column = table["embedding"].combine_chunks()
+                vectors = column.flatten().to_numpy().reshape(len(column), -1)
+                if not np.isfinite(vectors).all():
+                    raise ValueError("a number in it is none")
+            yield vectors
+
+
+def _check_rows(table: pa.Table, rows: int) -> None:
+    """Refuse a table with another number of rows, or with a value that is absent."""
+    if table.num_rows != rows:
+        raise ValueError(f"{table.num_rows} rows, not {rows}")
+    if any(column.null_count for column in table.columns):
+        raise ValueError("a value is absent")
 
 
 class Column(Sequence[str]):

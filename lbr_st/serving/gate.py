@@ -53,9 +53,8 @@ class Gate:
         config = self.service.config
         if config.api_key is not None:
             kind, _, key = request.headers.get("authorization", "").partition(" ")
-            is_right = hmac.compare_digest(
-                key.strip().encode("latin-1"), config.api_key.encode("utf-8", "surrogateescape")
-            )
+            own = config.api_key.encode("utf-8", "surrogateescape")
+            is_right = hmac.compare_digest(key.encode("latin-1").strip(), own.strip())
             if request.scope["path"] not in OPEN_PATHS and not (is_right and kind.lower() == "bearer"):
                 return ApiError(
                     401,

@@ -92,6 +92,16 @@ class Index:
         self._state = _State(model, passages)
         return change
 
+    @contextlib.contextmanager
+    def as_it_was(self) -> Iterator[None]:
+        """After an error, search what was searched before."""
+        before = self._state
+        try:
+            yield
+        except BaseException:
+            self._state = before
+            raise
+
     def missing(self, by: str) -> str | None:
         """Return why a search cannot be made; None where it can."""
         return self._state.no_words if self._state and by != DENSE else None
@@ -104,9 +114,15 @@ class Index:
             vector: Vector of the question, for the others.
             k: Most passages that are returned.
             by: One of `BY`.
+
+        Raises:
+            InputError: If the search cannot be made, see `missing`.
         """
-        assert self._state is not None
-        return self._state.search(question, vector, k, by)
+        state = self._state  # another one may come meanwhile
+        assert state is not None
+        if by != DENSE and state.no_words is not None:
+            raise InputError(state.no_words)
+        return state.search(question, vector, k, by)
 
 
 class _State:

@@ -92,7 +92,7 @@ def _listen(config: ServeConfig) -> socket.socket:
     where = f"--host {config.host} --port {config.port}"
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0]
-    except (OSError, UnicodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: of a name that is none
         raise InputError(f"{where}: no such address: {one_line(getattr(error, 'strerror', None) or error)}") from error
     listener = socket.socket(family, kind, protocol)
     try:

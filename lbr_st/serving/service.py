@@ -15,25 +15,26 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from lbr_st.data.cleaning import clean
-from lbr_st.errors import InputError, one_line
+from lbr_st.errors import InputError, foreseen, one_line
 from lbr_st.serving import metrics as named
 from lbr_st.serving.batching import Batcher, Vectors
 from lbr_st.serving.config import MIB, ServeConfig
 from lbr_st.serving.embeddings import Reader, answer
 from lbr_st.serving.index import BM25, BY, DENSE
 from lbr_st.serving.metrics import Metrics
+from lbr_st.serving.passages import Change
 from lbr_st.serving.replies import ApiError, Reply, to_json
 from lbr_st.serving.sides import Side
 from lbr_st.serving.words import Speaker, read_texts
 
 BODY_SECONDS = 30  # in which a client must have sent its request
 READERS = 2  # threads that read requests and spell answers
-MOST_HITS = 100
+MOST_HITS, MOST_DIGITS = 100, 9  # int() refuses thousands of digits
 PATHS = ("/", "/v1/embeddings", "/v1/models", "/health", "/metrics", "/search", "/words", "/reload")
 AFTER, BEFORE = "after", "before"  # the model that is served, and the one that it is compared with
 PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-cache",
 }
@@ -136,16 +137,17 @@ class Service:
             raise ApiError(400, "q is missing or empty: /search?q=your+question", param="q")
         if by not in BY:
             raise ApiError(400, f"by must be {', '.join(BY[:-1])} or {BY[-1]}", param="by")
-        if not (k.isascii() and k.isdecimal() and 1 <= int(k[:9]) <= MOST_HITS):
+        if not (k.isascii() and k.isdecimal() and len(k) <= MOST_DIGITS and 1 <= int(k) <= MOST_HITS):
             raise ApiError(400, f"k must be a whole number from 1 to {MOST_HITS}", param="k")
-        if (reason := index.missing(by)) is not None:
-            raise ApiError(400, reason, param="by")
         with self._place():
             vector = None
             if by != BM25:
                 lengths = await _in(self._readers, lambda: side.batcher.lengths([question], "query"))
                 [vector] = await _vectors(side.batcher, request, [question], "query", lengths)
-            hits = await _in(self._searcher, lambda: index.search(question, vector, int(k), by))
+            try:
+                hits = await _in(self._searcher, lambda: index.search(question, vector, int(k), by))
+            except InputError as error:
+                raise ApiError(400, str(error), param="by") from error
             shown = [{name: value for name, value in hit._asdict().items() if value is not None} for hit in hits]
             return Reply(to_json({"query": question, "by": by, "passages": len(index), "hits": shown}))
 
@@ -168,12 +170,22 @@ class Service:
         if not self._loading.acquire(blocking=False):
             raise ApiError(409, "the data are being read already", code="reloading")
         try:
-            [change, *_] = await _in(self._loader, lambda: [side.load() for side in self._sides()])
-        except InputError as error:
-            raise ApiError(422, f"the data cannot be read, and are as they were: {error}", code="data") from error
+            [change, *_] = await _in(self._loader, self._load)
+        except Exception as error:
+            if (line := foreseen(error)) is None:
+                raise
+            raise ApiError(422, f"the data cannot be read, and are as they were: {line}", code="data") from error
         finally:
             self._loading.release()
         return Reply(to_json(change._asdict()))
+
+    def _load(self) -> list[Change]:
+        """Read the data again for both models, or for none."""
+        with contextlib.ExitStack() as stack:
+            for side in self._sides():
+                if side.index is not None:
+                    stack.enter_context(side.index.as_it_was())
+            return [side.load() for side in self._sides()]
 
     def _side(self, name: str) -> Side:
         """Return the model that searches, by its side."""

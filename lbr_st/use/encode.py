@@ -22,7 +22,7 @@ from sentence_transformers.util.quantization import quantize_embeddings
 from tqdm.auto import tqdm
 
 from lbr_st.data.drops import ON_ERROR, Drops, on_wrong_row
-from lbr_st.errors import InputError, one_line, require
+from lbr_st.errors import InputError, not_written, one_line, require
 from lbr_st.files import parents_that_go, require_place
 from lbr_st.model.encoding import TextEncoder
 from lbr_st.model.lengths import TextLimit, describe_longer
@@ -208,6 +208,7 @@ def encode_corpus(config: EncodeConfig) -> Manifest:
     Raises:
         InputError: If the model, the data or the folder cannot be used, the folder holds embeddings of a run with
             other settings, data or weights, or Ray is asked for and not installed.
+        UnfinishedError: If the disk does not take it.
     """
     folder, job, drops = Path(config.output_dir), config.job, Drops()
     if config.engine == "ray":
@@ -251,7 +252,7 @@ def _leaving_nothing(folder: Path) -> Iterator[None]:
     """After an error, take back what a run wrote that made no embeddings, and the folders that were made for it.
 
     Raises:
-        InputError: If the folder cannot be written.
+        UnfinishedError: If the folder cannot be written.
     """
     try:
         with parents_that_go(folder):
@@ -259,12 +260,19 @@ def _leaving_nothing(folder: Path) -> Iterator[None]:
                 yield
             except BaseException as error:
                 take_back(folder)
-                if isinstance(error, KeyboardInterrupt) and has_embeddings(folder):
-                    error.add_note("The same command goes on with what is there")
+                if isinstance(error, KeyboardInterrupt):
+                    there = has_embeddings(folder)
+                    error.add_note(
+                        "The same command goes on with what is there"
+                        if there
+                        else "No file of embeddings was whole yet, and nothing is left of it"
+                    )
                 raise
     except OSError as error:
-        more = "; the same command goes on with what is there" if has_embeddings(folder) else ""
-        raise InputError(f"--output-dir {folder} was not written: {one_line(error.strerror or error)}{more}") from error
+        failed = not_written(f"--output-dir {folder}", error)
+        if has_embeddings(folder):
+            failed.add_note("The same command goes on with what is there")
+        raise failed from error
 
 
 def _keep_what_is_measured(config: EncodeConfig, manifest: Manifest, encoder: Encoder) -> None:

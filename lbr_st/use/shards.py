@@ -7,6 +7,7 @@ process can take any shard. They go when the run is finished.
 from __future__ import annotations
 
 import bisect
+import contextlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +26,7 @@ from lbr_st.data.passages import Chunker
 from lbr_st.data.prepared_set import file_of
 from lbr_st.data.records import iterate_passages
 from lbr_st.data.rows import Wrong, stop
-from lbr_st.errors import InputError
+from lbr_st.errors import InputError, one_line
 from lbr_st.files import UNFINISHED, read_json, replacing, replacing_folder, require_empty, write_json
 from lbr_st.model.contract import fingerprint
 from lbr_st.records import MANIFEST
@@ -67,6 +68,22 @@ def part(folder: Path, shard: int) -> Path:
     return folder / f"part-{shard:05}.parquet"
 
 
+@contextlib.contextmanager
+def naming_damage(path: Path) -> Iterator[None]:
+    """Refuse a file of a run that is not what was written, by name.
+
+    Raises:
+        InputError: If it is damaged.
+    """
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # of the system, which says what it is
+            raise
+        said = f"{path} is not what lbr encode wrote: {one_line(error)}"
+        raise InputError(f"{said}; encode again in another folder") from error
+
+
 def write_table(table: pa.Table, path: Path) -> None:
     """Write a Parquet file whole or not at all."""
     with replacing(path) as unfinished:
@@ -75,7 +92,9 @@ def write_table(table: pa.Table, path: Path) -> None:
 
 def read_texts(folder: Path, shard: int) -> pa.Table:
     """Read the texts of a shard, with the columns ``id`` and ``document``."""
-    return pq.read_table(part(folder / TEXTS, shard))
+    path = part(folder / TEXTS, shard)
+    with naming_damage(path):
+        return pq.read_table(path)
 
 
 def write_embeddings(folder: Path, shard: int, columns: pa.Table, embeddings: np.ndarray, longer: int) -> None:
@@ -267,7 +286,11 @@ class Manifest:
 
     def count_longer(self) -> int:
         """Return how many texts are longer than the model reads, as the files say."""
-        return sum(int((pq.read_schema(file).metadata or {}).get(LONGER, 0)) for file in self.files)
+        longer = 0
+        for file in self.files:
+            with naming_damage(file):
+                longer += int((pq.read_schema(file).metadata or {}).get(LONGER, 0))
+        return longer
 
     def missing(self) -> list[int]:
         """Return the shards whose file is not there."""

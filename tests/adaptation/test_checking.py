@@ -29,6 +29,8 @@ from lbr_st.errors import InputError, UnfinishedError
             "^--model no-such-model is not a model: there is no such directory",
         ),
         ({"teacher": "typo"}, "^--teacher typo is not a model: there is no such directory"),
+        ({"learn": {"objective": "foo"}}, "^--objective foo: 'foo' is none of sft"),
+        ({"align": {"matryoshka_dims": [1000]}}, "^--matryoshka-dims must be from 1 to 32, the width"),
         ({"align": {"optim": "adamw_8bit"}}, "^--optim adamw_8bit: .*bitsandbytes"),
         ({"learn": {"report_to": "wandb"}}, "^--report-to wandb needs wandb"),
         ({"max_length": 100_000}, "^--max-length 100000: "),
@@ -39,6 +41,26 @@ def test_what_is_refused_before_any_work(config, told, message):
     with pytest.raises(InputError, match=message):
         adapt(replace(config, **told))
     assert not config.work.exists()
+
+
+@pytest.mark.parametrize("flag", ["queries", "pairs", "general"])
+def test_a_folder_where_a_file_of_pairs_is_needed(config, handbook, tmp_path, flag):
+    written = tmp_path / "written"
+    written.mkdir()
+    (written / "lbr_queries.json").write_text("{}")
+    message = "is a folder, where a file of queries with their passages is needed, or a prepared set"
+    for folder, said in (
+        (handbook, f"{message}$"),
+        (written, f"{message}; give {written / 'queries.jsonl'}$"),
+        (config.model, "is a model, where data are needed"),
+    ):
+        with pytest.raises(InputError, match=f"^--{flag} {folder}: {said}"):
+            adapt(replace(config, **{flag: str(folder)}))
+    assert not config.work.exists()
+
+
+def test_a_corpus_with_titles_is_asked_by_them(config):
+    check(replace(config, queries=None))
 
 
 def test_a_folder_that_holds_something_is_refused(config, tmp_path):

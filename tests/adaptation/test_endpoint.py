@@ -20,7 +20,7 @@ def asked(server, requests=REQUESTS, at_once=4):
 
 
 def test_each_passage_gets_its_own_answer(server, monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    monkeypatch.setenv("OPENAI_API_KEY", "secret\n")  # as of a file
     server.answer = lambda content: f"What is {content.split('number ')[1].split('.')[0]}?"
     assert asked(server) == {(f"p{n}", "question", 1): Answer(f"What is {n}?") for n in range(12)}
     path, body, headers = server.asked[0]
@@ -82,6 +82,25 @@ def test_an_endpoint_that_is_none_is_refused(server, answer, said):
     server.answer = lambda content: answer
     with pytest.raises(InputError, match=said):
         asked(server)
+
+
+@pytest.mark.parametrize("key", ["sec\nret", "schl\u00fcssel", "\udcff"])
+def test_a_key_that_is_none_is_refused_and_not_shown(server, monkeypatch, key):
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with pytest.raises(InputError) as refused:
+        asked(server)
+    said = "OPENAI_API_KEY in the environment has a character that no key has; set it anew, or unset it"
+    assert str(refused.value) == said and not server.asked
+
+
+@pytest.mark.parametrize(("name", "value"), [("http_proxy", "http:/proxy"), ("", "")])
+def test_a_host_or_a_proxy_that_is_none_is_refused(server, monkeypatch, name, value):
+    if name:
+        monkeypatch.setenv(name, value)
+        monkeypatch.delenv("no_proxy", raising=False)
+    address = "http://a..b" if not name else "http://other.example"
+    with pytest.raises(InputError, match=f"--generator {address}.* cannot be asked: .*; are the address, and http_"):
+        list(Endpoint(address, "m", DECODING, 1).write(REQUESTS[:1]))
 
 
 def test_a_key_goes_to_no_other_server(server, monkeypatch):

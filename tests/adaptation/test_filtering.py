@@ -11,7 +11,7 @@ from shapes import write_jsonl
 
 from lbr_st.adaptation.filtering import FilterConfig, filter_file, filter_queries, is_copy
 from lbr_st.data.records import read_records
-from lbr_st.errors import InputError
+from lbr_st.errors import InputError, UnfinishedError
 
 # Ten subjects; of each, three passages that have words of their own.
 SUBJECTS = ["anaemia", "asthma", "gout", "malaria", "measles", "mumps", "rabies", "scurvy", "tetanus", "typhus"]
@@ -319,7 +319,7 @@ def test_what_cannot_be_filtered(tmp_path, monkeypatch):
         with pytest.raises(InputError) as error:
             filter_file(source, data, folder, FilterConfig(**config))
         assert message in str(error.value) and not target.exists()
-    with pytest.raises(InputError, match="out was not written: "):
+    with pytest.raises(UnfinishedError, match="out was not written: "):
         monkeypatch.setattr("lbr_st.adaptation.filtering.write_jsonl", full_disk)
         filter_file(queries, corpus, target, FilterConfig())
     assert not target.exists()

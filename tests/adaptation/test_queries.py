@@ -297,10 +297,10 @@ def test_a_full_disk_is_one_line(of_server, monkeypatch, tmp_path):
         add(self, key, answer)
 
     monkeypatch.setattr(Answers, "add", full)
-    with pytest.raises(InputError) as refused:
+    with pytest.raises(UnfinishedError) as refused:
         write_queries(QueriesConfig(**of_server))
     assert said(refused.value).startswith(
-        f"--output-dir {tmp_path / 'out'} was not written: No space left on device. 3 an"
+        f"--output-dir {tmp_path / 'out'} was not written: No space left on device; make room on the disk. 3 an"
     )
     assert not (tmp_path / "out").exists() and len(Answers(tmp_path / "out.work", {})) == 3
 
@@ -311,7 +311,7 @@ def test_a_disk_that_is_full_at_the_end_costs_no_answer(of_server, server, monke
 
     with monkeypatch.context() as patch:
         patch.setattr("lbr_st.adaptation.queries.write_text", full)
-        with pytest.raises(InputError, match="was not written: No space left on device") as refused:
+        with pytest.raises(UnfinishedError, match="was not written: No space left on device") as refused:
             write_queries(QueriesConfig(**of_server))
     assert "6 answers are kept in" in said(refused.value) and not (tmp_path / "out").exists()
     server.asked.clear()

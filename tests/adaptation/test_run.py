@@ -160,9 +160,9 @@ def test_no_queries_at_all(config, tmp_path, capsys):
     line = message_of(replace(config, sources=[plain], queries=None), capsys)
     assert line == (
         f"{plain}: no query can be used, and {config.model} writes none, as it has no chat template; give --pairs "
-        "FILE, --queries FILE, or --generator URL --generator-model NAME, which writes some. It was step 3 of 10, "
-        f"queries; what was done before it is kept in {config.work}"
+        "FILE, --queries FILE, or --generator URL --generator-model NAME, which writes some"
     )
+    assert not config.work.exists()
 
 
 def test_all_queries_filtered_out(config, server, tmp_path, monkeypatch, capsys):

@@ -121,6 +121,7 @@ def needed(report, program):
         "adapt-compared",
         "adapt-minutes",
         "ablation",
+        "serving",
     ],
 )
 def test_tables_of_the_report(report, table):

@@ -49,6 +49,9 @@ def test_flags_are_settings(called, capsys, monkeypatch):
     assert called.pop().api_key == "secret"
     main(["--model", "m", "--host", "0.0.0.0", "--no-auth"])
     assert called.pop().api_key is None
+    monkeypatch.setenv("LBR_API_KEY", " \n")
+    with pytest.raises(InputError, match="^LBR_API_KEY in the environment is white space alone: set it anew"):
+        main(["--model", "m"])
 
 
 def test_every_setting_has_a_flag(capsys):

@@ -244,7 +244,7 @@ def test_choices_without_a_right_one(change, message):
         ({"question": "q", "pos": []}, r"column 'pos': expected text, found \[\]"),
         ({"question": "q", "pos": ["d", " "]}, "column 'pos': the text is empty"),
         ({"question": "q", "text": ["d", "e"]}, "column 'text': expected text, found"),
-        ({"question": "q", "answer": "d", "rejected": False}, "column 'rejected': expected text, found false"),
+        ({"question": "q", "answer": "d", "rejected": 7}, "column 'rejected': expected text, found 7"),
         ({"question": "q", "answer": "d", "negatives": {"bm25": [7]}}, "column 'negatives': expected text, found 7"),
         ({"question": "q", "answer": "d", "negatives": {"bm25": "e"}}, "column 'negatives': expected text, found {"),
         (
@@ -258,7 +258,7 @@ def test_choices_without_a_right_one(change, message):
         ),
         (
             {"question": "q", "pos": {"role": "user", "content": [{"type": "image", "url": "u"}]}},
-            "column 'pos': a message is no text alone",
+            "column 'pos': a message has no text: ",
         ),
     ],
 )
@@ -391,10 +391,8 @@ def test_values_that_look_like_judgements_are_refused_under_any_name(values, pat
     with pytest.raises(InputError) as error:
         watched(*values)
     assert str(error.value).startswith(f"f: {path!r} looks like judgements (")
-    assert str(error.value).endswith(
-        f"lbr data prepare --judged-by '{path}' if it says whether the document of a row answers its query, else "
-        "--judged-by none"
-    )
+    assert str(error.value).endswith(", else --judged-by none")
+    assert f": lbr data prepare --judged-by '{path}' if it says whether the document of a row" in str(error.value)
     watched(*values, judged_by="none")
     watched(*values, column="a.b", judged_by="none")
     if len(values) == 2:
@@ -991,10 +989,11 @@ def test_a_template_takes_no_entry_of_judged_ones_whatever_it_says():
     document, row = Template("{answers[0][text]}"), {"question": "q", "answers": entries}
     with pytest.raises(RowError, match=r"whether they answer \(selected\), and a template") as error:
         records(row, columns=Columns(document=document))
-    assert "rename the column 'passages'" in str(error.value)
+    assert str(error.value).endswith("whatever it says: leave --document out, so that each is read as judged")
     by_path = records(row, columns=Columns(document=document, judged_by="answers[0][selected]"))
     assert [r["relevance"] for r in by_path] == [0]
     assert len(records(row, columns=Columns(document=document, judged_by="none"))) == 1
+    assert [r.get("relevance", 1) for r in records(row)] == [0, 1]
     renamed = records({"question": "q", "passages": entries})
     assert [r.get("relevance", 1) for r in renamed] == [0, 1]
 
@@ -1216,3 +1215,144 @@ def test_more_words_that_judge(yes, no):
         reader("f, line 1", {"query": "q", "document": "d", "verdict": word})
     with pytest.raises(InputError, match="'verdict' looks like judgements"):
         reader.say("f")
+
+
+@pytest.mark.parametrize(
+    ("row", "document", "said"),
+    [
+        # No column of a usual name: to rename it works, and the path to an entry that is no answer does not.
+        ({"question": "q", "posts": [{"text": "x", "is_correct": False}, {"text": "d", "is_correct": True}]},
+         "{posts[0][text]}", "leave --document out and rename the column 'passages', so that each is read as judged"),
+        # Entries whose text has no usual name: the path to the one that is taken, of which it is an answer.
+        ({"question": "q", "posts": [{"say": "x", "is_correct": False}, {"say": "d", "is_correct": True}]},
+         "{posts[1][say]}",
+         "lbr data prepare --judged-by 'posts[1][is_correct]', or --judged-by none if they say something else"),
+        ({"question": "q", "posts": [{"say": "x", "is_correct": False}, {"say": "d", "is_correct": True}]},
+         "{posts[0][say]}", "lbr data prepare --judged-by none if they say something else"),
+    ],
+)  # fmt: skip
+def test_a_remedy_for_judged_entries_leaves_an_answer_of_the_row(row, document, said):
+    with pytest.raises(RowError) as error:
+        records(row, columns=Columns(document=Template(document)))
+    assert str(error.value).endswith(f"whatever it says: {said}")
+
+
+@pytest.mark.parametrize("listed", ["answers", "comments", "ctxs"])
+def test_objects_that_were_said_in_reply_are_read_as_judged_where_there_is_no_other_document(listed):
+    entries = [{"body": "x", "is_accepted": False, "score": -1}, {"body": "d", "is_accepted": True, "score": 9}]
+    found = records({"question": "q", listed: entries})
+    assert [(record["document"], record.get("relevance", 1)) for record in found] == [("x", 0), ("d", 1)]
+    assert pairs({"question": "q", "document": "e", listed: entries}) == [("q", "e", [])]
+    flags = [{"text": "x", "score": 81.2, "has_answer": False}, {"text": "d", "score": 80.1, "has_answer": True}]
+    assert [record.get("relevance", 1) for record in records({"question": "q", listed: flags})] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "name", ["spam", "is_spam", "hallucinated", "toxicity_label", "error", "answer_is_wrong", "flagged"]
+)
+def test_columns_that_judge_in_reverse_say_so_and_are_read_so(name):
+    rows = [{"query": "q", "passage": passage, name: is_wrong} for passage, is_wrong in (("d", False), ("x", True))]
+    reader = RowReader(Columns(), ("query", "document"))
+    for row in rows:
+        reader("f, line 2", row)
+    with pytest.raises(InputError) as error:
+        reader.say("f")
+    assert str(error.value).endswith(
+        f"--judged-by '{name}' if it says whether the document of a row answers its query (true: it does not), else "
+        "--judged-by none"
+    )
+    judged = [records(row, columns=Columns(judged_by=name)) for row in rows]
+    assert [found[0].get("relevance", 1) for found in judged] == [1, 0]
+    # What is said of them in words is no judgement, and no hard negative.
+    assert pairs({"query": "q", "passage": "d", name: "the other end hung up early"}) == [("q", "d", [])]
+
+
+def test_which_of_two_values_counts_is_said_and_what_to_do_where_it_is_the_other():
+    rows = [{"query": "q", "passage": passage, "verdict": word} for passage, word in (("d", "good"), ("x", "bad"))]
+    reader = RowReader(Columns(), ("query", "document"))
+    for row in rows:
+        reader("f, line 2", row)
+    with pytest.raises(
+        InputError, match=r'\("good": it does; call it is_irrelevant if it is the other way round\), else'
+    ):
+        reader.say("f")
+    renamed = [{"is_irrelevant" if name == "verdict" else name: value for name, value in row.items()} for row in rows]
+    assert [records(row)[0].get("relevance", 1) for row in renamed] == [0, 1]
+
+
+@pytest.mark.parametrize("name", ["rejected", "negative", "is_negative", "hard_negative"])
+def test_a_flag_under_the_name_of_hard_negatives_judges(name):
+    rows = [{"query": "q", "document": text, name: is_one} for text, is_one in (("d", False), ("x", True))]
+    assert [records(row)[0].get("relevance", 1) for row in rows] == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("row", "query", "document"),
+    [
+        ({"repo": "a/b", "func_name": "f", "code": "def f(x): return x", "docstring": "a b c"}, "docstring", "code"),
+        ({"whole_func_string": "def f: pass # no", "func_code_string": "def f: pass",
+          "func_documentation_string": "does nothing at all"}, "func_documentation_string", "func_code_string"),
+        ({"snippet": "ls -l | wc", "intent": "count the files"}, "intent", "snippet"),
+        ({"article": "Iron tablets treat it.", "highlights": "Iron helps it."}, "highlights", "article"),
+        ({"definition": "a metal of cells", "term": "zinc of cells"}, "term", "definition"),
+        ({"target": "das ist Zink", "source": "this is zinc"}, "source", "target"),
+    ],
+)  # fmt: skip
+def test_known_pairs_of_columns_are_offered_the_right_way_round(row, query, document):
+    for values in (row, dict(reversed(row.items()))):
+        with pytest.raises(RowError) as error:
+            read(values)
+        assert str(error.value).endswith(f"takes templates: --query '{{{query}}}' --document '{{{document}}}'")
+
+
+def test_of_two_texts_of_unknown_names_none_is_said_to_be_the_query():
+    for row in ({"spam": "a text", "eggs": "another text"}, {"eggs": "another text", "spam": "a text"}):
+        with pytest.raises(RowError, match=r"takes templates, --query and --document; texts are in \{"):
+            read(row)
+
+
+@pytest.mark.parametrize(
+    "value", [{"docid": "d3"}, [{"docid": "d3"}, {"docid": "d4"}], [3, 4], {"id": 7, "title": "t"}]
+)
+def test_negatives_given_by_id_need_their_texts(value):
+    with pytest.raises(RowError, match="which stands for a text of another file: put the text there in its place"):
+        read({"query": "q", "positive": "d", "negatives": value})
+
+
+def test_parts_of_messages_are_read_and_those_that_are_no_text_are_counted():
+    image = {"type": "image_url", "image_url": {"url": "u"}}
+    asked = {"role": "user", "content": [image, {"type": "text", "text": "q"}, {"type": "text", "text": "r"}]}
+    talk = [asked, {"role": "assistant", "content": [{"type": "text", "text": "d"}]}]
+    assert pairs({"messages": talk}) == [("q\nr", "d", [])]
+    said = "1 parts of messages that are no text, such as images, were not used"
+    assert account({"messages": talk}).endswith(said)
+    row = {"query": [{"type": "text", "text": "q"}], "positive": [image, {"type": "text", "text": "d"}]}
+    assert pairs(row) == [("q", "d", [])]
+    assert account(row).endswith(said)
+    assert pairs({"query": "q", "chosen": [*talk[:1], {"role": "model", "parts": ["d", "e"]}]}) == [("q", "d\ne", [])]
+
+
+def test_a_title_of_two_sides_is_offered_only_as_it_works():
+    with pytest.raises(RowError) as error:
+        read({"title": "t t", "question": "is it", "answer": {"text": "d"}})
+    assert str(error.value).endswith("to 'answer': lbr data prepare takes templates, --query '{title} {question}'")
+
+
+@pytest.mark.parametrize("word", ["checked", "yes", True, "\u2713"])
+def test_a_box_that_is_ticked_or_not_looks_like_judgements(word):
+    reader = RowReader(Columns(), ("query", "document"))
+    rows = [{"query": "q", "document": text, "Approved": said} for text, said in (("d", word), ("e", word), ("x", ""))]
+    for row in rows:
+        reader("f, line 2", row)
+    with pytest.raises(InputError, match="'Approved' is blank in some rows and says yes .* write 1 and 0 there"):
+        reader.say("f")
+    named = RowReader(Columns(judged_by="Approved"), ("query", "document"))
+    for row in rows:
+        named("f, line 2", row)
+    with pytest.raises(InputError, match="column 'Approved' is blank in 1 rows and says yes in all others"):
+        named.say("f")
+
+
+def test_of_two_columns_that_ask_one_may_be_what_is_asked_for():
+    with pytest.raises(RowError, match=r"--query and --document; texts are in \{question\}, \{query\}$"):
+        read({"question": "how many are there", "query": "SELECT COUNT(*) FROM t", "db_id": "x"})

@@ -169,3 +169,19 @@ def test_lines_above_the_header_are_named(tmp_path, above):
 def test_names_of_two_lines_are_said_in_one(tmp_path):
     (tmp_path / "f.csv").write_text('"Query\n(text)","positive"\nq,d\n"Query\n(text)",positive\n')
     assert [row.values for row in read_rows(tmp_path / "f.csv")] == [{"Query (text)": "q", "positive": "d"}]
+
+
+@pytest.mark.parametrize(
+    ("cells", "is_named"),
+    [
+        (("two lines.\\nThe second", "x"), True),
+        (("one\\ntwo", r"\N"), True),  # as COPY of PostgreSQL writes both
+        (("one\\ttwo", "x"), False),
+        ((r"the \nabla of \theta", "x"), False),
+    ],
+)
+def test_line_breaks_that_are_written_out_are_named(tmp_path, cells, is_named):
+    (tmp_path / "f.tsv").write_text("text\tmore\n" + "\t".join(cells) + "\n")
+    [row] = read_rows(tmp_path / "f.tsv")
+    assert row.values["text"] == cells[0]
+    assert (r"with \n or \t written out in cells, which stay as they are" in row.notes) is is_named

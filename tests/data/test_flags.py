@@ -94,7 +94,7 @@ def test_each_command_that_can_print_a_flag_has_it(module, text):
 
 @pytest.mark.parametrize("read", [read_records, read_tuples])
 def test_what_reads_without_the_flag_names_none(tmp_path, read):
-    (tmp_path / "f.jsonl").write_text('{"query": "q", "document": ""}\n')
+    (tmp_path / "f.jsonl").write_text('{"query": "q", "document": ""}\n{"query": "q", "document": "d"}\n')
     with pytest.raises(InputError, match="the text is empty$"):
         read(tmp_path / "f.jsonl")
     with pytest.raises(InputError, match="; --on-error skip leaves such rows out$"):

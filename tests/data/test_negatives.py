@@ -51,6 +51,53 @@ def test_several_negatives_in_one_text_are_named(tmp_path, caplog, mark):
     assert "several lines" not in caplog.text
 
 
+@pytest.mark.parametrize("mark", ["|", " ||| ", "\n"])
+@pytest.mark.parametrize(
+    ("positives", "negatives"), [("positives", "negatives"), ("positive_passages", "hard_negatives"), ("pos", "neg")]
+)
+def test_cells_of_several_texts_that_are_one_are_counted_in_every_column_of_several(
+    tmp_path, caplog, mark, positives, negatives
+):
+    good, bad = f"Iron tablets help.{mark}Red meat helps.", f"Bread rises.{mark}Zinc is a metal."
+    write_jsonl(tmp_path / "f.jsonl", [{"query": "how is anemia treated", positives: good, negatives: bad}])
+    with caplog.at_level(logging.INFO):
+        assert [record["document"] for record in read_tuples(tmp_path / "f.jsonl")] == [good]
+    assert (
+        "; 1 documents of several lines or with | in them, each taken as one text; "
+        "1 hard negatives of several lines or with | in them, each taken as one text"
+    ) in caplog.text
+    caplog.clear()
+    write_jsonl(
+        tmp_path / "f.jsonl", [{"query": "q", positives: ["Iron tablets help.", "Red meat"], negatives: ["Zinc"]}]
+    )
+    with caplog.at_level(logging.INFO):
+        read_tuples(tmp_path / "f.jsonl")
+    assert "several lines" not in caplog.text
+
+
+@pytest.mark.parametrize(("text", "is_named"), [("a ||| b", True), ("a [SEP] b", True), ("a\nb | c", False)])
+def test_documents_that_people_joined_are_counted(tmp_path, caplog, text, is_named):
+    with caplog.at_level(logging.INFO):
+        tuples(tmp_path, [f"{text} c"], document=text)
+    assert ("1 documents of several lines" in caplog.text) is is_named
+    assert ("1 hard negatives of several lines" in caplog.text) is is_named
+
+
+@pytest.mark.parametrize("name", ["positive", "document", "positives"])
+def test_documents_that_are_ids_are_refused(tmp_path, caplog, name):
+    rows = [{"query": "how is anemia treated", name: id_} for id_ in ("MED-10", "d2")]
+    write_jsonl(tmp_path / "f.jsonl", rows)
+    with pytest.raises(
+        InputError, match=r'f.jsonl: the documents are no texts \("MED-10", "d2"\): put the texts there'
+    ):
+        read_tuples(tmp_path / "f.jsonl")
+    rows += [{"query": "when did it begin", name: text} for text in ("1492", "In spring.")]
+    write_jsonl(tmp_path / "f.jsonl", rows)
+    with caplog.at_level(logging.INFO):  # among texts they may be some
+        assert len(read_tuples(tmp_path / "f.jsonl")) == 4
+    assert "; 1 documents that are a number alone; 2 documents that look like an id, taken as texts" in caplog.text
+
+
 def test_a_query_that_is_its_own_document_is_named(tmp_path, caplog):
     write_jsonl(tmp_path / "f.jsonl", [{"query": "text", "positive": "text"}, {"query": "q", "positive": "d"}])
     with caplog.at_level(logging.INFO):

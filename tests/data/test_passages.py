@@ -224,7 +224,7 @@ def test_what_this_package_made_within_a_folder_is_no_text_of_it(tmp_path):
     assert text_files(tmp_path) == [tmp_path / "a.txt"]
     account = Account()
     note_files(account, tmp_path, text_files(tmp_path))
-    assert "3 made by lbr, left aside: deep/model, run, set" in str(account)
+    assert "3 made by lbr, or models, left aside: deep/model, run, set" in str(account)
     assert text_files(tmp_path / "set")  # it was named itself
 
 

@@ -349,12 +349,12 @@ def test_a_prepared_set_and_odd_folders_as_sources(prepare, tmp_path):
 FULL_DISK = """
 import resource, sys
 from lbr_st.data import PrepareConfig, prepare
-from lbr_st.errors import InputError
+from lbr_st.errors import UnfinishedError
 for limit in (2000, 14000):
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
     try:
         prepare(PrepareConfig(sources=[sys.argv[1]], output_dir=sys.argv[2], num_proc=1))
-    except InputError as error:
+    except UnfinishedError as error:
         print(error)
 """
 
@@ -363,5 +363,8 @@ def test_a_full_disk(tmp_path):
     """Files cannot grow: while reading, and while writing. Nothing that could be taken for a set is left."""
     command = [sys.executable, "-c", FULL_DISK, *qa(tmp_path)["sources"], str(tmp_path / "set")]
     run = subprocess.run(command, capture_output=True, text=True)
-    assert run.stdout.splitlines() == [f"{tmp_path}/set was not written: File too large"] * 2, run.stderr
+    assert (
+        run.stdout.splitlines()
+        == [f"{tmp_path}/set was not written: File too large; let files be larger, with ulimit -f"] * 2
+    ), run.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["qa.jsonl"]

@@ -539,3 +539,14 @@ def test_a_parquet_file_whose_texts_are_no_utf_8(tmp_path):
     pyarrow.parquet.write_table(pyarrow.table({"query": text}), tmp_path / "rows.parquet")
     with pytest.raises(InputError, match="rows.parquet: not a Parquet file that can be read"):
         list(read_rows(tmp_path / "rows.parquet"))
+
+
+def test_a_file_whose_name_says_nothing_is_told_how_to_be_named(tmp_path):
+    (tmp_path / "wiki_00").write_text('<doc id="1">\n')
+    with pytest.raises(
+        InputError, match=r"in '<doc id=\"1\">'; a file is read by what its name says, .* name text .txt"
+    ):
+        values(tmp_path / "wiki_00")
+    (tmp_path / "f.jsonl").write_text("<doc>\n")
+    with pytest.raises(InputError, match="in '<doc>'$"):
+        values(tmp_path / "f.jsonl")

@@ -1,4 +1,7 @@
-"""The picture of the method: what is drawn is the mask that stage 1 has, and the file is what the script writes."""
+"""The picture of the method: what is drawn is the mask that stage 1 has, and the file is what the script writes.
+
+That of the page is small; integrations/test_page.py draws one.
+"""
 
 import importlib.util
 from xml.etree import ElementTree
@@ -28,3 +31,8 @@ def test_file_is_what_the_script_draws():
     assert draw_method.PICTURE.read_text(encoding="utf-8") == drawn
     ElementTree.fromstring(drawn)
     assert "prefers-color-scheme: dark" in drawn
+
+
+def test_the_picture_of_the_page_is_small():
+    picture = (ROOT / "docs" / "search_page.png").read_bytes()
+    assert picture.startswith(b"\x89PNG") and len(picture) < 300_000

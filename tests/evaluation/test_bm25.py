@@ -10,7 +10,7 @@ from helpers import TEXTS
 from mteb.models.model_implementations.bm25 import _ISO3_TO_LANG, BM25Search
 
 import lbr_st
-from lbr_st.evaluation.bm25 import MTEBS, tokens_of, words_and_bigrams
+from lbr_st.evaluation.bm25 import MTEBS, BM25Ranker, tokens_of, words_and_bigrams
 from lbr_st.evaluation.own_data import LocalRetrieval, open_for_evaluation
 
 ENGLISH = "The boiling point of water is one hundred degrees. "
@@ -152,3 +152,9 @@ def test_public_tasks_are_mtebs_own(monkeypatch):
     model.index([], task_metadata=own.model_copy(update={"dataset": {"path": "owner/name", "revision": "1"}}))
     model.index([], task_metadata=own)
     assert [each._tokenizer_cfg for each in indexed] == [None, words_and_bigrams]
+
+
+def test_building_an_index_is_no_news(caplog):
+    """A server builds one whenever a file changes; bm25s asks for DEBUG itself."""
+    BM25Ranker(TEXTS)
+    assert not [record for record in caplog.records if record.name == "bm25s"]

@@ -38,3 +38,12 @@ def test_data_of_each_objective():
     ):
         with pytest.raises(InputError, match=message):
             parse_data("--data", sources, both)
+
+
+def test_a_mistyped_objective_before_a_file_is_named(tmp_path):
+    """The file is there, what stands before it is not."""
+    (tmp_path / "a.jsonl").touch()
+    with pytest.raises(InputError, match="^--data lern=.*: 'lern' is none of sft, .*; or write .*a.jsonl alone$"):
+        parse_data("--data", [f"lern={tmp_path / 'a.jsonl'}"], ["sft"])
+    (tmp_path / "a=b.jsonl").touch()
+    assert parse_data("--data", [str(tmp_path / "a=b.jsonl")], ["sft"]) == {"sft": str(tmp_path / "a=b.jsonl")}

@@ -166,7 +166,7 @@ def test_a_model_that_reads_more_than_text_is_refused(tmp_path):
     AutoConfig.for_model("gemma3").save_pretrained(tmp_path)
     make_tokenizer("gemma").save_pretrained(tmp_path)
     with pytest.raises(
-        InputError, match="model type 'gemma3', which reads more than text; start from its language model"
+        InputError, match="model type 'gemma3', a model of images and text: .*; start from the language model"
     ):
         lbr_st.from_backbone(str(tmp_path))
 

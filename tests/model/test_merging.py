@@ -227,7 +227,7 @@ def with_prompt(folder):
         ),
         (with_another_model(backbone={"rms_norm_eps": 0.5}), "rms_norm_eps in config.json: 1e-06, not 0.5"),
         (with_another_model(backbone={"tied": False}), "tie_word_embeddings in config.json: True, not False"),
-        (with_another_model(backbone={"family": "llama"}), r"its tokenizer \(added_tokens\)"),
+        (with_another_model(backbone={"family": "llama"}), "model_type in config.json: 'qwen2', not 'llama'"),
     ],
 )
 def test_models_of_ours_that_are_unlike(start, end, tmp_path, edit, message):
@@ -245,6 +245,25 @@ def test_another_tokenizer(start, end, tmp_path):
     lbr_st.save(lbr_st.load(end), other)  # a change that is meant
     with pytest.raises(InputError, match=r"is not like .* in its tokenizer \(model\)$"):
         merge([start, other], [0.5, 0.5])
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda model: model["vocab"].update(a=model["vocab"]["b"], b=model["vocab"]["a"]),
+        lambda model: model["merges"].reverse(),
+    ],
+)
+def test_what_small_files_say_is_found_before_weights_are_read(end, tmp_path, monkeypatch, edit):
+    monkeypatch.setattr("lbr_st.model.merging._open", lambda *args, **kwargs: pytest.fail("weights are read"))
+    folder = make_backbone(tmp_path / "other")
+    data = json.loads((tmp_path / "other" / "tokenizer.json").read_text())
+    edit(data["model"])
+    (tmp_path / "other" / "tokenizer.json").write_text(json.dumps(data))
+    with pytest.raises(InputError, match=r"is not like .* in its tokenizer \(model\)$"):
+        merge([folder, end], [0.5, 0.5])
+    with pytest.raises(InputError, match=r"is not like .* in hidden_size in config.json: 64, not 32$"):
+        merge([make_backbone(tmp_path / "wide", hidden_size=64), end], [0.5, 0.5])
 
 
 def test_a_backbone_of_another_tokenizer(end, tmp_path):
@@ -295,7 +314,7 @@ def test_buffers_and_shapes_that_differ(start, end, monkeypatch):
 
 def test_models_of_two_kinds(start, backbone, tmp_path):
     bert = make_bert(tmp_path / "bert")
-    with pytest.raises(InputError, match="its modules: .*'Transformer'.*, not .*'Bottleneck"):
+    with pytest.raises(InputError, match="model_type in config.json: 'bert', not 'qwen2'"):
         merge([bert, start], [0.5, 0.5])
     with pytest.raises(InputError, match=f"merge: {backbone} is a language model: it can be merged with one model"):
         merge([backbone, bert], [0.5, 0.5])

@@ -1,16 +1,20 @@
 """Whatever a user names as a model is opened, or refused in one line that says why."""
 
+import errno
 import json
+import os
+import resource
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from helpers import make_backbone, make_bert
+from helpers import fork, make_backbone, make_bert
 from sentence_transformers import SentenceTransformer
 from transformers import AutoConfig, AutoModelForCausalLM
 
 import lbr_st
+from lbr_st.cli.main import run_command
 from lbr_st.errors import InputError
 from lbr_st.model.bottleneck import BottleneckTransformer
 from lbr_st.model.opening import (
@@ -205,7 +209,10 @@ def test_parameters_of_a_model_in_the_native_layout(backbone, native):
     [
         ("absent/absent/absent", "is not a model: no such directory"),
         ("empty", "is not a model: the directory has no config.json"),
-        ("gemma3", "is of model type 'gemma3', which reads more than text; start from its language model alone"),
+        (
+            "gemma3",
+            "is of model type 'gemma3', a model of images and text: .*; start from the language model in it alone",
+        ),
         ("unknown", "is not a model: Unrecognized model"),
     ],
 )
@@ -217,3 +224,30 @@ def test_parameters_of_what_is_no_language_model(tmp_path, monkeypatch, name, me
     (tmp_path / "unknown" / "config.json").write_text("{}")
     with pytest.raises(InputError, match=message):
         count_parameters(name)
+
+
+def test_what_the_machine_fails_is_no_fault_of_the_model(backbone, tmp_path):
+    """A disk that takes nothing more while a model is opened; that its files may not be read is said of the model."""
+
+    def work():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+        open_model(backbone, num_bottleneck_tokens=2)
+
+    with open(tmp_path / "said.txt", "wb") as file:
+        process = fork(lambda: run_command(work), file.fileno(), file.fileno())
+        process.join(60)
+    said = (tmp_path / "said.txt").read_text().splitlines()[-1]
+    assert (process.exitcode, said) == (1, "error: File too large (os error 27); let files be larger, with ulimit -f")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EMFILE, errno.EACCES])
+def test_what_the_machine_fails_is_told_from_what_is_no_model(backbone, monkeypatch, number):
+    def fail(*args, **kwargs):
+        try:
+            raise OSError(number, os.strerror(number))
+        except OSError as error:
+            raise OSError("Can't load it") from error
+
+    monkeypatch.setattr("lbr_st.model.opening.from_backbone", fail)
+    with pytest.raises(InputError if number == errno.EACCES else OSError, match="Can't load it"):
+        open_model(backbone, num_bottleneck_tokens=2)

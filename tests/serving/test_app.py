@@ -1,6 +1,7 @@
 """Bounds, errors, who may ask, searching and reading again, and clients that are slow or gone: by a real server."""
 
 import contextlib
+import errno
 import json
 import queue
 import random
@@ -244,8 +245,9 @@ def test_a_model_that_fails(serving, monkeypatch, caplog):
 
 
 def test_a_key(serving):
-    with serving(api_key="s\u00e9cret") as served:
-        right = {"Authorization": "Bearer s\u00e9cret".encode()}
+    """White space around it, as of a file that it was read from, is none of it."""
+    with serving(api_key=" s\u00e9cret\u00e0\n") as served:
+        right = {"Authorization": "Bearer s\u00e9cret\u00e0".encode()}
         for key in ("", "Bearer", "Bearer secret", "Basic s\u00e9cret", "Bearer s\u00e9cret2"):
             headers = {"Authorization": key.encode()} if key else {}
             for method, path in (("POST", "/v1/embeddings"), ("GET", "/metrics"), ("GET", "/nowhere")):
@@ -288,7 +290,8 @@ def test_search(searching, docs, opened):
                 assert hit["score"] == pytest.approx(float(cosine), abs=1e-6)
     assert len(searching.ask("GET", "/search?q=%ED%A0%BD+a%00b")[2]["hits"]) == 10
     for query, param in (("", "q"), ("?q=+", "q"), ("?q=a&by=splade", "by"), ("?q=a&k=0", "k"), ("?q=a&k=101", "k"),
-                         ("?q=a&k=x", "k"), ("?q=a&k=%C2%B2", "k"), ("?q=a&k=-1", "k")):  # fmt: skip
+                         ("?q=a&k=x", "k"), ("?q=a&k=%C2%B2", "k"), ("?q=a&k=-1", "k"), ("?q=a&k=0000000019", "k"),
+                         (f"?q=a&k={'0' * 8}1{'0' * 5000}", "k")):  # fmt: skip
         status, _, answer = searching.ask("GET", f"/search{query}")
         assert status == 400 and answer["error"]["param"] == param
 
@@ -324,6 +327,18 @@ def test_reload_that_fails_or_is_one_too_many(searching, docs, held):
     hold.free.set()
     thread.join(60)
     assert answers.get()[2]["encoded"] == 1
+
+
+def test_reload_that_the_machine_fails(searching, monkeypatch):
+    """What is no bug of this package is said in one line: a right that was taken away, a memory that is full."""
+    for error, said in ((PermissionError(errno.EACCES, "Permission denied", "docs"), "docs: Permission denied; give"),
+                        (MemoryError(), "out of memory (MemoryError)")):  # fmt: skip
+        with monkeypatch.context() as patch:
+            patch.setattr(searching.service.index, "load", lambda *args, error=error: (_ for _ in ()).throw(error))
+            status, _, answer = searching.ask("POST", "/reload")
+        assert status == 422 and answer["error"]["code"] == "data"
+        assert answer["error"]["message"].startswith(f"the data cannot be read, and are as they were: {said}")
+    assert searching.ask("POST", "/reload")[0] == 200
 
 
 # ---- metrics
@@ -389,6 +404,18 @@ def test_the_words_of_vectors(comparing, saved):
                                 ({"input": ["a " * 300_000]}, 422, "input")):  # fmt: skip
         found, _, answer = comparing.ask("POST", "/words", body)
         assert found == status and answer["error"]["param"] == param
+
+
+def test_reading_again_that_fails_for_one_model_changes_none(comparing, docs, monkeypatch):
+    with monkeypatch.context() as patch:
+        (docs / "late.md").write_text("late")
+        patch.setattr(comparing.service.before, "load", lambda: (_ for _ in ()).throw(MemoryError()))
+        status, _, answer = comparing.ask("POST", "/reload")
+        assert status == 422 and "are as they were: out of memory" in answer["error"]["message"]
+        assert comparing.ask("GET", "/search?q=late&by=bm25")[2]["hits"] == []
+    assert comparing.ask("POST", "/reload")[0] == 200
+    for side in ("after", "before"):
+        assert comparing.ask("GET", f"/search?q=late&by=bm25&side={side}")[2]["hits"][0]["text"] == "late"
 
 
 def test_two_models_side_by_side(comparing):

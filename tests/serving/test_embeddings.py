@@ -122,17 +122,3 @@ def test_models(served):
     assert served.ask("GET", "/v1/models/lbr-model-query")[2] == answer["data"][1]
     status, _, answer = served.ask("GET", "/v1/models/gpt")
     assert status == 404 and answer["error"]["code"] == "model_not_found"
-
-
-def test_the_client_of_openai(served, opened):
-    """It asks for base64 by itself."""
-    openai = pytest.importorskip("openai")
-    client = openai.OpenAI(base_url=f"{served.url}/v1", api_key="-")
-    found = client.embeddings.create(model="lbr-model", input=TEXTS)
-    assert near(np.array([row.embedding for row in found.data], np.float32), opened.encode_document(TEXTS))
-    found = client.embeddings.create(model="lbr-model", input="a", dimensions=8, extra_body={"input_type": "query"})
-    expected = opened.encode_query(["a"], truncate_dim=8, normalize_embeddings=True)
-    assert near(np.array([found.data[0].embedding], np.float32), expected)
-    with pytest.raises(openai.BadRequestError, match="check_embedding_ctx_length=False"):
-        client.embeddings.create(model="lbr-model", input=[1, 2])
-    assert [model.id for model in client.models.list()] == ["lbr-model", "lbr-model-query"]

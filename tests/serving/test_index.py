@@ -4,6 +4,8 @@ import json
 import sys
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from helpers import TEXTS
 
@@ -112,7 +114,7 @@ def test_what_cannot_be_read_changes_nothing(tmp_path, saved, opened):
     write_jsonl(data, [{"text": text} for text in TEXTS])
     index = Index(str(data), str(saved))
     load(index, opened)
-    data.write_text('{"text": ""}\n')
+    data.write_text('{"text": ""}\n{"text": "other"}\n')
     with pytest.raises(InputError, match="line 1, column 'text': the text is empty; --on-error skip"):
         load(index, opened)
     assert len(index) == len(TEXTS) and found(index, opened, TEXTS[1], "dense", 1)
@@ -193,12 +195,36 @@ def test_vectors_that_are_others(corpus, saved, backbone, tmp_path):
         Index(str(made[3]), str(saved))
 
 
+def test_encoded_files_that_are_damaged(corpus, saved, opened, tmp_path):
+    """No Parquet, half of it, another table, an absent id, a number that is none: by name, and in one line."""
+    encode_corpus(EncodeConfig(model=str(saved), data=corpus, output_dir=tmp_path / "vectors"))
+    file = tmp_path / "vectors" / "part-00000.parquet"
+    whole, table = file.read_bytes(), pq.read_table(file)
+    column = table["embedding"].to_pylist()
+    nan = pa.array([[float("nan")] * len(column[0]), *column[1:]], table["embedding"].type)
+    index = Index(str(tmp_path / "vectors"), str(saved))
+    for content, said in (
+        (b"", "bytes"), (whole[:-9], "arquet"), (table.slice(1), f"{len(table) - 1} rows, not {len(table)}"),
+        (table.drop(["id"]), "No match"), (table.drop(["embedding"]), "No match"),
+        (table.set_column(0, "id", pa.array([None, *table["id"].to_pylist()[1:]])), "a value is absent"),
+        (table.set_column(table.column_names.index("embedding"), "embedding", nan), "a number in it is none"),
+    ):  # fmt: skip
+        file.write_bytes(content) if isinstance(content, bytes) else pq.write_table(content, file)
+        with pytest.raises(InputError, match=f"part-00000.parquet is not what lbr encode wrote: .*{said}.*; encode"):
+            load(index, opened)
+    file.write_bytes(whole)
+    load(index, opened)
+
+
 def test_bm25_that_is_not_there(folder, saved, opened, tmp_path, monkeypatch):
     """Its packages, or words: the vectors are searched all the same."""
     (tmp_path / "marks").mkdir()
     (tmp_path / "marks" / "a.txt").write_text("?!")
     index = Index(str(tmp_path / "marks"), str(saved))
     load(index, opened)
+    for by in ("bm25", "fused"):  # also where they went after the question was let in
+        with pytest.raises(InputError, match="finds not one word"):
+            found(index, opened, "x", by, 1)
     assert "finds not one word" in index.missing("fused") and found(index, opened, "x", "dense", 1)[0].text == "?!"
     monkeypatch.setitem(sys.modules, "mteb", None)
     monkeypatch.delitem(sys.modules, "lbr_st.evaluation.bm25")

@@ -46,6 +46,7 @@ def test_refusals_before_the_model_is_opened(unopened, saved, backbone, tmp_path
             f"--host 127.0.0.1 --port {port} cannot be listened at: Address already in use; choose another --port"
         )
     assert "no such address" in refusal(model=str(saved), host="no.such.host.invalid", no_auth=True)
+    assert "no such address" in refusal(model=str(saved), host="local\0host", no_auth=True)
     assert "absent is not a model: no such directory" in refusal(model="./absent")
     assert "a language model, not an embedding model" in refusal(model=backbone)
     assert refusal(model=str(saved), data=str(tmp_path / "absent.jsonl")).endswith("absent.jsonl: no such file")

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from lbr_st.errors import InputError
+from lbr_st.errors import InputError, UnfinishedError
 from lbr_st.files import write_jsonl
 from lbr_st.model import encoding
 from lbr_st.use import encode, shards
@@ -279,11 +279,13 @@ def test_a_folder_that_cannot_be_written(config, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(shards, "write_table", fail)
         new = tmp_path / "new"
-        assert refusal(config, tmp_path, output_dir=new) == (
-            f"--output-dir {new} was not written: No space left on device"
-        )
-        with pytest.raises(InputError, match="No space left on device; the same command goes on with what is there"):
+        with pytest.raises(UnfinishedError) as full:
+            encode_corpus(replace(config, output_dir=new))
+        assert str(full.value) == f"--output-dir {new} was not written: No space left on device; make room on the disk"
+        assert not new.exists()
+        with pytest.raises(UnfinishedError) as full:
             encode_corpus(config)
+        assert full.value.__notes__ == ["The same command goes on with what is there"]
         assert (tmp_path / "output" / "part-00000.parquet").is_file()
         patch.setattr(encode, "open_model", lambda job: pytest.fail("was opened"))
         file = tmp_path / "corpus.jsonl"
@@ -304,12 +306,13 @@ def test_what_is_for_a_cluster_is_refused_without_one(config, settings):
 
 
 def test_ctrl_c_before_the_first_file_leaves_nothing(config, tmp_path, monkeypatch):
-    """After it, the message says how to go on."""
-    for shard, notes in ((0, []), (1, ["The same command goes on with what is there"])):
+    """It says so; after the first file, the message says how to go on."""
+    nothing = "No file of embeddings was whole yet, and nothing is left of it"
+    for shard, note in ((0, nothing), (1, "The same command goes on with what is there")):
         with pytest.raises(KeyboardInterrupt) as ended:
             interrupted_at(config, monkeypatch, shard)
-        assert getattr(ended.value, "__notes__", []) == notes
-        assert (tmp_path / "output").exists() == bool(notes)
+        assert ended.value.__notes__ == [note]
+        assert (tmp_path / "output").exists() == (note != nothing)
 
 
 def interrupted_at(config, monkeypatch, shard):
