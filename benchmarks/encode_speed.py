@@ -20,6 +20,8 @@ mixed 4.5, prompt64 2, profile 0.5; 0_5b: precision 2, passages 3.5, queries 2, 
   until one has less than four fifths of the best speed, or all texts. The best size, and the next one if it is within
   5%, are in the repeats. Figures are over the one with the better median.
 - ``default``, in ``mixed``, is what a user gets who sets nothing: float32, batches of 32.
+- There are few texts, so that ``stock`` pads more than in a corpus of thousands, where texts of all lengths are many.
+  ``share_of_padding_stock_passages`` and its like say how much of its tokens that is, and of ours.
 - Repeats are interleaved, and each begins with the next arm. A ratio is taken within each repeat; the figure is the
   median of five, with the smallest and the largest. All arms must have the same vectors, to a cosine of 0.999.
 - ``share_of_matmul_rate_passages``: operations of the layers' matrix products for the tokens of texts, a second of
@@ -262,13 +264,15 @@ def measure_speed(kind: str, bench: Bench, precision: str) -> dict[str, Any]:
         arms["default"] = partial(stock, bench.in_float32, texts, prompt, DEFAULT_SIZE)
         stock(bench.in_float32, texts[:2], prompt, 2)  # the first is slow
     seconds: dict[str, list[float]] = {arm: [] for arm in arms}
-    rates, names, cosine = [], [*arms], 1.0
+    rates, names, cosine, computed = [], [*arms], 1.0, dict.fromkeys(arms, 0)
     for repeat in tqdm(range(bench.scale.repeats), f"{kind}, {precision}", unit="repeats"):
         vectors = {}
         first = repeat % len(names)
         for arm in names[first:] + names[:first]:
-            took, vectors[arm] = timed(arms[arm])
+            with watched(bench.in_float32 if arm == "default" else model) as seen:
+                took, vectors[arm] = timed(arms[arm])
             seconds[arm].append(took)
+            computed[arm] = int(seen["tokens"])
         cosine = min(cosine, *(least_cosine(vectors["ours"], vectors[arm]) for arm in names[1:]))
         if kind == "passages":
             rates.append(matmul_rate(model))
@@ -276,7 +280,8 @@ def measure_speed(kind: str, bench: Bench, precision: str) -> dict[str, Any]:
         raise InputError(f"{kind}: a vector of ours has a cosine of {cosine:.4f} with that of another arm")
     return {
         "precision": precision, "texts": len(texts), "tokens": sum(lengths), "longest": max(lengths),
-        "batch_tokens": budget, "texts_a_second_tried": tried, "seconds": seconds, "least_cosine": cosine,
+        "tokens_computed": computed, "batch_tokens": budget, "texts_a_second_tried": tried, "seconds": seconds,
+        "least_cosine": cosine,
         "matmul_rates": rates, "operations": 2 * parameters_of_products(model) * sum(lengths),
     }  # fmt: skip
 
@@ -343,6 +348,9 @@ def figures_of_speed(kind: str, found: dict[str, Any]) -> dict[str, float]:
         shares = [a / b for a, b in zip(done, found["matmul_rates"], strict=True)]
         figures |= _spread(f"share_of_matmul_rate_{kind}", shares)
         figures["matmul_gflops"] = statistics.median(found["matmul_rates"]) / 1e9
+    for arm, end in (("ours", ""), (best, "_stock")):
+        if kind != "prompt64":  # of a prompt that is computed once the tokens are not the same ones
+            figures[f"share_of_padding{end}_{kind}"] = 1 - found["tokens"] / found["tokens_computed"][arm]
     return figures | {
         f"tokens_per_second_{kind}": found["tokens"] / statistics.median(seconds["ours"]),
         f"tokens_per_second_stock_{kind}": found["tokens"] / statistics.median(seconds[best]),

@@ -116,6 +116,8 @@ ENCODED = {
     "tokens_per_second_mixed": ("tokens a second, texts of both kinds", 0, ""),
     "tokens_per_second_passages": ("tokens a second, passages", 0, ""),
     "tokens_per_second_queries": ("tokens a second, queries", 0, ""),
+    "share_of_padding_passages": ("share of our tokens that is padding, passages", 3, ""),
+    "share_of_padding_stock_passages": ("the same of `encode`", 3, ""),
     "batch_size_stock_passages": ("best batch size of `encode`, passages", 0, ""),
     "batch_tokens_passages": ("tokens of a batch of ours, passages", 0, ""),
     "share_of_matrix_products": ("share of the time: matrix products", 3, ""),
@@ -123,7 +125,6 @@ ENCODED = {
     "share_of_norms_and_other": ("norms and all other operations", 3, ""),
     "share_of_python": ("Python, and waiting", 3, ""),
     "share_of_tokenizer_beside": ("the tokenizer, beside the model", 3, ""),
-    "share_of_padding": ("share of the tokens that are padding", 3, ""),
 }
 ENCODED_BY = {"SmolLM2-135M": "", "Qwen2.5-0.5B": "_0_5b"}  # shape: end of its figures' names
 # What a reader calls a variation of stage 1.

@@ -1,5 +1,6 @@
 """The benchmark of encoding, at toy size: all its parts, and figures by another way of counting."""
 
+import contextlib
 import json
 import statistics
 import types
@@ -38,6 +39,11 @@ def test_program_of_encode_speed(tmp_path, monkeypatch):
             assert figures[f"throughput_vs_{name}_mixed_max{end}"] == pytest.approx(ratios.max(), abs=1e-4)
         assert figures[f"batch_size_stock_mixed{end}"] == int(best.split("_")[1])
         assert of_part["least_cosine"] > 0.999 and of_part["longest"] <= 512
+        # What is encoded 32 at once: all texts, each as long as the longest.
+        assert of_part["tokens_computed"]["default"] == of_part["texts"] * of_part["longest"]
+        padding = 1 - of_part["tokens"] / of_part["tokens_computed"]["ours"]
+        assert figures[f"share_of_padding_mixed{end}"] == pytest.approx(padding, abs=1e-4) and padding >= 0
+        assert of_part["tokens_computed"]["ours"] < of_part["tokens_computed"]["default"]
     prompted, plain = found("135m-prompt64"), found("135m-queries")
     assert prompted["texts"] == plain["texts"] == 24 and prompted["tokens"] == plain["tokens"] + 24 * 64
     passages = found("135m-passages")
@@ -110,12 +116,15 @@ def test_figures_of_known_seconds():
     found = {
         "precision": "bfloat16", "tokens": 600, "batch_tokens": 512, "operations": 6e9, "matmul_rates": [4e9, 3e9, 4e9],
         "seconds": {"ours": [2.0, 3.0, 4.0], "stock_8": [9.0, 3.0, 6.0], "stock_16": [5.0, 6.0, 6.0]},
+        "tokens_computed": {"ours": 625, "stock_8": 800, "stock_16": 1200},
     }  # fmt: skip
     figures = figures_of("0_5b-passages", found)
     # Of 8 and 16 texts at once both have a median of 6 seconds: the first.
     assert figures["batch_size_stock_passages_0_5b"] == 8
     names = [f"throughput_vs_stock_passages{end}_0_5b" for end in ("_min", "", "_max")]
     assert [figures[name] for name in names] == [1.0, 1.5, 4.5]
+    padding = [figures[f"share_of_padding{end}_passages_0_5b"] for end in ("", "_stock")]
+    assert padding == [pytest.approx(0.04), pytest.approx(0.25)]
     assert figures["share_of_matmul_rate_passages_0_5b"] == pytest.approx(2 / 3, abs=1e-4)  # of 0.75, 0.667 and 0.375
     assert figures["tokens_per_second_passages_0_5b"] == 200 and figures["tokens_per_second_stock_passages_0_5b"] == 100
 
@@ -142,6 +151,7 @@ def test_vectors_that_differ_are_no_measurement(monkeypatch):
     monkeypatch.setattr(encode_speed, "stock", lambda model, texts, *rest: torch.ones(len(texts), 2))
     monkeypatch.setattr(encode_speed, "TextEncoder", lambda model: types.SimpleNamespace(budget=lambda number: 64))
     monkeypatch.setattr(encode_speed, "parameters_of_products", lambda model: 1)
+    monkeypatch.setattr(encode_speed, "watched", lambda model: contextlib.nullcontext({"tokens": 8}))
     module = types.SimpleNamespace(tokenize_rows=lambda texts: [[1]] * len(texts))
     bench = types.SimpleNamespace(
         model=lambda precision: [module], prompt=lambda kind: "", texts=lambda kind, number: ["a"] * number,
