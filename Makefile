@@ -10,7 +10,7 @@ install = PYTHONWARNINGS=ignore $(1)/bin/python -m pip install -q
 TORCH := $(shell grep '^torch==' constraints.txt)
 
 .PHONY: help setup quickstart test test-benchmarks test-slow test-gpu test-integrations test-mutants test-versions \
-	fuzz gpu bench bench-data bench-encode bench-adapt bench-serving bench-gpu campaign evidence report check format lock dist clean
+	fuzz gpu bench bench-data bench-encode bench-encode-speed bench-adapt bench-serving bench-gpu campaign evidence report check format lock dist clean
 
 help:
 	@echo "make quickstart         domain, both stages on SmolLM2-135M, scores, search: lbr-model/"
@@ -29,6 +29,7 @@ help:
 	@echo "make bench              stage 1 beside TRL, half an hour"
 	@echo "make bench-data         half a million rows, ten minutes"
 	@echo "make bench-encode       a corpus, killed and on Ray, ten minutes"
+	@echo "make bench-encode-speed encoding beside sentence-transformers, 25 minutes"
 	@echo "make bench-serving      the server under load, 25 minutes; FLAGS=\"--parts load search\""
 	@echo "make bench-adapt        lbr adapt in three domains, five hours: DATA=DIR; FLAGS=--ablate"
 	@echo "make campaign           kills, full disks, hostile texts, damaged models: hours; FLAGS=\"--share 0.1\""
@@ -170,6 +171,9 @@ bench-data: $(INSTALLED)
 bench-encode: $(INSTALLED)
 	$(call install,.venv) -c constraints.txt --no-build-isolation -e ".[ray]"
 	$(BIN)/python benchmarks/encode_corpus.py
+
+bench-encode-speed: $(INSTALLED)
+	$(BIN)/python benchmarks/encode_speed.py $(FLAGS)
 
 bench-adapt: $(INSTALLED) $(SMOLLM2)
 	@test -n "$(DATA)" || { echo "make bench-adapt DATA=DIR_WITH_MEDICAL_AND_CHEMISTRY [FLAGS=--ablate]"; exit 2; }

@@ -101,6 +101,32 @@ SERVED = {
     "search_p50_ms": ("milliseconds of `/search`", 1, ""),
     "search_passages": ("over so many passages", 0, ""),
 }
+# What a reader calls a figure of encoding, its decimals, and what it is to be.
+ENCODED = {
+    "throughput_vs_stock_mixed": ("texts of both kinds, over `encode` of sentence-transformers", 2, ">= 1.25"),
+    "throughput_vs_stock_passages": ("passages, over the same", 2, ">= 1.2"),
+    "throughput_vs_stock_queries": ("queries, over the same", 2, ">= 1.25"),
+    "throughput_prompt64_vs_stock": ("queries with an instruction of 64 tokens, over the same", 2, ">= 2.5"),
+    "throughput_vs_default_mixed": ("texts of both kinds, over `encode` in float32 at batch 32", 2, ">= 3"),
+    "throughput_vs_llamacpp_passages": ("passages, over llama.cpp", 2, ">= 1"),
+    "share_of_matmul_rate_passages": ("share of the rate of the matrix products alone, passages", 2, ">= 0.65"),
+    "matmul_gflops": ("GFLOP/s of the matrix products alone", 0, ""),
+    "least_cosine_bf16": ("least cosine of 100 texts in bf16 and in float32", 4, ">= 0.999"),
+    "speed_bf16_over_float32": ("bf16 over float32, both ours", 2, ""),
+    "tokens_per_second_mixed": ("tokens a second, texts of both kinds", 0, ""),
+    "tokens_per_second_passages": ("tokens a second, passages", 0, ""),
+    "tokens_per_second_queries": ("tokens a second, queries", 0, ""),
+    "share_of_padding_passages": ("share of our tokens that is padding, passages", 3, ""),
+    "share_of_padding_stock_passages": ("the same of `encode`", 3, ""),
+    "batch_size_stock_passages": ("best batch size of `encode`, passages", 0, ""),
+    "batch_tokens_passages": ("tokens of a batch of ours, passages", 0, ""),
+    "share_of_matrix_products": ("share of the time: matrix products", 3, ""),
+    "share_of_attention": ("attention", 3, ""),
+    "share_of_norms_and_other": ("norms and all other operations", 3, ""),
+    "share_of_python": ("Python, and waiting", 3, ""),
+    "share_of_tokenizer_beside": ("the tokenizer, beside the model", 3, ""),
+}
+ENCODED_BY = {"SmolLM2-135M": "", "Qwen2.5-0.5B": "_0_5b"}  # shape: end of its figures' names
 # What a reader calls a variation of stage 1.
 EXPLORED = {
     "gl": "plain fine-tuning",
@@ -460,6 +486,16 @@ def of_serving(figures: dict[str, float]) -> str:
     return markdown(["", "measured", "is to be"], rows)
 
 
+def of_encode_speed(figures: dict[str, float]) -> str:
+    """How fast texts are encoded, with the figure that each of these is to reach, and where the time goes."""
+    rows = []
+    for name, (what, digits, is_to_be) in ENCODED.items():
+        keys = [f"{name}{end}" for end in ENCODED_BY.values()]
+        cells = [f"{figures[key]:,.{digits}f}" if key in figures else NOT_YET for key in keys]
+        rows.append([what, *cells, is_to_be or "-"])
+    return markdown(["", *ENCODED_BY, "is to be"], rows)
+
+
 def conditions(found: dict[str, Any]) -> str:
     """What a program ran on."""
     commits, versions, hardware = (
@@ -500,6 +536,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, float]], str]]] = {
     "adapt-minutes": ("adapt", of_adapt_minutes),
     "ablation": ("adapt", of_ablation),
     "serving": ("serving", of_serving),
+    "encode_speed": ("encode_speed", of_encode_speed),
 }
 
 

@@ -122,6 +122,7 @@ def needed(report, program):
         "adapt-minutes",
         "ablation",
         "serving",
+        "encode_speed",
     ],
 )
 def test_tables_of_the_report(report, table):
