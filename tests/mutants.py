@@ -2344,6 +2344,7 @@ def start(mutant: Mutant | None, tests: str, folder: Path) -> int:
     if process:
         return process
     os.environ["PYTHONPATH"] = str(package)  # for processes that tests start
+    os.chdir(package)  # there a Python looks first
     sys.path.insert(0, str(package))
     with open(package / "output.txt", "w", encoding="utf-8") as output:
         os.dup2(output.fileno(), 1)

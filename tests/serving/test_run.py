@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 from base_install import without
-from helpers import ROOT, TEXTS
+from helpers import PACKAGE, TEXTS
 
 from lbr_st.errors import InputError
 from lbr_st.serving.config import ServeConfig
@@ -133,7 +133,7 @@ def test_who_was_taken_is_answered_at_the_end(serving, held):
 def program(*flags, env=None):
     """The command as a program; yields the process and its address."""
     command = [sys.executable, "-m", "lbr_st.cli.main", "serve", "--port", "0", *flags]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"} | (env or {})
+    environment = os.environ | {"PYTHONPATH": str(PACKAGE), "PYTHONUNBUFFERED": "1"} | (env or {})
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     try:
         yield process
@@ -168,6 +168,6 @@ def test_sigterm_loses_no_answer(saved):
 
 def test_an_extra_that_is_absent():
     code = without({"starlette", "uvicorn"}) + "from lbr_st.cli.main import main\nmain(['serve', '--model', 'm'])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE)
     assert done.returncode == 2
     assert done.stderr == "error: lbr serve needs uvicorn, which is not installed: pip install 'lbr-st[serve]'\n"
