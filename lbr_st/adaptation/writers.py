@@ -278,7 +278,7 @@ def room_beside(prompts: Sequence[str], name: str, config: PretrainedConfig, tok
 
 
 def check_chat(name: str) -> None:
-    """Refuse a language model that cannot be asked by its chat template, where it has one; no weights are read.
+    """Refuse a language model that cannot be asked by its chat template; no weights are read.
 
     Args:
         name: Directory, Hub id, GGUF file, adapter, or a model of this package.
@@ -287,9 +287,7 @@ def check_chat(name: str) -> None:
         InputError: If the template cannot be used, or leaves no room for a passage.
     """
     tokenizer, config, _ = read_backbone(name)
-    if tokenizer.chat_template:
-        prompts = [conversation(kind, "", name, tokenizer) for kind in WRITTEN]
-        room_beside(prompts, name, config, tokenizer)
+    room_beside([conversation(kind, "", name, tokenizer) for kind in WRITTEN], name, config, tokenizer)
 
 
 class Doc2QueryWriter(LocalWriter):
