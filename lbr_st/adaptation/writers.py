@@ -293,7 +293,7 @@ def check_chat(name: str) -> None:
 class Doc2QueryWriter(LocalWriter):
     """A model that stage 1 taught to write the query of a document, out of its bottleneck tokens."""
 
-    kinds = ("question",)
+    kinds: Sequence[str] = ("question",)
 
     def prompt(self, kind: str, passage: str) -> str:
         """Return the passage alone, as in training."""
