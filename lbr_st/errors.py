@@ -63,6 +63,8 @@ LESS_AT_ONCE = (
 NO_NETWORK = "is there a network? What is on this machine can be named by its folder"
 # How errors of memory begin that have no class of their own, and what a GPU says that is not in order.
 OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
+# How torch says that a file ends too soon that it writes, as on a disk that is full: it has no number of the system's.
+OF_WRITING = ("unexpected pos", "iostream error", "failed writing file")
 OF_THE_GPU = ("NVIDIA driver", "CUDA driver", "no kernel image is available", "busy or unavailable", "NCCL error")
 # Packages whose own errors are about the world outside: the network, files, other programs. What to do about them.
 OUTSIDE = {
@@ -205,14 +207,23 @@ def foreseen(error: BaseException) -> str | None:
         return f"{said}; {SYSTEM[_number_of(error) or 0]}"
     if type(error) is Exception and _is_of_tokenizer(error):  # the tokenizers library has no class of its own
         return f"the tokenizer cannot be used ({said}): is its tokenizer.json whole?"
-    if isinstance(error, RuntimeError) and any(part in str(error) for part in OF_THE_GPU):
-        return f"the GPU cannot be used ({said}): look at it with nvidia-smi, or add --use-cpu in training"
+    if isinstance(error, RuntimeError) and (line := _of_torch(error, said)) is not None:
+        return line
     for root in (each.__module__.partition(".")[0] for each in type(error).__mro__):
         if root in OUTSIDE:
             return f"{said}: {OUTSIDE[root]}"
     if isinstance(error, ConnectionError | TimeoutError):
         return f"{said}: {NO_NETWORK}"
     return _of_the_system(error, said) if isinstance(error, OSError) else _of_an_environment(error, said)
+
+
+def _of_torch(error: RuntimeError, said: str) -> str | None:
+    """Return the line for an error that torch has no class for."""
+    if any(part in str(error) for part in OF_WRITING):
+        return f"a file cannot be written to its end ({said}); {SYSTEM[errno.ENOSPC]}"
+    if any(part in str(error) for part in OF_THE_GPU):
+        return f"the GPU cannot be used ({said}): look at it with nvidia-smi, or add --use-cpu in training"
+    return None
 
 
 def _of_an_environment(error: BaseException, said: str) -> str | None:

@@ -133,6 +133,27 @@ MUTANTS = [
         "if False:",
         "adaptation/test_run.py::test_no_queries_at_all",
     ),
+    Mutant(
+        "adapt: questions of the model of stage 1 are not trained on",
+        "adaptation/layout.py",
+        'return self.folder("write") / "set" if self.writes else self.first_set',
+        "return self.first_set",
+        "adaptation/test_layout.py::test_a_model_without_a_chat_template_writes_after_stage_1",
+    ),
+    Mutant(
+        "adapt: what the model of stage 1 wrote is left out of the set",
+        "adaptation/data_steps.py",
+        "    own, about = QuerySet.open(kept), QuerySet.open(kept).about\n",
+        "    own, about = QuerySet.open(layout.queries), QuerySet.open(kept).about\n",
+        "adaptation/test_run.py::test_a_model_without_a_chat_template_writes_what_stage_1_taught_it",
+    ),
+    Mutant(
+        "adapt: stage 1 is not taught to write, where its model is to write",
+        "adaptation/training_steps.py",
+        ' | {"objective": layout.objective}',
+        "",
+        "adaptation/test_run.py::test_a_model_without_a_chat_template_writes_what_stage_1_taught_it",
+    ),
     # The verdict, and merging.
     Mutant(
         "merge: the order of merges is not compared before weights are read",

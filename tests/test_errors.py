@@ -45,6 +45,11 @@ FORESEEN = [
     (Exception("No space left (os error 28)"), "No space left (os error 28); make room on the disk"),
     (system_error(errno.ENOENT), "out/model.safetensors: No such file or directory"),
     (OSError("what a library says"), "what a library says"),
+    (
+        RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 191488 vs 191380"),
+        "a file cannot be written to its end ([enforce fail at inline_container.cc:672] . unexpected pos 191488 vs "
+        "191380); make room on the disk",
+    ),
     (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "No space left on device; make room on the disk"),
     (MemoryError(), f"out of memory (MemoryError): {LESS}"),
     (torch.OutOfMemoryError("CUDA out of memory. Tried 2"), f"of memory (CUDA out of memory. Tried 2): {LESS}"),

@@ -26,7 +26,7 @@ from lbr_st.errors import InputError, check_installed
 from lbr_st.evaluation.general import general_pairs
 from lbr_st.evaluation.ranking import BM25
 from lbr_st.files import require_empty
-from lbr_st.model.backbone import read_backbone, read_config
+from lbr_st.model.backbone import read_config
 from lbr_st.model.opening import (
     check_can_be_trained,
     check_is_found,
@@ -100,7 +100,7 @@ def _check_stages(layout: Layout) -> None:
     align = align_config(config, {}, config.model, data, pairs, Path("align"))
     stages: list[StageConfig] = [align]
     if layout.learns:
-        stages.append(learn_config(config, {}, config.model, data, Path("learn")))
+        stages.append(learn_config(layout, {}, config.model, data, Path("learn")))
     if layout.is_language_model:
         check_dimensions(align.matryoshka_dims, read_config(config.model).hidden_size)
     if (rows := max(stage.texts_in_a_row for stage in stages)) > 1:
@@ -170,7 +170,7 @@ def _check_queries(layout: Layout) -> None:
     config = layout.config
     if config.queries is not None or config.pairs is not None or config.generator is not None:
         return
-    if layout.is_language_model and read_backbone(config.model).tokenizer.chat_template:
+    if layout.chats:
         return
     lost = Drops()
     reading = Reading(wrong=on_wrong_row(config.on_error, lost), incomplete=lost.add_error)
@@ -210,5 +210,10 @@ def _check_writer(layout: Layout) -> None:
         for _, answer in endpoint.write([ASKED]):
             if answer.refused:
                 raise InputError(f"--generator {config.generator} refuses what it is asked: {answer.refused}")
-    elif layout.is_language_model:
+    elif layout.chats:
         check_chat(config.model)
+    elif layout.writes and (config.per_passage or 1) > 1:
+        raise InputError(
+            f"--per-passage {config.per_passage}: {config.model} has no chat template, and writes one question for a "
+            "passage, as stage 1 teaches it; leave --per-passage out, or give --generator, which writes more"
+        )

@@ -46,7 +46,7 @@ class AdaptConfig:
         max_length: Longest text in tokens, which passages are cut to.
         learn: Settings of stage 1, by the names of `LearnConfig`.
         align: Settings of stage 2, by the names of `AlignConfig`.
-        skip: Steps that are left out, of ``learn``, ``filter``, ``negatives`` and ``merge``.
+        skip: Steps that are left out, of ``learn``, ``filter``, ``write``, ``negatives`` and ``merge``.
         seed: Seed of all that is drawn.
         on_error: ``stop`` at the first row that cannot be used, or ``skip`` and count such rows.
 
@@ -135,7 +135,7 @@ class AdaptConfig:
         return shlex.join(argv)
 
 
-SKIPPED = ("learn", "filter", "negatives", "merge")
+SKIPPED = ("learn", "filter", "write", "negatives", "merge")
 
 
 def _flag(name: str) -> str:

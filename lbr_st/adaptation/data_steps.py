@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer
 
 from lbr_st.adaptation.config import AdaptConfig
 from lbr_st.adaptation.filtering import FilterConfig, NoneLeftError, filter_file
@@ -89,9 +89,10 @@ def get_queries(layout: Layout, folder: Path) -> dict[str, Any]:
         config = queries_config(layout, target)
         if not config.writes and layout.config.queries is None:
             logger.warning(
-                "%s writes no queries, as it has no chat template: there are titles, headings and --pairs; --generator "
-                "names a server that writes some",
+                "%s writes no queries, as it has no chat template: there are titles, headings and --pairs%s; "
+                "--generator names a server that writes some",
                 layout.config.model,
+                ", from which stage 1 teaches it to write others" if layout.writes else "",
             )
         try:
             write_queries(config)
@@ -104,21 +105,26 @@ def get_queries(layout: Layout, folder: Path) -> dict[str, Any]:
 def queries_config(layout: Layout, target: Path) -> QueriesConfig:
     """Return how queries are got: nothing writes them where they are given, or nothing can."""
     config = layout.config
-    given = [each for each in (config.pairs, config.queries) if each is not None]
-    sources: list[str | Path] = [layout.passages, *given[1:]]
     writer: dict[str, Any] = {}
     if config.queries is None and config.generator is not None:
         writer = {"generator": config.generator, "generator_model": config.generator_model}
-    elif config.queries is None and writes_itself(layout):
+    elif config.queries is None and layout.chats:
         writer = {"model": layout.backbone}
+    return _with_writer(layout, target, writer)
+
+
+def later_queries_config(layout: Layout, target: Path) -> QueriesConfig:
+    """Return how queries are got after stage 1: beside those that there are, its model writes some."""
+    return _with_writer(layout, target, {"model": layout.learned})
+
+
+def _with_writer(layout: Layout, target: Path, writer: dict[str, Any]) -> QueriesConfig:
+    config = layout.config
+    given = [each for each in (config.pairs, config.queries) if each is not None]
+    sources: list[str | Path] = [layout.passages, *given[1:]]
     if writer:
         writer |= {"per_passage": config.per_passage, "most": config.most_passages, "seed": config.seed}
     return QueriesConfig(sources=sources, output_dir=target, pairs=given[0] if given else None, **writer)
-
-
-def writes_itself(layout: Layout) -> bool:
-    """Tell whether the model to start from writes queries, by its chat template."""
-    return layout.is_language_model and bool(AutoTokenizer.from_pretrained(layout.backbone).chat_template)
 
 
 def where_queries_come_from(config: AdaptConfig, writes: bool, lost: Drops) -> str:
@@ -153,7 +159,7 @@ def filter_queries(layout: Layout, folder: Path) -> dict[str, Any]:
                 "--generator bring other queries"
             ) from error
     about = QuerySet.open(target).about
-    return {**about["kinds"], "lost": about["lost"] or None}
+    return {**about["kinds"], "lost": about["filter"]["lost"] or None}
 
 
 def filter_config(layout: Layout) -> FilterConfig:
@@ -179,25 +185,49 @@ def make_set(layout: Layout, folder: Path) -> dict[str, Any]:
     else:
         train, dev, test = hold_out(rows, config.seed)
         held_out, asks = {"dev": dev, "test": test}, kinds_in_words(test)
-    texts = {"train": train, **held_out}
-    for name, records in texts.items():
-        names = ("id", "query", "document")
-        write_jsonl(folder / f"{name}.jsonl", ({n: record[n] for n in names} for record in records))
+    for name, records in held_out.items():
+        _write_pairs(folder / f"{name}.jsonl", records)
+    return {**_prepared(layout, folder, train, folder), "test_asks": asks}
+
+
+def _prepared(layout: Layout, folder: Path, train: Iterable[Record], held_out: Path) -> dict[str, Any]:
+    """Write a prepared set of queries and all passages, with what a folder holds out; return its sizes."""
+    _write_pairs(folder / "train.jsonl", train)
     if not (folder / "set").is_dir():
         prepare(
             PrepareConfig(
                 sources=[folder / "train.jsonl", layout.passages / "corpus.jsonl"],
                 output_dir=folder / "set",
                 keep_html=True,  # all of it is clean
-                test=folder / "test.jsonl",
-                dev=folder / "dev.jsonl",
+                test=held_out / "test.jsonl",
+                dev=held_out / "dev.jsonl",
                 regime="corpus-taught",
-                name=Path(config.output_dir).name,
+                name=Path(layout.config.output_dir).name,
             )
         )
     sizes = sizes_of(folder / "set")
-    counts: dict[str, Any] = {name: sizes[name] for name in ("align", "dev", "test", "corpus") if name in sizes}
-    return {**counts, "test_asks": asks}
+    return {name: sizes[name] for name in ("align", "dev", "test", "corpus") if name in sizes}
+
+
+def _write_pairs(file: Path, rows: Iterable[Record]) -> None:
+    write_jsonl(file, ({name: row[name] for name in ("id", "query", "document")} for row in rows))
+
+
+def write_after_learning(layout: Layout, folder: Path) -> dict[str, Any]:
+    """Let the model of stage 1 write queries, filter them as others, and add them to what is trained on.
+
+    What is held out stays: stage 1 was trained on the rest.
+    """
+    written, kept = folder / "written", folder / "queries"
+    if not written.is_dir():
+        write_queries(later_queries_config(layout, written))
+    if "filter" not in layout.names:
+        kept = written
+    elif not kept.is_dir():
+        filter_file(written, layout.passages, kept, filter_config(layout))
+    own, about = QuerySet.open(kept), QuerySet.open(kept).about
+    sizes = _prepared(layout, folder, own.rows(), layout.folder("set"))
+    return {**about["kinds"], "lost": about["lost"] or None, "pairs": sizes["align"]}
 
 
 def kinds_of(file: str) -> dict[str, str]:

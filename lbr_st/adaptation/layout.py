@@ -8,12 +8,16 @@ from typing import Any, NamedTuple
 
 from lbr_st.adaptation.config import AdaptConfig
 from lbr_st.files import file_sha256, sha256
+from lbr_st.learning.objectives import Arm, parse_objective
 from lbr_st.model.adapters import find_adapter
+from lbr_st.model.backbone import read_backbone
 from lbr_st.model.gguf import gguf_file
 from lbr_st.model.opening import has_bottleneck_tokens, is_other_embedding_model
 
 NEGATIVES = 2
 RELATIVE_MARGIN = 0.05  # NV-Retriever (arXiv 2407.15831)
+# What stage 1 learns beside the passages where its model is to write queries after it.
+WITH_DOC2QUERY = "sft:0.4,doc2query:0.2,reconstruct:0.4"
 
 
 class PlannedStep(NamedTuple):
@@ -47,6 +51,9 @@ class Layout:
         converts: Whether the language model is written anew, out of a GGUF file or an adapter and its base.
         pools: Whether the start embeds by the mean of its last states, having no way of its own.
         learns: Whether there is stage 1.
+        chats: Whether the language model has a chat template, by which it writes queries itself.
+        objective: What stage 1 learns; None for what the set says.
+        writes: Whether the model of stage 1 writes queries, as it has no chat template and learned doc2query.
         merges: Whether the end is merged with what it was made from.
         names: Names of the steps, in order.
     """
@@ -59,9 +66,16 @@ class Layout:
         self.converts = gguf_file(model) is not None or (find_adapter(model) is not None and not is_ours)
         self.pools = self.is_language_model and not is_ours
         self.learns = self.is_language_model and "learn" not in config.skip
+        self.chats = self.is_language_model and bool(read_backbone(model).tokenizer.chat_template)
+        by_others = self.chats or config.queries is not None or config.generator is not None
+        may_write = self.learns and not by_others and "write" not in config.skip
+        may_write = may_write and Arm(config.learn.get("arm", Arm.CUT_OFF)).has_bottleneck
+        self.objective: str | None = config.learn.get("objective", WITH_DOC2QUERY if may_write else None)
+        self.writes = may_write and "doc2query" in parse_objective(self.objective or "sft")
         # Without stage 1 a language model has no start that its end could be merged with.
         self.merges = "merge" not in config.skip and (self.learns or not self.is_language_model)
-        left_out = {*config.skip, *([] if self.learns else ["learn"]), *([] if self.merges else ["merge"])}
+        has = {"learn": self.learns, "write": self.writes, "merge": self.merges}
+        left_out = {*config.skip, *(name for name, is_there in has.items() if not is_there)}
         self.names = [name for name in STEPS if name not in left_out]
 
     @property
@@ -96,13 +110,18 @@ class Layout:
 
     @property
     def queries(self) -> Path:
-        """Queries that are trained on and judged by."""
+        """Queries that the set is made of."""
         return self.folder("filter") / "queries" if "filter" in self.names else self.written
 
     @property
-    def set(self) -> Path:
-        """Prepared set that is trained on."""
+    def first_set(self) -> Path:
+        """Prepared set that stage 1 is trained on, and that says what is held out."""
         return self.folder("set") / "set"
+
+    @property
+    def set(self) -> Path:
+        """Prepared set that stage 2 is trained on: with the queries that the model of stage 1 wrote."""
+        return self.folder("write") / "set" if self.writes else self.first_set
 
     @property
     def learned(self) -> str:
@@ -159,7 +178,8 @@ class Layout:
             },
             "filter": taught,
             "set": {"seed": config.seed},
-            "learn": dict(config.learn),
+            "learn": dict(config.learn) | {"objective": self.objective},
+            "write": {"per_passage": config.per_passage, "most": config.most_passages, "seed": config.seed},
             "negatives": {"number": NEGATIVES, "relative_margin": RELATIVE_MARGIN},
             "align": dict(config.align) | {"weak_teacher": config.weak_teacher} | taught,
             "merge": {"keep_general": config.keep_general, "general": content_of(config.general)},
@@ -175,6 +195,7 @@ STEPS = {
     "filter": ("queries that find their passage", "queries, passages", "the queries that stay"),
     "set": ("what is trained on, and what is held out", "queries, passages", "train, dev and test"),
     "learn": ("stage 1: the model learns the domain", "passages, training queries", "a model"),
+    "write": ("queries that the model of stage 1 writes", "passages, the model of stage 1", "more training queries"),
     "negatives": ("hard negatives", "training queries, passages", "pairs with hard negatives"),
     "align": ("stage 2: the model is aligned with queries", "pairs with their negatives, dev", "a model"),
     "merge": ("how much of the training to keep", "the models before and after, dev, --general", "a model"),

@@ -25,19 +25,23 @@ from lbr_st.adaptation.data_steps import (
     filter_config,
     filter_queries,
     get_queries,
+    later_queries_config,
     make_set,
     queries_config,
     read_passages,
     sizes_of,
     where_queries_come_from,
+    write_after_learning,
     write_backbone,
 )
 from lbr_st.adaptation.kinds import GIVEN
 from lbr_st.adaptation.layout import NEGATIVES, Layout
 from lbr_st.adaptation.queries import QUERIES, QuerySet, ToWrite, batches_of, look
+from lbr_st.adaptation.queries import plan as requests_for
 from lbr_st.adaptation.query_text import why_not
 from lbr_st.adaptation.steps import Steps
 from lbr_st.adaptation.training_steps import align_config, learn_config
+from lbr_st.adaptation.writers import Decoding, Doc2QueryWriter, Request, Writer
 from lbr_st.alignment import run as alignment
 from lbr_st.data.drops import Drops
 from lbr_st.data.records import read_records
@@ -47,7 +51,7 @@ from lbr_st.evaluation.ranking import BM25
 from lbr_st.evaluation.shares import SHARES
 from lbr_st.files import write_json, write_jsonl
 from lbr_st.learning import run as learning
-from lbr_st.model.opening import open_cross_encoder, open_sentence_transformer
+from lbr_st.model.opening import open_cross_encoder, open_model, open_sentence_transformer
 from lbr_st.quickstart.run import choose_precision, mean_pooled, seconds_a_text
 from lbr_st.records import QUERIES_FILE, Record
 from lbr_st.training.trial import Plan, peak_resident
@@ -150,8 +154,8 @@ class _Trial:
         """Return how much a step has to do, its seconds, and the most memory held up to then, in bytes."""
         of_steps: dict[str, Callable[[Path], tuple[str, float] | Plan]] = {
             "start": self._start, "passages": self._passages, "queries": self._queries, "filter": self._filter,
-            "set": self._set, "learn": self._learn, "negatives": self._negatives, "align": self._align,
-            "merge": self._merge, "verdict": self._verdict,
+            "set": self._set, "learn": self._learn, "write": self._write, "negatives": self._negatives,
+            "align": self._align, "merge": self._merge, "verdict": self._verdict,
         }  # fmt: skip
         found = of_steps[name](self.layout.folder(name))
         gc.collect()
@@ -181,20 +185,23 @@ class _Trial:
         if not rows:
             raise InputError(where_queries_come_from(self.config, config.writes, lost))
         _write_queries(folder / "queries", rows)
-        batches = batches_of(to_write.requests, config.batch_size)
         assert to_write.writer is not None
         seconds = 0.0
-        if batches:
+        if to_write.requests:
             self._is_exact = False
-            self.left_out.append(
-                f"{len(to_write.requests):,} queries are not written yet: words of their passages stand for them in "
-                "the steps after it."
-            )
-            write = to_write.writer.write
-            seconds = len(batches) * _timed(lambda batch: [*write(batch)], batches[len(batches) // 2])
+            seconds = self._writing(to_write.writer, to_write.requests, config.batch_size)
         counts = Counter(row["kind"] for row in rows)
         found = [f"{number:,} {kind}" for kind, number in counts.items() if kind in (GIVEN, "title")]
         return ", ".join([*found, f"{len(to_write.requests):,} to be written"]), seconds
+
+    def _writing(self, writer: Writer, requests: Sequence[Request], batch_size: int) -> float:
+        """Return the seconds that queries take to be written, and say that others stand for them."""
+        self.left_out.append(
+            f"{len(requests):,} queries are not written yet: words of their passages stand for them in the steps after "
+            "it."
+        )
+        batches = batches_of(requests, batch_size)
+        return len(batches) * _timed(lambda batch: [*writer.write(batch)], batches[len(batches) // 2])
 
     def _filter(self, folder: Path) -> tuple[str, float]:
         config = filter_config(self.layout)
@@ -219,12 +226,27 @@ class _Trial:
 
     def _set(self, folder: Path) -> tuple[str, float]:
         seconds = _timed(make_set, self.layout, folder)
-        sizes = sizes_of(self.layout.set)
+        sizes = sizes_of(self.layout.first_set)
         return ", ".join(f"{sizes.get(name, 0):,} {name}" for name in ("align", "dev", "test")), seconds
 
     def _learn(self, folder: Path) -> Plan:
-        told = self.config, self._precision, self.layout.backbone, self.layout.set, folder / "model"
+        told = self.layout, self._precision, self.layout.backbone, self.layout.first_set, folder / "model"
         return learning.plan(learn_config(*told))
+
+    def _write(self, folder: Path) -> tuple[str, float]:
+        config = later_queries_config(self.layout, folder / "written")
+        to_write = look(queries_config(self.layout, folder / "written"), Drops())
+        requests = requests_for(to_write.passages, Doc2QueryWriter.kinds, config, Drops())
+        seconds = 0.0
+        if requests:
+            # The start is as fast as what stage 1 makes of it.
+            writer = Doc2QueryWriter(open_model(self.layout.backbone).eval(), {"model": self.config.model}, Decoding())
+            seconds = self._writing(writer, requests, config.batch_size)
+        rows = _with_stand_ins(to_write._replace(requests=requests))
+        for name in ("written", "queries"):  # as if all were filtered already, and stayed
+            _write_queries(folder / name, rows)
+        pairs = write_after_learning(self.layout, folder)["pairs"]
+        return f"{len(requests):,} to be written, {pairs:,} align", seconds
 
     def _negatives(self, folder: Path) -> tuple[str, float]:
         pairs = read_records(self.layout.set / "align.jsonl")

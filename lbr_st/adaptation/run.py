@@ -31,6 +31,7 @@ RUN: Mapping[str, Callable[[Layout, Path], Mapping[str, Any]]] = {
     "filter": data_steps.filter_queries,
     "set": data_steps.make_set,
     "learn": training_steps.learn_domain,
+    "write": data_steps.write_after_learning,
     "negatives": training_steps.find_negatives,
     "align": training_steps.align_with_queries,
     "merge": training_steps.merge_with_start,

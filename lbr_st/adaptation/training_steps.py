@@ -40,10 +40,10 @@ FEW_PAIRS = 2_000  # of which stage 2 makes two passes, and of more one
 def learn_domain(layout: Layout, folder: Path) -> dict[str, Any]:
     """Run stage 1 on the passages and the training queries."""
     precision = {"bf16": choose_precision(layout.work)}
-    learn(learn_config(layout.config, precision, layout.backbone, layout.set, folder / "model"))
+    learn(learn_config(layout, precision, layout.backbone, layout.first_set, folder / "model"))
     gc.collect()  # a trainer holds itself, and with it the model and its optimizer
     _remove_checkpoints(folder)
-    sizes = sizes_of(layout.set)
+    sizes = sizes_of(layout.first_set)
     return {name: sizes[name] for name in ("learn", "passages") if name in sizes}
 
 
@@ -91,11 +91,9 @@ def merge_with_start(layout: Layout, folder: Path) -> dict[str, Any]:
     }
 
 
-def learn_config(
-    config: AdaptConfig, precision: Mapping[str, Any], model: str, data: Path, output_dir: Path
-) -> LearnConfig:
+def learn_config(layout: Layout, precision: Mapping[str, Any], model: str, data: Path, output_dir: Path) -> LearnConfig:
     """Return the settings of stage 1."""
-    told = _common(config, precision) | dict(config.learn)
+    told = _common(layout.config, precision) | dict(layout.config.learn) | {"objective": layout.objective}
     return LearnConfig(model=model, data=[str(data)], output_dir=str(output_dir), **told)
 
 

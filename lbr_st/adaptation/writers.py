@@ -278,7 +278,7 @@ def room_beside(prompts: Sequence[str], name: str, config: PretrainedConfig, tok
 
 
 def check_chat(name: str) -> None:
-    """Refuse a language model that cannot be asked by its chat template, where it has one; no weights are read.
+    """Refuse a language model that cannot be asked by its chat template; no weights are read.
 
     Args:
         name: Directory, Hub id, GGUF file, adapter, or a model of this package.
@@ -287,15 +287,13 @@ def check_chat(name: str) -> None:
         InputError: If the template cannot be used, or leaves no room for a passage.
     """
     tokenizer, config, _ = read_backbone(name)
-    if tokenizer.chat_template:
-        prompts = [conversation(kind, "", name, tokenizer) for kind in WRITTEN]
-        room_beside(prompts, name, config, tokenizer)
+    room_beside([conversation(kind, "", name, tokenizer) for kind in WRITTEN], name, config, tokenizer)
 
 
 class Doc2QueryWriter(LocalWriter):
     """A model that stage 1 taught to write the query of a document, out of its bottleneck tokens."""
 
-    kinds = ("question",)
+    kinds: Sequence[str] = ("question",)
 
     def prompt(self, kind: str, passage: str) -> str:
         """Return the passage alone, as in training."""

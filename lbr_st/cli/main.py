@@ -113,19 +113,25 @@ def run_command(run: Callable[[], None]) -> None:
                 by = interrupted[0] if interrupted else signal.SIGINT
                 if is_first_process:
                     said = [f"stopped by {ENDED_BY[by]}", *getattr(error, "__notes__", [])]
-                    sys.stderr.write(f"\n{'. '.join(said)}\n")
+                    sys.stderr.write(f"\n{_sentences(said)}\n")
                 sys.exit(OF_SIGNALS + by)
             try:
                 if (line := foreseen(error)) is None:
                     traceback.print_exc()
                     line = where_to_report()
                 else:
-                    line = ". ".join([line, *getattr(error, "__notes__", [])])
+                    line = _sentences([line, *getattr(error, "__notes__", [])])
                 sys.stderr.write(f"error: {line}\n" if is_first_process else f"error of process {rank}: {line}\n")
                 sys.stdout.flush()
             except OSError:  # of a disk that is full, or nobody reads it
                 _write_no_more()
             sys.exit(2 if isinstance(error, InputError) else 1)
+
+
+def _sentences(said: Sequence[str]) -> str:
+    """Write an error and its notes one after the other, the last without a full stop."""
+    *before, last = said
+    return " ".join([*(each if each.endswith((".", "?", "!")) else f"{each}." for each in before), last])
 
 
 def _open_streams() -> None:

@@ -63,6 +63,13 @@ def test_a_corpus_with_titles_is_asked_by_them(config):
     check(replace(config, queries=None))
 
 
+def test_several_queries_of_a_model_that_writes_one(config):
+    with pytest.raises(InputError, match="^--per-passage 2: .* has no chat template, and writes one question"):
+        adapt(replace(config, queries=None, per_passage=2))
+    check(replace(config, queries=None, per_passage=1))
+    assert not config.work.exists()
+
+
 def test_a_folder_that_holds_something_is_refused(config, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").touch()

@@ -32,6 +32,30 @@ def test_the_steps_of_each_kind_of_start(config, embedding_model, model, tmp_pat
     assert ours.names == everything and not ours.pools and ours.start == str(tmp_path / "ours")
 
 
+def test_a_model_without_a_chat_template_writes_after_stage_1(config, chat_backbone):
+    """Where nothing else writes, and stage 1 teaches it to."""
+    base = replace(config, queries=None)
+    layout = Layout(base)
+    assert layout.writes and layout.names[5:8] == ["learn", "write", "negatives"]
+    assert (layout.first_set, layout.set) == (config.work / "5-set" / "set", config.work / "7-write" / "set")
+    assert layout.objective == "sft:0.4,doc2query:0.2,reconstruct:0.4"
+    [learn] = [step for step in layout.planned() if step.name == "learn"]
+    assert learn.settings["objective"] == layout.objective
+    for told, objective in (
+        ({"model": chat_backbone}, None),
+        ({"queries": config.queries}, None),
+        ({"generator": "http://localhost", "generator_model": "m"}, None),
+        ({"skip": ["write"]}, None),
+        ({"skip": ["learn"], "learn": {}}, None),
+        ({"learn": {"objective": "sft"}}, "sft"),
+        ({"learn": {"arm": "plain"}}, None),
+    ):
+        other = Layout(replace(base, **told))
+        assert (other.writes, other.objective) == (False, objective), told
+        assert "write" not in other.names and other.set == other.first_set
+    assert Layout(replace(base, learn={"objective": "doc2query"})).writes
+
+
 def test_a_trial_reads_what_is_done(config):
     layout = Layout(config, trial=Path("trial"), done=["start", "passages"])
     assert layout.passages == config.work / "2-passages" / "set"

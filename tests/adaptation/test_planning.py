@@ -63,7 +63,7 @@ def read(file):
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-def test_queries_that_are_to_be_written_are_counted(config, chat_backbone, monkeypatch):
+def test_queries_that_are_to_be_written_are_counted(config, backbone, chat_backbone, monkeypatch):
     """Three kinds for each of 60 passages; words of the passages stand for them, and one batch is written."""
     config = replace(config, model=chat_backbone, queries=None, learn={}, skip=["learn", "negatives", "merge"])
     made = []
@@ -76,5 +76,10 @@ def test_queries_that_are_to_be_written_are_counted(config, chat_backbone, monke
     assert queries.much == "60 title, 180 to be written"
     assert sum("180 queries are not written yet" in said for said in found.left_out) == 1
     assert any("The filter takes queries away" in said for said in found.left_out)
+    base = replace(config, model=backbone, learn=EPOCHS, skip=["negatives", "merge"])
+    found = plan(base)
+    [write] = [step for step in found.steps if step.name == "write"]
+    # A title and a question of each of 40 passages; nothing of the 20 that are held out.
+    assert write.much == "60 to be written, 80 align" and write.minutes > 0
     assert (made[0]["align"], made[0]["dev"], made[0]["test"]) == (160, 40, 40)  # 4 of each of 40, 10 and 10 passages
     assert not config.work.exists()

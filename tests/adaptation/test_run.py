@@ -4,6 +4,7 @@ import errno
 import html
 import json
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +15,13 @@ from peft import LoraConfig, get_peft_model
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModelForCausalLM
 
-from lbr_st.adaptation import judging
+from lbr_st.adaptation import judging, writers
+from lbr_st.adaptation.data_steps import rows_of
 from lbr_st.adaptation.run import adapt
 from lbr_st.cli.adapt import main
 from lbr_st.cli.main import run_command
 from lbr_st.evaluation.general import general_pairs, general_score
+from lbr_st.model.saving import load
 
 # What each step does, by what is called for it.
 CALLED = {
@@ -145,7 +148,7 @@ def test_an_endpoint_that_stops_answering(config, server, tmp_path, monkeypatch,
 
     server.answer = answer
     line = message_of(config, capsys, 1)
-    assert "does not answer: HTTP 503: busy" in line
+    assert "does not answer: HTTP 503: busy; is it running, and is the address right? " in line
     assert line.endswith("and the same command goes on with them") and " answers are kept in " in line
     server.answer = lambda content: f"What is found at place {server.asked.append(1) or len(server.asked)} by people?"
     with pytest.raises(KeyboardInterrupt), monkeypatch.context() as cut:
@@ -192,6 +195,47 @@ def test_a_teacher_that_is_too_weak(config, embedding_model, monkeypatch, capsys
     with pytest.raises(KeyboardInterrupt), monkeypatch.context() as cut:
         cut.setattr("lbr_st.adaptation.training_steps.align", stopped)
         adapt(replace(config, weak_teacher=True))
+
+
+def test_a_model_without_a_chat_template_writes_what_stage_1_taught_it(config, monkeypatch):
+    """It goes on where it was cut off; no question of what is held out is trained on, and the rest is."""
+    asked = []
+    write = writers.Doc2QueryWriter.write
+
+    def told_what_to_say(self, requests):
+        if len(asked) == 24:
+            asked.append(None)
+            raise KeyboardInterrupt
+        for request, answer in write(self, requests):  # which a toy cannot say in words
+            asked.append(request.passage.document)
+            name, place = re.match(r"(?s).*Much (\w+) is found in ([\w ]+),", request.passage.document).groups()
+            yield request, answer._replace(text=f"where did people look for {name} in {place}", ended=True)
+
+    monkeypatch.setattr(writers.Doc2QueryWriter, "write", told_what_to_say)
+    config = replace(config, queries=None, skip=["merge"])
+    with pytest.raises(KeyboardInterrupt):
+        adapt(config)
+    made = adapt(config)
+    assert len(asked) == 61 and len({*asked}) == 61  # each once, and where it was cut off
+    assert [step.name for step in made.steps][5:8] == ["learn", "write", "negatives"]
+    assert made.steps[2].said["lost"] and made.steps[3].said["lost"] is None  # what a step itself lost
+    said = made.steps[6].said
+    assert (said["title"], said["question"]) == (60, 60)
+    card = (config.work / "7-write" / "written" / "README.md").read_text()
+    assert re.search(r"\| question \| [a-z ]+ \| 60 +\| 50% +\|", card)
+    history = load(config.work / "6-learn" / "model")[0].history
+    assert history[-1]["objective"] == "sft:0.4,doc2query:0.2,reconstruct:0.4"
+    first, then = (
+        {side: rows_of(config.work / step / "set" / f"{side}.jsonl") for side in ("align", "dev", "test")}
+        for step in ("5-set", "7-write")
+    )
+    assert (first["dev"], first["test"]) == (then["dev"], then["test"])
+    documents = {side: {row["document"] for row in then[side]} for side in then}
+    assert not documents["align"] & (documents["dev"] | documents["test"])
+    questions = {row["document"] for row in then["align"] if row["query"].startswith("where did people")}
+    assert questions == {row["document"] for row in first["align"]} and len(questions) == 40
+    mined = {row["query"] for row in rows_of(config.work / "8-negatives" / "align.jsonl")}
+    assert mined == {row["query"] for row in then["align"]}
 
 
 @pytest.mark.slow
