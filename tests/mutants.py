@@ -48,6 +48,28 @@ class Mutant(NamedTuple):
 MUTANTS = [
     # What is refused, and when.
     Mutant(
+        "vectors: zero is a direction",
+        "model/weights.py",
+        "if reads_by_layers(model) and vector.float().norm() < VANISHED:",
+        "if False:",
+        "model/test_weights.py::test_numbers_that_overflow_in_a_layer_and_give_the_vector_zero",
+    ),
+    Mutant(
+        "vectors: those of texts are not looked at",
+        "model/encoding.py",
+        "                self._check([unique[at] for at in positions], vectors)\n",
+        "",
+        "model/test_encoding.py::test_a_text_whose_vector_is_no_direction_is_named",
+    ),
+    Mutant(
+        "vectors: those of a model of words may all be zero",
+        "model/encoding.py",
+        "        self._check_some_direction(unique, found)\n",
+        "",
+        "model/test_encoding.py"
+        "::test_words_that_a_model_does_not_know_have_no_direction_and_of_all_texts_that_is_refused",
+    ),
+    Mutant(
         "answers: what an endpoint refused is kept for the next run",
         "adaptation/answers.py",
         "        if answer.refused:\n",

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.util import is_sentence_transformer_model
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
+from transformers.integrations import is_deepspeed_zero3_enabled, is_fsdp_enabled
 from transformers.utils.peft_utils import ADAPTER_CONFIG_NAME
 
 from lbr_st.errors import InputError, foreseen, is_of_the_machine, one_line, raised_by_us
@@ -282,8 +283,8 @@ def open_model(
         **model_kwargs: Arguments of ``AutoModelForCausalLM.from_pretrained``.
 
     Raises:
-        InputError: If it is no model, is quantized, reads shorter texts than those asked for, or a saved one has other
-            bottleneck tokens than those asked for.
+        InputError: If it is no model, is quantized, reads shorter texts than those asked for, its vectors are no
+            numbers or zero, or a saved one has other bottleneck tokens than those asked for.
     """
     model_kwargs = {"dtype": torch.float32} | model_kwargs
     check_model_exists(name, flag)
@@ -292,16 +293,19 @@ def open_model(
         if not has_bottleneck_tokens(name, flag):
             if max_seq_length is None:
                 max_seq_length = default_max_length(name, texts_in_a_row)
-            return from_backbone(
+            model = from_backbone(
                 name,
                 num_bottleneck_tokens=num_bottleneck_tokens,
                 compression_ratio=compression_ratio,
                 max_seq_length=max_seq_length,
                 **model_kwargs,
             )
+            _check_vectors(model, name, flag)
+            return model
         model = load(name if adapter is None else adapter.base, model_kwargs=model_kwargs)
         if adapter is not None:
             merge_adapter(adapter, bottleneck_module(model).model)
+        _check_vectors(model, name, flag)
     module = bottleneck_module(model)
     for setting, asked_for, has in (
         ("--bottleneck-tokens", num_bottleneck_tokens, module.num_bottleneck_tokens),
@@ -398,8 +402,21 @@ def open_with_language_model(name: str) -> SentenceTransformer:
     """
     check_model_exists(name)
     with _refusing_what_is_no_model(name):
-        is_ours = gguf_file(name) is None and BottleneckTransformer.load_config(name)
-        return load(name) if is_ours else open_sentence_transformer(name)
+        if gguf_file(name) is not None or not BottleneckTransformer.load_config(name):
+            return open_sentence_transformer(name)
+        model = load(name)
+        _check_vectors(model, name, "--model")
+        return model
+
+
+def _check_vectors(model: SentenceTransformer, name: str, flag: str) -> None:
+    """Refuse a model that gives no vector for a word, by its name: training would not mend it."""
+    if is_fsdp_enabled() or is_deepspeed_zero3_enabled():  # the weights are not all in this process
+        return
+    try:
+        check_vectors(model)
+    except InputError as error:
+        raise InputError(f"{flag} {name} cannot be used: {error}") from error
 
 
 def has_bottleneck_tokens(name: str, flag: str = "--model") -> bool:

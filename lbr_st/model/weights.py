@@ -43,6 +43,8 @@ FLOATS = {"F64", "F32", "F16", "BF16", "float64", "float32", "float16", "bfloat1
 # What transformers is asked for wherever a model is opened, so that `check_tensors` can say what is wrong.
 REPORTING: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True}
 
+VANISHED = 1e-6  # a vector of such a length has no direction: what is rounded away is as long
+
 _one_at_a_time = threading.RLock()
 
 
@@ -270,14 +272,17 @@ def check_finite(name: str, model: nn.Module) -> None:
 
 
 def check_vectors(model: SentenceTransformer) -> None:
-    """Refuse an embedding model that gives no numbers for a word, as one in half precision may.
+    """Refuse an embedding model that gives no vector for a word, as one in half precision may.
+
+    Numbers that overflow in a layer are not finite at the end, or zero: a norm divides by them.
 
     Args:
         model: The model, in the precision that it will compute in. One that encodes no text at all is left to whoever
             encodes texts with it.
 
     Raises:
-        InputError: If a number is not finite.
+        InputError: If a number is not finite, or all are zero and the model is no table of words, which need not know
+            the word.
     """
     try:
         vector = torch.as_tensor(model.encode(["word"], show_progress_bar=False))
@@ -285,10 +290,22 @@ def check_vectors(model: SentenceTransformer) -> None:
         logger.debug("%s", error)
         return
     if not vector.isfinite().all():
-        raise InputError(
-            f"its vectors are not finite (NaN or infinite) in {str(model.dtype).removeprefix('torch.')}: its files are "
-            "damaged, or its numbers need a wider type, such as bfloat16 or float32"
-        )
+        raise InputError(f"its vectors are not finite (NaN or infinite) {why_overflown(model)}")
+    if reads_by_layers(model) and vector.float().norm() < VANISHED:
+        raise InputError(f"its vectors are zero {why_overflown(model)}")
+
+
+def reads_by_layers(model: SentenceTransformer) -> bool:
+    """Tell whether a model has a transformer: then no word is unknown to it, and none has the vector zero."""
+    return model.transformers_model is not None
+
+
+def why_overflown(model: SentenceTransformer) -> str:
+    """Return in what type a model computes whose vectors are no numbers or zero, and what to do about it."""
+    said = f"in {str(model.dtype).removeprefix('torch.')}: its files are damaged; lbr verify looks at those of lbr-st"
+    if model.dtype == torch.float16:
+        said += "; or its numbers need a wider type, such as bfloat16 or float32"
+    return said
 
 
 def check_opened(name: str, opened: tuple[PreTrainedModel, Mapping[str, Any]]) -> PreTrainedModel:

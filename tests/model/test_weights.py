@@ -12,6 +12,7 @@ from helpers import make_backbone, make_bert
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load, save_file
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import BoW
 from transformers import (
     AutoModelForCausalLM,
     BartConfig,
@@ -286,6 +287,29 @@ def test_vectors_that_are_no_numbers_in_half_precision(bert, tmp_path):
     with pytest.raises(InputError, match="--dtype float16: its vectors are not finite"):
         encode_corpus(config)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "open_it",
+    [open_model, open_sentence_transformer, open_with_language_model],
+    ids=["to train", "to encode", "to inspect"],
+)
+def test_numbers_that_overflow_in_a_layer_and_give_the_vector_zero(saved, plain, open_it):
+    """Each weight is finite, and the norm at the end divides by infinity."""
+    change(saved, lambda key, tensor: (key, tensor * 1e30 if LAYER in key else tensor))
+    assert SentenceTransformer(str(saved)).encode("word").tolist() == [0.0] * 32
+    with pytest.raises(InputError, match=rf"{saved} cannot be used: its vectors are zero in float32: .*; lbr verify"):
+        open_it(str(saved))
+    if open_it is open_model:
+        change(plain, lambda key, tensor: (key, tensor * 1e30 if LAYER in key else tensor))
+        with pytest.raises(InputError, match=rf"{plain} cannot be used: its vectors are zero"):
+            open_model(str(plain), max_seq_length=24)
+
+
+def test_a_model_of_words_need_not_know_the_first_one():
+    model = SentenceTransformer(modules=[BoW(["blood", "iron"])])
+    assert not model.encode("word").any()
+    check_vectors(model)
 
 
 @pytest.mark.parametrize("bin_", [False, True])
