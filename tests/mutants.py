@@ -48,6 +48,55 @@ class Mutant(NamedTuple):
 MUTANTS = [
     # What is refused, and when.
     Mutant(
+        "rows: a tokenizer may know words that have none",
+        "model/tokens.py",
+        "    if beyond:\n",
+        "    if False:\n",
+        "model/test_tokens.py::test_words_that_have_no_row_are_of_another_model",
+    ),
+    Mutant(
+        "rows: tokens that were added need one",
+        "model/tokens.py",
+        "if at >= rows and at not in added]",
+        "if at >= rows]",
+        "model/test_tokens.py::test_tokens_that_were_added_and_have_no_row_get_new_ones_and_that_is_said",
+    ),
+    Mutant(
+        "tied: two tensors that differ are one",
+        "model/weights.py",
+        "and not torch.equal(first, second):",
+        "and False:",
+        "model/test_weights.py::test_two_tensors_that_the_configuration_says_are_one",
+    ),
+    Mutant(
+        "pickles: any is of old torch",
+        "model/weights.py",
+        "            if start != OF_OLD_TORCH:\n",
+        "            if False:\n",
+        "model/test_weights.py::test_a_pickle_of_other_things_than_tensors",
+    ),
+    Mutant(
+        "adapters: whether one fits is not looked at before data are",
+        "model/backbone.py",
+        "            check_adapter(adapter, empty)\n",
+        "",
+        "model/test_adapters.py::test_what_does_not_fit_is_refused_before_data_are_read",
+    ),
+    Mutant(
+        "errors stand behind a bar of progress",
+        "cli/main.py",
+        "                _close_bars()\n",
+        "",
+        "cli/test_main.py::test_an_error_begins_its_own_line_after_a_bar_of_progress",
+    ),
+    Mutant(
+        "serve: another port for an address that is not there",
+        "serving/run.py",
+        "if error.errno == errno.EADDRNOTAVAIL else",
+        "if False else",
+        "serving/test_run.py::test_refusals_before_the_model_is_opened",
+    ),
+    Mutant(
         "vectors: zero is a direction",
         "model/weights.py",
         "if reads_by_layers(model) and vector.float().norm() < VANISHED:",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import pickle
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,7 +38,7 @@ from lbr_st.model.quiet import quietly
 from lbr_st.model.recognising import unread_weights, why_no_model
 from lbr_st.model.saving import from_backbone, load
 from lbr_st.model.tokens import check_vocabulary, lacks_vocabulary
-from lbr_st.model.weights import check_embedder, check_opened, check_vectors, check_weight_files, recorded
+from lbr_st.model.weights import NO_TENSORS, check_embedder, check_opened, check_vectors, check_weight_files, recorded
 
 logger = logging.getLogger(__name__)
 
@@ -467,6 +468,8 @@ def _refusing_what_is_no_model(name: str, flag: str = "--model") -> Iterator[Non
             raise InputError(f"{flag} {name} cannot be opened: {reason}") from error
         said = one_line(error) if Path(name).exists() else f"there is no such directory, and {of_the_hub(error)}"
         raise _not_a_model(name, flag, said) from error
+    except pickle.UnpicklingError as error:  # of a file of old torch, which is read whole or not at all
+        raise InputError(f"{flag} {name} cannot be used: a file of its weights {NO_TENSORS}") from error
     except BaseException as error:  # a damaged file is an error of any kind, of Rust too, which is no Exception
         if raised_by_us(error) or "out of memory" in str(error) or is_of_the_machine(error):
             raise

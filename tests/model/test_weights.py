@@ -1,9 +1,12 @@
 """A model is whole: nothing is drawn at random, no number is none, no weight an integer; else it is refused."""
 
+import io
 import json
 import logging
+import pickle
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -90,6 +93,13 @@ def change(folder, change_of, bin_=False):
         save_file(kept, path, metadata={"format": "pt"})
 
 
+def of_torch(is_new, holds):
+    """Return the bytes of what torch saves, in the form since 1.6 or the one before."""
+    file = io.BytesIO()
+    torch.save(holds, file, _use_new_zipfile_serialization=is_new)
+    return file.getvalue()
+
+
 def without(part):
     return lambda key, tensor: None if part in key else (key, tensor)
 
@@ -145,6 +155,40 @@ def test_tensors_of_layers_and_heads_that_are_not_there(plain, tmp_path):
     untied = Path(make_backbone(tmp_path / "untied", tied=False))
     change(untied, without("lm_head"))
     assert all("lm_head.weight for one" in said for said in refusals(untied))
+
+
+@pytest.mark.parametrize("bin_", [False, True])
+def test_two_tensors_that_the_configuration_says_are_one(tmp_path, bin_):
+    """transformers would use both, and lose one where the embeddings grow; two that are equal are one."""
+    untied = Path(make_backbone(tmp_path / "untied", tied=False))
+    edit(untied, tie_word_embeddings=True)
+    shutil.copytree(untied, tmp_path / "equal")
+    embedded = tensors_of(untied)["model.embed_tokens.weight"]
+    change(untied, lambda key, tensor: (key, tensor), bin_)
+    message = "lm_head.weight and model.embed_tokens.weight are one .*, and its files hold two that differ: write false"
+    assert all(re.search(message, said) for said in refusals(untied))
+    change(tmp_path / "equal", lambda key, tensor: (key, embedded.clone() if "lm_head" in key else tensor), bin_)
+    check_can_be_trained(str(tmp_path / "equal"))
+    assert open_model(str(tmp_path / "equal"), max_seq_length=24)[0].model.config.tie_word_embeddings
+
+
+class Stranger:
+    """What no table of tensors holds."""
+
+
+@pytest.mark.parametrize(
+    "write", [pickle.dumps, partial(of_torch, True), partial(of_torch, False)], ids=["pickle", "torch", "old torch"]
+)
+@pytest.mark.parametrize("holds", [Stranger(), {"a": Path.cwd}])
+def test_a_pickle_of_other_things_than_tensors(plain, write, holds):
+    (plain / "model.safetensors").unlink()
+    (plain / "pytorch_model.bin").write_bytes(write(holds))
+    said = [*refusals(plain)] if write is pickle.dumps else []
+    with pytest.raises(InputError) as refused:
+        open_model(str(plain), max_seq_length=24)
+    for line in (*said, str(refused.value)):
+        assert "is not a file of tensors, it holds other Python objects: take the version of the model in safet" in line
+        assert "weights_only" not in line
 
 
 def test_tensors_that_are_not_there_beside_an_adapter(plain, tmp_path):
@@ -438,7 +482,7 @@ def test_an_adapter_without_weights(plain, tmp_path):
 def test_an_adapter_named_as_its_own_base(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("lora").mkdir()
-    save_file({"a": torch.ones(1)}, "lora/adapter_model.safetensors")
+    save_file({"base_model.model.a": torch.ones(1)}, "lora/adapter_model.safetensors")
     about = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": "lora"}
     Path("lora", "adapter_config.json").write_text(json.dumps(about))
     assert all("lora is an adapter on itself" in said for said in refusals("lora"))
