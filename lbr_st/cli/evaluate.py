@@ -63,6 +63,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             parser.error(f"--{flag.replace('_', '-')} goes with {'--data' if args.tasks else '--fuse bm25'}")
     if args.fuse and set(args.model) == {BM25}:
         parser.error("--fuse bm25: give a --model to fuse with it")
+    for name in args.model:
+        if args.model.count(name) > 1:
+            parser.error(f"--model names {name} twice")
     check_searchers(args.model)
     require_place(args.results_dir, "--results-dir")
     print(_on_tasks(args) if args.tasks else _on_own_data(args))  # noqa: T201

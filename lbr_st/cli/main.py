@@ -116,6 +116,7 @@ def run_command(run: Callable[[], None]) -> None:
                     sys.stderr.write(f"\n{_sentences(said)}\n")
                 sys.exit(OF_SIGNALS + by)
             try:
+                _close_bars()
                 if (line := foreseen(error)) is None:
                     traceback.print_exc()
                     line = where_to_report()
@@ -150,6 +151,13 @@ def _open_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a text may have characters that a terminal has not
             stream.reconfigure(errors="backslashreplace")
+
+
+def _close_bars() -> None:
+    """End the line of each bar of progress: what is said next begins its own."""
+    if (tqdm := sys.modules.get("tqdm")) is not None:
+        for bar in list(getattr(tqdm.tqdm, "_instances", ())):
+            bar.close()
 
 
 def _is_unread() -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
+import sys
 from collections.abc import Sequence
 from functools import partial
 
@@ -52,7 +53,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error("a question is empty")
     for question in args.question:
         if LONE.search(question):
-            parser.error(f"a question has bytes that are not UTF-8: {printable(question)!r} without them")
+            encoding = sys.getfilesystemencoding()
+            why = "bytes that are not UTF-8"
+            if encoding != "utf-8":
+                why = f"characters that this locale, of {encoding}, does not have (export LC_ALL=C.UTF-8)"
+            parser.error(f"a question has {why}: {printable(question)!r} without them")
     if args.fuse_weight is not None and not args.fuse:
         parser.error("--fuse-weight goes with --fuse bm25")
     weight = None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -15,6 +16,11 @@ from lbr_st.errors import InputError, one_line, require
 from lbr_st.files import read_json
 from lbr_st.model.quiet import quietly
 from lbr_st.model.weights import check_finite, read_tensors
+
+logger = logging.getLogger(__name__)
+
+WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+PREFIX = "base_model.model."  # how the names of its tensors begin
 
 # What stands before the input, or beside the layers: no weights that it could be merged into.
 NOT_MERGED = {
@@ -88,14 +94,63 @@ def find_adapter(name: str, **hub: Any) -> Adapter | None:
 
 def _check_weights(folder: Path) -> None:
     """Refuse an adapter whose own weights are not there, or not whole, before those of its base are read."""
-    files = [folder / "adapter_model.safetensors", folder / "adapter_model.bin"]
-    there = next((file for file in files if file.exists()), None)
+    there = _weights_of(folder)
     if there is None:
-        raise InputError(f"{folder} is an adapter without weights: there is no {files[0].name}; copy it there")
+        raise InputError(f"{folder} is an adapter without weights: there is no {WEIGHTS[0]}; copy it there")
     try:
-        read_tensors(there)
+        described = read_tensors(there)
     except InputError as error:
         raise InputError(f"{folder} is an adapter that cannot be read: {error}") from error
+    strange = next((key for key in described if not key.startswith(PREFIX)), None)
+    if strange is not None:
+        raise InputError(
+            f"{folder} is an adapter that cannot be read: {there.name} has {strange}, and the names of peft begin with "
+            f"{PREFIX} ; write that before the names, or save the adapter with peft"
+        )
+
+
+def _weights_of(folder: Path) -> Path | None:
+    return next((folder / name for name in WEIGHTS if (folder / name).exists()), None)
+
+
+def check_adapter(adapter: Adapter, base: PreTrainedModel) -> None:
+    """Refuse an adapter on this machine that does not fit its base, by the beginning of its file: no weights are read.
+
+    Args:
+        adapter: What `find_adapter` returned.
+        base: Its base, on the device ``meta``; it is changed.
+
+    Raises:
+        InputError: If tensors of one are not in the other, or have other shapes.
+    """
+    file = _weights_of(Path(adapter.name))
+    if file is None or not (found := read_tensors(file)):
+        return
+    peft = require("peft", f"{adapter.name}, an adapter,")
+    try:
+        with quietly():
+            adapted: Any = peft.PeftModel(base, peft.PeftConfig.from_pretrained(adapter.name), low_cpu_mem_usage=True)
+            expected = peft.get_peft_model_state_dict(adapted, save_embedding_layers=False)
+            own = adapted.state_dict()
+    except Exception as error:  # some kinds begin with the weights of their base; whoever merges it says what is wrong
+        logger.debug("%s", error)
+        return
+    strangers = sorted({*expected} - {*found}) or sorted({*found} - {*expected} - {*own})
+    if strangers:
+        raise _not_fitting(adapter, strangers)
+    for key, tensor in expected.items():
+        if list(tensor.shape) != found[key].shape:
+            raise InputError(
+                f"the adapter {adapter.name} does not fit its base {adapter.base}: size mismatch, {key} is of shape "
+                f"{found[key].shape}, and {list(tensor.shape)} is needed"
+            )
+
+
+def _not_fitting(adapter: Adapter, strangers: Sequence[str]) -> InputError:
+    return InputError(
+        f"the adapter {adapter.name} does not fit its base {adapter.base}: {len(strangers)} tensors of one are not in "
+        f"the other, {strangers[0]} for one"
+    )
 
 
 def _leads_back(name: str, base: str) -> bool:
@@ -146,10 +201,7 @@ def merge_adapter(adapter: Adapter, model: PreTrainedModel) -> PreTrainedModel:
     except Exception as error:  # peft says what does not fit with errors of many kinds
         raise InputError(f"the adapter {name} does not fit its base {adapter.base}: {one_line(error)}") from error
     if whole is None:
-        raise InputError(
-            f"the adapter {name} does not fit its base {adapter.base}: {len(strangers)} tensors of one are not in the "
-            f"other, {strangers[0]} for one"
-        )
+        raise _not_fitting(adapter, strangers)
     whole.requires_grad_(True)
     check_finite(f"{adapter.base} with {name}", whole)
     return whole

@@ -30,10 +30,10 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 from lbr_st.errors import InputError, one_line
 from lbr_st.files import read_json
 from lbr_st.model import gguf
-from lbr_st.model.adapters import Adapter, find_adapter, merge_adapter
+from lbr_st.model.adapters import Adapter, check_adapter, find_adapter, merge_adapter
 from lbr_st.model.quiet import quietly
-from lbr_st.model.tokens import check_pads, read_tokenizer
-from lbr_st.model.weights import REPORTING, check_before_reading, check_opened, check_weight_files
+from lbr_st.model.tokens import check_pads, check_rows, read_tokenizer
+from lbr_st.model.weights import REPORTING, check_before_reading, check_opened, check_tied, check_weight_files
 
 # What keeps a second name and place apart from the first: those of an adapter are not those of its base.
 OF_ONE_PLACE = ("revision", "subfolder")
@@ -85,7 +85,8 @@ def read_backbone(name: str, **hub: Any) -> Backbone:
         **hub: Arguments of the Hub: ``revision``, ``token``, ...
 
     Raises:
-        InputError: If the model is quantized or reads more than text, or a GGUF file or an adapter cannot be used.
+        InputError: If the model is quantized or reads more than text, its tokenizer is that of another, or a GGUF file
+            or an adapter cannot be used.
     """
     if (adapter := find_adapter(name, **hub)) is not None and adapter.base != name:
         with _naming_the_base(adapter):
@@ -96,6 +97,10 @@ def read_backbone(name: str, **hub: Any) -> Backbone:
         tokenizer, read_weights = gguf.read(file)
         return Backbone(tokenizer, config, read_weights)
     tokenizer = read_tokenizer(name, **hub)
+    try:
+        check_rows(tokenizer, getattr(config, "vocab_size", None))
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
     whole = Backbone(tokenizer, config, partial(read_language_model, name))
     return whole if adapter is None else _with_adapter(whole, adapter)
 
@@ -108,7 +113,8 @@ def read_language_model(name: str, **model_kwargs: Any) -> PreTrainedModel:
         **model_kwargs: Arguments of ``AutoModelForCausalLM.from_pretrained``.
 
     Raises:
-        InputError: If tensors are missing, have another shape than the configuration says, or are no numbers.
+        InputError: If tensors are missing, have another shape than the configuration says, are no numbers, or are two
+            where the configuration says that they are one.
     """
     is_here = Path(name).is_dir()
     if is_here:
@@ -116,6 +122,7 @@ def read_language_model(name: str, **model_kwargs: Any) -> PreTrainedModel:
     with quietly(progress=True):
         opened: Any = AutoModelForCausalLM.from_pretrained(name, **model_kwargs, **REPORTING)
     model = check_opened(name, opened)
+    check_tied(name, model)
     if is_here and getattr(model, "_hf_peft_config_loaded", False):  # then that was the report of an adapter
         check_before_reading(name, Path(name), empty_model(name, model.config))
     if not is_here:
@@ -180,7 +187,11 @@ def check_backbone(name: str) -> PretrainedConfig:
     _check_generation(base)
     of_files = Path(base, "config.json").is_file() and gguf.gguf_file(base) is None
     if of_files and not is_deepspeed_zero3_enabled():  # under which there is no model without its weights
-        check_before_reading(base, Path(base), empty_model(name, config))
+        empty = empty_model(name, config)
+        check_before_reading(base, Path(base), empty)
+        if adapter is not None:
+            _grow(empty, tokenizer)
+            check_adapter(adapter, empty)
     return config
 
 
@@ -345,8 +356,13 @@ def _with_adapter(base: Backbone, adapter: Adapter) -> Backbone:
             key: value for key, value in model_kwargs.items() if adapter.base == adapter.name or key not in OF_ONE_PLACE
         }
         model: Any = base.read_weights(**own)
-        if len(tokenizer) > model.get_input_embeddings().num_embeddings:  # tokens that it was trained with
-            model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+        _grow(model, tokenizer)
         return merge_adapter(adapter, model)
 
     return Backbone(tokenizer, base.config, read_weights)
+
+
+def _grow(model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Give a model rows for the tokens that its adapter was trained with."""
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)

@@ -21,11 +21,13 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import truncate_embeddings
 from torch import Tensor
 
+from lbr_st.errors import InputError, shortened
 from lbr_st.model.lengths import input_module, prompt_of
 from lbr_st.model.packing import Packing, pack, packed_batches, pays
 from lbr_st.model.shared_prompt import SHORTEST, SharedPrompt, share_prompt
 from lbr_st.model.token_batches import batches_of, default_budget, measured_budget, pieces_of
 from lbr_st.model.token_rows import Row, padded, rest_of, rows_of
+from lbr_st.model.weights import VANISHED, reads_by_layers, why_overflown
 
 TOKENIZED_AT_ONCE = 128  # texts; they are about as long as each other
 BATCHES_AHEAD = 16  # that the thread makes beside the model, at most
@@ -37,6 +39,8 @@ TRIED_FROM = 8  # texts: to try whether a model can do something costs as much a
 PROMPTS_KEPT = 2  # of queries and of documents
 TRIED_TOKENS = 16  # of a text, that packing is tried with
 PACKED = {"input_ids", "attention_mask"}  # of rows that can be packed
+EXCERPT = 60  # characters of a text that an error names
+SEVERAL = 8  # texts, of which a model of words knows one
 ENDINGS = ("a", "1", "Z", "\n", "é")  # texts that a prompt is followed by, to see which tokens are its own
 
 
@@ -111,6 +115,9 @@ class TextEncoder:
             role: ``query`` or ``document``: whose prompt is put before a text, and what a router is told.
             prompt: Another prompt than that of the role.
             on_texts: Called with the number of texts that were encoded, again and again.
+
+        Raises:
+            InputError: If a vector is not finite, or zero where that is not for want of a word that the model knows.
         """
         if not texts:
             return torch.empty(0, self.model.get_embedding_dimension() or 0)
@@ -125,10 +132,36 @@ class TextEncoder:
                 if not len(found):
                     with torch.inference_mode(False):  # what is returned may be changed by whoever asked
                         found = torch.empty(len(unique), vectors.shape[1])
+                self._check([unique[at] for at in positions], vectors)
                 found[positions] = vectors
                 if on_texts is not None:
                     on_texts(int(times[positions].sum()))
+        self._check_some_direction(unique, found)
         return found if len(unique) == len(texts) else found[where]
+
+    def _check(self, texts: Sequence[str], vectors: Tensor) -> None:
+        """Refuse vectors that are no numbers, or zero where a model reads by layers: what follows would rank by chance.
+
+        Raises:
+            InputError: With the first text.
+        """
+        wrong, what = ~vectors.isfinite().all(dim=1), "not finite (NaN or infinite)"
+        if not wrong.any() and reads_by_layers(self.model):
+            wrong, what = vectors.norm(dim=1) < VANISHED, "zero"
+            for at in wrong.nonzero().flatten().tolist():  # of a text without a word there may be no tokens
+                wrong[at] = any(map(str.isalnum, texts[at]))
+        if wrong.any():
+            raise self._refusing(f"the vector of {shortened(texts[int(wrong.nonzero()[0])], EXCERPT)!r} is {what}")
+
+    def _check_some_direction(self, texts: Sequence[str], vectors: Tensor) -> None:
+        """Refuse a model of words that gives no vector for any of several texts; it need not know the words of one."""
+        known = [at for at, text in enumerate(texts) if text.strip()]
+        if len(known) >= SEVERAL and bool((vectors[known].norm(dim=1) < VANISHED).all()):
+            raise self._refusing(f"the vectors of all {len(known)} texts are zero")
+
+    def _refusing(self, what: str) -> InputError:
+        name = getattr(getattr(self.model.transformers_model, "config", None), "_name_or_path", "")
+        return InputError(f"{name or 'the model'} cannot be used: {what} {why_overflown(self.model)}")
 
     def budget(self, characters: float) -> int:
         """Return how many tokens are encoded at once; where it pays, after a probe, whose finding is kept.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import pickle
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.base.modules import Router, Transformer
 from sentence_transformers.util import is_sentence_transformer_model
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
+from transformers.integrations import is_deepspeed_zero3_enabled, is_fsdp_enabled
 from transformers.utils.peft_utils import ADAPTER_CONFIG_NAME
 
 from lbr_st.errors import InputError, foreseen, is_of_the_machine, one_line, raised_by_us
@@ -38,7 +40,7 @@ from lbr_st.model.quiet import quietly
 from lbr_st.model.recognising import unread_weights, why_no_model
 from lbr_st.model.saving import from_backbone, load
 from lbr_st.model.tokens import check_vocabulary, lacks_vocabulary
-from lbr_st.model.weights import check_embedder, check_opened, check_vectors, check_weight_files, recorded
+from lbr_st.model.weights import NO_TENSORS, check_embedder, check_opened, check_vectors, check_weight_files, recorded
 
 logger = logging.getLogger(__name__)
 
@@ -292,8 +294,9 @@ def open_model(
         **model_kwargs: Arguments of ``AutoModelForCausalLM.from_pretrained``.
 
     Raises:
-        InputError: If it is no model, is quantized, reads shorter texts than those asked for, cannot be cut to so many
-            layers, or a saved one has other bottleneck tokens than those asked for.
+        InputError: If it is no model, is quantized, reads shorter texts than those asked for, its vectors are no
+            numbers or zero, it cannot be cut to so many layers, or a saved one has other bottleneck tokens than those
+            asked for.
     """
     model_kwargs = {"dtype": torch.float32} | model_kwargs
     check_model_exists(name, flag)
@@ -315,6 +318,7 @@ def open_model(
                 max_seq_length=max_seq_length,
                 **model_kwargs,
             )
+        _check_vectors(model, name, flag)
     module = bottleneck_module(model)
     for setting, asked_for, has in (
         ("--bottleneck-tokens", num_bottleneck_tokens, module.num_bottleneck_tokens),
@@ -420,8 +424,21 @@ def open_with_language_model(name: str) -> SentenceTransformer:
     """
     check_model_exists(name)
     with _refusing_what_is_no_model(name):
-        is_ours = gguf_file(name) is None and BottleneckTransformer.load_config(name)
-        return load(name) if is_ours else open_sentence_transformer(name)
+        if gguf_file(name) is not None or not BottleneckTransformer.load_config(name):
+            return open_sentence_transformer(name)
+        model = load(name)
+        _check_vectors(model, name, "--model")
+        return model
+
+
+def _check_vectors(model: SentenceTransformer, name: str, flag: str) -> None:
+    """Refuse a model that gives no vector for a word, by its name: training would not mend it."""
+    if is_fsdp_enabled() or is_deepspeed_zero3_enabled():  # the weights are not all in this process
+        return
+    try:
+        check_vectors(model)
+    except InputError as error:
+        raise InputError(f"{flag} {name} cannot be used: {error}") from error
 
 
 def has_bottleneck_tokens(name: str, flag: str = "--model") -> bool:
@@ -472,6 +489,8 @@ def _refusing_what_is_no_model(name: str, flag: str = "--model") -> Iterator[Non
             raise InputError(f"{flag} {name} cannot be opened: {reason}") from error
         said = one_line(error) if Path(name).exists() else f"there is no such directory, and {of_the_hub(error)}"
         raise _not_a_model(name, flag, said) from error
+    except pickle.UnpicklingError as error:  # of a file of old torch, which is read whole or not at all
+        raise InputError(f"{flag} {name} cannot be used: a file of its weights {NO_TENSORS}") from error
     except BaseException as error:  # a damaged file is an error of any kind, of Rust too, which is no Exception
         if raised_by_us(error) or "out of memory" in str(error) or is_of_the_machine(error):
             raise

@@ -10,6 +10,7 @@ does, and truncation and padding leave them in place.
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 import unicodedata
 from collections.abc import Sequence
@@ -23,6 +24,8 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from lbr_st.errors import InputError
 from lbr_st.files import read_json, write_json
+
+logger = logging.getLogger(__name__)
 
 # New rows start at the mean embedding; the noise only has to tell the tokens apart.
 NOISE_SHARE_OF_STD = 0.1
@@ -55,6 +58,29 @@ def check_pads(tokenizer: PreTrainedTokenizerBase, bottleneck_token_ids: Sequenc
     if pad is None or pad in bottleneck_token_ids:
         raise InputError(
             "the tokenizer needs a token to pad with: set pad_token or eos_token in its tokenizer_config.json"
+        )
+
+
+def check_rows(tokenizer: PreTrainedTokenizerBase, rows: int | None) -> None:
+    """Refuse a tokenizer of another model: words of its vocabulary have no row of the embeddings.
+
+    Tokens that were added to it later may have none yet: they get new ones, see `add_bottleneck_tokens`.
+
+    Args:
+        tokenizer: The tokenizer.
+        rows: How many rows the embeddings have, where that is known.
+
+    Raises:
+        InputError: With how many words that are.
+    """
+    if rows is None:
+        return
+    added = tokenizer.added_tokens_decoder
+    beyond = [word for word, at in tokenizer.get_vocab().items() if at >= rows and at not in added]
+    if beyond:
+        raise InputError(
+            f"its tokenizer knows {len(beyond)} words, {min(beyond)!r} for one, beyond the {rows} rows of its "
+            "embeddings: they are not of one model; copy the tokenizer of this one there"
         )
 
 
@@ -95,6 +121,15 @@ def add_bottleneck_tokens(
         _append_tokens(Path(folder, "tokenizer.json"), ids)
         tokenizer = AutoTokenizer.from_pretrained(folder)
     check_vocabulary(tokenizer)
+    rows = cast(nn.Embedding, model.get_input_embeddings()).num_embeddings
+    if first_id > rows:
+        logger.warning(
+            "%s: its tokenizer has %d ids and the model %d rows: tokens that were added to it get new ones, in which "
+            "nothing is learned yet",
+            model.config._name_or_path,
+            first_id,
+            rows,
+        )
     _initialise_rows(model, ids)
     return tokenizer, ids
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import pickle
 import threading
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -36,12 +37,17 @@ WEIGHTS = (
 LFS_POINTER = b"version https://git-lfs"
 MOST_OF_A_POINTER = 1024  # bytes, by the specification of Git LFS
 PICKLED_ZIP, PICKLED = b"PK\x03\x04", b"\x80"
+OF_OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # its magic number, pickled
+# What is said of a pickle that is no table of tensors. To open it would run what it names.
+NO_TENSORS = "is not a file of tensors, it holds other Python objects: take the version of the model in safetensors"
 
 # Names in safetensors and in torch. In anything else weights are integers or scaled, and the scales stand elsewhere.
 FLOATS = {"F64", "F32", "F16", "BF16", "float64", "float32", "float16", "bfloat16"}
 
 # What transformers is asked for wherever a model is opened, so that `check_tensors` can say what is wrong.
 REPORTING: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+
+VANISHED = 1e-6  # a vector of such a length has no direction: what is rounded away is as long
 
 _one_at_a_time = threading.RLock()
 
@@ -65,7 +71,7 @@ def read_tensors(file: Path) -> dict[str, Described]:
         file: A file of safetensors, or one that torch saved; of one in the form before torch 1.6 nothing is told.
 
     Raises:
-        InputError: If it is not there, is not whole, or is a pointer of Git LFS.
+        InputError: If it is not there, is not whole, is a pointer of Git LFS, or holds other things than tensors.
     """
     if not file.is_file():
         raise InputError(f"{file.name}: missing")
@@ -76,19 +82,25 @@ def read_tensors(file: Path) -> dict[str, Described]:
                 slices = {key: tensors.get_slice(key) for key in tensors.keys()}
                 return {key: Described(each.get_dtype(), each.get_shape()) for key, each in slices.items()}
         with file.open("rb") as opened:
-            start = opened.read(len(PICKLED_ZIP))
-        if start != PICKLED_ZIP:
+            start = opened.read(len(OF_OLD_TORCH))
+        if not start.startswith(PICKLED_ZIP):
             if not start.startswith(PICKLED):
                 raise EOFError("torch saved no such file")
+            if start != OF_OLD_TORCH:
+                raise pickle.UnpicklingError
             return {}
         if not zipfile.is_zipfile(file):  # its list of contents stands at the end
             raise EOFError("its end is missing")
         saved = torch.load(file, map_location="meta", mmap=True, weights_only=True)
+        if not isinstance(saved, Mapping):
+            raise pickle.UnpicklingError
         return {
             key: Described(str(each.dtype).removeprefix("torch."), list(each.shape))
             for key, each in saved.items()
             if isinstance(each, torch.Tensor)
         }
+    except pickle.UnpicklingError as error:
+        raise InputError(f"{file.name}: {NO_TENSORS}") from error
     except (SafetensorError, OSError, EOFError, RuntimeError) as error:
         raise InputError(f"{file.name}: not whole: {one_line(error)}; download or copy it again") from error
 
@@ -197,6 +209,46 @@ def check_before_reading(name: str, folder: Path, model: PreTrainedModel) -> Non
             None, config=model.config, state_dict=empty, device_map=nowhere, **REPORTING
         )
     check_tensors(name, model, opened[1])
+    for one, other in model.all_tied_weights_keys.items():
+        if {one, other} <= {*described}:
+            first, second = _read(folder, one), _read(folder, other)
+            if first is not None and second is not None and not torch.equal(first, second):
+                raise _not_tied(name, one, other)
+
+
+def _read(folder: Path, key: str) -> torch.Tensor | None:
+    """Read one tensor of a directory."""
+    for file in weight_files(folder):
+        if key not in read_tensors(file):
+            continue
+        if file.suffix == ".safetensors":
+            with safe_open(file, "pt") as tensors:
+                found: torch.Tensor = tensors.get_tensor(key)
+                return found
+        found = torch.load(file, map_location="cpu", mmap=True, weights_only=True)[key]
+        return found
+    return None
+
+
+def check_tied(name: str, model: PreTrainedModel) -> None:
+    """Refuse a model whose files hold two tensors where its configuration says that they are one.
+
+    transformers leaves them two, and makes them one where the embeddings grow: one of them would be lost.
+
+    Raises:
+        InputError: With their names.
+    """
+    asked_for: Mapping[str, str] = model.get_expanded_tied_weights_keys(all_submodels=True)
+    for one, other in asked_for.items():
+        if one not in model.all_tied_weights_keys:
+            raise _not_tied(name, one, other)
+
+
+def _not_tied(name: str, one: str, other: str) -> InputError:
+    return InputError(
+        f"{name}: its config.json says that {one} and {other} are one (tie_word_embeddings), and its files hold two "
+        f"that differ: write false there if {one} is to be used, or take it out of the files"
+    )
 
 
 def check_tensors(name: str, model: nn.Module, loading: Mapping[str, Any], unused: Sequence[str] = ()) -> None:
@@ -270,14 +322,17 @@ def check_finite(name: str, model: nn.Module) -> None:
 
 
 def check_vectors(model: SentenceTransformer) -> None:
-    """Refuse an embedding model that gives no numbers for a word, as one in half precision may.
+    """Refuse an embedding model that gives no vector for a word, as one in half precision may.
+
+    Numbers that overflow in a layer are not finite at the end, or zero: a norm divides by them.
 
     Args:
         model: The model, in the precision that it will compute in. One that encodes no text at all is left to whoever
             encodes texts with it.
 
     Raises:
-        InputError: If a number is not finite.
+        InputError: If a number is not finite, or all are zero and the model is no table of words, which need not know
+            the word.
     """
     try:
         vector = torch.as_tensor(model.encode(["word"], show_progress_bar=False))
@@ -285,10 +340,22 @@ def check_vectors(model: SentenceTransformer) -> None:
         logger.debug("%s", error)
         return
     if not vector.isfinite().all():
-        raise InputError(
-            f"its vectors are not finite (NaN or infinite) in {str(model.dtype).removeprefix('torch.')}: its files are "
-            "damaged, or its numbers need a wider type, such as bfloat16 or float32"
-        )
+        raise InputError(f"its vectors are not finite (NaN or infinite) {why_overflown(model)}")
+    if reads_by_layers(model) and vector.float().norm() < VANISHED:
+        raise InputError(f"its vectors are zero {why_overflown(model)}")
+
+
+def reads_by_layers(model: SentenceTransformer) -> bool:
+    """Tell whether a model has a transformer: then no word is unknown to it, and none has the vector zero."""
+    return model.transformers_model is not None
+
+
+def why_overflown(model: SentenceTransformer) -> str:
+    """Return in what type a model computes whose vectors are no numbers or zero, and what to do about it."""
+    said = f"in {str(model.dtype).removeprefix('torch.')}: its files are damaged; lbr verify looks at those of lbr-st"
+    if model.dtype == torch.float16:
+        said += "; or its numbers need a wider type, such as bfloat16 or float32"
+    return said
 
 
 def check_opened(name: str, opened: tuple[PreTrainedModel, Mapping[str, Any]]) -> PreTrainedModel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import signal
 import socket
@@ -101,7 +102,8 @@ def _listen(config: ServeConfig) -> socket.socket:
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
-        raise InputError(f"{where} cannot be listened at: {error.strerror}; choose another --port") from error
+        other = "--host: this machine has no such address" if error.errno == errno.EADDRNOTAVAIL else "--port"
+        raise InputError(f"{where} cannot be listened at: {error.strerror}; choose another {other}") from error
     return listener
 
 

@@ -136,11 +136,11 @@ class Encoder:
         """Refuse a model that does not encode one word, or gives no numbers for it, before a corpus is read for it.
 
         Raises:
-            InputError: With what torch says, or if a number is not finite.
+            InputError: With what torch says, or if a number is not finite or the vector is zero.
         """
         try:
-            self.embed(["word"])
             check_vectors(self.model)
+            self.embed(["word"])
         except InputError as error:
             raise InputError(f"--model {self.job.model}, --dtype {self.job.dtype}: {error}") from error
         except (RuntimeError, ValueError, TypeError, IndexError) as error:

@@ -120,6 +120,8 @@ def test_refusals(backbone, pairs, monkeypatch):
         with pytest.raises(InputError) as error:
             main(["--model", "bm25", backbone, *flags])
         assert message in str(error.value)
+    with pytest.raises(InputError, match="^lbr evaluate: --model names bm25 twice"):
+        main(["--model", "bm25", backbone, "bm25", "--data", pairs])
     with pytest.raises(InputError, match="--fuse bm25: give a --model to fuse with it"):
         main(["--model", "bm25", "--data", pairs, "--fuse", "bm25"])
     for flags, message in (

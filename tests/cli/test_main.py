@@ -1,5 +1,6 @@
 """Bad input: one clear line and exit code 2, before any long work. And the command ``lbr`` itself."""
 
+import errno
 import json
 import runpy
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from helpers import ROOT, SHAPE, make_backbone, make_tokenizer
+from tqdm.auto import tqdm
 from transformers import AutoConfig, AutoModelForCausalLM
 
 import lbr_st
@@ -140,6 +142,17 @@ def test_a_command_that_is_not_there(capsys):
     assert (
         "error: lbr lern: no such command; there are adapt, quickstart, data, learn, align," in capsys.readouterr().err
     )
+
+
+def test_an_error_begins_its_own_line_after_a_bar_of_progress(capsys):
+    def work():
+        for _ in tqdm(range(3), "Reading"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(SystemExit):
+        lbr.run_command(work)
+    bar, error = capsys.readouterr().err.rstrip("\n").split("\n")
+    assert "Reading" in bar and error.startswith("error: No space left on device")
 
 
 def test_lbr_as_a_program():

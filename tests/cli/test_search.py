@@ -73,7 +73,10 @@ def test_refusals(argv, tmp_path, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_a_question_in_another_encoding_is_refused(argv):
-    """Its bytes come as lone surrogates, which would be cleaned away."""
+def test_a_question_in_another_encoding_is_refused(argv, monkeypatch):
+    """Its bytes come as lone surrogates, which would be cleaned away; where a locale is to blame, that is said."""
     with pytest.raises(InputError, match="a question has bytes that are not UTF-8: 'fr Ärzte' without them"):
         main([*argv, "f\udcfcr Ärzte"])
+    monkeypatch.setattr("sys.getfilesystemencoding", lambda: "ascii")
+    with pytest.raises(InputError, match=r"this locale, of ascii, does not have \(export LC_ALL=C.UTF-8\): 'mania '"):
+        main([*argv, "mania \udcc3\udca9"])

@@ -213,6 +213,42 @@ def test_an_adapter_that_does_not_fit(lora, tmp_path):
         open_model(lora, max_seq_length=24)
 
 
+def test_what_does_not_fit_is_refused_before_data_are_read(backbone, lora, tmp_path):
+    """Of another shape, half of it, of a kind that has other tensors, and named otherwise than peft does."""
+    check_can_be_trained(lora)
+    file, fit = f"{lora}/adapter_model.safetensors", f"^the adapter {lora} does not fit its base .*"
+    weights = load_file(file)
+    wide = make_backbone(tmp_path / "wide", hidden_size=64, head_dim=16)
+    edit(tmp_path / "lora", base_model_name_or_path=wide)
+    with pytest.raises(InputError, match=fit + "size mismatch, .* is of shape"):
+        check_can_be_trained(lora)
+    edit(tmp_path / "lora", base_model_name_or_path=str(backbone))
+    for changed in (
+        {key: weight for key, weight in weights.items() if ".layers.0." in key},
+        weights | {"base_model.model.model.layers.9.mlp.up_proj.lora_A.weight": torch.zeros(2, 2)},
+        {"base_model.model.model.layers.0.self_attn.q_proj.ia3_l": torch.ones(32, 1)},
+    ):
+        save_file(changed, file)
+        with pytest.raises(InputError, match=fit + "tensors of one are not in the other, base_model.model.model.layer"):
+            check_can_be_trained(lora)
+    save_file({key.removeprefix("base_model.model."): weight for key, weight in weights.items()}, file)
+    with pytest.raises(
+        InputError, match="has model.layers.* and the names of peft begin with base_model.model. ; write"
+    ):
+        check_can_be_trained(lora)
+
+
+def test_adapters_of_many_kinds_and_with_tokens_of_their_own_fit(backbone, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(backbone)
+    tokenizer.add_tokens(["<|user|>"], special_tokens=True)
+    dora = LoraConfig(
+        task_type="CAUSAL_LM", r=2, target_modules=["up_proj"], use_dora=True, modules_to_save=["lm_head"]
+    )
+    pissa = LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["up_proj"], init_lora_weights="pissa")
+    for number, (config, own) in enumerate([(dora, None), (pissa, None), (None, tokenizer)]):
+        check_can_be_trained(make_adapter(backbone, tmp_path / str(number), config, own))
+
+
 def test_a_checkpoint_of_lora_is_no_model_of_its_own(backbone, tmp_path):
     """Its bottleneck rows are not in the base: refused by name."""
     from helpers import lora_of

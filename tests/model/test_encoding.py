@@ -1,5 +1,6 @@
 """The encoder: the vectors of `SentenceTransformer.encode`, one text at a time, whatever the way to them."""
 
+import re
 import threading
 
 import numpy as np
@@ -11,6 +12,7 @@ from sentence_transformers.base.modules import Dense, Normalize, Router, Transfo
 from sentence_transformers.sentence_transformer.modules import BoW, Pooling, StaticEmbedding
 
 import lbr_st
+from lbr_st.errors import InputError
 from lbr_st.model import encoding
 from lbr_st.model.encoding import TextEncoder
 from lbr_st.model.lengths import saying_what_is_longer
@@ -253,3 +255,34 @@ def test_a_budget_is_measured_where_it_pays(families, monkeypatch, caplog):
         assert encoder.budget(1e6) == encoder.budget(10) == 77
     assert tried == [False] and seen.shapes == [(300 // 64, 64)] and "longer than" not in caplog.text
     assert TextEncoder(model, 12).budget(1e9) == 12
+
+
+@pytest.mark.parametrize(("value", "what"), [(float("nan"), "not finite (NaN or infinite)"), (0.0, "zero")])
+@pytest.mark.parametrize("number", [1, 20])
+def test_a_text_whose_vector_is_no_direction_is_named(model, value, what, number):
+    """Of one text alone too, whose numbers overflow where those of others do not."""
+    of_model = model.forward
+
+    def forward(features, **options):
+        found = of_model(features, **options)
+        is_it = (features["input_ids"] == wanted).any(dim=1)
+        found["sentence_embedding"] = found["sentence_embedding"].masked_fill(is_it[:, None], value)
+        return found
+
+    wanted = model.tokenizer("Q", add_special_tokens=False)["input_ids"][0]
+    model.forward = forward
+    others = [f"{at} grams of iron" for at in range(number - 1)]
+    assert TextEncoder(model).encode([*others, "iron"]).norm(dim=1).min() > 0.99
+    with pytest.raises(
+        InputError, match=re.escape(f"cannot be used: the vector of 'Q 1' is {what} in float32: its files are")
+    ):
+        TextEncoder(model).encode([*others, "Q 1"])
+
+
+def test_words_that_a_model_does_not_know_have_no_direction_and_of_all_texts_that_is_refused():
+    model = SentenceTransformer(modules=[BoW(["blood", "iron"])])
+    unknown = ["", " ", *(f"word{at}" for at in range(8))]
+    assert not TextEncoder(model).encode(unknown[:-1]).any()
+    assert TextEncoder(model).encode([*unknown, "iron"])[-1].any()
+    with pytest.raises(InputError, match="the model cannot be used: the vectors of all 8 texts are zero"):
+        TextEncoder(model).encode(unknown)

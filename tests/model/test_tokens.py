@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TokenizersBackend
 
 import lbr_st
 from lbr_st.errors import InputError
+from lbr_st.model.backbone import check_backbone
 from lbr_st.model.tokens import WHITESPACE, add_bottleneck_tokens, bottleneck_token, refuse_spellable, save_tokenizer
 
 KINDS = {tokenizer: family for family, (_, _, tokenizer) in reversed(FAMILIES.items())}  # a family of each
@@ -202,3 +203,28 @@ def test_orders_that_contradict_the_template_are_not_saved(tmp_path, order):
     tokenizer.save_pretrained = save_with_order
     save_tokenizer(tokenizer, tmp_path)
     assert order not in json.loads((tmp_path / "tokenizer_config.json").read_text())
+
+
+def test_words_that_have_no_row_are_of_another_model(tmp_path):
+    folder = make_backbone(tmp_path / "model")
+    words = len(AutoTokenizer.from_pretrained(folder))
+    small = tiny("qwen2", vocab_size=words - 7)
+    small.save_pretrained(folder)
+    message = rf"^{folder}: its tokenizer knows 7 words, .* beyond the {words - 7} rows of its embeddings"
+    for refuse in (check_backbone, lbr_st.from_backbone):
+        with pytest.raises(InputError, match=message):
+            refuse(folder)
+
+
+def test_tokens_that_were_added_and_have_no_row_get_new_ones_and_that_is_said(tmp_path, caplog):
+    folder = make_backbone(tmp_path / "model")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    words = len(tokenizer)
+    tokenizer.add_tokens(["<|user|>", "<|model|>"], special_tokens=True)
+    tokenizer.save_pretrained(folder)
+    check_backbone(folder)
+    assert not caplog.records
+    model = lbr_st.from_backbone(folder, num_bottleneck_tokens=1, max_seq_length=24)
+    assert model[0].bottleneck_token_ids == [words + 2]
+    [said] = [record.getMessage() for record in caplog.records if record.name.startswith("lbr_st")]
+    assert said.startswith(f"{folder}: its tokenizer has {words + 2} ids and the model {words} rows: tokens that were")

@@ -1,9 +1,12 @@
 """A model is whole: nothing is drawn at random, no number is none, no weight an integer; else it is refused."""
 
+import io
 import json
 import logging
+import pickle
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ from helpers import make_backbone, make_bert
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load, save_file
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import BoW
 from transformers import (
     AutoModelForCausalLM,
     BartConfig,
@@ -89,6 +93,13 @@ def change(folder, change_of, bin_=False):
         save_file(kept, path, metadata={"format": "pt"})
 
 
+def of_torch(is_new, holds):
+    """Return the bytes of what torch saves, in the form since 1.6 or the one before."""
+    file = io.BytesIO()
+    torch.save(holds, file, _use_new_zipfile_serialization=is_new)
+    return file.getvalue()
+
+
 def without(part):
     return lambda key, tensor: None if part in key else (key, tensor)
 
@@ -144,6 +155,40 @@ def test_tensors_of_layers_and_heads_that_are_not_there(plain, tmp_path):
     untied = Path(make_backbone(tmp_path / "untied", tied=False))
     change(untied, without("lm_head"))
     assert all("lm_head.weight for one" in said for said in refusals(untied))
+
+
+@pytest.mark.parametrize("bin_", [False, True])
+def test_two_tensors_that_the_configuration_says_are_one(tmp_path, bin_):
+    """transformers would use both, and lose one where the embeddings grow; two that are equal are one."""
+    untied = Path(make_backbone(tmp_path / "untied", tied=False))
+    edit(untied, tie_word_embeddings=True)
+    shutil.copytree(untied, tmp_path / "equal")
+    embedded = tensors_of(untied)["model.embed_tokens.weight"]
+    change(untied, lambda key, tensor: (key, tensor), bin_)
+    message = "lm_head.weight and model.embed_tokens.weight are one .*, and its files hold two that differ: write false"
+    assert all(re.search(message, said) for said in refusals(untied))
+    change(tmp_path / "equal", lambda key, tensor: (key, embedded.clone() if "lm_head" in key else tensor), bin_)
+    check_can_be_trained(str(tmp_path / "equal"))
+    assert open_model(str(tmp_path / "equal"), max_seq_length=24)[0].model.config.tie_word_embeddings
+
+
+class Stranger:
+    """What no table of tensors holds."""
+
+
+@pytest.mark.parametrize(
+    "write", [pickle.dumps, partial(of_torch, True), partial(of_torch, False)], ids=["pickle", "torch", "old torch"]
+)
+@pytest.mark.parametrize("holds", [Stranger(), {"a": Path.cwd}])
+def test_a_pickle_of_other_things_than_tensors(plain, write, holds):
+    (plain / "model.safetensors").unlink()
+    (plain / "pytorch_model.bin").write_bytes(write(holds))
+    said = [*refusals(plain)] if write is pickle.dumps else []
+    with pytest.raises(InputError) as refused:
+        open_model(str(plain), max_seq_length=24)
+    for line in (*said, str(refused.value)):
+        assert "is not a file of tensors, it holds other Python objects: take the version of the model in safet" in line
+        assert "weights_only" not in line
 
 
 def test_tensors_that_are_not_there_beside_an_adapter(plain, tmp_path):
@@ -288,6 +333,29 @@ def test_vectors_that_are_no_numbers_in_half_precision(bert, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    "open_it",
+    [open_model, open_sentence_transformer, open_with_language_model],
+    ids=["to train", "to encode", "to inspect"],
+)
+def test_numbers_that_overflow_in_a_layer_and_give_the_vector_zero(saved, plain, open_it):
+    """Each weight is finite, and the norm at the end divides by infinity."""
+    change(saved, lambda key, tensor: (key, tensor * 1e30 if LAYER in key else tensor))
+    assert SentenceTransformer(str(saved)).encode("word").tolist() == [0.0] * 32
+    with pytest.raises(InputError, match=rf"{saved} cannot be used: its vectors are zero in float32: .*; lbr verify"):
+        open_it(str(saved))
+    if open_it is open_model:
+        change(plain, lambda key, tensor: (key, tensor * 1e30 if LAYER in key else tensor))
+        with pytest.raises(InputError, match=rf"{plain} cannot be used: its vectors are zero"):
+            open_model(str(plain), max_seq_length=24)
+
+
+def test_a_model_of_words_need_not_know_the_first_one():
+    model = SentenceTransformer(modules=[BoW(["blood", "iron"])])
+    assert not model.encode("word").any()
+    check_vectors(model)
+
+
 @pytest.mark.parametrize("bin_", [False, True])
 @pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int16, torch.float8_e4m3fn])
 def test_weights_that_are_integers_or_scaled(plain, bert, dtype, bin_):
@@ -414,7 +482,7 @@ def test_an_adapter_without_weights(plain, tmp_path):
 def test_an_adapter_named_as_its_own_base(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("lora").mkdir()
-    save_file({"a": torch.ones(1)}, "lora/adapter_model.safetensors")
+    save_file({"base_model.model.a": torch.ones(1)}, "lora/adapter_model.safetensors")
     about = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": "lora"}
     Path("lora", "adapter_config.json").write_text(json.dumps(about))
     assert all("lora is an adapter on itself" in said for said in refusals("lora"))

@@ -45,6 +45,9 @@ def test_refusals_before_the_model_is_opened(unopened, saved, backbone, tmp_path
         assert refusal(model=str(saved), port=port) == (
             f"--host 127.0.0.1 --port {port} cannot be listened at: Address already in use; choose another --port"
         )
+    assert refusal(model=str(saved), host="192.0.2.1", no_auth=True).endswith(
+        "choose another --host: this machine has no such address"
+    )  # of a range that is for documents
     assert "no such address" in refusal(model=str(saved), host="no.such.host.invalid", no_auth=True)
     assert "no such address" in refusal(model=str(saved), host="local\0host", no_auth=True)
     assert "absent is not a model: no such directory" in refusal(model="./absent")
