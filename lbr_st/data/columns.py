@@ -190,9 +190,12 @@ class RowReader:
                 f"--judged-by '{path}' if it says whether the document of a row answers its query"
                 f"{_which_counts(path, values)}, else --judged-by {NOTHING}"
             )
+        if self.columns.min_score is not None and pairs and not judge.compared:
+            unscored = f"{source}: no column has scores that --min-score could be compared with"
+            if not judge.columns:  # all of it would be taken for answers
+                raise InputError(f"{unscored}: leave it out, or name the column by lbr data prepare --judged-by")
+            logger.warning(unscored)
         self.account.say(source)
-        if self.columns.min_score is not None and pairs and not self._judge.compared:
-            logger.warning("%s: no column has scores that --min-score could be compared with", source)
 
     def _reader(self, where: str, values: Values) -> Callable[[str, Values], list[Record]]:
         """Return what reads rows with the columns of one."""
