@@ -156,7 +156,7 @@ def texts_of_row(values: Values, are_sentences: bool = False) -> dict[str, str]:
 
 
 def running(texts: Mapping[str, str], least: int = 0) -> list[str]:
-    """Return the paths of titles, questions and texts of more than a word; of people's words where those are too few."""
+    """Return the paths of titles, questions and texts of more than a word; of words, too, where those are too few."""
     found = [path for path, text in texts.items() if _WORDS.search(text)]
     words = [path for path, text in texts.items() if not _CODED.fullmatch(text.strip())]
     of_a_word = [*filter(_is_title, texts), *filter(names.asks, texts)]
