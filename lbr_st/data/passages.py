@@ -14,6 +14,7 @@ from lbr_st.data.front_matter import BROKEN, split_front_matter
 from lbr_st.data.installed_packages import documented_functions
 from lbr_st.data.kinds import check_kind
 from lbr_st.data.marked_lines import note_marks, references_of
+from lbr_st.data.notes import without_notes
 from lbr_st.data.raised import raise_in
 from lbr_st.data.rows import READ_AS_UTF8, Wrong, check_decoded, is_utf8, open_text, stop
 from lbr_st.data.same_text import same_text
@@ -138,6 +139,9 @@ def passages_of(name: str, text: str, chunker: Chunker, account: Account | None 
     title, text, is_broken = split_front_matter(text, suffix)
     if account:
         account.note(BROKEN, is_broken)
+    if suffix in MARKDOWN:
+        of_note, text = without_notes(text, account or Account())
+        title = title or of_note
     if suffix in HTML:
         yield from _sections(_from_html(text), chunker, lambda _, number: f"{name}#{number}", title)
     elif suffix in MARKDOWN:
