@@ -185,6 +185,11 @@ class RowReader:
                     f"write 1 and 0 there and call it is_relevant, or lbr data prepare --judged-by {NOTHING} if a "
                     "blank is an answer too"
                 )
+            if any(score_of(value) is None for value in values):
+                raise InputError(
+                    f"{source}: {path!r} looks like judgements ({', '.join(map(excerpt, values))}), and nothing says "
+                    f"which of them are of answers: {WRITE}"
+                )
             raise InputError(
                 f"{source}: {path!r} looks like judgements ({', '.join(map(excerpt, values))}): lbr data prepare "
                 f"--judged-by '{path}' if it says whether the document of a row answers its query"

@@ -1385,3 +1385,11 @@ def test_a_prompt_and_its_completion_may_be_messages():
     asked = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "why?"}]
     row = {"prompt": asked, "completion": [{"role": "assistant", "content": "so"}]}
     assert pairs(row) == [("why?", "so", [])]
+
+
+def test_words_that_judge_beside_others_are_to_be_written_as_numbers():
+    reader = RowReader(NO_COLUMNS, ("query", "document"))
+    for said in ("Relevant", "Not relevant", "Partially relevant"):
+        reader("f, line 2", {"query": "q", "document": "d", "choice": said})
+    with pytest.raises(InputError, match="nothing says which of them are of answers: write 1 and 0 there"):
+        reader.say("f")

@@ -101,3 +101,13 @@ def test_a_file_in_utf8_is_read_so_whatever_encoding_is_said(tmp_path, caplog):
         found = [record["document"] for record in read_text_records(tmp_path, Chunker(), "cp1252")]
     assert found == ["Zinc für Ärzte.", "Eisen für Ärzte – täglich.", "ASCII.", "Öl."]
     assert "; 2 in UTF-8 and read so, not as cp1252" in caplog.text
+
+
+def test_tables_below_a_folder_without_text_are_named(tmp_path):
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "test.parquet").write_bytes(b"PAR1")
+    (tmp_path / "users.json").write_text("[]")
+    with pytest.raises(
+        InputError, match="; its tables are corpus/test.parquet, users.json: one with texts can be given"
+    ):
+        text_files(tmp_path)
