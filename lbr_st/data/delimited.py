@@ -124,13 +124,14 @@ class Table:
         self.headers += said == self.header
         return said == self.header
 
-    def has_row_names(self) -> bool:
-        """Tell whether the first rows, between tabs, have one field more than the header: R writes names of rows so."""
+    def with_row_names(self, header: list[str]) -> list[str]:
+        """Return a header with "" before it, where the first rows, between tabs, have one field more, as R's have."""
         while len(self._ahead) < MOST_AHEAD and (line := next(self._file, None)) is not None:
             self._ahead.append(line)
         rows = [line for line in self._ahead if line.strip()]
-        is_one_more = all(line.count("\t") == len(self.header or ()) for line in rows)
-        return bool(rows) and self.delimiter == "\t" and is_one_more and "" not in (self.header or ())
+        is_one_more = all(line.count("\t") == len(header) for line in rows)
+        is_of_r = bool(rows) and self.delimiter == "\t" and is_one_more and "" not in header
+        return ["", *header] if is_of_r else header
 
     @property
     def excerpt(self) -> str:

@@ -206,8 +206,8 @@ def _folder(folder: Path, reading: Reading, side: str | None) -> list[Part]:
         copies = [name for name in others if _COPY.search(name)]
         more = f" ({', '.join(copies[:5])} looks like a copy: move it away)" if copies else ""
         raise InputError(
-            f"{folder} holds {', '.join(others[:5])}{more}: in a folder, data are files named train, dev or test; give other "
-            "files themselves as sources"
+            f"{folder} holds {', '.join(others[:5])}{more}: in a folder, data are files named train, dev or test; give "
+            "other files themselves as sources"
         )
     parts = [
         part._replace(side=side or of_file)

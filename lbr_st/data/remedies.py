@@ -82,9 +82,7 @@ def _what_there_is(sides: Sequence[Sequence[str]], values: Values, texts: Mappin
     if possible:
         said.append(f"texts are in {', '.join(f'{{{path}}}' for path in possible)}")
     if lists:
-        said.append(
-            f"{', '.join(lists)} may have several, of which a template takes one: sentences of one text are joined first"
-        )
+        said.append(f"{', '.join(lists)} may have several, of which a template takes one (join sentences of one text)")
     return "; ".join(said)
 
 

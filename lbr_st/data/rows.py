@@ -467,9 +467,7 @@ def _table_rows(path: Path, encoding: str, delimiter: str, wrong: Wrong) -> Iter
                 if fields is None:
                     break
                 if table.header is None:
-                    table.header = header_of(where, fields)
-                    if table.has_row_names():
-                        table.header.insert(0, "")
+                    table.header = table.with_row_names(header_of(where, fields))
                 elif not table.is_passed_over(where, fields):
                     yield from _table_row(where, line, table, fields, wrong, has_nulls)
             if table.headers:
