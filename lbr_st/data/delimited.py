@@ -34,6 +34,7 @@ GONE = frozenset(
     f"[{said}]" for said in ("deleted", "removed", "deleted by user", "deleted by moderator", "removed by reddit",
                              "removed by moderator", " removed by reddit ", " removed by moderator ", "unavailable")
 )  # fmt: skip
+LONGEST_GONE = 40  # with spaces around it
 # What is said of rows, after their number.
 GONE_CELLS = "with cells of [deleted], [removed] or the like alone, which are empty"
 NAN_CELLS = "with NaN, which is empty"
@@ -125,11 +126,12 @@ class Table:
         return said == self.header
 
     def with_row_names(self, header: list[str]) -> list[str]:
-        """Return a header with "" before it, where the first rows, between tabs, have one field more, as R's have."""
+        """Return a header with "" before it, where the first rows, between tabs, have one more, a number, as R's have."""
         while len(self._ahead) < MOST_AHEAD and (line := next(self._file, None)) is not None:
             self._ahead.append(line)
         rows = [line for line in self._ahead if line.strip()]
         is_one_more = all(line.count("\t") == len(header) for line in rows)
+        is_one_more &= all(NUMBER.fullmatch(line.partition("\t")[0].strip('"')) is not None for line in rows)
         is_of_r = bool(rows) and self.delimiter == "\t" and is_one_more and "" not in header
         return ["", *header] if is_of_r else header
 

@@ -24,6 +24,7 @@ _DOCUMENTS = re.compile(r"(?i:.*(answer|repl|comment|response|passage|paragraph|
 # Lists of what a model answered, of which there is one unless more were asked for, as services write them.
 _ANSWERED = ("choices", "candidates", "generations", "output", "outputs", "content", "parts")
 _WORDS = re.compile(r"\s|\?|[^\x00-\x7f]")
+_OF_SENTENCES = ("abstract", "sentences", "lines", "body")  # lists of parts of one text
 _CODED = re.compile(r"\w+([._:/]\w+)+")  # a word of a program, such as chat.completion
 _LEAST_OPTIONS = 3
 _TEMPLATES = "lbr data prepare takes templates"
@@ -82,7 +83,9 @@ def _what_there_is(sides: Sequence[Sequence[str]], values: Values, texts: Mappin
     if possible:
         said.append(f"texts are in {', '.join(f'{{{path}}}' for path in possible)}")
     if lists:
-        said.append(f"{', '.join(lists)} may have several, of which a template takes one (join sentences of one text)")
+        said.append(f"{', '.join(lists)} may have several, of which a template takes one")
+    if sentences := [path for path in lists if names.plain(path) in _OF_SENTENCES]:
+        said.append(f"where {sentences[0]} has the sentences of one text, join them first")
     return "; ".join(said)
 
 

@@ -24,6 +24,7 @@ from lbr_st.data.delimited import (
     ERRORS,
     GONE,
     GONE_CELLS,
+    LONGEST_GONE,
     NAN_CELLS,
     NULLS,
     Table,
@@ -95,7 +96,7 @@ def _has_gone(value: Any) -> bool:
 
 
 def _is_gone(value: Any) -> bool:
-    return isinstance(value, str) and value[:1] == "[" and value.strip().lower() in GONE
+    return isinstance(value, str) and len(value) <= LONGEST_GONE and value.strip().lower() in GONE
 
 
 def _without_gone(value: Any) -> Any:
@@ -579,7 +580,8 @@ def hub_rows(name: str, config: str | None, split: str) -> Iterator[Row]:
         dataset = datasets.load_dataset(name, config, split=split)
     except Exception as error:  # of many libraries: no network, no such dataset, no such split, a gated one
         if Path(name).is_dir():
-            message = f"{name}: is a folder that the package datasets does not read as rows; {make_a_set(name)}"
+            why = f" ({one_line(error)})" if "split" in str(error) else ""
+            message = f"{name}: is a folder that the package datasets does not read as rows{why}; {make_a_set(name)}"
         else:
             message = f"{name}: no such file, and no dataset of the Hub that can be read: {one_line(error)}"
         raise InputError(message) from error

@@ -375,8 +375,6 @@ def watched(*values, column="made_up", **settings):
         (("TRUE", "", "false"), "made_up"),
         (("y", "n"), "made_up"),
         (("Relevant", "Irrelevant"), "made_up"),
-        (("good", None, "bad", "fair"), "made_up"),
-        (("highly relevant", "marginally relevant"), "made_up"),
         (("+", "-"), "made_up"),
         ((1, 0, 1), "made_up"),
         (("1", "-1", "1"), "made_up"),
@@ -1387,9 +1385,26 @@ def test_a_prompt_and_its_completion_may_be_messages():
     assert pairs(row) == [("why?", "so", [])]
 
 
-def test_words_that_judge_beside_others_are_to_be_written_as_numbers():
+@pytest.mark.parametrize(
+    "values",
+    [
+        ("Relevant", "Not relevant", "Partially relevant"),
+        ("good", None, "bad", "fair"),
+        ("highly relevant", "marginally relevant"),
+    ],
+)
+def test_words_that_judge_beside_others_are_to_be_written_as_numbers(values):
     reader = RowReader(NO_COLUMNS, ("query", "document"))
-    for said in ("Relevant", "Not relevant", "Partially relevant"):
+    for said in values:
         reader("f, line 2", {"query": "q", "document": "d", "choice": said})
     with pytest.raises(InputError, match="nothing says which of them are of answers: write 1 and 0 there"):
         reader.say("f")
+
+
+def test_a_list_of_sentences_is_to_be_joined():
+    with pytest.raises(
+        RowError, match="a template takes one; where abstract has the sentences of one text, join them f"
+    ):
+        read(
+            {"doc_id": 4, "title": "Malaria", "abstract": ["A parasite causes it.", "So it is."]}, needed=("document",)
+        )

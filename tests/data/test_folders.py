@@ -71,7 +71,8 @@ def test_a_collection_of_beir_is_named_with_its_corpus(tmp_path):
 def test_a_folder_of_tables_names_one(tmp_path):
     (tmp_path / "pairs.csv").write_text("a,b\n")
     with pytest.raises(
-        InputError, match=f"no text in files that end in .*; give its tables .* {tmp_path / 'pairs.csv'}"
+        InputError,
+        match="no text in files that end in .*; its tables are pairs.csv: one with texts can be given itself",
     ):
         text_files(tmp_path)
 

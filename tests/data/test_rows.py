@@ -227,7 +227,7 @@ def test_rows_of_a_dataset_repository(tmp_path):
     Dataset.from_list([{"question": "q", "answer": "d"}]).to_parquet(tmp_path / "validation-00000-of-00001.parquet")
     row = next(hub_rows(str(tmp_path), None, "validation"))
     assert row.values == {"question": "q", "answer": "d"} and row.number == 1
-    with pytest.raises(InputError, match="no dataset of the Hub that can be read"):
+    with pytest.raises(InputError, match="is a folder that the package datasets does not read as rows .*split"):
         next(hub_rows(str(tmp_path), None, "test"))
 
 
@@ -355,7 +355,7 @@ def test_text_where_rows_are_needed_is_named_with_what_reads_it(tmp_path, monkey
     with pytest.raises(InputError, match="texts/guide/a.md: is text, rows are needed; lbr data prepare texts/guide/a"):
         values("texts/guide/a.md")
     with pytest.raises(
-        InputError, match="texts/guide: no such file, .*; of a folder of files lbr data prepare texts/gui"
+        InputError, match="texts/guide: is a folder that the package datasets does not .*; lbr data prepare texts/gui"
     ):
         values("texts/guide")
 
