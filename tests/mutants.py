@@ -844,8 +844,8 @@ MUTANTS = [
     Mutant(
         "elements: a file of several documents is one text",
         "data/passages.py",
-        'suffix == ".txt" and (elements',
-        'suffix == "" and (elements',
+        'if suffix == ".txt" else []',
+        'if suffix == "" else []',
         "data/test_elements.py::test_what_is_left_aside_of_a_file_of_elements_is_said",
     ),
     Mutant(

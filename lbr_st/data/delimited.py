@@ -126,7 +126,7 @@ class Table:
         return said == self.header
 
     def with_row_names(self, header: list[str]) -> list[str]:
-        """Return a header with "" before it, where the first rows, between tabs, have one more, a number, as R's have."""
+        """Return a header with "" before it, where the first rows of a TSV have a number more, as those of R."""
         while len(self._ahead) < MOST_AHEAD and (line := next(self._file, None)) is not None:
             self._ahead.append(line)
         rows = [line for line in self._ahead if line.strip()]
