@@ -347,6 +347,41 @@ MUTANTS = [
         "if Path(place) == folder and (MADE.intersection(files)",
         "data/test_passages.py::test_what_this_package_made_within_a_folder_is_no_text_of_it",
     ),
+    Mutant(
+        "kinds: a pointer of LFS is Parquet",
+        "data/kinds.py",
+        'if suffix != ".parquet" or not start.startswith(b"PAR1") else None',
+        'if suffix != ".parquet" else None',
+        "data/test_rows.py::test_a_pointer_of_lfs_is_named_whatever_is_skipped",
+    ),
+    Mutant(
+        "rows: a text that is gone is a document",
+        "data/rows.py",
+        "    if any(map(_has_gone, values.values())):",
+        "    if not values:",
+        "data/test_rows.py::test_a_text_that_is_gone_is_empty_and_counted",
+    ),
+    Mutant(
+        "judgements: a least score without a column is passed over",
+        "data/columns.py",
+        "if not judge.columns:  # all",
+        "if judge.columns:  # all",
+        "data/test_records.py::test_grades_and_the_least_that_is_an_answer",
+    ),
+    Mutant(
+        "references: a record ends nowhere",
+        "data/marked_lines.py",
+        "if match[1] == kind.begin:",
+        "if match[1] == kind.begin and not found:",
+        "data/test_marked_lines.py::test_each_record_of_a_file_of_references_is_a_document",
+    ),
+    Mutant(
+        "notes: comments stay",
+        "data/notes.py",
+        'each[0] if each["code"] else _blank(each)',
+        "each[0]",
+        "data/test_notes.py::test_comments_in_notes_are_left_out",
+    ),
     # One reader, and what it leaves out.
     Mutant(
         "reader: a title stays beside its text",
@@ -930,8 +965,8 @@ MUTANTS = [
     Mutant(
         "elements: a file of several documents is one text",
         "data/passages.py",
-        'suffix == ".txt" and (elements',
-        'suffix == "" and (elements',
+        'if suffix == ".txt" else []',
+        'if suffix == "" else []',
         "data/test_elements.py::test_what_is_left_aside_of_a_file_of_elements_is_said",
     ),
     Mutant(

@@ -185,14 +185,22 @@ class RowReader:
                     f"write 1 and 0 there and call it is_relevant, or lbr data prepare --judged-by {NOTHING} if a "
                     "blank is an answer too"
                 )
+            if any(score_of(value) is None for value in values):
+                raise InputError(
+                    f"{source}: {path!r} looks like judgements ({', '.join(map(excerpt, values))}), and nothing says "
+                    f"which of them are of answers: {WRITE}"
+                )
             raise InputError(
                 f"{source}: {path!r} looks like judgements ({', '.join(map(excerpt, values))}): lbr data prepare "
                 f"--judged-by '{path}' if it says whether the document of a row answers its query"
                 f"{_which_counts(path, values)}, else --judged-by {NOTHING}"
             )
+        if self.columns.min_score is not None and pairs and not judge.compared:
+            unscored = f"{source}: no column has scores that --min-score could be compared with"
+            if not judge.columns:  # all of it would be taken for answers
+                raise InputError(f"{unscored}: leave it out, or name the column by lbr data prepare --judged-by")
+            logger.warning(unscored)
         self.account.say(source)
-        if self.columns.min_score is not None and pairs and not self._judge.compared:
-            logger.warning("%s: no column has scores that --min-score could be compared with", source)
 
     def _reader(self, where: str, values: Values) -> Callable[[str, Values], list[Record]]:
         """Return what reads rows with the columns of one."""

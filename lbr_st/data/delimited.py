@@ -29,13 +29,22 @@ ERRORS = frozenset(
      "#NAME?", "#NULL!", "#NUM!", "#PYTHON!", "#REF!", "#SPILL!", "#TIMEOUT!", "#UNKNOWN!", "#VALUE!", "Err:502",
      "Err:504", "Err:508", "Err:509", "Err:522"]
 )  # fmt: skip
+# What sites put in the place of a text that is gone, also in JSON.
+GONE = frozenset(
+    f"[{said}]" for said in ("deleted", "removed", "deleted by user", "deleted by moderator", "removed by reddit",
+                             "removed by moderator", " removed by reddit ", " removed by moderator ", "unavailable")
+)  # fmt: skip
+LONGEST_GONE = 40  # with spaces around it
 # What is said of rows, after their number.
+GONE_CELLS = "with cells of [deleted], [removed] or the like alone, which are empty"
+NAN_CELLS = "with NaN, which is empty"
 EMPTY_CELLS = "with cells of NULL, NaN, N/A or None alone, which are empty"
 ERROR_CELLS = "with cells of an error of a spreadsheet alone, such as #REF!, which are empty"
 OPEN_QUOTES = "with a quote that is never closed, taken as it stands"
 ROWS_IN_A_TEXT = "with a text of lines that look like rows: is a quote opened there and never closed?"
 
 LONGEST_NAME = 200
+MOST_AHEAD = 20  # lines that say whether all rows have names
 MOST_LINES = 10_000  # that a quoted text of a TSV goes on in
 _AROUND = " \ufeff"  # a name: spaces, and the mark of byte order of a file that was appended
 _DECLARED = re.compile(r'"?sep=(.)"?', re.IGNORECASE)  # how Excel says what the delimiter is
@@ -115,6 +124,16 @@ class Table:
             raise InputError(f"{where}: the header comes again in another order; put files together by their columns")
         self.headers += said == self.header
         return said == self.header
+
+    def with_row_names(self, header: list[str]) -> list[str]:
+        """Return a header with "" before it, where the first rows of a TSV have a number more, as those of R."""
+        while len(self._ahead) < MOST_AHEAD and (line := next(self._file, None)) is not None:
+            self._ahead.append(line)
+        rows = [line for line in self._ahead if line.strip()]
+        is_one_more = all(line.count("\t") == len(header) for line in rows)
+        is_one_more &= all(NUMBER.fullmatch(line.partition("\t")[0].strip('"')) is not None for line in rows)
+        is_of_r = bool(rows) and self.delimiter == "\t" and is_one_more and "" not in header
+        return ["", *header] if is_of_r else header
 
     @property
     def excerpt(self) -> str:
@@ -273,6 +292,12 @@ def _why(header: list[str], fields: list[str], delimiter: str) -> str:
         return f"; the first line must name the columns, found {header[0][:EXCERPT]!r}"
     if len(fields) < len(header):
         return ""
+    if len(fields) == len(header) + 1 and NUMBER.fullmatch(fields[0].strip()):
+        return (
+            "; if its first field is the name of the row, name that column in the first line; a text with "
+            + ("a tab" if delimiter == "\t" else repr(delimiter))
+            + " in it stands in quotes"
+        )
     return (
         "; a text with a tab in it stands in quotes"
         if delimiter == "\t"

@@ -14,6 +14,7 @@ from lbr_st.model.recognising import CONFIG, is_model
 from lbr_st.records import QUERIES_FILE, SET_FILE, TEXT, is_table, is_text_file
 
 MOST_SUFFIXES = 12  # that are named
+MOST_TABLES = 5  # the same
 # What says that a folder is a set, queries, a step, a run of training, or a model with one of these beside it.
 MADE = {SET_FILE, QUERIES_FILE, "lbr_step.json", "lbr_run.json", "modules.json", "adapter_config.json"}
 
@@ -42,18 +43,28 @@ def text_files(folder: Path) -> list[Path]:
     """
     if why := holds_no_data(folder):
         raise InputError(f"{folder}: {why}")
-    tables = [file for file in sorted(folder.iterdir()) if file.is_file() and is_table(file)]
+    tables = tables_in(folder)
     corpus, queries = (next((file for file in tables if _stem(file) == name), None) for name in ("corpus", "queries"))
     if corpus and queries:
         raise InputError(
             f"{folder} is a collection in the form of BEIR: give {corpus} itself, or make a set of it with lbr "
             f"data prepare {folder}"
         )
-    found = [file for file in files_below(folder).files if is_text_file(file)]
+    below = files_below(folder).files
+    found = [file for file in below if is_text_file(file)]
     if not found:
-        instead = f"; give its tables themselves, such as {tables[0]}" if tables else ""
+        tables = [file for file in below if is_table(file)]
+        named = [str(file.relative_to(folder)) for file in tables[:MOST_TABLES]]
+        more = f" and {len(tables) - len(named):,} more" if len(tables) > len(named) else ""
+        instead = f"; its tables are {', '.join(named)}{more}: one with texts can be given itself" if tables else ""
         raise InputError(f"{folder}: no text in files that end in {', '.join(sorted(TEXT))}{instead}")
     return found
+
+
+def tables_in(folder: Path) -> list[Path]:
+    """Return the tables in a folder by their names, and none that is hidden, as what macOS writes beside each file."""
+    files = (file for file in sorted(folder.iterdir()) if not file.name.startswith("."))
+    return [file for file in files if file.is_file() and is_table(file)]
 
 
 def holds_no_data(folder: Path) -> str | None:

@@ -16,6 +16,15 @@ USUAL = (*names.QUERY, *names.DOCUMENT, *names.TITLE, *names.ROW_ID, *names.DOCU
 KINDS = {str: "texts", dict: "objects", list: "lists", int: "numbers", float: "numbers"}
 
 
+def is_table_by_columns(found: dict[str, Any]) -> bool:
+    """Tell whether an object is a table that is written by its columns, each a list.
+
+    Raises:
+        InputError: If another part of it has texts, too.
+    """
+    return _of_columns(found) is not None
+
+
 class Rows(NamedTuple):
     """The rows that an object is.
 

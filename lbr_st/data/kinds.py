@@ -21,6 +21,8 @@ OTHERS = {
     b"%PDF": "is a PDF; take the text out of it first",
     b"SQLite format 3": "is a database of SQLite; export the table as CSV",
     b"GGUF": "is a model (GGUF), no data",
+    b"#separator:": "is a table of Anki: take the lines that begin with # away, put one above that names the columns, "
+    "and name it .tsv",
     b"version https://git-lfs": "is a pointer of Git LFS, not the file itself; git lfs pull gets it",
 }
 SAFETENSORS = re.compile(rb'.{5}\0\0\0\{"', re.DOTALL)  # the length of a header of JSON comes first
@@ -47,8 +49,9 @@ def check_kind(path: Path) -> None:
             why = f"is no {CALLED[suffix]}, as its name says; name it {right}"
     elif packed is not None:
         why = f"is {CALLED[packed]}; name it {path.name}{packed}"
-    elif suffix != ".parquet":
-        why = next((said for beginning, said in OTHERS.items() if start.startswith(beginning)), None)
+    else:
+        others = (said for beginning, said in OTHERS.items() if start.startswith(beginning))
+        why = next(others, None) if suffix != ".parquet" or not start.startswith(b"PAR1") else None
         if why is None and SAFETENSORS.match(start):
             why = "is weights of a model (safetensors), no data"
         if why is None and is_table(path) and PAGE.match(start):

@@ -71,11 +71,15 @@ _JUDGED = (
     "helpful",
     "sim", "score", "rating", "grade", "rel", "vote",
 )  # fmt: skip
+# How the judgements of several people are made one.
+_SUMMED = "median|mean|average|avg|majority|max|min|sum|total"
 _JUDGEMENT = re.compile(
     r"(is|are|gold|human|manual|expert|query|document|doc|passage|pair|answer|binary|esci|true|final|ce|crossencoder|"
-    r"rerank(er|ing)?|bm25|teacher|model|llm|cos|cosine|semantic|text|sentence|retrieval|search|match(ing)?)*"
+    r"rerank(er|ing)?|bm25|teacher|model|llm|cos|cosine|semantic|text|sentence|retrieval|search|match(ing)?|"
+    rf"{_SUMMED}|weighted|norm(alized)?|crowd|worker|annotator|rater|editor|user|consensus|overall)*"
     r"(relevan(ce|cy|t)|relat(ed|edness)|similar(ity)?|sim|label|score|judge?ment|rating|grade|target|duplicate|match|"
-    r"selected|correct|accepted|helpful(ness)?|votes?|clicks?|clicked)(score|label|grade|rating|judge?ment)?s?"
+    r"selected|correct|accepted|helpful(ness)?|votes?|clicks?|clicked)"
+    rf"(score|label|grade|rating|judge?ment|{_SUMMED})?s?"
     r"|(up|down|net)votes?|q?rels?|gold"
     r"|is(positive|answer|gold|entailed|best(answer)?)|(is)?answerable|hasanswer"
 )
@@ -140,6 +144,11 @@ def several(columns: Iterable[str], names: Sequence[str]) -> list[str]:
         if found:
             return found
     return []
+
+
+def is_title(column: str) -> bool:
+    """Tell whether a column by its name has the title of something: ``product_title``, and not ``question_title``."""
+    return first([column], TITLE) is not None or (plain(column).endswith("title") and not asks(column))
 
 
 def has_texts(columns: Iterable[str]) -> bool:

@@ -17,7 +17,7 @@ from lbr_st.data.beir import BeirCollection, Rows
 from lbr_st.data.cleaning import clean_record
 from lbr_st.data.columns import Columns
 from lbr_st.data.drops import Waiting
-from lbr_st.data.folders import holds_no_data, note_files
+from lbr_st.data.folders import holds_no_data, note_files, tables_in
 from lbr_st.data.judgements import JUDGED
 from lbr_st.data.passages import Chunker
 from lbr_st.data.records import RecordReader, read_text_records
@@ -31,6 +31,8 @@ INSTALLED = "installed-packages"
 # What files and splits are called that hold one side of a set.
 SIDES = {"train": "train", "training": "train", "dev": "dev", "validation": "dev", "valid": "dev", "val": "dev"}
 SIDES |= {"test": "test"}
+# How systems name a file that is there already.
+_COPY = re.compile(r"(?i: \(\d+\)| - copy|[ _]copy( \d+)?)(?=\.)")
 
 
 @dataclass(frozen=True)
@@ -182,6 +184,8 @@ def _folder(folder: Path, reading: Reading, side: str | None) -> list[Part]:
     corpus = _one_of(folder, "corpus")
     queries = _one_of(folder, "queries")
     qrels = sorted(folder.joinpath("qrels").glob("*.tsv"))
+    if not qrels and corpus and queries:  # beside them, as Vertex AI has them
+        qrels = [file for file in tables_in(folder) if file.suffix == ".tsv" and SIDES.get(file.stem.lower())]
     if (folder / SET_FILE).is_file():
         raise InputError(f"{folder} is a prepared set; give its files as sources to make another of them")
     if corpus and queries and qrels:
@@ -194,14 +198,16 @@ def _folder(folder: Path, reading: Reading, side: str | None) -> list[Part]:
         judged = [(side or SIDES.get(file.stem.lower()), file.name, rows(file)) for file in qrels]
         _say_files(folder, [corpus, queries, *qrels])
         return _beir_parts(collection, judged)
-    tables = [file for file in sorted(folder.iterdir()) if file.is_file() and is_table(file)]
+    tables = tables_in(folder)
     sides = {file: SIDES.get(re.split(r"-\d+-of-\d+$", file.name.partition(".")[0].lower())[0]) for file in tables}
     # Repositories have JSON files that are no data.
     others = [file.name for file in tables if not sides[file] and not file.name.lower().endswith(".json")]
     if others:
+        copies = [name for name in others if _COPY.search(name)]
+        more = f" ({', '.join(copies[:5])} looks like a copy: move it away)" if copies else ""
         raise InputError(
-            f"{folder} holds {', '.join(others[:5])}: in a folder, data are files named train, dev or test; give other "
-            "files themselves as sources"
+            f"{folder} holds {', '.join(others[:5])}{more}: in a folder, data are files named train, dev or test; give "
+            "other files themselves as sources"
         )
     parts = [
         part._replace(side=side or of_file)

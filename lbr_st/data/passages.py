@@ -13,12 +13,14 @@ from lbr_st.data.elements import Element, elements_of
 from lbr_st.data.front_matter import BROKEN, split_front_matter
 from lbr_st.data.installed_packages import documented_functions
 from lbr_st.data.kinds import check_kind
+from lbr_st.data.marked_lines import note_marks, references_of
+from lbr_st.data.notes import without_notes
 from lbr_st.data.raised import raise_in
 from lbr_st.data.rows import READ_AS_UTF8, Wrong, check_decoded, is_utf8, open_text, stop
 from lbr_st.data.same_text import same_text
 from lbr_st.data.words import count_words
 from lbr_st.errors import InputError, RowError, one_line, require
-from lbr_st.records import HTML, MARKDOWN, Record
+from lbr_st.records import CODE, HTML, MARKDOWN, Record
 
 CHUNK_TOKENS = 256
 # Characters for each token of a passage that are looked at together: several passages, in any script.
@@ -137,17 +139,28 @@ def passages_of(name: str, text: str, chunker: Chunker, account: Account | None 
     title, text, is_broken = split_front_matter(text, suffix)
     if account:
         account.note(BROKEN, is_broken)
+    if suffix in MARKDOWN:
+        of_note, text = without_notes(text, account or Account())
+        title = title or of_note
     if suffix in HTML:
         yield from _sections(_from_html(text), chunker, lambda _, number: f"{name}#{number}", title)
     elif suffix in MARKDOWN:
         yield from _sections(text, chunker, lambda line, _: f"{name}:{line}", title)
     elif suffix == ".py":
         yield from _python(name, text, chunker)
-    elif suffix == ".txt" and (elements := elements_of(text, account or Account())):
+    elif suffix not in CODE and (elements := _documents_of(text, suffix, account or Account())):
         for element in elements:
             yield from _element(element, element.id or f"{name}:{element.line}", chunker)
     else:
         yield from ({"id": f"{name}:{line}", "document": chunk} for line, chunk in chunker.cut(text))
+
+
+def _documents_of(text: str, suffix: str, account: Account) -> list[Element]:
+    """Return the documents of a file of several; none where it is one, of which is noted what stays in it."""
+    found = (references_of(text, account) or elements_of(text, account)) if suffix == ".txt" else []
+    if not found:
+        note_marks(text, account)
+    return found
 
 
 def _element(element: Element, id_: str, chunker: Chunker) -> Iterator[Record]:

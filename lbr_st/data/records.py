@@ -10,14 +10,14 @@ from lbr_st.data import names
 from lbr_st.data.account import Account
 from lbr_st.data.cleaning import clean, clean_record, printable
 from lbr_st.data.columns import Columns, RowReader
-from lbr_st.data.delimited import EMPTY_CELLS, ERROR_CELLS
+from lbr_st.data.delimited import EMPTY_CELLS, ERROR_CELLS, GONE_CELLS
 from lbr_st.data.drops import Drops, Waiting, on_wrong_row
 from lbr_st.data.folders import note_files, text_files
 from lbr_st.data.ids import IdReader, UniqueIds, part_id
 from lbr_st.data.judgements import JUDGED_OUT, NEGATIVES_NOW, NOTHING, join
 from lbr_st.data.negatives import TextCheck
 from lbr_st.data.passages import Chunker, read_text_files
-from lbr_st.data.rows import Row, Wrong, read_rows, stop
+from lbr_st.data.rows import Row, Wrong, check_is_there, read_rows, stop
 from lbr_st.data.templates import Template
 from lbr_st.errors import InputError, RowError
 from lbr_st.records import FIELDS, Record, is_of_prepared_set, is_text_file
@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 EMPTY_HINTS = {
     EMPTY_CELLS: ": in a CSV or TSV a cell of NULL, NaN, N/A or None alone is; in JSON it is a text",
+    GONE_CELLS: ": a cell of [deleted], [removed] or the like alone is",
     ERROR_CELLS: ": in a CSV or TSV a cell of an error of a spreadsheet is, such as #REF!",
 }
 
@@ -291,7 +292,9 @@ def read_text_records(path: Path, chunker: Chunker, encoding: str = "utf-8", wro
     """
     folder, files = (path, text_files(path)) if path.is_dir() else (path.parent, [path])
     account = Account()
-    if path.is_dir():
+    if not path.is_dir():
+        check_is_there(path)  # nothing is left where it alone is skipped
+    else:
         note_files(account, folder, files)
     for record in read_text_files(files, folder, chunker, encoding, wrong, account):
         cleaned = clean_record(record | {name: printable(record[name]) for name in ("id", "file")}, keep_html=True)

@@ -17,11 +17,15 @@ _DATA = re.compile(r"-?[\d.]+|https?://.*|.*[^\W\d]\S*(\s+\S+){3,}", re.DOTALL)
 _SENTENCE = re.compile(r"(?!https?:)[^\W\d]\S*(\s+\S+){2,}", re.DOTALL)
 _NO_TEXT = re.compile(
     r".*(url|uri|date|lang|language|source|type|authors?|name|user|role|model|category|topic|tags?|time|version|count|number|hash|format)"
-    r"|.*status|.*decision|.*index|section|chapter|split|from|license|subject|domain|domains|method|endpoint|event"
+    r"|.*status|.*decision|.*index|section|chapter|split|from|license|subject|domain|domains|method|endpoint|event|object|kind|state|(finish|stop)reason"
 )
 # Lists of what may be a document, beside which no other text is taken for it.
 _DOCUMENTS = re.compile(r"(?i:.*(answer|repl|comment|response|passage|paragraph|document|context|candidate|result).*)")
+# Lists of what a model answered, of which there is one unless more were asked for, as services write them.
+_ANSWERED = ("choices", "candidates", "generations", "output", "outputs", "content", "parts")
 _WORDS = re.compile(r"\s|\?|[^\x00-\x7f]")
+_OF_SENTENCES = ("abstract", "sentences", "lines", "body")  # lists of parts of one text
+_CODED = re.compile(r"\w+([._:/]\w+)+")  # a word of a program, such as chat.completion
 _LEAST_OPTIONS = 3
 _TEMPLATES = "lbr data prepare takes templates"
 
@@ -80,6 +84,8 @@ def _what_there_is(sides: Sequence[Sequence[str]], values: Values, texts: Mappin
         said.append(f"texts are in {', '.join(f'{{{path}}}' for path in possible)}")
     if lists:
         said.append(f"{', '.join(lists)} may have several, of which a template takes one")
+    if sentences := [path for path in lists if names.plain(path) in _OF_SENTENCES]:
+        said.append(f"where {sentences[0]} has the sentences of one text, join them first")
     return "; ".join(said)
 
 
@@ -124,8 +130,8 @@ def _listed_options(values: Values, tried: Tried, query: Mapping[str, str]) -> s
 def texts_of_row(values: Values, are_sentences: bool = False) -> dict[str, str]:
     """Return the texts of a row that may be a query or a document, by their paths.
 
-    None is in a list, which may hold several, but the two that are all of a row; and none is a hard negative or a
-    judgement.
+    None is in a list, which may hold several, but the two that are all of a row, and the one answer of a model; and
+    none is a hard negative or a judgement.
 
     Args:
         values: The row.
@@ -153,10 +159,11 @@ def texts_of_row(values: Values, are_sentences: bool = False) -> dict[str, str]:
 
 
 def running(texts: Mapping[str, str], least: int = 0) -> list[str]:
-    """Return the paths of titles, questions and texts of more than a word; of all, where those are too few."""
+    """Return the paths of titles, questions and texts of more than a word; of words, too, where those are too few."""
     found = [path for path, text in texts.items() if _WORDS.search(text)]
+    words = [path for path, text in texts.items() if not _CODED.fullmatch(text.strip())]
     of_a_word = [*filter(_is_title, texts), *filter(names.asks, texts)]
-    return [path for path in texts if path in (*found, *of_a_word)] if len(found) >= least else list(texts)
+    return [path for path in texts if path in (*found, *of_a_word)] if len(found) >= least else words
 
 
 def _texts_in(path: str, name: str, value: Any, depth: int = 0) -> Iterator[tuple[str, str]]:
@@ -170,6 +177,8 @@ def _texts_in(path: str, name: str, value: Any, depth: int = 0) -> Iterator[tupl
     elif isinstance(value, Mapping):
         for key, each in value.items():
             yield from _texts_in(f"{path}[{key}]", str(key), each, depth + 1)
+    elif names.plain(name) in _ANSWERED and isinstance(value, list) and len(value) == 1 and type(value[0]) is dict:
+        yield from _texts_in(f"{path}[0]", "", value[0], depth + 1)
 
 
 def _is_other(name: str) -> bool:
@@ -191,6 +200,8 @@ def _lists_in(path: str, name: str, value: Any, depth: int = 0) -> Iterator[str]
 def _templates(sides: Sequence[str], values: Values, texts: Sequence[str]) -> dict[str, str]:
     """Return the templates that alone can be meant; none where several can."""
     titles = list(filter(_is_title, texts))[:1]
+    if len(texts) == 1 and names.first([_called(texts[0])], names.TITLE) is None:  # a title is all that is said of it
+        titles = []
     asking = [path for path in texts if names.asks(path)]
     others = [path for path in texts if path not in (*titles, *asking)]
     # The title and the body of a question are one text, and two questions are two.
@@ -222,7 +233,12 @@ def _pair_in(paths: Sequence[str]) -> Sequence[str]:
 
 
 def _is_title(path: str) -> bool:
-    return names.first([path.rpartition("[")[2].rstrip("]")], names.TITLE) is not None
+    return names.is_title(_called(path))
+
+
+def _called(path: str) -> str:
+    """Return the last name in a path."""
+    return path.rpartition("[")[2].rstrip("]")
 
 
 def _can_be_spelled(paths: Sequence[str]) -> bool:

@@ -10,7 +10,7 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from lzma import LZMAError
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -18,14 +18,26 @@ from typing import IO, Any, NamedTuple
 import fsspec
 
 from lbr_st.data import names
-from lbr_st.data.delimited import EMPTY_CELLS, ERROR_CELLS, ERRORS, NULLS, Table, header_of, values_of
+from lbr_st.data.delimited import (
+    EMPTY_CELLS,
+    ERROR_CELLS,
+    ERRORS,
+    GONE,
+    GONE_CELLS,
+    LONGEST_GONE,
+    NAN_CELLS,
+    NULLS,
+    Table,
+    header_of,
+    values_of,
+)
 from lbr_st.data.folders import holds_no_data
-from lbr_st.data.json_objects import Rows, rows_of_object
+from lbr_st.data.json_objects import Rows, is_table_by_columns, rows_of_object
 from lbr_st.data.judgements import word_of
 from lbr_st.data.kinds import check_kind, encoding_of
 from lbr_st.data.templates import EXCERPT
 from lbr_st.errors import InputError, RowError, one_line, require
-from lbr_st.records import COMPRESSED, file_format, is_hub_id, is_table, is_text_file
+from lbr_st.records import COMPRESSED, JSON_LINES, file_format, is_hub_id, is_table, is_text_file
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +81,30 @@ class Row(NamedTuple):
 Wrong = Callable[[RowError], None]
 
 
+def _row(where: str, number: int, values: dict[str, Any], notes: tuple[str, ...] = ()) -> Row:
+    """Return a row in which what stands for nothing is nothing: NaN, and [deleted] in the place of a text."""
+    if any(value != value for value in values.values()):
+        notes += (NAN_CELLS,)
+    if any(map(_has_gone, values.values())):
+        values = {name: _without_gone(value) for name, value in values.items()}
+        notes += (GONE_CELLS,)
+    return Row(where, number, values, notes)
+
+
+def _has_gone(value: Any) -> bool:
+    return any(map(_has_gone, value)) if isinstance(value, list) else _is_gone(value)
+
+
+def _is_gone(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= LONGEST_GONE and value.strip().lower() in GONE
+
+
+def _without_gone(value: Any) -> Any:
+    if isinstance(value, list):  # as many as there were: another list may say something of each
+        return [_without_gone(each) for each in value]
+    return "" if _is_gone(value) else value
+
+
 def stop(error: RowError) -> None:
     """Raise what is wrong with a row: the default of what reads rows."""
     raise error
@@ -101,7 +137,9 @@ def read_rows(source: str | Path, encoding: str = "utf-8", wrong: Wrong = stop) 
             encoding = "utf-8"
         if kind == ".parquet":
             yield from _parquet_rows(path)
-        elif kind == ".json" and not _is_json_lines(path, encoding):
+        elif (kind == ".json" and not _is_json_lines(path, encoding)) or (
+            kind in JSON_LINES and _is_one_table(path, encoding)
+        ):
             yield from _json_items(path, encoding, wrong)
         elif kind in (".csv", ".tsv"):
             yield from _table_rows(path, encoding, "\t" if kind == ".tsv" else ",", wrong)
@@ -292,15 +330,23 @@ def _json_lines(path: Path, encoding: str, wrong: Wrong) -> Iterator[Row]:
         try:
             row = _JSON.decode(line)
         except (ValueError, RecursionError) as error:
-            wrong(_not_json(where, line, error).saying(_hint(line, error) or ("" if is_table(path) else NAME_IT)))
+            wrong(_not_json(where, line, error).saying(_hint(line, error) or _named(path)))
             continue
         if isinstance(row, list) and columns is None and _names_columns(row):
             columns = row
         elif (values := _object(row, columns)) is not None:
-            yield Row(where, number, values)
+            yield _row(where, number, values)
         else:
-            hint = "; a file that is one JSON list is named .json" if line.startswith("[{") else ""
+            hint = "; a file that is one JSON list is named .json" if line.startswith("[{") else _named(path)
             wrong(RowError(where, "no object", f"expected a JSON object, found {line.strip()[:EXCERPT]}{hint}"))
+
+
+def _named(path: Path) -> str:
+    """Say how a file is to be named that is no JSON Lines; nothing where its name says that it is."""
+    if is_table(path):
+        return ""
+    suffix = file_format(path)
+    return f"; files that end in {suffix} are not read: name text .txt, a table .csv" if suffix else NAME_IT
 
 
 def _names_columns(row: list[Any]) -> bool:
@@ -360,6 +406,16 @@ def _is_json_lines(path: Path, encoding: str) -> bool:
             return False
 
 
+def _is_one_table(path: Path, encoding: str) -> bool:
+    """Tell whether the one line of a file of JSON Lines is a table, written by its columns."""
+    with open_text(path, encoding) as file:
+        try:
+            found = json.loads(file.readline().lstrip("\ufeff"))
+            return isinstance(found, dict) and is_table_by_columns(found) and not file.read().strip()
+        except (ValueError, RecursionError, InputError):
+            return False
+
+
 def _json_items(path: Path, encoding: str, wrong: Wrong) -> Iterator[Row]:
     with open_text(path, encoding) as file:
         try:
@@ -386,7 +442,7 @@ def _json_items(path: Path, encoding: str, wrong: Wrong) -> Iterator[Row]:
         if columns is not None and row is columns:
             continue
         if (values := _object(row, columns)) is not None:
-            yield Row(where, number, values)
+            yield _row(where, number, values)
         else:
             wrong(RowError(where, "no object", f"expected a JSON object, found {json.dumps(row)[:EXCERPT]}"))
 
@@ -396,6 +452,7 @@ def _table_rows(path: Path, encoding: str, delimiter: str, wrong: Wrong) -> Iter
         where = f"{path}, line 1"
         try:
             table = Table(file, delimiter)
+            has_nulls = lru_cache(partial(_has_nulls, path, encoding, table))
             if table.delimiter != delimiter:
                 logger.info("%s: the columns are separated by %r", path, table.delimiter)
             while True:
@@ -411,13 +468,19 @@ def _table_rows(path: Path, encoding: str, delimiter: str, wrong: Wrong) -> Iter
                 if fields is None:
                     break
                 if table.header is None:
-                    table.header = header_of(where, fields)
+                    table.header = table.with_row_names(header_of(where, fields))
                 elif not table.is_passed_over(where, fields):
-                    yield from _table_row(where, line, table, fields, wrong)
+                    yield from _table_row(where, line, table, fields, wrong, has_nulls)
             if table.headers:
                 logger.warning("%s: rows that say the header once more, left out: %d", path, table.headers)
         except UnicodeError as error:
             raise InputError(f"{where}: not {encoding}: {error}") from error
+
+
+def _has_nulls(path: Path, encoding: str, table: Table) -> bool:
+    """Tell whether a table has a null that is written out, as databases do, which write line breaks out too."""
+    with open_text(path, encoding) as file:
+        return any(NULL_OF_DATABASES in line.rstrip("\r\n").split(table.delimiter) for line in file)
 
 
 def _fields(where: str, table: Table, encoding: str) -> list[str] | None:
@@ -432,7 +495,9 @@ def _fields(where: str, table: Table, encoding: str) -> list[str] | None:
     return fields
 
 
-def _table_row(where: str, line: int, table: Table, fields: list[str], wrong: Wrong) -> Iterator[Row]:
+def _table_row(
+    where: str, line: int, table: Table, fields: list[str], wrong: Wrong, has_nulls: Callable[[], bool]
+) -> Iterator[Row]:
     assert table.header is not None
     try:
         values = values_of(where, table.header, fields, table.delimiter)
@@ -444,10 +509,10 @@ def _table_row(where: str, line: int, table: Table, fields: list[str], wrong: Wr
         if not empty.isdisjoint(fields):
             values = {name: "" if value in empty else value for name, value in values.items()}
             notes += (said,)
-    escape = _WRITTEN_OUT if NULL_OF_DATABASES in fields else _ESCAPE
-    if any("\\" in field and escape.search(field) for field in fields):
-        notes += (ESCAPES,)
-    yield Row(where, line, values, notes)
+    if any("\\" in field and _WRITTEN_OUT.search(field) for field in fields):
+        escape = _WRITTEN_OUT if has_nulls() else _ESCAPE
+        notes += (ESCAPES,) if any(map(escape.search, fields)) else ()
+    yield _row(where, line, values, notes)
 
 
 def _parquet_rows(path: Path) -> Iterator[Row]:
@@ -460,7 +525,7 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
         for batch in file.iter_batches():
             for values in _texts_of_bytes(pyarrow, batch).to_pylist():
                 number += 1
-                yield Row(f"{path}, row {number}", number, _labelled(values, labels))
+                yield _row(f"{path}, row {number}", number, _labelled(values, labels))
     except (pyarrow.ArrowException, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a Parquet file that can be read: {one_line(error)}") from error
 
@@ -514,10 +579,12 @@ def hub_rows(name: str, config: str | None, split: str) -> Iterator[Row]:
     try:
         dataset = datasets.load_dataset(name, config, split=split)
     except Exception as error:  # of many libraries: no network, no such dataset, no such split, a gated one
-        message = f"{name}: no such file, and no dataset of the Hub that can be read: {one_line(error)}"
         if Path(name).is_dir():
-            message += f"; of a folder of files {make_a_set(name)}"
+            why = f" ({one_line(error)})" if "split" in str(error) else ""
+            message = f"{name}: is a folder that the package datasets does not read as rows{why}; {make_a_set(name)}"
+        else:
+            message = f"{name}: no such file, and no dataset of the Hub that can be read: {one_line(error)}"
         raise InputError(message) from error
     labels = _labels(dataset.features.to_dict())
     for number, values in enumerate(dataset, start=1):
-        yield Row(f"{name}, row {number}", number, _labelled(values, labels))
+        yield _row(f"{name}, row {number}", number, _labelled(values, labels))

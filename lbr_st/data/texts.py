@@ -59,13 +59,16 @@ def _is_id(value: Any) -> bool:
 def cell_text(where: str, column: str, value: Any) -> str:
     """Return a cell that must be one text, and no Python or JSON value that is written out, as pandas does to CSV.
 
-    A list of one text is that text: an index such as Solr's has lists everywhere. Parts of text are one.
+    A list of one text is that text: an index such as Solr's has lists everywhere. Parts of text are one. Of messages,
+    as trl has a completion, it is the last answer.
 
     Raises:
         RowError: If it is such a value, another thing, or blank.
     """
     if is_parts(value):
         return said(where, column, {"content": value})
+    if is_conversation(value):
+        return last_answer(where, column, value)
     text = text_of(where, column, value[0] if isinstance(value, list) and len(value) == 1 else value)
     _check_no_value(where, column, text)
     return text

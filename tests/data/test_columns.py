@@ -375,8 +375,6 @@ def watched(*values, column="made_up", **settings):
         (("TRUE", "", "false"), "made_up"),
         (("y", "n"), "made_up"),
         (("Relevant", "Irrelevant"), "made_up"),
-        (("good", None, "bad", "fair"), "made_up"),
-        (("highly relevant", "marginally relevant"), "made_up"),
         (("+", "-"), "made_up"),
         ((1, 0, 1), "made_up"),
         (("1", "-1", "1"), "made_up"),
@@ -1356,3 +1354,57 @@ def test_a_box_that_is_ticked_or_not_looks_like_judgements(word):
 def test_of_two_columns_that_ask_one_may_be_what_is_asked_for():
     with pytest.raises(RowError, match=r"--query and --document; texts are in \{question\}, \{query\}$"):
         read({"question": "how many are there", "query": "SELECT COUNT(*) FROM t", "db_id": "x"})
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["median_relevance", "mean_relevance_score", "avg_rating", "human_label", "relevance_mean", "majority_label"],
+)
+def test_judgements_that_were_made_one_are_judgements(name):
+    with pytest.raises(InputError, match=f"column '{name}' grades the documents .4.: say --min-score S"):
+        judged({name: 4})
+    assert judged({name: 4}, {name: 1}, columns=Columns(min_score=3)) == [1, 0]
+
+
+def test_a_remedy_has_the_title_before_the_text_of_a_product():
+    with pytest.raises(RowError, match=r"templates: --document '\{product_title\} \{product_description\}'$"):
+        read({"query": "q of us", "product_title": "Malaria", "product_description": "A parasite causes it."})
+
+
+def test_a_remedy_for_an_answer_of_a_model_is_no_word_of_the_service():
+    body = {"object": "chat.completion", "choices": [{"message": {"role": "assistant", "content": "A parasite."}}]}
+    with pytest.raises(RowError, match=r"--document '\{response\[body\]\[choices\]\[0\]\[message\]\[content\]\}'"):
+        read({"response": {"status_code": 200, "body": body}}, needed=("document",))
+    with pytest.raises(RowError, match="and no other column has a text that could be it"):
+        read({"response": {"body": {"shape": "chat.completion"}}}, needed=("document",))
+
+
+def test_a_prompt_and_its_completion_may_be_messages():
+    asked = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "why?"}]
+    row = {"prompt": asked, "completion": [{"role": "assistant", "content": "so"}]}
+    assert pairs(row) == [("why?", "so", [])]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ("Relevant", "Not relevant", "Partially relevant"),
+        ("good", None, "bad", "fair"),
+        ("highly relevant", "marginally relevant"),
+    ],
+)
+def test_words_that_judge_beside_others_are_to_be_written_as_numbers(values):
+    reader = RowReader(NO_COLUMNS, ("query", "document"))
+    for said in values:
+        reader("f, line 2", {"query": "q", "document": "d", "choice": said})
+    with pytest.raises(InputError, match="nothing says which of them are of answers: write 1 and 0 there"):
+        reader.say("f")
+
+
+def test_a_list_of_sentences_is_to_be_joined():
+    with pytest.raises(
+        RowError, match="a template takes one; where abstract has the sentences of one text, join them f"
+    ):
+        read(
+            {"doc_id": 4, "title": "Malaria", "abstract": ["A parasite causes it.", "So it is."]}, needed=("document",)
+        )

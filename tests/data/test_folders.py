@@ -71,7 +71,8 @@ def test_a_collection_of_beir_is_named_with_its_corpus(tmp_path):
 def test_a_folder_of_tables_names_one(tmp_path):
     (tmp_path / "pairs.csv").write_text("a,b\n")
     with pytest.raises(
-        InputError, match=f"no text in files that end in .*; give its tables .* {tmp_path / 'pairs.csv'}"
+        InputError,
+        match="no text in files that end in .*; its tables are pairs.csv: one with texts can be given itself",
     ):
         text_files(tmp_path)
 
@@ -101,3 +102,13 @@ def test_a_file_in_utf8_is_read_so_whatever_encoding_is_said(tmp_path, caplog):
         found = [record["document"] for record in read_text_records(tmp_path, Chunker(), "cp1252")]
     assert found == ["Zinc für Ärzte.", "Eisen für Ärzte – täglich.", "ASCII.", "Öl."]
     assert "; 2 in UTF-8 and read so, not as cp1252" in caplog.text
+
+
+def test_tables_below_a_folder_without_text_are_named(tmp_path):
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "test.parquet").write_bytes(b"PAR1")
+    (tmp_path / "users.json").write_text("[]")
+    with pytest.raises(
+        InputError, match="; its tables are corpus/test.parquet, users.json: one with texts can be given"
+    ):
+        text_files(tmp_path)

@@ -77,3 +77,22 @@ def test_source_and_group(tmp_path):
     assert [(r["source"], r["group"], r["id"]) for r in part.records()] == [("book", "q", "1"), ("f.jsonl", "r", "2")]
     with pytest.raises(InputError, match="line 2: no column 'source' to group by"):
         list(parts_of(path, Reading(group="source"))[0].records())
+
+
+def test_what_macos_writes_beside_a_file_is_no_data_and_a_copy_is_named(tmp_path):
+    write_jsonl(tmp_path / "train.jsonl", [{"query": "q", "document": "d"}])
+    (tmp_path / "._train.jsonl").write_bytes(b"\0\5\x16\7")
+    assert [part.name for part in parts_of(str(tmp_path), Reading())] == ["train.jsonl"]
+    write_jsonl(tmp_path / "train (1).jsonl", [{"query": "q", "document": "d"}])
+    with pytest.raises(
+        InputError, match=r"holds train \(1\).jsonl \(train \(1\).jsonl looks like a copy: move it away\)"
+    ):
+        parts_of(str(tmp_path), Reading())
+
+
+def test_judgements_beside_the_corpus_are_those_of_a_collection(tmp_path):
+    write_jsonl(tmp_path / "corpus.jsonl", [{"_id": "d", "text": "iron helps"}])
+    write_jsonl(tmp_path / "queries.jsonl", [{"_id": "q", "text": "what helps"}])
+    (tmp_path / "train.tsv").write_text("query-id\tcorpus-id\tscore\nq\td\t1\n")
+    records = [record for part in parts_of(str(tmp_path), Reading()) for record in part.records()]
+    assert ("what helps", "iron helps") in [(record.get("query"), record["document"]) for record in records]

@@ -183,8 +183,11 @@ def test_grades_and_the_least_that_is_an_answer(tmp_path, said):
     assert len(read_records(tmp_path / "f.jsonl", min_score=0)) == 3
     read_passages(tmp_path / "f.jsonl")  # nothing is compared with it there
     write_jsonl(tmp_path / "g.jsonl", [{"query": "q", "document": "d", "confidence": 0.2}])
-    read_records(tmp_path / "g.jsonl", min_score=0.5)
-    assert said()[-1] == "g.jsonl: no column has scores that --min-score could be compared with"
+    with pytest.raises(InputError, match=r"g.jsonl: no column has scores that --min-score could be .*: leave it out"):
+        read_records(tmp_path / "g.jsonl", min_score=0.5)
+    write_jsonl(tmp_path / "h.jsonl", [{"query": "q", "document": f"d{n}", "label": n} for n in ("yes", "no")])
+    read_records(tmp_path / "h.jsonl", min_score=0.5)
+    assert "h.jsonl: no column has scores that --min-score could be compared with" in said()
 
 
 def test_several_positives_are_never_negatives_of_each_other(tmp_path):

@@ -227,7 +227,7 @@ def test_rows_of_a_dataset_repository(tmp_path):
     Dataset.from_list([{"question": "q", "answer": "d"}]).to_parquet(tmp_path / "validation-00000-of-00001.parquet")
     row = next(hub_rows(str(tmp_path), None, "validation"))
     assert row.values == {"question": "q", "answer": "d"} and row.number == 1
-    with pytest.raises(InputError, match="no dataset of the Hub that can be read"):
+    with pytest.raises(InputError, match="is a folder that the package datasets does not read as rows .*split"):
         next(hub_rows(str(tmp_path), None, "test"))
 
 
@@ -355,7 +355,7 @@ def test_text_where_rows_are_needed_is_named_with_what_reads_it(tmp_path, monkey
     with pytest.raises(InputError, match="texts/guide/a.md: is text, rows are needed; lbr data prepare texts/guide/a"):
         values("texts/guide/a.md")
     with pytest.raises(
-        InputError, match="texts/guide: no such file, .*; of a folder of files lbr data prepare texts/gui"
+        InputError, match="texts/guide: is a folder that the package datasets does not .*; lbr data prepare texts/gui"
     ):
         values("texts/guide")
 
@@ -550,3 +550,80 @@ def test_a_file_whose_name_says_nothing_is_told_how_to_be_named(tmp_path):
     (tmp_path / "f.jsonl").write_text("<doc>\n")
     with pytest.raises(InputError, match="in '<doc>'$"):
         values(tmp_path / "f.jsonl")
+
+
+@pytest.mark.parametrize("gone", ["[deleted]", "[removed]", " [Removed by Reddit] ", "[ Removed by moderator ]"])
+def test_a_text_that_is_gone_is_empty_and_counted(gone, tmp_path):
+    (tmp_path / "f.jsonl").write_text(json.dumps({"question": "q", "answer": gone, "negatives": ["a", gone]}))
+    [row] = read_rows(tmp_path / "f.jsonl")
+    assert row.values == {"question": "q", "answer": "", "negatives": ["a", ""]}
+    assert row.notes == ("with cells of [deleted], [removed] or the like alone, which are empty",)
+    with pytest.raises(InputError, match=r"the text is empty: a cell of \[deleted\], \[removed\] or the like alone is"):
+        read_records(tmp_path / "f.jsonl")
+    (tmp_path / "f.jsonl").write_text(json.dumps({"question": "q", "answer": f"They wrote {gone} there."}))
+    assert next(read_rows(tmp_path / "f.jsonl")).notes == ()
+
+
+def test_nan_in_json_is_counted(tmp_path):
+    (tmp_path / "f.jsonl").write_text(
+        '{"query": "q", "positive": "d", "negative": NaN}\n{"query": "r", "positive": "e"}'
+    )
+    assert [row.notes for row in read_rows(tmp_path / "f.jsonl")] == [("with NaN, which is empty",), ()]
+
+
+def test_what_a_database_writes_out_is_counted_before_its_first_null_too(tmp_path):
+    (tmp_path / "f.tsv").write_text("question\tanswer\nq\tThey\\nshow\nr\t\\N\n")
+    assert [len(row.notes) for row in read_rows(tmp_path / "f.tsv")] == [1, 1]
+    (tmp_path / "f.tsv").write_text("question\tanswer\nq\tThey\\nshow\nr\td\n")
+    assert [len(row.notes) for row in read_rows(tmp_path / "f.tsv")] == [0, 0]
+
+
+def test_names_of_rows_without_a_name_of_their_own(tmp_path):
+    """R writes a field more in every row than the header has."""
+    (tmp_path / "f.tsv").write_text('query\tanswer\n"1"\t"a"\t"b"\n"2"\t"c"\t"d"\n')
+    assert [row.values for row in read_rows(tmp_path / "f.tsv")] == [
+        {"Unnamed: 0": "1", "query": "a", "answer": "b"},
+        {"Unnamed: 0": "2", "query": "c", "answer": "d"},
+    ]
+    (tmp_path / "f.tsv").write_text("query\tanswer\n1\ta\tb\nc\td\n")
+    with pytest.raises(InputError, match="if its first field is the name of the row, name that column in the first"):
+        list(read_rows(tmp_path / "f.tsv"))
+
+
+@pytest.mark.parametrize("name", ["f.txt", "f.parquet", "f.csv", "f.jsonl", "f.json"])
+def test_a_pointer_of_lfs_is_named_whatever_is_skipped(name, tmp_path):
+    (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 5\n")
+    skipped = []
+    with pytest.raises(InputError, match=f"{name}: is a pointer of Git LFS, not the file itself; git lfs pull gets it"):
+        list(iterate_passages(tmp_path / name, wrong=skipped.append))
+
+
+def test_a_table_of_anki_is_named(tmp_path):
+    (tmp_path / "f.txt").write_text("#separator:tab\n#html:true\nq\ta\n")
+    with pytest.raises(InputError, match="f.txt: is a table of Anki: .* name it .tsv"):
+        list(iterate_passages(tmp_path / "f.txt"))
+
+
+def test_a_suffix_that_is_not_read_is_named(tmp_path):
+    (tmp_path / "f.srt").write_text("1\n00:00:00,000 --> 00:00:02,000\nA parasite.\n")
+    with pytest.raises(InputError, match="f.srt, line 1: .*; files that end in .srt are not read: name text .txt"):
+        list(read_rows(tmp_path / "f.srt"))
+
+
+@pytest.mark.parametrize("name", ["f.json", "f.jsonl", "f.ndjson"])
+def test_a_table_by_its_columns_on_one_line(name, tmp_path):
+    table = {"question": ["what is a", "what is b"], "answer": ["a is one", "b is two"]}
+    (tmp_path / name).write_text(json.dumps(table) + "\n")
+    assert [row.values for row in read_rows(tmp_path / name)] == [
+        {"question": "what is a", "answer": "a is one"},
+        {"question": "what is b", "answer": "b is two"},
+    ]
+
+
+def test_a_folder_that_is_no_dataset_is_said_to_be_one(tmp_path):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.md").write_text("A text.")
+    with pytest.raises(
+        InputError, match="notes: is a folder that the package datasets does not read as rows; lbr data p"
+    ):
+        next(hub_rows(str(tmp_path / "notes"), None, "train"))

@@ -1,0 +1,55 @@
+"""What programs for notes write into Markdown for themselves: properties of Logseq, Joplin's block, comments."""
+
+from __future__ import annotations
+
+import re
+
+from lbr_st.data.account import Account
+
+PROPERTIES = "with properties that a program for notes wrote (name:: or name:), of which only the title was used"
+COMMENTS = "with comments (%%...%% or <!-- -->), which were not used"
+
+# A page says what it is in lines of its own at its beginning; blocks say what the program needs of them.
+_OF_PAGE = re.compile(r"\s*((?:[\w-]+::(?:[ \t].*)?(?:\n|\Z))+)(?=\s)")
+_OF_BLOCK = re.compile(
+    r"^[ \t]*(?:[-*][ \t]+)?(?:id|collapsed|heading|background-color|ls-type|(?:hl|card|query)-[\w-]+|"
+    r"(?:created|updated)-at|logseq\.[\w.-]+)::[ \t].*$",
+    re.MULTILINE,
+)
+_TITLE = re.compile(r"^title::[ \t]+(.*)$", re.MULTILINE | re.IGNORECASE)
+# The note as Joplin syncs it: a title, the text, and a block that ends with the type.
+_JOPLIN = re.compile(r"\n(?:[a-z_]+:(?: .*)?\n)+type_: \d+\s*\Z")
+_FIRST_LINE = re.compile(r"(\S.*)\n[ \t]*\n")
+# Code is passed over; percent signs behind a number are of it.
+_COMMENT = re.compile(
+    r"(?P<code>^[ \t]*(?P<fence>```+|~~~+).*?^[ \t]*(?P=fence)[ \t]*$|`[^`\n]+`)|(?<![\d%])%%(?!%).*?%%|<!--.*?-->",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+def without_notes(text: str, account: Account) -> tuple[str, str]:
+    """Return the title that a program for notes says of a text, or "", and the text without what it wrote for itself.
+
+    Lines keep their numbers.
+
+    Args:
+        text: Text of Markdown, without front matter.
+        account: Takes note of what was left out.
+    """
+    title, whole = "", text
+    if page := _OF_PAGE.match(text):
+        found = _TITLE.search(page[1])
+        title, text = (found[1].strip() if found else ""), _blank(page) + text[page.end() :]
+    text = _OF_BLOCK.sub("", text)
+    if block := _JOPLIN.search(text):
+        text = text[: block.start()]
+        if first := _FIRST_LINE.match(text):
+            title, text = first[1].strip(), _blank(first) + text[first.end() :]
+    account.note(PROPERTIES, text != whole)
+    bare = _COMMENT.sub(lambda each: each[0] if each["code"] else _blank(each), text)
+    account.note(COMMENTS, bare != text)
+    return title, bare
+
+
+def _blank(part: re.Match[str]) -> str:
+    return "\n" * part[0].count("\n")

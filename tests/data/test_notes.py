@@ -1,0 +1,58 @@
+"""What programs for notes write for themselves is no text."""
+
+import pytest
+
+from lbr_st.data.account import Account
+from lbr_st.data.notes import COMMENTS, PROPERTIES, without_notes
+from lbr_st.data.passages import Chunker, passages_of
+
+LOGSEQ = "title:: Malaria\ntags:: med, health\nalias::\n\n- D\n\t- id:: 66a1-0\n\t  collapsed:: true\n\t- E\n"
+JOPLIN = "Malaria\n\nD\n\nid: 8f0\nparent_id: 77aa\ncreated_time: 2024-01-01T00:00:00.000Z\nauthor:\ntype_: 1"
+
+
+@pytest.mark.parametrize(
+    ("text", "title", "rest"),
+    [
+        (LOGSEQ, "Malaria", "\n\n\n\n- D\n\n\n\t- E\n"),
+        ("tags:: med\n\nD\n", "", "\n\nD\n"),
+        (JOPLIN, "Malaria", "\n\nD\n"),
+    ],
+)
+def test_properties_of_notes_are_left_out_but_for_the_title(text, title, rest):
+    account = Account()
+    assert without_notes(text, account) == (title, rest)
+    assert account.notes == f"1 {PROPERTIES}"
+
+
+@pytest.mark.parametrize(
+    ("text", "rest"),
+    [
+        ("a %%private%% b", "a  b"),
+        ("a\n%%\nprivate\n%%\nb", "a\n\n\n\nb"),
+        ("a\n<!-- private\n-->\nb", "a\n\n\nb"),
+    ],
+)
+def test_comments_in_notes_are_left_out(text, rest):
+    account = Account()
+    assert without_notes(text, account) == ("", rest)
+    assert account.notes == f"1 {COMMENTS}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "```\n%%time\nx = 1\n%%\n```\n",
+        "It is `%%a%%` here.\n",
+        "From 5%% to 10%% of it.\n",
+        "Use std::vector here.\n\nid: 5\ntype: 1\n",
+        "name: value\n\nText.\n",
+    ],
+)
+def test_what_is_text_of_notes_stays(text):
+    account = Account()
+    assert without_notes(text, account) == ("", text)
+    assert account.notes == ""
+
+
+def test_the_title_of_a_note_is_above_its_passages():
+    assert list(passages_of("a.md", JOPLIN, Chunker(99))) == [{"id": "a.md:3", "document": "D", "query": "Malaria"}]
