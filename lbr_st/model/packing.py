@@ -25,28 +25,32 @@ A_BATCH = 32  # tokens: a batch takes about as long as these before its first on
 WORTH_IT = 0.9  # of the time that batches of like texts take
 
 
-def packed_rows(lengths: Sequence[int]) -> list[list[int]]:
+def packed_rows(lengths: Sequence[int], budget: int) -> list[list[int]]:
     """Put texts into as many rows of `WIDTH` tokens as they fill, each into the shortest one, the longest first.
 
     Args:
         lengths: Number of tokens of each text.
+        budget: Most tokens of a row; one text may have more.
 
     Returns:
         Positions of the texts of each row; the rows are about as long as each other.
     """
-    number = math.ceil(sum(lengths) / max(WIDTH, *lengths))
-    rows: list[list[int]] = [[] for _ in range(number)]
-    shortest = [(0, row) for row in range(number)]
-    for at in sorted(range(len(lengths)), key=lambda each: -lengths[each]):
-        length, row = shortest[0]
-        rows[row].append(at)
-        heapq.heapreplace(shortest, (length + lengths[at], row))
-    return [row for row in rows if row]
+    longest = max(lengths)
+    for number in range(math.ceil(sum(lengths) / max(min(WIDTH, budget), longest)), len(lengths) + 1):
+        rows: list[list[int]] = [[] for _ in range(number)]
+        shortest = [(0, row) for row in range(number)]
+        for at in sorted(range(len(lengths)), key=lambda each: -lengths[each]):
+            length, row = shortest[0]
+            rows[row].append(at)
+            heapq.heapreplace(shortest, (length + lengths[at], row))
+        if max(length for length, _ in shortest) <= max(budget, longest):
+            break
+    return rows
 
 
 def packed_batches(lengths: Sequence[int], budget: int) -> list[list[list[int]]]:
     """Part packed rows into batches of at most ``budget`` tokens with their padding, or one row."""
-    rows = packed_rows(lengths)
+    rows = packed_rows(lengths, budget)
     parts = batches_of([sum(lengths[at] for at in row) for row in rows], budget)
     return [[rows[at] for at in part] for part in parts]
 

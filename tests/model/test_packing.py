@@ -50,6 +50,18 @@ def test_every_family(tmp_path, family):
     assert all(rows * width <= 300 for rows, width in run.shapes)
 
 
+@pytest.mark.parametrize("budget", [1, 16, 60, 130, 5000])
+def test_a_row_never_exceeds_the_budget_but_for_one_text(backbone, budget):
+    model = SentenceTransformer(modules=[Transformer(backbone), Pooling(32, "lasttoken")]).eval()
+    encoder = TextEncoder(model, budget)
+    encoder.encode(TEXTS)  # it is tried
+    run = Run(model)
+    encoder.encode(TEXTS)
+    longest = max(len(ids) for ids in model.tokenizer(TEXTS)["input_ids"])
+    assert all(rows * width <= budget or (rows == 1 and width <= longest) for rows, width in run.shapes)
+    assert encoder._packing is not None or budget < 100
+
+
 @pytest.mark.parametrize("mode", ["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"])
 def test_any_pooling(backbone, mode):
     model = SentenceTransformer(modules=[Transformer(backbone), Pooling(32, mode)]).eval()
@@ -90,9 +102,11 @@ def test_a_model_without_such_positions_is_run_plainly(backbone):
 
 def test_rows_are_about_as_long_as_each_other():
     """As many as their texts fill, of 128 tokens or of the longest text; the longest go into the shortest row first."""
-    assert packed_rows([60, 70, 50, 8, 8]) == [[1, 3, 4], [0, 2]]
-    assert packed_rows([300, 100, 128, 72]) == [[0], [2, 1, 3]]
-    assert packed_rows([5]) == [[0]]
+    assert packed_rows([60, 70, 50, 8, 8], 1000) == [[1, 3, 4], [0, 2]]
+    assert packed_rows([300, 100, 128, 72], 1000) == [[0], [2, 1, 3]]
+    assert packed_rows([5], 1000) == [[0]] and packed_rows([5, 5, 5], 4) == [[0], [1], [2]]
+    assert packed_rows([40, 30, 30], 60) == [[0], [1, 2]]
+    assert packed_rows([50, 50, 50, 50, 50, 50], 120) == [[0, 3], [1, 4], [2, 5]]
 
 
 def test_batches_of_rows_keep_the_budget():

@@ -285,7 +285,7 @@ def make_reranker(tmp_path):
         ),
         (T5Config(), "'t5', an encoder-decoder: a causal language model is needed"),
         (BartConfig(), "'bart', an encoder-decoder"),
-        (WhisperConfig(), "'whisper', an encoder-decoder"),
+        (WhisperConfig(), "'whisper', a model of sound"),
     ],
 )
 def test_what_is_no_causal_language_model(plain, config, message):
