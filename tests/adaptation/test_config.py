@@ -14,7 +14,7 @@ MADE = {"sources": ["handbook"], "model": "m", "output_dir": "out"}
         ({"sources": []}, "no corpus: name a folder"),
         ({"keep": "start"}, "--keep must be better or end, got start"),
         ({"on_error": "x"}, "--on-error must be stop or skip, got x"),
-        ({"skip": ["align"]}, "--skip align: there are learn, filter, negatives, merge"),
+        ({"skip": ["align"]}, "--skip align: there are learn, filter, write, negatives, merge"),
         ({"max_length": 8}, "--max-length must be at least 16, got 8"),
         ({"keep_general": 1.5}, "--keep-general must be from 0 to 1, got 1.5"),
         ({"learn": {"output_dir": "x"}}, "--learn output_dir: the path decides it"),

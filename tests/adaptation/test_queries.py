@@ -344,7 +344,7 @@ def test_a_request_that_was_refused_is_asked_again(of_server, server, monkeypatc
     server.answer = lambda content: (400, "too long", {}) if "copy()" in content else answer(content)
     with monkeypatch.context() as patch:
         patch.setattr("lbr_st.adaptation.queries.write_text", full)
-        with pytest.raises(InputError, match="No space left on device") as refused:
+        with pytest.raises(UnfinishedError, match="No space left on device") as refused:
             write_queries(QueriesConfig(**of_server))
     assert "3 answers are kept in" in said(refused.value)
     server.answer = answer
