@@ -68,6 +68,7 @@ from what_it_takes import SHAPES
 import lbr_st
 from lbr_st.cli.main import run_command
 from lbr_st.errors import InputError
+from lbr_st.model.bottleneck import bottleneck_module
 from lbr_st.model.encoding import TextEncoder
 
 PROGRAM = "encode_speed"
@@ -379,7 +380,8 @@ def measure_profile(bench: Bench, precision: str) -> dict[str, Any]:
     longest = sorted(operations, key=lambda name: -operations[name])[:25]
     return {
         "precision": precision, "batch_tokens": budget, "seconds_unprofiled": plain, "seconds": whole,
-        "seconds_of_groups": grouped(operations, whole), "tokens": seen["tokens"], "padding": seen["padding"],
+        "seconds_of_groups": grouped(operations, whole),
+        "tokens": seen["tokens"], "padding": seen["tokens"] - seen["of_texts"],
         "seconds_tokenizer": seen["seconds"], "batches": seen["batches"],
         "seconds_of_operations": {name: operations[name] for name in longest},
     }  # fmt: skip
@@ -402,7 +404,7 @@ def grouped(operations: Mapping[str, float], seconds: float) -> dict[str, float]
 
 @contextmanager
 def watched(model: SentenceTransformer) -> Iterator[Counter[str]]:
-    """Count tokens, padding and batches that a model is given, and the seconds of its tokenizer, for a while."""
+    """Count tokens that a model runs, those of its texts, batches, and the seconds of its tokenizer, for a while."""
     seen: Counter[str] = Counter()
     plain: Any = model.preprocess
 
@@ -410,15 +412,15 @@ def watched(model: SentenceTransformer) -> Iterator[Counter[str]]:
         start = time.perf_counter()
         found = plain(*args, **kwargs)
         seen["seconds"] += time.perf_counter() - start  # type: ignore[assignment]
+        seen["of_texts"] += int(found["attention_mask"].sum())
         return found
 
-    def look(module: nn.Module, args: tuple[Any, ...]) -> None:
-        mask = args[0]["attention_mask"]
-        seen["tokens"] += mask.numel()
-        seen["padding"] += mask.numel() - int(mask.sum())
+    def look(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        seen["tokens"] += kwargs["input_ids"].numel()
         seen["batches"] += 1
 
-    hook = model[0].register_forward_pre_hook(look)
+    backbone: Any = bottleneck_module(model).model.base_model
+    hook = backbone.register_forward_pre_hook(look, with_kwargs=True)
     model.preprocess = preprocess  # type: ignore[method-assign]
     try:
         yield seen
