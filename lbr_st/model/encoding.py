@@ -23,7 +23,7 @@ from torch import Tensor
 
 from lbr_st.errors import InputError, shortened
 from lbr_st.model.lengths import input_module, prompt_of
-from lbr_st.model.packing import Packing, pack, packed_batches, pays
+from lbr_st.model.packing import LEAST_TRIED, Packing, pack, packed_batches, pays
 from lbr_st.model.shared_prompt import SHORTEST, SharedPrompt, share_prompt
 from lbr_st.model.token_batches import batches_of, default_budget, measured_budget, pieces_of
 from lbr_st.model.token_rows import Row, padded, rest_of, rows_of
@@ -279,7 +279,9 @@ class TextEncoder:
             return []
         if self._packing is None:
             longest = rows[members[plain[0][0]]]["input_ids"][:TRIED_TOKENS].tolist()
-            self._packing = pack(self.model, longest) if len(longest) > 2 and set(rows[members[0]]) == PACKED else None
+            if len(longest) < LEAST_TRIED:  # it is decided by a longer text, wherever a run begins
+                return []
+            self._packing = pack(self.model, longest) if set(rows[members[0]]) == PACKED else None
             self._may_pack = self._packing is not None
         if self._packing is None:
             return []

@@ -22,6 +22,7 @@ from lbr_st.model.token_rows import Row, padded
 
 WIDTH = 128  # tokens of a row: attention looks at all of it, and hides what is of other texts
 A_BATCH = 32  # tokens: a batch takes about as long as these before its first one, to read the weights
+LEAST_TRIED = 3  # tokens of the text that it is tried with
 WORTH_IT = 0.9  # of the time that batches of like texts take
 
 
@@ -114,7 +115,7 @@ def pack(model: SentenceTransformer, ids: Sequence[int]) -> Packing | None:
 
     Args:
         model: Any sentence-transformers model, in evaluation mode.
-        ids: Tokens of some text, at least three.
+        ids: Tokens of some text, at least `LEAST_TRIED`.
     """
     backbone = plain_backbone(model)
     if backbone is None or argument_of(backbone, "position_ids") is None:

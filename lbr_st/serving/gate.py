@@ -13,6 +13,7 @@ from lbr_st.serving.replies import GONE, ApiError
 from lbr_st.serving.service import PATHS, Service
 
 LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]", "::1")
+VERSIONS = ("1.0", "1.1")  # of HTTP
 OPEN_PATHS = ("/", "/health")  # that need no key: they hold nothing of anyone
 
 
@@ -51,6 +52,8 @@ class Gate:
 
     def _refusal(self, request: Request) -> ApiError | None:
         config = self.service.config
+        if (version := request.scope["http_version"]) not in VERSIONS:  # h11 takes any two digits
+            return ApiError(400, f"this is no HTTP that can be read: its version is {version}, not 1.1")
         if config.api_key is not None:
             kind, _, key = request.headers.get("authorization", "").partition(" ")
             own = config.api_key.encode("utf-8", "surrogateescape")

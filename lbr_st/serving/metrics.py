@@ -15,7 +15,7 @@ HELP = {
     TEXTS: "Texts that were encoded, by role.",
     TOKENS: "Tokens that the model read, by role.",
     CUT: "Texts of requests that are longer than the model reads.",
-    BATCHES: "Batches that were encoded.",
+    BATCHES: "Times that the texts of all who waited were encoded together.",
     ENCODING: "Seconds that the model worked.",
 }
 # Upper bounds of seconds that requests are counted by.

@@ -85,6 +85,20 @@ def test_a_model_that_is_not_causal_is_run_plainly_or_keeps_texts_apart(backbone
     assert_as_alone(encoder)
 
 
+def test_texts_of_a_token_or_two_decide_nothing(backbone):
+    """What comes after them is packed as in a run that begins with it."""
+    model = SentenceTransformer(modules=[Transformer(backbone), Pooling(32, "lasttoken")]).eval()
+    letters = [chr(97 + number) for number in range(26)]
+    short = [*letters, *(one + other for one in letters for other in letters[:2])]
+    lengths = [len(ids) for ids in model.tokenizer(short)["input_ids"]]
+    assert max(lengths) == 2 and pays(lengths, batches_of(lengths, 1000), packed_batches(lengths, 1000))
+    encoder = TextEncoder(model, 1000)
+    assert_as_alone(encoder, short)
+    assert encoder._packing is None
+    assert_as_alone(encoder)
+    assert encoder._packing is not None
+
+
 def test_a_model_without_such_positions_is_run_plainly(backbone):
     """One that takes positions, and attends to the whole row all the same, is found out before anything is encoded."""
     model = SentenceTransformer(modules=[Transformer(backbone), Pooling(32, "lasttoken")]).eval()
