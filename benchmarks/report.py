@@ -573,6 +573,13 @@ def draw_thesis(figures: dict[str, float], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
+def measured(template: str) -> str:
+    """Leave out sections that name the conditions of a program which measured nothing yet."""
+    sections = re.split(r"^(?=#+ )", template, flags=re.MULTILINE)
+    named = [re.findall(r"\{\{conditions:(\w+)\}\}", section) for section in sections]
+    return "".join(section for section, programs in zip(sections, named, strict=True) if all(map(summary, programs)))
+
+
 def fill(template: str) -> str:
     """Put figures, tables and conditions in their places.
 
@@ -610,7 +617,7 @@ def main(argv: list[str] | None = None) -> None:
     found = summary("thesis")
     if found is not None:
         draw_thesis(found["figures"], results.RESULTS / "thesis" / "thesis.png")
-    write_text(args.output, fill(TEMPLATE.read_text(encoding="utf-8")))
+    write_text(args.output, fill(measured(TEMPLATE.read_text(encoding="utf-8"))))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import lbr_st
+from lbr_st.cli.memory import keep_freed_memory
 from lbr_st.errors import InputError, foreseen, naming_the_extra, raised_by_us, where_to_report
 
 # Heading, then command and what it does; the module of a command has its name.
@@ -92,6 +93,7 @@ def run_command(run: Callable[[], None]) -> None:
     traceback and says where to report it, with exit code 1.
     """
     _open_streams()
+    keep_freed_memory()
     os.environ["MPLBACKEND"] = "agg"  # pictures go to files; what the environment says may be none that is there
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     rank = os.environ.get("RANK", "0")

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from lbr_st.errors import InputError, shortened
 from lbr_st.model.lengths import input_module, prompt_of
-from lbr_st.model.packing import LEAST_TRIED, Packing, pack, packed_batches, pays
+from lbr_st.model.packing import LEAST_TRIED, OF_A_TRIAL, Packing, pack, packed_batches, saved
 from lbr_st.model.shared_prompt import SHORTEST, SharedPrompt, share_prompt
 from lbr_st.model.token_batches import batches_of, default_budget, measured_budget, pieces_of
 from lbr_st.model.token_rows import Row, padded, rest_of, rows_of
@@ -87,8 +87,9 @@ class TextEncoder:
         model: Any sentence-transformers model.
         batch_tokens: Most tokens of a batch, padding included; one text may have more. Default is what a probe of two
             seconds finds, where there is so much to encode that it pays, and else a number that depends on the device.
-        tried_from: Number of texts with a prompt from which on it is tried to compute the prompt once for all of them,
-            and to pack short texts. What has to give the same bytes wherever it begins says 1.
+        tried_from: Number of texts with a prompt from which on it is tried to compute the prompt once for all of them.
+            Short texts are packed when that would have saved the time that it takes to try it. What has to give the
+            same bytes wherever it begins says 1, and both are tried at once.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class TextEncoder:
         self._is_tokenized = True  # until the model shows that it reads something else than rows of tokens
         self._shared: dict[tuple[str, str], SharedPrompt | None] = {}
         self._packing: Packing | None = None
+        self._to_save = 0  # tokens that packing would have saved
         self._may_pack = True  # until the model shows that it cannot
 
     def encode(
@@ -272,12 +274,16 @@ class TextEncoder:
         self, rows: Sequence[Row], members: Sequence[int], lengths: Sequence[int], plain: Sequence[list[int]], way: _Way
     ) -> list[tuple[list[int], dict[str, Tensor]]]:
         """Return batches of packed texts with their features, where they take less time than plain ones; else none."""
-        if self._on_gpu or not self._may_pack or self._asked[way.prompt, way.role] < self.tried_from:
+        if self._on_gpu or not self._may_pack:
             return []  # the attention of a GPU is slow with such a mask
         batches = packed_batches(lengths, way.budget)
-        if not pays(lengths, plain, batches):
+        saves = saved(lengths, plain, batches)
+        if not saves:
             return []
+        self._to_save += saves
         if self._packing is None:
+            if self._to_save < OF_A_TRIAL and self.tried_from > 1:
+                return []
             longest = rows[members[plain[0][0]]]["input_ids"][:TRIED_TOKENS].tolist()
             if len(longest) < LEAST_TRIED:  # it is decided by a longer text, wherever a run begins
                 return []

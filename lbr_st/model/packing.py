@@ -24,6 +24,7 @@ WIDTH = 128  # tokens of a row: attention looks at all of it, and hides what is 
 A_BATCH = 32  # tokens: a batch takes about as long as these before its first one, to read the weights
 LEAST_TRIED = 3  # tokens of the text that it is tried with
 WORTH_IT = 0.9  # of the time that batches of like texts take
+OF_A_TRIAL = 512  # tokens, whose time it takes to try whether a model can be packed
 
 
 def packed_rows(lengths: Sequence[int], budget: int) -> list[list[int]]:
@@ -56,11 +57,12 @@ def packed_batches(lengths: Sequence[int], budget: int) -> list[list[list[int]]]
     return [[rows[at] for at in part] for part in parts]
 
 
-def pays(lengths: Sequence[int], batches: Sequence[Sequence[int]], packed: Sequence[Sequence[Sequence[int]]]) -> bool:
-    """Tell whether packed batches of texts take clearly less time than plain ones, by the tokens that are run."""
+def saved(lengths: Sequence[int], batches: Sequence[Sequence[int]], packed: Sequence[Sequence[Sequence[int]]]) -> int:
+    """Return how many tokens' time packed batches save beside plain ones; 0 where that is no clear difference."""
     plainly = sum(A_BATCH + len(batch) * max(lengths[at] for at in batch) for batch in batches)
     widths = [[sum(lengths[at] for at in row) for row in batch] for batch in packed]
-    return sum(A_BATCH + len(each) * max(each) for each in widths) < WORTH_IT * plainly
+    packed_ones = sum(A_BATCH + len(each) * max(each) for each in widths)
+    return plainly - packed_ones if packed_ones < WORTH_IT * plainly else 0
 
 
 class Packing:

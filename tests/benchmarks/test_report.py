@@ -57,6 +57,17 @@ def test_report(report, tmp_path):
     assert (results.RESULTS / "thesis" / "thesis.png").stat().st_size > 10_000
 
 
+def test_sections_that_are_not_measured(report):
+    """A section whose program measured nothing is left out, and the one behind it is not."""
+    import results
+
+    (results.RESULTS / "thesis").mkdir(parents=True)
+    results.write_summary("thesis", {}, [results.conditions()], [])
+    kept = "# Results\n\nText.\n\n"
+    template = kept + "## Missing\n\n{{conditions:table1}}\n\n### There\n\n{{conditions:thesis}}\n"
+    assert report.measured(template) == kept + "### There\n\n{{conditions:thesis}}\n"
+
+
 def test_conditions_of_two_machines(report):
     """Every commit, machine and version is named, once."""
     import results

@@ -10,7 +10,7 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 
 import lbr_st
 from lbr_st.model.encoding import TextEncoder
-from lbr_st.model.packing import packed_batches, packed_rows, pays
+from lbr_st.model.packing import packed_batches, packed_rows, saved
 from lbr_st.model.token_batches import batches_of
 
 WORDS = "blood pressure is high in people who eat salt and iron is given to those with anaemia".split()
@@ -40,7 +40,7 @@ def test_every_family(tmp_path, family):
     """The vector of a text is what it has alone; sliding windows are four tokens wide."""
     folder = make_backbone(tmp_path / "backbone", family, initializer_range=0.1)
     model = lbr_st.from_backbone(folder, num_bottleneck_tokens=2, max_seq_length=64).eval()
-    encoder = TextEncoder(model, 300)
+    encoder = TextEncoder(model, 300, tried_from=1)
     assert_as_alone(encoder)
     assert encoder._packing is not None
     run = Run(model)
@@ -53,7 +53,7 @@ def test_every_family(tmp_path, family):
 @pytest.mark.parametrize("budget", [1, 16, 60, 130, 5000])
 def test_a_row_never_exceeds_the_budget_but_for_one_text(backbone, budget):
     model = SentenceTransformer(modules=[Transformer(backbone), Pooling(32, "lasttoken")]).eval()
-    encoder = TextEncoder(model, budget)
+    encoder = TextEncoder(model, budget, tried_from=1)
     encoder.encode(TEXTS)  # it is tried
     run = Run(model)
     encoder.encode(TEXTS)
@@ -65,7 +65,7 @@ def test_a_row_never_exceeds_the_budget_but_for_one_text(backbone, budget):
 @pytest.mark.parametrize("mode", ["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"])
 def test_any_pooling(backbone, mode):
     model = SentenceTransformer(modules=[Transformer(backbone), Pooling(32, mode)]).eval()
-    encoder = TextEncoder(model, 300)
+    encoder = TextEncoder(model, 300, tried_from=1)
     assert_as_alone(encoder)
     assert encoder._packing is not None
 
@@ -81,7 +81,7 @@ def test_a_model_that_is_not_causal_is_run_plainly_or_keeps_texts_apart(backbone
         for module in model[0].model.modules():
             if hasattr(module, "is_causal"):
                 module.is_causal = False
-    encoder = TextEncoder(model.eval(), 300)
+    encoder = TextEncoder(model.eval(), 300, tried_from=1)
     assert_as_alone(encoder)
 
 
@@ -91,11 +91,26 @@ def test_texts_of_a_token_or_two_decide_nothing(backbone):
     letters = [chr(97 + number) for number in range(26)]
     short = [*letters, *(one + other for one in letters for other in letters[:2])]
     lengths = [len(ids) for ids in model.tokenizer(short)["input_ids"]]
-    assert max(lengths) == 2 and pays(lengths, batches_of(lengths, 1000), packed_batches(lengths, 1000))
-    encoder = TextEncoder(model, 1000)
+    assert max(lengths) == 2 and saved(lengths, batches_of(lengths, 1000), packed_batches(lengths, 1000))
+    encoder = TextEncoder(model, 1000, tried_from=1)
     assert_as_alone(encoder, short)
     assert encoder._packing is None
     assert_as_alone(encoder)
+    assert encoder._packing is not None
+
+
+def test_it_is_tried_when_it_would_have_saved_the_trial(backbone):
+    """Few texts save less than it takes to see whether a model can be packed; what many have in common is counted."""
+    model = SentenceTransformer(modules=[Transformer(backbone), Pooling(32, "lasttoken")]).eval()
+    texts = ["a " * (1 + number) for number in range(16)]
+    rows = [len(ids) for ids in model.tokenizer(texts)["input_ids"]]
+    saves = saved(rows, batches_of(rows, 300), packed_batches(rows, 300))
+    assert 0 < saves < 512
+    encoder = TextEncoder(model, 300)
+    for _ in range(-(-512 // saves) - 1):
+        encoder.encode(texts)
+        assert encoder._packing is None
+    encoder.encode(texts)
     assert encoder._packing is not None
 
 
@@ -109,7 +124,7 @@ def test_a_model_without_such_positions_is_run_plainly(backbone):
         return own(input_ids=input_ids, attention_mask=mask, position_ids=position_ids, **kwargs)
 
     model[0].model.forward = forward
-    encoder = TextEncoder(model, 300)
+    encoder = TextEncoder(model, 300, tried_from=1)
     assert_as_alone(encoder)
     assert encoder._packing is None and not encoder._may_pack
 
@@ -133,7 +148,7 @@ def test_what_pays():
     """Texts of one length are not packed, unless a batch of them would be short; those of many lengths are."""
 
     def is_packed(lengths, budget=1024):
-        return pays(lengths, batches_of(lengths, budget), packed_batches(lengths, budget))
+        return saved(lengths, batches_of(lengths, budget), packed_batches(lengths, budget))
 
     assert is_packed([*range(4, 20)] * 2)
     assert not is_packed([16] * 64) and not is_packed([100, 101, 102]) and not is_packed([7])
