@@ -53,6 +53,7 @@ def test_passages_are_encoded_and_compared_a_part_at_a_time(opened, four_at_once
 def test_vectors_that_lbr_encode_wrote(precision, encoded, saved, opened, four_at_once):
     """What one product with all of them gives, and nothing but the questions is encoded."""
     folder = encoded(precision)
+    four_at_once.clear()
     found = search_encoded(opened, open_encoded(str(folder), str(saved)), QUESTIONS, 7)
     [file] = folder.glob(".vectors-*.npy")
     numbers = np.load(file)
