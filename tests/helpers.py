@@ -30,6 +30,8 @@ from tiny_models import (  # tests import them from here
     make_tokenizer,  # noqa: F401
     tiny,  # noqa: F401
 )
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from transformers import (
     AutoTokenizer,
     BertConfig,
@@ -253,3 +255,19 @@ def random_ids(seed: int, rows: int = 1) -> torch.Tensor:
 
 
 HAVE_FLEX = [family for family in FAMILIES if family != "gpt2"]  # transformers has none for GPT-2
+
+
+class Sizes(TorchDispatchMode):
+    """Keeps how many bytes each piece of memory has that an operation of torch returns meanwhile, by its address."""
+
+    def __init__(self):
+        super().__init__()
+        self.of = {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        for each in tree_leaves(found):
+            if isinstance(each, torch.Tensor):
+                memory = each.untyped_storage()
+                self.of[memory.data_ptr()] = max(memory.nbytes(), self.of.get(memory.data_ptr(), 0))
+        return found

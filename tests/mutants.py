@@ -142,7 +142,7 @@ MUTANTS = [
     Mutant(
         "vectors: those of a model of words may all be zero",
         "model/encoding.py",
-        "        self._check_some_direction(unique, found)\n",
+        "        self._check_some_direction(unique, found, rows)\n",
         "",
         "model/test_encoding.py"
         "::test_words_that_a_model_does_not_know_have_no_direction_and_of_all_texts_that_is_refused",
@@ -466,6 +466,49 @@ MUTANTS = [
         "if not has_embeddings(folder):\n                    return None",
         "if False:\n                    return None",
         "use/test_encode.py::test_another_run_may_begin_where_one_made_nothing",
+    ),
+    # Search in vectors that lie on disk.
+    Mutant(
+        "search: hits of a part are those of the first part",
+        "evaluation/ranking.py",
+        "np.append(positions, np.add(found, start))",
+        "np.append(positions, found).astype(np.int64)",
+        "evaluation/test_ranking.py::test_the_nearest_of_all_parts_are_the_first_of_all_scores_sorted",
+    ),
+    Mutant(
+        "search: the width of vectors takes no memory",
+        "evaluation/ranking.py",
+        "(COPIES * (dimensions + queries) + BESIDE)",
+        "(COPIES * queries + BESIDE)",
+        "use/test_vectors.py::test_a_part_at_a_time_finds_what_all_at_once_finds",
+    ),
+    Mutant(
+        "search: int8 stands for the beginning of its step",
+        "use/vectors.py",
+        "found += 128.5",
+        "found += 128",
+        "use/test_vectors.py::test_int8_stands_for_the_middle_of_a_step",
+    ),
+    Mutant(
+        "search: passages of other files are found",
+        "use/encoded.py",
+        "of_shards[row // shard_rows].append(row)",
+        "of_shards[0].append(row)",
+        "use/test_encoded.py::test_passages_by_their_rows",
+    ),
+    Mutant(
+        "evaluate: scores in int8 are filed as those of the model",
+        "evaluation/own_data.py",
+        "        if kind:\n",
+        "        if False:\n",
+        "cli/test_evaluate.py::test_vectors_in_int8_have_scores_of_their_own",
+    ),
+    Mutant(
+        "encoder: all vectors are held twice where texts are equal",
+        "model/encoding.py",
+        "some = again[start : start + COPIED_AT_ONCE]",
+        "some = again",
+        "model/test_encoding.py::test_all_vectors_are_held_once",
     ),
     # GGUF files, and BM25 beside a model.
     Mutant(

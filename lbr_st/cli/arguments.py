@@ -91,6 +91,16 @@ def add_batch_tokens(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_memory(parser: argparse.ArgumentParser, default: int) -> None:
+    """Add ``--memory-mib``, of the vectors that are compared at once; None where it is not given."""
+    parser.add_argument(
+        "--memory-mib",
+        type=positive_int,
+        metavar="N",
+        help=f"MiB for the vectors that are compared at once and their scores (default: {default})",
+    )
+
+
 def add_batch_size(parser: argparse.ArgumentParser, default: int) -> None:
     """Add ``--batch-size``, of texts that are encoded at once."""
     parser.add_argument("--batch-size", type=positive_int, default=default, metavar="N", help="texts encoded at once")

@@ -4,18 +4,33 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
-from lbr_st.cli.arguments import Parser, add_batch_tokens, add_fuse, add_min_score, add_on_error, share
+import torch
+from torch import Tensor
+
+from lbr_st.cli.arguments import Parser, add_batch_tokens, add_fuse, add_memory, add_min_score, add_on_error, share
 from lbr_st.data.prepared_set import file_of
 from lbr_st.data.records import read_records
 from lbr_st.errors import InputError
 from lbr_st.evaluation.fusion import DENSE_WEIGHT, evaluate_with_bm25
 from lbr_st.evaluation.own_data import LocalRetrieval, evaluate, local_task, open_for_evaluation
 from lbr_st.evaluation.public_tests import evaluate_on_tasks, format_outcomes, tasks_of, trained_on
-from lbr_st.evaluation.ranking import BM25, check_searchers
+from lbr_st.evaluation.ranking import BM25, MEMORY_MIB, check_searchers
 from lbr_st.evaluation.tables import score_table
 from lbr_st.files import require_place
+from lbr_st.use.passages import open_encoded
+from lbr_st.use.vectors import Vectors
+
+# Flags that go with --data, and why they go with no public test.
+OF_OWN_DATA = {
+    "corpus_extra": "a public test has a corpus of its own",
+    "min_score": "a public test has judgements of its own",
+    "vectors": "a public test has a corpus of its own",
+    "memory_mib": "mteb has a bound of its own for public tests",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -36,6 +51,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--tasks", nargs="+", metavar="NAME", help='tasks or benchmarks of mteb: NFCorpus, "MTEB(Medical, v1)", ...'
     )
     parser.add_argument("--corpus-extra", metavar="FILE", help="file whose documents join the corpus of --data")
+    parser.add_argument(
+        "--vectors",
+        metavar="DIR",
+        help="take the vectors of all documents from here, where `lbr encode --with-text` wrote them with the --model",
+    )
     add_min_score(parser)
     add_fuse(parser)
     weights = parser.add_mutually_exclusive_group()
@@ -53,30 +73,39 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_on_error(parser)
     parser.add_argument("--results-dir", default="results", metavar="DIR", help="folder of mteb's result files")
     add_batch_tokens(parser)
+    add_memory(parser, MEMORY_MIB)
     args = parser.parse_args(argv)
-    if args.tasks and args.corpus_extra:
-        parser.error("--corpus-extra goes with --data; a public test has a corpus of its own")
-    if args.tasks and args.min_score is not None:
-        parser.error("--min-score goes with --data; a public test has judgements of its own")
+    _check(parser, args)
+    check_searchers(args.model)
+    require_place(args.results_dir, "--results-dir")
+    print(_on_tasks(args) if args.tasks else _on_own_data(args))  # noqa: T201
+
+
+def _check(parser: Parser, args: argparse.Namespace) -> None:
+    """Refuse flags that go without each other."""
+    for flag, why in OF_OWN_DATA.items():
+        if args.tasks and getattr(args, flag) is not None:
+            parser.error(f"--{flag.replace('_', '-')} goes with --data; {why}")
     for flag in ("fuse", "fuse_weight", "fuse_dev"):
         if getattr(args, flag) is not None and (args.tasks or not args.fuse):
             parser.error(f"--{flag.replace('_', '-')} goes with {'--data' if args.tasks else '--fuse bm25'}")
     if args.fuse and set(args.model) == {BM25}:
         parser.error("--fuse bm25: give a --model to fuse with it")
+    if args.fuse and args.memory_mib is not None:
+        parser.error("--memory-mib goes without --fuse, which keeps the scores of all documents")
+    if args.vectors and set(args.model) == {BM25}:
+        parser.error("--vectors goes with the --model that they were encoded with")
     for name in args.model:
         if args.model.count(name) > 1:
             parser.error(f"--model names {name} twice")
-    check_searchers(args.model)
-    require_place(args.results_dir, "--results-dir")
-    print(_on_tasks(args) if args.tasks else _on_own_data(args))  # noqa: T201
 
 
 def _on_own_data(args: argparse.Namespace) -> str:
     # What cannot be read is said before a model is opened.
     task = local_task(args.data, args.corpus_extra, args.min_score, args.on_error)
     dev = dev_task(args.fuse_dev, args.min_score, task, args.on_error) if args.fuse_dev else None
-    models = {name: open_for_evaluation(name, args.batch_tokens) for name in args.model}
-    settings = {"results_dir": args.results_dir}
+    models = _open(args, [*task.documents, *(dev.documents if dev else ())])
+    settings: dict[str, Any] = {"results_dir": args.results_dir}
     search = ["lbr", "search", "--model", next((name for name in args.model if name != BM25), "DIR")]
     if args.fuse:
         models.pop(BM25, None)
@@ -87,10 +116,29 @@ def _on_own_data(args: argparse.Namespace) -> str:
             scores |= {name: each.alone} | {f"{name}, with BM25 ({how})": of for how, of in more.items()}
         search += ["--fuse", BM25, "--fuse-weight", str(next(iter(found.values())).weight)]
     else:
+        settings["memory_mib"] = args.memory_mib or MEMORY_MIB
         scores = {task.label(name): evaluate(model, task, **settings) for name, model in models.items()}
-    command = shlex.join([*search, "--data", args.data, "your question"])
+    command = shlex.join([*search, "--data", args.vectors or args.data, "your question"])
     size = f"{len(task.queries)} queries, {len(task.documents)} documents"
     return f"\n{size}\n{score_table(scores)}\n\nSaved mteb's result files in {args.results_dir}.\nnext: {command}"
+
+
+def _open(args: argparse.Namespace, documents: Iterable[str]) -> dict[str, Any]:
+    """Open models for mteb, by what a table calls them; where there are vectors, with those of the documents."""
+    encoded = {name: open_encoded(args.vectors, name) for name in args.model if args.vectors and name != BM25}
+    rows = next(iter(encoded.values())).rows_of(documents) if encoded else {}
+    models = {}
+    for name in args.model:
+        opened, kind = open_for_evaluation(name, args.batch_tokens), ""
+        if name in encoded:
+            vectors, kind = encoded[name].vectors(opened.model), encoded[name].kind
+            opened.take_vectors(partial(_vectors_of, vectors, rows), kind)
+        models[f"{name} ({kind})" if kind else name] = opened
+    return models
+
+
+def _vectors_of(vectors: Vectors, rows: Mapping[str, int], texts: Sequence[str]) -> Tensor:
+    return torch.from_numpy(vectors[[rows[text] for text in texts]])
 
 
 def dev_task(source: str, min_score: float | None, task: LocalRetrieval, on_error: str | None = None) -> LocalRetrieval:

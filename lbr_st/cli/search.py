@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import shlex
 import sys
 from collections.abc import Sequence
 from functools import partial
 
-from lbr_st.cli.arguments import Parser, add_fuse, add_on_error, positive_int, share
+from sentence_transformers import SentenceTransformer
+
+from lbr_st.cli.arguments import Parser, add_fuse, add_memory, add_on_error, positive_int, share
 from lbr_st.data.cleaning import printable
 from lbr_st.data.drops import Drops, on_wrong_row
 from lbr_st.data.prepared_set import file_of
 from lbr_st.data.records import read_passages
 from lbr_st.data.rows import LONE
 from lbr_st.errors import check_installed
-from lbr_st.evaluation.ranking import RRF, Weight
+from lbr_st.evaluation.ranking import MEMORY_MIB, RRF, Weight
 from lbr_st.model.opening import check_embedder_exists, open_sentence_transformer
-from lbr_st.use.passages import chunker_of, require_sources
-from lbr_st.use.search import format_hits, search
+from lbr_st.records import Record
+from lbr_st.use.passages import chunker_of, is_encoded, open_encoded, require_sources
+from lbr_st.use.search import format_hits, search, search_encoded
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--data",
         required=True,
         metavar="FILE_OR_FOLDER",
-        help="set of `lbr data prepare`, a file of documents, or a folder of text files",
+        help="set of `lbr data prepare`, a file of documents, a folder of text files, or the output of `lbr encode`",
     )
     add_on_error(parser)
     parser.add_argument("--top-k", type=positive_int, default=3, metavar="N", help="passages shown for a question")
@@ -47,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="of --fuse: rrf, by the reciprocal ranks of both; or the share of the model in the sum of both scores, "
         "from 0 to 1, such as lbr evaluate --fuse-dev chooses (default: rrf)",
     )
+    add_memory(parser, MEMORY_MIB)
     parser.add_argument("question", nargs="+", help="one or more questions")
     args = parser.parse_args(argv)
     if not all(printable(question).strip() for question in args.question):
@@ -65,18 +70,33 @@ def main(argv: Sequence[str] | None = None) -> None:
         weight = RRF if args.fuse_weight is None else args.fuse_weight
         check_installed("bm25s", "--fuse bm25")
     check_embedder_exists(args.model)
-    # What cannot be read is said before a model is opened, and text is cut for the model that will read it.
+    wanted = (args.question, args.top_k, weight, args.memory_mib or MEMORY_MIB)
+    files = ["--model", args.model, "--data", args.data]
+    if is_encoded(args.data):
+        encoded = open_encoded(args.data, args.model)
+        if args.fuse:
+            encoded.require_texts("--fuse bm25")
+        found, size = search_encoded(open_sentence_transformer(args.model), encoded, *wanted), len(encoded)
+        after = f"{shlex.join(['lbr', 'serve', *files])}, to let others ask"
+    else:
+        model, passages = _read(args)
+        found, size = search(model, passages, *wanted), len(passages)
+        command = shlex.join(["lbr", "encode", *files, "--with-text", "--output-dir", "vectors"])
+        after = f"{command}, to keep their embeddings, which --data takes too"
+    for question, hits in zip(args.question, found, strict=True):
+        print(format_hits(printable(question), hits))  # noqa: T201
+    print(f"\nSearched {size} passages.\nnext: {after}")  # noqa: T201
+
+
+def _read(args: argparse.Namespace) -> tuple[SentenceTransformer, list[Record]]:
+    """Open the model and read the passages, which are cut for it; what cannot be read is said before."""
     require_sources([args.data], on_wrong_row(args.on_error, Drops()))
     model, drops = open_sentence_transformer(args.model), Drops()
     wrong = on_wrong_row(args.on_error, drops)
     passages = read_passages(file_of(args.data, "corpus"), partial(chunker_of, model), wrong)
     if drops.counts:
         logger.warning("%s", drops.describe())
-    found = search(model, passages, args.question, args.top_k, weight)
-    for question, hits in zip(args.question, found, strict=True):
-        print(format_hits(printable(question), hits))  # noqa: T201
-    command = shlex.join(["lbr", "encode", "--model", args.model, "--data", args.data, "--output-dir", "vectors"])
-    print(f"\nSearched {len(passages)} passages.\nnext: {command}, to keep their embeddings")  # noqa: T201
+    return model, passages
 
 
 def _weight(text: str) -> Weight:

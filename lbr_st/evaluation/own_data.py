@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import mteb
 from datasets import Dataset
 from mteb.abstasks.retrieval import AbsTaskRetrieval
 from mteb.abstasks.task_metadata import TaskMetadata
+from mteb.models.search_wrappers import SearchEncoderWrapper
 from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper
 from mteb.types import PromptType
 from sentence_transformers import SentenceTransformer
@@ -22,7 +23,7 @@ from lbr_st.data.prepared_set import PreparedSet
 from lbr_st.data.records import read_records
 from lbr_st.errors import InputError, require
 from lbr_st.evaluation.bm25 import BM25OfAnyScript, tokens_of
-from lbr_st.evaluation.ranking import BM25
+from lbr_st.evaluation.ranking import BM25, MEMORY_MIB, rows_within
 from lbr_st.files import sha256
 from lbr_st.model.contract import fingerprint
 from lbr_st.model.encoding import TextEncoder
@@ -153,6 +154,21 @@ class EncoderOfMteb(SentenceTransformerEncoderWrapper):
     def __init__(self, model: SentenceTransformer, batch_tokens: int | None = None) -> None:
         super().__init__(model)
         self.encoder = TextEncoder(model, batch_tokens)
+        self._vectors_of: Callable[[Sequence[str]], Any] | None = None
+
+    def take_vectors(self, vectors_of: Callable[[Sequence[str]], Any], kind: str) -> None:
+        """Take the vectors of documents from where they are kept: queries alone are encoded from now on.
+
+        Args:
+            vectors_of: Returns the vectors of documents.
+            kind: What they are other than float32, such as ``int8``, by which mteb files the scores apart from those of
+                the model itself; "" where they are float32.
+        """
+        self._vectors_of = vectors_of
+        if kind:
+            meta = self.mteb_model_meta
+            about = {"name": f"{meta.name}-{kind}", "revision": f"{meta.revision}-{kind}"}
+            self.mteb_model_meta = meta.model_copy(update=about)
 
     def encode(
         self, inputs: Any, *, task_metadata: TaskMetadata, prompt_type: PromptType | None = None, **kwargs: Any
@@ -162,9 +178,29 @@ class EncoderOfMteb(SentenceTransformerEncoderWrapper):
             return super().encode(inputs, task_metadata=task_metadata, prompt_type=prompt_type, **kwargs)
         name = self.get_prompt_name(task_metadata, prompt_type)
         texts = [text for batch in inputs for text in batch["text"]]
+        if self._vectors_of is not None and prompt_type == PromptType.document:
+            return self._vectors_of(texts)
         with tqdm(total=len(texts), desc="Encoding", unit="texts") as progress:
             prompt = (self.model_prompts or {}).get(name or "")
             return self.encoder.encode(texts, prompt_type.value, prompt, progress.update)
+
+
+class SearchInBlocks(SearchEncoderWrapper):
+    """mteb's search with a model, with as many documents at a time as memory is there for.
+
+    Args:
+        model: The model.
+        memory_mib: Memory for the vectors that are compared at once, in MiB.
+    """
+
+    def __init__(self, model: EncoderOfMteb, memory_mib: int) -> None:
+        super().__init__(model)
+        self.memory_mib, self._dimensions = memory_mib, model.model.get_embedding_dimension() or 1
+
+    def search(self, queries: Any, **kwargs: Any) -> Any:
+        """Return the best documents by query."""
+        self.corpus_chunk_size = rows_within(self.memory_mib, self._dimensions, len(queries))
+        return super().search(queries, **kwargs)
 
 
 def open_for_evaluation(name: str | Path, batch_tokens: int | None = None) -> Any:
@@ -210,6 +246,7 @@ def evaluate(
     min_score: float | None = None,
     results_dir: str | Path | None = None,
     predictions: str | Path | None = None,
+    memory_mib: int = MEMORY_MIB,
 ) -> dict[str, float]:
     """Score a model on pairs with mteb: each query is asked of all documents.
 
@@ -221,6 +258,7 @@ def evaluate(
         min_score: Least score of a document that answers its query, where a column of the data grades them.
         results_dir: Folder for mteb's result files; default is none.
         predictions: Folder for the documents that each query found, as mteb writes them; default is none.
+        memory_mib: Memory for the vectors that are compared at once, in MiB; a searcher of mteb keeps to its own.
 
     Returns:
         mteb's scores on the test split: ``recall_at_10``, ``ndcg_at_10`` and the rest.
@@ -232,6 +270,8 @@ def evaluate(
     opened = open_for_evaluation(model) if isinstance(model, str | Path) else model
     if isinstance(opened, SentenceTransformer):
         opened = EncoderOfMteb(opened)
+    if isinstance(opened, EncoderOfMteb):
+        opened = SearchInBlocks(opened, memory_mib)
     with watching(opened):
         results = mteb.evaluate(
             opened,

@@ -7,11 +7,12 @@ or by the weighted sum of their scores, whose weight is best chosen on dev.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import get_close_matches
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
@@ -26,6 +27,9 @@ Weight = float | Literal["rrf"]
 
 BM25 = "bm25"  # what it is called where a model can be named
 SCORES_AT_A_TIME = 2**24  # 64 MiB in float32
+MEMORY_MIB = 256  # for the vectors that are compared at once
+COPIES = 2  # of these, as they are read and of unit length, and of their scores, which are kept until the next come
+BESIDE = 4  # numbers of each text while the best are found
 RRF: Literal["rrf"] = "rrf"
 FEW = 32  # texts whose encoding shows no progress
 # What is added to each rank, as in the paper.
@@ -72,12 +76,22 @@ class DenseRanker:
         model: Any sentence-transformers model.
         texts: What is ranked, at least one.
         batch_tokens: Most tokens encoded at once, see `lbr_st.model.encoding.TextEncoder`.
+        vectors: Vectors of the texts, where they are there already; ``vectors[start:end]`` are float32.
+        memory_mib: Memory for the vectors that are compared at once, in MiB.
     """
 
-    def __init__(self, model: SentenceTransformer, texts: Sequence[str], batch_tokens: int | None = None) -> None:
-        self.model, self.encoder = model, TextEncoder(model, batch_tokens)
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        texts: Sequence[str],
+        batch_tokens: int | None = None,
+        *,
+        vectors: Any = None,
+        memory_mib: int = MEMORY_MIB,
+    ) -> None:
+        self.model, self.encoder, self.memory_mib = model, TextEncoder(model, batch_tokens), memory_mib
         self.size = len(texts)
-        self._texts = self._encoded(texts, "document")
+        self._texts = self._encoded(texts, "document") if vectors is None else vectors
 
     def _encoded(self, texts: Sequence[str], role: str) -> Tensor:
         with tqdm(total=len(texts), desc="Encoding", unit="texts", disable=len(texts) <= FEW) as progress:
@@ -87,7 +101,14 @@ class DenseRanker:
         """Yield (first query, similarities) for some queries at a time, by the model's own similarity."""
         encoded = self._encoded(queries, "query")
         for start, end in blocks(len(queries), self.size):
-            yield start, self.model.similarity(encoded[start:end], self._texts).cpu().numpy()
+            yield start, self._similarities(encoded[start:end])
+
+    def _similarities(self, queries: Tensor) -> Scores:
+        """Return the similarities with all texts, a part of them at a time: what is compared is copied once more."""
+        found = np.empty((len(queries), self.size), np.float32)
+        for some, scores in similarities(self.model, queries, self._texts.__getitem__, self.size, self.memory_mib):
+            found[:, some] = scores
+        return found
 
 
 def blocks(queries: int, texts: int) -> Iterator[tuple[int, int]]:
@@ -95,6 +116,64 @@ def blocks(queries: int, texts: int) -> Iterator[tuple[int, int]]:
     size = max(1, SCORES_AT_A_TIME // texts)
     for start in range(0, queries, size):
         yield start, min(start + size, queries)
+
+
+def rows_within(memory_mib: int, dimensions: int, queries: int) -> int:
+    """Return how many vectors of texts are compared with queries at once.
+
+    Args:
+        memory_mib: Memory for the vectors and their scores, in MiB.
+        dimensions: Number of dimensions of a vector.
+        queries: Number of queries.
+    """
+    return max(1, memory_mib * 2**20 // (4 * (COPIES * (dimensions + queries) + BESIDE)))
+
+
+def similarities(
+    model: SentenceTransformer, queries: Tensor, read: Callable[[slice], Any], size: int, memory_mib: int = MEMORY_MIB
+) -> Iterator[tuple[slice, Scores]]:
+    """Yield slices of texts with their similarities, ``(queries, texts)``, by the model's own function.
+
+    Args:
+        model: Any sentence-transformers model.
+        queries: Vectors of the queries.
+        read: Returns the vectors of a slice of the texts in float32.
+        size: Number of texts.
+        memory_mib: Memory for the vectors that are compared at once, in MiB.
+    """
+    queries = queries.to(model.device)
+    rows = rows_within(memory_mib, queries.shape[1], len(queries))
+    for start in range(0, size, rows):
+        some = slice(start, start + rows)
+        # Nothing holds on to vectors that were compared when the next ones are read.
+        yield some, model.similarity(queries, torch.as_tensor(read(some)).to(model.device)).cpu().numpy()
+
+
+def nearest(parts: Iterable[tuple[slice, Scores]], k: int) -> list[list[tuple[float, int]]]:
+    """Return (score, position) of the best ``k`` texts for each query, best first; of equal ones the first comes first.
+
+    That is the order of all scores sorted at once. `sentence_transformers.util.semantic_search` leaves open which of
+    equal texts it returns.
+
+    Args:
+        parts: What `similarities` yields.
+        k: Most texts of a query.
+    """
+    best: list[tuple[Scores, NDArray[np.int64]]] = []
+    for some, scores in parts:
+        best = best or [(np.empty(0, np.float32), np.empty(0, np.int64))] * len(scores)
+        best = [_better(*those, of_query, some.start, k) for those, of_query in zip(best, scores, strict=True)]
+    return [list(zip(scores.tolist(), positions.tolist(), strict=True)) for scores, positions in best]
+
+
+def _better(
+    scores: Scores, positions: NDArray[np.int64], of_part: Scores, start: int, k: int
+) -> tuple[Scores, NDArray[np.int64]]:
+    """Return the best of those that were found before and of a part of the texts, which come after them."""
+    found = best_of(of_part, k)
+    scores, positions = np.append(scores, of_part[found]), np.append(positions, np.add(found, start))
+    order = best_of(scores, k)
+    return scores[order], positions[order]
 
 
 def ranks(scores: NDArray[np.floating]) -> NDArray[np.int64]:

@@ -41,6 +41,7 @@ TRIED_TOKENS = 16  # of a text, that packing is tried with
 PACKED = {"input_ids", "attention_mask"}  # of rows that can be packed
 EXCERPT = 60  # characters of a text that an error names
 SEVERAL = 8  # texts, of which a model of words knows one
+COPIED_AT_ONCE = 2**14  # vectors of texts that were there before
 ENDINGS = ("a", "1", "Z", "\n", "é")  # texts that a prompt is followed by, to see which tokens are its own
 
 
@@ -124,22 +125,27 @@ class TextEncoder:
         if not texts:
             return torch.empty(0, self.model.get_embedding_dimension() or 0)
         prompt = prompt_of(self.model, role) if prompt is None else prompt
-        places: dict[str, int] = {}
-        where = [places.setdefault(text, len(places)) for text in texts]
-        unique, times = list(places), np.bincount(where)
+        first: dict[str, int] = {}  # row of each text that is another than those before it
+        where = [first.setdefault(text, row) for row, text in enumerate(texts)]
+        unique, rows = list(first), torch.tensor(list(first.values()))
+        times = np.bincount(where)[rows.numpy()]
         found = torch.empty(0)
         self.model.eval()
         with torch.inference_mode(), contextlib.closing(self._vectors(unique, prompt, role)) as batches:
             for positions, vectors in batches:
                 if not len(found):
                     with torch.inference_mode(False):  # what is returned may be changed by whoever asked
-                        found = torch.empty(len(unique), vectors.shape[1])
+                        found = torch.empty(len(texts), vectors.shape[1])
                 self._check([unique[at] for at in positions], vectors)
-                found[positions] = vectors
+                found[rows[positions]] = vectors
                 if on_texts is not None:
                     on_texts(int(times[positions].sum()))
-        self._check_some_direction(unique, found)
-        return found if len(unique) == len(texts) else found[where]
+        self._check_some_direction(unique, found, rows)
+        again = [row for row, at in enumerate(where) if at != row]
+        for start in range(0, len(again), COPIED_AT_ONCE):  # all vectors are not held twice
+            some = again[start : start + COPIED_AT_ONCE]
+            found[some] = found[[where[row] for row in some]]
+        return found
 
     def _check(self, texts: Sequence[str], vectors: Tensor) -> None:
         """Refuse vectors that are no numbers, or zero where a model reads by layers: what follows would rank by chance.
@@ -155,10 +161,10 @@ class TextEncoder:
         if wrong.any():
             raise self._refusing(f"the vector of {shortened(texts[int(wrong.nonzero()[0])], EXCERPT)!r} is {what}")
 
-    def _check_some_direction(self, texts: Sequence[str], vectors: Tensor) -> None:
+    def _check_some_direction(self, texts: Sequence[str], vectors: Tensor, rows: Tensor) -> None:
         """Refuse a model of words that gives no vector for any of several texts; it need not know the words of one."""
         known = [at for at, text in enumerate(texts) if text.strip()]
-        if len(known) >= SEVERAL and bool((vectors[known].norm(dim=1) < VANISHED).all()):
+        if len(known) >= SEVERAL and bool((vectors.norm(dim=1)[rows[known]] < VANISHED).all()):
             raise self._refusing(f"the vectors of all {len(known)} texts are zero")
 
     def _refusing(self, what: str) -> InputError:

@@ -6,8 +6,7 @@ import contextlib
 import logging
 from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,12 +15,9 @@ from sentence_transformers import SentenceTransformer
 
 from lbr_st.errors import InputError, naming_the_extra
 from lbr_st.evaluation.ranking import RRF, best_of, fuse, ranks
-from lbr_st.records import MANIFEST
-from lbr_st.serving.passages import COSINE, DOT, ROWS_AT_ONCE, Change, Embed, Passages, read_and_embed, unit
-from lbr_st.use.passages import require_sources
-
-if TYPE_CHECKING:
-    from lbr_st.serving.encoded import Encoded
+from lbr_st.serving.passages import ROWS_AT_ONCE, Change, Embed, Passages, read_and_embed
+from lbr_st.use.passages import is_encoded, open_encoded, require_sources
+from lbr_st.use.vectors import COSINE, DOT, unit
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +57,7 @@ class Index:
         self.source, self.name, self.on_error = source, name, on_error
         self._state: _State | None = None
         if is_encoded(source):
-            _open_encoded(source, name)
+            open_encoded(source, name)
         else:
             require_sources([source])
 
@@ -81,7 +77,8 @@ class Index:
         """
         before = self._state.passages if self._state else None
         if is_encoded(self.source):
-            passages = _open_encoded(self.source, self.name).read(model)
+            encoded = open_encoded(self.source, self.name)
+            passages = Passages(*encoded.columns(), encoded.vectors(model))
             change = Change(len(passages.ids), encoded=0, kept=len(passages.ids), removed=0)
         else:
             passages, change, left_out = read_and_embed(
@@ -160,13 +157,14 @@ class _State:
 
     def _similarities(self, vector: NDArray[np.float32]) -> NDArray[np.float32]:
         vectors, query = self.passages.vectors, unit(vector, self.model)
+        whole = vectors if isinstance(vectors, np.ndarray) else vectors.array
         is_product = self.model.similarity_fn_name in (COSINE, DOT)
-        if is_product and vectors.dtype == np.float32:
-            return np.asarray(vectors @ query)
+        if is_product and whole.dtype == np.float32:
+            return np.asarray(whole @ query)
         found = []
         for start in range(0, len(vectors), ROWS_AT_ONCE):
-            rows = np.array(vectors[start : start + ROWS_AT_ONCE], np.float32)
-            if is_product:
+            rows = vectors[start : start + ROWS_AT_ONCE]
+            if is_product and whole.dtype.kind == "f":  # of unit length are those alone
                 found.append(rows @ query)
             else:
                 found.append(self.model.similarity(torch.from_numpy(query)[None], torch.from_numpy(rows))[0].numpy())
@@ -175,17 +173,6 @@ class _State:
     def _hit(self, at: int, score: Any, of_both: dict[str, int | None] | None = None) -> Hit:
         texts = self.passages.texts
         return Hit(self.passages.ids[at], float(score), None if texts is None else texts[at], of_both)
-
-
-def is_encoded(source: str) -> bool:
-    """Tell whether a source is the output of ``lbr encode``."""
-    return (Path(source) / MANIFEST).is_file()
-
-
-def _open_encoded(source: str, name: str) -> Encoded:
-    with naming_the_extra("the output of lbr encode"):
-        from lbr_st.serving.encoded import Encoded
-    return Encoded.open(source, name)
 
 
 @contextlib.contextmanager

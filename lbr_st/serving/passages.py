@@ -15,8 +15,8 @@ from lbr_st.data.prepared_set import file_of
 from lbr_st.data.records import read_passages
 from lbr_st.serving.batching import Vectors
 from lbr_st.use.passages import chunker_of
+from lbr_st.use.vectors import unit
 
-COSINE, DOT = "cosine", "dot"
 ROWS_AT_ONCE = 2**16
 
 Embed = Callable[[Sequence[str]], Vectors]
@@ -44,7 +44,8 @@ class Passages:
     Args:
         ids: Id of each.
         texts: Text of each; None where nobody kept them.
-        vectors: Vector of each, ``(passages, dimensions)``; of unit length where the similarity is the cosine.
+        vectors: Vector of each, ``(passages, dimensions)``: an array, or `lbr_st.use.vectors.Vectors`; of unit length
+            where the similarity is the cosine and they are floating-point numbers.
         keys: What tells a text from others, for each; where vectors may be kept for it.
     """
 
@@ -99,10 +100,3 @@ def read_and_embed(
         removed=sum(key not in left for key in before.keys) if before else 0,
     )
     return Passages(ids, texts, vectors, keys), change, drops.describe() if drops.counts else ""
-
-
-def unit(vectors: Any, model: SentenceTransformer) -> Any:
-    """Return vectors of unit length where the similarity of a model is the cosine, so that it is a product."""
-    if model.similarity_fn_name != COSINE:
-        return vectors
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), np.finfo(np.float32).tiny)

@@ -18,10 +18,11 @@ from lbr_st.serving.app import make_app
 from lbr_st.serving.batching import Batcher
 from lbr_st.serving.config import ServeConfig, name_of
 from lbr_st.serving.connections import BACKLOG, Server
-from lbr_st.serving.index import FUSED, Index, is_encoded
+from lbr_st.serving.index import FUSED, Index
 from lbr_st.serving.metrics import Metrics
 from lbr_st.serving.service import Service
 from lbr_st.serving.sides import Side
+from lbr_st.use.passages import is_encoded
 
 logger = logging.getLogger(__name__)
 

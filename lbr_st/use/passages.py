@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sentence_transformers import SentenceTransformer
 
@@ -11,7 +13,12 @@ from lbr_st.data.passages import CHUNK_TOKENS, Chunker
 from lbr_st.data.prepared_set import file_of
 from lbr_st.data.records import iterate_passages
 from lbr_st.data.rows import Wrong, check_is_there, stop
+from lbr_st.errors import InputError, naming_the_extra
 from lbr_st.model.lengths import TextLimit
+from lbr_st.records import MANIFEST
+
+if TYPE_CHECKING:
+    from lbr_st.use.encoded import Encoded
 
 
 def require_sources(sources: Sequence[str], wrong: Wrong = stop) -> None:
@@ -32,6 +39,24 @@ def require_sources(sources: Sequence[str], wrong: Wrong = stop) -> None:
     for file in files:
         if os.path.exists(file):
             next(iterate_passages(file, wrong=wrong))
+
+
+def is_encoded(source: str) -> bool:
+    """Tell whether a source is the output of ``lbr encode``."""
+    return (Path(source) / MANIFEST).is_file()
+
+
+def open_encoded(source: str, model: str) -> Encoded:
+    """Open the output of ``lbr encode``, see `lbr_st.use.encoded.Encoded.open`.
+
+    Raises:
+        InputError: If it is not what a model gives to documents, or the package that reads it is not installed.
+    """
+    if not is_encoded(source):
+        raise InputError(f"{source} holds no vectors: lbr encode makes such a folder")
+    with naming_the_extra("the output of lbr encode"):
+        from lbr_st.use.encoded import Encoded
+    return Encoded.open(source, model)
 
 
 def chunker_of(model: SentenceTransformer, role: str = "document") -> Chunker:

@@ -1,7 +1,7 @@
 """The command `lbr evaluate`: own pairs or public tests, several models in one table."""
 
 import pytest
-from helpers import TEXTS
+from helpers import TEXTS, make_bert
 
 import lbr_st
 from lbr_st.cli import evaluate as command
@@ -11,6 +11,10 @@ from lbr_st.evaluation.own_data import local_task
 from lbr_st.evaluation.public_tests import Outcome
 from lbr_st.evaluation.tables import score_table
 from lbr_st.files import write_jsonl
+from lbr_st.model.contract import fingerprint
+from lbr_st.model.encoding import TextEncoder
+from lbr_st.publish.results import results_of
+from lbr_st.use.encode import EncodeConfig, encode_corpus
 
 A_NUMBER = "must be a whole number from 1 to 2,147,483,647"
 PAIRS = [{"id": f"p{n}", "question": f"{n} {q}", "answer": f"{n} {d}"} for n in range(12) for q, d in [TEXTS[:2]]]
@@ -62,6 +66,78 @@ def test_models_with_bm25(model, pairs, tmp_path, capsys):
     assert {"local__model", "local__model-with-bm25-rrf", "local__model-with-bm25-0.25"} <= seen
 
 
+@pytest.fixture
+def vectors(model, pairs, tmp_path):
+    """Encode all documents with a model; return the folders of both."""
+    lbr_st.save(model, tmp_path / "model")
+    sources = [pairs, str(tmp_path / "train.jsonl")]
+
+    def encode(precision="float32", data=sources):
+        folder = tmp_path / precision
+        settings = {"precision": precision, "with_text": True, "shard_rows": 7}
+        encode_corpus(EncodeConfig(model=str(tmp_path / "model"), data=data, output_dir=folder, **settings))
+        return str(tmp_path / "model"), str(folder)
+
+    return encode
+
+
+def test_vectors_that_are_there(vectors, pairs, tmp_path, capsys, monkeypatch):
+    """The same scores, alone and with BM25, and nothing but the queries is encoded."""
+    folder, of_documents = vectors()
+    flags = [
+        "--data",
+        pairs,
+        "--corpus-extra",
+        str(tmp_path / "train.jsonl"),
+        "--results-dir",
+        str(tmp_path / "results"),
+    ]
+    fused, printed = ["--fuse", "bm25"], []
+    for more in ([], fused):
+        main(["--model", "bm25", folder, *flags, *more])
+        printed.append(capsys.readouterr().out)
+    roles, encode = set(), TextEncoder.encode
+
+    def kept(self, texts, role, *args, **kwargs):
+        roles.add(role)
+        return encode(self, texts, role, *args, **kwargs)
+
+    monkeypatch.setattr(TextEncoder, "encode", kept)
+    monkeypatch.setattr("lbr_st.evaluation.own_data.rows_within", lambda *bounds: 5)
+    for more, expected in zip((["--memory-mib", "1"], fused), printed, strict=True):
+        main(["--model", "bm25", folder, *flags, *more, "--vectors", of_documents])
+        assert capsys.readouterr().out == expected.replace(f"--data {pairs}", f"--data {of_documents}")
+    assert roles == {"query"}
+
+
+def test_vectors_in_int8_have_scores_of_their_own(vectors, pairs, tmp_path, capsys):
+    """In the table, and where mteb files them: the card of the model does not show them."""
+    folder, of_documents = vectors("int8")
+    results = tmp_path / "results"
+    flags = ["--corpus-extra", str(tmp_path / "train.jsonl"), "--results-dir", str(results)]
+    main(["--model", folder, "--data", pairs, *flags, "--vectors", of_documents])
+    assert f"| {folder} (int8) |" in capsys.readouterr().out
+    [file] = results.rglob("test-train.json")
+    revision = fingerprint(folder)[:40]
+    assert file.parent.name == f"{revision}-int8" and file.parent.parent.name == "local__model-int8"
+    assert list(results_of(results, folder)) == []
+
+
+def test_vectors_that_are_not_those_of_all_documents(vectors, pairs, tmp_path, monkeypatch):
+    """Of another model, without one of the documents, of the test or of dev; before a model is opened."""
+    folder, of_documents = vectors(data=pairs)
+    monkeypatch.setattr(command, "open_for_evaluation", None)
+    flags = ["--data", pairs, "--results-dir", str(tmp_path / "results"), "--vectors", of_documents]
+    with pytest.raises(InputError, match=r"^--vectors .*float32: 6 of 18 documents are not in it, such as "):
+        main(["--model", folder, *flags, "--corpus-extra", str(tmp_path / "train.jsonl")])
+    write_jsonl(tmp_path / "dev.jsonl", [{"question": "Sorting a list?", "answer": TEXTS[4]}])
+    with pytest.raises(InputError, match=r"^--vectors .*float32: 1 of 13 documents are not in it, such as "):
+        main(["--model", folder, *flags, "--fuse", "bm25", "--fuse-dev", str(tmp_path / "dev.jsonl")])
+    other = make_bert(tmp_path / "bert")
+    with pytest.raises(InputError, match=f"was encoded with another model, {folder}; encode it with {other}"):
+        main(["--model", folder, other, *flags])
+
+
 def test_dev_is_searched_in_the_same_corpus(pairs, tmp_path):
     """And in its own documents."""
     write_jsonl(tmp_path / "dev.jsonl", [{"question": "Sorting a list?", "answer": TEXTS[4]}])
@@ -110,6 +186,9 @@ def test_refusals(backbone, pairs, monkeypatch):
         (["--tasks", "NFCorpus", "--corpus-extra", pairs], "lbr evaluate: --corpus-extra goes with --data"),
         (["--tasks", "NFCorpus", "--min-score", "1"], "lbr evaluate: --min-score goes with --data"),
         (["--tasks", "NFCorpus", "--fuse", "bm25"], "lbr evaluate: --fuse goes with --data"),
+        (["--tasks", "NFCorpus", "--vectors", pairs], "lbr evaluate: --vectors goes with --data"),
+        (["--tasks", "NFCorpus", "--memory-mib", "1"], "lbr evaluate: --memory-mib goes with --data"),
+        (["--data", pairs, "--fuse", "bm25", "--memory-mib", "1"], "--memory-mib goes without --fuse, which keeps"),
         (["--data", pairs, "--fuse-dev", pairs], "lbr evaluate: --fuse-dev goes with --fuse bm25"),
         (["--data", pairs, "--fuse-weight", "0"], "lbr evaluate: --fuse-weight goes with --fuse bm25"),
         (["--data", pairs, "--fuse-weight", "0", "--fuse-dev", pairs], "not allowed with argument --fuse-weight"),
@@ -124,6 +203,8 @@ def test_refusals(backbone, pairs, monkeypatch):
         main(["--model", "bm25", backbone, "bm25", "--data", pairs])
     with pytest.raises(InputError, match="--fuse bm25: give a --model to fuse with it"):
         main(["--model", "bm25", "--data", pairs, "--fuse", "bm25"])
+    with pytest.raises(InputError, match="--vectors goes with the --model that they were encoded with"):
+        main(["--model", "bm25", "--data", pairs, "--vectors", pairs])
     for flags, message in (
         (["--model", "bm25", "--data", "absent.jsonl"], "absent.jsonl: no such file"),
         (["--model", "bm26"], "--model bm26: no such directory; is bm25 meant?"),

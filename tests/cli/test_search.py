@@ -1,6 +1,8 @@
 """The command `lbr search`; that a base install suffices for it is in tests/test_packaging.py."""
 
+import json
 import re
+from pathlib import Path
 
 import pytest
 from helpers import TEXTS
@@ -8,7 +10,9 @@ from helpers import TEXTS
 import lbr_st
 from lbr_st.cli.search import main
 from lbr_st.errors import InputError
-from lbr_st.files import write_jsonl
+from lbr_st.files import write_json, write_jsonl
+from lbr_st.model.encoding import TextEncoder
+from lbr_st.use.encode import EncodeConfig, encode_corpus
 
 
 @pytest.fixture
@@ -24,6 +28,54 @@ def test_passages_for_each_question(argv, capsys):
     assert printed.count("> ") == 2
     assert printed.count("\n    ") == 4
     assert f"Searched {len(TEXTS)} passages.\nnext: lbr encode {argv[0]} {argv[1]} " in printed
+
+
+@pytest.fixture
+def vectors(argv, tmp_path):
+    """Encode what is searched; return the folder."""
+
+    def encode(**settings):
+        folder = tmp_path / "vectors"
+        encode_corpus(EncodeConfig(model=argv[1], data=argv[3], output_dir=folder, shard_rows=4, **settings))
+        return str(folder)
+
+    return encode
+
+
+def test_the_output_of_lbr_encode(argv, vectors, capsys, monkeypatch):
+    """The hits of the text itself, alone and with BM25; nothing is encoded but the questions."""
+    questions, fused = ["How is anaemia treated?", "one"], ["--fuse", "bm25"]
+    expected = []
+    for flags in ([], fused):
+        main([*argv, *flags, *questions])
+        expected.append(capsys.readouterr().out.partition("\nnext: ")[0])
+    folder = vectors(with_text=True)
+    texts, encode = [], TextEncoder.encode
+
+    def kept(self, some, *args, **kwargs):
+        texts.extend(some)
+        return encode(self, some, *args, **kwargs)
+
+    monkeypatch.setattr(TextEncoder, "encode", kept)
+    for flags, of_text in zip(([], [*fused, "--memory-mib", "1"]), expected, strict=True):
+        main([*argv[:2], "--data", folder, *flags, *questions])
+        after = f"\nnext: lbr serve {argv[0]} {argv[1]} --data {folder}, to let others ask\n"
+        assert capsys.readouterr().out == of_text + after
+    assert texts == 2 * questions
+
+
+def test_the_output_of_lbr_encode_without_texts(argv, vectors, capsys, monkeypatch):
+    folder = vectors(precision="int8")
+    main([*argv[:2], "--data", folder, "--top-k", "2", "why"])
+    hits = r"\n> why\n(  -?0\.\d{3}  \d\n){2}\n"
+    assert re.match(f"{hits}Searched {len(TEXTS)} passages", capsys.readouterr().out)
+    monkeypatch.setattr("lbr_st.cli.search.open_sentence_transformer", None)  # it is refused before
+    with pytest.raises(InputError, match=r"^--fuse bm25 needs the texts, and .*vectors has none"):
+        main([*argv[:2], "--data", folder, "--fuse", "bm25", "why"])
+    file = Path(argv[1]) / "config_sentence_transformers.json"
+    write_json(file, json.loads(file.read_text()) | {"prompts": {"query": "other: ", "document": ""}})
+    with pytest.raises(InputError, match="vectors was encoded with another model"):
+        main([*argv[:2], "--data", folder, "why"])
 
 
 def test_with_bm25(argv, capsys):
@@ -63,6 +115,7 @@ def test_refusals(argv, tmp_path, capsys):
         (["--fuse", "bm25", "--fuse-weight", "nan"], "argument --fuse-weight: must be a number from 0 to 1, got nan"),
         (["--fuse", "bm25", "--fuse-weight", "x"], "argument --fuse-weight: must be a number from 0 to 1, got x"),
         (["--fuse", "splade"], "argument --fuse: invalid choice: 'splade'"),
+        (["--memory-mib", "0"], "argument --memory-mib: must be a whole number from 1 to 2,147,483,647, got 0"),
     ):
         with pytest.raises(InputError) as error:
             main([*argv, *flags, "why"])

@@ -19,6 +19,7 @@ from lbr_st.evaluation.fusion import AllScores
 from lbr_st.evaluation.own_data import local_task, open_for_evaluation
 from lbr_st.files import write_jsonl
 from lbr_st.model.contract import fingerprint
+from lbr_st.model.encoding import TextEncoder
 
 PAIRS = [{"id": f"p{n}", "question": f"{n} {q}", "answer": f"{n} {d}"} for n in range(12) for q, d in [TEXTS[:2]]]
 ANSWERS = [pair["answer"] for pair in PAIRS]
@@ -94,6 +95,25 @@ def test_another_model_in_memory_never_gets_the_score_of_the_first(original, mod
         expected = by_hand(each, ANSWERS)
         assert main_scores(lbr_st.evaluate(each, pairs, results_dir=tmp_path / "results")) == expected
     assert expected != main_scores(lbr_st.evaluate(original, pairs))
+
+
+def test_documents_are_searched_some_at_a_time(original, pairs, tmp_path, monkeypatch):
+    """As many as memory is there for; the scores are those of all at once."""
+    encoded, encode, asked = [], TextEncoder.encode, []
+
+    def kept(self, texts, *args):
+        encoded.append(len(texts))
+        return encode(self, texts, *args)
+
+    def five(*bounds):
+        asked.append(bounds)
+        return 5
+
+    monkeypatch.setattr(TextEncoder, "encode", kept)
+    monkeypatch.setattr("lbr_st.evaluation.own_data.rows_within", five)
+    scores = lbr_st.evaluate(original, pairs, corpus_extra=tmp_path / "train.jsonl", memory_mib=3)
+    assert main_scores(scores) == by_hand(original, ANSWERS + TEXTS)
+    assert asked == [(3, 32, 12)] and encoded == [12, 5, 5, 5, 3]
 
 
 def test_a_prepared_set(original, tmp_path):

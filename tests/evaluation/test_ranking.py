@@ -9,7 +9,7 @@ import lbr_st
 from lbr_st.errors import InputError
 from lbr_st.evaluation.bm25 import BM25Ranker
 from lbr_st.evaluation.own_data import LocalRetrieval, open_for_evaluation
-from lbr_st.evaluation.ranking import DenseRanker, first_of, fuse, ranks, ranks_of, standardized
+from lbr_st.evaluation.ranking import DenseRanker, first_of, fuse, nearest, ranks, ranks_of, standardized
 
 CHINESE = ["水在一百度沸腾但是在高山上更低", "盐提高血压", "铁治疗贫血", "图有节点和边"]
 
@@ -70,8 +70,11 @@ def test_a_model_applies_its_prompts_and_its_similarity(saved, tmp_path):
 
 def test_blocks_change_nothing(saved, monkeypatch):
     rankers = [BM25Ranker(TEXTS), DenseRanker(SentenceTransformer(str(saved)), TEXTS)]
+    rankers.append(DenseRanker(rankers[1].model, TEXTS, vectors=rankers[1].model.encode_document(TEXTS)))
     whole = [all_of(ranker, TEXTS) for ranker in rankers]
+    assert np.abs(whole[2] - whole[1]).max() < 1e-6
     monkeypatch.setattr("lbr_st.evaluation.ranking.SCORES_AT_A_TIME", 2 * len(TEXTS) + 1)
+    monkeypatch.setattr("lbr_st.evaluation.ranking.rows_within", lambda *bounds: 4)
     for ranker, expected in zip(rankers, whole, strict=True):
         assert [len(rows) for _, rows in ranker.scores(TEXTS)] == [2, 2, 2]
         assert np.abs(all_of(ranker, TEXTS) - expected).max() < 1e-6
@@ -85,6 +88,19 @@ def test_ranks_by_hand():
     assert ranks_of(Given(rows), [""] * 4, [1, 2, 1, 1]).tolist() == [1, 3, 3, 3]
     assert first_of(Given(rows[:3]), [""] * 3, 2) == [[1, 0], [0, 1], [0, 1]]
     assert ranks(np.array(rows[:3])).tolist() == [[2, 1, 3], [1, 2, 3], [1, 2, 3]]
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5, 17, 40])
+def test_the_nearest_of_all_parts_are_the_first_of_all_scores_sorted(rows):
+    """Of equal ones the first comes first, wherever a part begins; NaN is the worst."""
+    scores = np.random.default_rng(rows).integers(0, 4, (3, 17)).astype(np.float32)
+    scores[1, ::5] = np.nan
+    for k in (1, 3, 16, 17, 30):
+        found = nearest(((slice(at, at + rows), scores[:, at : at + rows]) for at in range(0, 17, rows)), k)
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        assert [[position for _, position in of_query] for of_query in found] == order.tolist()
+        values = np.array([[score for score, _ in of_query] for of_query in found])
+        assert np.array_equal(values, np.take_along_axis(scores, order, axis=1), equal_nan=True)
 
 
 def test_fused_by_hand():

@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 import torch
-from helpers import FAMILIES, TEXTS, make_backbone, make_bert
+from helpers import FAMILIES, TEXTS, Sizes, make_backbone, make_bert
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense, Normalize, Router, Transformer
 from sentence_transformers.sentence_transformer.modules import BoW, Pooling, StaticEmbedding
@@ -165,6 +165,17 @@ def test_batches_never_exceed_the_budget_but_for_one_text(families, budget):
     assert all(rows * width <= budget or rows == 1 for rows, width in seen.shapes)
     assert sum(rows for rows, _ in seen.shapes) == len(set(MORE))
     assert budget < 5000 or len(seen.shapes) < 6
+
+
+def test_all_vectors_are_held_once(families, monkeypatch):
+    """Also where most texts are there again: one piece of memory is as large as they are together."""
+    model, texts = families("llama"), TEXTS * 1000
+    monkeypatch.setattr(encoding, "COPIED_AT_ONCE", 1000)
+    with Sizes() as sizes:
+        found = TextEncoder(model).encode(texts)
+    assert (found.reshape(1000, len(TEXTS), -1) == found[: len(TEXTS)]).all()
+    assert_near(found[: len(TEXTS)], alone(model, TEXTS))
+    assert [size for size in sizes.of.values() if size > found.nbytes / 2] == [found.nbytes]
 
 
 def test_texts_are_tokenized_once_in_a_thread_beside_the_model(families, monkeypatch):

@@ -1,11 +1,10 @@
 """What is searched: the same as ``lbr search`` finds; what is read again, and what is kept of it."""
 
+import copy
 import json
 import sys
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from helpers import TEXTS
 
@@ -15,8 +14,8 @@ from lbr_st.evaluation.ranking import best_of
 from lbr_st.files import write_json, write_jsonl
 from lbr_st.serving.index import Index
 from lbr_st.use.encode import EncodeConfig, encode_corpus
-from lbr_st.use.passages import chunker_of
-from lbr_st.use.search import search
+from lbr_st.use.passages import chunker_of, open_encoded
+from lbr_st.use.search import search, search_encoded
 
 QUESTIONS = ["Is anaemia treated with iron?", "How is a list sorted?", TEXTS[2]]
 
@@ -147,7 +146,7 @@ def test_what_lbr_encode_wrote_is_mapped(corpus, precision, saved, opened, tmp_p
     index = Index(str(tmp_path / "vectors"), str(saved))
     assert load(index, opened) == ((6, 0, 6, 0), [])
     vectors = index._state.passages.vectors
-    assert isinstance(vectors, np.memmap) and vectors.dtype == precision
+    assert isinstance(vectors.array, np.memmap) and vectors.array.dtype == precision
     other = Index(corpus, str(saved))
     load(other, opened)
     exact = precision == "float32"
@@ -167,6 +166,32 @@ def test_what_lbr_encode_wrote_is_mapped(corpus, precision, saved, opened, tmp_p
     assert again != file
 
 
+@pytest.mark.parametrize("similarity", ["cosine", "dot", "euclidean"])
+@pytest.mark.parametrize("precision", ["float16", "int8", "binary"])
+def test_what_lbr_encode_wrote_is_searched_as_by_lbr_search(corpus, precision, similarity, saved, opened, tmp_path):
+    """Whatever its numbers are, by the similarity of the model."""
+    folder, model = str(tmp_path / "vectors"), copy.copy(opened)
+    model.similarity_fn_name = similarity
+    encode_corpus(EncodeConfig(model=str(saved), data=corpus, output_dir=folder, with_text=True, precision=precision))
+    index = Index(folder, str(saved))
+    load(index, model)
+    found_there = search_encoded(model, open_encoded(folder, str(saved)), QUESTIONS, 4)
+    for question, expected in zip(QUESTIONS, found_there, strict=True):
+        hits = found(index, model, question, "dense")
+        assert [(hit.id, hit.text) for hit in hits] == [(p["id"], p["document"]) for _, p in expected]
+        within = 1e-3 if precision == "float16" and similarity == "cosine" else 1e-6
+        assert [hit.score for hit in hits] == pytest.approx([score for score, _ in expected], abs=within)
+        assert len(found(index, model, question, "fused")) == 4
+
+
+def test_what_lbr_encode_wrote_with_another_model_is_refused_at_once(corpus, saved, tmp_path):
+    encode_corpus(EncodeConfig(model=str(saved), data=corpus, output_dir=tmp_path / "vectors"))
+    about = json.loads((tmp_path / "vectors" / "_manifest.json").read_text())
+    write_json(tmp_path / "vectors" / "_manifest.json", about | {"model_sha256": "0" * 64})
+    with pytest.raises(InputError, match="was encoded with another model"):
+        Index(str(tmp_path / "vectors"), str(saved))
+
+
 def test_encoded_without_texts(corpus, saved, opened, tmp_path):
     encode_corpus(EncodeConfig(model=str(saved), data=corpus, output_dir=tmp_path / "vectors"))
     index = Index(str(tmp_path / "vectors"), str(saved))
@@ -174,46 +199,6 @@ def test_encoded_without_texts(corpus, saved, opened, tmp_path):
     assert found(index, opened, TEXTS[0], "dense", 1)[0].text is None
     assert index.missing("dense") is None
     assert index.missing("bm25") == index.missing("fused") == "BM25 needs the texts: run lbr encode with --with-text"
-
-
-def test_vectors_that_are_others(corpus, saved, backbone, tmp_path):
-    """Of queries, in whole numbers, not finished, of another model."""
-    made = []
-    for number, settings in enumerate(({"role": "query"}, {"precision": "int8"}, {}, {})):
-        made.append(tmp_path / f"vectors-{number}")
-        encode_corpus(EncodeConfig(model=str(saved), data=corpus, output_dir=made[-1], **settings))
-    about = json.loads((made[2] / "_manifest.json").read_text())
-    write_json(made[2] / "_manifest.json", about | {"finished": False})
-    write_json(made[3] / "_manifest.json", about | {"model_sha256": "0" * 64})
-    said = ["vectors of queries; encode documents", "int8 vectors; encode with --precision float32 or float16",
-            "has not finished it; the same command goes on", "was encoded with another model"]  # fmt: skip
-    for folder, message in zip(made, said, strict=True):
-        with pytest.raises(InputError, match=message):
-            Index(str(folder), str(saved))
-    (made[3] / "_manifest.json").write_text("{}")
-    with pytest.raises(InputError, match="is not what lbr encode wrote"):
-        Index(str(made[3]), str(saved))
-
-
-def test_encoded_files_that_are_damaged(corpus, saved, opened, tmp_path):
-    """No Parquet, half of it, another table, an absent id, a number that is none: by name, and in one line."""
-    encode_corpus(EncodeConfig(model=str(saved), data=corpus, output_dir=tmp_path / "vectors"))
-    file = tmp_path / "vectors" / "part-00000.parquet"
-    whole, table = file.read_bytes(), pq.read_table(file)
-    column = table["embedding"].to_pylist()
-    nan = pa.array([[float("nan")] * len(column[0]), *column[1:]], table["embedding"].type)
-    index = Index(str(tmp_path / "vectors"), str(saved))
-    for content, said in (
-        (b"", "bytes"), (whole[:-9], "arquet"), (table.slice(1), f"{len(table) - 1} rows, not {len(table)}"),
-        (table.drop(["id"]), "No match"), (table.drop(["embedding"]), "No match"),
-        (table.set_column(0, "id", pa.array([None, *table["id"].to_pylist()[1:]])), "a value is absent"),
-        (table.set_column(table.column_names.index("embedding"), "embedding", nan), "a number in it is none"),
-    ):  # fmt: skip
-        file.write_bytes(content) if isinstance(content, bytes) else pq.write_table(content, file)
-        with pytest.raises(InputError, match=f"part-00000.parquet is not what lbr encode wrote: .*{said}.*; encode"):
-            load(index, opened)
-    file.write_bytes(whole)
-    load(index, opened)
 
 
 def test_bm25_that_is_not_there(folder, saved, opened, tmp_path, monkeypatch):

@@ -1,11 +1,89 @@
 """What is found, and how it is laid out."""
 
+import json
+
+import numpy as np
 import pytest
 from helpers import TEXTS
 from sentence_transformers import SentenceTransformer
 
 from lbr_st.data.records import read_passages
-from lbr_st.use.search import format_hits, search
+from lbr_st.errors import InputError
+from lbr_st.model.encoding import TextEncoder
+from lbr_st.use.passages import open_encoded
+from lbr_st.use.search import format_hits, search, search_encoded
+
+QUESTIONS = ["Is anaemia treated with iron?", TEXTS[2]]
+PASSAGES = [{"id": f"d{n}", "document": f"{n} {text}"} for n, text in enumerate([*TEXTS, *TEXTS])]
+
+
+def whole(model, documents, k):
+    """Positions and cosines of the first passages for each question, from one product with all vectors."""
+    vectors = np.array(documents, np.float64)
+    queries = np.array(model.encode_query(QUESTIONS), np.float64)
+    cosines = queries @ vectors.T / np.outer(np.linalg.norm(queries, axis=1), np.linalg.norm(vectors, axis=1))
+    order = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
+    return order.tolist(), np.take_along_axis(cosines, order, axis=1)
+
+
+@pytest.fixture
+def four_at_once(monkeypatch):
+    """Let four vectors be compared at once, and return how many texts a model was given each time."""
+    given, encode = [], TextEncoder.encode
+    monkeypatch.setattr("lbr_st.evaluation.ranking.rows_within", lambda *bounds: 4)
+
+    def counted(self, texts, *args, **kwargs):
+        given.append(len(texts))
+        return encode(self, texts, *args, **kwargs)
+
+    monkeypatch.setattr(TextEncoder, "encode", counted)
+    return given
+
+
+def test_passages_are_encoded_and_compared_a_part_at_a_time(opened, four_at_once):
+    """With what one product with all vectors gives; no vectors are kept."""
+    order, cosines = whole(opened, opened.encode_document([passage["document"] for passage in PASSAGES]), 7)
+    for hits, rows, of_question in zip(search(opened, PASSAGES, QUESTIONS, 7), order, cosines, strict=True):
+        assert [passage for _, passage in hits] == [PASSAGES[row] for row in rows]
+        assert [score for score, _ in hits] == pytest.approx(of_question, abs=1e-6)
+    assert four_at_once == [2, 4, 4, 4]
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8", "binary"])
+def test_vectors_that_lbr_encode_wrote(precision, encoded, saved, opened, four_at_once):
+    """What one product with all of them gives, and nothing but the questions is encoded."""
+    folder = encoded(precision)
+    four_at_once.clear()
+    found = search_encoded(opened, open_encoded(str(folder), str(saved)), QUESTIONS, 7)
+    [file] = folder.glob(".vectors-*.npy")
+    numbers = np.load(file)
+    if precision == "int8":
+        least, largest = np.array(json.loads((folder / "_manifest.json").read_text())["ranges"])
+        numbers = least + (numbers + 128.5) * (largest - least) / 255
+    if precision == "binary":
+        numbers = 2.0 * np.unpackbits(numbers, axis=1) - 1
+    order, cosines = whole(opened, numbers, 7)
+    for hits, rows, of_question in zip(found, order, cosines, strict=True):
+        assert [passage for _, passage in hits] == [PASSAGES[row] for row in rows]
+        assert [score for score, _ in hits] == pytest.approx(of_question, abs=1e-6)
+    assert four_at_once == [2]
+    # Together with BM25, too, they are the vectors of the passages.
+    if precision == "float32":
+        for question in QUESTIONS:
+            [one] = search_encoded(opened, open_encoded(str(folder), str(saved)), [question], 7, "rrf")
+            [other] = search(opened, PASSAGES, [question], 7, "rrf")
+            assert [passage for _, passage in one] == [passage for _, passage in other]
+            assert [score for score, _ in one] == pytest.approx([score for score, _ in other])
+
+
+def test_vectors_without_texts(encoded, saved, opened):
+    kept = open_encoded(str(encoded("float32", with_text=False)), str(saved))
+    [hits] = search_encoded(opened, kept, QUESTIONS[:1], 2)
+    [expected] = search(opened, PASSAGES, QUESTIONS[:1], 2)
+    assert [passage for _, passage in hits] == [{"id": passage["id"]} for _, passage in expected]
+    assert format_hits("why?", hits) == "\n> why?\n" + "\n".join(f"  {score:.3f}  {p['id']}" for score, p in hits)
+    with pytest.raises(InputError, match="^--fuse bm25 needs the texts, and .* has none: run lbr encode with --with-t"):
+        search_encoded(opened, kept, QUESTIONS, 2, "rrf")
 
 
 def test_the_nearest_passage_to_a_text_is_that_text(saved, tmp_path):

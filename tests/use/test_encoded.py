@@ -1,0 +1,163 @@
+"""The output of ``lbr encode``: what is read of it, and what is refused."""
+
+import json
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from helpers import TEXTS
+from sentence_transformers import SentenceTransformer
+
+from lbr_st.errors import InputError
+from lbr_st.files import write_json, write_jsonl
+from lbr_st.use.encode import EncodeConfig, encode_corpus
+from lbr_st.use.passages import open_encoded
+
+DOCUMENTS = [f"{n} {text}" for n, text in enumerate([*TEXTS, *TEXTS])]
+
+
+@pytest.fixture
+def copied(encoded, tmp_path):
+    """A copy of the output in a precision."""
+
+    def copy(precision):
+        return shutil.copytree(encoded(precision), tmp_path / precision)
+
+    return copy
+
+
+def change_manifest(folder, **values):
+    about = json.loads((folder / "_manifest.json").read_text())
+    write_json(folder / "_manifest.json", about | values)
+
+
+def read(encoded, model):
+    encoded.columns()
+    encoded.vectors(model)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8", "binary"])
+def test_vectors_of_every_precision(precision, encoded, saved, opened):
+    """Against those of the model: rounded, to 256 steps between the extremes of the first file, and their signs."""
+    found = open_encoded(str(encoded(precision)), str(saved)).vectors(opened)
+    exact = opened.encode_document(DOCUMENTS)
+    assert isinstance(found.array, np.memmap) and len(found) == len(DOCUMENTS)
+    if precision == "binary":
+        assert set(np.unique(found[:])) == {-1, 1}
+        assert (found[:] == np.where(exact > 0, 1, -1)).mean() > 0.99
+    else:
+        low, high = exact[:5].min(axis=0), exact[:5].max(axis=0)
+        exact = exact.clip(low, high) if precision == "int8" else exact
+        step = (high - low).max() / 255
+        most = {"float32": 1e-6, "float16": 1e-3, "int8": 0.51 * step + 1e-5}[precision]
+        assert np.abs(found[:] - exact).max() < most
+    assert (found[3:7] == found[[3, 4, 5, 6]]).all()
+
+
+def test_passages_by_their_rows(encoded, saved):
+    """Of several files, in any order, and no other file is read."""
+    found = open_encoded(str(encoded("float32")), str(saved)).records([11, 0, 5, 0])
+    assert found == {row: {"id": f"d{row}", "document": DOCUMENTS[row]} for row in (0, 5, 11)}
+    without = open_encoded(str(encoded("float32", with_text=False)), str(saved))
+    assert without.records([7]) == {7: {"id": "d7"}}
+
+
+def test_only_files_that_have_what_was_found_are_read(copied, saved):
+    folder = copied("float32")
+    (folder / "part-00001.parquet").write_bytes(b"damaged")
+    encoded = open_encoded(str(folder), str(saved))
+    assert encoded.records([0, 11])[11]["id"] == "d11"
+    with pytest.raises(InputError, match="part-00001.parquet is not what lbr encode wrote"):
+        encoded.records([0, 5])
+
+
+def test_rows_of_texts(encoded, saved):
+    """By the text alone; the first one of those that are there twice."""
+    encoded_ = open_encoded(str(encoded("float32")), str(saved))
+    assert encoded_.rows_of([f" {DOCUMENTS[9]}\n", DOCUMENTS[2]]) == {DOCUMENTS[9]: 9, DOCUMENTS[2]: 2}
+    with pytest.raises(InputError) as error:
+        encoded_.rows_of([*DOCUMENTS, "absent " * 20, "too"])
+    assert str(error.value) == (
+        f"--vectors {encoded('float32')}: 2 of 14 documents are not in it, such as "
+        f"'{('absent ' * 20)[:57].rstrip()}...'; encode all that is searched"
+    )
+
+
+def test_texts_that_were_not_kept(encoded, saved):
+    folder = encoded("float32", with_text=False)
+    with pytest.raises(InputError) as error:
+        open_encoded(str(folder), str(saved)).rows_of(DOCUMENTS)
+    assert str(error.value) == (f"--vectors needs the texts, and {folder} has none: run lbr encode with --with-text")
+
+
+def test_what_vectors_are_called(encoded, saved, copied):
+    assert open_encoded(str(encoded("float32")), str(saved)).kind == ""
+    folder = copied("int8")
+    assert open_encoded(str(folder), str(saved)).kind == "int8"
+    job = json.loads((folder / "_manifest.json").read_text())["job"]
+    change_manifest(folder, job=job | {"dtype": "bfloat16"})
+    assert open_encoded(str(folder), str(saved)).kind == "bfloat16-int8"
+
+
+def test_vectors_that_are_others(copied, saved, tmp_path):
+    """None, of queries, not finished, of another model: by its weights, or by its name on the Hub."""
+    with pytest.raises(InputError, match="^absent holds no vectors: lbr encode makes such a folder"):
+        open_encoded("absent", str(saved))
+    write_jsonl(tmp_path / "queries.jsonl", [{"text": "why"}])
+    source, queries = str(tmp_path / "queries.jsonl"), tmp_path / "queries"
+    encode_corpus(EncodeConfig(model=str(saved), data=[source], output_dir=queries, role="query"))
+    with pytest.raises(InputError, match="queries holds vectors of queries; encode documents, with --role document"):
+        open_encoded(str(queries), str(saved))
+    folder = copied("float32")
+    change_manifest(folder, finished=False)
+    with pytest.raises(InputError, match="lbr encode has not finished it; the same command goes on"):
+        open_encoded(str(folder), str(saved))
+    change_manifest(folder, finished=True, model_sha256="0" * 64)
+    with pytest.raises(InputError, match=f"was encoded with another model, {saved}; encode it with {saved}"):
+        open_encoded(str(folder), str(saved))
+    with pytest.raises(InputError, match="encode it with owner/name$"):
+        open_encoded(str(folder), "owner/name")
+    (folder / "_manifest.json").write_text("{}")
+    with pytest.raises(InputError, match="_manifest.json is not what lbr encode wrote"):
+        open_encoded(str(folder), str(saved))
+
+
+@pytest.mark.parametrize(("precision", "has"), [("float16", "32"), ("binary", "at most 32")])
+def test_another_number_of_dimensions(precision, has, copied, saved):
+    shorter = SentenceTransformer(str(saved), truncate_dim=8)
+    folder = copied(precision)
+    with pytest.raises(InputError) as error:
+        open_encoded(str(folder), str(saved)).vectors(shorter)
+    assert str(error.value) == f"{folder} has vectors of {has} dimensions, and the model gives 8"
+
+
+@pytest.mark.parametrize("ranges", [None, [[0.0], [1.0]], "wide"])
+def test_ranges_that_are_damaged(ranges, copied, saved, opened):
+    folder = copied("int8")
+    change_manifest(folder, ranges=ranges)
+    with pytest.raises(InputError, match="_manifest.json is not what lbr encode wrote: .*; encode again"):
+        open_encoded(str(folder), str(saved)).vectors(opened)
+
+
+def test_files_that_are_damaged(copied, saved, opened):
+    """No Parquet, half of it, another table, an absent id, a number that is none: by name, and in one line."""
+    folder = copied("float32")
+    file = folder / "part-00000.parquet"
+    whole, table = file.read_bytes(), pq.read_table(file)
+    column = table["embedding"].to_pylist()
+    nan = pa.array([[float("nan")] * len(column[0]), *column[1:]], table["embedding"].type)
+    encoded = open_encoded(str(folder), str(saved))
+    for content, said in (
+        (b"", "bytes"), (whole[:-9], "arquet"), (table.slice(1), f"{len(table) - 1} rows, not {len(table)}"),
+        (table.drop(["id"]), "No match"), (table.drop(["embedding"]), "No match"),
+        (table.set_column(0, "id", pa.array([None, *table["id"].to_pylist()[1:]])), "a value is absent"),
+        (table.set_column(table.column_names.index("embedding"), "embedding", nan), "a number in it is none"),
+    ):  # fmt: skip
+        file.write_bytes(content) if isinstance(content, bytes) else pq.write_table(content, file)
+        with pytest.raises(InputError, match=f"part-00000.parquet is not what lbr encode wrote: .*{said}.*; encode"):
+            read(encoded, opened)
+    file.write_bytes(whole)
+    ids, texts = encoded.columns()
+    assert list(ids)[0] == "d0" and texts[11] == DOCUMENTS[11] and len(encoded.vectors(opened)) == 12
