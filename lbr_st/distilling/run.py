@@ -202,7 +202,7 @@ def _finish(
     prepared: Prepared, student: SentenceTransformer, model: SentenceTransformer, config: DistillConfig
 ) -> Distilled:
     texts = [prepared.queries[n] for n in prepared.held_out]
-    opened = save_both(student, model, config.output_dir, texts[:TIMED])
+    opened = save_both(student, model, config.output_dir, texts[:TIMED], config.model)
     vectors = opened.encode_query(texts, batch_size=config.per_device_eval_batch_size, show_progress_bar=False)
     return Distilled(
         model=opened,

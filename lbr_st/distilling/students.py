@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from lbr_st.errors import InputError, UnfinishedError
 from lbr_st.files import filling
 from lbr_st.model.bottleneck import BottleneckTransformer
+from lbr_st.model.contract import keep_documents_of
 from lbr_st.model.layers import check_layers, keep_layers
 from lbr_st.model.lengths import TextLimit
 from lbr_st.model.quiet import quietly
@@ -105,7 +106,7 @@ def both(student: SentenceTransformer, model: SentenceTransformer) -> SentenceTr
 
 
 def save_both(
-    student: SentenceTransformer, model: SentenceTransformer, path: str | Path, texts: Sequence[str]
+    student: SentenceTransformer, model: SentenceTransformer, path: str | Path, texts: Sequence[str], name: str
 ) -> SentenceTransformer:
     """Save a student and its model as one directory of stock classes, whole or not at all.
 
@@ -114,6 +115,7 @@ def save_both(
         model: Encoder of documents.
         path: Directory to write to; other files in it stay.
         texts: Texts whose vectors are compared before the directory takes its place.
+        name: Directory or Hub id of the model, whose vectors of documents stay valid.
 
     Returns:
         What stock classes open of it.
@@ -137,6 +139,7 @@ def save_both(
                 raise UnfinishedError(
                     f"the model was not saved: what was written gives other {role} vectors, by {difference:.1g}"
                 )
+        keep_documents_of(folder, name)
     logger.info("saved %s: load it with SentenceTransformer(%r)", path, str(path))
     return opened
 

@@ -104,8 +104,10 @@ class Fused:
 
     def __init__(self, dense: AllScores, lexical: AllScores, weight: Weight = DENSE_WEIGHT) -> None:
         self.dense, self.lexical, self.weight = dense, lexical, weight
-        name = f"{dense.mteb_model_meta.name}-with-bm25-{weight}"
-        self.mteb_model_meta = dense.mteb_model_meta.model_copy(update={"name": name})
+        meta, how = dense.mteb_model_meta, f"with-bm25-{weight}"
+        # Its scores are not those of the model, which are found by the revision.
+        about = {"name": f"{meta.name}-{how}", "revision": f"{meta.revision}-{how}"}
+        self.mteb_model_meta = meta.model_copy(update=about)
 
     def index(self, corpus: Any, **kwargs: Any) -> None:
         """Do nothing: both have the documents."""

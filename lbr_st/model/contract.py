@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 from transformers.utils.peft_utils import ADAPTER_CONFIG_NAME
 
 from lbr_st.errors import InputError
-from lbr_st.files import file_sha256, sha256
+from lbr_st.files import file_sha256, read_json, sha256, write_json
 from lbr_st.model.adapters import find_adapter
 from lbr_st.model.bottleneck import BottleneckTransformer, check_ratio
 from lbr_st.model.gguf import gguf_file
@@ -32,9 +32,11 @@ LBR_CONFIG = "lbr_config.json"
 REFERENCE = "lbr_reference.json"
 POOLING_CONFIG = "1_Pooling/config.json"
 WEIGHTS_INDEX = "model.safetensors.index.json"
+# Of a student of queries: the model whose vectors it gives to documents.
+DOCUMENTS_OF = "documents_of.json"
 
 # Files in a model directory that no loader reads.
-NOT_LOADED = {"lbr_run.json", "training_log.json", "trainer_state.json", "verdict.json", REFERENCE}
+NOT_LOADED = {"lbr_run.json", "training_log.json", "trainer_state.json", "verdict.json", REFERENCE, DOCUMENTS_OF}
 
 # Files that transformers reads beside tokenizer.json, and changes with them what that one says.
 BESIDE_THE_TOKENIZER = {
@@ -400,6 +402,27 @@ def fingerprint(path: str | Path) -> str:
         adapter = find_adapter(str(path))
         if adapter is not None and adapter.base != str(path) and Path(adapter.base).exists():
             return hashlib.sha256((found + fingerprint(adapter.base)).encode()).hexdigest()
+    return found
+
+
+def keep_documents_of(path: str | Path, model: str) -> None:
+    """Note in a directory that it gives the document vectors of another model, as long as its files are these."""
+    about = {"model": model, "model_sha256": fingerprint(model) if Path(model).exists() else None}
+    write_json(Path(path, DOCUMENTS_OF), about | {"files_sha256": fingerprint(path)})
+
+
+def encoders_of_documents(model: str) -> list[tuple[str | None, str]]:
+    """Return the models that give documents the vectors that this one does: fingerprint and name of each.
+
+    Args:
+        model: Directory of a model, or its id on the Hub, which has no fingerprint here.
+    """
+    if not Path(model).exists():
+        return [(None, model)]
+    found: list[tuple[str | None, str]] = [(fingerprint(model), model)]
+    file = Path(model, DOCUMENTS_OF)
+    if file.is_file() and (about := read_json(file)).get("files_sha256") == found[0][0]:
+        found.append((about["model_sha256"], about["model"]))
     return found
 
 

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from lbr_st.errors import InputError, shortened
 from lbr_st.files import replacing
-from lbr_st.model.contract import fingerprint
+from lbr_st.model.contract import encoders_of_documents
 from lbr_st.records import MANIFEST, Record
 from lbr_st.use.shards import Manifest, naming_damage, part
 from lbr_st.use.vectors import Vectors, unit
@@ -54,10 +54,11 @@ class Encoded:
             raise InputError(f"{folder}: lbr encode has not finished it; the same command goes on")
         if job["role"] != "document":
             raise InputError(f"{folder} holds vectors of queries; encode documents, with --role document")
-        is_folder = Path(model).is_dir()
-        if (fingerprint(model) if is_folder else model) != (
-            manifest.origin["model_sha256"] if is_folder else job["model"]
-        ):
+        same = (
+            weights == manifest.origin["model_sha256"] if weights else name == job["model"]
+            for weights, name in encoders_of_documents(model)
+        )
+        if not any(same):
             raise InputError(f"{folder} was encoded with another model, {job['model']}; encode it with {model}")
         return cls(Path(folder), manifest)
 

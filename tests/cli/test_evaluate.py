@@ -64,6 +64,8 @@ def test_models_with_bm25(model, pairs, tmp_path, capsys):
     assert float(rows[1].split("|")[3]) == pytest.approx(lbr_st.evaluate("bm25", pairs)["ndcg_at_10"], abs=1e-3)
     seen = {path.parent.parent.name for path in (tmp_path / "results").rglob("test.json")}
     assert {"local__model", "local__model-with-bm25-rrf", "local__model-with-bm25-0.25"} <= seen
+    of_the_model = {path.parent.parent.name for path in results_of(results, folder)}
+    assert of_the_model == {"local__model"}  # whose card has no scores of both
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -22,6 +23,8 @@ from lbr_st.distilling.students import save_both
 from lbr_st.errors import InputError, UnfinishedError
 from lbr_st.files import write_jsonl
 from lbr_st.training.resume import State, state_of
+from lbr_st.use.encode import EncodeConfig, encode_corpus
+from lbr_st.use.passages import open_encoded
 
 STUDENTS = ["table", "layers:1"]
 
@@ -83,6 +86,21 @@ def test_stock_classes_take_the_student_for_queries_and_the_model_for_documents(
         np.testing.assert_allclose(queries, done[kind].model.encode_query(texts), atol=1e-6)
         assert np.abs(queries - model.encode_query(texts)).max() > 1e-3  # not the model
         np.testing.assert_allclose(np.linalg.norm(queries, axis=1), 1, atol=1e-5)
+
+
+def test_vectors_of_the_model_stay_valid(done, config, folder, tmp_path):
+    """What the model encoded is searched with the student, as long as its files are those that were saved."""
+    write_jsonl(tmp_path / "documents.jsonl", [{"text": text} for text in TEXTS])
+    encode_corpus(
+        EncodeConfig(model=config.model, data=[str(tmp_path / "documents.jsonl")], output_dir=tmp_path / "vectors")
+    )
+    student = shutil.copytree(folder / "table", tmp_path / "student")
+    vectors = open_encoded(str(tmp_path / "vectors"), str(student)).vectors(SentenceTransformer(str(student)))
+    expected = SentenceTransformer(str(student)).encode_document(TEXTS)
+    np.testing.assert_allclose(np.asarray(vectors[0 : len(TEXTS)]), expected, atol=1e-5)
+    (student / "config_sentence_transformers.json").write_text("{}")
+    with pytest.raises(InputError, match="was encoded with another model"):
+        open_encoded(str(tmp_path / "vectors"), str(student))
 
 
 def test_a_table_is_the_mean_of_its_rows_and_a_projection(done, folder):
@@ -205,5 +223,5 @@ def test_other_vectors_are_not_saved(config, done, folder, tmp_path, monkeypatch
     student = SentenceTransformer(str(folder / "model"))
     monkeypatch.setattr(student, "encode_query", lambda *args, **kwargs: model.encode(["other"], prompt="") + 1)
     with pytest.raises(UnfinishedError, match="what was written gives other query vectors"):
-        save_both(student, model, tmp_path / "out", TEXTS[:1])
+        save_both(student, model, tmp_path / "out", TEXTS[:1], "model")
     assert not (tmp_path / "out").exists()
