@@ -113,7 +113,7 @@ def parts_of(source: str, reading: Reading, side: str | None = None) -> list[Par
     raise InputError(f"{source}: no such file or folder, no id of a Hub dataset, and none of {', '.join(sets)}")
 
 
-def _rows_part(name: str, side: str | None, rows: Rows, reading: Reading) -> Part:
+def _rows_part(name: str, side: str | None, rows: Callable[[], Iterator[Row]], reading: Reading) -> Part:
     return Part(name, side, lambda: records_of(rows(), name, reading))
 
 
