@@ -8,6 +8,7 @@ import importlib
 import logging
 import os
 import re
+import resource
 import sys
 import traceback
 from collections.abc import Iterator
@@ -61,10 +62,15 @@ LESS_AT_ONCE = (
     "stage 2; elsewhere --batch-tokens or --batch-size"
 )
 NO_NETWORK = "is there a network? What is on this machine can be named by its folder"
-# How errors of memory begin that have no class of their own, and what a GPU says that is not in order.
-OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
+# What errors of memory say that have no class of their own; each thread and each library takes addresses too.
+OF_MEMORY = re.compile(
+    "out of memory|can(no|'|)t allocate memory|not enough memory|bad_alloc|CUBLAS_STATUS_ALLOC_FAILED|"
+    "can't start new thread|failed to map segment",
+    re.IGNORECASE,
+)
 # How torch says that a file ends too soon that it writes, as on a disk that is full: it has no number of the system's.
 OF_WRITING = ("unexpected pos", "iostream error", "failed writing file")
+# What a GPU says that is not in order.
 OF_THE_GPU = ("NVIDIA driver", "CUDA driver", "no kernel image is available", "busy or unavailable", "NCCL error")
 # Packages whose own errors are about the world outside: the network, files, other programs. What to do about them.
 OUTSIDE = {
@@ -172,16 +178,45 @@ def raised_by_us(error: BaseException) -> bool:
 
 def is_of_the_machine(error: BaseException) -> bool:
     """Tell whether it was the machine that had too little of something: never a fault of what was read or opened."""
-    return _number_of(error) in {*SYSTEM} - {*OF_RIGHTS}
+    return of_memory(error) is not None or _number_in(error) in {*SYSTEM} - {*OF_RIGHTS}
+
+
+def _number_in(error: BaseException) -> int | None:
+    """Return the number that the operating system gave an error, or the one that it was raised for."""
+    number = _number_of(error)
+    return _number_in(error.__cause__) if number is None and error.__cause__ is not None else number
 
 
 def _number_of(error: BaseException) -> int | None:
-    """Return the number that the operating system gave an error, which libraries hand on in their own ones."""
+    """Return the number that the operating system gave an error; libraries have it in their own words."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
     if (found := OF_RUST.search(str(error))) is not None:
         return int(found[1])
-    return None if error.__cause__ is None else _number_of(error.__cause__)
+    return None
+
+
+def of_memory(error: BaseException) -> BaseException | None:
+    """Return the error of memory that an error is, or was raised for; None where there is none.
+
+    Whoever opens a file may have taken it for a fault of that file.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        names = {each.__name__ for each in type(cause).__mro__}
+        is_said = isinstance(cause, RuntimeError | ImportError) and OF_MEMORY.search(str(cause)) is not None
+        if names & {"MemoryError", "OutOfMemoryError"} or is_said or _number_of(cause) == errno.ENOMEM:
+            return cause
+        cause = cause.__cause__
+    return None
+
+
+def _line_of_memory(error: BaseException) -> str:
+    said, limit = one_line(error), resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY or "CUDA" in said:
+        return f"out of memory ({said}): {LESS_AT_ONCE}"
+    allowed = f"a process may have {limit / 2**30:.1f} GiB of addresses here, by ulimit -v"
+    return f"out of memory ({said}): {allowed}; let it have more, or {LESS_AT_ONCE}"
 
 
 def foreseen(error: BaseException) -> str | None:
@@ -194,17 +229,14 @@ def foreseen(error: BaseException) -> str | None:
         One line. None for any other error: its traceback is what helps.
     """
     said = one_line(error)
-    if isinstance(error, InputError | UnfinishedError):
+    if isinstance(error, UnfinishedError):
         return str(error)
-    if isinstance(error, ImportError):
-        return _of_import(error, said)
-    names = {each.__name__ for each in type(error).__mro__}
-    if names & {"MemoryError", "OutOfMemoryError"} or (
-        isinstance(error, RuntimeError) and any(part in str(error) for part in OF_MEMORY)
-    ):
-        return f"out of memory ({said}): {LESS_AT_ONCE}"
+    if (cause := of_memory(error)) is not None:
+        return _line_of_memory(cause)
+    if isinstance(error, InputError | ImportError):
+        return str(error) if isinstance(error, InputError) else _of_import(error, said)
     if is_of_the_machine(error) and not isinstance(error, OSError):
-        return f"{said}; {SYSTEM[_number_of(error) or 0]}"
+        return f"{said}; {SYSTEM[_number_in(error) or 0]}"
     if type(error) is Exception and _is_of_tokenizer(error):  # the tokenizers library has no class of its own
         return f"the tokenizer cannot be used ({said}): is its tokenizer.json whole?"
     if isinstance(error, RuntimeError) and (line := _of_torch(error, said)) is not None:

@@ -34,9 +34,17 @@ def replacing(path: str | Path) -> Iterator[Path]:
         with open(unfinished, "rb") as file:
             os.fsync(file.fileno())
         os.replace(unfinished, path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):  # of a disk that cannot be written to
+            unfinished.unlink(missing_ok=True)
+        _name(error, unfinished, path)
         raise
+
+
+def _name(error: BaseException, unfinished: Path, path: Path) -> None:
+    """Let an error of the system name what was to be written, not what that is called until it is whole."""
+    if isinstance(error, OSError) and isinstance(error.filename, str):
+        error.filename = error.filename.replace(str(unfinished), str(path))
 
 
 @contextlib.contextmanager
@@ -57,6 +65,9 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
             if path.is_dir():
                 path.rmdir()
             os.replace(folder, path)
+        except OSError as error:
+            _name(error, folder, path)
+            raise
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -91,7 +102,11 @@ def filling(path: str | Path, last: str, stale: Collection[str] = ()) -> Iterato
             shutil.rmtree(leftover)
         with tempfile.TemporaryDirectory(prefix=".filling-", suffix=UNFINISHED, dir=path) as name:
             folder = Path(name)
-            yield folder
+            try:
+                yield folder
+            except OSError as error:
+                _name(error, folder, path)
+                raise
             for old in (path / last, *(old for pattern in stale for old in path.glob(pattern))):
                 old.unlink(missing_ok=True)
             files = [file.relative_to(folder) for file in folder.rglob("*") if file.is_file()]

@@ -31,6 +31,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
 os.environ |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1"}
@@ -43,6 +44,7 @@ from hypothesis import strategies as st
 ROOT = Path(__file__).parent.parent
 FINDINGS = ROOT / ".fuzz"
 SECONDS, SHRINKING = 60, 20
+A_ROUND = 60  # seconds of a command: none takes the time of all others
 MEMORY = 24 * 2**30  # of addresses: a huge number must end in MemoryError, not the machine
 
 
@@ -94,8 +96,8 @@ def run(case: Case, main: Callable[[list[str]], None] | None = None) -> Outcome:
         handler = signal.signal(signal.SIGALRM, stop)
         signal.alarm(SECONDS)
         try:
-            asking = fuzz_serving.asking() if case.argv[:1] == ["serve"] else contextlib.nullcontext()
-            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), asking:
+            around = AROUND.get(case.argv[0], contextlib.nullcontext)()
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), around:
                 main(with_server(case.argv))
         except SystemExit as end:
             outcome.code = end.code or 0
@@ -111,6 +113,20 @@ def run(case: Case, main: Callable[[list[str]], None] | None = None) -> Outcome:
             os.environ.update(environment)
     outcome.said = err.getvalue()
     return outcome
+
+
+@contextlib.contextmanager
+def in_short() -> Iterator[None]:
+    """Let no picture be drawn and no model be verified: an adaptation saves several, and the stages have own cases."""
+    with (
+        mock.patch("lbr_st.training.curves.plot"),
+        mock.patch("lbr_st.data.card.plot"),
+        mock.patch("lbr_st.model.saving.verify", return_value=[]),
+    ):
+        yield
+
+
+AROUND: dict[str, Callable[[], Any]] = {"serve": fuzz_serving.asking, "adapt": in_short}
 
 
 def lay_down(case: Case, folder: Path) -> None:
@@ -173,6 +189,7 @@ def _round(
     to: Path,
 ) -> None:
     known = {*found}
+    begun = time.monotonic()
     since: dict[str, float] = {}
 
     @seed(number)
@@ -183,7 +200,7 @@ def _round(
     @given(cases)
     def each(case: Case) -> None:
         now = time.monotonic()
-        if now > end or any(now - first > SHRINKING for first in since.values()):
+        if now > min(end, begun + A_ROUND) or any(now - first > SHRINKING for first in since.values()):
             return
         counts[name] += 1
         outcome = run(case)

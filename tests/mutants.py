@@ -75,6 +75,56 @@ MUTANTS = [
         "    if not 1 <= number <= has:\n",
         "model/test_layers.py",
     ),
+    # What is said, and what is not taken for something else.
+    Mutant(
+        "json: a part that is empty stands in no line",
+        "data/json_objects.py",
+        '(("not used", left), ("empty", empty)) if each',
+        '(("not used", left),) if each',
+        "data/test_json_objects.py::test_parallel_lists_are_columns_and_a_list_never_stands_for_the_file_unsaid",
+    ),
+    Mutant(
+        "tables: commands of TeX are line breaks of a database",
+        "data/rows.py",
+        '            elif _OF_OTHERS.search(field.replace("\\\\\\\\", "")):\n',
+        "            elif False:\n",
+        "data/test_rows.py::test_what_may_be_a_command_of_tex_stays",
+    ),
+    Mutant(
+        "scores: a column of numbers may be of anything",
+        "data/columns.py",
+        "(numbers := [path for path in self._watch.numbers if path != INDEX])",
+        "(numbers := [])",
+        "data/test_preparing.py::test_of_several_sources_those_without_scores_are_named",
+    ),
+    Mutant(
+        "beir: what is wrong with a text is wrong with a judgement",
+        "data/beir.py",
+        "                self.texts(kind)  # what",
+        "                pass  # what",
+        "data/test_parts.py::test_to_skip_rows_of_beir_is_named_where_it_leaves_some",
+    ),
+    Mutant(
+        "memory: a file that could not be read for it is damaged",
+        "errors.py",
+        "        cause = cause.__cause__\n",
+        "        cause = None\n",
+        "test_errors.py::test_memory_that_a_limit_of_the_shell_keeps_back_is_named",
+    ),
+    Mutant(
+        "lengths: room for text is looked for after the data",
+        "model/opening.py",
+        "        check_room(length, prefix, number)\n",
+        "        pass\n",
+        "training/test_launch.py::test_a_length_without_room_for_text_is_refused_before_the_data",
+    ),
+    Mutant(
+        "settings: those that were changed by hand are used without a word",
+        "model/opening.py",
+        '        logger.warning("%s %s was changed since it was saved: %s%s", flag, name, ", ".join(changed), now)\n',
+        "        pass\n",
+        "model/test_opening.py::test_settings_that_were_changed_by_hand_are_said",
+    ),
     # What is refused, and when.
     Mutant(
         "rows: a tokenizer may know words that have none",
@@ -364,8 +414,8 @@ MUTANTS = [
     Mutant(
         "judgements: a least score without a column is passed over",
         "data/columns.py",
-        "if not judge.columns:  # all",
-        "if judge.columns:  # all",
+        "if not judge.columns and (numbers",
+        "if judge.columns and (numbers",
         "data/test_records.py::test_grades_and_the_least_that_is_an_answer",
     ),
     Mutant(

@@ -54,6 +54,11 @@ FORESEEN = [
     (MemoryError(), f"out of memory (MemoryError): {LESS}"),
     (torch.OutOfMemoryError("CUDA out of memory. Tried 2"), f"of memory (CUDA out of memory. Tried 2): {LESS}"),
     (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), "out of memory ("),
+    (RuntimeError("std::bad_alloc"), f"out of memory (std::bad_alloc): {LESS}"),
+    (RuntimeError("can't start new thread"), f"out of memory (can't start new thread): {LESS}"),
+    (OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), f"out of memory ([Errno 12] Cannot allocate memory): {LESS}"),
+    (SafetensorError("Cannot allocate memory (os error 12)"), "out of memory (Cannot allocate memory (os error 12)): "),
+    (import_error("libx.so: failed to map segment from shared object"), f"from shared object): {LESS}"),
     (RuntimeError("Found no NVIDIA driver on your system"), "the GPU cannot be used (Found no NVIDIA driver on"),
     (import_error("No module named 'peft'", "peft"), "No module named 'peft': pip install 'lbr-st[train]'"),
     (ModuleNotFoundError("No module named 'galore'", name="galore.x"), "the package galore is not installed: pip"),
@@ -133,6 +138,20 @@ def test_what_is_left_is_said_in_the_same_line(capsys):
     assert printed.startswith("error: out of memory (MemoryError): ")
     assert printed.endswith(". The weights of step 4 are in out/checkpoints/checkpoint-4\n")
     assert printed.count("\n") == 1
+
+
+def test_memory_that_a_limit_of_the_shell_keeps_back_is_named(capsys, monkeypatch):
+    """Also where a library took it for a fault of the file that it was reading: then the input is right."""
+    monkeypatch.setattr("resource.getrlimit", lambda kind: (3 * 2**30, -1))
+    error = InputError("m: model.safetensors: not whole; download or copy it again")
+    error.__cause__ = OSError(errno.ENOMEM, "Cannot allocate memory")
+    code, printed = ended(error, capsys)
+    assert code == 1
+    assert printed.startswith(
+        "error: out of memory ([Errno 12] Cannot allocate memory): a process may have 3.0 GiB of addresses here, by "
+        "ulimit -v; let it have more, or take less at once: a shorter --max-length"
+    )
+    assert "ulimit" not in foreseen(torch.OutOfMemoryError("CUDA out of memory"))
 
 
 def test_a_bug_is_a_traceback_and_says_where_to_report_it(capsys):

@@ -1,12 +1,13 @@
 """Where a folder can be made, and where none can: said before any work, and nothing is left of the question."""
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
 from lbr_st.errors import InputError
-from lbr_st.files import read_json, require_empty, require_place
+from lbr_st.files import filling, read_json, replacing_folder, require_empty, require_place, write_text
 
 
 def links(folder):
@@ -77,3 +78,20 @@ def test_what_is_no_json_is_one_kind_of_error(tmp_path, content):
     (tmp_path / "f.json").write_bytes(content)
     with pytest.raises(ValueError, match=r"."):
         read_json(tmp_path / "f.json")
+
+
+def test_a_disk_that_takes_nothing_is_said_of_the_file_that_was_to_be_written(tmp_path, monkeypatch):
+    """Not of its hidden neighbour, which cannot even be taken away from a file system that is read-only."""
+
+    def refuse(path, *args, **kwargs):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr("builtins.open", refuse)
+    monkeypatch.setattr("pathlib.Path.unlink", refuse)
+    with pytest.raises(OSError, match="Read-only") as error:
+        write_text(tmp_path / "README.md", "text")
+    assert error.value.filename == str(tmp_path / "README.md")
+    for fill in (replacing_folder, lambda path: filling(path, last="a.json")):
+        with pytest.raises(OSError, match="Read-only") as error, fill(tmp_path / "set") as folder:
+            write_text(folder / "a.json", "{}")
+        assert error.value.filename == str(tmp_path / "set" / "a.json")

@@ -41,6 +41,7 @@ from lbr_st.model.lengths import warn_of_longer
 from lbr_st.model.opening import (
     check_can_be_trained,
     check_max_length,
+    embedding_width,
     is_other_embedding_model,
     open_sentence_transformer,
 )
@@ -208,7 +209,7 @@ def prepare(config: AlignConfig, arguments: AlignConfig) -> tuple[Run, AlignTrai
     """
     check_launch(config)
     check_hub(arguments)
-    check_can_be_trained(config.model, config.max_length, config.texts_in_a_row)
+    _check_model(config)
     sources = find_sources(config)
     teacher = teacher_of(config)
     set_learning_rate(arguments, "align")
@@ -227,6 +228,15 @@ def prepare(config: AlignConfig, arguments: AlignConfig) -> tuple[Run, AlignTrai
     set_prompts(model, config)
     dimensions = check_dimensions(config.matryoshka_dims, model.get_embedding_dimension())
     return run, _trainer(config, arguments, model, data, dimensions, teacher)
+
+
+def _check_model(config: AlignConfig) -> None:
+    """Refuse a model that cannot be trained as the settings say, before data are read; no weights are read."""
+    asked: dict[str, Any] = {"num_bottleneck_tokens": config.bottleneck_tokens, "prompts": config.given_prompts}
+    about = check_can_be_trained(config.model, config.max_length, config.texts_in_a_row, **asked)
+    width = None if about is None else embedding_width(config.model, about)
+    if width is not None:
+        check_dimensions(config.matryoshka_dims, width)
 
 
 def find_sources(config: AlignConfig) -> AlignSources:

@@ -16,7 +16,7 @@ from typing import Any
 
 import lbr_st
 from lbr_st.cli.memory import keep_freed_memory
-from lbr_st.errors import InputError, foreseen, naming_the_extra, raised_by_us, where_to_report
+from lbr_st.errors import InputError, foreseen, naming_the_extra, of_memory, raised_by_us, where_to_report
 
 # Heading, then command and what it does; the module of a command has its name.
 COMMANDS = {
@@ -128,7 +128,7 @@ def run_command(run: Callable[[], None]) -> None:
                 sys.stdout.flush()
             except OSError:  # of a disk that is full, or nobody reads it
                 _write_no_more()
-            sys.exit(2 if isinstance(error, InputError) else 1)
+            sys.exit(2 if isinstance(error, InputError) and of_memory(error) is None else 1)
 
 
 def _sentences(said: Sequence[str]) -> str:

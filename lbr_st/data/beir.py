@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from lbr_st.data import names
 from lbr_st.data.account import Account
 from lbr_st.data.cleaning import clean
+from lbr_st.data.drops import Waiting
 from lbr_st.data.ids import IdReader, id_text
 from lbr_st.data.rows import Row, Wrong
 from lbr_st.data.templates import excerpt
@@ -16,7 +17,7 @@ from lbr_st.records import Record
 
 JUDGEMENT = (("query-id", "query_id"), ("corpus-id", "corpus_id"), ("score", "relevance"))
 
-Rows = Callable[[], Iterator[Row]]
+Rows = Callable[[Wrong], Iterator[Row]]
 
 
 class BeirCollection:
@@ -31,7 +32,7 @@ class BeirCollection:
     """
 
     def __init__(self, name: str, corpus: Rows, queries: Rows, wrong: Wrong, keep_html: bool = False) -> None:
-        self.name, self.wrong, self.keep_html = name, wrong, keep_html
+        self.name, self._wrong, self.keep_html = name, wrong, keep_html
         self._read = {"corpus": corpus, "queries": queries}
         self._texts: dict[str, dict[str, str]] = {}
         self._titles: dict[str, str] = {}
@@ -39,54 +40,62 @@ class BeirCollection:
     def texts(self, kind: str) -> dict[str, str]:
         """Return the texts of the ``corpus`` or the ``queries`` by id; title and text are one, as in mteb."""
         if kind not in self._texts:
-            found = self._texts[kind] = {}
-            account, ids = Account(), IdReader()
-            for row in self._read[kind]():
+            found: dict[str, str] = {}
+            account, ids, waiting = Account(), IdReader(), Waiting(self._wrong)
+            for row in self._read[kind](waiting):
                 account.see(row.values)
                 for note in row.notes:
                     account.note(note)
                 id_, text = ids(row.values, is_pair=False).get("id"), row.values.get("text")
                 if id_ is None or not isinstance(text, str):
-                    self.wrong(RowError(row.where, "missing column", "expected _id and text, as BEIR has them"))
+                    waiting(RowError(row.where, "missing column", "expected _id and text, as BEIR has them"))
                     continue
                 title = names.first(row.values, names.TITLE) if kind == "corpus" else None
                 if title is not None:
                     try:
                         heading = title_of(row.where, title, row.values[title])
                     except RowError as error:
-                        self.wrong(error)
+                        waiting(error)
                         continue
                     text = with_title(heading, text)
                     if heading:
                         self._titles[id_] = heading
                 text = clean(text, self.keep_html, one_line=kind == "queries")
                 if found.setdefault(id_, text) != text:
-                    self.wrong(RowError(row.where, "an id twice", f"{id_!r} is the _id of another text above"))
+                    waiting(RowError(row.where, "an id twice", f"{id_!r} is the _id of another text above"))
                     continue
+                waiting.used()
                 account.use(["text", *ids.used, *([] if title is None else [title])])
                 account.count("document" if kind == "corpus" else "query")
+            waiting.end()
             account.say(f"{self.name}, {kind}")
+            self._texts[kind] = found
         return self._texts[kind]
 
     def judged(self, rows: Rows) -> Iterator[Record]:
         """Yield a record for each document that is judged for a query, with its grade as ``relevance``, 0 for none.
 
         Args:
-            rows: Reads judgements, ``query-id``, ``corpus-id`` and ``score``.
+            rows: Reads judgements, ``query-id``, ``corpus-id`` and ``score``; takes what is called with rows that do
+                not parse.
         """
-        account = Account()
-        for row in rows():
+        account, waiting = Account(), Waiting(self._wrong)
+        for row in rows(waiting):
             account.see(row.values)
             for note in row.notes:
                 account.note(note)
+            for kind in ("queries", "corpus"):
+                self.texts(kind)  # what is wrong with them is not wrong with this row
             try:
                 record = self._judgement(row)
             except RowError as error:
-                self.wrong(error)
+                waiting(error)
                 continue
+            waiting.used()
             account.use(name for names in JUDGEMENT for name in names if row.values.get(name) is not None)
             account.count("judgement")
             yield record
+        waiting.end()
         account.say(f"{self.name}, judgements")
 
     def _judgement(self, row: Row) -> Record:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from lbr_st.data import names
 from lbr_st.data.account import Account
 from lbr_st.data.choices import Choice, choice_of
+from lbr_st.data.delimited import INDEX
 from lbr_st.data.judgements import NOTHING, WRITE, Judge, Watch, score_of, word_of
 from lbr_st.data.remedies import options, remedy, running, texts_of_row
 from lbr_st.data.same_text import same_text
@@ -197,9 +198,12 @@ class RowReader:
             )
         if self.columns.min_score is not None and pairs and not judge.compared:
             unscored = f"{source}: no column has scores that --min-score could be compared with"
-            if not judge.columns:  # all of it would be taken for answers
-                raise InputError(f"{unscored}: leave it out, or name the column by lbr data prepare --judged-by")
-            logger.warning(unscored)
+            if not judge.columns and (numbers := [path for path in self._watch.numbers if path != INDEX]):
+                raise InputError(
+                    f"{unscored}, unless {numbers[0]!r} has: leave it out, or name that column by lbr data prepare "
+                    "--judged-by"
+                )
+            logger.warning(unscored if judge.columns else f"{unscored}: all of its pairs are taken for answers")
         self.account.say(source)
 
     def _reader(self, where: str, values: Values) -> Callable[[str, Values], list[Record]]:

@@ -13,6 +13,8 @@ from lbr_st.errors import InputError
 
 # What a list is called that is a column.
 USUAL = (*names.QUERY, *names.DOCUMENT, *names.TITLE, *names.ROW_ID, *names.DOCUMENT_ID, *names.ABOUT)
+# What LlamaIndex and the evaluators of sentence-transformers call texts by id, and which belong together.
+OF_JUDGEMENTS = ("queries", "corpus", "relevant_docs")
 KINDS = {str: "texts", dict: "objects", list: "lists", int: "numbers", float: "numbers"}
 
 
@@ -76,7 +78,7 @@ def _of_frame(found: dict[str, Any]) -> Rows | None:
 
 def _of_judgements(found: dict[str, Any]) -> Rows | None:
     """Return the pairs of texts by id, as LlamaIndex and sentence-transformers' evaluators have them."""
-    queries, corpus, relevant = (found.get(name) for name in ("queries", "corpus", "relevant_docs"))
+    queries, corpus, relevant = map(found.get, OF_JUDGEMENTS)
     if not (isinstance(queries, dict) and isinstance(corpus, dict) and isinstance(relevant, dict)):
         return None
     rows = [
@@ -84,8 +86,10 @@ def _of_judgements(found: dict[str, Any]) -> Rows | None:
         for query, documents in relevant.items()
         for document in documents
     ]
+    said = _not_used({name: value for name, value in found.items() if name not in OF_JUDGEMENTS}).removeprefix("; ")
     alone = len(corpus.keys() - {row["document_id"] for row in rows})
-    return Rows(rows, f"documents of no query, which are not used: {alone:,}" if alone else "")
+    unasked = f"documents of no query, which are not used: {alone:,}" if alone else ""
+    return Rows(rows, "; ".join(filter(None, [unasked, said])))
 
 
 def _by_id(found: dict[str, Any]) -> Rows | None:
@@ -212,8 +216,11 @@ def _spelled(path: tuple[str, ...]) -> str:
 
 
 def _not_used(beside: Mapping[str, Any]) -> str:
-    left = [name for name, value in beside.items() if value is not None and value not in ("", [], {})]
-    return f"; not used: {', '.join(left)}" if left else ""
+    """Name what is beside the rows: what is not used, and what is empty."""
+    empty = [name for name, value in beside.items() if value is None or value in ("", [], {})]
+    left = [name for name in beside if name not in empty]
+    parts = ((said, each) for said, each in (("not used", left), ("empty", empty)) if each)
+    return "".join(f"; {said}: {', '.join(each)}" for said, each in parts)
 
 
 def _has_texts(value: Any, depth: int = 0) -> bool:

@@ -190,9 +190,14 @@ class Judge:
 
 
 class Watch:
-    """Watches the columns that nothing is made of, for what looks like judgements: two values, one yes and one no."""
+    """Watches the columns that nothing is made of, for what looks like judgements: two values, one yes and one no.
+
+    Attributes:
+        numbers: Paths where a number was seen, which may be a score.
+    """
 
     def __init__(self) -> None:
+        self.numbers: list[str] = []
         self._seen: dict[str, dict[Any, int]] = {}
         self._blank: set[str] = set()  # paths where some rows say nothing
         self._closed: set[str] = set()  # columns with other things in them, and paths in columns
@@ -211,6 +216,8 @@ class Watch:
             return True
         if path in self._closed:
             return False
+        if path not in self.numbers and not isinstance(value, bool) and _number(value) is not None:
+            self.numbers.append(path)
         seen = self._seen.setdefault(path, {})
         said = value.strip().lower() if isinstance(value, str) else value
         key = (said, isinstance(said, bool))  # True is 1 for Python

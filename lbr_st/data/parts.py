@@ -113,7 +113,7 @@ def parts_of(source: str, reading: Reading, side: str | None = None) -> list[Par
     raise InputError(f"{source}: no such file or folder, no id of a Hub dataset, and none of {', '.join(sets)}")
 
 
-def _rows_part(name: str, side: str | None, rows: Rows, reading: Reading) -> Part:
+def _rows_part(name: str, side: str | None, rows: Callable[[], Iterator[Row]], reading: Reading) -> Part:
     return Part(name, side, lambda: records_of(rows(), name, reading))
 
 
@@ -191,7 +191,7 @@ def _folder(folder: Path, reading: Reading, side: str | None) -> list[Part]:
     if corpus and queries and qrels:
         if reading.group is not None:
             raise InputError(f"--group-by {reading.group}: {folder} is a collection of BEIR, whose rows have no groups")
-        rows = lambda path: partial(read_rows, path, reading.encoding, reading.wrong)  # noqa: E731
+        rows = lambda path: partial(read_rows, path, reading.encoding)  # noqa: E731
         collection = BeirCollection(
             folder.resolve().name, rows(corpus), rows(queries), reading.wrong, reading.keep_html
         )
@@ -249,7 +249,7 @@ def _beir_parts(collection: BeirCollection, judged: Sequence[tuple[str | None, s
 
 
 def _of_registry(entry: registry.Entry, reading: Reading, side: str | None) -> list[Part]:
-    rows = lambda part, split: partial(hub_rows, part["hub"], part.get("config"), split)  # noqa: E731
+    rows = lambda part, split: lambda wrong: hub_rows(part["hub"], part.get("config"), split)  # noqa: E731
     if entry.qrels:
         corpus, queries = (rows(part, part["split"]) for part in (entry.corpus, entry.queries))
         collection = BeirCollection(entry.name, corpus, queries, reading.wrong, reading.keep_html or entry.keep_html)

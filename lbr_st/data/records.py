@@ -24,6 +24,7 @@ from lbr_st.records import FIELDS, Record, is_of_prepared_set, is_text_file
 
 logger = logging.getLogger(__name__)
 
+ID_TWICE = "with the id of another row above, which are called id#row"
 EMPTY_HINTS = {
     EMPTY_CELLS: ": in a CSV or TSV a cell of NULL, NaN, N/A or None alone is; in JSON it is a text",
     GONE_CELLS: ": a cell of [deleted], [removed] or the like alone is",
@@ -234,7 +235,9 @@ def _records(path: str | Path, read: RecordReader, wrong: Wrong) -> Iterator[Rec
         waiting.used()
         for record in found:
             record.pop("is_choice", None)
-            yield record | {"id": unique(record["id"], row.number)}
+            id_ = unique(record["id"], row.number)
+            read.account.note(ID_TWICE, id_ != record["id"])
+            yield record | {"id": id_}
     waiting.end()
     if not has_records:
         raise InputError(f"{path}: no records{' that can be used' if has_rows else ''}")

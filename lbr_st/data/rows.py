@@ -10,7 +10,7 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from lzma import LZMAError
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -55,6 +55,10 @@ _ESCAPE = re.compile(r"[.,;:!?]\\[nrt]|\\[nrt](?=[\sA-Z\d\\-]|$)")
 # The same beside a null that is written out, too.
 _WRITTEN_OUT, NULL_OF_DATABASES = re.compile(r"\\[nrt]"), r"\N"
 ESCAPES = r"with \n or \t written out in cells, which stay as they are"
+# What databases write with a backslash; a line that has another one, such as a command of TeX, is of no database.
+_OF_DATABASES = {"n": "\n", "r": "\r", "t": "\t", "0": "", "\\": "\\", "'": "'", '"': '"'}
+_ESCAPED, _OF_OTHERS = re.compile(r"""\\([nrt0\\'"])"""), re.compile(r"""\\(?![nrt0'"])""")
+UNESCAPED = r"with \n, \t or \\ written out in cells, as databases do, read as what they stand for"
 
 LONE = re.compile("[\udc80-\udcff]")
 NOT_DECODED = re.compile("[\x80-\x9f\udc80-\udcff]")
@@ -79,6 +83,7 @@ class Row(NamedTuple):
 
 
 Wrong = Callable[[RowError], None]
+Question = Callable[[Path, str, Table], bool]  # of a table, by its encoding
 
 
 def _row(where: str, number: int, values: dict[str, Any], notes: tuple[str, ...] = ()) -> Row:
@@ -452,7 +457,7 @@ def _table_rows(path: Path, encoding: str, delimiter: str, wrong: Wrong) -> Iter
         where = f"{path}, line 1"
         try:
             table = Table(file, delimiter)
-            has_nulls = lru_cache(partial(_has_nulls, path, encoding, table))
+            asked = lru_cache(lambda question: question(path, encoding, table))
             if table.delimiter != delimiter:
                 logger.info("%s: the columns are separated by %r", path, table.delimiter)
             while True:
@@ -470,7 +475,7 @@ def _table_rows(path: Path, encoding: str, delimiter: str, wrong: Wrong) -> Iter
                 if table.header is None:
                     table.header = table.with_row_names(header_of(where, fields))
                 elif not table.is_passed_over(where, fields):
-                    yield from _table_row(where, line, table, fields, wrong, has_nulls)
+                    yield from _table_row(where, line, table, fields, wrong, asked)
             if table.headers:
                 logger.warning("%s: rows that say the header once more, left out: %d", path, table.headers)
         except UnicodeError as error:
@@ -481,6 +486,18 @@ def _has_nulls(path: Path, encoding: str, table: Table) -> bool:
     """Tell whether a table has a null that is written out, as databases do, which write line breaks out too."""
     with open_text(path, encoding) as file:
         return any(NULL_OF_DATABASES in line.rstrip("\r\n").split(table.delimiter) for line in file)
+
+
+def _is_of_a_database(path: Path, encoding: str, table: Table) -> bool:
+    """Tell whether a table has such a null, and no backslash but those that databases write."""
+    has_null = False
+    with open_text(path, encoding) as file:
+        for field in (each for line in file if "\\" in line for each in line.rstrip("\r\n").split(table.delimiter)):
+            if field == NULL_OF_DATABASES:
+                has_null = True
+            elif _OF_OTHERS.search(field.replace("\\\\", "")):
+                return False
+    return has_null
 
 
 def _fields(where: str, table: Table, encoding: str) -> list[str] | None:
@@ -496,7 +513,7 @@ def _fields(where: str, table: Table, encoding: str) -> list[str] | None:
 
 
 def _table_row(
-    where: str, line: int, table: Table, fields: list[str], wrong: Wrong, has_nulls: Callable[[], bool]
+    where: str, line: int, table: Table, fields: list[str], wrong: Wrong, asked: Callable[[Question], bool]
 ) -> Iterator[Row]:
     assert table.header is not None
     try:
@@ -509,9 +526,14 @@ def _table_row(
         if not empty.isdisjoint(fields):
             values = {name: "" if value in empty else value for name, value in values.items()}
             notes += (said,)
-    if any("\\" in field and _WRITTEN_OUT.search(field) for field in fields):
-        escape = _WRITTEN_OUT if has_nulls() else _ESCAPE
-        notes += (ESCAPES,) if any(map(escape.search, fields)) else ()
+    if any("\\" in field for field in fields):
+        if asked(_is_of_a_database):
+            read = {name: _ESCAPED.sub(lambda found: _OF_DATABASES[found[1]], value) for name, value in values.items()}
+            notes += (UNESCAPED,) if read != values else ()
+            values = read
+        elif any(map(_WRITTEN_OUT.search, fields)):
+            escape = _WRITTEN_OUT if asked(_has_nulls) else _ESCAPE
+            notes += (ESCAPES,) if any(map(escape.search, fields)) else ()
     yield _row(where, line, values, notes)
 
 

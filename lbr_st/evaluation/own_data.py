@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -30,6 +31,8 @@ from lbr_st.model.encoding import TextEncoder
 from lbr_st.model.lengths import saying_what_is_longer
 from lbr_st.model.opening import open_sentence_transformer
 from lbr_st.records import FIELDS, Record
+
+logger = logging.getLogger(__name__)
 
 OTHER_THAN_TEXT = {"image", "audio", "video"}  # columns of mteb's tasks
 LOCAL = "local/"  # how the path of a task of mteb begins that is made of a user's own pairs
@@ -67,6 +70,7 @@ class LocalRetrieval(AbsTaskRetrieval):
         names |= {record["document"]: record["document_id"] for record in records if "document_id" in record}
         unique = UniqueIds()
         self.documents = {text: unique(names.get(text), f"d{number}") for number, text in enumerate(texts)}
+        self.renamed = {names[text]: id_ for text, id_ in self.documents.items() if names.get(text, id_) != id_}
         self.records = list(records)
         self.queries: dict[str, str] = {}
         for record in self.records:
@@ -135,10 +139,20 @@ def local_task(
     files = [prepared.file("test"), prepared.file("corpus")] if prepared else [str(data)]
     files += [str(corpus_extra)] if corpus_extra else []
     records = read_records(files[0], FIELDS, min_score, on_error)
-    extra = [record for file in files[1:] for record in read_records(file, ("document",), on_error=on_error)]
+    corpora = [read_records(file, ("document",), on_error=on_error) for file in files[1:]]
+    extra = [record for corpus in corpora for record in corpus]
     parts = [*([prepared.about["name"]] if prepared else []), *(Path(file).stem for file in files)]
     name = re.sub(r"[^\w.-]+", "-", "-".join(parts))  # mteb makes a file name of it
-    return LocalRetrieval(records, extra, name=name, revision=sha256(files)[:40])
+    task = LocalRetrieval(records, extra, name=name, revision=sha256(files)[:40])
+    if corpus_extra:
+        known = {record["document"] for part in (records, *corpora[:-1]) for record in part}
+        if already := sum(record["document"] in known for record in corpora[-1]):
+            logger.info("%s: %d of its %d documents are in the corpus already", corpus_extra, already, len(corpora[-1]))
+    if task.renamed:
+        given, now = next(iter(task.renamed.items()))
+        said = "documents have an id that another text has: mteb's files call them by a number too"
+        logger.info("%s: %d %s, such as %s for %s", corpus_extra or data, len(task.renamed), said, now, given)
+    return task
 
 
 class EncoderOfMteb(SentenceTransformerEncoderWrapper):

@@ -187,7 +187,14 @@ def prepare(
     check_hub(arguments)
     if config.attention == "flex_attention" and config.device.type == "cpu":
         raise InputError("--attention flex_attention: it has no backward pass on a CPU")
-    check_can_be_trained(config.model, config.max_length, config.texts_in_a_row, config.layers)
+    check_can_be_trained(
+        config.model,
+        config.max_length,
+        config.texts_in_a_row,
+        config.layers,
+        config.bottleneck_tokens,
+        config.given_prompts,
+    )
     sources = find_sources(config)
     config = replace(config, objective=sources.objective)  # the run and the model say it
     arguments.objective = sources.objective

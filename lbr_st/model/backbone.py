@@ -33,7 +33,14 @@ from lbr_st.model import gguf
 from lbr_st.model.adapters import Adapter, check_adapter, find_adapter, merge_adapter
 from lbr_st.model.quiet import quietly
 from lbr_st.model.tokens import check_pads, check_rows, read_tokenizer
-from lbr_st.model.weights import REPORTING, check_before_reading, check_opened, check_tied, check_weight_files
+from lbr_st.model.weights import (
+    REPORTING,
+    check_before_reading,
+    check_opened,
+    check_tied,
+    check_weight_files,
+    say_which_are_read,
+)
 
 # What keeps a second name and place apart from the first: those of an adapter are not those of its base.
 OF_ONE_PLACE = ("revision", "subfolder")
@@ -138,6 +145,7 @@ def _check_files(name: str, folder: Path) -> None:
         check_weight_files(folder)
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
+    say_which_are_read(name, folder)
 
 
 def empty_model(name: str, config: PretrainedConfig) -> PreTrainedModel:
@@ -166,20 +174,20 @@ def _field_of(values: Mapping[str, Any], value: Any) -> str | None:
     return None
 
 
-def check_backbone(name: str) -> PretrainedConfig:
+def check_backbone(name: str) -> tuple[PretrainedConfig, PreTrainedTokenizerBase | None]:
     """Refuse a language model on this machine that could not be read, without reading its weights.
 
     Args:
         name: Directory, GGUF file, directory that holds one, or an adapter on one of these.
 
     Returns:
-        Its configuration.
+        Its configuration and its tokenizer, which is None of a GGUF file: to read that takes as long as its weights.
 
     Raises:
         InputError: As `read_backbone` and `read_language_model` do.
     """
     if gguf.gguf_file(name) is not None:
-        return read_config(name)
+        return read_config(name), None
     tokenizer, config, _ = read_backbone(name)
     check_pads(tokenizer)
     adapter = find_adapter(name)
@@ -192,7 +200,7 @@ def check_backbone(name: str) -> PretrainedConfig:
         if adapter is not None:
             _grow(empty, tokenizer)
             check_adapter(adapter, empty)
-    return config
+    return config, tokenizer
 
 
 def _check_generation(name: str) -> None:

@@ -52,6 +52,34 @@ def check_room(length: int, num_prefix_tokens: int, num_bottleneck_tokens: int) 
         )
 
 
+def check_prompt(
+    role: str,
+    prompt: str,
+    tokenizer: PreTrainedTokenizerBase,
+    length: int,
+    num_prefix_tokens: int,
+    num_bottleneck_tokens: int,
+) -> None:
+    """Refuse a prompt that leaves no room for text.
+
+    Args:
+        role: ``query`` or ``document``.
+        prompt: What stands before a text.
+        tokenizer: Tokenizer of the model.
+        length: Longest input in tokens.
+        num_prefix_tokens: Number of tokens that the tokenizer puts before a text.
+        num_bottleneck_tokens: Number of bottleneck tokens.
+
+    Raises:
+        InputError: With the flag.
+    """
+    tokens = len(tokenizer(prompt, add_special_tokens=False)["input_ids"])
+    try:
+        check_room(length, num_prefix_tokens + tokens, num_bottleneck_tokens)
+    except InputError as error:
+        raise InputError(f"--{role}-prompt has {tokens} tokens: {error}") from error
+
+
 def check_ratio(compression_ratio: float | None) -> None:
     """Refuse a compression ratio that is no number of tokens.
 

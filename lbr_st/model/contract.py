@@ -66,6 +66,23 @@ class VerificationError(InputError):
     """A saved model that does not keep its promises: the file or input, and what is wrong with it."""
 
 
+def check_kind_of_json(name: str, found: Any) -> None:
+    """Refuse a JSON file of a model that holds another kind of value than its readers take.
+
+    Args:
+        name: Its name below the directory of the model.
+        found: What it holds.
+
+    Raises:
+        VerificationError: If it does.
+    """
+    if name == "modules.json":
+        if not isinstance(found, list) or not all(isinstance(module, dict) for module in found):
+            fail(name, "is not a list of modules")
+    elif not isinstance(found, dict) and (name in READ or "/" in name):
+        fail(name, f"is a {type(found).__name__}, not an object with fields")
+
+
 def fail(where: str | Path, what: str) -> NoReturn:
     """Raise a `VerificationError` that names the file or input."""
     raise VerificationError(f"{where}: {what}")
@@ -136,11 +153,7 @@ class SavedFiles:
             fail(f"{name}, line {error.lineno}, column {error.colno}", f"not JSON: {error.msg}")
         except (RecursionError, ValueError) as error:  # nested a thousand deep, or a number of thousands of digits
             fail(name, f"not JSON that anybody reads: {error}")
-        if name == "modules.json":
-            if not isinstance(found, list) or not all(isinstance(module, dict) for module in found):
-                fail(name, "is not a list of modules")
-        elif not isinstance(found, dict) and (name in READ or "/" in name):
-            fail(name, f"is a {type(found).__name__}, not an object with fields")
+        check_kind_of_json(name, found)
         return found
 
     def field(self, name: str, key: str, kind: type) -> Any:

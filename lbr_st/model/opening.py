@@ -6,7 +6,7 @@ import contextlib
 import logging
 import pickle
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from transformers.integrations import is_deepspeed_zero3_enabled, is_fsdp_enable
 from transformers.utils.peft_utils import ADAPTER_CONFIG_NAME
 
 from lbr_st.errors import InputError, foreseen, is_of_the_machine, one_line, raised_by_us
+from lbr_st.files import read_json
 from lbr_st.model.adapters import find_adapter, merge_adapter
 from lbr_st.model.backbone import (
     NOT_OF_TEXT_ALONE,
@@ -31,8 +32,18 @@ from lbr_st.model.backbone import (
     of_the_hub,
     read_config,
 )
-from lbr_st.model.bottleneck import BottleneckTransformer, bottleneck_module
-from lbr_st.model.contract import LBR_CONFIG, NATIVE_MODULE, REFERENCE, SavedFiles, changed_files, check_files
+from lbr_st.model.bottleneck import BottleneckTransformer, bottleneck_module, check_prompt, check_room
+from lbr_st.model.contract import (
+    LBR_CONFIG,
+    NATIVE_MODULE,
+    READ,
+    REFERENCE,
+    SavedFiles,
+    VerificationError,
+    changed_files,
+    check_files,
+    check_kind_of_json,
+)
 from lbr_st.model.gguf import gguf_file
 from lbr_st.model.layers import check_layers, keep_layers
 from lbr_st.model.positions import check_positions, has_end, most_positions
@@ -40,9 +51,21 @@ from lbr_st.model.quiet import quietly
 from lbr_st.model.recognising import unread_weights, why_no_model
 from lbr_st.model.saving import from_backbone, load
 from lbr_st.model.tokens import check_vocabulary, lacks_vocabulary
-from lbr_st.model.weights import NO_TENSORS, check_embedder, check_opened, check_vectors, check_weight_files, recorded
+from lbr_st.model.weights import (
+    NO_TENSORS,
+    check_embedder,
+    check_opened,
+    check_vectors,
+    check_weight_files,
+    recorded,
+    say_which_are_read,
+)
 
 logger = logging.getLogger(__name__)
+
+# Files of JSON that an embedding model has beside config.json and modules.json.
+PROMPTS = "config_sentence_transformers.json"
+OF_EMBEDDERS = (PROMPTS, "sentence_bert_config.json", "tokenizer_config.json")
 
 # Longest input of a model that is trained from a backbone, in tokens, unless told otherwise or the backbone reads less.
 DEFAULT_MAX_LENGTH = 512
@@ -84,6 +107,7 @@ def _check_directory(name: str, flag: str) -> None:
     path = Path(name)
     if not any((path / file).is_file() for file in ("config.json", "modules.json", ADAPTER_CONFIG_NAME)):
         raise _not_a_model(name, flag, why_no_model(path))
+    _check_kinds_of_json(name, flag)
     if not (path / ADAPTER_CONFIG_NAME).is_file() and (unread := unread_weights(path)) is not None:
         raise InputError(f"{flag} {name} cannot be used: {unread}")
     try:
@@ -93,6 +117,17 @@ def _check_directory(name: str, flag: str) -> None:
         raise InputError(f"{flag} {name} cannot be used: {error}") from error
     if (path / REFERENCE).is_file() and not (path / LBR_CONFIG).is_file():
         raise InputError(f"{flag} {name} was saved by lbr-st, and its {LBR_CONFIG} is missing; copy it whole again")
+
+
+def _check_kinds_of_json(name: str, flag: str) -> None:
+    """Refuse a directory with a JSON file of another kind of value; other damage is said by its readers."""
+    for file in ("config.json", "modules.json", *OF_EMBEDDERS):
+        try:
+            check_kind_of_json(file, read_json(Path(name, file)))
+        except VerificationError as error:
+            raise InputError(f"{flag} {name} cannot be used: {error}") from error
+        except (OSError, ValueError):
+            continue
 
 
 def count_parameters(name: str) -> int:
@@ -183,8 +218,13 @@ def _what_embeds_nothing(name: str, flag: str) -> str:
 
 
 def check_can_be_trained(
-    name: str, max_seq_length: int | None = None, texts_in_a_row: int = 1, layers: int | None = None
-) -> None:
+    name: str,
+    max_seq_length: int | None = None,
+    texts_in_a_row: int = 1,
+    layers: int | None = None,
+    num_bottleneck_tokens: int | None = None,
+    prompts: Mapping[str, str | None] | None = None,
+) -> PretrainedConfig | None:
     """Refuse what no training could start from, before data are read for minutes; no weights are read.
 
     Only what is on this machine is looked at; a model of the Hub is refused where it is opened.
@@ -194,27 +234,79 @@ def check_can_be_trained(
         max_seq_length: Longest input that is asked for, in tokens.
         texts_in_a_row: Number of texts of that length that it must read in one row.
         layers: Number of its layers to keep; default is all.
+        num_bottleneck_tokens: Number of bottleneck tokens that is asked for.
+        prompts: What is to stand before a text, by its role.
+
+    Returns:
+        Its configuration; None where it is not on this machine, or has none.
 
     Raises:
-        InputError: If it is no model, is not whole, is quantized, reads shorter texts than those asked for, or cannot
-            be cut to so many layers.
+        InputError: If it is no model, is not whole, is quantized, reads shorter texts than those asked for, leaves no
+            room for them, or cannot be cut to so many layers.
     """
     check_model_exists(name)
     if not Path(name).exists():
-        return
+        return None
+    tokenizer = None
     with _refusing_what_is_no_model(name), quietly():
         if Path(name, LBR_CONFIG).is_file():
             _check_embedder_files(name, "--model")
-        if not is_other_embedding_model(name):
-            config = check_backbone(name)
+        is_language_model = not is_other_embedding_model(name)
+        if is_language_model:
+            config, tokenizer = check_backbone(name)
         elif (Path(name) / "config.json").is_file():
             config = config_of_transformers(name)
         else:
-            return  # its parts are in folders, or it is no transformer
+            return None  # its parts are in folders, or it is no transformer
         if layers is not None:
             check_layers(layers, config, name)
     if max_seq_length is not None:
         check_max_length(max_seq_length, config, texts_in_a_row)
+        if is_language_model:
+            _check_room(name, tokenizer, max_seq_length, num_bottleneck_tokens, prompts or {})
+    return config
+
+
+def _check_room(
+    name: str,
+    tokenizer: PreTrainedTokenizerBase | None,
+    length: int,
+    num_bottleneck_tokens: int | None,
+    prompts: Mapping[str, str | None],
+) -> None:
+    """Refuse a length that leaves no room for text beside what the tokenizer adds, bottleneck tokens and prompts."""
+    adapter = find_adapter(name)
+    saved = Path(name if adapter is None else adapter.base, LBR_CONFIG)
+    own = len(read_json(saved)["bottleneck_token_ids"]) if saved.is_file() else 0
+    number = own or num_bottleneck_tokens or 1
+    prefix = 0 if tokenizer is None else len(tokenizer("")["input_ids"]) - own
+    try:
+        check_room(length, prefix, number)
+    except InputError as error:
+        raise InputError(f"--max-length {length}: {error}") from error
+    for role, prompt in prompts.items():
+        if prompt is not None and tokenizer is not None:
+            check_prompt(role, prompt, tokenizer, length, prefix, number)
+
+
+def embedding_width(name: str, config: PretrainedConfig) -> int | None:
+    """Return how many numbers the vectors of a model have before any are left out; None where its files do not say.
+
+    Args:
+        name: Directory of the model.
+        config: Configuration of its transformer.
+    """
+    width: int | None = getattr(config.get_text_config(), "hidden_size", None)
+    if not is_other_embedding_model(name):
+        return width
+    try:
+        parts = {module["type"].rpartition(".")[2]: module["path"] for module in read_json(Path(name, "modules.json"))}
+        pooling = read_json(Path(name, parts.pop("Pooling"), "config.json"))
+        modes = [key for key, value in pooling.items() if key.startswith("pooling_mode_") and value is True]
+        has_one_mode = len(modes) == 1 or isinstance(pooling.get("pooling_mode"), str)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # of another form, which its opening judges
+        return None
+    return width if has_one_mode and parts.keys() <= {"Transformer", "Normalize"} else None
 
 
 def check_max_length(length: int, config: PretrainedConfig, texts_in_a_row: int = 1) -> None:
@@ -306,6 +398,7 @@ def open_model(
         adapter = find_adapter(name)
         if has_bottleneck_tokens(name, flag):
             model = load(name if adapter is None else adapter.base, model_kwargs=model_kwargs)
+            _say_what_was_changed(name if adapter is None else adapter.base, flag)
             if adapter is not None:
                 merge_adapter(adapter, bottleneck_module(model).model)
         else:
@@ -347,6 +440,8 @@ def open_sentence_transformer(name: str, flag: str = "--model", **kwargs: Any) -
     """
     check_model_exists(name, flag)
     _check_embedder_files(name, flag)
+    _say_what_was_changed(name, flag)
+    _say_which_weights(name, flag)
     modules = Path(name, "modules.json")
     with _refusing_what_is_no_model(name, flag):
         try:
@@ -377,6 +472,7 @@ def open_cross_encoder(name: str, flag: str = "--reranker") -> CrossEncoder:
         InputError: If it is none, gives a pair several scores, or is not whole.
     """
     check_model_exists(name, flag)
+    _say_which_weights(name, flag)
     with _refusing_what_is_no_model(name, flag), recorded() as opened:
         try:
             model = CrossEncoder(name)
@@ -427,8 +523,27 @@ def open_with_language_model(name: str) -> SentenceTransformer:
         if gguf_file(name) is not None or not BottleneckTransformer.load_config(name):
             return open_sentence_transformer(name)
         model = load(name)
+        _say_what_was_changed(name, "--model")
         _check_vectors(model, name, "--model")
         return model
+
+
+def _say_which_weights(name: str, flag: str) -> None:
+    """Say which weights are read of a directory in which a part of the model has two files of them."""
+    for folder in (Path(name), *sorted(filter(Path.is_dir, Path(name).glob("*[0-9]_*")))):
+        say_which_are_read(f"{flag} {folder}", folder)
+
+
+def _say_what_was_changed(name: str, flag: str) -> None:
+    """Say which settings of a model of this package are not those that it was saved with, and which prompts it has."""
+    if not Path(name, REFERENCE).is_file():
+        return
+    if changed := changed_files(SavedFiles(name), {*READ, "modules.json"} - {REFERENCE}):
+        now = ""
+        if PROMPTS in changed:
+            prompts = read_json(Path(name, PROMPTS))["prompts"]
+            now = f"; its prompts are {', '.join(f'{role} {prompt!r}' for role, prompt in prompts.items()) or 'none'}"
+        logger.warning("%s %s was changed since it was saved: %s%s", flag, name, ", ".join(changed), now)
 
 
 def _check_vectors(model: SentenceTransformer, name: str, flag: str) -> None:
@@ -473,25 +588,30 @@ def _refusing_what_is_no_model(name: str, flag: str = "--model") -> Iterator[Non
     """Refuse a model by name, whatever the libraries that open it say of its files."""
     try:
         yield
-    except (InputError, MemoryError, KeyboardInterrupt, SystemExit):
+    except (InputError, KeyboardInterrupt, SystemExit):
         raise
-    except ImportError as error:  # what reads a vocabulary is missed where there is none, too
-        raise InputError(
-            f"{flag} {name} cannot be opened: {lacks_vocabulary(name) or foreseen(error) or one_line(error)}"
-        ) from error
-    except (OSError, ValueError, SafetensorError) as error:
+    except BaseException as error:  # a damaged file is an error of any kind, of Rust too, which is no Exception
         if is_of_the_machine(error):
             raise
+        if (refusal := _refusal(name, flag, error)) is None:
+            raise
+        raise refusal from error
+
+
+def _refusal(name: str, flag: str, error: BaseException) -> InputError | None:
+    """Return what is said of an error at the opening of a model; None of a bug of ours."""
+    if isinstance(error, ImportError):  # what reads a vocabulary is missed where there is none, too
+        return InputError(
+            f"{flag} {name} cannot be opened: {lacks_vocabulary(name) or foreseen(error) or one_line(error)}"
+        )
+    if isinstance(error, OSError | ValueError | SafetensorError):
         reason = lacks_vocabulary(name)
         if "trust_remote_code" in str(error):
             reason = "its code is not in transformers or sentence-transformers but its own, and lbr runs no such code"
         if reason is not None:
-            raise InputError(f"{flag} {name} cannot be opened: {reason}") from error
+            return InputError(f"{flag} {name} cannot be opened: {reason}")
         said = one_line(error) if Path(name).exists() else f"there is no such directory, and {of_the_hub(error)}"
-        raise _not_a_model(name, flag, said) from error
-    except pickle.UnpicklingError as error:  # of a file of old torch, which is read whole or not at all
-        raise InputError(f"{flag} {name} cannot be used: a file of its weights {NO_TENSORS}") from error
-    except BaseException as error:  # a damaged file is an error of any kind, of Rust too, which is no Exception
-        if raised_by_us(error) or "out of memory" in str(error) or is_of_the_machine(error):
-            raise
-        raise _not_a_model(name, flag, f"{type(error).__name__}: {one_line(error)}") from error
+        return _not_a_model(name, flag, said)
+    if isinstance(error, pickle.UnpicklingError):  # of a file of old torch, which is read whole or not at all
+        return InputError(f"{flag} {name} cannot be used: a file of its weights {NO_TENSORS}")
+    return None if raised_by_us(error) else _not_a_model(name, flag, f"{type(error).__name__}: {one_line(error)}")

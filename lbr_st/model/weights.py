@@ -186,6 +186,18 @@ def _is_quantized(key: str, tensor: Described) -> bool:
     return of_a_layer and tensor.dtype not in FLOATS
 
 
+def say_which_are_read(name: str, folder: Path) -> None:
+    """Say which weights are read of a directory that has them in two files, which may differ.
+
+    Args:
+        name: What the model is called in messages.
+        folder: Directory of the model, or of a part of it.
+    """
+    found = [each for names in WEIGHTS for each in names if (folder / each).is_file()]
+    if len(found) > 1:
+        logger.info("%s: its weights are read from %s; not read: %s", name, found[0], ", ".join(found[1:]))
+
+
 def check_before_reading(name: str, folder: Path, model: PreTrainedModel) -> None:
     """Refuse a directory that lacks tensors of a model, by the beginning of its files: no weights are read.
 

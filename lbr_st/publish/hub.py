@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.utils import validate_repo_id
 
 from lbr_st.errors import InputError, one_line
 from lbr_st.model.card import CARD, write
@@ -44,6 +45,10 @@ def push(model: str | Path, repo_id: str, *, public: bool = False) -> Pushed:
     Raises:
         InputError: If the model does not pass `lbr_st.model.verify`, or the Hub refuses it or cannot be reached.
     """
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:  # the network has not to be asked
+        raise InputError(f"--repo-id {repo_id}: {one_line(error)}") from error
     require_whole(model)
     with quietly():
         for line in verify(model):
@@ -51,14 +56,14 @@ def push(model: str | Path, repo_id: str, *, public: bool = False) -> Pushed:
     card = Path(model, CARD)
     if not card.is_file():
         write(model, repo_id)
-    elif repo_id not in card.read_text(encoding="utf-8", errors="replace"):
-        logger.info("the card does not name %s; lbr publish card --name does that", repo_id)
     api = HfApi()
     try:
         url = api.create_repo(repo_id, private=not public, exist_ok=True)
         commit = api.upload_folder(
             repo_id=repo_id, folder_path=str(model), ignore_patterns=LEFT_OUT, commit_message="Model of lbr-st"
         )
-    except (HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OfflineModeIsEnabled, OSError) as error:
+    except (HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled, OSError) as error:
         raise InputError(f"--repo-id {repo_id}: {one_line(error)}") from error
+    if repo_id not in card.read_text(encoding="utf-8", errors="replace"):
+        logger.info("the card does not name %s; lbr publish card --name does that", repo_id)
     return Pushed(str(url), commit.oid)

@@ -220,6 +220,11 @@ class StageConfig(RunConfig):
         return 1
 
     @property
+    def given_prompts(self) -> dict[str, str | None]:
+        """What is to stand before a text, by its role; None where nothing was said."""
+        return {"query": self.query_prompt, "document": self.document_prompt}
+
+    @property
     def layers(self) -> int | None:
         """Number of the first layers of the model that are kept before training; None for all of them."""
         return None
@@ -233,9 +238,9 @@ class StageConfig(RunConfig):
         super().check()
         self._check_lora()
         self._check_lengths()
-        for name in ("query_prompt", "document_prompt"):
-            if any("\ud800" <= character <= "\udfff" for character in getattr(self, name) or ""):
-                raise InputError(f"{flag(name)}: it has bytes that are no UTF-8, or half a surrogate pair")
+        for name, prompt in self.given_prompts.items():
+            if any("\ud800" <= character <= "\udfff" for character in prompt or ""):
+                raise InputError(f"--{name}-prompt: it has bytes that are no UTF-8, or half a surrogate pair")
         if self.dry_run and self.find_rate:
             raise InputError("--dry-run and --find-rate each end without training; leave out one of them")
         if self.find_rate and (self.fsdp or self.deepspeed):

@@ -12,9 +12,9 @@ from sentence_transformers import SentenceTransformer
 from transformers import Trainer
 from transformers.utils.import_utils import enable_tf32
 
-from lbr_st.errors import InputError, only_warning
+from lbr_st.errors import only_warning
 from lbr_st.files import write_json
-from lbr_st.model.bottleneck import BottleneckTransformer, check_room
+from lbr_st.model.bottleneck import BottleneckTransformer, check_prompt
 from lbr_st.model.saving import load, save_any
 from lbr_st.training import curves
 from lbr_st.training.config import StageConfig
@@ -42,16 +42,13 @@ def set_prompts(model: SentenceTransformer, config: StageConfig) -> None:
     Raises:
         InputError: If a prompt leaves no room for text.
     """
-    for name, prompt in (("query", config.query_prompt), ("document", config.document_prompt)):
+    for name, prompt in config.given_prompts.items():
         if prompt is None:
             continue
         if isinstance(model[0], BottleneckTransformer):
             module = model[0]
-            tokens = len(module.tokenizer(prompt, add_special_tokens=False)["input_ids"])
-            try:
-                check_room(module.max_seq_length, module.num_prefix_tokens + tokens, module.num_bottleneck_tokens)
-            except InputError as error:
-                raise InputError(f"--{name}-prompt has {tokens} tokens: {error}") from error
+            room = module.max_seq_length, module.num_prefix_tokens, module.num_bottleneck_tokens
+            check_prompt(name, prompt, module.tokenizer, *room)
         model.prompts[name] = prompt
 
 

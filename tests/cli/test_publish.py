@@ -1,5 +1,6 @@
 """The commands ``lbr publish card|push|submit`` and ``lbr verify``: what they read, and what they say at the end."""
 
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -89,3 +90,18 @@ def test_verify_without_a_directory(tmp_path, capsys):
     assert capsys.readouterr().out == f"FAIL  {tmp_path / 'nowhere'}: no such directory\n"
     with pytest.raises(InputError, match="lbr verify: the following arguments are required: DIR"):
         verify.main([])
+
+
+def test_verify_of_a_folder_of_the_cache_of_the_hub(tmp_path, capsys, monkeypatch):
+    """The snapshot in it is verified, as a copy of it would be; of several, one is to be named."""
+    cached = tmp_path / "models--owner--name"
+    snapshot = cached / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (snapshot / "modules.json").write_text("[]")
+    monkeypatch.setattr(verify, "verify", lambda path, device: [path])
+    for given in (cached, cached / "snapshots", snapshot):
+        verify.main([str(given)])
+        assert capsys.readouterr().out.startswith(f"ok    {snapshot}\n{snapshot} keeps its promises. next: lbr publish")
+    shutil.copytree(snapshot, cached / "snapshots" / "def")
+    with pytest.raises(InputError, match="lbr verify: .*models--owner--name: it is a folder .*; name the snapshot in"):
+        verify.main([str(cached)])

@@ -48,9 +48,9 @@ def test_texts_by_id_and_which_of_them_belong_together():
         {"query_id": "q0", "document_id": "d0", "query": "q", "document": "d"},
         {"query_id": "q1", "document_id": "d1", "query": "r", "document": "e"},
     ]
-    assert rows_of_object(found) == (rows, "")
+    assert rows_of_object(found) == (rows, "not used: mode")
     found["corpus"] |= {"d2": "f"}
-    assert rows_of_object(found) == (rows, "documents of no query, which are not used: 1")
+    assert rows_of_object(found) == (rows, "documents of no query, which are not used: 1; not used: mode")
 
 
 CHROMA = {"ids": ["a", "b"], "documents": ["d", "e"], "metadatas": [{"title": "t"}, None], "embeddings": None}
@@ -60,9 +60,9 @@ COLUMNS = [{"id": "a", "document": "d", "metadata": {"title": "t"}}, {"id": "b",
 @pytest.mark.parametrize(
     ("found", "rows", "said"),
     [
-        (CHROMA, COLUMNS, "columns are its lists of 2: ids, documents, metadatas"),
+        (CHROMA, COLUMNS, "columns are its lists of 2: ids, documents, metadatas; empty: embeddings"),
         (CHROMA | {"included": ["x"] * 3}, COLUMNS,
-         "columns are its lists of 2: ids, documents, metadatas; not used: included"),
+         "columns are its lists of 2: ids, documents, metadatas; not used: included; empty: embeddings"),
         ({"label": [1, 0], "queries": ["q", "r"]}, [{"label": 1, "query": "q"}, {"label": 0, "query": "r"}],
          "columns are its lists of 2: label, queries"),
         # Lists in lists are several texts.

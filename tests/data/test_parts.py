@@ -5,6 +5,7 @@ import json
 import pytest
 from shapes import PAIRS, beir, write_jsonl
 
+from lbr_st.data.drops import Drops, on_wrong_row
 from lbr_st.data.parts import Reading, parts_of
 from lbr_st.errors import InputError
 
@@ -41,6 +42,34 @@ def test_what_is_wrong_with_beir(tmp_path):
     assert "train.tsv, line 2: there is no 'absent' in the queries" in str(errors[1])
     with pytest.raises(InputError, match="queries.jsonl, line 2: expected _id and text"):
         list(next(part for part in parts_of(root, Reading()) if part.side == "train").records())
+
+
+@pytest.mark.parametrize(
+    ("file", "lines", "helps"),
+    [
+        ("qrels/train.tsv", "q-gout-caused\tabsent\t1\n", True),
+        (
+            "qrels/train.tsv",
+            "query-id\tcorpus-id\tscore\nq-gout-caused\tabsent\t1\nq-gout-caused\tgout-caused\tx\n",
+            False,
+        ),
+        ("corpus.jsonl", '{"_id": "gout-caused", "text": "other"}\n', True),
+        ("queries.jsonl", "{\n", True),
+    ],
+    ids=["a judgement", "all judgements", "a document", "a query"],
+)
+def test_to_skip_rows_of_beir_is_named_where_it_leaves_some(tmp_path, file, lines, helps):
+    """And once: what is wrong with a text is not wrong with the judgement that it is read for."""
+    [root] = beir(tmp_path)["sources"]
+    path = tmp_path / "beir" / file
+    path.write_text((path.read_text() if helps else "") + lines)
+    read = lambda on_error: next(  # noqa: E731
+        part for part in parts_of(root, Reading(wrong=on_wrong_row(on_error, Drops()))) if part.side == "train"
+    ).records()
+    with pytest.raises(InputError) as error:
+        list(read("stop"))
+    assert str(error.value).count("; --on-error skip leaves such rows out") == helps
+    assert bool(list(read("skip"))) is helps
 
 
 @pytest.mark.parametrize("kind", ["queries", "corpus"])

@@ -175,6 +175,22 @@ def test_grades_ask_for_the_least_even_where_rows_are_skipped(prepare, tmp_path)
     assert len(read(folder, "align")) == 30 and about(folder)["dropped"] == {"judged no answer": 30}
 
 
+def test_of_several_sources_those_without_scores_are_named(prepare, tmp_path, caplog):
+    """Unless a column of numbers in them may be one: then nothing says that all of their pairs are answers."""
+    caplog.set_level("INFO")
+    scored = write_jsonl(tmp_path / "f.jsonl", [p | {"score": n / 40} for n, p in enumerate(PAIRS[:40])])
+    others = [{"question": p["question"], "answer": p["answer"]} for p in PAIRS[40:]]
+    unscored = write_jsonl(tmp_path / "g.jsonl", others)
+    folder = prepare(sources=[unscored, scored], min_score=0.5, test=0, dev=0)
+    assert len(read(folder, "align")) == 40 and about(folder)["dropped"] == {"judged no answer": 20}
+    assert (
+        "g.jsonl: no column has scores that --min-score could be compared with: all of its pairs are taken for answers"
+    ) in caplog.messages
+    write_jsonl(tmp_path / "g.jsonl", [row | {"pages": n} for n, row in enumerate(others)])
+    with pytest.raises(InputError, match="g.jsonl: no column has scores .* unless 'pages' has: leave it out, or name"):
+        prepare(sources=[scored, unscored], min_score=0.5, folder="other")
+
+
 @pytest.mark.whole_run
 def test_the_same_bytes_again(prepare, tmp_path, monkeypatch):
     """Whatever the order of the records, the number of processes and the folder they go to."""

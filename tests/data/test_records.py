@@ -185,6 +185,10 @@ def test_grades_and_the_least_that_is_an_answer(tmp_path, said):
     write_jsonl(tmp_path / "g.jsonl", [{"query": "q", "document": "d", "confidence": 0.2}])
     with pytest.raises(InputError, match=r"g.jsonl: no column has scores that --min-score could be .*: leave it out"):
         read_records(tmp_path / "g.jsonl", min_score=0.5)
+    write_jsonl(tmp_path / "g.jsonl", [{"query": "q", "document": "d", "source": "a book", "row_id": 7}])
+    assert len(read_records(tmp_path / "g.jsonl", min_score=0.5)) == 1
+    unscored = "no column has scores that --min-score could be compared with"
+    assert f"g.jsonl: {unscored}: all of its pairs are taken for answers" in said()
     write_jsonl(tmp_path / "h.jsonl", [{"query": "q", "document": f"d{n}", "label": n} for n in ("yes", "no")])
     read_records(tmp_path / "h.jsonl", min_score=0.5)
     assert "h.jsonl: no column has scores that --min-score could be compared with" in said()

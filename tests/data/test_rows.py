@@ -571,11 +571,25 @@ def test_nan_in_json_is_counted(tmp_path):
     assert [row.notes for row in read_rows(tmp_path / "f.jsonl")] == [("with NaN, which is empty",), ()]
 
 
-def test_what_a_database_writes_out_is_counted_before_its_first_null_too(tmp_path):
-    (tmp_path / "f.tsv").write_text("question\tanswer\nq\tThey\\nshow\nr\t\\N\n")
-    assert [len(row.notes) for row in read_rows(tmp_path / "f.tsv")] == [1, 1]
-    (tmp_path / "f.tsv").write_text("question\tanswer\nq\tThey\\nshow\nr\td\n")
-    assert [len(row.notes) for row in read_rows(tmp_path / "f.tsv")] == [0, 0]
+@pytest.mark.parametrize("delimiter", ["\t", ","])
+def test_what_a_database_writes_out_is_read_before_its_first_null_too(tmp_path, delimiter):
+    """As COPY of PostgreSQL and MySQL write a line break, a tab and a backslash."""
+    file = tmp_path / ("f.tsv" if delimiter == "\t" else "f.csv")
+    rows = [("question", "answer"), ("q", r"They\nshow\ta \\nabla"), ("r", r"\N"), ("s", "d")]
+    file.write_text("".join(f"{delimiter.join(row)}\n" for row in rows))
+    found = list(read_rows(file))
+    assert [row.values["answer"] for row in found] == ["They\nshow\ta \\nabla", "", "d"]
+    said = r"with \n, \t or \\ written out in cells, as databases do, read as what they stand for"
+    assert [said in row.notes for row in found] == [True, False, False]
+    assert [len(row.notes) for row in found] == [1, 1, 0]
+
+
+@pytest.mark.parametrize(("last", "notes"), [(r"\N", 1), ("d", 0)])
+def test_what_may_be_a_command_of_tex_stays(tmp_path, last, notes):
+    r"""A table with a \N and a backslash that no database writes is counted; one without the first is not."""
+    (tmp_path / "f.tsv").write_text(f"question\tanswer\nq\tThe\\nabla of \\alpha\nr\t{last}\n")
+    first = next(read_rows(tmp_path / "f.tsv"))
+    assert (first.values["answer"], len(first.notes)) == (r"The\nabla of \alpha", notes)
 
 
 def test_names_of_rows_without_a_name_of_their_own(tmp_path):

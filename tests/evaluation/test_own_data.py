@@ -141,6 +141,27 @@ def test_documents_are_called_what_their_rows_call_them(pairs, tmp_path):
     assert documents["Another."].startswith("MED-10#") and documents["One more."].startswith("d3#")
 
 
+def test_what_joins_a_corpus_that_is_there_already_is_said(pairs, tmp_path, caplog):
+    rows = [{"_id": "MED-10", "text": "It hurts."}, {"_id": "MED-10", "text": "Another."},
+            {"_id": "d3", "text": "One more."}, {"_id": "x", "text": PAIRS[0]["answer"]}]  # fmt: skip
+    write_jsonl(tmp_path / "extra.jsonl", rows)
+    write_jsonl(tmp_path / "own.jsonl", [{"_id": "a", "text": "It hurts."}])
+    with caplog.at_level("INFO"):
+        local_task(pairs, tmp_path / "own.jsonl")
+        assert not [each for each in caplog.messages if "already" in each or "another" in each]
+        local_task(pairs, tmp_path / "extra.jsonl")
+    file = tmp_path / "extra.jsonl"
+    assert (
+        f"{file}: 4 documents; columns used: text, _id; 1 with the id of another row above, which are called id#row"
+        in (caplog.text.replace("_id, text", "text, _id"))
+    )
+    assert f"{file}: 1 of its 4 documents are in the corpus already" in caplog.messages
+    assert (
+        f"{file}: 1 documents have an id that another text has: mteb's files call them by a number too, such as "
+        "d3#d14 for d3"
+    ) in caplog.messages
+
+
 def test_texts_longer_than_the_model_reads_are_counted(original, tmp_path, caplog):
     """Also of a model that is opened for mteb already; BM25 reads all."""
     rows = [{"question": "short?", "answer": "word " * 40}, {"question": "other?", "answer": "two"}]

@@ -272,3 +272,54 @@ def test_a_router_is_known_by_its_parts_and_keeps_each_within_its_positions(back
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(InputError, match="model.safetensors: not whole"):
         check_model_exists(str(tmp_path / "router"))
+
+
+@pytest.mark.parametrize(
+    ("open_", "flag"),
+    [(open_sentence_transformer, "--teacher"), (open_model, "--teacher"), (open_with_language_model, "--model")],
+)
+def test_settings_that_were_changed_by_hand_are_said(portable, open_, flag, caplog):
+    options = {} if open_ is open_with_language_model else {"flag": flag}
+    open_(portable, **options)
+    assert not caplog.messages
+    for name, change in (
+        ("config_sentence_transformers.json", {"prompts": {"query": "ask: ", "document": ""}}),
+        ("generation_config.json", {"transformers_version": "5.0.0"}),
+    ):
+        file = Path(portable, name)
+        file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    open_(portable, **options)
+    assert caplog.messages == [
+        f"{flag} {portable} was changed since it was saved: config_sentence_transformers.json, generation_config.json; "
+        "its prompts are query 'ask: ', document ''"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("config.json", "[1]", "is a list, not an object with fields"),
+        ("config.json", "3", "is a int, not an object with fields"),
+        ("tokenizer_config.json", "null", "is a NoneType, not an object with fields"),
+        ("sentence_bert_config.json", "[]", "is a list, not an object with fields"),
+        ("config_sentence_transformers.json", '"a"', "is a str, not an object with fields"),
+        ("modules.json", "{}", "is not a list of modules"),
+    ],
+)
+def test_a_file_of_another_kind_of_value_is_named(bert, file, content, said):
+    """What the libraries say of it is an error of theirs."""
+    Path(bert, file).write_text(content)
+    with pytest.raises(InputError) as refused:
+        open_sentence_transformer(bert, "--teacher")
+    assert str(refused.value) == f"--teacher {bert} cannot be used: {file}: {said}"
+
+
+def test_which_of_two_files_of_weights_is_read_is_said(bert, tmp_path, caplog):
+    caplog.set_level("INFO")
+    plain = make_backbone(tmp_path / "plain")
+    for folder, open_, said in ((plain, open_model, plain), (bert, open_sentence_transformer, f"--model {bert}")):
+        torch.save(load_file(f"{folder}/model.safetensors"), f"{folder}/pytorch_model.bin")
+        open_(folder)
+        line = f"{said}: its weights are read from model.safetensors; not read: pytorch_model.bin"
+        assert [each for each in caplog.messages if "are read from" in each] == [line]
+        caplog.clear()

@@ -29,6 +29,15 @@ def test_push(saved, sent, caplog, revision):
     assert "the card does not name owner/name; lbr publish card --name does that" in caplog.text
 
 
+def test_an_id_that_is_none_is_refused_before_anything_else(saved, sent, caplog, monkeypatch):
+    """No hint about the card stands before it, and the model is not looked at."""
+    caplog.set_level("INFO")
+    monkeypatch.setattr("lbr_st.publish.hub.verify", lambda model: pytest.fail("verified"))
+    with pytest.raises(InputError, match="^--repo-id not a/valid/id: Repo id must "):
+        push(saved, "not a/valid/id")
+    assert not sent and not caplog.messages
+
+
 def test_push_for_everyone(saved, sent):
     push(saved, "owner/name", public=True)
     assert sent["private"] is False

@@ -4,9 +4,10 @@ import os
 from dataclasses import replace
 
 import pytest
-from helpers import MANY
+from helpers import MANY, make_bert
 from huggingface_hub.errors import LocalTokenNotFoundError
 
+import lbr_st
 from lbr_st.alignment import run as of_align
 from lbr_st.alignment.config import AlignConfig
 from lbr_st.cli.main import run_command
@@ -121,6 +122,37 @@ def test_flags_are_looked_at_before_the_data(stage, config_of, changes, message,
     with pytest.raises(InputError, match=message):
         start(stage, config_of(stage, **changes))
     assert os.listdir(tmp_path) == ["train.jsonl"]
+
+
+ROOM = "a maximum length of {} leaves no room for text beside {} bottleneck token"
+
+
+@STAGE
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"max_length": 1}, f"^--max-length 1: {ROOM.format(1, 1)}"),
+        ({"document_prompt": "q " * 50}, f"^--document-prompt has .* tokens: {ROOM.format(16, 1)}"),
+    ],
+    ids=str,
+)
+def test_a_length_without_room_for_text_is_refused_before_the_data(stage, config_of, changes, message):
+    with pytest.raises(InputError, match=message):
+        start(stage, config_of(stage, **changes))
+
+
+def test_a_saved_model_needs_room_for_its_own_bottleneck_tokens(config_of, model, tmp_path):
+    lbr_st.save(model, tmp_path / "saved")
+    with pytest.raises(InputError, match=f"^--max-length 2: {ROOM.format(2, 2)}"):
+        start("align", config_of("align", model=str(tmp_path / "saved"), max_length=2))
+
+
+@pytest.mark.parametrize(("of", "width"), [("backbone", 32), ("bert", 16)])
+def test_dimensions_that_a_model_has_not_are_refused_before_the_data(of, width, config_of, tmp_path):
+    changes = {"model": make_bert(tmp_path / "bert")} if of == "bert" else {}
+    for dimensions in ([width + 1], [8, 64]):
+        with pytest.raises(InputError, match=f"^--matryoshka-dims must be from 1 to {width}, the width of the emb"):
+            start("align", config_of("align", matryoshka_dims=dimensions, **changes))
 
 
 @STAGE
