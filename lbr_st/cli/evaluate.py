@@ -5,8 +5,12 @@ from __future__ import annotations
 import argparse
 import shlex
 from collections.abc import Sequence
+from typing import Any
+
+from sentence_transformers import SentenceTransformer
 
 from lbr_st.cli.arguments import Parser, add_batch_tokens, add_fuse, add_min_score, add_on_error, share
+from lbr_st.cli.computing import add_computing
 from lbr_st.data.prepared_set import file_of
 from lbr_st.data.records import read_records
 from lbr_st.errors import InputError
@@ -16,6 +20,8 @@ from lbr_st.evaluation.public_tests import evaluate_on_tasks, format_outcomes, t
 from lbr_st.evaluation.ranking import BM25, check_searchers
 from lbr_st.evaluation.tables import score_table
 from lbr_st.files import require_place
+from lbr_st.use.dtypes import refuse_emulated
+from lbr_st.use.runtimes import Computing
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -53,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_on_error(parser)
     parser.add_argument("--results-dir", default="results", metavar="DIR", help="folder of mteb's result files")
     add_batch_tokens(parser)
+    add_computing(parser)
     args = parser.parse_args(argv)
     if args.tasks and args.corpus_extra:
         parser.error("--corpus-extra goes with --data; a public test has a corpus of its own")
@@ -66,16 +73,35 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name in args.model:
         if args.model.count(name) > 1:
             parser.error(f"--model names {name} twice")
-    check_searchers(args.model)
+    check_searchers(args.model, _computing(args).check)
     require_place(args.results_dir, "--results-dir")
     print(_on_tasks(args) if args.tasks else _on_own_data(args))  # noqa: T201
+
+
+def _computing(args: argparse.Namespace) -> Computing:
+    return Computing(args.runtime, args.dtype, args.dimensions)
+
+
+def _opened(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the models as mteb takes them, by name."""
+    computing = _computing(args)
+
+    def open_model(name: str) -> SentenceTransformer:
+        model = computing.open(name)
+        refuse_emulated(model, args.dtype)
+        return model
+
+    return {
+        name: open_for_evaluation(name, args.batch_tokens, open_model, "" if name == BM25 else computing.variant(name))
+        for name in args.model
+    }
 
 
 def _on_own_data(args: argparse.Namespace) -> str:
     # What cannot be read is said before a model is opened.
     task = local_task(args.data, args.corpus_extra, args.min_score, args.on_error)
     dev = dev_task(args.fuse_dev, args.min_score, task, args.on_error) if args.fuse_dev else None
-    models = {name: open_for_evaluation(name, args.batch_tokens) for name in args.model}
+    models = _opened(args)
     settings = {"results_dir": args.results_dir}
     search = ["lbr", "search", "--model", next((name for name in args.model if name != BM25), "DIR")]
     if args.fuse:
@@ -116,7 +142,7 @@ def dev_task(source: str, min_score: float | None, task: LocalRetrieval, on_erro
 
 def _on_tasks(args: argparse.Namespace) -> str:
     tasks = tasks_of(args.tasks)
-    models = {name: open_for_evaluation(name, args.batch_tokens) for name in args.model}
+    models = _opened(args)
     outcomes = evaluate_on_tasks(models, tasks, args.results_dir)
     if not any(each.scores for each in outcomes):
         raise InputError(

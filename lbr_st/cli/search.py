@@ -6,9 +6,11 @@ import logging
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from lbr_st.cli.arguments import Parser, add_fuse, add_on_error, positive_int, share
+from lbr_st.cli.computing import add_computing
 from lbr_st.data.cleaning import printable
 from lbr_st.data.drops import Drops, on_wrong_row
 from lbr_st.data.prepared_set import file_of
@@ -16,8 +18,9 @@ from lbr_st.data.records import read_passages
 from lbr_st.data.rows import LONE
 from lbr_st.errors import check_installed
 from lbr_st.evaluation.ranking import RRF, Weight
-from lbr_st.model.opening import check_embedder_exists, open_sentence_transformer
+from lbr_st.use.dtypes import COMPARED, choose_dtype, refuse_emulated
 from lbr_st.use.passages import chunker_of, require_sources
+from lbr_st.use.runtimes import AUTO, DTYPES, Computing
 from lbr_st.use.search import format_hits, search
 
 logger = logging.getLogger(__name__)
@@ -47,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="of --fuse: rrf, by the reciprocal ranks of both; or the share of the model in the sum of both scores, "
         "from 0 to 1, such as lbr evaluate --fuse-dev chooses (default: rrf)",
     )
+    add_computing(parser, (*DTYPES, AUTO))
     parser.add_argument("question", nargs="+", help="one or more questions")
     args = parser.parse_args(argv)
     if not all(printable(question).strip() for question in args.question):
@@ -64,14 +68,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.fuse:
         weight = RRF if args.fuse_weight is None else args.fuse_weight
         check_installed("bm25s", "--fuse bm25")
-    check_embedder_exists(args.model)
+    computing = Computing(args.runtime, args.dtype, args.dimensions)
+    computing.check(args.model)
     # What cannot be read is said before a model is opened, and text is cut for the model that will read it.
     require_sources([args.data], on_wrong_row(args.on_error, Drops()))
-    model, drops = open_sentence_transformer(args.model), Drops()
+    model, drops = computing.open(args.model), Drops()
+    refuse_emulated(model, args.dtype)
     wrong = on_wrong_row(args.on_error, drops)
     passages = read_passages(file_of(args.data, "corpus"), partial(chunker_of, model), wrong)
     if drops.counts:
         logger.warning("%s", drops.describe())
+    if args.dtype == AUTO:
+        dtype = choose_dtype(model, [passage["document"] for passage in passages[:COMPARED]])
+        model = replace(computing, dtype=dtype).open(args.model)
     found = search(model, passages, args.question, args.top_k, weight)
     for question, hits in zip(args.question, found, strict=True):
         print(format_hits(printable(question), hits))  # noqa: T201

@@ -7,7 +7,7 @@ or by the weighted sum of their scores, whose weight is best chosen on dev.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
 from typing import Literal, Protocol
 
@@ -32,11 +32,12 @@ FEW = 32  # texts whose encoding shows no progress
 RRF_K = 60
 
 
-def check_searchers(names: Sequence[str]) -> None:
+def check_searchers(names: Sequence[str], check: Callable[[str], None] = check_embedder_exists) -> None:
     """Refuse what searches nothing, before data are read: no weights are read either.
 
     Args:
         names: Values of ``--model``: ``bm25``, directories, Hub ids.
+        check: Refuses what is no embedding model.
 
     Raises:
         InputError: If one is no embedding model, or BM25 is asked for without its packages.
@@ -48,7 +49,7 @@ def check_searchers(names: Sequence[str]) -> None:
             continue
         if not os.path.exists(name) and get_close_matches(name.lower(), [BM25]):
             raise InputError(f"--model {name}: no such directory; is {BM25} meant?")
-        check_embedder_exists(name)
+        check(name)
 
 
 class Ranker(Protocol):

@@ -93,7 +93,14 @@ class Encoded:
             for old in self.folder.glob(".vectors-*.npy"):
                 if old != file:
                     old.unlink()
-        return np.load(file, mmap_mode="r")
+        vectors = np.load(file, mmap_mode="r")
+        width = model.get_embedding_dimension()
+        if width is not None and width != (kept := vectors.shape[1]):
+            raise InputError(
+                f"{self.folder} has vectors of {kept} dimensions, and the model gives {width}: serve with --dimensions "
+                f"{kept}"
+            )
+        return vectors
 
     def _write(self, file: Path, model: SentenceTransformer) -> None:
         dtype = np.dtype(self.manifest.origin["job"]["precision"])

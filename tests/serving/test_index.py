@@ -16,6 +16,7 @@ from lbr_st.files import write_json, write_jsonl
 from lbr_st.serving.index import Index
 from lbr_st.use.encode import EncodeConfig, encode_corpus
 from lbr_st.use.passages import chunker_of
+from lbr_st.use.runtimes import Computing
 from lbr_st.use.search import search
 
 QUESTIONS = ["Is anaemia treated with iron?", "How is a list sorted?", TEXTS[2]]
@@ -193,6 +194,16 @@ def test_vectors_that_are_others(corpus, saved, backbone, tmp_path):
     (made[3] / "_manifest.json").write_text("{}")
     with pytest.raises(InputError, match="is not what lbr encode wrote"):
         Index(str(made[3]), str(saved))
+
+
+def test_vectors_of_other_dimensions_than_the_model_gives(corpus, saved, opened, tmp_path):
+    encode_corpus(EncodeConfig(model=str(saved), data=corpus, output_dir=tmp_path / "vectors", dimensions=8))
+    index = Index(str(tmp_path / "vectors"), str(saved))
+    message = "vectors has vectors of 8 dimensions, and the model gives 32: serve with --dimensions 8$"
+    with pytest.raises(InputError, match=message):
+        load(index, opened)
+    load(index, Computing(dimensions=8).open(str(saved)))
+    assert len(index) > 0
 
 
 def test_encoded_files_that_are_damaged(corpus, saved, opened, tmp_path):
