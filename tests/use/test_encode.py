@@ -413,10 +413,10 @@ def test_the_runtime_is_of_the_run(config, original, exported, cache, tmp_path):
     with pytest.raises(InputError, match="was begun with --runtime onnx, now it is torch"):
         encode_corpus(replace(config, runtime="torch"))
     # The folder of an export is a model, whose runtime is its own.
-    encode_corpus(replace(config, model=str(exported("openvino")), runtime=None, output_dir=tmp_path / "another"))
+    encode_corpus(replace(config, model=str(exported("onnx")), runtime=None, output_dir=tmp_path / "another"))
     _, found = read(tmp_path / "another")
     manifests = [manifest_of(tmp_path / name) for name in ("output", "another")]
-    assert np.abs(found - expected(original)).max() < 1e-5 and manifests[1]["job"]["runtime"] == "openvino"
+    assert np.abs(found - expected(original)).max() < 1e-5 and manifests[1]["job"]["runtime"] == "onnx"
     assert manifests[0]["model_sha256"] == manifests[1]["model_sha256"]  # either searches what the other encoded
     assert "is for --runtime torch" in refusal(config, tmp_path, dtype="auto", output_dir=tmp_path / "new")
 
@@ -429,7 +429,9 @@ def test_the_first_dimensions(config, original, tmp_path):
     assert manifest_of(tmp_path / "output")["job"]["dimensions"] == 8
     with pytest.raises(InputError, match="was begun with --dimensions 8, now it is left out"):
         encode_corpus(config)
-    assert "--dimensions 9: the model was trained for 8, 16, 32" in refusal(config, tmp_path, dimensions=9)
+    assert "--dimensions 9: the model was trained for 8, 16, 32" in refusal(
+        config, tmp_path, dimensions=9, output_dir=tmp_path / "new"
+    )
 
 
 def test_queries_are_scaled_as_the_documents_are(config, original, straight, tmp_path, monkeypatch):
