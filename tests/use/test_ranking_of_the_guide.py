@@ -11,7 +11,7 @@ from lbr_st.files import write_jsonl
 
 PAGE = ROOT / "docs" / "guides" / "using.md"
 BLOCKS = blocks_under(PAGE, "### Rank int8 and binary vectors")
-OF_INT8, OF_BINARY = [block.text for block in BLOCKS if block.language == "python"]
+[LINES] = [block.text for block in BLOCKS if block.language == "python"]
 # Many of which differ in their meaning, as far as a model of random weights has one.
 ROWS = [{"text": f"{text} {'and salt ' * (n % 5)}{n}"} for n in range(40) for text in TEXTS]
 
@@ -29,9 +29,7 @@ def ranked(saved, tmp_path_factory):
         for block in BLOCKS:
             for argv in block.commands if block.language == "sh" else ():
                 main(argv[2:])
-        for name, lines in (("int8", OF_INT8), ("binary", OF_BINARY)):
-            exec(compile(lines, str(PAGE), "exec"), found)
-            found[name] = found["best"].tolist()
+        exec(compile(LINES, str(PAGE), "exec"), found)
         _, found["queries"] = found["read"]("query-vectors")
     return found
 
@@ -52,8 +50,8 @@ def test_int8_has_the_order_of_float32(ranked, exact):
     bound = np.abs(ranked["query"] * steps).sum() / 2
     assert np.abs(off).max() <= bound + 1e-5
     best = np.argsort(-scores)
-    assert len({*ranked["int8"]} & {*best[:10].tolist()}) >= 8
-    assert scores[ranked["int8"]].min() >= scores[best[9]] - 2 * bound
+    assert len({*ranked["by_int8"].tolist()} & {*best[:10].tolist()}) >= 8
+    assert scores[ranked["by_int8"]].min() >= scores[best[9]] - 2 * bound
 
 
 def test_binary_is_found_by_signs_and_scored_by_the_query(ranked, exact):
@@ -63,8 +61,8 @@ def test_binary_is_found_by_signs_and_scored_by_the_query(ranked, exact):
     assert np.array_equal(ranked["differing"], differing)
     candidates = sorted(range(len(ROWS)), key=lambda at: (differing[at], at))[:40]
     expected = sorted(candidates, key=lambda at: -(signs[at] @ query))[:10]
-    assert len(ranked["binary"]) == 10
-    assert np.allclose(signs[ranked["binary"]] @ query, signs[expected] @ query, atol=1e-5)
+    assert len(ranked["by_binary"]) == 10
+    assert np.allclose(signs[ranked["by_binary"]] @ query, signs[expected] @ query, atol=1e-5)
 
 
 def test_queries_have_the_steps_of_the_documents(saved, ranked):
