@@ -20,7 +20,7 @@ from lbr_st.evaluation.public_tests import evaluate_on_tasks, format_outcomes, t
 from lbr_st.evaluation.ranking import BM25, check_searchers
 from lbr_st.evaluation.tables import score_table
 from lbr_st.files import require_place
-from lbr_st.use.dtypes import refuse_emulated
+from lbr_st.use.dtypes import refuse_slow
 from lbr_st.use.runtimes import Computing
 
 
@@ -88,7 +88,7 @@ def _opened(args: argparse.Namespace) -> dict[str, Any]:
 
     def open_model(name: str) -> SentenceTransformer:
         model = computing.open(name)
-        refuse_emulated(model, args.dtype)
+        refuse_slow(model, args.dtype)
         return model
 
     return {

@@ -18,7 +18,7 @@ from lbr_st.data.records import read_passages
 from lbr_st.data.rows import LONE
 from lbr_st.errors import check_installed
 from lbr_st.evaluation.ranking import RRF, Weight
-from lbr_st.use.dtypes import COMPARED, choose_dtype, refuse_emulated
+from lbr_st.use.dtypes import COMPARED, choose_dtype, refuse_slow
 from lbr_st.use.passages import chunker_of, require_sources
 from lbr_st.use.runtimes import AUTO, DTYPES, Computing
 from lbr_st.use.search import format_hits, search
@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     # What cannot be read is said before a model is opened, and text is cut for the model that will read it.
     require_sources([args.data], on_wrong_row(args.on_error, Drops()))
     model, drops = computing.open(args.model), Drops()
-    refuse_emulated(model, args.dtype)
+    refuse_slow(model, args.dtype)
     wrong = on_wrong_row(args.on_error, drops)
     passages = read_passages(file_of(args.data, "corpus"), partial(chunker_of, model), wrong)
     if drops.counts:

@@ -23,7 +23,7 @@ from lbr_st.serving.index import FUSED, Index, is_encoded
 from lbr_st.serving.metrics import Metrics
 from lbr_st.serving.service import Service
 from lbr_st.serving.sides import Side
-from lbr_st.use.dtypes import refuse_emulated
+from lbr_st.use.dtypes import refuse_slow
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def serve(config: ServeConfig, on_ready: Callable[[Server, str], None]) -> None:
         index = None if config.data is None else Index(config.data, config.model, config.on_error)
         metrics = Metrics()
         model = config.computing.open(config.model)
-        refuse_emulated(model, config.dtype)
+        refuse_slow(model, config.dtype)
         side = _side(stack, config, model, config.served_name, index, metrics)
         before = None
         if config.compare is not None and config.data is not None:

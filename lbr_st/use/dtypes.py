@@ -1,4 +1,4 @@
-"""Half precision: refused where the machine only emulates it, chosen where it is faster and gives the same vectors."""
+"""Half precision: refused where the machine is slower in it, chosen where it is faster and gives the same vectors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FAST = "bfloat16"
 # one is over before a thread has begun, a larger one tells no more.
 TOKENS, LEAST_WIDTH, MOST_WIDTH = 256, 512, 4096
 TRIES = 6  # of which the first warms up
-EMULATED = 0.9  # of the speed of float32: what is slower than that is computed in float32, and rounded
+AS_FAST = 0.8  # of the speed of float32: a machine that is slower emulates the type, or as good as does
 COMPARED = 100  # texts
 LEAST_COSINE = 0.999
 
@@ -72,8 +72,8 @@ def _shape_of(model: SentenceTransformer) -> tuple[int, int]:
     return first, second
 
 
-def refuse_emulated(model: SentenceTransformer, dtype: str | None) -> None:
-    """Refuse half precision that this machine only emulates: it takes longer there, and is no better.
+def refuse_slow(model: SentenceTransformer, dtype: str | None) -> None:
+    """Refuse half precision where this machine is slower in it than in float32, as those are that emulate it.
 
     Args:
         model: The model, on the device that it is to run on.
@@ -85,10 +85,10 @@ def refuse_emulated(model: SentenceTransformer, dtype: str | None) -> None:
     if dtype in (None, FLOAT32, AUTO):
         return
     rates = measure_rates(model, str(dtype))
-    if rates.half < EMULATED * rates.float32:
+    if rates.half < AS_FAST * rates.float32:
         raise InputError(
-            f"--dtype {dtype}: this machine emulates it: it multiplies matrices of the model's shape at "
-            f"{rates.half:,.0f} GFLOP/s, and at {rates.float32:,.0f} in {FLOAT32}; take --dtype {FLOAT32}"
+            f"--dtype {dtype} is slower here than {FLOAT32}: this machine multiplies matrices of the model's shape at "
+            f"{rates.half:,.0f} GFLOP/s in it, and at {rates.float32:,.0f} in {FLOAT32}; take --dtype {FLOAT32}"
         )
 
 
@@ -109,7 +109,7 @@ def choose_dtype(model: SentenceTransformer, texts: Sequence[str], role: str = "
     rates = measure_rates(model, FAST)
     said = f"{rates.half:,.0f} GFLOP/s in {FAST}, {rates.float32:,.0f} in {FLOAT32}"
     if rates.half <= rates.float32:
-        logger.info("--dtype %s: %s, which is as fast (%s)", AUTO, FLOAT32, said)
+        logger.info("--dtype %s: %s, as %s is no faster here (%s)", AUTO, FLOAT32, FAST, said)
         return FLOAT32
     exact = TextEncoder(model).encode(texts, role)
     compute_in(model, getattr(torch, FAST))

@@ -27,7 +27,7 @@ from lbr_st.model.encoding import TextEncoder
 from lbr_st.model.lengths import TextLimit, describe_longer
 from lbr_st.model.token_batches import default_budget
 from lbr_st.model.weights import check_vectors
-from lbr_st.use.dtypes import COMPARED, choose_dtype, refuse_emulated
+from lbr_st.use.dtypes import COMPARED, choose_dtype, refuse_slow
 from lbr_st.use.passages import chunker_of, require_sources
 from lbr_st.use.runtimes import AUTO, DTYPES, Computing, runtime_of
 from lbr_st.use.shards import (
@@ -277,7 +277,7 @@ def encode_corpus(config: EncodeConfig) -> Manifest:
         encoder = Encoder(folder, _with_dtype(job, manifest), batch_tokens, ranges)
         encoder.try_out()
         if config.engine == "local":
-            refuse_emulated(encoder.model, job.dtype)
+            refuse_slow(encoder.model, job.dtype)
         require_room(job.shard_rows, encoder.width)
         with _leaving_nothing(folder):
             if manifest is None:

@@ -10,7 +10,7 @@ from sentence_transformers import SentenceTransformer
 
 from lbr_st.errors import InputError
 from lbr_st.use import dtypes
-from lbr_st.use.dtypes import Rates, choose_dtype, measure_rates, refuse_emulated
+from lbr_st.use.dtypes import Rates, choose_dtype, measure_rates, refuse_slow
 from lbr_st.use.runtimes import Computing
 
 
@@ -59,19 +59,19 @@ def test_the_faster_type_has_the_higher_rate(opened, monkeypatch):
     assert half == 2 * full == pytest.approx(2 * 256 * 512 * 512 / 1e9)
 
 
-def test_what_the_machine_emulates_is_refused(opened, monkeypatch):
+def test_what_the_machine_is_slower_in_is_refused(opened, monkeypatch):
     set_rates(monkeypatch, 35.4, 193.0)
     with pytest.raises(InputError) as error:
-        refuse_emulated(opened, "bfloat16")
+        refuse_slow(opened, "bfloat16")
     assert str(error.value) == (
-        "--dtype bfloat16: this machine emulates it: it multiplies matrices of the model's shape at 35 GFLOP/s, and at "
-        "193 in float32; take --dtype float32"
+        "--dtype bfloat16 is slower here than float32: this machine multiplies matrices of the model's shape at 35 "
+        "GFLOP/s in it, and at 193 in float32; take --dtype float32"
     )
     set_rates(monkeypatch, 180.0, 193.0)
-    refuse_emulated(opened, "bfloat16")
+    refuse_slow(opened, "bfloat16")
     monkeypatch.setattr(dtypes, "measure_rates", lambda *args: pytest.fail("was measured"))
     for dtype in (None, "float32", "auto"):
-        refuse_emulated(opened, dtype)
+        refuse_slow(opened, dtype)
 
 
 def test_the_faster_type_is_chosen_where_its_vectors_are_the_same(saved, opened, monkeypatch, caplog):
@@ -79,7 +79,10 @@ def test_the_faster_type_is_chosen_where_its_vectors_are_the_same(saved, opened,
     caplog.set_level(logging.INFO, "lbr_st")
     set_rates(monkeypatch, 99.0, 100.0)
     assert choose_dtype(opened, TEXTS) == "float32" and opened.dtype == torch.float32
-    assert caplog.messages[-1] == "--dtype auto: float32, which is as fast (99 GFLOP/s in bfloat16, 100 in float32)"
+    assert (
+        caplog.messages[-1]
+        == "--dtype auto: float32, as bfloat16 is no faster here (99 GFLOP/s in bfloat16, 100 in float32)"
+    )
     set_rates(monkeypatch, 414.0, 193.0)
     half = SentenceTransformer(str(saved), device="cpu", model_kwargs={"dtype": torch.bfloat16})
     exact = opened.encode_query(TEXTS, convert_to_tensor=True)

@@ -112,7 +112,7 @@ def test_precisions(config, original, tmp_path, monkeypatch):
 
 
 def test_text_beside_the_embedding(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(encode, "refuse_emulated", lambda model, dtype: None)  # not every machine has the type
+    monkeypatch.setattr(encode, "refuse_slow", lambda model, dtype: None)  # not every machine has the type
     encode_corpus(replace(config, with_text=True, dtype="bfloat16"))
     table = pq.read_table(tmp_path / "output" / "part-00002.parquet")
     assert table["document"].to_pylist() == [row["text"] for row in ROWS[20:]]
@@ -362,12 +362,12 @@ def test_first_rows_are_read_before_the_model_is_opened(config, tmp_path, monkey
     assert "no text in files that end in" in refusal(config, tmp_path, data=[*config.data, str(tmp_path / "empty")])
 
 
-def test_what_the_machine_emulates_is_refused(config, tmp_path, monkeypatch):
+def test_what_the_machine_is_slower_in_is_refused(config, tmp_path, monkeypatch):
     """Before the texts are laid down; a cluster may have other machines than this one."""
     monkeypatch.setattr(encode, "lay_down", lambda *args: pytest.fail("were laid down"))
     monkeypatch.setattr(dtypes, "measure_rates", lambda model, dtype: dtypes.Rates(35.0, 193.0))
     said = refusal(config, tmp_path, dtype="bfloat16")
-    assert said.startswith("--dtype bfloat16: this machine emulates it: it multiplies matrices of the model's shape")
+    assert said.startswith("--dtype bfloat16 is slower here than float32: this machine multiplies matrices of")
 
 
 def test_the_type_of_a_run_is_the_one_that_was_chosen(config, original, tmp_path, monkeypatch):
