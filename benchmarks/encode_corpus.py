@@ -73,7 +73,7 @@ def make_corpus(work: Path) -> Path:
 def arguments(work: Path, output: str, data: str = "all", shard_rows: int | None = None) -> list[str]:
     """Return the arguments of `lbr encode`; files have `SHARD_ROWS` unless said."""
     paths = ["--model", str(work / "model"), "--data", str(work / f"{data}.jsonl"), "--output-dir", str(work / output)]
-    return ["encode", *paths, "--shard-rows", str(shard_rows or SHARD_ROWS), "--dtype", "bfloat16"]
+    return ["encode", *paths, "--shard-rows", str(shard_rows or SHARD_ROWS)]
 
 
 def run(argv: list[str]) -> int:

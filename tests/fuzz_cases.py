@@ -26,7 +26,7 @@ LEFT_OUT = {
     "local_rank",
     "ddp_backend", "ddp_timeout", "fsdp", "fsdp_config", "deepspeed", "torch_compile", "torch_compile_backend",
     "torch_compile_mode", "push_to_hub", "max_steps", "num_train_epochs", "results_dir", "tasks", "command", "work_dir",
-    "generator", "generator_model", "learn", "align",
+    "generator", "generator_model", "learn", "align", "runtime",
 }  # fmt: skip
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lbr_st.cli.arguments import Parser, add_batch_tokens, add_on_error, positive_int
-from lbr_st.use.encode import DTYPES, ENGINES, PRECISIONS, ROLES, EncodeConfig, encode_corpus
+from lbr_st.cli.computing import add_computing
+from lbr_st.use.encode import ENGINES, PRECISIONS, ROLES, EncodeConfig, encode_corpus
+from lbr_st.use.runtimes import AUTO, DTYPES
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -46,11 +48,16 @@ def _parser() -> Parser:
         default="float32",
         help="numbers written: int8 is scaled by the first thousand rows, binary packs the signs of eight dimensions",
     )
-    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="numbers that the model computes in")
+    parser.add_argument(
+        "--ranges-from",
+        metavar="VECTORS",
+        help="int8 embeddings of this command, by whose ranges these are scaled too; queries need it",
+    )
     parser.add_argument("--with-text", action="store_true", help="keep each text beside its embedding")
     add_on_error(parser)
     add_batch_tokens(parser)
     parser.add_argument("--shard-rows", type=positive_int, default=10_000, metavar="N", help="rows of a file")
+    add_computing(parser, (*DTYPES, AUTO), "float32")
     engine = parser.add_argument_group("where it runs")
     engine.add_argument("--engine", choices=ENGINES, default="local", help="this process, or a cluster of Ray")
     engine.add_argument(

@@ -9,9 +9,11 @@ from functools import partial
 from typing import Any
 
 import torch
+from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
 from lbr_st.cli.arguments import Parser, add_batch_tokens, add_fuse, add_memory, add_min_score, add_on_error, share
+from lbr_st.cli.computing import add_computing
 from lbr_st.data.prepared_set import file_of
 from lbr_st.data.records import read_records
 from lbr_st.errors import InputError
@@ -21,7 +23,9 @@ from lbr_st.evaluation.public_tests import evaluate_on_tasks, format_outcomes, t
 from lbr_st.evaluation.ranking import BM25, MEMORY_MIB, check_searchers
 from lbr_st.evaluation.tables import score_table
 from lbr_st.files import require_place
+from lbr_st.use.dtypes import refuse_slow
 from lbr_st.use.passages import open_encoded
+from lbr_st.use.runtimes import Computing
 from lbr_st.use.vectors import Vectors
 
 # Flags that go with --data, and why they go with no public test.
@@ -74,9 +78,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--results-dir", default="results", metavar="DIR", help="folder of mteb's result files")
     add_batch_tokens(parser)
     add_memory(parser, MEMORY_MIB)
+    add_computing(parser)
     args = parser.parse_args(argv)
     _check(parser, args)
-    check_searchers(args.model)
+    check_searchers(args.model, _computing(args).check)
     require_place(args.results_dir, "--results-dir")
     print(_on_tasks(args) if args.tasks else _on_own_data(args))  # noqa: T201
 
@@ -98,6 +103,10 @@ def _check(parser: Parser, args: argparse.Namespace) -> None:
     for name in args.model:
         if args.model.count(name) > 1:
             parser.error(f"--model names {name} twice")
+
+
+def _computing(args: argparse.Namespace) -> Computing:
+    return Computing(args.runtime, args.dtype, args.dimensions)
 
 
 def _on_own_data(args: argparse.Namespace) -> str:
@@ -127,9 +136,16 @@ def _open(args: argparse.Namespace, documents: Iterable[str]) -> dict[str, Any]:
     """Open models for mteb, by what a table calls them; where there are vectors, with those of the documents."""
     encoded = {name: open_encoded(args.vectors, name) for name in args.model if args.vectors and name != BM25}
     rows = next(iter(encoded.values())).rows_of(documents) if encoded else {}
-    models = {}
+    computing, models = _computing(args), {}
+
+    def open_model(name: str) -> SentenceTransformer:
+        model = computing.open(name)
+        refuse_slow(model, args.dtype)
+        return model
+
     for name in args.model:
-        opened, kind = open_for_evaluation(name, args.batch_tokens), ""
+        variant, kind = "" if name == BM25 else computing.variant(name), ""
+        opened = open_for_evaluation(name, args.batch_tokens, open_model, variant)
         if name in encoded:
             vectors, kind = encoded[name].vectors(opened.model), encoded[name].kind
             opened.take_vectors(partial(_vectors_of, vectors, rows), kind)
@@ -164,7 +180,7 @@ def dev_task(source: str, min_score: float | None, task: LocalRetrieval, on_erro
 
 def _on_tasks(args: argparse.Namespace) -> str:
     tasks = tasks_of(args.tasks)
-    models = {name: open_for_evaluation(name, args.batch_tokens) for name in args.model}
+    models = _open(args, ())
     outcomes = evaluate_on_tasks(models, tasks, args.results_dir)
     if not any(each.scores for each in outcomes):
         raise InputError(

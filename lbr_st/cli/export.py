@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--to",
         required=True,
         choices=[*FORMATS],
-        help="onnx and openvino are in float32; int8: ONNX with weights in 8 bits; gguf: for llama.cpp and Ollama",
+        help="onnx and openvino are in float32, or with weights in int8; gguf: for llama.cpp and Ollama",
     )
     parser.add_argument("--type", choices=[*TYPES], help="of --to gguf: what its weights are; default: f16")
     add_output_dir(parser, "the export")

@@ -7,11 +7,13 @@ import logging
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from sentence_transformers import SentenceTransformer
 
 from lbr_st.cli.arguments import Parser, add_fuse, add_memory, add_on_error, positive_int, share
+from lbr_st.cli.computing import add_computing
 from lbr_st.data.cleaning import printable
 from lbr_st.data.drops import Drops, on_wrong_row
 from lbr_st.data.prepared_set import file_of
@@ -19,9 +21,10 @@ from lbr_st.data.records import read_passages
 from lbr_st.data.rows import LONE
 from lbr_st.errors import check_installed
 from lbr_st.evaluation.ranking import MEMORY_MIB, RRF, Weight
-from lbr_st.model.opening import check_embedder_exists, open_sentence_transformer
 from lbr_st.records import Record
+from lbr_st.use.dtypes import COMPARED, choose_dtype, refuse_slow
 from lbr_st.use.passages import chunker_of, is_encoded, open_encoded, require_sources
+from lbr_st.use.runtimes import AUTO, DTYPES, Computing
 from lbr_st.use.search import format_hits, search, search_encoded
 
 logger = logging.getLogger(__name__)
@@ -52,34 +55,32 @@ def main(argv: Sequence[str] | None = None) -> None:
         "from 0 to 1, such as lbr evaluate --fuse-dev chooses (default: rrf)",
     )
     add_memory(parser, MEMORY_MIB)
+    add_computing(parser, (*DTYPES, AUTO))
     parser.add_argument("question", nargs="+", help="one or more questions")
     args = parser.parse_args(argv)
-    if not all(printable(question).strip() for question in args.question):
-        parser.error("a question is empty")
-    for question in args.question:
-        if LONE.search(question):
-            encoding = sys.getfilesystemencoding()
-            why = "bytes that are not UTF-8"
-            if encoding != "utf-8":
-                why = f"characters that this locale, of {encoding}, does not have (export LC_ALL=C.UTF-8)"
-            parser.error(f"a question has {why}: {printable(question)!r} without them")
+    _check_questions(parser, args.question)
     if args.fuse_weight is not None and not args.fuse:
         parser.error("--fuse-weight goes with --fuse bm25")
     weight = None
     if args.fuse:
         weight = RRF if args.fuse_weight is None else args.fuse_weight
         check_installed("bm25s", "--fuse bm25")
-    check_embedder_exists(args.model)
+    computing = Computing(args.runtime, args.dtype, args.dimensions)
+    computing.check(args.model)
     wanted = (args.question, args.top_k, weight, args.memory_mib or MEMORY_MIB)
     files = ["--model", args.model, "--data", args.data]
     if is_encoded(args.data):
         encoded = open_encoded(args.data, args.model)
         if args.fuse:
             encoded.require_texts("--fuse bm25")
-        found, size = search_encoded(open_sentence_transformer(args.model), encoded, *wanted), len(encoded)
+        if args.dtype == AUTO:
+            computing = replace(computing, dtype=encoded.manifest.dtype)
+        model = computing.open(args.model)
+        refuse_slow(model, args.dtype)
+        found, size = search_encoded(model, encoded, *wanted), len(encoded)
         after = f"{shlex.join(['lbr', 'serve', *files])}, to let others ask"
     else:
-        model, passages = _read(args)
+        model, passages = _read(args, computing)
         found, size = search(model, passages, *wanted), len(passages)
         command = shlex.join(["lbr", "encode", *files, "--with-text", "--output-dir", "vectors"])
         after = f"{command}, to keep their embeddings, which --data takes too"
@@ -88,14 +89,31 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"\nSearched {size} passages.\nnext: {after}")  # noqa: T201
 
 
-def _read(args: argparse.Namespace) -> tuple[SentenceTransformer, list[Record]]:
+def _check_questions(parser: Parser, questions: Sequence[str]) -> None:
+    """Refuse a question that is empty or has bytes that are no text."""
+    if not all(printable(question).strip() for question in questions):
+        parser.error("a question is empty")
+    for question in questions:
+        if LONE.search(question):
+            encoding = sys.getfilesystemencoding()
+            why = "bytes that are not UTF-8"
+            if encoding != "utf-8":
+                why = f"characters that this locale, of {encoding}, does not have (export LC_ALL=C.UTF-8)"
+            parser.error(f"a question has {why}: {printable(question)!r} without them")
+
+
+def _read(args: argparse.Namespace, computing: Computing) -> tuple[SentenceTransformer, list[Record]]:
     """Open the model and read the passages, which are cut for it; what cannot be read is said before."""
     require_sources([args.data], on_wrong_row(args.on_error, Drops()))
-    model, drops = open_sentence_transformer(args.model), Drops()
+    model, drops = computing.open(args.model), Drops()
+    refuse_slow(model, args.dtype)
     wrong = on_wrong_row(args.on_error, drops)
     passages = read_passages(file_of(args.data, "corpus"), partial(chunker_of, model), wrong)
     if drops.counts:
         logger.warning("%s", drops.describe())
+    if args.dtype == AUTO:
+        dtype = choose_dtype(model, [passage["document"] for passage in passages[:COMPARED]])
+        model = replace(computing, dtype=dtype).open(args.model)
     return model, passages
 
 

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Sequence
 
 from lbr_st.cli.arguments import Parser, add_on_error, positive_int
+from lbr_st.cli.computing import add_computing
 from lbr_st.errors import InputError
 from lbr_st.serving.config import ServeConfig
 from lbr_st.serving.connections import Server
@@ -49,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     most.add_argument("--max-texts", type=positive_int, default=2048, metavar="N", help="texts of a request")
     most.add_argument("--max-tokens", type=positive_int, default=300_000, metavar="N", help="tokens of a request")
     most.add_argument("--max-queue", type=positive_int, default=256, metavar="N", help="requests that wait")
+    add_computing(parser)
     args = vars(parser.parse_args(argv))
     if args["api_key"] is None and not args["no_auth"]:
         args["api_key"] = os.environ.get(KEY) or None

@@ -217,12 +217,19 @@ class SearchInBlocks(SearchEncoderWrapper):
         return super().search(queries, **kwargs)
 
 
-def open_for_evaluation(name: str | Path, batch_tokens: int | None = None) -> Any:
+def open_for_evaluation(
+    name: str | Path,
+    batch_tokens: int | None = None,
+    open_model: Callable[[str], SentenceTransformer] = open_sentence_transformer,
+    variant: str = "",
+) -> Any:
     """Open a model for mteb: ``bm25``, any sentence-transformers directory or Hub id, or our native layout.
 
     Args:
         name: What is opened.
         batch_tokens: Most tokens encoded at once, see `lbr_st.model.encoding.TextEncoder`.
+        open_model: Opens a model that is not BM25.
+        variant: What tells its vectors from those of its files as everyone opens it; mteb files its scores apart.
 
     Raises:
         InputError: If it is not a model, or BM25 is asked for without its packages.
@@ -231,12 +238,14 @@ def open_for_evaluation(name: str | Path, batch_tokens: int | None = None) -> An
         for package in ("bm25s", "Stemmer"):
             require(package, f"--model {BM25}")
         return BM25OfAnyScript(LOCAL)
-    wrapped = EncoderOfMteb(open_sentence_transformer(str(name)), batch_tokens)
+    wrapped = EncoderOfMteb(open_model(str(name)), batch_tokens)
     # mteb files results by name and revision and takes what it finds there: with the model's own hash as revision, a
     # score of other weights is never found.
+    meta = wrapped.mteb_model_meta
     if Path(name).is_dir():
-        meta = {"name": f"local/{Path(name).resolve().name}", "revision": fingerprint(name)[:40]}
-        wrapped.mteb_model_meta = wrapped.mteb_model_meta.model_copy(update=meta)
+        revision = fingerprint(name)[:40]
+        meta = meta.model_copy(update={"name": f"local/{Path(name).resolve().name}", "revision": revision})
+    wrapped.mteb_model_meta = meta.model_copy(update={"revision": f"{meta.revision or ''}{variant}" or None})
     return wrapped
 
 

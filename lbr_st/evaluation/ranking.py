@@ -36,11 +36,12 @@ FEW = 32  # texts whose encoding shows no progress
 RRF_K = 60
 
 
-def check_searchers(names: Sequence[str]) -> None:
+def check_searchers(names: Sequence[str], check: Callable[[str], None] = check_embedder_exists) -> None:
     """Refuse what searches nothing, before data are read: no weights are read either.
 
     Args:
         names: Values of ``--model``: ``bm25``, directories, Hub ids.
+        check: Refuses what is no embedding model.
 
     Raises:
         InputError: If one is no embedding model, or BM25 is asked for without its packages.
@@ -52,7 +53,7 @@ def check_searchers(names: Sequence[str]) -> None:
             continue
         if not os.path.exists(name) and get_close_matches(name.lower(), [BM25]):
             raise InputError(f"--model {name}: no such directory; is {BM25} meant?")
-        check_embedder_exists(name)
+        check(name)
 
 
 class Ranker(Protocol):

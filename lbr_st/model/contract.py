@@ -23,6 +23,7 @@ from lbr_st.errors import InputError
 from lbr_st.files import file_sha256, read_json, sha256, write_json
 from lbr_st.model.adapters import find_adapter
 from lbr_st.model.bottleneck import BottleneckTransformer, check_ratio
+from lbr_st.model.exported import read_made
 from lbr_st.model.gguf import gguf_file
 from lbr_st.model.positions import most_positions
 from lbr_st.model.tokens import INPUT_NAMES, TOKENIZER_CLASS, bottleneck_token, refuse_spellable
@@ -406,10 +407,13 @@ def fingerprint(path: str | Path) -> str:
     """Return a hash of the files that a model is loaded from, as 64 hex digits.
 
     Args:
-        path: Any model directory, a GGUF file, or an adapter, whose base counts too where it is on this machine.
+        path: Any model directory, a GGUF file, or an adapter, whose base counts too where it is on this machine; of the
+            folder of an export, the model that it was made from.
     """
     if (file := gguf_file(path)) is not None:
         return sha256([file])
+    if (made := read_made(path)) is not None:
+        return made.model_sha256
     found = sha256(loaded_files(path))
     if Path(path, ADAPTER_CONFIG_NAME).is_file() and not Path(path, "modules.json").is_file():
         adapter = find_adapter(str(path))

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import pickle
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.base.modules import Router, Transformer
 from sentence_transformers.util import is_sentence_transformer_model
+from torch import nn
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 from transformers.integrations import is_deepspeed_zero3_enabled, is_fsdp_enabled
 from transformers.utils.peft_utils import ADAPTER_CONFIG_NAME
@@ -57,6 +58,7 @@ from lbr_st.model.weights import (
     check_opened,
     check_vectors,
     check_weight_files,
+    instead_of_weights,
     recorded,
     say_which_are_read,
 )
@@ -452,6 +454,32 @@ def open_sentence_transformer(name: str, flag: str = "--model", **kwargs: Any) -
             with recorded() as opened:
                 model = SentenceTransformer(name, **kwargs)
             check_embedder(name, model, opened)
+            check_vectors(model)
+            if isinstance(model.tokenizer, PreTrainedTokenizerBase):
+                check_vocabulary(model.tokenizer)
+        except InputError as error:
+            raise InputError(f"{flag} {name} cannot be used: {error}") from error
+    _keep_within_positions(model, f"{flag} {name}")
+    return model
+
+
+def open_with_backbone(
+    name: str, make: Callable[[PretrainedConfig], nn.Module], flag: str = "--model"
+) -> SentenceTransformer:
+    """Open a sentence-transformers directory around another module than its weights, which need not be there.
+
+    Args:
+        name: Directory.
+        make: Makes what turns tokens into states, of the configuration of the model.
+        flag: Flag it was given with, for the message.
+
+    Raises:
+        InputError: If the directory is damaged, or the vector of a word is no vector.
+    """
+    with _refusing_what_is_no_model(name, flag):
+        try:
+            with instead_of_weights(make), quietly():
+                model = SentenceTransformer(name, device="cpu", local_files_only=True)
             check_vectors(model)
             if isinstance(model.tokenizer, PreTrainedTokenizerBase):
                 check_vocabulary(model.tokenizer)

@@ -1,4 +1,4 @@
-"""How a model computes for a while: in half precision, in evaluation mode."""
+"""How a model computes: for a while in half precision or in evaluation mode, or in another type from now on."""
 
 from __future__ import annotations
 
@@ -36,3 +36,13 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, was_training in before.items():
             module.training = was_training
+
+
+def compute_in(model: nn.Module, dtype: torch.dtype) -> None:
+    """Let a model compute in another type, as if its files had been opened in it.
+
+    What is in no file stays as it is: positions are turned by frequencies in float32, which half precision would move.
+    """
+    for tensor in model.state_dict(keep_vars=True).values():
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.to(dtype)

@@ -11,7 +11,7 @@ import logging
 import pickle
 import threading
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import batch_to_device
 from torch import nn
-from transformers import CONFIG_MAPPING, PreTrainedModel
+from transformers import CONFIG_MAPPING, PretrainedConfig, PreTrainedModel
 
 from lbr_st.errors import InputError, one_line
 from lbr_st.files import read_json
@@ -404,6 +404,27 @@ def recorded() -> Iterator[list[tuple[PreTrainedModel, Mapping[str, Any]]]]:
         try:
             with quietly(progress=True):
                 yield opened
+        finally:
+            of_transformers.from_pretrained = original
+
+
+@contextlib.contextmanager
+def instead_of_weights(make: Callable[[PretrainedConfig], nn.Module]) -> Iterator[None]:
+    """Let any library open another module wherever transformers would read the weights of a model.
+
+    Args:
+        make: Makes the module of the configuration of the model.
+    """
+    with _one_at_a_time:
+        of_transformers: Any = PreTrainedModel
+        original = vars(of_transformers)["from_pretrained"]
+
+        def from_pretrained(cls: Any, *args: Any, config: PretrainedConfig, **kwargs: Any) -> nn.Module:
+            return make(config)
+
+        of_transformers.from_pretrained = classmethod(from_pretrained)
+        try:
+            yield
         finally:
             of_transformers.from_pretrained = original
 

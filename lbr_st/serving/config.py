@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lbr_st.data.drops import ON_ERROR
 from lbr_st.errors import InputError
+from lbr_st.use.runtimes import AUTO, Computing
 
 OF_QUERIES = "-query"  # what the name of the model ends with, for clients that cannot say input_type
 MIB = 2**20
@@ -34,6 +35,9 @@ class ServeConfig:
         max_texts: Most texts of a request.
         max_tokens: Most tokens of all texts of a request.
         max_queue: Most requests that are worked on or wait.
+        runtime: What runs the model, see `lbr_st.use.runtimes.Computing`; torch runs the one that it is compared with.
+        dtype: Type of the numbers that the model computes in.
+        dimensions: Number of first dimensions that its vectors keep.
 
     Raises:
         InputError: If a number is too small, a choice is not there, or another machine could ask without a key though
@@ -54,6 +58,9 @@ class ServeConfig:
     max_texts: int = 2048
     max_tokens: int = 300_000
     max_queue: int = 256
+    runtime: str | None = None
+    dtype: str | None = None
+    dimensions: int | None = None
 
     def __post_init__(self) -> None:
         for name in LEAST_1:
@@ -68,10 +75,18 @@ class ServeConfig:
             raise InputError("--api-key is empty" if not self.no_auth else "--api-key and --no-auth: give one of them")
         if self.compare is not None and self.data is None:
             raise InputError("--compare compares what two models find: it goes with --data")
+        if self.dtype == AUTO:
+            raise InputError(f"--dtype {AUTO} is for lbr encode and search, which try it with texts: name a type")
+        _ = self.computing  # which refuses what cannot be
         if not self.is_local and self.api_key is None and not self.no_auth:
             raise InputError(
                 f"--host {self.host} is open to other machines: give --api-key KEY, or --no-auth to let anyone ask"
             )
+
+    @property
+    def computing(self) -> Computing:
+        """How the model is run."""
+        return Computing(self.runtime, self.dtype, self.dimensions)
 
     @property
     def is_local(self) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 
 from lbr_st.errors import one_line
+from lbr_st.model.dimensions import trained_dimensions
 from lbr_st.serving.batching import Vectors
 from lbr_st.serving.config import OF_QUERIES, ServeConfig
 from lbr_st.serving.replies import ApiError
@@ -57,8 +58,7 @@ class Reader:
     def __init__(self, config: ServeConfig, model: SentenceTransformer, lengths: Lengths) -> None:
         self.config, self.lengths = config, lengths
         self.width = model.get_embedding_dimension()
-        of_model = getattr(getattr(model, "transformers_model", None), "config", None)
-        self.cuts: list[int] = getattr(of_model, "matryoshka_dimensions", None) or []
+        self.cuts = trained_dimensions(model)
         name = config.served_name
         self.roles = {name: None, name + OF_QUERIES: "query"}
 
@@ -125,7 +125,7 @@ class Reader:
         if isinstance(found, bool) or not isinstance(found, int):
             raise wrong("dimensions", "must be a whole number")
         if found not in self.cuts:
-            trained = ", ".join(map(str, sorted({*self.cuts, self.width or 0})))
+            trained = ", ".join(map(str, self.cuts))
             raise wrong("dimensions", f"must be one that the model was trained for: {trained}", "dimensions")
         return found
 

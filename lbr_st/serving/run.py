@@ -10,6 +10,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 
+from sentence_transformers import SentenceTransformer
 from tqdm.auto import tqdm
 
 from lbr_st.errors import InputError, one_line
@@ -22,6 +23,7 @@ from lbr_st.serving.index import FUSED, Index
 from lbr_st.serving.metrics import Metrics
 from lbr_st.serving.service import Service
 from lbr_st.serving.sides import Side
+from lbr_st.use.dtypes import refuse_slow
 from lbr_st.use.passages import is_encoded
 
 logger = logging.getLogger(__name__)
@@ -39,18 +41,21 @@ def serve(config: ServeConfig, on_ready: Callable[[Server, str], None]) -> None:
     """
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(contextlib.closing(_listen(config)))
-        check_embedder_exists(config.model)
+        config.computing.check(config.model)
         if config.compare is not None:
             check_embedder_exists(config.compare, "--compare")
             if is_encoded(config.data or ""):
                 raise InputError(f"--compare {config.compare}: {config.data} has vectors of one model; give the text")
         index = None if config.data is None else Index(config.data, config.model, config.on_error)
         metrics = Metrics()
-        side = _open(stack, config, config.model, "--model", config.served_name, index, metrics)
+        model = config.computing.open(config.model)
+        refuse_slow(model, config.dtype)
+        side = _side(stack, config, model, config.served_name, index, metrics)
         before = None
         if config.compare is not None and config.data is not None:
             name, same = name_of(config.compare), Index(config.data, config.compare, config.on_error)
-            before = _open(stack, config, config.compare, "--compare", name, same, Metrics(), side)
+            other = open_sentence_transformer(config.compare, "--compare").eval()
+            before = _side(stack, config, other, name, same, Metrics(), side)
         service = stack.enter_context(contextlib.closing(Service(config, side, before, metrics)))
         url = _url_of(config.host, listener.getsockname()[1])
         server = Server(make_app(service), service, lambda server: on_ready(server, url))
@@ -58,20 +63,18 @@ def serve(config: ServeConfig, on_ready: Callable[[Server, str], None]) -> None:
             server.run(sockets=[listener])
 
 
-def _open(
+def _side(
     stack: contextlib.ExitStack,
     config: ServeConfig,
-    model: str,
-    flag: str,
+    model: SentenceTransformer,
     name: str,
     index: Index | None,
     metrics: Metrics,
     beside: Side | None = None,
 ) -> Side:
-    """Open a model and read what it searches; the same passages as another one beside it."""
-    opened = open_sentence_transformer(model, flag).eval()
-    batcher = stack.enter_context(Batcher(opened, config.batch_tokens, metrics))
-    side = Side(name, opened, batcher, index, None if beside is None else beside.model)
+    """Begin to run a model, and read what it searches; the same passages as another one beside it."""
+    batcher = stack.enter_context(Batcher(model, config.batch_tokens, metrics))
+    side = Side(name, model, batcher, index, None if beside is None else beside.model)
     if index is not None:
         with tqdm(desc="Encoding", unit="texts") as progress:
 

@@ -8,6 +8,7 @@ from sentence_transformers import SentenceTransformer
 
 from lbr_st.errors import InputError
 from lbr_st.evaluation.read_out import read_out
+from lbr_st.model.exported import read_made
 from lbr_st.model.opening import has_bottleneck_tokens, open_with_language_model
 from lbr_st.serving.embeddings import ROLES, Lengths, object_of, without_halves, wrong
 from lbr_st.serving.replies import ApiError
@@ -24,7 +25,8 @@ class Speaker:
     """
 
     def __init__(self, name: str) -> None:
-        self.name, self.can_speak = name, has_bottleneck_tokens(name)
+        # An export has no head.
+        self.name, self.can_speak = name, read_made(name) is None and has_bottleneck_tokens(name)
         self._model: SentenceTransformer | None = None
 
     def __call__(self, texts: Sequence[str], role: str) -> list[list[tuple[str, float]]]:
@@ -34,7 +36,7 @@ class Speaker:
             InputError: If it is no model of this package.
         """
         if not self.can_speak:
-            raise InputError("only a model of this package can say its vectors in words")
+            raise InputError("only a model of this package, not an export of it, can say its vectors in words")
         if self._model is None:
             self._model = open_with_language_model(self.name).eval()
         return read_out(self._model, texts, WORDS, role=role)

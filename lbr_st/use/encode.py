@@ -10,13 +10,12 @@ import contextlib
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.util.quantization import quantize_embeddings
 from tqdm.auto import tqdm
@@ -26,10 +25,11 @@ from lbr_st.errors import InputError, not_written, one_line, require
 from lbr_st.files import parents_that_go, require_place
 from lbr_st.model.encoding import TextEncoder
 from lbr_st.model.lengths import TextLimit, describe_longer
-from lbr_st.model.opening import check_embedder_exists, open_sentence_transformer
 from lbr_st.model.token_batches import default_budget
 from lbr_st.model.weights import check_vectors
+from lbr_st.use.dtypes import COMPARED, choose_dtype, refuse_slow
 from lbr_st.use.passages import chunker_of, require_sources
+from lbr_st.use.runtimes import AUTO, DTYPES, Computing, runtime_of
 from lbr_st.use.shards import (
     Job,
     Manifest,
@@ -37,6 +37,7 @@ from lbr_st.use.shards import (
     has_embeddings,
     lay_down,
     part,
+    read_ranges,
     read_texts,
     require_free,
     require_room,
@@ -48,9 +49,8 @@ logger = logging.getLogger(__name__)
 
 ROLES = ("document", "query")
 PRECISIONS = ("float32", "float16", "int8", "binary")
-DTYPES = ("float32", "float16", "bfloat16")
 ENGINES = ("local", "ray")
-CHOICES = {"role": ROLES, "precision": PRECISIONS, "dtype": DTYPES, "engine": ENGINES, "on_error": ON_ERROR}
+CHOICES = {"role": ROLES, "precision": PRECISIONS, "dtype": (*DTYPES, AUTO), "engine": ENGINES, "on_error": ON_ERROR}
 
 CALIBRATION_ROWS = 1000  # that say how far each dimension goes, for int8
 
@@ -100,12 +100,33 @@ class EncodeConfig(Job):
             if getattr(self, name) not in choices:
                 flag = name.replace("_", "-")
                 raise InputError(f"--{flag} must be one of {', '.join(choices)}, got {getattr(self, name)}")
+        _check_together(self)
 
     @property
     def job(self) -> Job:
         """The settings that decide the embeddings; a directory as a path that holds from anywhere."""
         values = {field.name: getattr(self, field.name) for field in fields(Job)}
-        return Job(**values | {"model": _absolute(self.model)})
+        ranges_from = None if self.ranges_from is None else _absolute(self.ranges_from)
+        here = {"model": _absolute(self.model), "runtime": runtime_of(self.model, self.runtime)}
+        return Job(**values | here | {"ranges_from": ranges_from})
+
+
+def _check_together(config: EncodeConfig) -> None:
+    """Refuse settings that do not go together.
+
+    Raises:
+        InputError: With what to give instead.
+    """
+    computing_of(config)
+    if config.dtype == AUTO and config.engine == "ray":
+        raise InputError(f"--dtype {AUTO} is found out on this machine, and a cluster may have others: name a type")
+    if config.ranges_from is not None and config.precision != "int8":
+        raise InputError("--ranges-from goes with --precision int8")
+    if config.precision == "int8" and config.role == "query" and config.ranges_from is None:
+        raise InputError(
+            "--role query: int8 queries are scaled as the documents are: encode these first, and name their folder "
+            "with --ranges-from"
+        )
 
 
 def _absolute(name: str) -> str:
@@ -119,7 +140,8 @@ class Encoder:
         folder: Folder with the texts, where the embeddings go too.
         job: Settings that decide the embeddings.
         batch_tokens: Most tokens encoded at once; default is what `measure` finds.
-        ranges: For int8, the least and the largest number of each dimension, ``(2, dimensions)`` float32.
+        ranges: For int8, the least and the largest number of each dimension, ``(2, dimensions)`` float32; default is
+            what `calibrate` finds.
 
     Raises:
         InputError: If it is not an embedding model.
@@ -128,9 +150,12 @@ class Encoder:
     def __init__(self, folder: str | Path, job: Job, batch_tokens: int | None = None, ranges: Any = None) -> None:
         self.folder, self.job = Path(folder), job
         self.ranges = None if ranges is None else np.asarray(ranges, np.float32)
-        self.model = open_model(job)
-        self.texts = TextEncoder(self.model, batch_tokens, tried_from=1)
+        self._open(batch_tokens)
         self.limit = TextLimit(self.model, job.role)
+
+    def _open(self, batch_tokens: int | None) -> None:
+        self.model = open_model(self.job)
+        self.texts = TextEncoder(self.model, batch_tokens, tried_from=1)
 
     def try_out(self) -> None:
         """Refuse a model that does not encode one word, or gives no numbers for it, before a corpus is read for it.
@@ -158,6 +183,16 @@ class Encoder:
         """Return the embeddings of texts, ``(texts, dimensions)`` float32."""
         return self.texts.encode(texts, self.job.role, on_texts=on_texts).numpy()
 
+    def choose_dtype(self) -> str:
+        """Return the type that is fastest here and gives the same vectors, and compute in it from now on.
+
+        The first texts of the corpus are encoded in both; see `lbr_st.use.dtypes.choose_dtype`.
+        """
+        texts = read_texts(self.folder, 0)["document"].slice(0, COMPARED).to_pylist()
+        self.job = replace(self.job, dtype=choose_dtype(self.model, texts, self.job.role))
+        self._open(self.texts.batch_tokens)
+        return self.job.dtype
+
     def measure(self, rows: int) -> int:
         """Return the number of tokens encoded at once that the model is fastest with here, and encode so from now on.
 
@@ -169,9 +204,10 @@ class Encoder:
         return self.texts.batch_tokens
 
     def calibrate(self) -> np.ndarray:
-        """Return how far each dimension goes in the first rows, ``(2, dimensions)`` float32."""
-        embeddings = self.embed(read_texts(self.folder, 0)["document"].slice(0, CALIBRATION_ROWS).to_pylist())
-        self.ranges = np.stack([embeddings.min(axis=0), embeddings.max(axis=0)])
+        """Return how far each dimension goes, ``(2, dimensions)`` float32: in the first rows, unless it is known."""
+        if self.ranges is None:
+            embeddings = self.embed(read_texts(self.folder, 0)["document"].slice(0, CALIBRATION_ROWS).to_pylist())
+            self.ranges = np.stack([embeddings.min(axis=0), embeddings.max(axis=0)])
         return self.ranges
 
     def encode(self, shard: int, on_rows: Callable[[int], Any] | None = None) -> None:
@@ -194,9 +230,18 @@ class Encoder:
         return np.asarray(quantize_embeddings(embeddings, kind, self.ranges))
 
 
+def computing_of(job: Job) -> Computing:
+    """Return how the model of a job is run.
+
+    Raises:
+        InputError: If a choice is not there, or a number too small.
+    """
+    return Computing(job.runtime, job.dtype, job.dimensions)
+
+
 def open_model(job: Job) -> SentenceTransformer:
-    """Open the model, to compute in the dtype that is asked for."""
-    return open_sentence_transformer(job.model).to(getattr(torch, job.dtype)).eval()
+    """Open the model, to be run as is asked for; in float32 until a type is chosen."""
+    return computing_of(job).open(job.model)
 
 
 def encode_corpus(config: EncodeConfig) -> Manifest:
@@ -214,11 +259,12 @@ def encode_corpus(config: EncodeConfig) -> Manifest:
     if config.engine == "ray":
         require("ray.data", "--engine ray")
     require_place(folder)
-    check_embedder_exists(config.model)
+    computing_of(job).check(config.model)
     require_sources(config.data, on_wrong_row(config.on_error, Drops()))
     sources = [_absolute(source) for source in config.data]
     origin = describe_origin(job, sources)
     manifest = Manifest.read(folder, origin)
+    ranges = _known_ranges(config, manifest, origin)
     if manifest is None:
         require_free(folder)
     elif manifest.finished:
@@ -227,9 +273,11 @@ def encode_corpus(config: EncodeConfig) -> Manifest:
         logger.info("%s is finished already", folder)
         return manifest
     if manifest is None or manifest.missing():
-        kept = (manifest.batch_tokens, manifest.ranges) if manifest else (job.batch_tokens, None)
-        encoder = Encoder(folder, job, *kept)
+        batch_tokens = manifest.batch_tokens if manifest else job.batch_tokens
+        encoder = Encoder(folder, _with_dtype(job, manifest), batch_tokens, ranges)
         encoder.try_out()
+        if config.engine == "local":
+            refuse_slow(encoder.model, job.dtype)
         require_room(job.shard_rows, encoder.width)
         with _leaving_nothing(folder):
             if manifest is None:
@@ -245,6 +293,22 @@ def encode_corpus(config: EncodeConfig) -> Manifest:
             logger.warning("%s", describe_longer(longer, manifest.rows, encoder.limit.most))
     manifest.finish()
     return manifest
+
+
+def _known_ranges(config: EncodeConfig, manifest: Manifest | None, origin: dict[str, Any]) -> list[list[float]] | None:
+    """Return the ranges that a run was begun with, or those that it is to have; None where they are still to be found.
+
+    Raises:
+        InputError: If there are none where ``--ranges-from`` says.
+    """
+    if manifest is not None and manifest.ranges is not None:
+        return manifest.ranges
+    return None if config.ranges_from is None else read_ranges(Path(config.ranges_from), origin)
+
+
+def _with_dtype(job: Job, manifest: Manifest | None) -> Job:
+    """Return a job with the type that was chosen for the run, if one was."""
+    return job if manifest is None or manifest.dtype is None else replace(job, dtype=manifest.dtype)
 
 
 @contextlib.contextmanager
@@ -277,6 +341,8 @@ def _leaving_nothing(folder: Path) -> Iterator[None]:
 
 def _keep_what_is_measured(config: EncodeConfig, manifest: Manifest, encoder: Encoder) -> None:
     """Let the manifest keep what is measured before the first shard, and is the same for all of them."""
+    if manifest.dtype is None:
+        manifest.keep_dtype(encoder.choose_dtype())
     if manifest.batch_tokens is None:
         # The actors of a cluster may be other machines than this one.
         on_ray = config.engine == "ray"

@@ -68,8 +68,8 @@ class Encoded:
     @property
     def kind(self) -> str:
         """What its vectors are other than float32: ``int8``, ``bfloat16-int8``; nothing where they are float32."""
-        job = self.manifest.origin["job"]
-        return "-".join(each for each in (job["dtype"], job["precision"]) if each != "float32")
+        precision = self.manifest.origin["job"]["precision"]
+        return "-".join(each for each in (self.manifest.dtype, precision) if each and each != "float32")
 
     def require_texts(self, what: str) -> None:
         """Refuse a folder without texts.
@@ -163,7 +163,8 @@ class Encoded:
         dimensions = model.get_embedding_dimension() or numbers * (8 if is_binary else 1)
         if numbers != (-(-dimensions // 8) if is_binary else dimensions):
             has = f"at most {8 * numbers}" if is_binary else numbers
-            raise InputError(f"{self.folder} has vectors of {has} dimensions, and the model gives {dimensions}")
+            hint = f": give --dimensions {job['dimensions']}" if job["dimensions"] else ""
+            raise InputError(f"{self.folder} has vectors of {has} dimensions, and the model gives {dimensions}{hint}")
         if job["precision"] != "int8":
             return Vectors(array, dimensions)
         with naming_damage(self.folder / MANIFEST):

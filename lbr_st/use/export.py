@@ -25,7 +25,8 @@ from tokenizers import Tokenizer
 
 from lbr_st.errors import InputError, require
 from lbr_st.files import filling, read_json, require_empty
-from lbr_st.model.contract import LBR_CONFIG, NOT_LOADED, SavedFiles
+from lbr_st.model.contract import LBR_CONFIG, NOT_LOADED, SavedFiles, fingerprint
+from lbr_st.model.exported import Made
 from lbr_st.model.opening import check_embedder_exists, check_model_exists, open_sentence_transformer
 from lbr_st.model.quiet import silently
 from lbr_st.use.export_check import compare
@@ -87,7 +88,7 @@ def export(model: str | Path, to: str, output_dir: str | Path, weights_as: str |
     format_ = _format(to, weights_as)
     check_model_exists(str(model))
     source, output_dir = Path(model), Path(output_dir)
-    _require_exportable(source)
+    require_exportable(source)
     if to == "gguf":
         require_shape(source)
     require_empty(output_dir)
@@ -112,6 +113,8 @@ def export(model: str | Path, to: str, output_dir: str | Path, weights_as: str |
                 format_.write(original, file)
             cosines = compare(format_.open(file), tokenizer, original, format_, needs.values())
             size = sum(each.stat().st_size for each in file.parent.iterdir() if to != "gguf" or each == file)
+            if to != "gguf":
+                Made(to, fingerprint(source), min(cosines), len(cosines)).write(folder)
     return Exported(
         folder=output_dir,
         format=format_,
@@ -141,8 +144,12 @@ def _format(to: str, weights_as: str | None) -> Format:
     return TYPES[weights_as]
 
 
-def _require_exportable(model: Path) -> None:
-    """Refuse what is known not to work before anything is loaded."""
+def require_exportable(model: Path) -> None:
+    """Refuse what is known not to work before anything is loaded.
+
+    Raises:
+        InputError: If it is no directory of an embedding model whose ``tokenizer.json`` does all to a text.
+    """
     if not model.is_dir():
         raise InputError(f"--model {model} is not a directory; an export is made of a model on this machine")
     check_embedder_exists(str(model))

@@ -59,7 +59,7 @@ def compare(
                 if not cosine >= format_.least_cosine:  # NaN is not either
                     way = "alone" if len(texts) == 1 else f"in a batch padded on the {side}"
                     what = f"{output} of {format_.file} gives a vector of cosine {cosine:.6f} to the original's"
-                    remedy = "; --to onnx keeps float32" if format_.least_cosine < SAME else ""
+                    remedy = "; onnx keeps float32" if format_.least_cosine < SAME else ""
                     fail(
                         f"input {shortened(prompt + text, MOST_SHOWN)!r} {way}",
                         f"{what}, below {format_.least_cosine}{remedy}",

@@ -38,7 +38,7 @@ class Format:
 
     Attributes:
         file: Path of the model within the output directory.
-        packages: Packages that write and open it.
+        packages: Packages that write it; the last one opens it.
         install: Command that installs what people open it with.
         least_cosine: The least cosine of its vectors to those of the original.
         write: Writes a model to this file.
@@ -105,10 +105,13 @@ def write_onnx(model: SentenceTransformer, file: Path) -> None:
 
 
 def open_onnx(file: Path) -> Run:
-    """Open an ONNX file in ONNX Runtime, on the CPU."""
+    """Open an ONNX file in ONNX Runtime, on the CPU, with as many threads as torch has."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
+    options.enable_mem_pattern = False  # it would keep a plan for each shape of a batch, and nearly all differ
+    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     return lambda inputs: session.run(OUTPUTS, inputs)
 
 
@@ -165,21 +168,37 @@ def write_int8(model: SentenceTransformer, file: Path) -> None:
 
 def write_openvino(model: SentenceTransformer, file: Path) -> None:
     """Write a model as OpenVINO's ``.xml`` and, beside it, the ``.bin`` of its weights, in float32."""
-    import openvino
-
     onnx_file = file.with_name("model.onnx")
     write_onnx(model, onnx_file)
+    _translate(onnx_file, file)
+
+
+def write_openvino_int8(model: SentenceTransformer, file: Path) -> None:
+    """Write a model as OpenVINO's ``.xml`` and ``.bin`` with weights in int8, those of `write_int8`."""
+    onnx_file = file.with_name("model_int8.onnx")
+    write_int8(model, onnx_file)
+    _translate(onnx_file, file)
+
+
+def _translate(onnx_file: Path, file: Path) -> None:
+    """Write an ONNX file as OpenVINO's own, which takes its place."""
+    import openvino
+
     # openvino.convert_model would do too, but it reports its use to the makers of OpenVINO over the network.
     openvino.save_model(openvino.Core().read_model(onnx_file), file, compress_to_fp16=False)
-    for each in file.parent.glob("model.onnx*"):
+    for each in file.parent.glob(f"{onnx_file.name}*"):
         each.unlink()
 
 
 def open_openvino(file: Path) -> Run:
-    """Open an OpenVINO model on the CPU, in float32: its own choice is bfloat16 where a processor has it."""
+    """Open an OpenVINO model on the CPU with as many threads as torch has, in float32.
+
+    Its own choice is bfloat16 where a processor has it.
+    """
     import openvino
 
-    compiled = openvino.compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+    compiled = openvino.compile_model(file, "CPU", settings)
 
     def run(inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
         outputs = compiled(inputs)
@@ -209,7 +228,7 @@ FORMATS = {
         open=open_openvino,
         template="openvino.txt",
     ),
-    "int8": Format(
+    "onnx-int8": Format(
         file="onnx/model_int8.onnx",
         packages=WITH_ONNX,
         install="pip install onnxruntime tokenizers",
@@ -217,6 +236,15 @@ FORMATS = {
         write=write_int8,
         open=open_onnx,
         template="onnx.txt",
+    ),
+    "openvino-int8": Format(
+        file="openvino/openvino_model_int8.xml",
+        packages=("onnx", "onnxscript", "onnxruntime", "openvino"),
+        install="pip install openvino tokenizers",
+        least_cosine=SAME_INT8,
+        write=write_openvino_int8,
+        open=open_openvino,
+        template="openvino.txt",
     ),
     "gguf": Format(
         file="model-f16.gguf",

@@ -30,12 +30,14 @@ from lbr_st.errors import InputError, one_line
 from lbr_st.files import UNFINISHED, read_json, replacing, replacing_folder, require_empty, write_json
 from lbr_st.model.contract import fingerprint
 from lbr_st.records import MANIFEST
+from lbr_st.use.runtimes import AUTO
 
 # Readers of Parquet folders leave out what begins with a dot; with this name it does not count as a file of the folder.
 TEXTS = f".texts{UNFINISHED}"
 TEXT_SCHEMA = pa.schema({"id": pa.string(), "document": pa.string()})
 LONGER = b"texts_longer_than_read"  # what a file of embeddings says of its rows, in its schema
 ORIGIN = ("job", "model_sha256", "data")  # of a manifest, what says what the embeddings are made of
+FOUND = ("batch_tokens", "dtype", "ranges")  # what is found out before the first file, for all of them
 MOST_NUMBERS = 2**31 - 1  # of all lists in a column of Parquet that every reader knows
 
 
@@ -47,7 +49,11 @@ class Job:
         model: Directory or Hub id of a sentence-transformers model.
         role: ``document`` or ``query``: whose prompt is put before a text.
         precision: Type of the numbers that are written: float32, float16, int8 or binary.
-        dtype: Type of the numbers that the model computes in: float32, float16 or bfloat16.
+        ranges_from: Folder of int8 embeddings whose ranges the numbers are scaled by; default is ranges of their own.
+        runtime: What runs the model, see `lbr_st.use.runtimes.RUNTIMES`.
+        dtype: Type of the numbers that the model computes in: float32, float16, bfloat16, or auto for what this machine
+            is fastest with when the run is begun, which the manifest keeps.
+        dimensions: Number of first dimensions that are kept; default is all.
         batch_tokens: Most tokens encoded at once, padding included; default is what this machine is fastest with when
             the run is begun, which the manifest keeps.
         shard_rows: Number of rows of a file.
@@ -57,7 +63,10 @@ class Job:
     model: str
     role: str = "document"
     precision: str = "float32"
+    ranges_from: str | None = None
+    runtime: str | None = None
     dtype: str = "float32"
+    dimensions: int | None = None
     batch_tokens: int | None = None
     shard_rows: int = 10_000
     with_text: bool = False
@@ -188,6 +197,30 @@ def describe_origin(job: Job, sources: Sequence[str]) -> dict[str, Any]:
     return {"job": asdict(job), "model_sha256": weights, "data": found}
 
 
+def read_ranges(folder: Path, origin: dict[str, Any]) -> list[list[float]]:
+    """Read the ranges by which the int8 embeddings of another run are scaled, of the same model.
+
+    Args:
+        folder: Folder of that run, which need not be finished.
+        origin: What the embeddings of this one are made of, see `describe_origin`.
+
+    Raises:
+        InputError: If it has none, or is of another model or of other dimensions.
+    """
+    if not (folder / MANIFEST).is_file():
+        raise InputError(f"--ranges-from {folder}: there is no {MANIFEST} in it: name a folder that lbr encode wrote")
+    other = Manifest.open(folder)
+    job, own = other.origin["job"], origin["job"]
+    if other.ranges is None:
+        raise InputError(f"--ranges-from {folder} has no ranges: it was made with --precision {job['precision']}")
+    if (other.origin["model_sha256"] or job["model"]) != (origin["model_sha256"] or own["model"]):
+        raise InputError(f"--ranges-from {folder} was made with another model, {job['model']}: its ranges are others")
+    if job["dimensions"] != own["dimensions"]:
+        kept = job["dimensions"] or "left out"
+        raise InputError(f"--ranges-from {folder} was made with --dimensions {kept}: its ranges are others")
+    return other.ranges
+
+
 def has_embeddings(folder: Path) -> bool:
     """Tell whether a folder holds a file of embeddings."""
     return any(folder.glob("part-*.parquet"))
@@ -221,6 +254,7 @@ class Manifest:
     Attributes:
         finished: Whether all files are there.
         ranges: For int8, the least and the largest number of each dimension.
+        dtype: Type that the model computes in; None until it is chosen.
         batch_tokens: Tokens encoded at once. Vectors are rounded in another way in other batches: a run that goes on
             ends with the same bytes because it takes the number that it was begun with.
         done: Shards whose file is there, in order.
@@ -230,6 +264,7 @@ class Manifest:
         self.folder, self.origin, self.rows, self.shards = folder, origin, rows, shards
         self.finished = False
         self.ranges: list[list[float]] | None = None
+        self.dtype: str | None = None
         self.batch_tokens: int | None = None
         self.done = [shard for shard in range(shards) if part(folder, shard).is_file()]
 
@@ -238,6 +273,7 @@ class Manifest:
         """Write the manifest of a run whose texts are laid down."""
         manifest = cls(folder, origin, rows, shards)
         manifest.batch_tokens = origin["job"]["batch_tokens"]
+        manifest.dtype = None if origin["job"]["dtype"] == AUTO else origin["job"]["dtype"]
         manifest._write()
         return manifest
 
@@ -276,7 +312,7 @@ class Manifest:
     def _of(cls, folder: Path, origin: dict[str, Any], about: dict[str, Any]) -> Manifest:
         manifest = cls(folder, origin, about["rows"], about["shards"])
         manifest.finished, manifest.ranges = about["finished"], about["ranges"]
-        manifest.batch_tokens = about["batch_tokens"]
+        manifest.batch_tokens, manifest.dtype = about["batch_tokens"], about["dtype"]
         return manifest
 
     @property
@@ -301,6 +337,11 @@ class Manifest:
         shard_rows = self.origin["job"]["shard_rows"]
         return min(shard_rows, self.rows - shard * shard_rows)
 
+    def keep_dtype(self, dtype: str) -> None:
+        """Keep the type that the model computes in for all shards."""
+        self.dtype = dtype
+        self._write()
+
     def keep_batch_tokens(self, batch_tokens: int) -> None:
         """Keep the number of tokens that all shards are encoded with at once."""
         self.batch_tokens = batch_tokens
@@ -324,7 +365,7 @@ class Manifest:
 
     def _write(self) -> None:
         files = [{"file": part(self.folder, shard).name, "rows": self.rows_of(shard)} for shard in self.done]
-        found = {"batch_tokens": self.batch_tokens, "ranges": self.ranges}
+        found = {name: getattr(self, name) for name in FOUND}
         about = {**self.origin, "rows": self.rows, "shards": self.shards, "finished": self.finished, **found}
         write_json(self.folder / MANIFEST, {**about, "files": files})
 
@@ -333,7 +374,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     file = folder / MANIFEST
     try:
         about = read_json(file)
-        _ = [about[name] for name in (*ORIGIN, "rows", "shards", "finished", "ranges", "batch_tokens")]
+        _ = [about[name] for name in (*ORIGIN, "rows", "shards", "finished", *FOUND)]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{file} is not what lbr encode wrote: {error!r}") from error
     return about

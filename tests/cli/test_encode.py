@@ -33,17 +33,22 @@ def test_flags_are_settings(called, tmp_path, capsys):
     assert called.pop() == EncodeConfig(model="m", data=["a", "b"], output_dir="vectors")
     printed = capsys.readouterr().out
     assert printed.startswith(f"Saved {tmp_path}: 25 rows in 2 files, 1.0 MB\nnext: ") and str(tmp_path) in printed
-    main([*REQUIRED, *"--role query --precision int8 --dtype bfloat16 --with-text --batch-tokens 3".split()])
+    values = "--role query --precision int8 --ranges-from there --dtype bfloat16 --with-text --batch-tokens 3"
+    main([*REQUIRED, *values.split(), "--dimensions", "4"])
     assert called.pop() == EncodeConfig(
         model="m",
         data=["a", "b"],
         output_dir="vectors",
         role="query",
         precision="int8",
+        ranges_from="there",
         dtype="bfloat16",
+        dimensions=4,
         with_text=True,
         batch_tokens=3,
     )
+    main([*REQUIRED, "--runtime", "openvino"])
+    assert called.pop() == EncodeConfig(model="m", data=["a", "b"], output_dir="vectors", runtime="openvino")
     values = "--engine ray --ray-address here --actors 2 --cpus-per-actor 3 --gpus-per-actor 0.5 --shard-rows 7"
     main([*REQUIRED, *values.split()])
     found = called.pop()
@@ -75,6 +80,10 @@ def test_every_setting_has_a_flag(capsys):
         (["--cpus-per-actor", "0"], "--cpus-per-actor must be above 0"),
         (["--output", "x"], "lbr encode: unrecognized arguments: --output x"),
         (["--precision", "int4"], "lbr encode: argument --precision: invalid choice: 'int4'"),
+        (["--runtime", "gguf"], "lbr encode: argument --runtime: invalid choice: 'gguf'"),
+        (["--dtype", "int8"], "lbr encode: argument --dtype: invalid choice: 'int8'"),
+        (["--dimensions", "0"], "lbr encode: argument --dimensions: must be a whole number from 1 to"),
+        (["--precision", "int8", "--role", "query"], "--role query: int8 queries are scaled as the documents are"),
     ],
 )
 def test_refusals(called, flags, message):

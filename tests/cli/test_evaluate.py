@@ -162,12 +162,13 @@ def test_public_tests(tmp_path, monkeypatch, capsys):
         return [Outcome("NFCorpus", "ndcg_at_10", dict.fromkeys(models, 0.25)), Outcome("SciFact", "map", {}, "gone")]
 
     monkeypatch.setattr(command, "tasks_of", lambda names: [f"task {name}" for name in names])
-    monkeypatch.setattr(command, "check_searchers", lambda names: None)
-    monkeypatch.setattr(command, "open_for_evaluation", lambda name, batch_tokens: batch_tokens)
+    monkeypatch.setattr(command, "check_searchers", lambda names, check: None)
+    monkeypatch.setattr(command, "open_for_evaluation", lambda name, batch_tokens, _, variant: (batch_tokens, variant))
     monkeypatch.setattr(command, "evaluate_on_tasks", evaluate_on_tasks)
     monkeypatch.setattr(command, "trained_on", lambda name: {"NFCorpus"} if name == "ours" else set())
-    main(["--model", "bm25", "ours", "--tasks", "NFCorpus", "SciFact", "--batch-tokens", "3"])
-    assert asked == [({"bm25": 3, "ours": 3}, ["task NFCorpus", "task SciFact"], "results")]
+    flags = ["--batch-tokens", "3", "--dimensions", "8"]
+    main(["--model", "bm25", "ours", "--tasks", "NFCorpus", "SciFact", *flags])
+    assert asked == [({"bm25": (3, ""), "ours": (3, "-8d")}, ["task NFCorpus", "task SciFact"], "results")]
     printed = capsys.readouterr().out
     assert "| NFCorpus | 0.2500 | (trained on) 0.2500 | ndcg_at_10 |" in printed
     assert "Not run, 1 of 2, as their data cannot be loaded:\n  SciFact: gone" in printed

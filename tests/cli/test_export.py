@@ -10,7 +10,7 @@ from lbr_st.use.export_formats import FORMATS, TYPES
 
 
 @pytest.mark.parametrize(
-    ("to", "runtime"), [("onnx", "onnxruntime"), ("int8", "onnxruntime"), ("openvino", "openvino")]
+    ("to", "runtime"), [("onnx", "onnxruntime"), ("onnx-int8", "onnxruntime"), ("openvino", "openvino")]
 )
 def test_what_was_made_and_what_to_do_next(tmp_path, monkeypatch, capsys, to, runtime):
     called = []
@@ -23,7 +23,8 @@ def test_what_was_made_and_what_to_do_next(tmp_path, monkeypatch, capsys, to, ru
     main(["--model", "m", "--to", to, "--output-dir", "there"])
     assert called == [("m", to, "there", None)]
     printed = capsys.readouterr().out
-    file = {"onnx": "onnx/model.onnx", "int8": "onnx/model_int8.onnx", "openvino": "openvino/openvino_model.xml"}[to]
+    names = {"onnx": "onnx/model", "onnx-int8": "onnx/model_int8", "openvino": "openvino/openvino_model"}
+    file = names[to] + (".onnx" if runtime == "onnxruntime" else ".xml")
     assert printed.startswith(f"Saved {tmp_path / file}: 22.6 MB, the original's weights 22.0 MB\n")
     assert "lowest cosine to the original in 166 comparisons: 0.9999999\n" in printed
     assert f"next: pip install {runtime} tokenizers, where it is used, and\n\nimport numpy as np\n" in printed

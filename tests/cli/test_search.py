@@ -5,14 +5,18 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from helpers import TEXTS
 
 import lbr_st
+from lbr_st.cli import search as command
 from lbr_st.cli.search import main
 from lbr_st.errors import InputError
 from lbr_st.files import write_json, write_jsonl
 from lbr_st.model.encoding import TextEncoder
+from lbr_st.use.dtypes import Rates
 from lbr_st.use.encode import EncodeConfig, encode_corpus
+from lbr_st.use.runtimes import Computing
 
 
 @pytest.fixture
@@ -133,3 +137,24 @@ def test_a_question_in_another_encoding_is_refused(argv, monkeypatch):
     monkeypatch.setattr("sys.getfilesystemencoding", lambda: "ascii")
     with pytest.raises(InputError, match=r"this locale, of ascii, does not have \(export LC_ALL=C.UTF-8\): 'mania '"):
         main([*argv, "mania \udcc3\udca9"])
+
+
+def test_how_the_model_is_run(argv, monkeypatch, capsys):
+    """The type is chosen by the first passages, and the model opened in it."""
+    asked, opened, own = [], [], Computing.open
+    monkeypatch.setattr(command, "COMPARED", 2)
+    monkeypatch.setattr(command, "choose_dtype", lambda model, texts: asked.append((model.dtype, texts)) or "bfloat16")
+    monkeypatch.setattr(Computing, "open", lambda self, name: opened.append(self.dtype) or own(self, name))
+    main([*argv, "--dtype", "auto", "How is anaemia treated?"])
+    assert asked == [(torch.float32, TEXTS[:2])] and opened == ["auto", "bfloat16"]
+    assert "Searched" in capsys.readouterr().out
+    monkeypatch.setattr(command, "search", lambda *args: pytest.fail("was searched"))
+    for flags, message in (
+        (["--dimensions", "8"], "^--dimensions 8: the model was trained for its 32 alone; "),
+        (["--runtime", "onnx", "--dtype", "float16"], "^--dtype float16 is for --runtime torch: onnx computes in"),
+    ):
+        with pytest.raises(InputError, match=message):
+            main([*argv, *flags, "why"])
+    monkeypatch.setattr("lbr_st.use.dtypes.measure_rates", lambda model, dtype: Rates(1.0, 9.0))
+    with pytest.raises(InputError, match="^--dtype bfloat16 is slower here than float32: "):
+        main([*argv, "--dtype", "bfloat16", "why"])

@@ -10,6 +10,8 @@ from lbr_st.cli.serve import main
 from lbr_st.errors import InputError
 from lbr_st.serving.config import ServeConfig
 
+COMPUTING = "--runtime torch --dtype bfloat16 --dimensions 6"
+
 
 @pytest.fixture
 def called(monkeypatch):
@@ -34,10 +36,10 @@ def test_flags_are_settings(called, capsys, monkeypatch):
         """'{"model": "m", "input": "your text"}'\n"""
     )
     flags = "--model m --data d --compare c --on-error skip --name n --host :: --port 0 --api-key k --batch-tokens 1 "
-    main([*flags.split(), *"--max-body-mib 2 --max-texts 3 --max-tokens 4 --max-queue 5".split()])
+    main([*flags.split(), *"--max-body-mib 2 --max-texts 3 --max-tokens 4 --max-queue 5".split(), *COMPUTING.split()])
     assert called.pop() == ServeConfig(
         model="m", data="d", compare="c", on_error="skip", name="n", host="::", port=0, api_key="k", batch_tokens=1,
-        max_body_mib=2, max_texts=3, max_tokens=4, max_queue=5,
+        max_body_mib=2, max_texts=3, max_tokens=4, max_queue=5, runtime="torch", dtype="bfloat16", dimensions=6,
     )  # fmt: skip
     assert capsys.readouterr().out == (
         "Serving n on http://127.0.0.1:8000, searching 1,234 passages. Ctrl-C stops it.\nnext: open "
@@ -69,6 +71,7 @@ def test_every_setting_has_a_flag(capsys):
         ([], "lbr serve: the following arguments are required: --model"),
         (["--model", "m", "--port", "web"], "lbr serve: argument --port: invalid int value: 'web'"),
         (["--model", "m", "--max-queue", "0"], "lbr serve: argument --max-queue: must be a whole number from 1 to"),
+        (["--model", "m", "--dtype", "auto"], "lbr serve: argument --dtype: invalid choice: 'auto'"),
         (["--model", "m", "--host", "0.0.0.0"], "--host 0.0.0.0 is open to other machines"),
     ],
 )

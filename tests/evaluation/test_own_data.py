@@ -207,6 +207,14 @@ def test_other_weights_never_get_an_old_score(saved, model, tmp_path):
     assert meta == fingerprint(saved)[:40]
 
 
+def test_a_model_that_is_run_otherwise_has_scores_of_its_own(saved, original):
+    """mteb would take those that it finds for the same name and revision."""
+    asked = []
+    opened = open_for_evaluation(saved, None, lambda name: asked.append(name) or original, "-onnx-8d")
+    assert opened.model is original and asked == [str(saved)]
+    assert opened.mteb_model_meta.revision == f"{fingerprint(saved)[:40]}-onnx-8d"
+
+
 def test_bm25(pairs, tmp_path, monkeypatch):
     scores = lbr_st.evaluate("bm25", pairs, results_dir=tmp_path / "results")
     assert scores["recall_at_10"] > 0.5

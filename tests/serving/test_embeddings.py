@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from helpers import TEXTS
 
+from lbr_st.use.export import export
+
 
 def vectors_of(answer):
     assert answer["object"] == "list"
@@ -17,8 +19,8 @@ def vectors_of(answer):
     return np.array(rows, np.float32)
 
 
-def near(found, expected):
-    return found.shape == expected.shape and np.abs(found - expected).max() < 1e-6
+def near(found, expected, tolerance=1e-6):
+    return found.shape == expected.shape and np.abs(found - expected).max() < tolerance
 
 
 def test_a_text_and_a_list(served, opened):
@@ -72,6 +74,29 @@ def test_dimensions_that_the_model_was_trained_for(served, opened):
                              (8.0, "whole"), ("8", "whole")):  # fmt: skip
         status, answer = served.embed("text", dimensions=dimensions)
         assert status == 400 and answer["error"]["param"] == "dimensions" and said in answer["error"]["message"]
+
+
+def test_a_model_that_gives_its_first_dimensions(serving, opened):
+    """What it was trained for beyond them is not there any more; of a folder of wider vectors, that is said."""
+    expected = opened.encode_document(TEXTS, truncate_dim=16, normalize_embeddings=True)
+    with serving(dimensions=16) as served:
+        status, answer = served.embed(TEXTS)
+        assert status == 200 and near(vectors_of(answer), expected)
+        assert served.embed(TEXTS, dimensions=8)[0] == 200
+        status, answer = served.embed(TEXTS, dimensions=32)
+        assert status == 400 and answer["error"]["message"].endswith("trained for: 8, 16")
+        assert served.ask("GET", "/v1/models")[2]["data"][0]["dimensions"] == 16
+
+
+def test_an_export_is_served(serving, saved, opened, tmp_path):
+    """By its own runtime; it has no head that would say its vectors in words."""
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package)
+    folder = export(saved, "onnx", tmp_path / "export").folder
+    with serving(model=str(folder), name="lbr-model") as served:
+        status, answer = served.embed(TEXTS)
+        assert status == 200 and near(vectors_of(answer), opened.encode_document(TEXTS), 1e-5)
+        assert served.ask("GET", "/health")[2]["words"] is False
 
 
 def test_half_a_surrogate_pair_is_left_out(served, opened):

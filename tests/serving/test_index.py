@@ -15,6 +15,7 @@ from lbr_st.files import write_json, write_jsonl
 from lbr_st.serving.index import Index
 from lbr_st.use.encode import EncodeConfig, encode_corpus
 from lbr_st.use.passages import chunker_of, open_encoded
+from lbr_st.use.runtimes import Computing
 from lbr_st.use.search import search, search_encoded
 
 QUESTIONS = ["Is anaemia treated with iron?", "How is a list sorted?", TEXTS[2]]
@@ -199,6 +200,16 @@ def test_encoded_without_texts(corpus, saved, opened, tmp_path):
     assert found(index, opened, TEXTS[0], "dense", 1)[0].text is None
     assert index.missing("dense") is None
     assert index.missing("bm25") == index.missing("fused") == "BM25 needs the texts: run lbr encode with --with-text"
+
+
+def test_vectors_of_other_dimensions_than_the_model_gives(corpus, saved, opened, tmp_path):
+    encode_corpus(EncodeConfig(model=str(saved), data=corpus, output_dir=tmp_path / "vectors", dimensions=8))
+    index = Index(str(tmp_path / "vectors"), str(saved))
+    message = "vectors has vectors of 8 dimensions, and the model gives 32: give --dimensions 8$"
+    with pytest.raises(InputError, match=message):
+        load(index, opened)
+    load(index, Computing(dimensions=8).open(str(saved)))
+    assert len(index) > 0
 
 
 def test_bm25_that_is_not_there(folder, saved, opened, tmp_path, monkeypatch):

@@ -30,7 +30,7 @@ def unopened(monkeypatch):
     def refuse(*args):
         raise AssertionError("the model is opened before all is refused that can be")
 
-    monkeypatch.setattr("lbr_st.serving.run.open_sentence_transformer", refuse)
+    monkeypatch.setattr("lbr_st.use.runtimes.open_sentence_transformer", refuse)
 
 
 def refusal(**settings):

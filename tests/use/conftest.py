@@ -1,4 +1,5 @@
 import copy
+import shutil
 
 import pytest
 from helpers import TEXTS
@@ -11,10 +12,11 @@ from lbr_st.use.encode import EncodeConfig, encode_corpus
 
 @pytest.fixture(scope="session")
 def saved(_shared_model, tmp_path_factory):
-    """Directory of a portable model with prompts. Tests that change it copy it first."""
+    """Directory of a portable model with prompts, said to be trained for shorter vectors too. It is not changed."""
     folder = tmp_path_factory.mktemp("saved") / "model"
     model = copy.deepcopy(_shared_model)
     model.prompts |= {"query": "ask: ", "document": "find this: "}
+    model[0].model.config.matryoshka_dimensions = [8, 16]
     lbr_st.save(model, folder)
     return folder
 
@@ -42,3 +44,42 @@ def encoded(saved, tmp_path_factory):
         return made[precision, with_text]
 
     return folder_of
+
+
+@pytest.fixture(scope="session")
+def exported(saved, tmp_path_factory):
+    """The folder of an export of that model, made when it is asked for."""
+    for package in ("onnx", "onnxscript", "onnxruntime", "openvino"):
+        pytest.importorskip(package)
+    from lbr_st.use import export_formats
+    from lbr_st.use.export import export
+
+    made = {}
+
+    def export_of(runtime):
+        if runtime not in made:
+            folder = tmp_path_factory.mktemp(runtime) / "export"
+            with pytest.MonkeyPatch.context() as patch:
+                if runtime == "openvino":  # which is made through the same file
+                    file = export_of("onnx") / "onnx/model.onnx"
+                    patch.setattr(export_formats, "write_onnx", lambda model, path: shutil.copyfile(file, path))
+                made[runtime] = export(saved, runtime, folder).folder
+        return made[runtime]
+
+    return export_of
+
+
+@pytest.fixture
+def cache(exported, tmp_path, monkeypatch):
+    """A cache of exports that is empty, and the runtimes that were exported into it: copies of what was made before."""
+    from lbr_st.use import runtimes
+
+    asked = []
+
+    def export(model, to, output_dir):
+        asked.append(to)
+        shutil.copytree(exported(to), output_dir, dirs_exist_ok=True)
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(runtimes, "export", export)
+    return asked

@@ -14,12 +14,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from sentence_transformers import SentenceTransformer
 
 from lbr_st.errors import InputError, UnfinishedError
 from lbr_st.files import write_jsonl
 from lbr_st.model import encoding
-from lbr_st.use import encode, shards
+from lbr_st.use import dtypes, encode, shards
 from lbr_st.use.encode import EncodeConfig, encode_corpus
 
 ROWS = [{"id": f"row {n}", "text": f"passage {n} of some length" + " and more" * (n % 7)} for n in range(25)]
@@ -110,7 +111,8 @@ def test_precisions(config, original, tmp_path, monkeypatch):
     assert (found["binary"] == bits).mean() > 0.99
 
 
-def test_text_beside_the_embedding(config, tmp_path):
+def test_text_beside_the_embedding(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(encode, "refuse_slow", lambda model, dtype: None)  # not every machine has the type
     encode_corpus(replace(config, with_text=True, dtype="bfloat16"))
     table = pq.read_table(tmp_path / "output" / "part-00002.parquet")
     assert table["document"].to_pylist() == [row["text"] for row in ROWS[20:]]
@@ -358,6 +360,116 @@ def test_first_rows_are_read_before_the_model_is_opened(config, tmp_path, monkey
     assert message in refusal(config, tmp_path, data=[*config.data, str(tmp_path / "other.jsonl")])
     (tmp_path / "empty").mkdir()
     assert "no text in files that end in" in refusal(config, tmp_path, data=[*config.data, str(tmp_path / "empty")])
+
+
+def test_what_the_machine_is_slower_in_is_refused(config, tmp_path, monkeypatch):
+    """Before the texts are laid down; a cluster may have other machines than this one."""
+    monkeypatch.setattr(encode, "lay_down", lambda *args: pytest.fail("were laid down"))
+    monkeypatch.setattr(dtypes, "measure_rates", lambda model, dtype: dtypes.Rates(35.0, 193.0))
+    said = refusal(config, tmp_path, dtype="bfloat16")
+    assert said.startswith("--dtype bfloat16 is slower here than float32: this machine multiplies matrices of")
+
+
+def test_the_type_of_a_run_is_the_one_that_was_chosen(config, original, tmp_path, monkeypatch):
+    """By the first texts, once: a run that goes on computes in it, and is refused with another flag."""
+    monkeypatch.setattr(encode, "COMPARED", 7)
+    asked, opened, own = [], [], encode.open_model
+
+    def choose(model, texts, role):
+        asked.append((model.dtype, texts, role))
+        return "bfloat16"
+
+    monkeypatch.setattr(encode, "open_model", lambda job: opened.append(job.dtype) or own(job))
+    monkeypatch.setattr(encode, "choose_dtype", choose)
+    config = replace(config, dtype="auto", role="query")
+    interrupted(config, monkeypatch, Killed(), shard=1)
+    assert asked == [(torch.float32, [row["text"] for row in ROWS[:7]], "query")] and opened == ["auto", "bfloat16"]
+    assert manifest_of(tmp_path / "output")["dtype"] == "bfloat16"
+    assert encode_corpus(config).dtype == "bfloat16"
+    assert len(asked) == 1 and opened == ["auto", "bfloat16", "bfloat16"]
+    assert manifest_of(tmp_path / "output")["job"]["dtype"] == "auto"
+    encode_corpus(replace(config, output_dir=tmp_path / "straight"))
+    for file in (tmp_path / "straight").glob("*.parquet"):
+        assert file.read_bytes() == (tmp_path / "output" / file.name).read_bytes()
+    half = SentenceTransformer(config.model, model_kwargs={"dtype": torch.bfloat16})
+    _, found = read(tmp_path / "output")
+    assert np.abs(found - expected(original, "query")).max() > 1e-4
+    exact = half.encode_query([row["text"] for row in ROWS], convert_to_tensor=True).float().numpy()
+    assert np.abs(found - exact).max() < 0.05
+    with pytest.raises(InputError, match="was begun with --dtype auto, now it is float32"):
+        encode_corpus(replace(config, dtype="float32"))
+
+
+def test_the_runtime_is_of_the_run(config, original, exported, cache, tmp_path):
+    """It decides the vectors: the manifest has it, and another one is another run."""
+    config = replace(config, runtime="onnx")
+    encode_corpus(config)
+    _, found = read(tmp_path / "output")
+    assert cache == ["onnx"] and np.abs(found - expected(original)).max() < 1e-5
+    job = manifest_of(tmp_path / "output")["job"]
+    assert (job["runtime"], job["dtype"]) == ("onnx", "float32")
+    with pytest.raises(InputError, match="was begun with --runtime onnx, now it is torch"):
+        encode_corpus(replace(config, runtime=None))
+    with pytest.raises(InputError, match="was begun with --runtime onnx, now it is torch"):
+        encode_corpus(replace(config, runtime="torch"))
+    # The folder of an export is a model, whose runtime is its own.
+    encode_corpus(replace(config, model=str(exported("onnx")), runtime=None, output_dir=tmp_path / "another"))
+    _, found = read(tmp_path / "another")
+    manifests = [manifest_of(tmp_path / name) for name in ("output", "another")]
+    assert np.abs(found - expected(original)).max() < 1e-5 and manifests[1]["job"]["runtime"] == "onnx"
+    assert manifests[0]["model_sha256"] == manifests[1]["model_sha256"]  # either searches what the other encoded
+    assert "is for --runtime torch" in refusal(config, tmp_path, dtype="auto", output_dir=tmp_path / "new")
+
+
+def test_the_first_dimensions(config, original, tmp_path):
+    encode_corpus(replace(config, dimensions=8))
+    exact = expected(original)[:, :8]
+    _, found = read(tmp_path / "output")
+    assert np.abs(found - exact / np.linalg.norm(exact, axis=1, keepdims=True)).max() < 1e-6
+    assert manifest_of(tmp_path / "output")["job"]["dimensions"] == 8
+    with pytest.raises(InputError, match="was begun with --dimensions 8, now it is left out"):
+        encode_corpus(config)
+    assert "--dimensions 9: the model was trained for 8, 16, 32" in refusal(
+        config, tmp_path, dimensions=9, output_dir=tmp_path / "new"
+    )
+
+
+def test_queries_are_scaled_as_the_documents_are(config, original, straight, tmp_path, monkeypatch):
+    """Their own ranges are others; a run that goes on keeps those that it was begun with."""
+    documents = straight("int8")
+    config = replace(config, precision="int8", role="query", ranges_from=str(documents))
+    interrupted(config, monkeypatch, Killed(), shard=1)
+    ranges = manifest_of(documents)["ranges"]
+    assert manifest_of(tmp_path / "output")["ranges"] == ranges
+    encode_corpus(config)
+    low, high = np.array(ranges, np.float32)
+    queries = expected(original, "query")
+    assert np.abs(queries.min(axis=0) - low).max() > 0.01
+    steps = np.clip(np.floor((queries - low) / (high - low) * 255), 0, 255) - 128
+    _, found = read(tmp_path / "output")
+    assert np.abs(found - steps).max() <= 1
+    assert manifest_of(tmp_path / "output")["job"]["ranges_from"] == str(documents)
+
+
+def test_ranges_that_are_no_ranges_of_the_model(config, backbone, straight, tmp_path):
+    """Refused before a model is opened; queries without those of the documents, too."""
+    with pytest.raises(InputError, match="^--role query: int8 queries are scaled as the documents are: .*--ranges"):
+        replace(config, precision="int8", role="query")
+    with pytest.raises(InputError, match="^--ranges-from goes with --precision int8$"):
+        replace(config, ranges_from="vectors")
+    with pytest.raises(InputError, match="^--dtype auto is found out on this machine, and a cluster may have others"):
+        replace(config, dtype="auto", engine="ray")
+    of_int8, floats, other = straight("int8"), straight("float32"), tmp_path / "other"
+    shutil.copytree(config.model, other)
+    (other / "config.json").write_text((other / "config.json").read_text() + " ")
+    config = replace(config, precision="int8", output_dir=tmp_path / "new", ranges_from=str(of_int8))
+    for changes, message in (
+        ({"ranges_from": str(tmp_path)}, "there is no _manifest.json in it: name a folder that lbr encode wrote"),
+        ({"ranges_from": str(floats)}, f"--ranges-from {floats} has no ranges: it was made with --precision float32"),
+        ({"model": str(other)}, f"was made with another model, {config.model}: its ranges are others"),
+        ({"dimensions": 8}, "was made with --dimensions left out: its ranges are others"),
+    ):
+        assert message in refusal(config, tmp_path, **changes)
 
 
 def longer_than_read(caplog):

@@ -96,8 +96,7 @@ def test_what_vectors_are_called(encoded, saved, copied):
     assert open_encoded(str(encoded("float32")), str(saved)).kind == ""
     folder = copied("int8")
     assert open_encoded(str(folder), str(saved)).kind == "int8"
-    job = json.loads((folder / "_manifest.json").read_text())["job"]
-    change_manifest(folder, job=job | {"dtype": "bfloat16"})
+    change_manifest(folder, dtype="bfloat16")
     assert open_encoded(str(folder), str(saved)).kind == "bfloat16-int8"
 
 

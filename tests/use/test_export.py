@@ -15,7 +15,8 @@ from tokenizers import Tokenizer
 
 import lbr_st
 from lbr_st.errors import InputError
-from lbr_st.model.contract import VerificationError
+from lbr_st.model.contract import VerificationError, fingerprint
+from lbr_st.model.exported import Made, read_made
 from lbr_st.use import export_check, export_formats
 from lbr_st.use.export import export, open_in_float32
 from lbr_st.use.export_formats import FORMATS
@@ -27,7 +28,7 @@ openvino = pytest.importorskip("openvino")
 
 LENGTH = 24
 # With BOS and layers of both kinds; with biases and parallel blocks. An export takes seconds.
-FAST = [("gemma3", "onnx"), ("gemma3", "openvino"), ("gpt-neox", "int8")]
+FAST = [("gemma3", "onnx"), ("gemma3", "openvino"), ("gpt-neox", "onnx-int8"), ("gpt-neox", "openvino-int8")]
 REST = [(family, to) for family in FAMILIES for to in ("onnx", "openvino") if (family, to) not in FAST]
 EXPORTS = [*FAST, *(pytest.param(*each, marks=pytest.mark.slow) for each in REST)]
 INPUTS = ["", "a", " ", "Ümläute, 漢字 and 👩‍🔬", TEXTS[0], "longer than the longest " * 20]
@@ -63,9 +64,11 @@ def exports(models, tmp_path_factory):
         if (family, to) not in made:
             folder = tmp_path_factory.mktemp(f"{family}-{to}") / "new" / "export"
             with pytest.MonkeyPatch.context() as patch:
-                if to == "openvino" and (family, "onnx") in made:  # which is made through the same file
-                    file = made[family, "onnx"].file
-                    patch.setattr(export_formats, "write_onnx", lambda model, path: shutil.copyfile(file, path))
+                onnx_format = to.replace("openvino", "onnx")
+                if to != onnx_format and (family, onnx_format) in made:  # which is made through the same file
+                    file = made[family, onnx_format].file
+                    writer = "write_int8" if to.endswith("int8") else "write_onnx"
+                    patch.setattr(export_formats, writer, lambda model, path: shutil.copyfile(file, path))
                 made[family, to] = export(models(family), to, folder)
         return made[family, to]
 
@@ -76,7 +79,7 @@ def reader_of(folder):
     """Read an export without anything of this package or torch."""
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     if (folder / "openvino").is_dir():
-        file = folder / "openvino/openvino_model.xml"
+        [file] = (folder / "openvino").glob("*.xml")
         model = openvino.compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     else:
         (file,) = (folder / "onnx").iterdir()
@@ -103,13 +106,13 @@ def test_vectors_are_those_of_the_model(models, exports, family, to):
     if family != "gpt2":  # which learns positions
         ways.append(vectors_of(INPUTS, "left"))
     for found in ways:
-        if to == "int8":
+        if to.endswith("int8"):
             assert (found * expected[: len(found)]).sum(axis=1).min() > 0.999
         else:
             np.testing.assert_allclose(found, expected[: len(found)], atol=1e-5)
 
 
-def test_what_is_there(exports):
+def test_what_is_there(models, exports):
     folder = exports("gemma3", "onnx").folder
     session = onnxruntime.InferenceSession(folder / "onnx/model.onnx")
     assert [each.name for each in session.get_inputs()] == ["input_ids", "attention_mask"]
@@ -117,9 +120,12 @@ def test_what_is_there(exports):
     files = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
     assert files == {
         "1_Pooling/config.json", "2_Normalize/config.json", "config.json", "config_sentence_transformers.json",
-        "generation_config.json", "lbr_config.json", "modules.json", "onnx/model.onnx", "sentence_bert_config.json",
-        "tokenizer.json", "tokenizer_config.json",
+        "generation_config.json", "lbr_config.json", "lbr_export.json", "modules.json", "onnx/model.onnx",
+        "sentence_bert_config.json", "tokenizer.json", "tokenizer_config.json",
     }  # fmt: skip
+    assert read_made(folder) == Made(
+        "onnx", fingerprint(models("gemma3")), exports("gemma3", "onnx").cosine, exports("gemma3", "onnx").comparisons
+    )
     folder = exports("gemma3", "openvino").folder
     assert sorted(file.name for file in (folder / "openvino").iterdir()) == ["openvino_model.bin", "openvino_model.xml"]
 
@@ -140,7 +146,7 @@ def test_the_code_for_people_works_as_it_is(models, exports, family, to):
 
 def test_sizes(models, exports):
     """Those of the files on disk."""
-    exported = exports("gpt-neox", "int8")
+    exported = exports("gpt-neox", "onnx-int8")
     assert exported.size == exported.file.stat().st_size
     assert exported.original_size == (models("gpt-neox") / "model.safetensors").stat().st_size
 
@@ -214,7 +220,7 @@ def test_a_model_torch_cannot_export(models, tmp_path, monkeypatch):
     assert logging.root.manager.disable == 0
 
 
-@pytest.mark.parametrize(("to", "absent"), [("int8", "onnxruntime"), ("openvino", "openvino")])
+@pytest.mark.parametrize(("to", "absent"), [("onnx-int8", "onnxruntime"), ("openvino", "openvino")])
 def test_absent_packages(models, tmp_path, monkeypatch, to, absent):
     monkeypatch.setitem(sys.modules, absent, None)
     message = rf"--to {to} needs {absent}, which is not installed: pip install 'lbr-st\[export\]'"
@@ -224,7 +230,8 @@ def test_absent_packages(models, tmp_path, monkeypatch, to, absent):
 
 
 def test_another_format(models, tmp_path):
-    with pytest.raises(InputError, match="--to must be one of onnx, openvino, int8, gguf, got tflite"):
+    message = "--to must be one of onnx, openvino, onnx-int8, openvino-int8, gguf, got tflite"
+    with pytest.raises(InputError, match=message):
         export(models("qwen2"), "tflite", tmp_path / "export")
 
 
