@@ -46,6 +46,28 @@ class Mutant(NamedTuple):
 
 
 MUTANTS = [
+    # A recommender.
+    Mutant(
+        "recommend: a side pulls the one that it is to be held to",
+        "recommending/sharing.py",
+        "        self.shared = vectors.detach().clone()",
+        "        self.shared = vectors",
+        "recommending/test_sharing.py",
+    ),
+    Mutant(
+        "recommend: what a user chose too is pushed away",
+        "recommending/language_model.py",
+        'scores.masked_fill(ignored & ~own, float("-inf"))',
+        "scores",
+        "recommending/test_language_model.py",
+    ),
+    Mutant(
+        "recommend: a model that gives all items one score is right each time",
+        "recommending/ranking.py",
+        "at_least = ~(scores < scores[item])",
+        "at_least = scores > scores[item]",
+        "recommending/test_ranking.py",
+    ),
     # A smaller model.
     Mutant(
         "layers: a configuration with the types of layers that are gone",
