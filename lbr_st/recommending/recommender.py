@@ -189,8 +189,11 @@ def open_recommender(output_dir: str | Path) -> TrainedRecommender:
         settings = read_json(folder / SETTINGS)
         users, items = ([row.values for row in read_rows(folder / name)] for name in (USERS, ITEMS))
         interactions = Interactions(
-            *([row[key] for row in users] for key in ("id", "told")),
-            *([row[key] for row in items] for key in ("id", "called", "told")),
+            users=[row["id"] for row in users],
+            about=[row["told"] for row in users],
+            items=[row["id"] for row in items],
+            names=[row["called"] for row in items],
+            texts=[row["told"] for row in items],
             histories=[row["history"] for row in users],
         )
         vectors = Vectors(**load_file(folder / VECTORS))

@@ -1,5 +1,6 @@
 """``lbr recommend`` as somebody types it: from a table of choices to a suggestion with its title."""
 
+import dataclasses
 import re
 import shlex
 
@@ -74,8 +75,8 @@ def test_flags_are_the_fields_of_the_configuration(capsys):
     with pytest.raises(SystemExit):
         main(["recommend", "train", "--help"])
     printed = " ".join(capsys.readouterr().out.split())
-    for name in RecommendConfig.__dataclass_fields__:
-        assert f"--{name.replace('_', '-')}" in printed
+    for field in dataclasses.fields(RecommendConfig):
+        assert f" --{field.name.replace('_', '-')} " in printed
     assert "weight g of the distance between both (default: 0.1; without tokens 0)" in printed
     assert "most items that a user's text tells, the newest first (default: 10)" in printed
 
