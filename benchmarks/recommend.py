@@ -125,8 +125,8 @@ class Bench:
         if arm == "lightgcn":
             steps = self.config.recommender_steps + self.config.joint_steps
             config = dataclasses.replace(self.config, seed=seed, recommender_steps=steps)
-            with torch.no_grad():
-                users, items = train_graph(config, self.interactions, "cpu")[1]()
+            _, graph = train_graph(config, self.interactions, "cpu")
+            users, items = (each.detach() for each in graph())
             scorers[GRAPH] = lambda asked: users[list(asked)] @ items.T
         [*_, (name, score)] = scorers.items()
         return {"ranks": {name: {side: self.ranks(score, side) for side in (TEST, DEV)}}}

@@ -62,6 +62,13 @@ MUTANTS = [
         "recommending/test_language_model.py",
     ),
     Mutant(
+        "recommend: the language model is not held to the recommender",
+        "recommending/language_model.py",
+        "loss = loss + self.config.weight * self.sharing.distance(self.shared_vectors())",
+        "self.sharing.distance(self.shared_vectors())",
+        "recommending/test_run.py",
+    ),
+    Mutant(
         "recommend: a model that gives all items one score is right each time",
         "recommending/ranking.py",
         "at_least = ~(scores < scores[item])",

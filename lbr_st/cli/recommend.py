@@ -16,7 +16,7 @@ from lbr_st.evaluation.tables import markdown_table
 from lbr_st.recommending.config import RecommendConfig
 from lbr_st.recommending.interactions import DEV, TEST
 from lbr_st.recommending.ranking import FIGURES, SAMPLED, rank_held_out
-from lbr_st.recommending.recommender import MODEL, TrainedRecommender, open_recommender
+from lbr_st.recommending.recommender import ITEMS, MODEL, RECOMMENDER, TrainedRecommender, open_recommender
 from lbr_st.recommending.run import recommend
 from lbr_st.training.config import flag
 
@@ -115,11 +115,10 @@ def _add_suggest(parser: argparse.ArgumentParser) -> None:
 def _suggest(model: str, user: str | None, liked: Sequence[str], top_k: int) -> str:
     found = open_recommender(model).suggest(user, liked, top_k)
     lines = [f"  {each.score:.3f}  {printable(each.text)}  ({each.id})" for each in found]
-    encode = shlex.join(["lbr", "search", "--model", str(Path(model) / MODEL), "--data"])
-    items = shlex.quote(str(Path(model) / "recommender" / "items.jsonl"))
-    return "\n".join(
-        ["", *lines, "", f"next: {encode} {items} 'what somebody looks for', to search the items by words"]
-    )
+    folder, asked = Path(model), "what somebody looks for"
+    items = str(folder / RECOMMENDER / ITEMS)
+    search = shlex.join(["lbr", "search", "--model", str(folder / MODEL), "--data", items, asked])
+    return "\n".join(["", *lines, "", f"next: {search}, to search the items by words"])
 
 
 COMMANDS: dict[str, tuple[str, Any, Any]] = {

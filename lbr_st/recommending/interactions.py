@@ -121,7 +121,7 @@ def read_interactions(
         raise InputError(f"--data {data}: nothing tells of its items; give --items, a table with their ids and titles")
     catalogue = _Catalogue(item_text)
     _read(item_file, catalogue.take, "item", on_error)
-    people = _Choices(catalogue.numbers, item_file)
+    people = _Histories(catalogue.numbers, item_file)
     _read(choices, people.take, "interaction", on_error)
     about = dict.fromkeys(people.rows, "")
     if user_text is not None:
@@ -248,7 +248,7 @@ class _Catalogue:
         self.texts.append(text)
 
 
-class _Choices:
+class _Histories:
     """Who chose what, by the ids of users."""
 
     def __init__(self, items: Mapping[str, int], item_file: Path) -> None:

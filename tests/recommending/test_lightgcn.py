@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from lbr_st.recommending.lightgcn import Choices, LightGCN, bpr_loss, train_recommender
+from lbr_st.recommending.sharing import InformationSharing
 
 HISTORIES = [[0, 1], [1], [], [1, 3]]
 ITEMS = 5
@@ -78,3 +79,22 @@ def test_it_learns_whose_taste_is_whose():
         own = 6 * (user % 2) + user % 6
         others = scores[6:] if user % 2 == 0 else scores[:6]
         assert scores[own] > max(others)
+
+
+def test_it_can_be_held_to_what_another_side_shared():
+    """The loss that is added moves the vectors towards it; what was shared stays where it is."""
+    sharing = InformationSharing(torch.randn(20, 8), torch.randn(9, 4))
+    shared = sharing.shared.clone()
+
+    def distance_after(weight):
+        graph = LightGCN([[0, 1], [1], [2], [1, 3]], ITEMS, dimensions=4)
+        optimizer = torch.optim.Adam(graph.parameters(), lr=0.05)
+
+        def more(users, items):
+            return weight * sharing.distance(torch.cat([users, items]))
+
+        train_recommender(graph, Choices(HISTORIES, ITEMS), 100, batch_size=16, optimizer=optimizer, more=more)
+        return sharing.distance(torch.cat(graph())).item()
+
+    assert distance_after(10.0) < distance_after(0.0) / 2
+    assert torch.equal(sharing.shared, shared)

@@ -1,5 +1,7 @@
 """Tokens of users and items: one id each, for every reader of tokenizer.json, and all else as it was."""
 
+import random
+
 import pytest
 import torch
 from helpers import TEXTS, make_backbone
@@ -22,6 +24,7 @@ def made(request, tmp_path_factory):
     module = bottleneck_module(model)
     before = {
         "ids": module.tokenize_rows(TEXTS),
+        "tokenizer": module.tokenizer,
         "vectors": model.encode(TEXTS),
         "rows": module.model.get_input_embeddings().weight.detach().clone(),
         "head": module.model.get_output_embeddings().weight.detach().clone(),
@@ -37,6 +40,21 @@ def test_texts_without_a_token_are_read_as_before(made):
     assert module.tokenize_rows(TEXTS) == before["ids"]
     assert (model.encode(TEXTS) == before["vectors"]).all()
     assert not {id_ for row in module.tokenize_rows(texts) for id_ in row} & {*made[2]}
+
+
+def test_no_other_text_has_one(made):
+    """Pieces of tokens, white space and bottleneck tokens in any order: ids as before, unless a token is spelled."""
+    _, module, ids, _, before = made
+    draw = random.Random(0)
+    pieces = ["[", "]", "_", "user", "[item_1", "user_", "0", "1", "0]", "[user_0", "]", " ", "\n", "\u3000", "\uff3b"]
+    pieces.append("<|bottleneck 0|>")
+    texts = ["".join(draw.choices(pieces, k=draw.randint(1, 8))) for _ in range(300)]
+    spelled = [any(token in text for token in TOKENS) for text in texts]
+    assert 5 < sum(spelled) < 100
+    for text, has_one in zip(texts, spelled, strict=True):
+        found = module.tokenizer(text)["input_ids"]
+        assert ({*found} & {*ids} != set()) == has_one, text
+        assert has_one or found == before["tokenizer"](text)["input_ids"], text
 
 
 def test_a_token_is_one_id_wherever_it_stands(made):
