@@ -178,7 +178,7 @@ def _metadata(
 
 def _how_it_learned(stages: Collection[str]) -> str:
     if "recommend train" in stages:
-        return "was trained to find what users choose, together with a recommender"
+        return "was trained with a recommender to find what users choose (arXiv 2311.03778)"
     if not {"learn", "align"} & {*stages}:
         return "was not trained yet"
     if "learn" not in stages:

@@ -15,7 +15,7 @@ from lbr_st.training.config import flag, required, told
 PRELOADED, RANDOM, NONE = "preloaded", "random", "none"
 MUTUAL_WEIGHT = 0.1
 AT_LEAST_1 = (
-    "history", "max_length", "dimensions", "layers", "recommender_batch_size", "recommender_steps", "batch_size",
+    "history", "max_length", "dimensions", "graph_layers", "recommender_batch_size", "recommender_steps", "batch_size",
     "steps", "joint_steps", "rounds",
 )  # fmt: skip
 NAMES_OF_FILES = ("model", "data", "items", "users")
@@ -53,7 +53,7 @@ class RecommendConfig:
         ),
         "texts and tokens": ("tokens", "token_dropout", "history", "max_length"),
         "recommender": (
-            "dimensions", "layers", "recommender_steps", "recommender_batch_size", "recommender_learning_rate",
+            "dimensions", "graph_layers", "recommender_steps", "recommender_batch_size", "recommender_learning_rate",
         ),
         "learning from each other": (
             "rounds", "mutual_weight", "steps", "joint_steps", "batch_size", "learning_rate", "temperature", "bf16",
@@ -81,7 +81,7 @@ class RecommendConfig:
     max_length: int = told("longest text in tokens", "N", default=128)
 
     dimensions: int = told("numbers of a vector of the recommender", "N", default=64)
-    layers: int = told("how far the recommender looks along the graph of users and items", "N", default=3)
+    graph_layers: int = told("how far the recommender looks along the graph of users and items", "N", default=3)
     recommender_steps: int = told("steps of the recommender alone, before the rounds", "N", default=2000)
     recommender_batch_size: int = told("choices in a batch of the recommender", "N", default=2048)
     recommender_learning_rate: float = told("learning rate of the recommender", "R", default=0.005)

@@ -131,7 +131,7 @@ def train_graph(config: RecommendConfig, interactions: Interactions, device: str
     """
     histories, items = interactions.split.train, len(interactions.items)
     choices = Choices(histories, items, config.seed)
-    graph = LightGCN(histories, items, config.dimensions, config.layers, config.seed).to(device)
+    graph = LightGCN(histories, items, config.dimensions, config.graph_layers, config.seed).to(device)
     loss = train_recommender(
         graph,
         choices,

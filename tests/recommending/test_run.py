@@ -132,7 +132,7 @@ def test_the_model_says_what_it_was_made_from(done, config):
     assert step["stage"] == "recommend train" and step["data"] == "choices.csv" and step["mutual_weight"] == 0.1
     card = open(f"{config.output_dir}/model/README.md", encoding="utf-8").read()
     assert "lbr recommend train" in card and "--items items.csv" in card and "choices.csv" in card
-    assert "u3" not in card
+    assert "u3" not in card and "layers of its backbone" not in card
 
 
 def turn_of(config, **settings):
