@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from lbr_st.model.saving import from_backbone as from_backbone
     from lbr_st.model.saving import load as load
     from lbr_st.model.saving import save as save
+    from lbr_st.recommending.config import RecommendConfig as RecommendConfig
+    from lbr_st.recommending.recommender import open_recommender as open_recommender
+    from lbr_st.recommending.run import recommend as recommend
 
 __version__ = "0.1.0"
 
@@ -36,6 +39,7 @@ _EXPORTS = {
     "DistillConfig": "lbr_st.distilling.config",
     "InputError": "lbr_st.errors",
     "LearnConfig": "lbr_st.learning.config",
+    "RecommendConfig": "lbr_st.recommending.config",
     "adapt": "lbr_st.adaptation.run",
     "align": "lbr_st.alignment.run",
     "distill": "lbr_st.distilling.run",
@@ -44,7 +48,9 @@ _EXPORTS = {
     "learn": "lbr_st.learning.run",
     "load": "lbr_st.model.saving",
     "merge": "lbr_st.model.merging",
+    "open_recommender": "lbr_st.recommending.recommender",
     "read_out": "lbr_st.evaluation.read_out",
+    "recommend": "lbr_st.recommending.run",
     "save": "lbr_st.model.saving",
 }
 __all__ = [*_EXPORTS, "data"]  # noqa: PLE0604

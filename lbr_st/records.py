@@ -11,7 +11,8 @@ FIELDS = ("query", "document")
 
 COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd"}
 JSON_LINES = (".jsonl", ".ndjson")
-TABLES = (*JSON_LINES, ".json", ".csv", ".tsv", ".parquet")
+ATOMIC = (".inter", ".item", ".user")  # tables of recommenders, as RecBole has them
+TABLES = (*JSON_LINES, ".json", ".csv", ".tsv", *ATOMIC, ".parquet")
 # Text, which is cut into passages.
 MARKDOWN, HTML = {".md", ".markdown"}, {".html", ".htm"}
 CODE = {

@@ -46,6 +46,35 @@ class Mutant(NamedTuple):
 
 
 MUTANTS = [
+    # A recommender.
+    Mutant(
+        "recommend: a side pulls the one that it is to be held to",
+        "recommending/sharing.py",
+        "        self.shared = vectors.detach().clone()",
+        "        self.shared = vectors",
+        "recommending/test_sharing.py",
+    ),
+    Mutant(
+        "recommend: what a user chose too is pushed away",
+        "recommending/language_model.py",
+        'scores.masked_fill(ignored & ~own, float("-inf"))',
+        "scores",
+        "recommending/test_language_model.py",
+    ),
+    Mutant(
+        "recommend: the language model is not held to the recommender",
+        "recommending/language_model.py",
+        "loss = loss + self.config.weight * self.sharing.distance(self.shared_vectors())",
+        "self.sharing.distance(self.shared_vectors())",
+        "recommending/test_run.py",
+    ),
+    Mutant(
+        "recommend: a model that gives all items one score is right each time",
+        "recommending/ranking.py",
+        "at_least = ~(scores < scores[item])",
+        "at_least = scores > scores[item]",
+        "recommending/test_ranking.py",
+    ),
     # A smaller model.
     Mutant(
         "layers: a configuration with the types of layers that are gone",

@@ -30,6 +30,7 @@ COMMANDS = {
         "align": "stage 2: make it an embedding model, with query-document pairs",
         "merge": "average the weights of a start and its end, or of several runs",
         "distill": "a small and fast encoder of queries for a model",
+        "recommend": "train, evaluate, suggest: a language model that learns with a recommender",
     },
     "measure": {
         "evaluate": "score models on your own test pairs, or on public tests of mteb",

@@ -10,14 +10,15 @@ logger = logging.getLogger(__name__)
 
 MOST_NAMED = 40
 _PLURALS = {"pair": "pairs", "document": "documents", "passage": "passages", "query": "queries",
-            "judgement": "judgements"}  # fmt: skip
+            "judgement": "judgements", "interaction": "interactions", "item": "items", "user": "users"}  # fmt: skip
 
 
 class Account:
     """Keeps what was read of a source, and what was left aside.
 
     Attributes:
-        counts: Numbers of what was read: ``pair``, ``document`` (alone), ``passage``, ``query``, ``judgement``.
+        counts: Numbers of what was read: ``pair``, ``document`` (alone), ``passage``, ``query``, ``judgement``,
+            ``interaction``, ``item``, ``user``.
     """
 
     def __init__(self) -> None:

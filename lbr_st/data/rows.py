@@ -37,7 +37,7 @@ from lbr_st.data.judgements import word_of
 from lbr_st.data.kinds import check_kind, encoding_of
 from lbr_st.data.templates import EXCERPT
 from lbr_st.errors import InputError, RowError, one_line, require
-from lbr_st.records import COMPRESSED, JSON_LINES, file_format, is_hub_id, is_table, is_text_file
+from lbr_st.records import ATOMIC, COMPRESSED, JSON_LINES, file_format, is_hub_id, is_table, is_text_file
 
 logger = logging.getLogger(__name__)
 
@@ -119,9 +119,10 @@ def read_rows(source: str | Path, encoding: str = "utf-8", wrong: Wrong = stop) 
     """Yield the rows of a file or of a Hub dataset.
 
     Args:
-        source: JSON Lines, JSON (a list of objects), CSV, TSV (with a header) or Parquet, also as ``.gz``, ``.bz2``,
-            ``.xz`` and ``.zst``. A name with one slash that is no file is a Hub dataset, ``owner/name``,
-            ``owner/name:split`` or ``owner/name:config:split``, by default the split ``train``.
+        source: JSON Lines, JSON (a list of objects), CSV, TSV (with a header; also named ``.inter``, ``.item`` or
+            ``.user``) or Parquet, also as ``.gz``, ``.bz2``, ``.xz`` and ``.zst``. A name with one slash that is no
+            file is a Hub dataset, ``owner/name``, ``owner/name:split`` or ``owner/name:config:split``, by default the
+            split ``train``.
         encoding: Encoding of text; a mark of byte order is left out.
         wrong: Called with a `RowError` for each row that does not parse; reading goes on if it returns.
 
@@ -146,8 +147,8 @@ def read_rows(source: str | Path, encoding: str = "utf-8", wrong: Wrong = stop) 
             kind in JSON_LINES and _is_one_table(path, encoding)
         ):
             yield from _json_items(path, encoding, wrong)
-        elif kind in (".csv", ".tsv"):
-            yield from _table_rows(path, encoding, "\t" if kind == ".tsv" else ",", wrong)
+        elif kind in (".csv", ".tsv", *ATOMIC):
+            yield from _table_rows(path, encoding, "," if kind == ".csv" else "\t", wrong)
         else:
             yield from _json_lines(path, encoding, wrong)
     except (EOFError, zlib.error, LZMAError, OSError) as error:

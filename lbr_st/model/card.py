@@ -22,7 +22,7 @@ from lbr_st.records import is_hub_id
 CARD = "README.md"
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
 MARK = "<!-- written by lbr-st; a card without this line is left alone -->"
-STAGES = {"learn": "Stage 1", "align": "Stage 2", "merge": "Merge"}
+STAGES = {"learn": "Stage 1", "align": "Stage 2", "merge": "Merge", "recommend train": "Recommendation"}
 # What a step of history says beside the arguments of its command.
 NOT_ARGUMENTS = {"stage", "mteb_tasks", "sets", "processes", "training_arguments", "training_model", "scores"}
 CITATION = """```bibtex
@@ -177,6 +177,8 @@ def _metadata(
 
 
 def _how_it_learned(stages: Collection[str]) -> str:
+    if "recommend train" in stages:
+        return "was trained with a recommender to find what users choose (arXiv 2311.03778)"
     if not {"learn", "align"} & {*stages}:
         return "was not trained yet"
     if "learn" not in stages:

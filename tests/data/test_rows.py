@@ -50,7 +50,8 @@ def values(path, **kwargs):
 def write_all(folder, rows):
     """Write rows in every format; yield the files."""
     texts = {"a.jsonl": as_jsonl(rows), "a.json": json.dumps(rows), "b.json": json.dumps({"version": 1, "data": rows}),
-             "c.json": as_jsonl(rows), "a.csv": as_csv(rows), "a.tsv": as_csv(rows, "\t")}  # fmt: skip
+             "c.json": as_jsonl(rows), "a.csv": as_csv(rows), "a.tsv": as_csv(rows, "\t"),
+             "a.inter": as_csv(rows, "\t")}  # fmt: skip
     for name, text in texts.items():
         (folder / name).write_bytes(text.encode())
         yield folder / name

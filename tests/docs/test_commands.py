@@ -15,6 +15,7 @@ import pytest
 import yaml
 from documents import GUIDES, PAGES, README, Block, blocks_of
 from helpers import ROOT, make_backbone
+from toy_choices import write_choices
 
 import lbr_st
 from lbr_st.cli import stages
@@ -128,6 +129,7 @@ def furnished(tmp_path_factory):
     for name, rows in parts.items():
         write_jsonl(folder / f"{name}.jsonl", rows)
     write_jsonl(folder / "queries.jsonl", pairs[:30])
+    write_choices(folder)
     write_jsonl(folder / "corpus.jsonl", [{"text": pair["answer"]} for pair in pairs])
     write_jsonl(folder / "forum.jsonl", [{"title": p["question"], "answers": [{"body": p["answer"]}]} for p in pairs])
     options = [pair["answer"] for pair in pairs]

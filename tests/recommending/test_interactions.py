@@ -1,0 +1,127 @@
+"""Who chose what, out of files; and what is held out of it."""
+
+import logging
+
+import pytest
+from toy_choices import write_choices
+
+from lbr_st.errors import InputError
+from lbr_st.recommending.interactions import read_interactions
+
+INTER = """user_id:token\titem_id:token\trating:float\ttimestamp:float
+9\t50\t3\t300
+9\t7\t5\t100
+2\t7\t1\t5
+9\t8\t4\t100
+9\t7\t2\t900
+2\t8\t1\t5.5
+2\t50\t1\t4
+"""
+ITEM = """item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq
+7\tToy Story\t1995\tAnimation Comedy
+8\tHeat &amp; Dust\t1983\t
+50\tStar Wars\t1977\tAction
+3\tNever chosen\t2000\tDrama
+"""
+USER = "user_id:token\tage:token\tgender:token\n9\t24\tM\n7\t30\tF\n"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for suffix, text in (("inter", INTER), ("item", ITEM), ("user", USER)):
+        (tmp_path / f"toy.{suffix}").write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+def test_atomic_files(folder, caplog):
+    """By time, of one time by row; a choice that comes again counts once; empty fields are left out."""
+    caplog.set_level(logging.INFO, "lbr_st")
+    found = read_interactions(folder)
+    assert found.users == ["9", "2"] and found.about == ["", ""]
+    assert found.items == ["7", "8", "50", "3"]
+    assert found.names == ["Toy Story", "Heat & Dust", "Star Wars", "Never chosen"]
+    assert found.texts[:2] == ["Toy Story, 1995, Animation Comedy", "Heat & Dust, 1983"]
+    assert found.histories == [[0, 1, 2], [2, 0, 1]]
+    assert "7 interactions; columns used: user_id, item_id, timestamp; not used: rating; 1 again" in caplog.text
+
+
+def test_the_file_itself_and_templates(folder):
+    """A user of whom nothing is told has no text."""
+    found = read_interactions(
+        folder / "toy.inter", item_text="{movie_title} ({release_year})", user_text="{age}, {gender}"
+    )
+    assert found.texts[0] == "Toy Story (1995)" and found.names[0] == "Toy Story"
+    assert found.about == ["24, M", ""]
+
+
+def test_tables_of_usual_names(tmp_path):
+    """Those of MovieLens; without a time the order is that of the rows."""
+    (tmp_path / "ratings.csv").write_text("userId,movieId,rating\n1,20,5\n1,10,3\n1,30,1\n2,30,4\n")
+    (tmp_path / "movies.csv").write_text(
+        'movieId,title,genres\n10,Heat (1995),Action\n20,"Ran, The",Drama\n30,Up,Kids\n'
+    )
+    found = read_interactions(tmp_path / "ratings.csv", tmp_path / "movies.csv")
+    assert found.histories == [[1, 0, 2], [2]]
+    assert found.texts[1] == "Ran, The, Drama"
+
+
+def test_the_last_two_are_held_out(folder):
+    """Of a user with three items or more; popularity is that of what is left."""
+    split = read_interactions(folder).split
+    assert (split.train, split.dev, split.test) == ([[0], [2]], {0: 1, 1: 0}, {0: 2, 1: 1})
+    assert read_interactions(folder).counts.tolist() == [1, 0, 1, 0]
+    with (folder / "toy.inter").open("a") as file:
+        file.write("5\t7\t1\t1\n5\t8\t1\t2\n")
+    split = read_interactions(folder).split
+    assert split.train[2] == [0, 1] and 2 not in split.dev and 2 not in split.test
+
+
+@pytest.mark.parametrize(
+    ("suffix", "line", "said"),
+    [
+        ("inter", "9\t99\t1\t1", r"toy.inter, line 9: item '99' is not in .*toy.item"),
+        ("inter", "9\t7\t1\tsoon", r"line 9: column timestamp: a number of seconds is needed, found 'soon'"),
+        ("inter", "9\t7\t1\tinf", r"line 9: column timestamp: a number of seconds"),
+        ("inter", "\t7\t1\t1", r"line 9: column user_id: an id is needed"),
+        ("item", "7\tAgain\t1\t", r"toy.item, line 6: item '7' is told of twice"),
+        ("item", "4\t\t\t", r"line 6: no text"),
+        ("item", "4\tLike [item_7]\t1\t", r"line 6: \[item_7\] is a token"),
+    ],
+)
+def test_a_row_that_cannot_be_used(folder, suffix, line, said, caplog):
+    """It stops the command, or is left out and counted."""
+    before = read_interactions(folder)
+    with (folder / f"toy.{suffix}").open("a") as file:
+        file.write(f"{line}\n")
+    with pytest.raises(InputError, match=f"{said}.*--on-error skip leaves such rows out"):
+        read_interactions(folder)
+    assert read_interactions(folder, on_error="skip") == before
+    assert "rows left out: 1 " in caplog.text
+
+
+def test_what_cannot_be_used_at_all(folder, tmp_path):
+    with pytest.raises(InputError, match="no column user_id .found: a, b"):
+        (tmp_path / "a.csv").write_text("a,b\n1,2\n")
+        read_interactions(tmp_path / "a.csv", folder / "toy.item")
+    with pytest.raises(InputError, match="give --items"):
+        read_interactions(tmp_path / "a.csv")
+    with pytest.raises(InputError, match="say with --user-text what is told"):
+        read_interactions(folder, users=folder / "toy.user")
+    (folder / "toy.user").unlink()
+    with pytest.raises(InputError, match="give --users"):
+        read_interactions(folder, user_text="{age}")
+    (folder / "toy.inter").write_text("\n".join(INTER.splitlines()[:3]) + "\n")
+    with pytest.raises(InputError, match="1 users and 4 items; two of each"):
+        read_interactions(folder)
+    (folder / "toy.inter").write_text("\n".join(INTER.splitlines()[:4]) + "\n")
+    with pytest.raises(InputError, match="no user has 3 items"):
+        read_interactions(folder)
+    (folder / "other.inter").write_text(INTER)
+    with pytest.raises(InputError, match="2 files in it end in .inter"):
+        read_interactions(folder)
+
+
+def test_choices_of_the_helpers(tmp_path):
+    choices, items = write_choices(tmp_path)
+    found = read_interactions(choices, items)
+    assert len(found.users) == 16 and all(len({item // 6 for item in history}) == 1 for history in found.histories)
