@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 import lbr_st
 from lbr_st.errors import InputError
 from lbr_st.model.contract import VerificationError
+from lbr_st.model.domain_tokens import add_domain_tokens
 from lbr_st.use import export_check, export_formats
 from lbr_st.use.export import export, open_in_float32
 from lbr_st.use.export_formats import FORMATS
@@ -30,7 +31,8 @@ LENGTH = 24
 FAST = [("gemma3", "onnx"), ("gemma3", "openvino"), ("gpt-neox", "int8")]
 REST = [(family, to) for family in FAMILIES for to in ("onnx", "openvino") if (family, to) not in FAST]
 EXPORTS = [*FAST, *(pytest.param(*each, marks=pytest.mark.slow) for each in REST)]
-INPUTS = ["", "a", " ", "Ümläute, 漢字 and 👩‍🔬", TEXTS[0], "longer than the longest " * 20]
+TERM = "acetylsalicylic acid"
+INPUTS = ["", "a", f"({TERM}) {TERM}s", "Ümläute, 漢字 and 👩‍🔬", TEXTS[0], "longer than the longest " * 20]
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +48,7 @@ def models(tmp_path_factory):
                 folder / "backbone", family, layers=2 if "layer_types" in FAMILIES[family][1] else 1
             )
             model = lbr_st.from_backbone(backbone, max_seq_length=LENGTH, **(kwargs or {"num_bottleneck_tokens": 2}))
+            add_domain_tokens(model[0], [TERM])
             model.prompts["query"] = "question: "
             lbr_st.save(model, folder / "model")
             made[key] = folder / "model"
