@@ -18,8 +18,8 @@ Protocol, fixed before the test set was touched with these models:
   ones. What `terms` finds more than `plain`, with a paired bootstrap over seeds and queries: of all questions, of those
   with a term in them and those without, and in chemistry of trivial and of systematic names. Trivial names are the
   question: they are found once in twenty times without.
-- Minutes on one core, by what `smollm2_thesis.py` took: of an arm, domain and seed stage 1 14, stage 2 3 and 7, scores 5
-  each; of an arm and domain 10 for its rates: 8 times 39 and 4 times 10, or 350 in all.
+- Minutes on one core, by what `smollm2_thesis.py` took: of an arm, domain and seed stage 1 14, stage 2 3 and 7,
+  scores 5 each; of an arm and domain 10 for its rates: 8 times 39 and 4 times 10, or 350 in all.
 
 An arm whose result file is there is not run again. `--scale tiny` is a try on a random model of two layers, minutes.
 """
@@ -102,9 +102,7 @@ def terms_file(lab: Lab, domain: Domain, data: Path) -> Path:
 
 def mean_length(lab: Lab, domain: Domain, terms: Path | None) -> float:
     """Return the mean number of tokens of an example of stage 1, as the tokenizer of an arm counts them."""
-    model = lbr_st.from_backbone(
-        str(lab.backbone(domain)), num_bottleneck_tokens=1, max_seq_length=lab.scale.length
-    )
+    model = lbr_st.from_backbone(str(lab.backbone(domain)), num_bottleneck_tokens=1, max_seq_length=lab.scale.length)
     if terms is not None:
         add_domain_tokens(bottleneck_module(model), read_terms(terms))
     mean = 0.0

@@ -23,12 +23,13 @@ INPUTS = ["one", bottleneck_token(1), f"a {bottleneck_token(0)} b", "<|bottlenec
 
 
 # Terms that get a token, and texts with them: as whole words, in others, at the start and between marks.
-TERMS = ["acetylsalicylic", "acetylsalicylic acid", "beta-blocker", "vitamin B12", "item 1127", "Ölsäure", "क्षार"]
+TERMS = ["acetylsalicylic", "acetylsalicylic acid", "beta-blocker", "cofactor Q10", "item 1127", "Ölsäure", "क्षार"]
 TEXTS_WITH_TERMS = [
     text
     for term in TERMS
     for text in (
-        term, f"a {term} b", f"a {term}, ({term}) {term}.", f"a {term}s", f"x{term}", f"{term}5", f"_{term}_", f"é{term}é"
+        term, f"a {term} b", f"a {term}, ({term}) {term}.", f"a {term}s", f"x{term}", f"{term}5", f"_{term}_",
+        f"é{term}é",
     )
 ]  # fmt: skip
 

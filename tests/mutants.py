@@ -2472,7 +2472,7 @@ MUTANTS = [
     Mutant(
         "terms: the rules of the tokenizer cut them apart again",
         "model/term_matching.py",
-        "            return [_split(f\"{whole}|(?:{own})\")]",
+        '            return [_split(f"{whole}|(?:{own})")]',
         "            return [part]",
         "model/test_term_matching.py::test_each_term_is_one_token_and_its_neighbours_stay",
     ),

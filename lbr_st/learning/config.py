@@ -90,8 +90,8 @@ class LearnConfig(StageConfig):
         "N",
     )
     domain_tokens: str | None = told(
-        "terms that get a token each, matched as whole words: a file of `lbr data terms`, or one with a term a line; auto "
-        "finds them in --data (default: none)",
+        "terms that get a token each, matched as whole words: a file of `lbr data terms`, or one with a term a line; "
+        "auto finds them in --data (default: none)",
         "FILE",
     )
     domain_vectors: str | None = told(

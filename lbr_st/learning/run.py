@@ -300,7 +300,9 @@ def _add_domain_tokens(module: BottleneckTransformer, config: LearnConfig, data:
     if config.domain_tokens == AUTO:
         found = find_terms(texts_of(record for each in data.train.values() for record in each), module.tokenizer)
         if not found:
-            raise InputError("--domain-tokens auto: no word of --data is frequent and falls into many pieces; leave it out")
+            raise InputError(
+                "--domain-tokens auto: no word of --data is frequent and falls into many pieces; leave it out"
+            )
         most = ", ".join(f"{term} ({count:,} times, {pieces} pieces)" for term, count, pieces in found[:5])
         logger.info("%d terms of --data get a token, the first: %s", len(found), most)
         terms = [each.term for each in found]

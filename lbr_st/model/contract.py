@@ -212,11 +212,7 @@ def _check_lbr_config(files: SavedFiles) -> str:
     ids = files.ids
     if not ids or not all(isinstance(id_, int) and id_ >= 0 for id_ in ids) or len({*ids}) < len(ids):
         fail(LBR_CONFIG, f"bottleneck_token_ids are {ids}, not different token ids")
-    domain = files.domain_ids
-    if not isinstance(domain, list) or not all(isinstance(id_, int) and id_ >= 0 for id_ in domain):
-        fail(LBR_CONFIG, "domain_token_ids are no list of token ids")
-    if len({*ids, *domain}) < len(ids) + len(domain):
-        fail(LBR_CONFIG, "domain_token_ids has a token twice, or a bottleneck token")
+    _check_domain_ids(ids, files.domain_ids)
     if not all(isinstance(step, dict) and "stage" in step for step in files.field(LBR_CONFIG, "history", list)):
         fail(LBR_CONFIG, "history is no list of stages")
     ratio = files.compression_ratio
@@ -228,6 +224,13 @@ def _check_lbr_config(files: SavedFiles) -> str:
         if files.is_portable:
             fail(LBR_CONFIG, "has a compression_ratio, which the portable layout cannot keep to")
     return f"{LBR_CONFIG}: {len(ids)} bottleneck token(s), texts of up to {files.max_seq_length} tokens"
+
+
+def _check_domain_ids(ids: list[int], domain: Any) -> None:
+    if not isinstance(domain, list) or not all(isinstance(id_, int) and id_ >= 0 for id_ in domain):
+        fail(LBR_CONFIG, "domain_token_ids are no list of token ids")
+    if len({*ids, *domain}) < len(ids) + len(domain):
+        fail(LBR_CONFIG, "domain_token_ids has a token twice, or a bottleneck token")
 
 
 def _check_modules(files: SavedFiles) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import transformers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from lbr_st.errors import InputError
@@ -26,9 +27,7 @@ from lbr_st.model.tokens import make_room, save_tokenizer
 logger = logging.getLogger(__name__)
 
 
-def add_domain_tokens(
-    module: BottleneckTransformer, terms: Sequence[str], vectors: Vectors | None = None
-) -> list[int]:
+def add_domain_tokens(module: BottleneckTransformer, terms: Sequence[str], vectors: Vectors | None = None) -> list[int]:
     """Give a model tokens for terms, in place. Existing rows are left bitwise as they are.
 
     Args:
@@ -40,32 +39,33 @@ def add_domain_tokens(
         Ids of the new tokens, two for most terms: with a space before it, and without.
 
     Raises:
-        InputError: If the model has domain tokens already, its tokenizer cannot take these, all terms are one token
-            already, or the vectors do not fit.
+        InputError: If the model has domain tokens already, its tokenizer cannot take these or would lose them, all
+            terms are one token already, or the vectors do not fit.
     """
     if module.domain_token_ids:
         raise InputError(f"the model has {len(module.domain_token_ids)} domain tokens already; they are given once")
     with tempfile.TemporaryDirectory() as folder:
+        # The tokenizer that AutoTokenizer gives depends on the configuration beside it.
         module.model.config.save_pretrained(folder)
         save_tokenizer(module.tokenizer, folder)
         file = Path(folder, "tokenizer.json")
         data = read_json(file)
-        texts = texts_of(data)
+        known = {id_: text for id_, text in texts_of(data).items() if id_ not in module.bottleneck_token_ids}
         pieces = add_terms(data, terms)
         if not pieces:
             raise InputError(f"domain tokens: each of the {len(terms)} terms is one token of the model already")
         file.write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")
-        module.tokenizer = AutoTokenizer.from_pretrained(folder)
-    ids = list(pieces)
-    make_room(module.model, ids[-1])
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    _check_kept(tokenizer, data)
+    module.tokenizer, module.domain_token_ids = tokenizer, list(pieces)
+    make_room(module.model, module.domain_token_ids[-1])
     for layer in _layers(module):
         for id_, of_term in pieces.items():
             layer.weight.data[id_] = layer.weight.data[of_term].float().mean(dim=0).to(layer.weight.dtype)
-    module.domain_token_ids = ids
     if vectors is not None:
-        texts = {id_: text for id_, text in texts.items() if id_ not in module.bottleneck_token_ids}
-        _start_from_vectors(module, vectors, texts, {id_: text for id_, text in texts_of(data).items() if id_ in pieces})
-    return ids
+        new = {id_: text for id_, text in texts_of(data).items() if id_ in pieces}
+        _start_from_vectors(module, vectors, known, new)
+    return module.domain_token_ids
 
 
 def known_words(module: BottleneckTransformer) -> set[str]:
@@ -78,6 +78,21 @@ def terms_of(tokenizer: PreTrainedTokenizerBase, domain_token_ids: Sequence[int]
     """Return the terms of a model, in the order in which they were given."""
     texts = texts_of(json.loads(tokenizer.backend_tokenizer.to_str()))
     return list(dict.fromkeys(texts[id_].strip(" ") for id_ in domain_token_ids))
+
+
+def _check_kept(tokenizer: PreTrainedTokenizerBase, data: dict[str, Any]) -> None:
+    """Refuse a tokenizer whose rules transformers makes anew when it loads, whatever tokenizer.json says of them.
+
+    Raises:
+        InputError: With the class that does.
+    """
+    read = json.loads(tokenizer.backend_tokenizer.to_str())
+    if read["pre_tokenizer"] != data["pre_tokenizer"] or not read["model"]["ignore_merges"]:
+        raise InputError(
+            f"domain tokens: transformers {transformers.__version__} loads this model's tokenizer as a "
+            f"{type(tokenizer).__name__}, which makes its rules anew and forgets the terms; take a model of another "
+            "family, such as Qwen 3, Llama, SmolLM 2 or Gemma 3"
+        )
 
 
 def _layers(module: BottleneckTransformer) -> list[Any]:

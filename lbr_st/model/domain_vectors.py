@@ -80,11 +80,11 @@ def fit(vectors: Vectors, known: Sequence[Known], rows: Tensor) -> Map:
     held_out = known[::HELD_OUT]
     fitted = [each for at, each in enumerate(known) if at % HELD_OUT]
     numbers = len(next(iter(vectors.values())))
-    if len(fitted) < 2 * (numbers + 2):
+    needed = 2 * (numbers + 2)
+    if len(fitted) < needed:
         raise InputError(
             f"--domain-vectors: the file and the model know {len(known):,} tokens both, and a map from vectors of "
-            f"{numbers} numbers needs {2 * (numbers + 2) * HELD_OUT // (HELD_OUT - 1) + 1:,}; give the vectors of common "
-            "words too"
+            f"{numbers} numbers needs {needed + needed // (HELD_OUT - 1) + 1:,}; give the vectors of common words too"
         )
 
     def of(tokens: Sequence[Known]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -182,6 +182,7 @@ def _what_embeds_nothing(name: str, flag: str) -> str:
         by = "take a model of text"
     return f"{kind.value}, not an embedding model: it has no modules.json; {by}"
 
+
 def open_tokenizer(name: str, flag: str = "--model") -> PreTrainedTokenizerBase:
     """Open the tokenizer of a language model; no weights are read.
 
@@ -195,7 +196,6 @@ def open_tokenizer(name: str, flag: str = "--model") -> PreTrainedTokenizerBase:
     check_model_exists(name, flag)
     with _refusing_what_is_no_model(name, flag), quietly():
         return read_backbone(name).tokenizer
-
 
 
 def check_can_be_trained(

@@ -70,7 +70,9 @@ def add_terms(data: dict[str, Any], terms: Sequence[str]) -> dict[int, list[int]
     vocabulary, parts = data["model"]["vocab"], _parts(data["pre_tokenizer"])
     is_byte_level = any(part["type"] == "ByteLevel" for part in parts)
     if any(part.get("add_prefix_space") for part in parts if part["type"] == "ByteLevel"):
-        raise InputError("domain tokens: this tokenizer puts a space before every text, so terms cannot be cut out of it")
+        raise InputError(
+            "domain tokens: this tokenizer puts a space before every text, so terms cannot be cut out of it"
+        )
     space = " " if is_byte_level else SPACE_OF_SENTENCEPIECE
     words = list(dict.fromkeys(_as_matched(tokenizer, term, space) for term in terms))
     texts = [lead + word for word in words for lead in (space, "")]

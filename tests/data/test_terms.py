@@ -20,7 +20,12 @@ def pieces(tokenizer, word):
 
 
 def test_found_by_count_and_pieces(tokenizer):
-    texts = [f"pressure {LONG}, {LONG} {LONGER}_x.", f"({LONGER}) pressure {LONGER} 12345 pressure", LONG, "漢字漢字 " * 9]
+    texts = [
+        f"pressure {LONG}, {LONG} {LONGER}_x.",
+        f"({LONGER}) pressure {LONGER} 12345 pressure",
+        LONG,
+        "漢字漢字 " * 9,
+    ]
     assert pieces(tokenizer, "pressure") == 1
     long, longer = (Term(LONG, 3, pieces(tokenizer, LONG)), Term(LONGER, 2, pieces(tokenizer, LONGER)))
     assert longer.saved == 2 * (longer.pieces - 1) > long.saved == 3 * (long.pieces - 1) > 0

@@ -31,7 +31,7 @@ def test_names_that_end_with_a_number_and_compressed_files(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("iron 1 2\nfolic acid 1\n", "v.vec, line 2: 2 numbers are needed"),
+        ("other 1 2\niron x 2\n", "v.vec, line 2: 2 numbers are needed"),
         ("iron 1 2\n3 4\n", "v.vec, line 2: a name and 2 numbers are needed"),
         ("iron\n", "v.vec, line 1: a name and its numbers are needed"),
         ("iron 1 nan\n", "v.vec, line 1: a number is not finite"),

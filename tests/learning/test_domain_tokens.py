@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from helpers import PAIRS, cut_off, same_weights
+from helpers import PAIRS, cut_off, make_backbone, same_weights
 from sentence_transformers import SentenceTransformer
+from transformers import AutoTokenizer
 
 import lbr_st
 from lbr_st.errors import InputError
@@ -19,6 +20,12 @@ from lbr_st.model.domain_tokens import terms_of
 TERM = "zzyzxin acid"
 RECORDS = [{"query": f"{p['query']} {TERM}", "document": f"{n} {TERM}, zzyzxin: {p['document']}"}
            for n in range(6) for p in PAIRS]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory):
+    """A tiny Qwen3: transformers takes the tokenizer of a Qwen2 for its own."""
+    return make_backbone(tmp_path_factory.mktemp("backbone"), "qwen3")
 
 
 @pytest.fixture
@@ -87,7 +94,7 @@ def test_examples_are_read_with_them(config):
 
 
 def test_they_start_from_vectors(config, tmp_path, caplog):
-    words = {text for text in lbr_st.from_backbone(config.model, max_seq_length=24).tokenizer.get_vocab() if text.isalpha()}
+    words = {word for word in AutoTokenizer.from_pretrained(config.model).get_vocab() if word.isalpha()}
     torch.manual_seed(0)
     lines = [f"{word} {' '.join(f'{x:.4f}' for x in torch.randn(2).tolist())}" for word in sorted({*words, TERM})]
     (tmp_path / "v.vec").write_text("\n".join(lines))

@@ -13,13 +13,13 @@ from lbr_st.errors import InputError
 from lbr_st.model.term_matching import add_terms, check_term, texts_of
 from lbr_st.model.tokens import add_bottleneck_tokens
 
-KINDS = list(dict.fromkeys(tokenizer for _, _, tokenizer in FAMILIES.values()))
+KINDS = {tokenizer: family for family, (_, _, tokenizer) in reversed(FAMILIES.items())}  # a family of each
 TERMS = [
     "acetylsalicylic",
     "acetylsalicylic acid",
     "beta-blocker",
     "beta-blocker (old)x",
-    "vitamin B12",
+    "cofactor Q10",
     "item 1127",
     "2-propanol",
     "Ölsäure",
@@ -30,7 +30,7 @@ TERMS = [
 def data_of(kind):
     """Return the tokenizer.json of a kind, with bottleneck tokens."""
     tokenizer = make_tokenizer(kind)
-    tokenizer, _ = add_bottleneck_tokens(tiny("qwen2", vocab_size=len(tokenizer)), tokenizer, 2)
+    tokenizer, _ = add_bottleneck_tokens(tiny(KINDS[kind], vocab_size=len(tokenizer)), tokenizer, 2)
     tokenizer.backend_tokenizer.no_truncation()
     return json.loads(tokenizer.backend_tokenizer.to_str())
 
@@ -62,11 +62,13 @@ def test_each_term_is_one_token_and_its_neighbours_stay(kinds, kind):
     plain, with_terms, ids = kinds[kind]
     first = max(plain.get_vocab().values()) + 1
     assert sorted(id_ for both in ids.values() for id_ in both) == list(range(first, first + 2 * len(TERMS)))
-    left, whole = ids_of(plain, "How is"), ids_of(plain, "How is treated?")
-    assert whole[: len(left)] == left
+    left, right = ids_of(plain, "How is"), ids_of(plain, " treated?")
+    if kind in ("llama2", "gemma"):  # the toy vocabularies join words; a piece of its own is not joined
+        alone = {"normalizer": None, "pre_tokenizer": None, "post_processor": None, "added_tokens": []}
+        right = ids_of(reader(json.loads(plain.to_str()) | alone), "▁treated?")
     for term in TERMS:
         spaced, alone = ids[term]
-        assert ids_of(with_terms, f"How is {term} treated?") == [*left, spaced, *whole[len(left) :]]
+        assert ids_of(with_terms, f"How is {term} treated?") == [*left, spaced, *right]
         for before, after in (("(", ")"), ("x (", ") y"), ("x -", ", y"), ("_", "_")):
             assert ids_of(with_terms, f"{before}{term}{after}").count(alone) == 1
         start = with_terms.encode(f"{term}.").ids
@@ -75,19 +77,19 @@ def test_each_term_is_one_token_and_its_neighbours_stay(kinds, kind):
         assert with_terms.decode(ids_of(with_terms, text)) == plain.decode(ids_of(plain, text))
 
 
+OTHERS = [
+    "acetylsalicylics", "xacetylsalicylic", "Acetylsalicylic", "acetyl salicylic", "acetylsalicylic\u00e9",
+    "beta-blockers", "alphabeta-blocker", "beta- blocker", "cofactor Q103", "cofactor  Q10", "cofactor\nQ10",
+    "item 11275", "items 1127", "12-propanol", "2-propanols", "Ölsäuren", "क्षारा",
+]  # fmt: skip
+
+
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(
-    "text",
-    [
-        "acetylsalicylics", "xacetylsalicylic", "Acetylsalicylic", "acetyl salicylic", "acetylsalicylic\u00e9",
-        "beta-blockers", "alphabeta-blocker", "beta- blocker", "vitamin B123", "vitamin  B12", "vitamin\nB12",
-        "item 11275", "items 1127", "12-propanol", "2-propanols", "\u00d6ls\u00e4uren", "\u0915\u094d\u0937\u093e\u0930\u093e",
-    ],
-)  # fmt: skip
-def test_no_term_is_found_inside_other_words(kinds, kind, text):
+def test_no_term_is_found_inside_other_words(kinds, kind):
     plain, with_terms, _ = kinds[kind]
-    for each in (text, f"a {text} b", f"({text})"):
-        assert ids_of(with_terms, each) == ids_of(plain, each)
+    for text in OTHERS:
+        for each in (text, f"a {text} b", f"({text})"):
+            assert ids_of(with_terms, each) == ids_of(plain, each), each
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -142,7 +144,7 @@ def test_other_parts_of_a_pre_tokenizer(parts):
     for term in TERMS:
         found = ids_of(with_terms, f"of {term} 12.5")
         assert found == [*ids_of(plain, "of"), by_text[f" {term}"], *ids_of(plain, " 12.5")]
-    for text in [*TEXTS, "item 1128 of 11275, vitamin B123... 1/2 ½ ٣٤ x²."]:
+    for text in [*TEXTS, "item 1128 of 11275, cofactor Q103... 1/2 ½ ٣٤ x²."]:
         assert ids_of(with_terms, text) == ids_of(plain, text)
 
 
@@ -157,7 +159,9 @@ def test_a_part_that_is_not_known_takes_single_words_alone():
     data = data_of("gpt2")
     data["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [PUNCTUATION, BYTES]}
     add_terms(copy.deepcopy(data), ["acetylsalicylic"])
-    with pytest.raises(InputError, match="this tokenizer cuts texts by Punctuation, which would cut 'beta-blocker' apart"):
+    with pytest.raises(
+        InputError, match="this tokenizer cuts texts by Punctuation, which would cut 'beta-blocker' apart"
+    ):
         add_terms(data, ["beta-blocker"])
 
 
@@ -199,5 +203,7 @@ def test_a_term_is_matched_as_the_tokenizer_normalises_it():
     """Qwen's tokenizer composes letters: a decomposed term is found in texts of either form."""
     data = data_of("qwen2")
     pieces = add_terms(data, ["O\u0308lsa\u0308ure"])
-    found = [set(ids_of(reader(data), f"x {text}")) & set(pieces) for text in ("\u00d6ls\u00e4ure", "O\u0308lsa\u0308ure")]
+    found = [
+        set(ids_of(reader(data), f"x {text}")) & set(pieces) for text in ("\u00d6ls\u00e4ure", "O\u0308lsa\u0308ure")
+    ]
     assert found[0] == found[1] and len(found[0]) == 1

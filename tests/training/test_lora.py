@@ -59,7 +59,8 @@ def test_merged_is_adapted(tmp_path, family, tied):
 @pytest.mark.parametrize("tied", [True, False])
 def test_rows_of_domain_tokens_train(tmp_path, tied):
     """In the embeddings and in the head, which is asked for them; no other row does."""
-    model = lbr_st.from_backbone(make_backbone(tmp_path, tied=tied), num_bottleneck_tokens=2, max_seq_length=24)
+    backbone = make_backbone(tmp_path, "qwen3", tied=tied)
+    model = lbr_st.from_backbone(backbone, num_bottleneck_tokens=2, max_seq_length=24)
     module = model.eval()[0]
     ids = add_domain_tokens(module, ["acetylsalicylic acid", "zzyzx"])
     layers = [module.model.get_input_embeddings(), module.model.get_output_embeddings()]

@@ -225,5 +225,5 @@ def test_domain_tokens(tmp_path):
     write_config(tmp_path, "qwen2")
     about = json.loads((tmp_path / "lbr_config.json").read_text())
     (tmp_path / "lbr_config.json").write_text(json.dumps(about | {"domain_token_ids": [7, 8]}))
-    with pytest.raises(InputError, match="^--to gguf: the model has domain tokens, and llama.cpp would match them inside"):
+    with pytest.raises(InputError, match="^--to gguf: the model has domain tokens, and llama.cpp would match them"):
         require_shape(tmp_path)
