@@ -18,7 +18,7 @@ from lbr_st.model.cutoff import BOTTLENECK, TARGET
 from lbr_st.model.domain_tokens import terms_of
 
 TERM = "zzyzxin acid"
-RECORDS = [{"query": f"{p['query']} {TERM}", "document": f"{n} {TERM}, zzyzxin: {p['document']}"}
+RECORDS = [{"query": f"{TERM} {p['query']}", "document": f"{n} {TERM}, zzyzxin: {p['document']}"}
            for n in range(6) for p in PAIRS]  # fmt: skip
 
 
@@ -78,8 +78,8 @@ def test_found_in_the_training_data_alone(config, tmp_path, caplog):
     _, trainer = prepare(config, config.for_trainer())
     module = trainer.sentence_transformer[0]
     terms = terms_of(module.tokenizer, module.domain_token_ids)
-    assert terms == ["zzyzxin"]
-    assert "1 terms of --data get a token, the first: zzyzxin (54 times" in caplog.text
+    assert terms == ["zzyzxin", "acid"]
+    assert "2 terms of --data get a token, the first: zzyzxin (39 times" in caplog.text
 
 
 def test_examples_are_read_with_them(config):
@@ -89,7 +89,7 @@ def test_examples_are_read_with_them(config):
     for row in trainer.train_dataset:
         at = row["segments"].index(BOTTLENECK)
         assert row["input_ids"][at] == module.bottleneck_token_ids[0] and row["segments"][at + 1] == TARGET
-        assert module.domain_token_ids[0] in row["input_ids"][:at]
+        assert module.domain_token_ids[1] == row["input_ids"][0]  # at the start of a text
         assert module.domain_token_ids[0] in row["labels"][at:]
 
 
