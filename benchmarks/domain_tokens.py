@@ -198,7 +198,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if lab.scale.backbone == TINY.backbone:
         folder = lab.work / "backbone-tiny"
         if not folder.is_dir():
-            make_backbone(folder)
+            make_backbone(folder, "llama")
         lab = dataclasses.replace(lab, scale=dataclasses.replace(lab.scale, backbone=str(folder)))
     assert asked.data is not None  # `begin` refuses both domains without
     lexical = AllScores(open_for_evaluation(BM25))

@@ -8,8 +8,9 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from lbr_st.data.prepared_set import PreparedSet
 from lbr_st.data.records import read_records
@@ -36,7 +37,8 @@ TRAINED_ON = ("learn", "passages", "align")
 _WORDS = re.compile(WORD)
 
 
-class Term(NamedTuple):
+@dataclass(frozen=True)
+class Term:
     """A term that was found.
 
     Attributes:
@@ -63,7 +65,7 @@ def find_terms(
     least_pieces: int = LEAST_PIECES,
     most: int = MOST_TERMS,
 ) -> list[Term]:
-    """Find the words that a model spells in many pieces, of scripts that put spaces between words.
+    """Find words that begin with a letter and fall into many pieces, of scripts that put spaces between words.
 
     Args:
         texts: What is trained on.
@@ -76,7 +78,8 @@ def find_terms(
         Those that save the most tokens first.
     """
     counts = Counter(word for text in texts for word in _WORDS.findall(text))
-    words = sorted(word for word, count in counts.items() if count >= least_count and _is_term(word))
+    frequent = (word for word, count in counts.items() if count >= least_count)
+    words = sorted(word for word in frequent if word[0].isalpha() and _is_term(word))  # no 2h, no 5e
     if not words:
         return []
     alone, *encoded = tokenizer(["a", *(f"a {word}" for word in words)], add_special_tokens=False)["input_ids"]
@@ -113,7 +116,7 @@ def training_texts(source: str, on_error: str | None = None) -> list[str]:
 
 def write_terms(file: str | Path, terms: Sequence[Term]) -> None:
     """Write terms as JSON Lines, to be edited: only ``term`` is read again."""
-    write_jsonl(file, (term._asdict() for term in terms))
+    write_jsonl(file, map(asdict, terms))
 
 
 def read_terms(file: str | Path) -> list[str]:

@@ -303,7 +303,7 @@ def _add_domain_tokens(module: BottleneckTransformer, config: LearnConfig, data:
             raise InputError(
                 "--domain-tokens auto: no word of --data is frequent and falls into many pieces; leave it out"
             )
-        most = ", ".join(f"{term} ({count:,} times, {pieces} pieces)" for term, count, pieces in found[:5])
+        most = ", ".join(f"{each.term} ({each.count:,} times, {each.pieces} pieces)" for each in found[:5])
         logger.info("%d terms of --data get a token, the first: %s", len(found), most)
         terms = [each.term for each in found]
     else:

@@ -92,7 +92,7 @@ def fit(vectors: Vectors, known: Sequence[Known], rows: Tensor) -> Map:
         return inputs, rows[[each.id for each in tokens]].double().cpu().numpy()
 
     inputs, targets = of(fitted)
-    weight = np.linalg.lstsq(inputs, targets, rcond=None)[0]
+    weight: NDArray[np.float64] = np.linalg.lstsq(inputs, targets, rcond=None)[0].astype(np.float64)
     inputs, held_out_rows = of(held_out)
     left = np.square(inputs @ weight - held_out_rows).sum()
     unexplained = left / np.square(held_out_rows - targets.mean(axis=0)).sum()

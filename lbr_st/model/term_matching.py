@@ -120,8 +120,8 @@ def _parts(pre_tokenizer: dict[str, Any] | None) -> list[dict[str, Any]]:
 
 def _reader(data: dict[str, Any], pre_tokenizer: dict[str, Any] | None) -> Tokenizer:
     """Return what cuts and merges a text that is normalised already."""
-    alone = {"normalizer": None, "post_processor": None, "added_tokens": [], "pre_tokenizer": pre_tokenizer}
-    return Tokenizer.from_str(json.dumps(data | alone))
+    alone: dict[str, Any] = {"normalizer": None, "post_processor": None, "added_tokens": []}
+    return Tokenizer.from_str(json.dumps(data | alone | {"pre_tokenizer": pre_tokenizer}))
 
 
 def _as_matched(tokenizer: Tokenizer, term: str, space: str) -> str:

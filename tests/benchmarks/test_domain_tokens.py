@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from helpers import make_backbone
 
 from lbr_st.data.terms import read_terms
 
@@ -16,6 +17,7 @@ def test_program(tmp_path, argv, monkeypatch):
 
     monkeypatch.setitem(arms.SCALES, "smollm2", arms.SCALES["nano"])
     monkeypatch.setattr(program, "LEAST_COUNT", 2)
+    argv = [*argv[:-1], make_backbone(tmp_path / "backbone", "llama")]
     program.main(argv)
     figures = json.loads((tmp_path / "results" / "domain_tokens" / "summary.json").read_text())["figures"]
     for domain, word in (("medical", "Train"), ("chemistry", "trainamine")):
@@ -30,6 +32,6 @@ def test_program(tmp_path, argv, monkeypatch):
     name = "chemistry_all_4_terms_less_plain_recall_at_10_full"
     assert figures[name] == pytest.approx(np.mean(hits["terms"] - hits["plain"]), abs=1e-4)
     assert figures["chemistry_all_4_queries"] == 4
-    assert {f"{name}_low", "chemistry_plain_ndcg_at_10_full_0", "medical_without_term_2_queries"} <= set(figures)
+    assert {f"{name}_low", "chemistry_plain_ndcg_at_10_full_0", "medical_with_term_2_queries"} <= set(figures)
     monkeypatch.setattr(program, "measure", lambda *args: pytest.fail("it is there"))
     program.main(argv)

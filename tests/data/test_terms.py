@@ -22,7 +22,7 @@ def pieces(tokenizer, word):
 def test_found_by_count_and_pieces(tokenizer):
     texts = [
         f"pressure {LONG}, {LONG} {LONGER}_x.",
-        f"({LONGER}) pressure {LONGER} 12345 pressure",
+        f"({LONGER}) pressure {LONGER} 12345 2zzyzx 2zzyzx 2zzyzx",
         LONG,
         "漢字漢字 " * 9,
     ]
