@@ -887,7 +887,7 @@ MUTANTS = [
     Mutant(
         "lora: the rows of the bottleneck do not train",
         "training/lora.py",
-        "trainable_token_indices={name: module.bottleneck_token_ids},",
+        "trainable_token_indices={names[id(each)]: ids for each, ids in zip(embeddings, new, strict=False)},",
         "",
         "training/test_lora.py::test_merged_is_adapted",
     ),
@@ -1647,8 +1647,8 @@ MUTANTS = [
     Mutant(
         "spare rows are not used",
         "model/tokens.py",
-        "if cast(nn.Embedding, model.get_input_embeddings()).num_embeddings <= ids[-1]:",
-        "if ids:",
+        "if cast(nn.Embedding, model.get_input_embeddings()).num_embeddings <= last_id:",
+        "if last_id:",
         "model/test_tokens.py::test_spare_rows_are_used",
     ),
     Mutant(
