@@ -2486,7 +2486,7 @@ MUTANTS = [
     Mutant(
         "terms: the rows of a head of its own do not train by LoRA",
         "training/lora.py",
-        "    if embeddings[0].weight is embeddings[1].weight or not module.domain_token_ids:",
+        "    if embeddings[0].weight is embeddings[1].weight or not answers:",
         "    if True:",
         "training/test_lora.py::test_rows_of_domain_tokens_train",
     ),

@@ -86,8 +86,8 @@ def add_lora(module: BottleneckTransformer, config: StageConfig) -> PeftModel:
     """Freeze the language model and add what LoRA trains, in place.
 
     Low-rank updates go to every linear layer but the head. Of the embeddings only the rows of the bottleneck tokens
-    and domain tokens are trained, and of an untied head those of the domain tokens, which are answers too: they are new
-    and have no other way to learn.
+    and domain tokens are trained, and of an untied head those of the domain tokens, where a target is predicted: they
+    are new and have no other way to learn.
 
     Args:
         module: Module whose language model is changed in place.
@@ -99,8 +99,9 @@ def add_lora(module: BottleneckTransformer, config: StageConfig) -> PeftModel:
     assert config.lora_rank is not None
     model = module.model
     embeddings: list[Any] = [model.get_input_embeddings(), model.get_output_embeddings()]
-    new = [[*module.bottleneck_token_ids, *module.domain_token_ids], module.domain_token_ids]
-    if embeddings[0].weight is embeddings[1].weight or not module.domain_token_ids:
+    answers = module.domain_token_ids if config.texts_in_a_row > 1 else []  # else nothing is asked of the head
+    new = [[*module.bottleneck_token_ids, *module.domain_token_ids], answers]
+    if embeddings[0].weight is embeddings[1].weight or not answers:
         embeddings = embeddings[:1]  # a tied head follows
     names = {id(each): name for name, each in model.named_modules()}
     return get_peft_model(

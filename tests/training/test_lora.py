@@ -11,6 +11,7 @@ from helpers import FAMILIES, PAIRS, TEXTS, examples_of, lora_of, make_backbone,
 from safetensors.torch import load_file
 
 import lbr_st
+from lbr_st.alignment.config import AlignConfig
 from lbr_st.errors import InputError
 from lbr_st.files import write_jsonl
 from lbr_st.learning.batches import collate
@@ -82,6 +83,16 @@ def test_rows_of_domain_tokens_train(tmp_path, tied):
     for layer, old, changed in zip(after, before, new, strict=True):
         same = (layer.weight == old).all(dim=1)
         assert sorted((~same).nonzero().flatten().tolist()) == sorted(changed)
+
+
+def test_stage_2_asks_nothing_of_the_head(tmp_path):
+    """A row that no loss reaches would stop several processes, each of which waits for its gradient."""
+    model = lbr_st.from_backbone(make_backbone(tmp_path, "qwen3", tied=False), max_seq_length=24)
+    add_domain_tokens(model[0], ["zzyzx"])
+    config = AlignConfig(model="none", data="none", output_dir="none", lora_rank=2)
+    add_lora(model[0], config)
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    assert any("embed_tokens" in name for name in trained) and not any("lm_head" in name for name in trained)
 
 
 def test_saved_and_loaded(model, tmp_path):
