@@ -22,6 +22,18 @@ ENVIRONMENTS = ROOT / ".integrations"
 INPUTS = ["one", bottleneck_token(1), f"a {bottleneck_token(0)} b", "<|bottleneckĠ0|> <|bottleneck▁1|>", *TEXTS]
 
 
+# Terms that get a token, and texts with them: as whole words, in others, at the start and between marks.
+TERMS = ["acetylsalicylic", "acetylsalicylic acid", "beta-blocker", "cofactor Q10", "item 1127", "Ölsäure", "क्षार"]
+TEXTS_WITH_TERMS = [
+    text
+    for term in TERMS
+    for text in (
+        term, f"a {term} b", f"a {term}, ({term}) {term}.", f"a {term}s", f"x{term}", f"{term}5", f"_{term}_",
+        f"é{term}é",
+    )
+]  # fmt: skip
+
+
 def environment(name: str) -> Path:
     """Return the folder of an environment, which must have been made."""
     folder = ENVIRONMENTS / name

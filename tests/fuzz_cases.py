@@ -629,6 +629,11 @@ class Commands:
         (model, of_model), (data, files) = draw(self.embedders), draw(self.sources)
         return Case(["data", "mine", data, "--model", model, "--output-dir", "mined", *drawn], of_model | files)
 
+    def data_terms(self, draw: Any, drawn: list[str]) -> Case:
+        (model, of_model), (data, files) = draw(self.language_models), draw(self.sources)
+        argv = ["data", "terms", "--data", data, "--model", model, "--output", "terms.jsonl", *drawn]
+        return Case(argv, of_model | files)
+
     def data_queries(self, draw: Any, drawn: list[str]) -> Case:
         data, files = draw(self.corpora)
         writers = st.one_of(st.just((self.chat, {})), self.language_models)
@@ -678,7 +683,7 @@ class Commands:
 
 
 NAMES_OF_COMMANDS = [
-    "data prepare", "data queries", "data filter", "data check", "data mine", "learn", "align", "adapt", "merge",
-    "encode", "search", "serve", "evaluate", "inspect", "verify", "export", "publish card", "publish push",
+    "data prepare", "data queries", "data filter", "data check", "data mine", "data terms", "learn", "align", "adapt",
+    "merge", "encode", "search", "serve", "evaluate", "inspect", "verify", "export", "publish card", "publish push",
     "publish submit",
 ]  # fmt: skip

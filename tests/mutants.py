@@ -1009,7 +1009,7 @@ MUTANTS = [
     Mutant(
         "lora: the rows of the bottleneck do not train",
         "training/lora.py",
-        "trainable_token_indices={name: module.bottleneck_token_ids},",
+        "trainable_token_indices={names[id(each)]: ids for each, ids in zip(embeddings, new, strict=False)},",
         "",
         "training/test_lora.py::test_merged_is_adapted",
     ),
@@ -1825,8 +1825,8 @@ MUTANTS = [
     Mutant(
         "spare rows are not used",
         "model/tokens.py",
-        "if cast(nn.Embedding, model.get_input_embeddings()).num_embeddings <= ids[-1]:",
-        "if ids:",
+        "if cast(nn.Embedding, model.get_input_embeddings()).num_embeddings <= last_id:",
+        "if last_id:",
         "model/test_tokens.py::test_spare_rows_are_used",
     ),
     Mutant(
@@ -2631,6 +2631,49 @@ MUTANTS = [
         'headers={"Retry-After": str(self.batcher.seconds_to_wait())},',
         "headers=None,",
         "serving/test_app.py::test_a_full_queue",
+    ),
+    # Domain tokens.
+    Mutant(
+        "terms: they are found inside other words",
+        "model/term_matching.py",
+        '        branches.append(f"(?!{_class_of(last)})")',
+        '        branches.append("")',
+        "model/test_term_matching.py::test_no_term_is_found_inside_other_words",
+    ),
+    Mutant(
+        "terms: the spelling of a byte becomes the byte",
+        "model/term_matching.py",
+        "    return [cut]\n",
+        "    return []\n",
+        "model/test_term_matching.py::test_spellings_of_bytes_stay_spelled",
+    ),
+    Mutant(
+        "terms: the rules of the tokenizer cut them apart again",
+        "model/term_matching.py",
+        '            return [_split(f"{whole}|(?:{own})")]',
+        "            return [part]",
+        "model/test_term_matching.py::test_each_term_is_one_token_and_its_neighbours_stay",
+    ),
+    Mutant(
+        "terms: their rows are no mean of their pieces",
+        "model/domain_tokens.py",
+        ".float().mean(dim=0)",
+        ".float().sum(dim=0)",
+        "model/test_domain_tokens.py::test_rows_start_at_the_mean_of_their_pieces",
+    ),
+    Mutant(
+        "terms: the rows of a head of its own do not train by LoRA",
+        "training/lora.py",
+        "    if embeddings[0].weight is embeddings[1].weight or not answers:",
+        "    if True:",
+        "training/test_lora.py::test_rows_of_domain_tokens_train",
+    ),
+    Mutant(
+        "terms: found in what a set holds out",
+        "data/terms.py",
+        "    elif own is not None and Path(source).stem in",
+        "    elif False and own and Path(source).stem in",
+        "data/test_terms.py::test_what_is_held_out_is_not_read",
     ),
 ]
 

@@ -1,4 +1,4 @@
-"""The command ``lbr data``: prepare a set, write and filter queries, mine hard negatives, compare files, list sets."""
+"""The command ``lbr data``: prepare a set, write, filter and mine for it, find terms, compare files, list sets."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
+from pathlib import Path
 from typing import Any
 
 from lbr_st.adaptation.kinds import KINDS
@@ -20,8 +21,13 @@ from lbr_st.data.passages import CHUNK_TOKENS
 from lbr_st.data.prepared_set import REGIMES, file_of, same_text_of
 from lbr_st.data.records import read_records, read_tuples
 from lbr_st.data.same_text import AUTO, LEVELS, MEANINGS
+from lbr_st.data.terms import LEAST_COUNT, LEAST_PIECES, MOST_TERMS, find_terms, training_texts, write_terms
 from lbr_st.errors import InputError, naming_the_extra
+from lbr_st.evaluation.tables import markdown_table
+from lbr_st.files import require_place
 from lbr_st.records import FIELDS
+
+MOST_TERMS_SHOWN = 30
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -332,6 +338,50 @@ def _check(args: argparse.Namespace) -> None:
     print(f"no overlap of {len(train):,} records of {files[0]} with {len(held_out):,} of {files[1]}")  # noqa: T201
 
 
+def _add_terms(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data", required=True, metavar="SET_OR_FILE", help="what is trained on: a prepared set, a file, or a Hub id"
+    )
+    parser.add_argument("--model", required=True, metavar="DIR_OR_ID", help="language model that is to get the tokens")
+    parser.add_argument(
+        "--output", required=True, metavar="FILE", help="new file for the terms, JSON Lines; it may be edited"
+    )
+    parser.add_argument(
+        "--least-count", type=positive_int, default=LEAST_COUNT, metavar="N", help="fewest times a term comes"
+    )
+    parser.add_argument(
+        "--least-pieces", type=positive_int, default=LEAST_PIECES, metavar="N", help="fewest pieces it falls into"
+    )
+    parser.add_argument("--most", type=positive_int, default=MOST_TERMS, metavar="N", help="most terms")
+    add_on_error(parser)
+
+
+def _terms(args: argparse.Namespace) -> None:
+    from lbr_st.model.opening import open_tokenizer
+
+    output = Path(args.output)
+    if output.exists():
+        raise InputError(f"--output {output} is there already; choose another file")
+    require_place(output.parent, "--output")
+    tokenizer = open_tokenizer(args.model)
+    texts = training_texts(args.data, args.on_error)
+    limits = {"least_count": args.least_count, "least_pieces": args.least_pieces, "most": args.most}
+    terms = find_terms(texts, tokenizer, **limits)
+    if not terms:
+        raise InputError(
+            f"no word of {args.data} comes {args.least_count} times and falls into {args.least_pieces} pieces; lower "
+            "--least-count or --least-pieces"
+        )
+    write_terms(output, terms)
+    rows = [(each.term, f"{each.count:,}", f"{each.pieces}", f"{each.saved:,}") for each in terms[:MOST_TERMS_SHOWN]]
+    print(markdown_table(["term", "count", "pieces", "tokens saved"], rows, ["count", "pieces", "tokens saved"]))  # noqa: T201
+    saved = sum(term.saved for term in terms)
+    print(f"\nSaved {output}: {len(terms):,} terms, which save {saved:,} tokens of {len(texts):,} texts.")  # noqa: T201
+    print(  # noqa: T201
+        f"next: lbr learn --model {args.model} --data {args.data} --domain-tokens {output} --output-dir stage1"
+    )
+
+
 def _add_nothing(parser: argparse.ArgumentParser) -> None:
     """The command has no arguments."""
 
@@ -353,6 +403,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], Callab
     "queries": ("collect queries for passages: given, titles, written by a language model", _add_queries, _queries),
     "filter": ("leave out queries that do not find their passage, copies and duplicates", _add_filter, _filter),
     "mine": ("find hard negatives for the pairs of a set with a model", _add_mine, _mine),
+    "terms": ("find words that a model spells in many pieces, to give each a token", _add_terms, _terms),
     "check": ("say whether what is tested on is in what is trained on", _add_check, _check),
     "list": ("list the public sets that prepare knows by name", _add_nothing, _list),
 }

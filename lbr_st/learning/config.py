@@ -47,6 +47,7 @@ class LearnConfig(StageConfig):
 
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = StageConfig.GROUPS | {
         "objective": ("objective", "prefix_share", "read_out_weight", "arm", "select_by"),
+        "domain tokens": ("domain_tokens", "domain_vectors"),
         "speed": ("layers", "pack_length", "attention"),
     }
     NEED_DEV_DATA: ClassVar[tuple[str, ...]] = ("select_by",)
@@ -88,6 +89,16 @@ class LearnConfig(StageConfig):
         "(default: all layers)",
         "N",
     )
+    domain_tokens: str | None = told(
+        "terms that get a token each, matched as whole words: a file of `lbr data terms`, or one with a term a line; "
+        "auto finds them in --data (default: none)",
+        "FILE",
+    )
+    domain_vectors: str | None = told(
+        "vectors of another model, a name and its numbers a line, from which --domain-tokens start, brought into the "
+        "embeddings by a map fitted on the words that both know (default: the mean of their pieces)",
+        "FILE",
+    )
     pack_length: int | None = told(
         "pack examples into rows of up to N tokens, kept apart by the mask; a batch is then so many rows (default: one "
         "example a row, in batches of like length)",
@@ -127,6 +138,8 @@ class LearnConfig(StageConfig):
             raise InputError(f"--read-out-weight must be a number of 0 or more, got {self.read_out_weight}")
         if self.read_out_weight and not self.arm.has_bottleneck:
             raise InputError("--read-out-weight means nothing with --arm plain: there is nothing to read out")
+        if self.domain_vectors is not None and self.domain_tokens is None:
+            raise InputError("--domain-vectors is for --domain-tokens: give the terms")
         if self.select_by is not None:
             self._check_select_by()
 

@@ -20,6 +20,8 @@ from sentence_transformers import SentenceTransformer
 from lbr_st.data.prepared_set import PreparedSet, file_of, refuse_overlaps
 from lbr_st.data.records import read_records
 from lbr_st.data.rows import check_is_there
+from lbr_st.data.terms import AUTO, find_terms, read_terms, texts_of
+from lbr_st.data.vectors import read_vectors
 from lbr_st.errors import InputError
 from lbr_st.learning.batches import PackedRows, pack
 from lbr_st.learning.config import SELECT_BY, SELECT_BY_PAIRS, LearnConfig
@@ -27,7 +29,8 @@ from lbr_st.learning.examples import ExampleMaker, build_examples, check_fits, m
 from lbr_st.learning.masked_model import CutOffModel
 from lbr_st.learning.objectives import OBJECTIVES, READ_PAIRS, fields_of, parse_data, parse_objective
 from lbr_st.learning.trainer import LearnTrainer
-from lbr_st.model.bottleneck import bottleneck_module
+from lbr_st.model.bottleneck import BottleneckTransformer, bottleneck_module
+from lbr_st.model.domain_tokens import add_domain_tokens, known_words
 from lbr_st.model.lengths import warn_of_longer
 from lbr_st.model.opening import check_can_be_trained
 from lbr_st.model.precision import autocast_dtype
@@ -210,7 +213,7 @@ def prepare(
         run.description["contents"]["training_model"] = _name_of(training_model)
     if run.open(config.resume) is State.FINISHED:
         return None
-    trainer = _trainer(config, arguments, _open(config), data, training_model)
+    trainer = _trainer(config, arguments, _open(config, data), data, training_model)
     check_best_metric(trainer)
     return run, trainer
 
@@ -236,7 +239,8 @@ def find_sources(config: LearnConfig) -> LearnSources:
     train = {each: file_of(source, "learn" if each in READ_PAIRS else "passages") for each, source in named.items()}
     dev = _dev_sources(config, prepared, list(weights))
     config.check_held_out(has_dev=bool(dev))
-    for source in dict.fromkeys([*train.values(), *dev.values()]):
+    files = [name for name in (config.domain_tokens, config.domain_vectors) if name not in (None, AUTO)]
+    for source in dict.fromkeys([*train.values(), *dev.values(), *files]):
         check_is_there(source)
     return LearnSources(objective, weights, train, dev)
 
@@ -280,13 +284,15 @@ def _dev_sources(config: LearnConfig, prepared: PreparedSet | None, objectives: 
     return {each: prepared.file("dev") for each in objectives if each in held_out}
 
 
-def _open(config: LearnConfig) -> SentenceTransformer:
+def _open(config: LearnConfig, data: LearnData) -> SentenceTransformer:
     """Open the model and refuse what cannot be done with it, before texts are tokenized for minutes."""
     options: dict[str, Any] = quantization(config)
     if config.attention is not None:
         options["attn_implementation"] = config.attention
     model = open_for_training(config, **options)
     module = bottleneck_module(model)
+    if config.domain_tokens is not None:
+        _add_domain_tokens(module, config, data)
     set_prompts(model, config)
     check_fits(module)
     if config.arm.has_bottleneck:
@@ -294,6 +300,26 @@ def _open(config: LearnConfig) -> SentenceTransformer:
     if config.pack_length:
         check_packing(module.model)
     return model
+
+
+def _add_domain_tokens(module: BottleneckTransformer, config: LearnConfig, data: LearnData) -> None:
+    """Give the model the domain tokens that are asked for; of the training data alone, where it is to find them."""
+    if config.domain_tokens == AUTO:
+        found = find_terms(texts_of(record for each in data.train.values() for record in each), module.tokenizer)
+        if not found:
+            raise InputError(
+                "--domain-tokens auto: no word of --data is frequent and falls into many pieces; leave it out"
+            )
+        most = ", ".join(f"{each.term} ({each.count:,} times, {each.pieces} pieces)" for each in found[:5])
+        logger.info("%d terms of --data get a token, the first: %s", len(found), most)
+        terms = [each.term for each in found]
+    else:
+        terms = read_terms(str(config.domain_tokens))
+    vectors = None
+    if config.domain_vectors is not None:
+        vectors = read_vectors(config.domain_vectors, {*terms, *known_words(module)})
+    ids = add_domain_tokens(module, terms, vectors)
+    logger.info("%d domain tokens, ids %d to %d", len(ids), ids[0], ids[-1])
 
 
 def _trainer(

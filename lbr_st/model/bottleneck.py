@@ -104,6 +104,7 @@ class BottleneckTransformer(InputModule):
         compression_ratio: Tokens of text to a bottleneck token, R of arXiv 2601.11124 (section 3.2). A text of n
             tokens, its prompt included, then ends with the last ``clamp(ceil(n / R), 1, K)`` of the K bottleneck
             tokens. Default: every text ends with all of them.
+        domain_token_ids: Ids of the tokens that terms have, see `lbr_st.model.domain_tokens`; default is none.
         history: One entry per training stage, saying what the model was made from.
 
     Raises:
@@ -118,7 +119,7 @@ class BottleneckTransformer(InputModule):
     tokenizer: PreTrainedTokenizerBase
     gathered_weights: dict[str, Tensor] | None = None  # set while it is saved, where those in memory are shards
     config_file_name = "lbr_config.json"
-    config_keys = ["bottleneck_token_ids", "max_seq_length", "compression_ratio", "history"]
+    config_keys = ["bottleneck_token_ids", "max_seq_length", "compression_ratio", "domain_token_ids", "history"]
 
     def __init__(
         self,
@@ -128,6 +129,7 @@ class BottleneckTransformer(InputModule):
         bottleneck_token_ids: list[int],
         max_seq_length: int,
         compression_ratio: float | None = None,
+        domain_token_ids: list[int] | None = None,
         history: list[dict[str, Any]] | None = None,
     ) -> None:
         super().__init__()
@@ -136,6 +138,7 @@ class BottleneckTransformer(InputModule):
         self.tokenizer = tokenizer
         self.compression_ratio = compression_ratio
         self.bottleneck_token_ids = list(bottleneck_token_ids)
+        self.domain_token_ids = list(domain_token_ids or [])
         # Where positions are learned (GPT-2), padding on the left would move the text to other positions.
         self.tokenizer.padding_side = "right"
         if self.tokenizer.pad_token is None:

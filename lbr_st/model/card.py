@@ -89,6 +89,7 @@ def write(
         model=about,
         how=_how_it_learned({step["stage"] for step in about["history"]}),
         number_of_tokens=len(about["bottleneck_token_ids"]),
+        domain_tokens=len(about.get("domain_token_ids", [])),
         layers=min((step["layers"] for step in about["history"] if "layers" in step), default=None),
         prompts=", ".join(f"{role} {prompt!r}" for role, prompt in about["prompts"].items() if prompt),
         steps=[_step(step) for step in about["history"]],

@@ -26,6 +26,7 @@ from lbr_st.model.bottleneck import BottleneckTransformer, check_ratio
 from lbr_st.model.exported import read_made
 from lbr_st.model.gguf import gguf_file
 from lbr_st.model.positions import most_positions
+from lbr_st.model.term_matching import texts_of
 from lbr_st.model.tokens import INPUT_NAMES, TOKENIZER_CLASS, bottleneck_token, refuse_spellable
 from lbr_st.model.weights import read_tensors, refuse_pointers
 
@@ -119,6 +120,11 @@ class SavedFiles:
     def ids(self) -> list[int]:
         """Ids of the bottleneck tokens."""
         return self.field(LBR_CONFIG, "bottleneck_token_ids", list)
+
+    @property
+    def domain_ids(self) -> list[int]:
+        """Ids of the tokens that terms have."""
+        return self[LBR_CONFIG].get("domain_token_ids", [])
 
     @property
     def max_seq_length(self) -> int:
@@ -222,6 +228,7 @@ def _check_lbr_config(files: SavedFiles) -> str:
     ids = files.ids
     if not ids or not all(isinstance(id_, int) and id_ >= 0 for id_ in ids) or len({*ids}) < len(ids):
         fail(LBR_CONFIG, f"bottleneck_token_ids are {ids}, not different token ids")
+    _check_domain_ids(ids, files.domain_ids)
     if not all(isinstance(step, dict) and "stage" in step for step in files.field(LBR_CONFIG, "history", list)):
         fail(LBR_CONFIG, "history is no list of stages")
     ratio = files.compression_ratio
@@ -233,6 +240,13 @@ def _check_lbr_config(files: SavedFiles) -> str:
         if files.is_portable:
             fail(LBR_CONFIG, "has a compression_ratio, which the portable layout cannot keep to")
     return f"{LBR_CONFIG}: {len(ids)} bottleneck token(s), texts of up to {files.max_seq_length} tokens"
+
+
+def _check_domain_ids(ids: list[int], domain: Any) -> None:
+    if not isinstance(domain, list) or not all(isinstance(id_, int) and id_ >= 0 for id_ in domain):
+        fail(LBR_CONFIG, "domain_token_ids are no list of token ids")
+    if len({*ids, *domain}) < len(ids) + len(domain):
+        fail(LBR_CONFIG, "domain_token_ids has a token twice, or a bottleneck token")
 
 
 def _check_modules(files: SavedFiles) -> str:
@@ -302,6 +316,8 @@ def _check_config(files: SavedFiles) -> str:
     vocab_size = files.field(name, "vocab_size", int)
     if max(files.ids) >= vocab_size:
         fail(name, f"vocab_size is {vocab_size}, but the bottleneck token ids of {LBR_CONFIG} are {files.ids}")
+    if max(files.domain_ids, default=0) >= vocab_size:
+        fail(name, f"vocab_size is {vocab_size}, but {LBR_CONFIG} has the domain token {max(files.domain_ids)}")
     if files.is_portable:
         if config.get("is_causal") is not True:
             fail(name, f"is_causal is {config.get('is_causal')!r}, not True; vLLM reads false as bidirectional")
@@ -339,6 +355,7 @@ def _check_tokenizer(files: SavedFiles) -> str:
         tokenizer = Tokenizer.from_str(json.dumps(files[name]))
         _check_appended(files, name)
         refuse_spellable(tokenizer, [bottleneck_token(index) for index in range(len(files.ids))])
+        _check_domain_tokens(files, tokenizer, name)
     except VerificationError:
         raise
     except InputError as error:
@@ -348,7 +365,8 @@ def _check_tokenizer(files: SavedFiles) -> str:
     highest, vocab_size = max(tokenizer.get_vocab().values()), files["config.json"]["vocab_size"]
     if highest >= vocab_size:
         fail(name, f"has a token id {highest}, config.json a vocab_size of {vocab_size}")
-    return f"{name}: appends ids {files.ids}, which no text can spell"
+    of_terms = f", and has {len(files.domain_ids)} tokens of terms" if files.domain_ids else ""
+    return f"{name}: appends ids {files.ids}, which no text can spell{of_terms}"
 
 
 def _check_appended(files: SavedFiles, name: str) -> None:
@@ -371,6 +389,17 @@ def _check_appended(files: SavedFiles, name: str) -> None:
         before = templates[-1][kind][-len(files.ids) - 1]
         if "Sequence" not in before:
             fail(name, f"its template for a {kind} text has {before} between the text and the bottleneck tokens")
+
+
+def _check_domain_tokens(files: SavedFiles, tokenizer: Tokenizer, name: str) -> None:
+    """Check that a term becomes its token, at the start of a text, between others and in brackets."""
+    texts = texts_of(files[name]) if files.domain_ids else {}
+    for id_ in files.domain_ids:
+        if id_ not in texts:
+            fail(name, f"has no entry of id {id_}, which is a domain token of {LBR_CONFIG}")
+        term = texts[id_].strip(" ")
+        if id_ not in tokenizer.encode(f"({term}) {term}", add_special_tokens=False).ids:
+            fail(name, f"does not make token {id_} of the term {term!r}")
 
 
 def _check_weights(files: SavedFiles) -> str:

@@ -31,6 +31,7 @@ from lbr_st.model.backbone import (
     empty_model,
     kind_of,
     of_the_hub,
+    read_backbone,
     read_config,
 )
 from lbr_st.model.bottleneck import BottleneckTransformer, bottleneck_module, check_prompt, check_room
@@ -217,6 +218,21 @@ def _what_embeds_nothing(name: str, flag: str) -> str:
     elif kind in NOT_OF_TEXT_ALONE:
         by = "take a model of text"
     return f"{kind.value}, not an embedding model: it has no modules.json; {by}"
+
+
+def open_tokenizer(name: str, flag: str = "--model") -> PreTrainedTokenizerBase:
+    """Open the tokenizer of a language model; no weights are read.
+
+    Args:
+        name: Directory, Hub id, GGUF file, directory that holds one, or an adapter.
+        flag: Flag it was given with, for the message.
+
+    Raises:
+        InputError: If it is no language model.
+    """
+    check_model_exists(name, flag)
+    with _refusing_what_is_no_model(name, flag), quietly():
+        return read_backbone(name).tokenizer
 
 
 def check_can_be_trained(

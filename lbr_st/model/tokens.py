@@ -266,9 +266,14 @@ def _appending(post_processor: dict[str, Any] | None, ids: dict[str, int]) -> di
     return parts[0] if len(parts) == 1 else {"type": "Sequence", "processors": parts}
 
 
+def make_room(model: PreTrainedModel, last_id: int) -> None:
+    """Give a model rows of embeddings up to an id, where it has not as many; those that are there stay as they are."""
+    if cast(nn.Embedding, model.get_input_embeddings()).num_embeddings <= last_id:
+        model.resize_token_embeddings(last_id + 1, mean_resizing=False)
+
+
 def _initialise_rows(model: PreTrainedModel, ids: list[int]) -> None:
-    if cast(nn.Embedding, model.get_input_embeddings()).num_embeddings <= ids[-1]:
-        model.resize_token_embeddings(ids[-1] + 1, mean_resizing=False)
+    make_room(model, ids[-1])
     # A generator of its own: a backbone gives the same model whatever ran before.
     generator = torch.Generator().manual_seed(0)
     for layer in (model.get_input_embeddings(), model.get_output_embeddings()):

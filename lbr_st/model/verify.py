@@ -30,6 +30,7 @@ from lbr_st.model.contract import (
     loaded_files,
 )
 from lbr_st.model.devices import check_device
+from lbr_st.model.domain_tokens import terms_of
 from lbr_st.model.tokens import bottleneck_token
 
 # Lengths of differences between vectors of length 1. Of one model they agree to about 1e-6 in float32 and 1e-2 in half
@@ -54,6 +55,9 @@ LONG = "many words " * 400  # longer than any VECTOR_LENGTH
 
 # Some families have hundreds of special tokens: the first have a text each, and all are in one.
 SPECIALS_ALONE = 8
+
+# Domain tokens whose terms have a text each.
+TERMS = 8
 
 MOST_SHOWN = 60  # characters of a text in an error
 
@@ -136,7 +140,10 @@ class _SavedModel:
         spelled += [token.replace(" ", space) for token in spelled for space in ("\u0120", "\u2581", "\xa0", "  ")]
         specials = self.model.tokenizer.all_special_tokens
         alone = [f"a {token} b {token}" for token in [*spelled, *specials[:SPECIALS_ALONE]]]
-        return [*TEXTS, *alone, "".join(spelled), "".join(specials), LONG]
+        ids = self.files.domain_ids[:TERMS]
+        terms = terms_of(self.model.tokenizer, ids) if ids else []
+        of_terms = [f"{term}, {term}s or ({term})" for term in terms]
+        return [*TEXTS, *alone, "".join(spelled), "".join(specials), *of_terms, LONG]
 
     @cached_property
     def vectors(self) -> Tensor:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lbr_st.data.prepared_set import describe_set, mteb_tasks_of
+from lbr_st.files import file_sha256
 from lbr_st.model.contract import fingerprint
 from lbr_st.records import Record
 from lbr_st.training.config import RunConfig, own_fields
@@ -28,7 +29,9 @@ PART_OF_THE_BEST = {"save_steps", "save_strategy", "eval_steps", "eval_strategy"
 
 # Settings that name models and data: folders of this machine are not published with a model.
 NAMES_OF_MODELS = ("model", "teacher", "reranker")
-NAMES_OF_FILES = (*NAMES_OF_MODELS, "data", "dev_data", "corpus_extra", "queries")
+# Files that a model is made with, beside its data.
+NAMES_OF_TERMS = ("domain_tokens", "domain_vectors")
+NAMES_OF_FILES = (*NAMES_OF_MODELS, *NAMES_OF_TERMS, "data", "dev_data", "corpus_extra", "queries")
 
 
 def settings_of(arguments: RunConfig) -> dict[str, dict[str, Any]]:
@@ -82,6 +85,10 @@ def describe_run(
         path = getattr(config, name, None)
         if path is not None and Path(path).exists():
             contents[f"{name}_sha256"] = fingerprint(path)
+    for name in NAMES_OF_TERMS:
+        path = getattr(config, name, None)
+        if path is not None and Path(path).is_file():
+            contents[f"{name}_sha256"] = file_sha256(path)
     return Run(config.output_dir, settings_of(arguments) | {"contents": contents})
 
 

@@ -1,4 +1,4 @@
-"""LoRA and QLoRA: low-rank updates of the linear layers; of the embeddings, the bottleneck rows alone."""
+"""LoRA and QLoRA: low-rank updates of the linear layers; of the embeddings, the rows of new tokens alone."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from transformers import BitsAndBytesConfig, PreTrainedModel, set_seed
 
 from lbr_st.errors import InputError, require
 from lbr_st.model.bottleneck import BottleneckTransformer, bottleneck_module
+from lbr_st.model.domain_tokens import add_domain_tokens, terms_of
 from lbr_st.model.opening import open_model
 from lbr_st.training.config import StageConfig
 
@@ -67,6 +68,7 @@ def merged(model: SentenceTransformer, adapter: PeftModel, config: StageConfig) 
     if config.load_in_4bit:
         whole = open_for_training(config)
         whole.prompts = model.prompts
+        _give_terms(bottleneck_module(model), bottleneck_module(whole))
         of_whole = add_lora(bottleneck_module(whole), config)
         copy_adapter(adapter, of_whole)
         model, adapter = whole, of_whole
@@ -74,11 +76,18 @@ def merged(model: SentenceTransformer, adapter: PeftModel, config: StageConfig) 
     return model
 
 
+def _give_terms(trained: BottleneckTransformer, whole: BottleneckTransformer) -> None:
+    """Give a backbone that was opened once more the domain tokens of the run, whose rows the adapter has."""
+    if trained.domain_token_ids and not whole.domain_token_ids:
+        add_domain_tokens(whole, terms_of(trained.tokenizer, trained.domain_token_ids))
+
+
 def add_lora(module: BottleneckTransformer, config: StageConfig) -> PeftModel:
     """Freeze the language model and add what LoRA trains, in place.
 
     Low-rank updates go to every linear layer but the head. Of the embeddings only the rows of the bottleneck tokens
-    are trained; they are new and have no other way to learn.
+    and domain tokens are trained, and of an untied head those of the domain tokens, where a target is predicted: they
+    are new and have no other way to learn.
 
     Args:
         module: Module whose language model is changed in place.
@@ -89,8 +98,12 @@ def add_lora(module: BottleneckTransformer, config: StageConfig) -> PeftModel:
     """
     assert config.lora_rank is not None
     model = module.model
-    embeddings = model.get_input_embeddings()
-    [name] = [name for name, each in model.named_modules() if each is embeddings]
+    embeddings: list[Any] = [model.get_input_embeddings(), model.get_output_embeddings()]
+    answers = module.domain_token_ids if config.texts_in_a_row > 1 else []  # else nothing is asked of the head
+    new = [[*module.bottleneck_token_ids, *module.domain_token_ids], answers]
+    if embeddings[0].weight is embeddings[1].weight or not answers:
+        embeddings = embeddings[:1]  # a tied head follows
+    names = {id(each): name for name, each in model.named_modules()}
     return get_peft_model(
         model,
         LoraConfig(
@@ -99,7 +112,7 @@ def add_lora(module: BottleneckTransformer, config: StageConfig) -> PeftModel:
             lora_alpha=2 * config.lora_rank if config.lora_alpha is None else config.lora_alpha,
             lora_dropout=config.lora_dropout or 0.0,
             target_modules="all-linear",
-            trainable_token_indices={name: module.bottleneck_token_ids},
+            trainable_token_indices={names[id(each)]: ids for each, ids in zip(embeddings, new, strict=False)},
         ),
     )
 

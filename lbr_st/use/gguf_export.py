@@ -47,6 +47,11 @@ def require_shape(model: Path) -> None:
             f"--to gguf: the model has {len(files.ids)} bottleneck tokens, and llama.cpp appends one at most; "
             "--to onnx takes any number"
         )
+    if files.domain_ids:
+        raise InputError(
+            "--to gguf: the model has domain tokens, and llama.cpp would match them inside other words too; --to onnx "
+            "takes them"
+        )
     for reason in _reasons(files.config, files.max_seq_length):
         raise InputError(f"--to gguf: {reason}; --to onnx takes it")
 

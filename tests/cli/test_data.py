@@ -194,6 +194,32 @@ def test_columns_that_are_used_and_not_are_said(tmp_path, caplog):
     ]  # fmt: skip
 
 
+def test_terms(tmp_path, backbone, capsys):
+    """A table of what is found, and a file that is not written over."""
+    texts = [f"zzyzx {n} acetylsalicylic" for n in range(12)] + ["acetylsalicylic pressure"]
+    source, output = write_jsonl(tmp_path / "a.jsonl", [{"text": text} for text in texts]), tmp_path / "terms.jsonl"
+    argv = ["terms", "--data", source, "--model", backbone, "--output", str(output), "--least-count", "12"]
+    main(argv)
+    printed = capsys.readouterr().out.splitlines()
+    assert [row["term"] for row in read(tmp_path, "terms")] == ["acetylsalicylic", "zzyzx"]
+    first = read(tmp_path, "terms")[0]
+    assert first["count"] == 13 and first["pieces"] > 2
+    saved = 13 * (first["pieces"] - 1)
+    assert [cell.strip() for cell in printed[2].split("|")[1:-1]] == [
+        "acetylsalicylic", "13", f"{first['pieces']}", f"{saved}",
+    ]  # fmt: skip
+    assert printed[-1] == (
+        f"next: lbr learn --model {backbone} --data {source} --domain-tokens {output} --output-dir stage1"
+    )
+    with pytest.raises(InputError, match="terms.jsonl is there already; choose another file"):
+        main(argv)
+    output.unlink()
+    with pytest.raises(InputError, match="no word of .* comes 14 times and falls into 3 pieces; lower --least"):
+        main([*argv, "--least-count", "14"])
+    with pytest.raises(InputError, match="--model none/at/all is not a model: no such directory"):
+        main([*argv, "--model", "none/at/all"])
+
+
 def test_list(capsys):
     main(["list"])
     printed = capsys.readouterr().out

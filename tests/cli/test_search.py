@@ -73,7 +73,7 @@ def test_the_output_of_lbr_encode_without_texts(argv, vectors, capsys, monkeypat
     main([*argv[:2], "--data", folder, "--top-k", "2", "why"])
     hits = r"\n> why\n(  -?0\.\d{3}  \d\n){2}\n"
     assert re.match(f"{hits}Searched {len(TEXTS)} passages", capsys.readouterr().out)
-    monkeypatch.setattr("lbr_st.cli.search.open_sentence_transformer", None)  # it is refused before
+    monkeypatch.setattr(Computing, "open", None)  # it is refused before
     with pytest.raises(InputError, match=r"^--fuse bm25 needs the texts, and .*vectors has none"):
         main([*argv[:2], "--data", folder, "--fuse", "bm25", "why"])
     file = Path(argv[1]) / "config_sentence_transformers.json"

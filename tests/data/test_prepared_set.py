@@ -97,7 +97,7 @@ def test_training_refuses_what_is_held_out(stage, backbone, tmp_path, monkeypatc
         pytest.raises(InputError, match=r"dev.jsonl overlap in 1 queries \(1 normalised\): query of anaemia-diagnosed"),
     ):
         for of_stage in ("learning", "alignment"):
-            closed.setattr(f"lbr_st.{of_stage}.run._open", lambda config: pytest.fail("the model was opened"))
+            closed.setattr(f"lbr_st.{of_stage}.run._open", lambda *args: pytest.fail("the model was opened"))
         stage(backbone, train, tmp_path / "o", **held_out)
     stage(backbone, train, tmp_path / "o", **held_out, allow_overlap=True)
 

@@ -122,6 +122,7 @@ def furnished(tmp_path_factory):
     """A folder with everything that the pages take for granted."""
     folder = tmp_path_factory.mktemp("furnished")
     backbone = make_backbone(folder / "Qwen" / "Qwen2.5-0.5B", max_position_embeddings=1024)
+    make_backbone(folder / "Qwen" / "Qwen3-0.6B-Base", "qwen3", max_position_embeddings=1024)
     pairs = made_up_pairs()
     lines = [f'"{pair["question"]}","{pair["answer"]}"' for pair in pairs]
     (folder / "pairs.csv").write_text("\n".join(["question,answer", *lines]) + "\n", encoding="utf-8")

@@ -5,7 +5,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from environments import INPUTS, environment
+from environments import INPUTS, TERMS, TEXTS_WITH_TERMS, environment
 from helpers import FAMILIES
 
 from lbr_st.use.export import export
@@ -25,19 +25,22 @@ console.log(JSON.stringify(found));
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture(scope="module")
-def read(saved):
-    folders = [str(folder) for folder, _ in saved.values()]
-    command = ["node", "--input-type=module", "-e", READ]
+def ids_in_javascript(folders, texts):
+    """Return the ids of each text by the tokenizer of each folder."""
     found = subprocess.run(
-        command,
+        ["node", "--input-type=module", "-e", READ],
         cwd=environment("javascript"),
-        input=json.dumps([folders, INPUTS]),
+        input=json.dumps([[*map(str, folders)], texts]),
         text=True,
         check=True,
         capture_output=True,
     )
-    return dict(zip(saved, json.loads(found.stdout), strict=True))
+    return json.loads(found.stdout)
+
+
+@pytest.fixture(scope="module")
+def read(saved):
+    return dict(zip(saved, ids_in_javascript([folder for folder, _ in saved.values()], INPUTS), strict=True))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -48,6 +51,15 @@ def test_the_same_ids(read, saved, family):
     for row in read[family]:
         assert row[-2:] == ids
         assert not set(row[:-2]) & set(ids)
+
+
+def test_the_same_terms(with_terms):
+    """Terms are whole words there too; that reader would match an added token inside other words."""
+    found = ids_in_javascript([folder for folder, _ in with_terms.values()], [*INPUTS, *TEXTS_WITH_TERMS])
+    for (_, model), rows in zip(with_terms.values(), found, strict=True):
+        assert rows == [model.tokenizer(text)["input_ids"] for text in [*INPUTS, *TEXTS_WITH_TERMS]]
+        whole, inside = (rows[[*INPUTS, *TEXTS_WITH_TERMS].index(text)] for text in (f"a {TERMS[0]} b", f"x{TERMS[0]}"))
+        assert set(whole) & set(model[0].domain_token_ids) and not set(inside) & set(model[0].domain_token_ids)
 
 
 EMBED = """

@@ -5,7 +5,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from environments import INPUTS, environment
+from environments import INPUTS, TEXTS_WITH_TERMS, environment
 from helpers import FAMILIES
 
 READ = """
@@ -40,3 +40,24 @@ def test_the_same_vectors(read, saved, family):
     expected = saved[family][1].encode_query(INPUTS)
     for way in ("alone", "together"):
         assert np.abs(read[family][way] - expected).max() < 1e-6
+
+
+TERMS_BY = """
+import json, sys
+from transformers import AutoTokenizer
+folders, texts = json.load(sys.stdin)
+json.dump([AutoTokenizer.from_pretrained(folder)(texts)["input_ids"] for folder in folders], sys.stdout)
+"""
+
+
+@pytest.mark.parametrize("name", ["sentence-transformers-3", "sentence-transformers-5"])
+def test_the_same_terms(with_terms, name):
+    found = subprocess.run(
+        [environment(name) / "bin" / "python", "-c", TERMS_BY],
+        input=json.dumps([[str(folder) for folder, _ in with_terms.values()], TEXTS_WITH_TERMS]),
+        text=True,
+        check=True,
+        capture_output=True,
+    )
+    expected = [model.tokenizer(TEXTS_WITH_TERMS)["input_ids"] for _, model in with_terms.values()]
+    assert json.loads(found.stdout) == expected

@@ -11,12 +11,14 @@ from helpers import FAMILIES, PAIRS, TEXTS, examples_of, lora_of, make_backbone,
 from safetensors.torch import load_file
 
 import lbr_st
+from lbr_st.alignment.config import AlignConfig
 from lbr_st.errors import InputError
 from lbr_st.files import write_jsonl
 from lbr_st.learning.batches import collate
 from lbr_st.learning.config import LearnConfig
 from lbr_st.learning.masked_model import CutOffModel
 from lbr_st.learning.run import learn
+from lbr_st.model.domain_tokens import add_domain_tokens
 from lbr_st.training.lora import add_lora, load_adapter, merge, save_adapter
 
 
@@ -53,6 +55,44 @@ def test_merged_is_adapted(tmp_path, family, tied):
     assert (embeddings[ids] - old[ids]).abs().min(dim=1).values.max() > 0
     assert any(not torch.equal(p, before[name]) for name, p in after.items() if p is not embeddings)
     assert all(p.requires_grad for p in after.values())
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_rows_of_domain_tokens_train(tmp_path, tied):
+    """In the embeddings and in the head, which is asked for them; no other row does."""
+    backbone = make_backbone(tmp_path, "qwen3", tied=tied)
+    model = lbr_st.from_backbone(backbone, num_bottleneck_tokens=2, max_seq_length=24)
+    module = model.eval()[0]
+    ids = add_domain_tokens(module, ["acetylsalicylic acid", "zzyzx"])
+    layers = [module.model.get_input_embeddings(), module.model.get_output_embeddings()]
+    before = [layer.weight.detach().clone() for layer in layers]
+    adapter = add_lora(module, lora_of(2))
+    records = [{"query": f"{p['query']} zzyzx", "document": f"acetylsalicylic acid {p['document']}"} for p in PAIRS]
+    training_model = CutOffModel(module.model, read_out_weight=1.0).train()
+    training_model(**collate(list(examples_of(records, model, "sft"))))["loss"].backward()
+    gradients = {name: p.grad for name, p in module.model.named_parameters() if "trainable_tokens" in name}
+    assert len(gradients) == (1 if tied else 2)
+    assert all(gradient.abs().sum(dim=1).count_nonzero() >= 2 for gradient in gradients.values())
+    scramble(module.model)
+    with torch.no_grad():
+        vectors = torch.tensor(model.encode([*TEXTS, "zzyzx"]))
+        merge(adapter)
+        assert (torch.tensor(model.encode([*TEXTS, "zzyzx"])) - vectors).abs().max() < 1e-5
+    new = [[*module.bottleneck_token_ids, *ids], [*module.bottleneck_token_ids, *ids] if tied else ids]
+    after = [module.model.get_input_embeddings(), module.model.get_output_embeddings()]
+    for layer, old, changed in zip(after, before, new, strict=True):
+        same = (layer.weight == old).all(dim=1)
+        assert sorted((~same).nonzero().flatten().tolist()) == sorted(changed)
+
+
+def test_stage_2_asks_nothing_of_the_head(tmp_path):
+    """A row that no loss reaches would stop several processes, each of which waits for its gradient."""
+    model = lbr_st.from_backbone(make_backbone(tmp_path, "qwen3", tied=False), max_seq_length=24)
+    add_domain_tokens(model[0], ["zzyzx"])
+    config = AlignConfig(model="none", data="none", output_dir="none", lora_rank=2)
+    add_lora(model[0], config)
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    assert any("embed_tokens" in name for name in trained) and not any("lm_head" in name for name in trained)
 
 
 def test_saved_and_loaded(model, tmp_path):

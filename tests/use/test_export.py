@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 import lbr_st
 from lbr_st.errors import InputError
 from lbr_st.model.contract import VerificationError, fingerprint
+from lbr_st.model.domain_tokens import add_domain_tokens
 from lbr_st.model.exported import Made, read_made
 from lbr_st.use import export_check, export_formats
 from lbr_st.use.export import export, open_in_float32
@@ -31,7 +32,8 @@ LENGTH = 24
 FAST = [("gemma3", "onnx"), ("gemma3", "openvino"), ("gpt-neox", "onnx-int8"), ("gpt-neox", "openvino-int8")]
 REST = [(family, to) for family in FAMILIES for to in ("onnx", "openvino") if (family, to) not in FAST]
 EXPORTS = [*FAST, *(pytest.param(*each, marks=pytest.mark.slow) for each in REST)]
-INPUTS = ["", "a", " ", "Ümläute, 漢字 and 👩‍🔬", TEXTS[0], "longer than the longest " * 20]
+TERM = "acetylsalicylic acid"
+INPUTS = ["", "a", f"({TERM}) {TERM}s", "Ümläute, 漢字 and 👩‍🔬", TEXTS[0], "longer than the longest " * 20]
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +49,8 @@ def models(tmp_path_factory):
                 folder / "backbone", family, layers=2 if "layer_types" in FAMILIES[family][1] else 1
             )
             model = lbr_st.from_backbone(backbone, max_seq_length=LENGTH, **(kwargs or {"num_bottleneck_tokens": 2}))
+            if not family.startswith("qwen2"):
+                add_domain_tokens(model[0], [TERM])
             model.prompts["query"] = "question: "
             lbr_st.save(model, folder / "model")
             made[key] = folder / "model"

@@ -218,3 +218,12 @@ def test_other_numbers_of_bottleneck_tokens(tmp_path):
     (tmp_path / "lbr_config.json").unlink()
     with pytest.raises(InputError, match="has no lbr_config.json: it is no model of lbr-st"):
         require_shape(tmp_path)
+
+
+def test_domain_tokens(tmp_path):
+    """llama.cpp has no rule that keeps a token of many letters out of other words."""
+    write_config(tmp_path, "qwen2")
+    about = json.loads((tmp_path / "lbr_config.json").read_text())
+    (tmp_path / "lbr_config.json").write_text(json.dumps(about | {"domain_token_ids": [7, 8]}))
+    with pytest.raises(InputError, match="^--to gguf: the model has domain tokens, and llama.cpp would match them"):
+        require_shape(tmp_path)

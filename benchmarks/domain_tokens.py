@@ -1,0 +1,225 @@
+"""Do domain tokens help? SmolLM2-135M in medicine and chemistry, with and without.
+
+    python benchmarks/domain_tokens.py --data DIR_WITH_MEDICAL_AND_CHEMISTRY
+
+Protocol, fixed before the test set was touched with these models:
+
+- Domains, corpus-taught, and settings as in `smollm2_thesis.py`: 7,000 training records, texts of 64 tokens, one
+  bottleneck token, IB-GL with the read-out loss, half SFT-style, half reconstruction, at 4e-4.
+- Arms, that differ by the vocabulary alone: `plain`, and `terms` with up to 900 domain tokens, as many as the published
+  chemistry embedder had. Terms come 5 times at least and fall into 3 pieces at least, in training records: in chemistry
+  in their names (all of them, the systematic one among them), in medicine in their questions and answers.
+- Equal tokens: stage 1 of either arm reads 100,000 tokens of X, Z and Y, as its own tokenizer counts them. With terms
+  that is more text.
+- Each after stage 1 alone, and after stage 2 on 200 pairs (two epochs) and on 1,000 (one), batches of 32, temperature
+  0.02, the last weights. The rate of stage 2 is the better of 1e-4 and 2e-4 for each arm and domain, on dev with 200
+  pairs and seed 0. Seeds 0 and 1, of both stages.
+- Scores: recall@10 and nDCG@10 of mteb in the full corpus, which is the test documents and the first 3,500 training
+  ones. What `terms` finds more than `plain`, with a paired bootstrap over seeds and queries: of all questions, of those
+  with a term in them and those without, and in chemistry of trivial and of systematic names. Trivial names are the
+  question: they are found once in twenty times without.
+- Minutes on one core, by what `smollm2_thesis.py` took: of an arm, domain and seed stage 1 14, stage 2 3 and 7,
+  scores 5 each; of an arm and domain 10 for its rates: 8 times 39 and 4 times 10, or 350 in all.
+
+An arm whose result file is there is not run again. `--scale tiny` is a try on a random model of two layers, minutes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import arms
+import domains
+import numpy as np
+import results
+from arms import MIXTURE, PREFIX_SHARE, READ_OUT, SCALES, Lab, Stage1
+from domains import Domain
+from smollm2_thesis import DISTRACTORS, DOMAINS, STRICT, TAUGHT, Bench
+from tiny_models import make_backbone
+
+import lbr_st
+from lbr_st.cli.main import run_command
+from lbr_st.data.records import read_records
+from lbr_st.data.terms import find_terms, read_terms, texts_of, write_terms
+from lbr_st.evaluation.fusion import AllScores
+from lbr_st.evaluation.own_data import BM25, open_for_evaluation
+from lbr_st.learning.examples import ExampleMaker, build_examples
+from lbr_st.learning.objectives import fields_of, parse_objective
+from lbr_st.model.bottleneck import bottleneck_module
+from lbr_st.model.domain_tokens import add_domain_tokens
+from lbr_st.model.opening import open_tokenizer
+
+PROGRAM = "domain_tokens"
+PLAIN, TERMS = "plain", "terms"
+SEEDS = (0, 1)
+MOST, LEAST_COUNT, LEAST_PIECES = 900, 5, 3
+STAGE1 = Stage1(MIXTURE, more=READ_OUT)
+MEASURED_ON = 1000  # records by which the length of examples is estimated
+
+TINY = dataclasses.replace(
+    SCALES["smollm2"],
+    backbone="tiny",
+    length=24,
+    records=200,
+    stage1_tokens=2000,
+    stage1={"learning_rate": 1e-3, "per_device_train_batch_size": 8},
+    stage2={"per_device_train_batch_size": 8},
+    epochs={20: 1, 40: 1},
+)
+
+
+class Cell(NamedTuple):
+    """One result: an arm in a domain, after stage 2 on some pairs, 0 for none."""
+
+    arm: str
+    pairs: int
+    seed: int
+
+
+def names_of(data: Path, kept: set[str]) -> list[str]:
+    """Return the names of the compounds of train.jsonl that are kept."""
+    rows = map(json.loads, (data / "chemistry" / "train.jsonl").read_text(encoding="utf-8").splitlines())
+    return [name for row in rows if row["id"] in kept for name in (*row["names"], row["iupac"])]
+
+
+def terms_file(lab: Lab, domain: Domain, data: Path) -> Path:
+    """Return the file of the terms of a domain, found in training records alone."""
+    file = lab.work / domain.name / "terms.jsonl"
+    if not file.is_file():
+        records = read_records(domain.stage1(STRICT, "pairs"))
+        texts = names_of(data, {r["id"] for r in records}) if domain.name == "chemistry" else texts_of(records)
+        tokenizer = open_tokenizer(str(lab.backbone(domain)))
+        found = find_terms(texts, tokenizer, most=MOST, least_count=LEAST_COUNT, least_pieces=LEAST_PIECES)
+        write_terms(file, found)
+    return file
+
+
+def mean_length(lab: Lab, domain: Domain, terms: Path | None) -> float:
+    """Return the mean number of tokens of an example of stage 1, as the tokenizer of an arm counts them."""
+    model = lbr_st.from_backbone(str(lab.backbone(domain)), num_bottleneck_tokens=1, max_seq_length=lab.scale.length)
+    if terms is not None:
+        add_domain_tokens(bottleneck_module(model), read_terms(terms))
+    mean = 0.0
+    for objective, share in parse_objective(STAGE1.objective).items():
+        records = read_records(STAGE1.files(domain, TAUGHT)[objective], fields_of(objective))
+        drawn = [records[n] for n in np.random.default_rng(0).permutation(len(records))[:MEASURED_ON]]
+        examples = build_examples(drawn, ExampleMaker(model, objective, STAGE1.arm, PREFIX_SHARE))
+        mean += share * float(np.mean([len(ids) for ids in examples["input_ids"]]))
+    return mean
+
+
+def stage1(lab: Lab, domain: Domain, arm: str, seed: int, data: Path) -> Path | str:
+    """Return the model of stage 1 of an arm, which is trained once."""
+    terms = terms_file(lab, domain, data) if arm == TERMS else None
+    accumulated = lab.scale.stage1.get("gradient_accumulation_steps", 1)
+    batch = lab.scale.stage1["per_device_train_batch_size"] * accumulated
+    more: dict[str, Any] = {"max_steps": round(lab.scale.stage1_tokens / (mean_length(lab, domain, terms) * batch))}
+    if terms is not None:
+        more["domain_tokens"] = str(terms)
+    like = dataclasses.replace(STAGE1, more={**STAGE1.more, **more})
+    return lab.stage1(domain, TAUGHT, f"{PROGRAM}-{arm}", seed, like)
+
+
+def measure(cell: Cell, bench: Bench, data: Path) -> dict[str, Any]:
+    """Make the model of a cell and score it; that of stage 2 is not kept."""
+    lab, domain = bench.lab, bench.domain
+    model = stage1(lab, domain, cell.arm, cell.seed, data)
+    setting = None
+    if cell.pairs:
+        setting = rate(cell.arm, bench, data)
+        name = f"{PROGRAM}-{cell.arm}-{cell.pairs}-seed{cell.seed}"
+        model = lab.stage2(domain, model, name, cell.pairs, setting, cell.seed)
+    found = arms.score(bench.open(model), domain, lab.work / domain.name, corpora=bench.full)
+    if cell.pairs:
+        shutil.rmtree(model)
+    return {**found, "setting": setting}
+
+
+def rate(arm: str, bench: Bench, data: Path) -> tuple[float, float]:
+    """Return the rate and the temperature of stage 2 of an arm, chosen once on dev."""
+
+    def choose() -> dict[str, Any]:
+        start = stage1(bench.lab, bench.domain, arm, 0, data)
+        few = min(bench.lab.scale.epochs)
+        best, scores = bench.lab.choose(bench.domain, start, f"{PROGRAM}-{arm}", few, DISTRACTORS)
+        return {"best": best, "dev_ndcg_at_10": scores}
+
+    name = f"grid-{bench.domain.name}-{arm}"
+    found, temperature = arms.measured(PROGRAM, name, 0, bench.settings, choose)["best"]
+    return found, temperature
+
+
+def groups_of(domain: Domain, terms: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return which test queries are in each group, ``(queries,)`` bool: with a term or without, and of each kind."""
+    kinds = np.array(domains.kinds(domain))
+    padded = [f" {' '.join(''.join(c if c.isalnum() else ' ' for c in r['query']).split())} "
+              for r in read_records(domain.test)]  # fmt: skip
+    has_term = np.array([any(f" {term} " in query for term in terms) for query in padded])
+    found = {"all": np.ones(len(kinds), bool), "with_term": has_term, "without_term": ~has_term}
+    if domain.name == "chemistry":
+        found |= {kind: kinds == kind for kind in ("trivial", "systematic")}
+    return found
+
+
+def figures_of(domain: Domain, found: dict[Cell, dict[str, Any]], terms: Sequence[str]) -> dict[str, float]:
+    """Return the figures of a domain: means over the seeds, and what terms find more, by group of queries."""
+    figures: dict[str, float] = {f"{domain.name}_terms": len(terms)}
+    groups = groups_of(domain, terms)
+    for pairs in dict.fromkeys(cell.pairs for cell in found):
+        hits = {}
+        for arm in (PLAIN, TERMS):
+            of_seeds = [found[Cell(arm, pairs, seed)] for seed in SEEDS]
+            for metric in of_seeds[0]["scores"]:
+                name = f"{domain.name}_{arm}_{metric}_{pairs}"
+                figures |= results.spread(name, [each["scores"][metric] for each in of_seeds])
+            hits[arm] = arms.hits_of(of_seeds)
+        for group, members in groups.items():
+            if not members.any():
+                continue
+            name = f"{domain.name}_{group}_{pairs}"
+            figures[f"{name}_queries"] = int(members.sum())
+            for arm in (PLAIN, TERMS):
+                figures[f"{name}_{arm}_recall_at_10_full"] = float(hits[arm][:, members].mean())
+            more = f"{name}_terms_less_plain_recall_at_10_full"
+            figures |= results.difference(more, hits[TERMS][:, members], hits[PLAIN][:, members])
+    return figures
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure what is missing of what was asked for, and write the summary."""
+    SCALES.setdefault("tiny", TINY)
+    asked, lab, settings = arms.begin(argv, __doc__, DOMAINS, scale="smollm2")
+    if lab.scale.backbone == TINY.backbone:
+        folder = lab.work / "backbone-tiny"
+        if not folder.is_dir():
+            make_backbone(folder, "llama")
+        lab = dataclasses.replace(lab, scale=dataclasses.replace(lab.scale, backbone=str(folder)))
+    assert asked.data is not None  # `begin` refuses both domains without
+    lexical = AllScores(open_for_evaluation(BM25))
+    figures: dict[str, float] = {}
+    files: list[dict[str, Any]] = []
+    for name in asked.domains:
+        domain = lab.domain(name, asked.data)
+        bench = Bench(lab, domain, domain, settings, lexical)
+        cells = [Cell(arm, pairs, seed) for seed in SEEDS for pairs in (0, *lab.scale.epochs) for arm in (PLAIN, TERMS)]
+        found = {}
+        for cell in cells:
+            result = f"{name}-{cell.arm}-{cell.pairs}"
+            run = partial(measure, cell, bench, asked.data)
+            found[cell] = arms.measured(PROGRAM, result, cell.seed, settings, run)
+        terms = terms_file(lab, domain, asked.data)
+        figures |= figures_of(domain, found, read_terms(terms))
+        for arm, file in ((PLAIN, None), (TERMS, terms)):
+            figures[f"{name}_{arm}_tokens_of_an_example"] = mean_length(lab, domain, file)
+        files += found.values()
+    arms.write_summary(PROGRAM, asked, {key: round(value, 4) for key, value in figures.items()}, files)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,170 @@
+"""Terms of a domain: found in what is trained on, by how often they come and into how many pieces a model cuts them."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lbr_st.data.prepared_set import PreparedSet
+from lbr_st.data.records import read_records
+from lbr_st.data.rows import check_decoded, check_is_there, open_text, read_rows
+from lbr_st.data.words import WORD
+from lbr_st.errors import InputError, RowError
+from lbr_st.files import write_jsonl
+from lbr_st.model.term_matching import check_term
+from lbr_st.records import FIELDS, Record, is_text_file
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
+
+AUTO = "auto"  # in the place of a file of terms: those of the training data
+
+# Which words are terms, unless said otherwise.
+LEAST_COUNT, LEAST_PIECES, MOST_TERMS = 10, 3, 1000
+
+# Files of a prepared set that hold what is trained on, and nothing else.
+TRAINED_ON = ("learn", "passages", "align")
+
+_WORDS = re.compile(WORD)
+
+
+@dataclass(frozen=True)
+class Term:
+    """A term that was found.
+
+    Attributes:
+        term: The word, in the letters it comes in.
+        count: How often it comes.
+        pieces: Number of tokens that the model cuts it into, in the middle of a text.
+    """
+
+    term: str
+    count: int
+    pieces: int
+
+    @property
+    def saved(self) -> int:
+        """Number of tokens that the texts are shorter by where the term is one."""
+        return self.count * (self.pieces - 1)
+
+
+def find_terms(
+    texts: Iterable[str],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    least_count: int = LEAST_COUNT,
+    least_pieces: int = LEAST_PIECES,
+    most: int = MOST_TERMS,
+) -> list[Term]:
+    """Find words that begin with a letter and fall into many pieces, of scripts that put spaces between words.
+
+    Args:
+        texts: What is trained on.
+        tokenizer: The model's.
+        least_count: Fewest times a term comes.
+        least_pieces: Fewest pieces that it falls into.
+        most: Most terms.
+
+    Returns:
+        Those that save the most tokens first.
+    """
+    counts = Counter(word for text in texts for word in _WORDS.findall(text))
+    frequent = (word for word, count in counts.items() if count >= least_count)
+    words = sorted(word for word in frequent if word[0].isalpha() and _is_term(word))  # no 2h, no 5e
+    if not words:
+        return []
+    alone, *encoded = tokenizer(["a", *(f"a {word}" for word in words)], add_special_tokens=False)["input_ids"]
+    pieces = [len(ids) - len(alone) for ids in encoded]
+    found = [Term(word, counts[word], n) for word, n in zip(words, pieces, strict=True) if n >= least_pieces]
+    return sorted(found, key=lambda term: (-term.saved, term.term))[:most]
+
+
+def texts_of(records: Iterable[Record]) -> list[str]:
+    """Return the different queries and documents of records, in their order."""
+    return list(dict.fromkeys(record[name] for record in records for name in FIELDS if record.get(name)))
+
+
+def training_texts(source: str, on_error: str | None = None) -> list[str]:
+    """Read the texts of a source that are trained on.
+
+    Args:
+        source: A prepared set, of which it is the pairs of stage 1, or the passages where it has no pairs; a file, or
+            the id of a Hub dataset.
+        on_error: See `lbr_st.data.records.read_records`.
+
+    Raises:
+        InputError: If it cannot be read, or is a file of a prepared set that is held out, or searched.
+    """
+    own = PreparedSet.open(source)
+    if own is not None and os.path.isdir(source):
+        source = own.file("learn" if own.has("learn") else "passages")
+    elif own is not None and Path(source).stem in {*own.about["files"]} - {*TRAINED_ON}:
+        raise InputError(f"{source}: terms are found in what is trained on; name {own.folder}, or its learn.jsonl")
+    with contextlib.suppress(InputError):  # documents alone
+        return texts_of(read_records(source, FIELDS, None, on_error))
+    return texts_of(read_records(source, ("document",), None, on_error))
+
+
+def write_terms(file: str | Path, terms: Sequence[Term]) -> None:
+    """Write terms as JSON Lines, to be edited: only ``term`` is read again."""
+    write_jsonl(file, map(asdict, terms))
+
+
+def read_terms(file: str | Path) -> list[str]:
+    """Read the terms of a file: text with a term a line, or rows with a field ``term``.
+
+    Args:
+        file: A text file, or one of any format of `lbr_st.data.rows.read_rows`.
+
+    Returns:
+        The different terms, in their order.
+
+    Raises:
+        InputError: If the file cannot be read or has no terms, or a line has none that can be matched.
+    """
+    check_is_there(file)
+    terms: dict[str, None] = {}
+    for where, term in _lines(Path(file)) if is_text_file(Path(file)) else _rows(file):
+        try:
+            check_term(term)
+        except InputError as error:
+            raise RowError(where, "no term", str(error)) from error
+        terms[term] = None
+    if not terms:
+        raise InputError(f"{file}: no terms")
+    logger.info("%s: %s terms", file, f"{len(terms):,}")
+    return list(terms)
+
+
+def _lines(file: Path) -> Iterator[tuple[str, str]]:
+    with open_text(file) as opened:
+        for number, line in enumerate(opened, start=1):
+            where = f"{file}, line {number}"
+            check_decoded(where, line)
+            if line.strip():
+                yield where, " ".join(line.split())
+
+
+def _rows(file: str | Path) -> Iterator[tuple[str, str]]:
+    for row in read_rows(file):
+        term = row.values.get("term")
+        if not isinstance(term, str) or not term.strip():
+            raise RowError(row.where, "no term", "has no text in a field 'term'")
+        yield row.where, " ".join(term.split())
+
+
+def _is_term(word: str) -> bool:
+    try:
+        check_term(word)
+    except InputError:
+        return False
+    return True

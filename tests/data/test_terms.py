@@ -1,0 +1,85 @@
+"""Terms are found by counts and pieces in what is trained on, never in what is held out, and read again from a file."""
+
+import pytest
+from helpers import make_tokenizer
+from shapes import qa, write_jsonl
+
+from lbr_st.data.terms import Term, find_terms, read_terms, training_texts, write_terms
+from lbr_st.errors import InputError
+
+LONG, LONGER = "zzyzx", "acetylsalicylic"
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return make_tokenizer("qwen2")
+
+
+def pieces(tokenizer, word):
+    return len(tokenizer(f" {word}", add_special_tokens=False)["input_ids"])
+
+
+def test_found_by_count_and_pieces(tokenizer):
+    texts = [
+        f"pressure {LONG}, {LONG} {LONGER}_x.",
+        f"({LONGER}) pressure {LONGER} 12345 2zzyzx 2zzyzx 2zzyzx",
+        LONG,
+        "漢字漢字 " * 9,
+    ]
+    assert pieces(tokenizer, "pressure") == 1
+    long, longer = (Term(LONG, 3, pieces(tokenizer, LONG)), Term(LONGER, 2, pieces(tokenizer, LONGER)))
+    assert longer.saved == 2 * (longer.pieces - 1) > long.saved == 3 * (long.pieces - 1) > 0
+    assert find_terms(texts, tokenizer, least_count=2) == [longer, long]
+    assert find_terms(texts, tokenizer, least_count=3) == [long]
+    assert find_terms(texts, tokenizer, least_count=2, most=1) == [longer]
+    assert find_terms(texts, tokenizer, least_count=2, least_pieces=long.pieces + 1) == [longer]
+    assert find_terms(texts, tokenizer) == []
+
+
+def test_what_is_held_out_is_not_read(prepare, tmp_path):
+    folder = prepare(**qa(tmp_path))
+    texts = set(training_texts(str(folder)))
+    learn, test = (set(training_of(folder, name)) for name in ("learn", "test"))
+    assert texts == learn and test and not texts & test
+    assert set(training_texts(str(folder / "learn.jsonl"))) == learn
+    for name in ("test", "dev", "corpus"):
+        with pytest.raises(InputError, match=f"{name}.jsonl: terms are found in what is trained on; name {folder}, or"):
+            training_texts(str(folder / f"{name}.jsonl"))
+
+
+def training_of(folder, name):
+    from shapes import read
+
+    return [text for record in read(folder, name) for text in (record["query"], record["document"])]
+
+
+def test_documents_alone(tmp_path):
+    file = write_jsonl(tmp_path / "a.jsonl", [{"text": "one"}, {"text": "two"}, {"text": "one"}])
+    assert training_texts(file) == ["one", "two"]
+    with pytest.raises(InputError, match="no such file"):
+        training_texts(str(tmp_path / "none.jsonl"))
+
+
+def test_written_edited_and_read(tmp_path):
+    write_terms(tmp_path / "terms.jsonl", [Term(LONG, 3, 5), Term("vitamin B12", 2, 4)])
+    assert read_terms(tmp_path / "terms.jsonl") == [LONG, "vitamin B12"]
+    (tmp_path / "terms.txt").write_text(f"{LONG}\n\n  vitamin  B12 \n{LONG}\n")
+    assert read_terms(tmp_path / "terms.txt") == [LONG, "vitamin B12"]
+    (tmp_path / "terms.csv").write_text("term,count\nvitamin B12,9\n")
+    assert read_terms(tmp_path / "terms.csv") == ["vitamin B12"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("terms.txt", "good\n1127\n", "terms.txt, line 2: the term '1127' has no letter"),
+        ("terms.txt", "\n", "terms.txt: no terms"),
+        ("terms.jsonl", '{"term": "C++"}\n', "terms.jsonl, line 1: the term 'C.+' must begin and end with a letter"),
+        ("terms.jsonl", '{"word": "good"}\n', "terms.jsonl, line 1: has no text in a field 'term'"),
+        ("terms.jsonl", '{"term": 5}\n', "terms.jsonl, line 1: has no text in a field 'term'"),
+    ],
+)
+def test_refusals(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_terms(tmp_path / name)
