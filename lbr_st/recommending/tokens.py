@@ -6,16 +6,16 @@ import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AutoTokenizer
 
 from lbr_st.errors import InputError
 from lbr_st.files import read_json
 from lbr_st.model.bottleneck import BottleneckTransformer
-from lbr_st.model.tokens import save_tokenizer
+from lbr_st.model.tokens import make_room, save_tokenizer
 from lbr_st.recommending.texts import TOKEN
 
 
@@ -59,8 +59,7 @@ def add_tokens(module: BottleneckTransformer, tokens: Sequence[str], rows: Tenso
     module.tokenizer.padding_side = "right"
     module.max_seq_length = length
     assert module.tokenizer.convert_tokens_to_ids(list(tokens)) == ids
-    if cast(nn.Embedding, model.get_input_embeddings()).num_embeddings <= ids[-1]:
-        model.resize_token_embeddings(ids[-1] + 1, mean_resizing=False)
+    make_room(model, ids[-1])
     inputs, outputs = (layer.weight.data for layer in (model.get_input_embeddings(), model.get_output_embeddings()))
     with torch.no_grad():
         outputs[ids] = outputs[:first].mean(dim=0)
