@@ -1242,8 +1242,8 @@ MUTANTS = [
     Mutant(
         "encode: the scale of int8 is found anew",
         "use/encode.py",
-        "manifest.keep_ranges(encoder.calibrate())",
-        "encoder.calibrate()",
+        "manifest.keep_ranges(encoder.calibrate(manifest.shards))",
+        "encoder.calibrate(manifest.shards)",
         "use/test_encode.py::test_an_interrupted_run_goes_on",
     ),
     Mutant(

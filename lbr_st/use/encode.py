@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -203,10 +204,15 @@ class Encoder:
         self.texts.batch_tokens = self.texts.budget(sum(map(len, texts)) * rows / len(texts))
         return self.texts.batch_tokens
 
-    def calibrate(self) -> np.ndarray:
-        """Return how far each dimension goes, ``(2, dimensions)`` float32: in the first rows, unless it is known."""
+    def calibrate(self, shards: int) -> np.ndarray:
+        """Return how far each dimension goes, ``(2, dimensions)`` float32: in the first rows, unless it is known.
+
+        Args:
+            shards: Number of the shards, none of which is encoded yet.
+        """
         if self.ranges is None:
-            embeddings = self.embed(read_texts(self.folder, 0)["document"].slice(0, CALIBRATION_ROWS).to_pylist())
+            texts = (text for shard in range(shards) for text in read_texts(self.folder, shard)["document"].to_pylist())
+            embeddings = self.embed(list(islice(texts, CALIBRATION_ROWS)))
             self.ranges = np.stack([embeddings.min(axis=0), embeddings.max(axis=0)])
         return self.ranges
 
@@ -349,7 +355,7 @@ def _keep_what_is_measured(config: EncodeConfig, manifest: Manifest, encoder: En
         found = default_budget(on_gpu=config.gpus_per_actor > 0) if on_ray else encoder.measure(manifest.rows)
         manifest.keep_batch_tokens(found)
     if config.precision == "int8" and manifest.ranges is None:
-        manifest.keep_ranges(encoder.calibrate())
+        manifest.keep_ranges(encoder.calibrate(manifest.shards))
 
 
 def _encode_missing(config: EncodeConfig, manifest: Manifest, encoder: Encoder) -> None:

@@ -93,7 +93,7 @@ def test_the_embeddings_of_the_model(config, original, tmp_path, role):
 
 def test_precisions(config, original, tmp_path, monkeypatch):
     """Half floats; 256 steps between the extremes of the first rows; the signs of eight dimensions in a byte."""
-    monkeypatch.setattr(encode, "CALIBRATION_ROWS", 8)
+    monkeypatch.setattr(encode, "CALIBRATION_ROWS", 12)  # more than a file has
     exact = expected(original)
     found = {}
     for precision in ("float16", "int8", "binary"):
@@ -104,7 +104,7 @@ def test_precisions(config, original, tmp_path, monkeypatch):
     assert (
         np.allclose(found["float16"], exact, atol=1e-3) and (found["float16"] == exact.astype(np.float16)).mean() > 0.99
     )
-    low, high = exact[:8].min(axis=0), exact[:8].max(axis=0)
+    low, high = exact[:12].min(axis=0), exact[:12].max(axis=0)
     steps = np.clip(np.floor((exact - low) / (high - low) * 255), 0, 255) - 128
     assert np.abs(found["int8"] - steps).max() <= 1
     bits = (exact > 0).reshape(len(ROWS), -1, 8) @ (2 ** np.arange(7, -1, -1))
@@ -138,7 +138,7 @@ def test_an_interrupted_run_goes_on(config, straight, tmp_path, monkeypatch, pre
     assert manifest["files"] == [{"file": first.name, "rows": 10}] and not manifest["finished"]
     before = first.stat().st_mtime_ns
     with monkeypatch.context() as patch:  # the ranges are those that the run was begun with
-        patch.setattr(encode.Encoder, "calibrate", lambda self: pytest.fail("calibrated again"))
+        patch.setattr(encode.Encoder, "calibrate", lambda self, shards: pytest.fail("calibrated again"))
         encode_corpus(config)
     assert first.stat().st_mtime_ns == before
     for file in straight(precision).iterdir():
