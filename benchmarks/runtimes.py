@@ -13,7 +13,8 @@ latency 1.
 - Five repeats, interleaved, each beginning with the next arm. A ratio is taken within each repeat, and the figure is
   the median. ``least_cosine``: of a vector of a passage or query and that of ``default``.
 - ``latency``: 20 of the queries one at a time, by ``encode_query``; the figure is a ratio of medians.
-- The exports are made anew in a temporary folder; their seconds are ``seconds_to_export``.
+- The exports are made anew in a temporary folder; ``seconds_to_open`` has their making and comparison. A runtime whose
+  vectors are too far from those of the model is refused by the package, and the file says so: it is not timed.
 
 ``--beside`` says in the file what else the machine did meanwhile. What is there is not measured again.
 """
@@ -42,6 +43,7 @@ from torch import Tensor
 from lbr_st.cli.main import run_command
 from lbr_st.data.prepared_set import file_of
 from lbr_st.data.records import read_records
+from lbr_st.errors import InputError
 from lbr_st.model.contract import fingerprint
 from lbr_st.model.encoding import TextEncoder
 from lbr_st.model.lengths import prompt_of
@@ -68,21 +70,25 @@ def texts_of(data: str, seed: int) -> dict[str, list[str]]:
     }
 
 
-def opened(model: str) -> tuple[dict[str, SentenceTransformer], dict[str, float]]:
-    """Open a model in each way; return the seconds of each, too, which are those of its export and of opening it."""
-    models, seconds = {}, {}
+def opened(model: str) -> tuple[dict[str, SentenceTransformer], dict[str, float], dict[str, str]]:
+    """Open a model in each way; return the seconds that it took, an export included, and why a way is refused."""
+    models, seconds, refused = {}, {}, {}
     for name, way in WAYS.items():
         start = time.perf_counter()
-        models[name] = way.open(model)
+        try:
+            models[name] = way.open(model)
+        except InputError as error:  # an export whose vectors are too far from those of the model
+            refused[name] = str(error).removeprefix(f"--model {model}, ")
         seconds[name] = time.perf_counter() - start
-    return models, seconds
+    return models, seconds, refused
 
 
 def measure(model: str, texts: Mapping[str, list[str]], repeats: int) -> dict[str, Any]:
     """Encode texts of both kinds in each way, again and again, and queries one at a time."""
-    models, seconds_to_open = opened(model)
+    models, seconds_to_open, refused = opened(model)
     budgets = {name: TextEncoder(each).budget(math.inf) for name, each in models.items()}
-    found: dict[str, Any] = {"seconds_to_open": seconds_to_open, "batch_tokens": budgets, "seconds": {}}
+    found: dict[str, Any] = {"seconds_to_open": seconds_to_open, "refused": refused, "batch_tokens": budgets}
+    found["seconds"] = {}
     cosines: dict[str, float] = dict.fromkeys(models, 1.0)
     for kind, role in ROLES.items():
         vectors: dict[str, Tensor] = {}
@@ -124,15 +130,16 @@ def figures_of(found: dict[str, Any]) -> dict[str, float]:
     figures: dict[str, float] = {}
     for kind in ROLES:
         seconds = found["seconds"][kind]
-        for name in WAYS:
+        for name in found["batch_tokens"]:
             if name != "torch":
                 figures |= ratio(f"throughput_{name}_over_torch_{kind}", seconds["torch"], seconds[name])
             figures |= ratio(f"throughput_{name}_over_default_{kind}", seconds["default"], seconds[name])
     medians = {name: statistics.median(each) for name, each in found["seconds"]["latency"].items()}
-    for name in WAYS:
+    for name in found["batch_tokens"]:
         figures[f"milliseconds_of_a_query_{name}"] = 1000 * medians[name]
         figures[f"least_cosine_{name}"] = found["least_cosines"][name]
         figures[f"seconds_to_open_{name}"] = found["seconds_to_open"][name]
+    figures |= {f"is_refused_{name}": 1 for name in found["refused"]}
     return {name: round(value, 4) for name, value in figures.items()}
 
 
