@@ -177,8 +177,8 @@ bench-encode: $(INSTALLED)
 bench-encode-speed: $(INSTALLED)
 	$(BIN)/python benchmarks/encode_speed.py $(FLAGS)
 
-bench-llamacpp: $(INSTALLED) $(INTEGRATIONS)/xllamacpp/.installed
-	PYTHONPATH=$(INTEGRATIONS)/xllamacpp $(BIN)/python benchmarks/llamacpp_speed.py $(FLAGS)
+bench-llamacpp: $(INSTALLED) $(INTEGRATIONS)/llamacpp/.installed
+	$(BIN)/python benchmarks/llamacpp_speed.py --llamacpp $(INTEGRATIONS)/llamacpp $(FLAGS)
 
 # A model of fewer layers, and small encoders of queries. MODEL and SET are what `lbr quickstart` leaves.
 bench-smaller: $(INSTALLED) $(SMOLLM2)

@@ -1,6 +1,5 @@
 """The benchmark beside llama.cpp: its figures and its texts; tests/integrations runs it with llama.cpp."""
 
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -36,9 +35,9 @@ def test_texts_of_a_repeat_are_its_own():
     assert not {*one} & {*other} and texts_of(bench, 0) == one
 
 
-def test_without_llamacpp(tmp_path, monkeypatch):
-    from llamacpp_speed import LlamaServer
+@pytest.mark.parametrize("folder", [".", "none"])
+def test_without_llamacpp(tmp_path, folder):
+    from llamacpp_speed import LlamaCpp
 
-    monkeypatch.setitem(sys.modules, "xllamacpp", None)
-    with pytest.raises(InputError, match="xllamacpp cannot be imported .*; see its line in the Makefile"):
-        LlamaServer(tmp_path / "model.gguf", 1)
+    with pytest.raises(InputError, match=r"--llamacpp .*: llama\.cpp does not start \("):
+        LlamaCpp(tmp_path / folder, tmp_path / "model.gguf", 1)

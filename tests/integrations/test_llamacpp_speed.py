@@ -1,4 +1,4 @@
-"""The benchmark beside llama.cpp, at toy size, with llama.cpp's own server."""
+"""The benchmark beside llama.cpp, at toy size, with llama.cpp itself."""
 
 import json
 
@@ -15,8 +15,8 @@ def test_program_of_llamacpp_speed(tmp_path, monkeypatch):
     import results
 
     monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
-    monkeypatch.syspath_prepend(environment("xllamacpp"))
-    llamacpp_speed.main(["--scale", "tiny", "--beside", "tests"])
+    argv = ["--scale", "tiny", "--llamacpp", str(environment("llamacpp"))]
+    llamacpp_speed.main([*argv, "--beside", "tests"])
     arm = results.read_arm("llamacpp_speed_tiny", llamacpp_speed.ARM, 0)
     found = arm["found"]
     assert arm["beside"] == "tests" and "AVX" in found["llamacpp"]
@@ -26,4 +26,4 @@ def test_program_of_llamacpp_speed(tmp_path, monkeypatch):
     rates = np.array(found["tokens"]) / found["seconds"]["llamacpp"]
     assert figures["tokens_per_second_llamacpp"] == pytest.approx(np.median(rates), abs=1e-3)
     monkeypatch.setattr(llamacpp_speed, "measure", lambda *args: pytest.fail("measured again"))
-    llamacpp_speed.main(["--scale", "tiny"])
+    llamacpp_speed.main(argv)
