@@ -10,7 +10,7 @@ install = PYTHONWARNINGS=ignore $(1)/bin/python -m pip install -q
 TORCH := $(shell grep '^torch==' constraints.txt)
 
 .PHONY: help setup quickstart test test-benchmarks test-slow test-gpu test-integrations test-mutants test-versions \
-	fuzz gpu bench bench-data bench-encode bench-encode-speed bench-adapt bench-serving bench-gpu campaign evidence report check format lock dist clean
+	fuzz gpu bench bench-data bench-encode bench-encode-speed bench-llamacpp bench-smaller bench-adapt bench-serving bench-gpu campaign evidence report check format lock dist clean
 
 help:
 	@echo "make quickstart         domain, both stages on SmolLM2-135M, scores, search: lbr-model/"
@@ -30,6 +30,8 @@ help:
 	@echo "make bench-data         half a million rows, ten minutes"
 	@echo "make bench-encode       a corpus, killed and on Ray, ten minutes"
 	@echo "make bench-encode-speed encoding beside sentence-transformers, 25 minutes"
+	@echo "make bench-llamacpp     encoding beside llama.cpp, six minutes"
+	@echo "make bench-smaller      fewer layers and encoders of queries, 90 minutes: DATA=DIR MODEL=DIR SET=DIR"
 	@echo "make bench-serving      the server under load, 25 minutes; FLAGS=\"--parts load search\""
 	@echo "make bench-adapt        lbr adapt in three domains, five hours: DATA=DIR; FLAGS=--ablate"
 	@echo "make campaign           kills, full disks, hostile texts, damaged models: hours; FLAGS=\"--share 0.1\""
@@ -174,6 +176,16 @@ bench-encode: $(INSTALLED)
 
 bench-encode-speed: $(INSTALLED)
 	$(BIN)/python benchmarks/encode_speed.py $(FLAGS)
+
+bench-llamacpp: $(INSTALLED) $(INTEGRATIONS)/llamacpp/.installed
+	$(BIN)/python benchmarks/llamacpp_speed.py --llamacpp $(INTEGRATIONS)/llamacpp $(FLAGS)
+
+# A model of fewer layers, and small encoders of queries. MODEL and SET are what `lbr quickstart` leaves.
+bench-smaller: $(INSTALLED) $(SMOLLM2)
+	@test -n "$(DATA)" -a -n "$(MODEL)" -a -n "$(SET)" || { \
+	  echo "make bench-smaller DATA=DIR_WITH_MEDICAL_AND_CHEMISTRY MODEL=lbr-model SET=quickstart/domain"; exit 2; }
+	$(BIN)/python benchmarks/fewer_layers.py --data $(DATA) $(FLAGS)
+	$(BIN)/python benchmarks/query_students.py --data $(DATA) --code-model $(MODEL) --code-set $(SET) $(FLAGS)
 
 bench-adapt: $(INSTALLED) $(SMOLLM2)
 	@test -n "$(DATA)" || { echo "make bench-adapt DATA=DIR_WITH_MEDICAL_AND_CHEMISTRY [FLAGS=--ablate]"; exit 2; }

@@ -285,14 +285,22 @@ def test_program_of_the_data_layer(tmp_path, argv, monkeypatch):
 def test_program_of_encoding(tmp_path, monkeypatch):
     """Kills and memory at toy size: what is whole stays, and the end is that of a straight run."""
     import encode_corpus
+    import results
 
-    for name, value in {"ROWS": 600, "FEWER_ROWS": 300, "SHARD_ROWS": 20, "KILLS": 2, "WAITS": (0.1, 0.2)}.items():
+    for name, value in {
+        "ROWS": 600, "MEMORY_ROWS": {"10k": 300, "100k": 900}, "SHARD_ROWS": 20, "KILLS": 2, "WAITS": (0.1, 0.2),
+    }.items():  # fmt: skip
         monkeypatch.setattr(encode_corpus, name, value)
     passages = ({"document": f"def add_{n}(x):\n    return x + {n}"} for n in range(600))
     monkeypatch.setattr(encode_corpus, "installed_pairs", lambda: passages)
-    encode_corpus.make_corpus(tmp_path)
-    assert encode_corpus.kills(tmp_path) == {"survived": 2, "files": 30}
-    assert encode_corpus.memory(tmp_path, "fewer", 0)["peak_memory_mib"] > 100
+    encode_corpus.main(["--parts", "kills", "memory"])
+    figures = read_summary(tmp_path, "encode_corpus")["figures"]
+    assert figures.keys() == {"kills_survived", "memory_growth_ratio", "peak_memory_mib_100k_rows"}
+    assert figures["kills_survived"] == 2 and results.read_arm("encode_corpus", "kills", 0)["files"] == 30
+    peaks = [results.read_arm("encode_corpus", f"memory_{name}", 0)["peak_memory_mib"] for name in ("10k", "100k")]
+    assert figures["memory_growth_ratio"] == pytest.approx(peaks[1] / peaks[0], abs=1e-4) and min(peaks) > 100
+    monkeypatch.setattr(encode_corpus, "make_corpus", lambda work: pytest.fail("measured again"))
+    encode_corpus.main(["--parts", "memory"])
 
 
 @pytest.fixture
