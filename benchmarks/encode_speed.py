@@ -31,7 +31,7 @@ mixed 4.5, prompt64 2, profile 0.5; 0_5b: precision 2, passages 3.5, queries 2, 
   ``python`` is what no operation accounts for, waiting for the tokenizer included. The tokenizer works beside it: its
   share is of the same seconds, and not one of the others. ``padding`` is a share of the model's tokens.
 
-llama.cpp is measured by `llamacpp_speed.py`. Memory of a long run, and two actors of Ray, are measured by `encode_corpus.py`.
+llama.cpp is measured by `llamacpp_speed.py`; memory of a long run, and two actors of Ray, by `encode_corpus.py`.
 
 A part whose result file is there is not run again. Run it on a machine that does nothing else.
 """
