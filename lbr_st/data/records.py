@@ -25,6 +25,7 @@ from lbr_st.records import FIELDS, Record, is_of_prepared_set, is_text_file
 logger = logging.getLogger(__name__)
 
 ID_TWICE = "with the id of another row above, which are called id#row"
+LOST_FIELDS = "; a prepared set keeps none but these: name the files that it was made of, in which they are"
 EMPTY_HINTS = {
     EMPTY_CELLS: ": in a CSV or TSV a cell of NULL, NaN, N/A or None alone is; in JSON it is a text",
     GONE_CELLS: ": a cell of [deleted], [removed] or the like alone is",
@@ -112,7 +113,11 @@ class RecordReader:
     def _pieces(self, target: Template, row: Row) -> list[tuple[str | None, str]]:
         self.account.use(target.columns_in(row.values))
         found = []
-        for field, text in target.pieces(row.where, row.values):
+        try:
+            pieces = target.pieces(row.where, row.values)
+        except RowError as error:
+            raise error.saying(LOST_FIELDS if self._is_prepared and error.reason == "missing field" else "") from error
+        for field, text in pieces:
             cleaned = text if field is None else clean(text, self.keep_html)
             if not cleaned:
                 raise RowError(f"{row.where}, field {field!r}", "empty text", "--target needs it, and it is blank")

@@ -429,5 +429,8 @@ def test_targets_are_texts_of_fields(tmp_path, said):
     with pytest.raises(InputError, match="line 1, field 'why': --target needs it, and it is blank; --on-error skip"):
         read_records(file, on_error="stop", target=Template("{why}"))
     assert [r["query"] for r in read_records(file, on_error="skip", target=Template("{why}"))] == ["r"]
-    with pytest.raises(InputError, match="no field 'because'"):
+    with pytest.raises(InputError, match=r"no field 'because' \(found: question, answer, why\)$"):
+        read_records(file, target=Template("{because}"))
+    (tmp_path / "lbr_set.json").write_text("{}")
+    with pytest.raises(InputError, match="no field 'because' .*; a prepared set keeps none but these"):
         read_records(file, target=Template("{because}"))

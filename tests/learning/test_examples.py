@@ -243,3 +243,8 @@ def test_target_of_several_fields(model):
     wrong = with_wrong_source(examples_of(TARGETS, model, parts=("why", "answer")))[0]
     assert wrong["parts"][-len(y) :] == short["parts"][-len(y) :]
     assert len(wrong["parts"]) == len(wrong["input_ids"])
+    # Tokens of two pieces are of the field that they begin in, or that begins in them.
+    tokenizer.add_tokens(["x 4", ".\n"])
+    [straddling] = examples_of([{**TARGETS[0], "target": [("why", "a."), (None, "\nx "), ("answer", "4")]}], model,
+                               parts=("why", "answer"))  # fmt: skip
+    assert [*map(tuple, straddling["parts"])][-4:] == [(1, 0), (1, 0), (0, 1), (0, 0)]
