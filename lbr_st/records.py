@@ -32,6 +32,7 @@ MANIFEST = "_manifest.json"  # the same of `lbr encode`
 #   id, query, document, source   texts
 #   document_id                   id of the document, where the row says one beside its own
 #   negatives                     list of texts that do not answer the query, its hard negatives
+#   target                        what stage 1 predicts: texts, each with the field that it is of, or None
 #   relevance                     grade of the document as a whole number, 1 where nothing is said
 # A plain dictionary and no TypedDict: most code goes over fields by name, and readers add some of their own.
 Record = dict[str, Any]

@@ -46,6 +46,35 @@ class Mutant(NamedTuple):
 
 
 MUTANTS = [
+    # Targets of several fields.
+    Mutant(
+        "target: what is predicted is the document all the same",
+        "learning/examples.py",
+        '        if "target" in columns:\n',
+        '        if "reasons" in columns:\n',
+        "learning/test_examples.py::test_target_of_several_fields",
+    ),
+    Mutant(
+        "target: a token that begins before its field is of none",
+        "learning/examples.py",
+        "max(of_characters[start:end], key=any, default=none)",
+        "[*of_characters[start:end], none][0]",
+        "learning/test_examples.py::test_target_of_several_fields",
+    ),
+    Mutant(
+        "target: the loss of a field is that of all tokens",
+        "learning/masked_model.py",
+        "of_fields = (parts[:, 1:] * batch.has_loss[..., None]).float()",
+        "of_fields = (parts[:, 1:] * 0 + batch.has_loss[..., None]).float()",
+        "learning/test_trainer.py::test_losses_of_the_fields_of_a_target",
+    ),
+    Mutant(
+        "target: what is held out may be a field of it",
+        "learning/run.py",
+        "[*train[each], *_predicted(train[each])]",
+        "train[each]",
+        "learning/test_run.py::test_targets_of_several_fields",
+    ),
     # A recommender.
     Mutant(
         "recommend: a side pulls the one that it is to be held to",

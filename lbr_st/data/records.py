@@ -25,6 +25,7 @@ from lbr_st.records import FIELDS, Record, is_of_prepared_set, is_text_file
 logger = logging.getLogger(__name__)
 
 ID_TWICE = "with the id of another row above, which are called id#row"
+LOST_FIELDS = "; a prepared set keeps none but these: name the files that it was made of, in which they are"
 EMPTY_HINTS = {
     EMPTY_CELLS: ": in a CSV or TSV a cell of NULL, NaN, N/A or None alone is; in JSON it is a text",
     GONE_CELLS: ": a cell of [deleted], [removed] or the like alone is",
@@ -42,6 +43,7 @@ class RecordReader:
         id_column: Column that the user says the id is in; default is the usual names.
         keep_html: Whether markup stays in texts.
         is_prepared: Whether the source is a file of a prepared set, whose texts stay as they are.
+        target: Template of what stage 1 predicts.
     """
 
     def __init__(
@@ -53,8 +55,10 @@ class RecordReader:
         id_column: str | None = None,
         keep_html: bool = False,
         is_prepared: bool = False,
+        target: Template | None = None,
     ) -> None:
         self.keep_html = keep_html or is_prepared
+        self._target = target
         self._is_prepared = is_prepared
         self._read = RowReader(columns, needed, optional, is_prepared=is_prepared)
         self._ids = IdReader(id_column)
@@ -75,7 +79,8 @@ class RecordReader:
 
         Returns:
             What `RowReader` finds, of which a text may be "" once it is clean; ``id``, the row's own or its number;
-            ``document_id``, ``source`` and ``kind`` where the row has them.
+            ``document_id``, ``source`` and ``kind`` where the row has them; ``target`` where one is asked for: pairs of
+            a field, None between fields, and a text.
 
         Raises:
             RowError: If a column is missing, or a value is blank or of another kind.
@@ -92,7 +97,11 @@ class RecordReader:
             self.account.note(note)
         ids = {"id": str(row.number), **self._ids(row.values, is_pair="query" in found[0])}
         values = {name: self._read.value(row.values, name) for name in ("source", "kind")}
-        more = {name: printable(text) for name, text in values.items() if isinstance(text, str) and text.strip()}
+        more: Record = {
+            name: printable(text) for name, text in values.items() if isinstance(text, str) and text.strip()
+        }
+        if self._target is not None:
+            more["target"] = self._pieces(self._target, row)
         cleaned = [clean_record(record, self.keep_html) for record in found]
         if not self._is_prepared:
             self._check(cleaned, row.values)
@@ -100,6 +109,20 @@ class RecordReader:
             {name: part_id(id_, part, len(found)) for name, id_ in ids.items()} | record | more
             for part, record in enumerate(cleaned, start=1)
         ]
+
+    def _pieces(self, target: Template, row: Row) -> list[tuple[str | None, str]]:
+        self.account.use(target.columns_in(row.values))
+        found = []
+        try:
+            pieces = target.pieces(row.where, row.values)
+        except RowError as error:
+            raise error.saying(LOST_FIELDS if self._is_prepared and error.reason == "missing field" else "") from error
+        for field, text in pieces:
+            cleaned = text if field is None else clean(text, self.keep_html)
+            if not cleaned:
+                raise RowError(f"{row.where}, field {field!r}", "empty text", "--target needs it, and it is blank")
+            found.append((field, cleaned))
+        return found
 
     def say(self, source: object) -> None:
         """Say what was made of the source, after its last row.
@@ -115,7 +138,11 @@ class RecordReader:
 
 
 def read_records(
-    path: str | Path, fields: Sequence[str] = FIELDS, min_score: float | None = None, on_error: str | None = None
+    path: str | Path,
+    fields: Sequence[str] = FIELDS,
+    min_score: float | None = None,
+    on_error: str | None = None,
+    target: Template | None = None,
 ) -> list[Record]:
     """Read a file of question-answer pairs, or of documents alone; say which of its columns were used.
 
@@ -126,17 +153,19 @@ def read_records(
         min_score: Least score of a document that answers its query, where a column grades them.
         on_error: ``stop`` at the first row that cannot be used, or ``skip`` such rows and say how many they were; None
             stops, too, and names no flag that would skip them.
+        target: Template of what stage 1 predicts; its fields are those of the row as it stands in the file.
 
     Returns:
         A record for each document of a row, with the fields asked for and an ``id``: the row's own, else its number;
-        where an id comes again, ``id#number``; and ``relevance``, ``source`` and ``kind`` where a row has them. Pairs
+        where an id comes again, ``id#number``; ``relevance``, ``source`` and ``kind`` where a row has them; and
+        ``target``, where it is asked for: the texts that it is put together of, each with its field or None. Pairs
         whose document is judged to be no answer are left out.
 
     Raises:
         InputError: If the file cannot be read, or a row does not parse, lacks a field or has an empty text. The
             message names file, line and column.
     """
-    return _judged(path, min_score, on_error, fields)
+    return _judged(path, min_score, on_error, fields, target=target)
 
 
 def read_tuples(path: str | Path, min_score: float | None = None, on_error: str | None = None) -> list[Record]:
@@ -195,10 +224,16 @@ def read_queries(path: str | Path, on_error: str | None = None) -> list[str]:
 
 
 def _judged(
-    path: str | Path, min_score: float | None, on_error: str | None, needed: Sequence[str], optional: Sequence[str] = ()
+    path: str | Path,
+    min_score: float | None,
+    on_error: str | None,
+    needed: Sequence[str],
+    optional: Sequence[str] = (),
+    target: Template | None = None,
 ) -> list[Record]:
     """Return the records that are answers, and make the others hard negatives of their query, where they are wanted."""
-    read = RecordReader(Columns(min_score=min_score), needed, optional, is_prepared=is_of_prepared_set(path))
+    columns, is_prepared = Columns(min_score=min_score), is_of_prepared_set(path)
+    read = RecordReader(columns, needed, optional, is_prepared=is_prepared, target=target)
     drops = Drops()
     records = list(_records(path, read, on_wrong_row(on_error, drops)))
     answers = [record.get("relevance") != 0 for record in records]

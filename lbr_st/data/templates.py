@@ -65,10 +65,10 @@ def leaves(path: str, value: Any, depth: int = 0) -> Iterator[tuple[str, Any]]:
 
 
 class Template:
-    """Text with fields of a row in it: ``{iupac}; {formula}``, ``{names[0]}``, ``{answers[text][0]}``.
+    r"""Text with fields of a row in it: ``{iupac}; {formula}``, ``{names[0]}``, ``{answers[text][0]}``.
 
     A field is the name of a column, whatever marks are in it, or a path into one. Numbers are written as they are;
-    ``{{`` and ``}}`` are braces.
+    ``{{`` and ``}}`` are braces, and ``\n`` between fields is the end of a line, as shells pass it.
 
     Args:
         text: The template.
@@ -87,7 +87,7 @@ class Template:
         text, at = self.text, 0
         while mark := _MARK.search(text, at):
             start, brace = mark.start(), mark.group()
-            yield text[at:start], False
+            yield text[at:start].replace("\\n", "\n"), False
             if text[start : start + 2] == 2 * brace:
                 yield brace, False
                 at = start + 2
@@ -103,13 +103,18 @@ class Template:
             if not text[start + 1 : at - 1].strip():
                 raise InputError(f"template {text!r}: {{}} is no field; write {{name}}, {{name[0]}} or {{a[b]}}")
             yield text[start + 1 : at - 1], True
-        yield text[at:], False
+        yield text[at:].replace("\\n", "\n"), False
 
     @property
     def field(self) -> str | None:
         """The field that is all of it; None where there is more."""
         [field, *more] = [part for part, is_field in self._parts if part or is_field]
         return None if more else field
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Its different fields, in their order."""
+        return tuple(dict.fromkeys(part for part, is_field in self._parts if is_field))
 
     def columns_in(self, values: Values) -> list[str]:
         """Return the columns of a row that it reads."""
@@ -121,7 +126,19 @@ class Template:
         Raises:
             RowError: If a field is not there, is null or is no text or number.
         """
-        return "".join(self._value(where, values, part) if is_field else part for part, is_field in self._parts)
+        return "".join(text for _, text in self.pieces(where, values))
+
+    def pieces(self, where: str, values: Values) -> list[tuple[str | None, str]]:
+        """Return the texts that it is put together of, each with its field; None for what stands between fields.
+
+        Raises:
+            RowError: See `fill`.
+        """
+        return [
+            (part, self._value(where, values, part)) if is_field else (None, part)
+            for part, is_field in self._parts
+            if part
+        ]
 
     def _value(self, where: str, values: Values, field: str) -> str:
         value: Any = values

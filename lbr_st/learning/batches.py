@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import random
 from collections.abc import Iterator, Sequence
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
@@ -26,15 +26,17 @@ class Example(TypedDict, total=False):
     segments: list[int]  # see lbr_st.model.cutoff
     labels: list[int]  # the token itself where it is a target, else IGNORE; never a target in the first place
     sequences: list[int]  # of packed rows: which example a token is of, counted from 0
+    parts: list[list[int]]  # held out, of a Y of several fields: for each token a 1 in the place of its field
 
 
 def collate(examples: Sequence[Example]) -> dict[str, Tensor]:
     """Pad examples on the right into ``(batch, seq)`` int64 tensors, with their ``attention_mask``.
 
-    Packed rows get ``position_ids`` that start again with each of their examples, and ``sequences``.
+    Packed rows get ``position_ids`` that start again with each of their examples, and ``sequences``. ``parts`` are
+    ``(batch, seq, fields)``.
     """
 
-    def pad(rows: list[list[int]], value: int) -> Tensor:
+    def pad(rows: list[Any], value: int) -> Tensor:
         return pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=value)
 
     batch = {
@@ -43,6 +45,8 @@ def collate(examples: Sequence[Example]) -> dict[str, Tensor]:
         "segments": pad([e["segments"] for e in examples], PREFIX),
         "labels": pad([e["labels"] for e in examples], IGNORE),
     }
+    if "parts" in examples[0]:
+        batch["parts"] = pad([e["parts"] for e in examples], 0)
     if "sequences" in examples[0]:
         longest = batch["input_ids"].shape[1]
         # Padding counts to the last example: a row that may attend to nothing would be NaN.

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Self
 
+from lbr_st.data.templates import Template
 from lbr_st.errors import InputError
 from lbr_st.learning.masked_model import READ_OUT_WEIGHT
 from lbr_st.learning.objectives import OBJECTIVES, Arm, parse_objective
@@ -46,7 +47,7 @@ class LearnConfig(StageConfig):
     """
 
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = StageConfig.GROUPS | {
-        "objective": ("objective", "prefix_share", "read_out_weight", "arm", "select_by"),
+        "objective": ("objective", "target", "prefix_share", "read_out_weight", "arm", "select_by"),
         "domain tokens": ("domain_tokens", "domain_vectors"),
         "speed": ("layers", "pack_length", "attention"),
     }
@@ -63,6 +64,11 @@ class LearnConfig(StageConfig):
         "; ".join(f"{name}: {meaning}" for name, meaning in OBJECTIVES.items())
         + "; or a mixture by weight, sft:0.7,reconstruct:0.3 (default: sft, or what a prepared set says)",
         "NAME",
+    )
+    target: str | None = told(
+        r"for sft: template of Y over any fields of a row, such as '{reasoning}\n{answer}'; the loss of each field is "
+        "logged apart (default: the document)",
+        "TEMPLATE",
     )
     prefix_share: list[float] | None = told(
         "for prefix-suffix: the share of a document that is X; two numbers for a share drawn between them for each "
@@ -133,7 +139,8 @@ class LearnConfig(StageConfig):
         if not self.eval_do_concat_batches:
             raise InputError("--eval-do-concat-batches false: held-out losses are summed over all examples")
         if self.objective is not None:
-            self.check_prefix_share(self.objective)
+            self.check_objective(self.objective)
+        self.target_template  # noqa: B018  (refuses what is no template)
         if self.read_out_weight is not None and not 0 <= self.read_out_weight < math.inf:
             raise InputError(f"--read-out-weight must be a number of 0 or more, got {self.read_out_weight}")
         if self.read_out_weight and not self.arm.has_bottleneck:
@@ -150,8 +157,17 @@ class LearnConfig(StageConfig):
             arguments.read_out_weight = READ_OUT_WEIGHT if self.arm.has_bottleneck else 0.0
         return arguments
 
-    def check_prefix_share(self, objective: str) -> None:
-        """Refuse a ``prefix_share`` that the objective has no use for.
+    @property
+    def target_template(self) -> Template | None:
+        """What Y is put together of; None for the document.
+
+        Raises:
+            InputError: If it is no template.
+        """
+        return None if self.target is None else Template(self.target)
+
+    def check_objective(self, objective: str) -> None:
+        """Refuse a ``prefix_share`` or a ``target`` that the objective has no use for.
 
         Raises:
             InputError: If the objective is unknown, or does not have it.
@@ -159,6 +175,8 @@ class LearnConfig(StageConfig):
         weights = parse_objective(objective)
         if self.prefix_share is not None and "prefix-suffix" not in weights:
             raise InputError(f"--prefix-share is for the objective prefix-suffix, not for {objective}")
+        if self.target is not None and "sft" not in weights:
+            raise InputError(f"--target is for the objective sft, not for {objective}")
         self.prefix_bounds  # noqa: B018  (refuses numbers that are no shares)
 
     @property

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Columns = dict[str, list[Any]]
+Pieces = Sequence[tuple[str | None, str]]
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,9 @@ class ExampleMaker:
             for each document, the same in every run with one seed.
         seed: Seed of that draw.
         cut_off: For ``prefix-suffix``, the number of documents in each call whose end is in neither part.
+        parts: Fields of Y whose tokens are marked, of ``sft`` where records have a ``target``: its first field has the
+            first place. A token is of the first field that it has a character of; what stands between fields, and EOS,
+            are of none.
     """
 
     model: SentenceTransformer
@@ -53,16 +57,18 @@ class ExampleMaker:
     prefix_share: tuple[float, float] = (0.5, 0.5)
     seed: int = 0
     cut_off: list[int] = field(default_factory=list, compare=False)
+    parts: Sequence[str] = ()
 
     def __call__(self, columns: Columns) -> Columns:
         """Make an example of each row.
 
         Args:
-            columns: Texts ``document``, and ``query`` for objectives that read pairs.
+            columns: Texts ``document``, and ``query`` for objectives that read pairs; ``target`` where Y is not the
+                document, as `lbr_st.data.records.read_records` returns it.
 
         Returns:
             Columns ``input_ids``, ``segments`` (see `lbr_st.model.cutoff`) and ``labels`` (`IGNORE` outside of Y); in
-            each row a list of ``seq`` integers.
+            each row a list of ``seq`` integers. And ``parts``, where some are asked for: a list of 0 and 1 a token.
         """
         module = bottleneck_module(self.model)
         prompt = self.model.prompts["query" if self.objective == "sft" else "document"] or ""
@@ -77,6 +83,8 @@ class ExampleMaker:
             rows["segments"].append(parts)
             # Nothing predicts the first token of a row.
             rows["labels"].append([IGNORE] * len(x) + y if x else [IGNORE, *y[1:]])
+        if self.parts:
+            rows["parts"] = self._marks(columns["target"], rows["segments"], module)
         return rows
 
     def _texts(
@@ -95,6 +103,8 @@ class ExampleMaker:
         whole = [False] * len(documents)
         if self.objective == "doc2query":
             return documents, columns["query"], whole
+        if "target" in columns:
+            return columns["query"], [text_of(pieces) for pieces in columns["target"]], whole
         return columns.get("query", documents), documents, whole
 
     def _source_ids(
@@ -119,18 +129,41 @@ class ExampleMaker:
         for ids, cut in zip(found, is_cut, strict=True):
             yield ids if cut else (ids + eos)[:length]
 
+    def _marks(
+        self, targets: list[Pieces], segments: list[list[int]], module: BottleneckTransformer
+    ) -> list[list[list[int]]]:
+        """Return for each token of each example which field of Y it is of."""
+        none, found = [0] * len(self.parts), []
+        places = {name: [int(name == each) for each in self.parts] for name in self.parts}
+        texts = [text_of(pieces) for pieces in targets]
+        cut = {"truncation": True, "max_length": module.max_seq_length}
+        found_at = module.tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, **cut)
+        for pieces, offsets, of_row in zip(targets, found_at["offset_mapping"], segments, strict=True):
+            of_characters = [places.get(name or "", none) for name, text in pieces for _ in text]
+            marks = [max(of_characters[start:end], key=any, default=none) for start, end in offsets]
+            marks = [none] * of_row.index(TARGET) + marks + [none]  # EOS
+            found.append(marks[: len(of_row)])
+        return found
+
+
+def text_of(target: Pieces) -> str:
+    """Return the text of a target that is put together of several."""
+    return "".join(text for _, text in target)
+
 
 def build_examples(records: Sequence[Record], make: ExampleMaker) -> Dataset:
     """Tokenize records into examples; say how many documents have an end that no example reads.
 
     Args:
-        records: Records with ``document``, and for objectives that read pairs with ``query``.
+        records: Records with ``document``, and for objectives that read pairs with ``query``; ``sft`` reads their
+            ``target`` where they have one.
         make: What makes examples of them.
     """
     from datasets import Dataset
 
     # The columns used are named: reconstruct reads the document of pairs too.
-    dataset = Dataset.from_list([{name: record[name] for name in fields_of(make.objective)} for record in records])
+    names = [*fields_of(make.objective), *(["target"] if make.objective == "sft" and "target" in records[0] else [])]
+    dataset = Dataset.from_list([{name: record[name] for name in names} for record in records])
     examples = dataset.map(
         make,
         batched=True,
@@ -233,8 +266,12 @@ def with_wrong_source(examples: Dataset) -> Dataset | None:
         found.append(
             {
                 "input_ids": xs[other] + target,
-                "segments": rows[other]["segments"][: ends[other]] + row["segments"][end:],
                 "labels": [IGNORE] * ends[other] + target,
+                **{
+                    name: rows[other][name][: ends[other]] + row[name][end:]
+                    for name in ("segments", "parts")
+                    if name in row
+                },
             }
         )
     return Dataset.from_list(found, features=examples.features)

@@ -26,6 +26,7 @@ class Batch(NamedTuple):
     labels: Tensor
     sequences: Tensor | None = None
     position_ids: Tensor | None = None
+    parts: Tensor | None = None
 
     @property
     def has_loss(self) -> Tensor:
@@ -99,6 +100,7 @@ class CutOffModel(nn.Module):
         labels: Tensor,
         sequences: Tensor | None = None,
         position_ids: Tensor | None = None,
+        parts: Tensor | None = None,
         num_items_in_batch: Tensor | int | None = None,
     ) -> dict[str, Tensor]:
         """Return the loss: next-token cross-entropy on Y and its EOS (arXiv 2601.11124, eq. 2), in nats.
@@ -121,28 +123,32 @@ class CutOffModel(nn.Module):
             labels: ``(batch, seq)``, the token itself on Y, `IGNORE` elsewhere.
             sequences: ``(batch, seq)``, of packed rows; see `lbr_st.learning.batches`.
             position_ids: ``(batch, seq)``, of packed rows.
+            parts: ``(batch, seq, fields)``, 1 where a token is of a field of Y.
             num_items_in_batch: Number of targets to divide by; default is those of this batch.
 
         Returns:
             ``{"loss"}``, a scalar. In evaluation mode ``loss_sums`` and ``targets`` too, both ``(batch,)``: the loss
             summed over each row, and the number of its targets; and ``read_out_loss_sums`` where there is a bottleneck.
-            There ``loss`` is without the read-out loss.
+            There ``loss`` is without the read-out loss. With ``parts`` the same of each field, ``(batch, fields)``,
+            under names that begin with ``part_``.
         """
-        batch = Batch(input_ids, attention_mask, segments, labels, sequences, position_ids)
+        batch = Batch(input_ids, attention_mask, segments, labels, sequences, position_ids, parts)
         counts = batch.has_loss.sum(dim=1)
         if self.training:
             return {"loss": self.loss_sum(batch) / (counts.sum() if num_items_in_batch is None else num_items_in_batch)}
 
-        def sum_of_rows(losses: Tensor) -> Tensor:
-            zeros = torch.zeros(batch.has_loss.shape, device=losses.device)
-            return zeros.masked_scatter(batch.has_loss, losses).sum(dim=1)
-
         head, output = self.head, self._output(batch)
-        loss_sums = sum_of_rows(token_losses(head, output[:, :-1][batch.has_loss], batch.targets))
-        found = {"loss": loss_sums.sum() / counts.sum(), "loss_sums": loss_sums, "targets": counts}
+        of_targets = {"loss_sums": token_losses(head, output[:, :-1][batch.has_loss], batch.targets)}
         if self.bottleneck:
-            found["read_out_loss_sums"] = sum_of_rows(read_out_losses(head, output, batch))
-        return found
+            of_targets["read_out_loss_sums"] = read_out_losses(head, output, batch)
+        zeros = torch.zeros(batch.has_loss.shape, device=output.device)
+        of_tokens = {name: zeros.masked_scatter(batch.has_loss, losses) for name, losses in of_targets.items()}
+        found = {name: losses.sum(dim=1) for name, losses in of_tokens.items()} | {"targets": counts}
+        if parts is not None:
+            of_fields = (parts[:, 1:] * batch.has_loss[..., None]).float()
+            found |= {f"part_{name}": torch.einsum("bs,bsf->bf", each, of_fields) for name, each in of_tokens.items()}
+            found["part_targets"] = of_fields.sum(dim=1)
+        return {"loss": found["loss_sums"].sum() / counts.sum(), **found}
 
     def loss_sum(self, batch: Batch) -> Tensor:
         """Return what training minimizes, summed over the targets: a scalar that gradients flow from."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,7 +25,7 @@ from lbr_st.data.vectors import read_vectors
 from lbr_st.errors import InputError
 from lbr_st.learning.batches import PackedRows, pack
 from lbr_st.learning.config import SELECT_BY, SELECT_BY_PAIRS, LearnConfig
-from lbr_st.learning.examples import ExampleMaker, build_examples, check_fits, mix, strata
+from lbr_st.learning.examples import ExampleMaker, build_examples, check_fits, mix, strata, text_of
 from lbr_st.learning.masked_model import CutOffModel
 from lbr_st.learning.objectives import OBJECTIVES, READ_PAIRS, fields_of, parse_data, parse_objective
 from lbr_st.learning.trainer import LearnTrainer
@@ -134,7 +134,8 @@ def learn(config: LearnConfig, training_model: Callable[..., CutOffModel] = CutO
             run.begin()
         train_to_the_end(trainer, config.output_dir)
         with with_weights_on_disk(trainer, config.output_dir):
-            write_log(trainer, run.output_dir, CURVES)
+            of_parts = {f"eval_target_{field}_loss": field for field in trainer.parts}
+            write_log(trainer, run.output_dir, CURVES | {"loss of fields of Y, nats per token": of_parts})
             write_verdict(trainer, run.output_dir, compared_with(trainer.sentence_transformer))
             model = trainer.sentence_transformer
             if trainer.adapter is not None:
@@ -233,7 +234,7 @@ def find_sources(config: LearnConfig) -> LearnSources:
     """
     prepared = PreparedSet.open(config.data[0]) if len(config.data) == 1 and os.path.isdir(config.data[0]) else None
     objective = config.objective or (prepared.about["objective"] if prepared else "sft")
-    config.check_prefix_share(objective)
+    config.check_objective(objective)
     weights = parse_objective(objective)
     named = parse_data("--data", config.data, list(weights))
     train = {each: file_of(source, "learn" if each in READ_PAIRS else "passages") for each, source in named.items()}
@@ -257,10 +258,15 @@ def read_data(config: LearnConfig, sources: LearnSources | None = None) -> Learn
     """
     sources = sources or find_sources(config)
     asked = config.min_score, config.on_error
-    dev = {each: read_records(source, fields_of(each), *asked) for each, source in sources.dev.items()}
-    train = {each: read_records(source, fields_of(each), *asked) for each, source in sources.train.items()}
+    target = {"sft": config.target_template}
+    dev = {
+        each: read_records(source, fields_of(each), *asked, target.get(each)) for each, source in sources.dev.items()
+    }
+    train = {
+        each: read_records(source, fields_of(each), *asked, target.get(each)) for each, source in sources.train.items()
+    }
     refuse_overlaps(
-        [(source, train[each]) for each, source in sources.train.items()],
+        [(source, [*train[each], *_predicted(train[each])]) for each, source in sources.train.items()],
         [(source, dev[each]) for each, source in sources.dev.items()],
         allowed=config.allow_overlap,
     )
@@ -270,6 +276,14 @@ def read_data(config: LearnConfig, sources: LearnSources | None = None) -> Learn
         with contextlib.nullcontext() if config.select_by in SELECT_BY_PAIRS else contextlib.suppress(InputError):
             pairs = read_records(next(iter(sources.dev.values())), FIELDS, *asked)
     return LearnData(sources.weights, train, dev, pairs)
+
+
+def _predicted(records: Sequence[Record]) -> Iterator[Record]:
+    """Yield the fields of the targets of records, which are trained on, as documents."""
+    for record in records:
+        for field, text in record.get("target", ()):
+            if field is not None:
+                yield {"query": record["query"], "document": text}
 
 
 def _dev_sources(config: LearnConfig, prepared: PreparedSet | None, objectives: Sequence[str]) -> dict[str, str]:
@@ -329,8 +343,13 @@ def _trainer(
     data: LearnData,
     training_model: Callable[..., CutOffModel],
 ) -> LearnTrainer:
+    template = config.target_template
+    parts = () if template is None else template.fields
     train = {each: build_examples(records, _maker(config, model, each)) for each, records in data.train.items()}
-    dev = {each: build_examples(records, _maker(config, model, each)) for each, records in data.dev.items()}
+    dev = {
+        each: build_examples(records, _maker(config, model, each, parts if each == "sft" else ()))
+        for each, records in data.dev.items()
+    }
     _warn_of_longer(model, data)
     epoch = mix(train, data.weights, config.seed)
     logger.info("%s", describe_epoch(epoch, train, data.weights))
@@ -351,6 +370,7 @@ def _trainer(
             args=arguments,
             train_dataset=rows,
             held_out=dev,
+            parts=parts,
             evaluator=evaluator,
             training_model=training_model,
             callbacks=[RecallsInLog(evaluator)] if evaluator else None,
@@ -363,12 +383,16 @@ def _warn_of_longer(model: SentenceTransformer, data: LearnData) -> None:
     """Say how many texts are longer than the model reads, of the objectives that read a text to that limit."""
     read = {each: data.train[each] + data.dev.get(each, []) for each in data.train if each != "prefix-suffix"}
     pairs = [record for each in read if each in READ_PAIRS for record in read[each]]
-    documents = [record["document"] for records in read.values() for record in records]
+    documents = [
+        text_of(record["target"]) if "target" in record else record["document"]
+        for records in read.values()
+        for record in records
+    ]
     warn_of_longer(model, (record["query"] for record in pairs), documents)
 
 
-def _maker(config: LearnConfig, model: SentenceTransformer, objective: str) -> ExampleMaker:
-    return ExampleMaker(model, objective, config.arm, config.prefix_bounds, config.seed)
+def _maker(config: LearnConfig, model: SentenceTransformer, objective: str, parts: Sequence[str] = ()) -> ExampleMaker:
+    return ExampleMaker(model, objective, config.arm, config.prefix_bounds, config.seed, parts=parts)
 
 
 def _packed(examples: Dataset, row_length: int, seed: int) -> PackedRows:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,8 @@ class LearnTrainer(Trainer):
     ``eval_loss`` per target token, whatever batches they come in, and ``eval_bottleneck_nats``: how much higher the
     loss is with the X and Z of another example, which is what the bottleneck carries. ``eval_read_out_loss`` is apart
     from ``eval_loss``. Where there are several objectives, each has its own numbers too, ``eval_OBJECTIVE_loss`` and so
-    on. With ``evaluator`` there is what embeddings of held-out pairs are worth before stage 2.
+    on. Where Y is put together of fields, ``eval_target_FIELD_loss`` and the like are those of the tokens of each. With
+    ``evaluator`` there is what embeddings of held-out pairs are worth before stage 2.
 
     Checkpoints are whole models of the native layout; with LoRA they are the adapter alone.
 
@@ -44,6 +45,7 @@ class LearnTrainer(Trainer):
         read_out_weight: Weight of the read-out loss; without a bottleneck there is none.
         adapter: What is trained of the model; default is all of it.
         held_out: Held-out examples by objective.
+        parts: Fields of Y that have numbers of their own, see `lbr_st.learning.examples.ExampleMaker`.
         evaluator: Evaluator of the embeddings.
         training_model: What the language model is trained as: `CutOffModel`, or a subclass with another loss.
         **kwargs: Arguments of the trainer.
@@ -57,6 +59,7 @@ class LearnTrainer(Trainer):
         read_out_weight: float = READ_OUT_WEIGHT,
         adapter: PeftModel | None = None,
         held_out: dict[str, Dataset] | None = None,
+        parts: Sequence[str] = (),
         evaluator: HeldOutEvaluator | None = None,
         training_model: Callable[..., CutOffModel] = CutOffModel,
         **kwargs: Any,
@@ -65,6 +68,7 @@ class LearnTrainer(Trainer):
         self.evaluator = evaluator
         self.adapter = adapter
         self.held_out = held_out or {}
+        self.parts = parts
         # The same examples with the X and Z of others, where all must pass through Z and there are others.
         self.wrong: dict[str, Dataset] = {}
         for objective, examples in self.held_out.items() if arm is Arm.CUT_OFF else ():
@@ -92,6 +96,8 @@ class LearnTrainer(Trainer):
         kinds = ["loss", *(["read_out_loss"] if training_model.bottleneck else [])]
         names = {each for kind in kinds if self.held_out for each in self._names(kind, self.held_out)}
         names |= {each for each in self._names("bottleneck_nats", self.wrong) if self.wrong}
+        kinds += ["bottleneck_nats"] if "sft" in self.wrong else []
+        names |= {f"target_{field}_{kind}" for kind in kinds for field in self.parts if self.held_out}
         names |= set(self.evaluator.names if self.evaluator else [])
         return sorted(f"eval_{name}" for name in names)
 
@@ -157,32 +163,42 @@ class LearnTrainer(Trainer):
         return metrics
 
     def _held_out_metrics(self) -> dict[str, float]:
-        """Return losses and nats, per target token: of all objectives together, and of each of several."""
+        """Return losses and nats, per target token: of all together, of each of several objectives and fields of Y."""
         sums: dict[str, float] = {}
         targets: dict[str, float] = {}
 
-        def add(kind: str, objective: str, total: float, number: float) -> None:
-            for name in self._names(kind, [objective]):
+        def add(names: Iterable[str], total: float, number: float) -> None:
+            for name in names:
                 sums[name] = sums.get(name, 0.0) + total
                 targets[name] = targets.get(name, 0.0) + number
 
         for objective, examples in self.held_out.items():
-            own = self._summed(examples)
-            add("loss", objective, own["loss_sums"], own["targets"])
-            if "read_out_loss_sums" in own:
-                add("read_out_loss", objective, own["read_out_loss_sums"], own["targets"])
+            found = self._summed(examples)
+            kinds = {kind: f"{kind}_sums" for kind in ("loss", "read_out_loss") if f"{kind}_sums" in found}
             if objective in self.wrong:
                 wrong = self._summed(self.wrong[objective])
-                add("bottleneck_nats", objective, wrong["loss_sums"] - own["loss_sums"], own["targets"])
-        return {name: total / targets[name] for name, total in sums.items()}
+                kinds["bottleneck_nats"] = "nats"
+                for part in ("", "part_") if "part_targets" in found else ("",):
+                    found[f"{part}nats"] = wrong[f"{part}loss_sums"] - found[f"{part}loss_sums"]
+            for kind, name in kinds.items():
+                add(self._names(kind, [objective]), float(found[name]), float(found["targets"]))
+                if "part_targets" in found:
+                    of_fields = zip(self.parts, found[f"part_{name}"], found["part_targets"], strict=True)
+                    for field, total, number in of_fields:
+                        add([f"target_{field}_{kind}"], float(total), float(number))
+        return {name: total / targets[name] for name, total in sums.items() if targets[name]}
 
-    def _summed(self, examples: Dataset) -> dict[str, float]:
+    def _summed(self, examples: Dataset) -> dict[str, Any]:
         """Return what `CutOffModel` gives of each example, summed over all of them and all processes."""
         loop = self.evaluation_loop(self.get_eval_dataloader(examples), "Evaluation", prediction_loss_only=False)
         predictions: Any = loop.predictions
         assert len(predictions[0]) == len(examples), (len(predictions[0]), len(examples))
-        names = ("loss_sums", "targets", "read_out_loss_sums")
-        return {name: float(each.astype(np.float64).sum()) for name, each in zip(names, predictions, strict=False)}
+        training_model: Any = self.model
+        kinds = ["loss_sums", *(["read_out_loss_sums"] if training_model.bottleneck else [])]
+        names = [*kinds, "targets"]
+        if "parts" in examples.column_names:
+            names += [*(f"part_{kind}" for kind in kinds), "part_targets"]
+        return {name: each.astype(np.float64).sum(axis=0) for name, each in zip(names, predictions, strict=True)}
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         start = time.perf_counter()

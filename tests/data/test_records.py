@@ -10,6 +10,7 @@ import pytest
 
 from lbr_st.alignment.batches import DistinctBatchSampler, documents_by_query, training_rows
 from lbr_st.data.records import iterate_passages, read_passages, read_queries, read_records, read_tuples
+from lbr_st.data.templates import Template
 from lbr_st.errors import InputError
 from lbr_st.files import write_jsonl
 
@@ -414,3 +415,22 @@ def test_queries_that_cannot_be_read(tmp_path):
     (tmp_path / "empty.jsonl").write_text("")
     with pytest.raises(InputError, match="no records"):
         read_queries(tmp_path / "empty.jsonl")
+
+
+def test_targets_are_texts_of_fields(tmp_path, said):
+    """Clean, each with its field, and of the columns of the file, whatever else they are used for."""
+    file = tmp_path / "f.jsonl"
+    write_jsonl(file, [{"question": "q", "answer": "4", "why": "<p>two and\u200b two</p>", "n": 7}])
+    [record] = read_records(file, target=Template(r"{why}\n{answer} of {n}"))
+    assert record["target"] == [("why", "two and two"), (None, "\n"), ("answer", "4"), (None, " of "), ("n", "7")]
+    assert said() == ["f.jsonl: 1 pair; columns used: question, answer, why, n"]
+    rows = [{"question": "q", "answer": "4", "why": " \u200b"}, {"question": "r", "answer": "5", "why": "w"}]
+    write_jsonl(file, rows)
+    with pytest.raises(InputError, match="line 1, field 'why': --target needs it, and it is blank; --on-error skip"):
+        read_records(file, on_error="stop", target=Template("{why}"))
+    assert [r["query"] for r in read_records(file, on_error="skip", target=Template("{why}"))] == ["r"]
+    with pytest.raises(InputError, match=r"no field 'because' \(found: question, answer, why\)$"):
+        read_records(file, target=Template("{because}"))
+    (tmp_path / "lbr_set.json").write_text("{}")
+    with pytest.raises(InputError, match="no field 'because' .*; a prepared set keeps none but these"):
+        read_records(file, target=Template("{because}"))

@@ -52,3 +52,11 @@ def test_a_template_of_negatives_may_name_a_list():
     columns = Columns(negatives=(Template("{found[by]}"), Template("{found[n]}!"), Template("{found[by][0]}")))
     [record] = RowReader(columns, ("query", "document"), ("negatives",))("w", row)
     assert record["negatives"] == ["one two", "three", "four!", "one two"]
+
+
+def test_pieces_and_the_fields_that_they_are_of():
+    template = Template(r"{why}\nSo {x} and {x}.{{}}")
+    assert template.fields == ("why", "x")
+    row = {"why": r"a\nb", "x": 4}
+    assert template.pieces("w", row)[:4] == [("why", r"a\nb"), (None, "\nSo "), ("x", "4"), (None, " and ")]
+    assert template.fill("w", row) == "a\\nb\nSo 4 and 4.{}"

@@ -219,3 +219,32 @@ def test_table_of_strata():
         "    0 to 64     1,200                   5              1,200         1 to 1            7",
         "  65 to 128         2                 200                  5         2 to 3            9",
     ]
+
+
+TARGETS = [
+    {"query": "one", "document": "4", "target": [("why", "äö two."), (None, "\n"), ("answer", "4")]},
+    {"query": "two", "document": "4", "target": [("why", "age " * 40), (None, "\n"), ("answer", "4")]},
+]
+
+
+def test_target_of_several_fields(model):
+    """Y is the target, and each of its tokens is marked; of one that is cut, what is left."""
+    short, long = examples_of(TARGETS, model, parts=("why", "answer"))
+    tokenizer = model.tokenizer
+    y = [*tokenizer("äö two.\n4", add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    at = short["segments"].index(TARGET)
+    assert short["labels"][at:] == y
+    marks = [(1, 0)] * len(tokenizer("äö two.", add_special_tokens=False)["input_ids"]) + [(0, 0), (0, 1), (0, 0)]
+    assert [*map(tuple, short["parts"])] == [(0, 0)] * at + marks
+    assert [*map(tuple, long["parts"])] == [(0, 0)] * long["segments"].index(TARGET) + [(1, 0)] * 24
+    # Without marks, and for objectives that do not read it.
+    plain = examples_of(TARGETS, model)[0]
+    assert plain == {name: short[name] for name in ("input_ids", "segments", "labels")}
+    wrong = with_wrong_source(examples_of(TARGETS, model, parts=("why", "answer")))[0]
+    assert wrong["parts"][-len(y) :] == short["parts"][-len(y) :]
+    assert len(wrong["parts"]) == len(wrong["input_ids"])
+    # Tokens of two pieces are of the field that they begin in, or that begins in them.
+    tokenizer.add_tokens(["x 4", ".\n"])
+    [straddling] = examples_of([{**TARGETS[0], "target": [("why", "a."), (None, "\nx "), ("answer", "4")]}], model,
+                               parts=("why", "answer"))  # fmt: skip
+    assert [*map(tuple, straddling["parts"])][-4:] == [(1, 0), (1, 0), (0, 1), (0, 0)]

@@ -317,6 +317,9 @@ def test_the_checkpoint_is_selected_by_a_signal(config, tmp_path, select_by, obj
     ("changes", "message"),
     [
         ({"objective": "sfft"}, "'sfft' is none of sft, doc2query, reconstruct, prefix-suffix"),
+        ({"target": "{why}", "objective": "reconstruct"}, "--target is for the objective sft, not for reconstruct"),
+        ({"target": "why"}, "template 'why' has no field"),
+        ({"target": "{why}"}, r"line 1: no field 'why' \(found: .*query"),
         ({"prefix_share": [0.5]}, "--prefix-share is for the objective prefix-suffix, not for sft"),
         ({"prefix_share": [0.5, 0.2], "objective": "prefix-suffix"}, "one or two numbers between 0 and 1"),
         ({"prefix_share": [1.0], "objective": "prefix-suffix"}, "one or two numbers between 0 and 1"),
@@ -402,6 +405,31 @@ def test_another_loss_is_another_run(config, tmp_path):
     assert float(losses[1]) == pytest.approx(2 * float(losses[0]), rel=1e-3)
     with pytest.raises(InputError, match="training_model: was 'OtherLoss', now None"):
         learn(replace(config, max_steps=2, resume=True))
+
+
+def test_targets_longer_than_the_model_reads_are_counted(config, tmp_path, caplog):
+    """In the place of the documents, which stage 1 then does not read."""
+    rows = [{"query": f"{n}?", "document": "word " * 80, "why": f"{n}" * (1 + 80 * n)} for n in range(2)]
+    write_jsonl(tmp_path / "train.jsonl", rows)
+    config = replace(config, target="{why}", dev_data=None)
+    prepare(config, config.for_trainer())
+    assert "1 of 4 texts are longer than the 24 tokens the model reads" in caplog.text
+
+
+def test_targets_of_several_fields(config, tmp_path):
+    """The log has the loss of each field, and another target is another run; a field may hold what is held out."""
+    rows = [{**pair, "why": f"as {pair['query']}"} for pair in PAIRS]
+    write_jsonl(tmp_path / "train.jsonl", [*rows, {"query": "more", "document": "4", "why": "2 and " * 12}])
+    config = replace(config, target=r"{why}\n{document}", objective="sft:0.5,reconstruct:0.5", max_steps=2)
+    log = run(config)
+    assert {"eval_target_why_loss", "eval_target_document_read_out_loss", "eval_sft_loss"} <= log[-1].keys() | log[
+        -2
+    ].keys()
+    with pytest.raises(InputError, match="target"):
+        learn(replace(config, target="{document}", resume=True))
+    write_jsonl(tmp_path / "dev.jsonl", [{"query": "another", "document": rows[0]["why"], "why": "w"}])
+    with pytest.raises(InputError, match="overlap in"):
+        read_data(replace(config, allow_overlap=False, dev_data=[str(tmp_path / "dev.jsonl")], objective="sft"))
 
 
 def test_the_first_layers_of_a_backbone(config, tmp_path, caplog):

@@ -139,3 +139,34 @@ def test_tokens_that_are_counted(model, tmp_path):
     trainer = LearnTrainer(model, args=args, train_dataset=examples)
     trainer.train()
     assert trainer._tokens == 2 * sum(len(ids) for ids in examples["input_ids"])
+
+
+def test_losses_of_the_fields_of_a_target(model, tmp_path):
+    """Each by hand, with the labels of all other tokens taken away."""
+    rows = [
+        {"query": f"{n} and {n}", "document": f"{2 * n}",
+         "target": [("why", f"twice {n}"), (None, "\n"), ("answer", f"{2 * n}")]}
+        for n in range(5)
+    ]  # fmt: skip
+    dev = {
+        "sft": examples_of(rows, model, parts=("why", "answer")),
+        "reconstruct": examples_of(PAIRS, model, "reconstruct"),
+    }
+    args = arguments_in(tmp_path, per_device_eval_batch_size=2)
+    trainer = LearnTrainer(model, args=args, held_out=dev, parts=("why", "answer"))
+    metrics = trainer.evaluate()
+    for number, name in enumerate(("why", "answer")):
+        masked = [
+            row
+            | {"labels": [i if part[number] else IGNORE for i, part in zip(row["labels"], row["parts"], strict=True)]}
+            for row in dev["sft"]
+        ]
+        total, count = loss_by_hand(model, masked)
+        assert abs(metrics[f"eval_target_{name}_loss"] - total / count) < 1e-5
+        read_out = []
+        for row in dev["sft"]:
+            of_y = row["parts"][row["segments"].index(TARGET) :]
+            read_out += [loss for loss, part in zip(read_out_by_hand(model, row), of_y, strict=True) if part[number]]
+        assert abs(metrics[f"eval_target_{name}_read_out_loss"] - np.mean(read_out)) < 1e-5
+        assert abs(metrics[f"eval_target_{name}_bottleneck_nats"]) > 1e-4
+    assert set(trainer.metrics) == metrics.keys() - {"eval_runtime", "epoch"}
