@@ -63,6 +63,7 @@ def read(file):
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_queries_that_are_to_be_written_are_counted(config, backbone, chat_backbone, monkeypatch):
     """Three kinds for each of 60 passages; words of the passages stand for them, and one batch is written."""
     config = replace(config, model=chat_backbone, queries=None, learn={}, skip=["learn", "negatives", "merge"])

@@ -88,6 +88,7 @@ def test_a_model_that_gives_its_first_dimensions(serving, opened):
         assert served.ask("GET", "/v1/models")[2]["data"][0]["dimensions"] == 16
 
 
+@pytest.mark.slow
 def test_an_export_is_served(serving, saved, opened, tmp_path):
     """By its own runtime; it has no head that would say its vectors in words."""
     for package in ("onnx", "onnxscript", "onnxruntime"):

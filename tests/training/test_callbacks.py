@@ -131,7 +131,9 @@ def warnings_of(caplog):
 REST = [("learn", 2), ("align", 1)]
 
 
-@pytest.mark.parametrize(("stage", "sane", "too_high"), [("learn", 1e-2, 3.0), ("align", 1e-3, 0.1)])
+@pytest.mark.parametrize(
+    ("stage", "sane", "too_high"), [("learn", 1e-2, 3.0), pytest.param("align", 1e-3, 0.1, marks=pytest.mark.slow)]
+)
 def test_a_run_at_a_rate_far_too_high_is_warned_of(settings, tmp_path, caplog, stage, sane, too_high):
     """In stage 2 it is a model that finds what it was trained on, which a high rate makes worse."""
     if stage == "align":

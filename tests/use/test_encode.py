@@ -400,6 +400,7 @@ def test_the_type_of_a_run_is_the_one_that_was_chosen(config, original, tmp_path
         encode_corpus(replace(config, dtype="float32"))
 
 
+@pytest.mark.slow
 def test_the_runtime_is_of_the_run(config, original, exported, cache, tmp_path):
     """It decides the vectors: the manifest has it, and another one is another run."""
     config = replace(config, runtime="onnx")
