@@ -1,7 +1,7 @@
 """Does a text gain from as many vectors as its own loss asks for? Nested bottlenecks, on long medical documents.
 
     python benchmarks/nested.py --data DIR_WITH_MEDICAL_AND_CHEMISTRY
-    python benchmarks/nested.py --data DIR_WITH_MEDICAL_AND_CHEMISTRY --scale tiny    # two random layers; in nested_tiny
+    python benchmarks/nested.py --data DIR_WITH_MEDICAL_AND_CHEMISTRY --scale tiny    # random; in nested_tiny
 
 Protocol, fixed before any of these models was trained:
 
