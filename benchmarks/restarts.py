@@ -86,13 +86,9 @@ class Material:
         write_jsonl(self.rows, rows)
         write_jsonl(self.corpus, ({"id": f"row {n}", "text": f"passage {n}" + " more" * n} for n in range(PASSAGES)))
         make_backbone(self.backbone)
-        for path, tokens, options in (
-            (self.model, 2, {}),
-            (self.other, 1, {}),
-            (self.native, None, {"compression_ratio": 5}),
-        ):
+        for path, tokens, ratio in ((self.model, 2, None), (self.other, 1, None), (self.native, None, 5)):
             model = lbr_st.from_backbone(
-                str(self.backbone), num_bottleneck_tokens=tokens, max_seq_length=LENGTH, **options
+                str(self.backbone), num_bottleneck_tokens=tokens, max_seq_length=LENGTH, compression_ratio=ratio
             )
             lbr_st.save(model, path)
 

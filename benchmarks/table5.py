@@ -20,6 +20,7 @@ Protocol, fixed before the test set was touched: that of `thesis.py`, corpus-tau
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 import shutil
 from functools import partial
@@ -57,7 +58,21 @@ LONG: dict[str, Any] = {
 
 def long_documents(medical: Domain, lab: Lab) -> Domain:
     """Write the files of a domain of which all documents are long, once."""
-    domain = Domain("medical-long", lab.work / "medical-long")
+    return of_length(medical, lab, "medical-long", (LEAST_TOKENS, math.inf), PAIRS, DOCUMENTS)
+
+
+def of_length(medical: Domain, lab: Lab, name: str, tokens: tuple[float, float], pairs: int, documents: int) -> Domain:
+    """Write the files of a domain whose documents have so many tokens of the backbone, once.
+
+    Args:
+        medical: The domain that they are taken from.
+        lab: Where experiments are run.
+        name: Name of the new domain, and of its folder.
+        tokens: The least and the most tokens of a document.
+        pairs: Number of pairs of stage 2, at the most.
+        documents: Number of training documents in the full corpus, at the most.
+    """
+    domain = Domain(name, lab.work / name)
     if domain.full.is_file():
         return domain
     domain.folder.mkdir(parents=True, exist_ok=True)
@@ -66,15 +81,15 @@ def long_documents(medical: Domain, lab: Lab) -> Domain:
     def long_ones(path: Path, fields: tuple[str, ...] = ("query", "document")) -> list[dict[str, Any]]:
         records = read_records(path, fields)
         rows = tokenizer([record["document"] for record in records]).input_ids
-        return [record for record, ids in zip(records, rows, strict=True) if len(ids) >= LEAST_TOKENS]
+        return [record for record, ids in zip(records, rows, strict=True) if tokens[0] <= len(ids) <= tokens[1]]
 
     regime = domains.REGIMES[0]
     write_jsonl(domain.stage1(regime, "pairs"), long_ones(medical.stage1(regime, "pairs")))
     write_jsonl(domain.stage1(regime, "passages"), long_ones(medical.stage1(regime, "passages"), ("document",)))
-    write_jsonl(domain.pairs, long_ones(medical.pairs)[:PAIRS])
+    write_jsonl(domain.pairs, long_ones(medical.pairs)[:pairs])
     write_jsonl(domain.test, long_ones(medical.test))
-    documents = long_ones(medical.full, ("document",))
-    write_jsonl(domain.full, random.Random(0).sample(documents, min(len(documents), DOCUMENTS)))
+    found = long_ones(medical.full, ("document",))
+    write_jsonl(domain.full, random.Random(0).sample(found, min(len(found), documents)))
     return domain
 
 

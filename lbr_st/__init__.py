@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     from lbr_st.learning.run import learn as learn
     from lbr_st.model.bottleneck import BottleneckTransformer as BottleneckTransformer
     from lbr_st.model.merging import merge as merge
+    from lbr_st.model.nested import with_first_tokens as with_first_tokens
     from lbr_st.model.saving import from_backbone as from_backbone
     from lbr_st.model.saving import load as load
     from lbr_st.model.saving import save as save
     from lbr_st.recommending.config import RecommendConfig as RecommendConfig
     from lbr_st.recommending.recommender import open_recommender as open_recommender
     from lbr_st.recommending.run import recommend as recommend
+    from lbr_st.use.nested import encode_vectors as encode_vectors
 
 __version__ = "0.1.0"
 
@@ -43,6 +45,7 @@ _EXPORTS = {
     "adapt": "lbr_st.adaptation.run",
     "align": "lbr_st.alignment.run",
     "distill": "lbr_st.distilling.run",
+    "encode_vectors": "lbr_st.use.nested",
     "evaluate": "lbr_st.evaluation.own_data",
     "from_backbone": "lbr_st.model.saving",
     "learn": "lbr_st.learning.run",
@@ -52,6 +55,7 @@ _EXPORTS = {
     "read_out": "lbr_st.evaluation.read_out",
     "recommend": "lbr_st.recommending.run",
     "save": "lbr_st.model.saving",
+    "with_first_tokens": "lbr_st.model.nested",
 }
 __all__ = [*_EXPORTS, "data"]  # noqa: PLE0604
 

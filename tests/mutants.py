@@ -75,6 +75,42 @@ MUTANTS = [
         "train[each]",
         "learning/test_run.py::test_targets_of_several_fields",
     ),
+    # A nested bottleneck.
+    Mutant(
+        "nested: a text ends with all tokens whatever was drawn",
+        "model/bottleneck.py",
+        "return [row[: end + k] for row, end, k",
+        "return [row for row, end, k",
+        "learning/test_nested.py",
+    ),
+    Mutant(
+        "nested: the loss of k vectors is that of the vector after them",
+        "use/nested.py",
+        "last = [size - 1 for size in",
+        "last = [size % 4 for size in",
+        "use/test_nested.py",
+    ),
+    Mutant(
+        "nested: a text has the most vectors that are within the margin",
+        "use/nested.py",
+        "return [numbers[first] for first in within.int().argmax(dim=1).tolist()]",
+        "return [numbers[-1 - first] for first in within.flip(1).int().argmax(dim=1).tolist()]",
+        "use/test_nested.py",
+    ),
+    Mutant(
+        "nested: a text has the same number in every epoch of stage 2",
+        "model/nested.py",
+        "    return [generator.randint(1, most) for _ in texts]",
+        "    return [random.Random(text).randint(1, most) for text in texts]",
+        "model/test_nested.py",
+    ),
+    Mutant(
+        "nested: a model with its first tokens cuts texts later",
+        "model/nested.py",
+        "        max_seq_length=module.max_seq_length - module.num_bottleneck_tokens + number,",
+        "        max_seq_length=module.max_seq_length,",
+        "model/test_nested.py",
+    ),
     # A recommender.
     Mutant(
         "recommend: a side pulls the one that it is to be held to",
@@ -757,8 +793,8 @@ MUTANTS = [
     Mutant(
         "examples: the prompt is left out of X",
         "learning/examples.py",
-        "for ids in module.tokenize_rows([prompt + text for text in sources]):",
-        "for ids in module.tokenize_rows(sources):",
+        "texts = [prompt + text for text in sources]",
+        "texts = sources",
         "learning/test_examples.py::test_sft_example_written_out",
     ),
     Mutant(

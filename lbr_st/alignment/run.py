@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from lbr_st.learning.measures import LanguageModelEvaluator
 from lbr_st.model.adapters import merge_opened
 from lbr_st.model.bottleneck import BottleneckTransformer, bottleneck_module
 from lbr_st.model.lengths import warn_of_longer
+from lbr_st.model.nested import preprocess_nested
 from lbr_st.model.opening import (
     check_can_be_trained,
     check_max_length,
@@ -309,7 +311,7 @@ def _open(config: AlignConfig) -> SentenceTransformer:
         raise InputError(
             f"--model {config.model}: a model without config.json, which is no transformer, cannot be trained"
         )
-    for name in ("bottleneck_tokens", "compression_ratio", "lora_rank", "lm_weight"):
+    for name in ("bottleneck_tokens", "compression_ratio", "nested", "lora_rank", "lm_weight"):
         if getattr(config, name):
             raise InputError(f"{flag(name)}: {config.model} is an embedding model without bottleneck tokens")
     model = open_sentence_transformer(config.model, model_kwargs={"dtype": torch.float32, **attention})
@@ -469,6 +471,9 @@ def _teaching(config: AlignConfig, lessons: Lessons) -> Teaching:
 def _collator(
     config: AlignConfig, arguments: AlignConfig, model: SentenceTransformer
 ) -> SentenceTransformerDataCollator:
+    preprocess: Callable[..., Any] = model.preprocess
+    if _is_ours(model) and bottleneck_module(model).nested:
+        preprocess = partial(preprocess_nested, model, config.seed)
     if not config.lm_weight:
-        return SentenceTransformerDataCollator(model.preprocess, prompts=arguments.prompts)
-    return JointCollator(model.preprocess, prompts=arguments.prompts, make_examples=ExampleMaker(model, "sft"))
+        return SentenceTransformerDataCollator(preprocess, prompts=arguments.prompts)
+    return JointCollator(preprocess, prompts=arguments.prompts, make_examples=ExampleMaker(model, "sft"))

@@ -145,6 +145,8 @@ class LearnConfig(StageConfig):
             raise InputError(f"--read-out-weight must be a number of 0 or more, got {self.read_out_weight}")
         if self.read_out_weight and not self.arm.has_bottleneck:
             raise InputError("--read-out-weight means nothing with --arm plain: there is nothing to read out")
+        if self.nested and not self.arm.has_bottleneck:
+            raise InputError("--nested means nothing with --arm plain: there is no bottleneck")
         if self.domain_vectors is not None and self.domain_tokens is None:
             raise InputError("--domain-vectors is for --domain-tokens: give the terms")
         if self.select_by is not None:

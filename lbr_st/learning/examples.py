@@ -17,6 +17,7 @@ from lbr_st.learning.objectives import Arm, fields_of
 from lbr_st.model.bottleneck import BottleneckTransformer, bottleneck_module
 from lbr_st.model.cutoff import BOTTLENECK, PREFIX, SOURCE, TARGET
 from lbr_st.model.lengths import describe_longer
+from lbr_st.model.nested import draw_numbers
 from lbr_st.model.positions import most_positions
 from lbr_st.records import Record
 
@@ -34,7 +35,8 @@ class ExampleMaker:
     """Tokenizes columns of texts into ``[BOS? X Z Y EOS]``.
 
     X is tokenized exactly as at encoding time: with its prompt, and cut to the model's ``max_seq_length`` before the
-    bottleneck tokens. Y is cut to as many tokens; EOS ends a Y that reaches the end of its document.
+    bottleneck tokens. Y is cut to as many tokens; EOS ends a Y that reaches the end of its document. Of a nested
+    bottleneck Z is a first part that is drawn for each row.
 
     Attributes:
         model: Model whose first module's tokenizer and lengths are used, and whose prompts are.
@@ -44,7 +46,7 @@ class ExampleMaker:
             sight need not be rebuilt.
         prefix_share: Least and largest share of a document that is X, for ``prefix-suffix``. Between them it is drawn
             for each document, the same in every run with one seed.
-        seed: Seed of that draw.
+        seed: Seed of that draw, and of the numbers of tokens of a nested bottleneck.
         cut_off: For ``prefix-suffix``, the number of documents in each call whose end is in neither part.
         parts: Fields of Y whose tokens are marked, of ``sft`` where records have a ``target``: its first field has the
             first place. A token is of the first field that it has a character of; what stands between fields, and EOS,
@@ -112,7 +114,9 @@ class ExampleMaker:
     ) -> Iterator[tuple[list[int], int]]:
         """Yield the ids ``[BOS? X Z]`` of each text, and how many of them are Z."""
         is_bottleneck = set(module.bottleneck_token_ids)
-        for ids in module.tokenize_rows([prompt + text for text in sources]):
+        texts = [prompt + text for text in sources]
+        numbers = draw_numbers(texts, module.num_bottleneck_tokens, self.seed) if module.nested else None
+        for ids in module.tokenize_rows(texts, numbers=numbers):
             k = sum(id_ in is_bottleneck for id_ in ids)
             if self.arm.has_bottleneck:
                 yield ids, k

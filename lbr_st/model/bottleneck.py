@@ -90,6 +90,18 @@ def check_ratio(compression_ratio: float | None) -> None:
         raise InputError(f"the compression ratio must be a number above 0, got {compression_ratio}")
 
 
+def check_nested(nested: bool, num_bottleneck_tokens: int, compression_ratio: float | None) -> None:
+    """Refuse a nested bottleneck of one token, or of a number of tokens that follows the length of the text.
+
+    Raises:
+        InputError: With the flags.
+    """
+    if nested and num_bottleneck_tokens < 2:
+        raise InputError("--nested needs bottleneck tokens to choose from: give --bottleneck-tokens, 2 or more")
+    if nested and compression_ratio is not None:
+        raise InputError("--nested and --compression-ratio both say how many tokens a text has; leave out one of them")
+
+
 class BottleneckTransformer(InputModule):
     """A causal language model whose tokenizer ends every text with bottleneck tokens.
 
@@ -104,12 +116,14 @@ class BottleneckTransformer(InputModule):
         compression_ratio: Tokens of text to a bottleneck token, R of arXiv 2601.11124 (section 3.2). A text of n
             tokens, its prompt included, then ends with the last ``clamp(ceil(n / R), 1, K)`` of the K bottleneck
             tokens. Default: every text ends with all of them.
+        nested: Whether any first part of the bottleneck tokens is a bottleneck too, see `lbr_st.model.nested`.
         domain_token_ids: Ids of the tokens that terms have, see `lbr_st.model.domain_tokens`; default is none.
         history: One entry per training stage, saying what the model was made from.
 
     Raises:
         InputError: If ``max_seq_length`` leaves no room for text or is more than the language model reads, the
-            tokenizer does not append the tokens, or the compression ratio is not above 0.
+            tokenizer does not append the tokens, the compression ratio is not above 0, or the bottleneck cannot be
+            nested.
     """
 
     # The name that the native layout stores: public, and free of which file the class is in.
@@ -119,7 +133,9 @@ class BottleneckTransformer(InputModule):
     tokenizer: PreTrainedTokenizerBase
     gathered_weights: dict[str, Tensor] | None = None  # set while it is saved, where those in memory are shards
     config_file_name = "lbr_config.json"
-    config_keys = ["bottleneck_token_ids", "max_seq_length", "compression_ratio", "domain_token_ids", "history"]
+    config_keys = [
+        "bottleneck_token_ids", "max_seq_length", "compression_ratio", "nested", "domain_token_ids", "history",
+    ]  # fmt: skip
 
     def __init__(
         self,
@@ -129,14 +145,17 @@ class BottleneckTransformer(InputModule):
         bottleneck_token_ids: list[int],
         max_seq_length: int,
         compression_ratio: float | None = None,
+        nested: bool = False,
         domain_token_ids: list[int] | None = None,
         history: list[dict[str, Any]] | None = None,
     ) -> None:
         super().__init__()
         check_ratio(compression_ratio)
+        check_nested(nested, len(bottleneck_token_ids), compression_ratio)
         self.model = model
         self.tokenizer = tokenizer
         self.compression_ratio = compression_ratio
+        self.nested = bool(nested)
         self.bottleneck_token_ids = list(bottleneck_token_ids)
         self.domain_token_ids = list(domain_token_ids or [])
         # Where positions are learned (GPT-2), padding on the left would move the text to other positions.
@@ -158,6 +177,7 @@ class BottleneckTransformer(InputModule):
         num_bottleneck_tokens: int | None = None,
         max_seq_length: int | None = None,
         compression_ratio: float | None = None,
+        nested: bool = False,
         **model_kwargs: Any,
     ) -> BottleneckTransformer:
         """Start from a plain causal language model: a local directory, a Hub id, a GGUF file, or an adapter.
@@ -169,6 +189,7 @@ class BottleneckTransformer(InputModule):
                 as the longest text asks for, at most `MOST_BOTTLENECK_TOKENS`.
             max_seq_length: Longest input in tokens; default is the longest that the backbone takes.
             compression_ratio: Tokens of text to a bottleneck token; default is a fixed number, see the class.
+            nested: See the class.
             **model_kwargs: Arguments of ``AutoModelForCausalLM.from_pretrained``; ``revision``, ``token`` and other
                 arguments of the Hub to the tokenizer and the configuration too.
 
@@ -191,6 +212,7 @@ class BottleneckTransformer(InputModule):
             most = 1 if compression_ratio is None else math.ceil((max_seq_length - prefix) / (compression_ratio + 1))
             num_bottleneck_tokens = max(1, min(most, MOST_BOTTLENECK_TOKENS))
         # Refused before gigabytes of weights are read.
+        check_nested(nested, num_bottleneck_tokens, compression_ratio)
         check_room(max_seq_length, prefix, num_bottleneck_tokens)
         check_positions(max_seq_length, config)
         model = read_weights(**model_kwargs)
@@ -212,6 +234,7 @@ class BottleneckTransformer(InputModule):
             bottleneck_token_ids=ids,
             max_seq_length=max_seq_length,
             compression_ratio=compression_ratio,
+            nested=nested,
         )
 
     @property
@@ -240,17 +263,29 @@ class BottleneckTransformer(InputModule):
         """Return the width of the hidden states."""
         return self.model.config.hidden_size
 
-    def tokenize_rows(self, texts: Sequence[str], max_length: int | None = None) -> list[list[int]]:
+    def tokenize_rows(
+        self, texts: Sequence[str], max_length: int | None = None, numbers: Sequence[int] | None = None
+    ) -> list[list[int]]:
         """Tokenize texts into rows ``[BOS? X Z]``, not padded. Training and encoding both read a text like this.
 
         Args:
             texts: Texts, prompts included.
             max_length: Longest row in tokens; default is ``max_seq_length``.
+            numbers: Number of bottleneck tokens of each text, for a nested bottleneck; default is all of them. A text
+                is cut where it is with all of them.
 
         Returns:
-            A list of ids for each text. With a compression ratio, a row has the last of the bottleneck tokens only.
+            A list of ids for each text. With a compression ratio, a row has the last of the bottleneck tokens only;
+            with ``numbers`` the first.
+
+        Raises:
+            InputError: If a number is none of the model's.
         """
         rows = self.tokenizer(list(texts), truncation=True, max_length=max_length or self.max_seq_length)["input_ids"]
+        if numbers is not None:
+            self.check_numbers(numbers)
+            all_but = [len(row) - self.num_bottleneck_tokens for row in rows]
+            return [row[: end + k] for row, end, k in zip(rows, all_but, numbers, strict=True)]
         if self.compression_ratio is None:
             return rows
         most, prefix, ratio = self.num_bottleneck_tokens, self.num_prefix_tokens, self.compression_ratio
@@ -258,8 +293,24 @@ class BottleneckTransformer(InputModule):
         kept = [min(max(math.ceil((end - prefix) / ratio), 1), most) for end in ends]
         return [row[:end] + row[len(row) - k :] for row, end, k in zip(rows, ends, kept, strict=True)]
 
+    def check_numbers(self, numbers: Sequence[int]) -> None:
+        """Refuse a model whose bottleneck is not nested, and numbers of tokens that it does not have.
+
+        Raises:
+            InputError: With the number.
+        """
+        if not self.nested:
+            raise InputError("this model was not trained with --nested: it has one vector for a text")
+        if wrong := [k for k in numbers if not 1 <= k <= self.num_bottleneck_tokens]:
+            raise InputError(f"this model has 1 to {self.num_bottleneck_tokens} vectors for a text, not {wrong[0]}")
+
     def preprocess(
-        self, inputs: Sequence[Any], prompt: str | None = None, max_length: int | None = None, **kwargs: Any
+        self,
+        inputs: Sequence[Any],
+        prompt: str | None = None,
+        max_length: int | None = None,
+        numbers: Sequence[int] | None = None,
+        **kwargs: Any,
     ) -> dict[str, Tensor | Any]:
         """Tokenize texts; every row ends with its bottleneck tokens, then padding.
 
@@ -267,19 +318,22 @@ class BottleneckTransformer(InputModule):
             inputs: Texts.
             prompt: Put before every text.
             max_length: Shorter limit for this call, in tokens.
+            numbers: Number of bottleneck tokens of each text, see `tokenize_rows`.
             **kwargs: Ignored (sentence-transformers passes ``task``).
 
         Returns:
             ``input_ids`` and ``attention_mask``, both ``(batch, seq)`` int64.
 
         Raises:
-            InputError: If ``max_length`` leaves no room for text, or is more than the language model reads.
+            InputError: If ``max_length`` leaves no room for text, or is more than the language model reads; or a number
+                of tokens is none of the model's.
         """
         texts = self._prepend_prompt(list(inputs), prompt) if prompt else list(inputs)
         if max_length is not None:
             check_room(max_length, self.num_prefix_tokens, self.num_bottleneck_tokens)
             check_positions(max_length, self.model.config)
-        padded = self.tokenizer.pad({"input_ids": self.tokenize_rows(texts, max_length)}, return_tensors="pt")
+        rows = self.tokenize_rows(texts, max_length, numbers)
+        padded = self.tokenizer.pad({"input_ids": rows}, return_tensors="pt")
         return {"input_ids": padded["input_ids"], "attention_mask": padded["attention_mask"]}
 
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from transformers.utils.peft_utils import ADAPTER_CONFIG_NAME
 from lbr_st.errors import InputError
 from lbr_st.files import file_sha256, read_json, sha256, write_json
 from lbr_st.model.adapters import find_adapter
-from lbr_st.model.bottleneck import BottleneckTransformer, check_ratio
+from lbr_st.model.bottleneck import BottleneckTransformer, check_nested, check_ratio
 from lbr_st.model.exported import read_made
 from lbr_st.model.gguf import gguf_file
 from lbr_st.model.positions import most_positions
@@ -136,6 +136,11 @@ class SavedFiles:
         """Tokens of text to a bottleneck token; None where every text has all of them."""
         return self[LBR_CONFIG].get("compression_ratio")
 
+    @property
+    def nested(self) -> bool:
+        """Whether any first part of the bottleneck tokens is a bottleneck too."""
+        return self[LBR_CONFIG].get("nested", False)
+
     def __getitem__(self, name: str) -> Any:
         if name not in self.json:
             fail(name, "missing")
@@ -239,7 +244,17 @@ def _check_lbr_config(files: SavedFiles) -> str:
             fail(LBR_CONFIG, f"compression_ratio is {ratio!r}, not null or a number above 0")
         if files.is_portable:
             fail(LBR_CONFIG, "has a compression_ratio, which the portable layout cannot keep to")
+    _check_nested(files)
     return f"{LBR_CONFIG}: {len(ids)} bottleneck token(s), texts of up to {files.max_seq_length} tokens"
+
+
+def _check_nested(files: SavedFiles) -> None:
+    if not isinstance(files.nested, bool):
+        fail(LBR_CONFIG, f"nested is {files.nested!r}, not true or false")
+    try:
+        check_nested(files.nested, len(files.ids), files.compression_ratio)
+    except InputError as error:
+        fail(LBR_CONFIG, f"nested is true: {error}")
 
 
 def _check_domain_ids(ids: list[int], domain: Any) -> None:

@@ -158,6 +158,7 @@ def _open(name: str, like: BottleneckTransformer | None = None) -> SentenceTrans
             flag=FLAG,
             num_bottleneck_tokens=like.num_bottleneck_tokens,
             compression_ratio=like.compression_ratio,
+            nested=like.nested,
             max_seq_length=like.max_seq_length,
         )
 
@@ -244,6 +245,7 @@ def _described(model: SentenceTransformer) -> dict[str, Any]:
         found |= {
             "the number of bottleneck tokens": first.num_bottleneck_tokens,
             "the compression ratio": first.compression_ratio,
+            "whether its bottleneck is nested": first.nested,
         }
     for module in modules[1:]:
         settings = module.get_config_dict() if hasattr(module, "get_config_dict") else {}

@@ -381,6 +381,7 @@ def open_model(
     *,
     num_bottleneck_tokens: int | None = None,
     compression_ratio: float | None = None,
+    nested: bool = False,
     max_seq_length: int | None = None,
     texts_in_a_row: int = 1,
     layers: int | None = None,
@@ -397,6 +398,7 @@ def open_model(
         num_bottleneck_tokens: Number of bottleneck tokens of a model that starts from a backbone; of a saved one, the
             number it must have.
         compression_ratio: The same for the tokens of text to a bottleneck token.
+        nested: Whether its bottleneck is nested; a saved one must have been from the start.
         max_seq_length: Longest input in tokens; default is that of the saved model, or `default_max_length`.
         texts_in_a_row: Number of texts of that length that the model must read in one row.
         layers: Number of its first layers to keep; default is all.
@@ -426,6 +428,7 @@ def open_model(
                 name,
                 num_bottleneck_tokens=num_bottleneck_tokens,
                 compression_ratio=compression_ratio,
+                nested=nested,
                 max_seq_length=max_seq_length,
                 **model_kwargs,
             )
@@ -437,6 +440,8 @@ def open_model(
     ):
         if asked_for not in (None, has):
             raise InputError(f"{flag} {name} has {setting} {has}; it cannot be opened with {setting} {asked_for}")
+    if nested and not module.nested:
+        raise InputError(f"{flag} {name} was not trained with --nested; start again from its language model")
     if max_seq_length is not None:
         model.max_seq_length = max_seq_length
     if layers is not None:  # only now: an adapter that was merged has updates of all of them

@@ -57,6 +57,7 @@ def from_backbone(
     num_bottleneck_tokens: int | None = None,
     max_seq_length: int | None = None,
     compression_ratio: float | None = None,
+    nested: bool = False,
     **model_kwargs: Any,
 ) -> SentenceTransformer:
     """Start from a plain causal language model: a local directory, a Hub id, a GGUF file, or an adapter.
@@ -70,6 +71,7 @@ def from_backbone(
             backbone takes.
         compression_ratio: Tokens of text to a bottleneck token; default is a fixed number, see
             `BottleneckTransformer`.
+        nested: Whether any first part of the bottleneck tokens is a bottleneck too, see `lbr_st.model.nested`.
         **model_kwargs: Arguments of ``AutoModelForCausalLM.from_pretrained``.
 
     Returns:
@@ -77,14 +79,15 @@ def from_backbone(
 
     Raises:
         InputError: If the backbone is quantized or cannot take bottleneck tokens, or the length leaves no room for
-            text or is more than the backbone reads.
+            text or is more than the backbone reads; or the bottleneck cannot be nested.
     """
-    return _assemble(
+    return assemble(
         BottleneckTransformer.from_backbone(
             model_name_or_path,
             num_bottleneck_tokens=num_bottleneck_tokens,
             max_seq_length=max_seq_length,
             compression_ratio=compression_ratio,
+            nested=nested,
             **model_kwargs,
         )
     )
@@ -112,15 +115,23 @@ def load(model_name_or_path: str, *, device: str | None = None, **kwargs: Any) -
     hub = {key: kwargs[key] for key in ("token", "cache_folder", "revision", "local_files_only") if key in kwargs}
     path = load_file_path(model_name_or_path, "config_sentence_transformers.json", **hub)
     saved = read_json(Path(path)) if path else {}
-    return _assemble(module, saved.get("prompts"), saved.get("default_prompt_name"), device)
+    return assemble(module, saved.get("prompts"), saved.get("default_prompt_name"), device)
 
 
-def _assemble(
+def assemble(
     module: BottleneckTransformer,
     prompts: dict[str, str] | None = None,
     default_prompt_name: str | None = None,
     device: str | None = None,
 ) -> SentenceTransformer:
+    """Return the model of a module: last-token pooling and normalisation follow it.
+
+    Args:
+        module: The module.
+        prompts: Text before a query and a document; default is none.
+        default_prompt_name: Prompt of texts of no role; default is none.
+        device: Device to put it on; default as sentence-transformers chooses.
+    """
     pooling = Pooling(module.get_embedding_dimension(), pooling_mode="lasttoken")
     return SentenceTransformer(
         modules=[module, pooling, Normalize()],

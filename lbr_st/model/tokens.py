@@ -201,6 +201,31 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> No
     write_json(path, config | {"tokenizer_class": TOKENIZER_CLASS, "model_input_names": INPUT_NAMES})
 
 
+def keep_first_tokens(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, number: int
+) -> PreTrainedTokenizerBase:
+    """Return a tokenizer that appends the first bottleneck tokens only.
+
+    Args:
+        model: The language model; it is not changed.
+        tokenizer: Its tokenizer, with more of them; it is not changed.
+        number: Number of tokens that it appends.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        model.config.save_pretrained(folder)
+        save_tokenizer(tokenizer, folder)
+        path = Path(folder, "tokenizer.json")
+        data = read_json(path)
+        kept = [bottleneck_token(index) for index in range(number)]
+        post_processor = data["post_processor"]
+        for part in post_processor.get("processors", [post_processor]):
+            if part["type"] == "TemplateProcessing":
+                ids = {token: part["special_tokens"][token]["ids"][0] for token in kept}
+        data["post_processor"] = _appending(post_processor, ids)
+        path.write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")
+        return AutoTokenizer.from_pretrained(folder)
+
+
 def _append_tokens(path: Path, ids: list[int]) -> None:
     """Write the tokens into tokenizer.json: the one form that every consumer of a model reads."""
     tokens = [bottleneck_token(index) for index in range(len(ids))]

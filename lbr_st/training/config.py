@@ -16,7 +16,7 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from lbr_st.data.drops import ON_ERROR_HELP
 from lbr_st.data.judgements import MIN_SCORE
 from lbr_st.errors import InputError, check_installed, one_line
-from lbr_st.model.bottleneck import check_ratio, check_room
+from lbr_st.model.bottleneck import check_nested, check_ratio, check_room
 from lbr_st.model.opening import DEFAULT_MAX_LENGTH
 from lbr_st.training.launch import check_environment
 from lbr_st.training.packages import check_packages
@@ -164,7 +164,7 @@ class StageConfig(RunConfig):
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
         "model and data": (
             "model", "data", "dev_data", "min_score", "on_error", "output_dir", "resume", "max_length",
-            "bottleneck_tokens", "compression_ratio", "query_prompt", "document_prompt", "allow_overlap",
+            "bottleneck_tokens", "compression_ratio", "nested", "query_prompt", "document_prompt", "allow_overlap",
         ),
         "LoRA, instead of training all weights; merged into them at the end": (
             "lora_rank", "lora_alpha", "lora_dropout", "load_in_4bit",
@@ -196,6 +196,11 @@ class StageConfig(RunConfig):
         "one bottleneck token for every R tokens of text, where each text has the same number by default; such a model "
         "is saved in the native layout",
         "R",
+    )
+    nested: bool = told(
+        "end each text with a first part of the --bottleneck-tokens that is drawn, so that one model gives a text 1 to "
+        "K vectors; saved with the model, and stage 2 keeps to it",
+        default=False,
     )
     query_prompt: str | None = told("text put before every query; saved with the model", "TEXT")
     document_prompt: str | None = told("text put before every document; saved with the model", "TEXT")
@@ -257,6 +262,8 @@ class StageConfig(RunConfig):
                 check_room(self.max_length or sys.maxsize, 0, self.bottleneck_tokens)
         except InputError as error:
             raise InputError(f"{flag(name)} {getattr(self, name)}: {error}") from error
+        # Without a number, a saved model says its own.
+        check_nested(self.nested, self.bottleneck_tokens or 2, self.compression_ratio)
 
     def check_held_out(self, has_dev: bool) -> None:
         """Refuse settings that need dev data where there are none.

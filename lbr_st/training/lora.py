@@ -38,6 +38,7 @@ def open_for_training(config: StageConfig, **model_kwargs: Any) -> SentenceTrans
         config.model,
         num_bottleneck_tokens=config.bottleneck_tokens,
         compression_ratio=config.compression_ratio,
+        nested=config.nested,
         max_seq_length=config.max_length,
         texts_in_a_row=config.texts_in_a_row,
         layers=config.layers,

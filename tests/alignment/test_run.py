@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from lbr_st.errors import InputError
 from lbr_st.files import write_jsonl
 from lbr_st.learning.config import LearnConfig
 from lbr_st.learning.run import learn
+from lbr_st.model.bottleneck import BottleneckTransformer
 from lbr_st.model.verify import verify
 from lbr_st.training.held_out import HeldOutEvaluator
 
@@ -136,6 +138,43 @@ def test_both_stages_by_length(config, tmp_path):
     assert stock.preprocess(["x" * 9])["input_ids"][0, -2:].tolist() == module.bottleneck_token_ids[-2:]
     with pytest.raises(InputError, match="has --compression-ratio 5; it cannot be opened with --compression-ratio 6"):
         run(config, model=str(tmp_path / "out"), output_dir=str(tmp_path / "no"), compression_ratio=6)
+
+
+def test_both_stages_nested(config, backbone, tmp_path, monkeypatch):
+    """Both draw a first part for each text, stage 2 another one whenever a text comes; a resumed run draws the same."""
+    stage1, seen = str(tmp_path / "stage1"), []
+    few = {"max_steps": 2, "learning_rate": 1e-3}
+    settings = {"bottleneck_tokens": 4, "nested": True, "max_length": 24}
+    learn(LearnConfig(model=backbone, data=[config.data], output_dir=stage1, **settings, **few))
+    assert lbr_st.load(stage1)[0].history[-1]["nested"] is True
+    tokenize = BottleneckTransformer.tokenize_rows
+
+    def watched(module, texts, max_length=None, numbers=None):
+        if numbers is not None:
+            seen.extend(zip(texts, numbers, strict=True))
+        return tokenize(module, texts, max_length, numbers)
+
+    monkeypatch.setattr(BottleneckTransformer, "tokenize_rows", watched)
+    config = replace(config, model=stage1, dev_data=None, max_length=None, eval_steps=None, learning_rate=1e-3)
+    run(config, max_steps=9, save_steps=3)
+    assert {k for _, k in seen} == {1, 2, 3, 4}
+    numbers = {text: {k for each, k in seen if each == text} for text, _ in seen}
+    assert sum(len(of_text) > 1 for of_text in numbers.values()) > len(numbers) / 2
+    module = lbr_st.load(str(tmp_path / "out"))[0]
+    assert module.nested and module.num_bottleneck_tokens == 4
+    shutil.copytree(tmp_path / "out", tmp_path / "killed")
+    cut_off(tmp_path / "killed", 3)
+    run(config, max_steps=9, save_steps=3, output_dir=str(tmp_path / "killed"), resume=True)
+    assert same_weights(tmp_path / "out", tmp_path / "killed")
+
+
+def test_nested_is_for_models_with_a_bottleneck(config, model, tmp_path):
+    few = {"dev_data": None, "max_length": None, "nested": True}
+    with pytest.raises(InputError, match="--nested: .*st is an embedding model without bottleneck tokens"):
+        run(config, model=make_bert(tmp_path / "bert"), **few)
+    lbr_st.save(model, tmp_path / "stage1")
+    with pytest.raises(InputError, match="stage1 was not trained with --nested"):
+        run(config, model=str(tmp_path / "stage1"), **few)
 
 
 def test_stage_2_takes_what_stage_1_left(config, model, tmp_path):

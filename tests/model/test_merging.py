@@ -220,6 +220,7 @@ def with_prompt(folder):
         (with_prompt, r"its prompts: {}, not {'query': 'q: '}"),
         (with_another_model(num_bottleneck_tokens=3), "the number of bottleneck tokens: 2, not 3"),
         (with_another_model(compression_ratio=5), r"the compression ratio: None, not 5"),
+        (with_another_model(nested=True), "whether its bottleneck is nested: False, not True"),
         (with_another_model(backbone={"layers": 1}), r"num_hidden_layers in config.json: 2, not 1"),
         (
             with_another_model(backbone={"num_attention_heads": 2}),
