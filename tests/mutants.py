@@ -947,8 +947,8 @@ MUTANTS = [
     Mutant(
         "nats: not beside the loss with its own X",
         "learning/trainer.py",
-        'wrong["loss_sums"] - own["loss_sums"]',
-        'wrong["loss_sums"]',
+        'wrong[f"{part}loss_sums"] - found[f"{part}loss_sums"]',
+        'wrong[f"{part}loss_sums"]',
         "learning/test_trainer.py::test_held_out_loss_and_nats",
     ),
     Mutant(

@@ -152,7 +152,6 @@ assert "datasets" not in sys.modules
 """
 
 
-@pytest.mark.slow
 def test_pieces_of_the_stages_are_used_without_datasets(tmp_path):
     """Examples, batches and losses; `make gpu` trains with them where the trainers' packages are not installed."""
     code = without(EXTRAS.keys() - {"accelerate", "peft"}) + PIECES

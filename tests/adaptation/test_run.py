@@ -197,7 +197,6 @@ def test_a_teacher_that_is_too_weak(config, embedding_model, monkeypatch, capsys
         adapt(replace(config, weak_teacher=True))
 
 
-@pytest.mark.slow
 def test_a_model_without_a_chat_template_writes_what_stage_1_taught_it(config, monkeypatch):
     """It goes on where it was cut off; no question of what is held out is trained on, and the rest is."""
     asked = []

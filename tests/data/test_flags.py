@@ -38,7 +38,10 @@ PRINTED_BY = {
     "split": (PREPARE,),
     "table": (PREPARE,),
 }
-OF_A_FLAG_GIVEN = {("columns", "--min-score"): ("learn", "align", "evaluate", "inspect", PREPARE)}
+OF_A_FLAG_GIVEN = {
+    ("columns", "--min-score"): ("learn", "align", "evaluate", "inspect", PREPARE),
+    ("records", "--target"): ("learn",),
+}
 NO_MESSAGES = {("card", "--same-text"), ("card", "--objective"), ("card", "--data")}  # Markdown that names commands
 
 
