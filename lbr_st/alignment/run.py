@@ -47,6 +47,7 @@ from lbr_st.model.opening import (
 )
 from lbr_st.model.precision import autocast_dtype
 from lbr_st.model.saving import load
+from lbr_st.model.similarity import compare_by_cosine
 from lbr_st.records import FIELDS, Record
 from lbr_st.training.callbacks import WarnOfCollapse, evaluate_while_training, keep_best
 from lbr_st.training.config import flag
@@ -227,6 +228,7 @@ def prepare(config: AlignConfig, arguments: AlignConfig) -> tuple[Run, AlignTrai
         arguments.ddp_find_unused_parameters = not _is_ours(model)
     set_prompts(model, config)
     dimensions = check_dimensions(config.matryoshka_dims, model.get_embedding_dimension())
+    dimensions = dimensions or own_dimensions(model, config.model)
     return run, _trainer(config, arguments, model, data, dimensions, teacher)
 
 
@@ -313,6 +315,7 @@ def _open(config: AlignConfig) -> SentenceTransformer:
         if getattr(config, name):
             raise InputError(f"{flag(name)}: {config.model} is an embedding model without bottleneck tokens")
     model = open_sentence_transformer(config.model, model_kwargs={"dtype": torch.float32, **attention})
+    compare_by_cosine(model, f"--model {config.model}")
     language_model = model.transformers_model
     if language_model is not None:
         merge_opened(language_model, config.model)
@@ -429,6 +432,21 @@ def check_dimensions(dimensions: Sequence[int] | None, width: int | None) -> lis
     if not all(1 <= each <= width for each in dimensions):
         raise InputError(f"--matryoshka-dims must be from 1 to {width}, the width of the embeddings; got {dimensions}")
     return sorted({width, *dimensions}, reverse=True)
+
+
+def own_dimensions(model: SentenceTransformer, name: str) -> list[int] | None:
+    """Return the first dimensions that a model keeps of its vectors, which are trained alone; None where it keeps all.
+
+    Args:
+        model: The model to train.
+        name: Its name, for a line that says so.
+    """
+    if model.truncate_dim is None:
+        return None
+    width = model.get_embedding_dimension()
+    assert width is not None
+    logger.info("--model %s keeps the first %d numbers of its vectors (truncate_dim): these are trained", name, width)
+    return [width]
 
 
 def _loss(

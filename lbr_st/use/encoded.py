@@ -50,8 +50,14 @@ class Encoded:
         """
         manifest = Manifest.open(Path(folder))
         job = manifest.origin["job"]
-        if not manifest.finished or manifest.missing():
+        if not manifest.finished:
             raise InputError(f"{folder}: lbr encode has not finished it; the same command goes on")
+        if absent := manifest.missing():
+            others = f" and {len(absent) - 1} others" if len(absent) > 1 else ""
+            raise InputError(
+                f"{folder} lacks {part(Path(folder), absent[0]).name}{others}, which lbr encode wrote: copy it again, or "
+                "encode in another folder"
+            )
         if job["role"] != "document":
             raise InputError(f"{folder} holds vectors of queries; encode documents, with --role document")
         same = (

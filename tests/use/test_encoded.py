@@ -13,7 +13,7 @@ from sentence_transformers import SentenceTransformer
 from lbr_st.errors import InputError
 from lbr_st.files import write_json, write_jsonl
 from lbr_st.use.encode import EncodeConfig, encode_corpus
-from lbr_st.use.passages import open_encoded
+from lbr_st.use.passages import open_encoded, require_sources
 
 DOCUMENTS = [f"{n} {text}" for n, text in enumerate([*TEXTS, *TEXTS])]
 
@@ -120,6 +120,36 @@ def test_vectors_that_are_others(copied, saved, tmp_path):
         open_encoded(str(folder), "owner/name")
     (folder / "_manifest.json").write_text("{}")
     with pytest.raises(InputError, match="_manifest.json is not what lbr encode wrote"):
+        open_encoded(str(folder), str(saved))
+
+
+@pytest.mark.parametrize("with_text", [True, False])
+def test_vectors_that_were_not_copied_whole(with_text, encoded, saved, tmp_path):
+    """A part that is missing, the manifest that is missing, one part alone: what to copy, or to give."""
+    folder = shutil.copytree(encoded("float32", with_text=with_text), tmp_path / "vectors")
+    for missing, said in (
+        ("part-00001.parquet", "part-00001.parquet"),
+        ("part-00002.parquet", "part-00001.parquet and 1 others"),
+    ):
+        (folder / missing).unlink()
+        with pytest.raises(InputError) as error:
+            open_encoded(str(folder), str(saved))
+        assert str(error.value) == (
+            f"{folder} lacks {said}, which lbr encode wrote: copy it again, or encode in another folder"
+        )
+    part = str(folder / "part-00000.parquet")
+    whole = f"{part} is one file of what lbr encode wrote, without texts; give the folder, {folder}"
+    alone = "{}: vectors of lbr encode without their _manifest.json: copy it too, into their folder"
+    for source, expected in ((part, whole), (str(folder), alone), (part, alone)):
+        if expected is alone:
+            (folder / "_manifest.json").unlink(missing_ok=True)
+        if source == part and with_text:  # it is read as a table of texts
+            require_sources([source])
+            continue
+        with pytest.raises(InputError) as error:
+            require_sources([source])
+        assert str(error.value) == expected.format(source)
+    with pytest.raises(InputError, match="vectors of lbr encode without their _manifest.json: copy it too"):
         open_encoded(str(folder), str(saved))
 
 
