@@ -10,7 +10,6 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,7 +19,6 @@ from sentence_transformers.base.evaluation import BaseEvaluator, SequentialEvalu
 from sentence_transformers.sentence_transformer.data_collator import SentenceTransformerDataCollator
 from torch import nn
 from transformers import EarlyStoppingCallback, TrainerCallback
-from transformers.utils.peft_utils import ADAPTER_CONFIG_NAME
 
 from lbr_st.alignment.batches import LABEL, documents_by_query, training_rows
 from lbr_st.alignment.config import MAX_FORGETTING, RERANKER_TEMPERATURE, TEACHER_WEIGHT, AlignConfig
@@ -306,11 +304,6 @@ def _open(config: AlignConfig) -> SentenceTransformer:
     attention = {} if config.attention is None else {"attn_implementation": config.attention}
     if not is_other_embedding_model(config.model):
         return open_for_training(config, **quantization(config), **attention)
-    files = [Path(config.model, name) for name in ("config.json", ADAPTER_CONFIG_NAME)]
-    if Path(config.model).is_dir() and not any(file.is_file() for file in files):
-        raise InputError(
-            f"--model {config.model}: a model without config.json, which is no transformer, cannot be trained"
-        )
     for name in ("bottleneck_tokens", "compression_ratio", "lora_rank", "lm_weight"):
         if getattr(config, name):
             raise InputError(f"{flag(name)}: {config.model} is an embedding model without bottleneck tokens")

@@ -28,7 +28,7 @@ from lbr_st.distilling.config import DistillConfig
 from lbr_st.distilling.students import make_student, nearness, save_both
 from lbr_st.errors import InputError
 from lbr_st.training.describe import describe_run, open_folder
-from lbr_st.training.finish import leave_training, write_log
+from lbr_st.training.finish import leave_training, refuse_diverged, write_log
 from lbr_st.training.launch import CANNOT_START, cannot_start
 from lbr_st.training.resume import Run, State, leaving_nothing, train_to_the_end, with_weights_on_disk
 
@@ -144,6 +144,7 @@ def distill(config: DistillConfig) -> Distilled | None:
         with with_weights_on_disk(trainer, config.output_dir):
             write_log(trainer, run.output_dir, CURVES)
             leave_training(trainer)
+            refuse_diverged(student, trainer, config.output_dir)
             return _finish(prepared, student.eval(), prepared.model, config)
 
 

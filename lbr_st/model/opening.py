@@ -298,8 +298,12 @@ def check_can_be_trained(
             config, tokenizer = check_backbone(name)
         elif (Path(name) / "config.json").is_file():
             config = config_of_transformers(name)
+        elif (Path(name) / ADAPTER_CONFIG_NAME).is_file():
+            return None
         else:
-            return None  # its parts are in folders, or it is no transformer
+            raise InputError(
+                f"--model {name}: a model without config.json, which is no transformer, cannot be trained"
+            )
         if layers is not None:
             check_layers(layers, config, name)
     if max_seq_length is not None:
