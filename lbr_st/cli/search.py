@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_computing(parser, (*DTYPES, AUTO))
     parser.add_argument("question", nargs="+", help="one or more questions")
     args = parser.parse_args(argv)
-    _check_questions(parser, args.question)
+    _check_questions(parser, args.question, args.data)
     if args.fuse_weight is not None and not args.fuse:
         parser.error("--fuse-weight goes with --fuse bm25")
     weight = None
@@ -89,8 +89,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"\nSearched {size} passages.\nnext: {after}")  # noqa: T201
 
 
-def _check_questions(parser: Parser, questions: Sequence[str]) -> None:
-    """Refuse a question that is empty or has bytes that are no text."""
+def _check_questions(parser: Parser, questions: Sequence[str], data: str) -> None:
+    """Refuse a question that is empty, has bytes that are no text, or is a file or folder, as a second --data would be.
+
+    One word may be the name of a folder by chance; with several questions, or a path, it is none.
+    """
     if not all(printable(question).strip() for question in questions):
         parser.error("a question is empty")
     for question in questions:
