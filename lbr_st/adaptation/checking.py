@@ -211,9 +211,9 @@ def _check_passages(layout: Layout) -> None:
                 found.add(same_text(record["document"]))
     if len(found) < FEWEST_IN_ALL:
         raise InputError(
-            f"{', '.join(map(str, config.sources))}: {len(found)} passages, and at least {FEWEST_IN_ALL} with a query are "
-            "needed to train on some and be judged by others; give more text, or a set with its own dev and test as "
-            "--pairs"
+            f"{', '.join(map(str, config.sources))}: {len(found)} passages, and at least {FEWEST_IN_ALL} with a query "
+            "are needed to train on some and be judged by others; give more text, or a set with its own dev and test "
+            "as --pairs"
         )
 
 

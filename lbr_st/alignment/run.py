@@ -221,6 +221,8 @@ def prepare(config: AlignConfig, arguments: AlignConfig) -> tuple[Run, AlignTrai
     run = describe_run(config, arguments, [config.data], [data.train, data.dev, data.dev_corpus])
     if run.open(config.resume) is State.FINISHED:
         return None
+    if arguments.train_batch_size * arguments.world_size == 1 and not any(each["negatives"] for each in data.train):
+        raise InputError("--per-device-train-batch-size 1: a pair alone has no negatives")
     model = _open(config)
     if arguments.ddp_find_unused_parameters is None:  # in ours, all that is trained gets a gradient
         arguments.ddp_find_unused_parameters = not _is_ours(model)
@@ -333,8 +335,6 @@ def _trainer(
 ) -> AlignTrainer:
     train = training_rows(data.train, data.same)
     _warn_of_longer(model, data)
-    if arguments.train_batch_size * arguments.world_size == 1 and len(train.column_names) == 2:
-        raise InputError("--per-device-train-batch-size 1: a pair alone has no negatives")
     query, document = (model.prompts.get(name) or "" for name in ("query", "document"))
     arguments.prompts = {name: query if name == "anchor" else document for name in train.column_names}
     lessons = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -58,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_computing(parser, (*DTYPES, AUTO))
     parser.add_argument("question", nargs="+", help="one or more questions")
     args = parser.parse_args(argv)
-    _check_questions(parser, args.question, args.data)
+    _check_questions(parser, args.question)
     if args.fuse_weight is not None and not args.fuse:
         parser.error("--fuse-weight goes with --fuse bm25")
     weight = None
@@ -89,11 +90,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"\nSearched {size} passages.\nnext: {after}")  # noqa: T201
 
 
-def _check_questions(parser: Parser, questions: Sequence[str], data: str) -> None:
-    """Refuse a question that is empty, has bytes that are no text, or is a file or folder, as a second --data would be.
-
-    One word may be the name of a folder by chance; with several questions, or a path, it is none.
-    """
+def _check_questions(parser: Parser, questions: Sequence[str]) -> None:
+    """Refuse a question that is empty, has bytes that are no text, or names a file, as a second --data would."""
     if not all(printable(question).strip() for question in questions):
         parser.error("a question is empty")
     for question in questions:
@@ -103,6 +101,11 @@ def _check_questions(parser: Parser, questions: Sequence[str], data: str) -> Non
             if encoding != "utf-8":
                 why = f"characters that this locale, of {encoding}, does not have (export LC_ALL=C.UTF-8)"
             parser.error(f"a question has {why}: {printable(question)!r} without them")
+        if os.path.exists(question):
+            parser.error(
+                f"{question} is a file or folder here, and would be asked as a question; --data takes one source (the "
+                f"question is asked as '{question}?')"
+            )
 
 
 def _read(args: argparse.Namespace, computing: Computing) -> tuple[SentenceTransformer, list[Record]]:

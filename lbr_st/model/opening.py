@@ -301,9 +301,7 @@ def check_can_be_trained(
         elif (Path(name) / ADAPTER_CONFIG_NAME).is_file():
             return None
         else:
-            raise InputError(
-                f"--model {name}: a model without config.json, which is no transformer, cannot be trained"
-            )
+            raise InputError(f"--model {name}: a model without config.json, which is no transformer, cannot be trained")
         if layers is not None:
             check_layers(layers, config, name)
     if max_seq_length is not None:

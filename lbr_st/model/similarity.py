@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, Final
 
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Normalize
 
 logger = logging.getLogger(__name__)
 
-COSINE = "cosine"
+COSINE: Final = "cosine"
 
 
 def compare_by_cosine(model: SentenceTransformer, what: str) -> None:

@@ -79,7 +79,9 @@ def _refuse_parts(source: str) -> None:
     if (with_texts := is_part(files[0])) is None or (with_texts and files == [path]):
         return
     if (files[0].parent / MANIFEST).is_file():
-        raise InputError(f"{source} is one file of what lbr encode wrote, without texts; give the folder, {path.parent}")
+        raise InputError(
+            f"{source} is one file of what lbr encode wrote, without texts; give the folder, {path.parent}"
+        )
     raise InputError(f"{source}: vectors of lbr encode without their {MANIFEST}: copy it too, into their folder")
 
 

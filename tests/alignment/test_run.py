@@ -364,6 +364,12 @@ def test_what_cannot_be_done_is_refused_at_once(config, tmp_path, changes, messa
     assert not (tmp_path / "out").exists()
 
 
+def test_a_pair_alone_is_refused_before_the_model_is_opened(config, monkeypatch):
+    monkeypatch.setattr(run_of_align, "_open", lambda config: pytest.fail("the model is opened"))
+    with pytest.raises(InputError, match="^--per-device-train-batch-size 1: a pair alone has no negatives$"):
+        run(config, per_device_train_batch_size=1)
+
+
 def test_one_pair_has_no_negatives(config, tmp_path):
     write_jsonl(tmp_path / "train.jsonl", MANY[:1])
     with pytest.raises(InputError, match="need at least 2 pairs, found 1"):

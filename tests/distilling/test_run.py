@@ -193,7 +193,9 @@ def test_the_command_says_how_near_and_how_fast(config, tmp_path, capsys):
         ("layers:0", "--student layers:0: .* has 2 layers; a number from 1 to 1"),
     ],
 )
-def test_students_that_there_are_not(config, tmp_path, student, message):
+def test_students_that_there_are_not(config, tmp_path, monkeypatch, student, message):
+    """It is said before the queries are read."""
+    monkeypatch.setattr("lbr_st.distilling.run.read_queries", lambda *args: pytest.fail("the queries are read"))
     with pytest.raises(InputError, match=message):
         distill(replace(config, student=student, output_dir=str(tmp_path / "out")))
     assert not (tmp_path / "out").exists()

@@ -34,8 +34,8 @@ def test_data_of_each_objective():
         (["sft=p"], "nothing to read for reconstruct"),
         (
             ["p", "c"],
-            "several sources are written one for each objective, sft=FILE reconstruct=FILE; for all objectives, lbr data "
-            "prepare p c --output-dir SET makes one set of them, which is one source",
+            "several sources are written one for each objective, sft=FILE reconstruct=FILE; for all objectives, lbr "
+            "data prepare p c --output-dir SET makes one set of them, which is one source",
         ),
         (["sft=p", "prefix-suffix=c"], "--data prefix-suffix=c: several sources"),
         (["sft=p", "sft=c"], "sft has a source already"),

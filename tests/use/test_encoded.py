@@ -1,7 +1,10 @@
 """The output of ``lbr encode``: what is read of it, and what is refused."""
 
+import errno
 import json
+import os
 import shutil
+import tempfile
 
 import numpy as np
 import pyarrow as pa
@@ -190,3 +193,30 @@ def test_files_that_are_damaged(copied, saved, opened):
     file.write_bytes(whole)
     ids, texts = encoded.columns()
     assert list(ids)[0] == "d0" and texts[11] == DOCUMENTS[11] and len(encoded.vectors(opened)) == 12
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+def test_vectors_in_a_folder_that_cannot_be_written_to(number, copied, saved, opened, tmp_path, monkeypatch, caplog):
+    """They are mapped from a temporary file, which nothing is left of; a full disk is an error."""
+    folder = copied("float32")
+    for file in folder.glob(".vectors-*"):
+        file.unlink()
+    encoded, before = open_encoded(str(folder), str(saved)), sorted(folder.iterdir())
+    expected = opened.encode_document(DOCUMENTS)
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+
+    def refuse(number):
+        def mapped(path):
+            raise OSError(number, os.strerror(number), str(path))
+
+        monkeypatch.setattr("lbr_st.use.encoded.replacing", mapped)
+
+    refuse(number)
+    found = encoded.vectors(opened)
+    assert isinstance(found.array, np.memmap) and np.abs(found[:] - expected).max() < 1e-6
+    assert sorted(folder.iterdir()) == before and not any((tmp_path / "temporary").iterdir())
+    assert caplog.messages[-1:] == [f"{folder} cannot be written to: its vectors are laid out in {tmp_path}/temporary"]
+    refuse(errno.ENOSPC)
+    with pytest.raises(OSError, match="No space left"):
+        encoded.vectors(opened)
