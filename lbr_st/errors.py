@@ -104,6 +104,10 @@ class UnfinishedError(RuntimeError):
     """
 
 
+class DivergedError(UnfinishedError):
+    """Training that ended with weights that are of no use: nothing of it is gone on with."""
+
+
 class RowError(InputError):
     """A row that cannot be used.
 

@@ -111,6 +111,28 @@ MUTANTS = [
         "        max_seq_length=module.max_seq_length,",
         "model/test_nested.py",
     ),
+    # Models of other kinds.
+    Mutant(
+        "similarity: a model of dot products is saved as one, though it was trained by cosine",
+        "model/similarity.py",
+        "    model.similarity_fn_name = COSINE",
+        "    assert model",
+        "model/test_similarity.py",
+    ),
+    Mutant(
+        "truncated: numbers that are not kept are trained too",
+        "alignment/run.py",
+        "dimensions = dimensions or own_dimensions(model, config.model)",
+        "dimensions = own_dimensions(model, config.model) and dimensions",
+        "alignment/test_run.py::test_a_model_is_trained_as_it_is_searched_with",
+    ),
+    Mutant(
+        "adapt: the verdict does not know what it was judged by outside the domain",
+        "adaptation/layout.py",
+        '"verdict": {"keep": config.keep, "general": content_of(config.general)},',
+        '"verdict": {"keep": config.keep},',
+        "adaptation/test_layout.py",
+    ),
     # A recommender.
     Mutant(
         "recommend: a side pulls the one that it is to be held to",

@@ -7,8 +7,9 @@ import shutil
 from pathlib import Path
 
 from lbr_st.adaptation.config import AdaptConfig
-from lbr_st.adaptation.data_steps import held_out_by, where_queries_come_from
+from lbr_st.adaptation.data_steps import ROOM, held_out_by, where_queries_come_from
 from lbr_st.adaptation.endpoint import Endpoint
+from lbr_st.adaptation.held_out import FEWEST_IN_ALL
 from lbr_st.adaptation.layout import Layout
 from lbr_st.adaptation.passages import Passage
 from lbr_st.adaptation.queries import QUERIES
@@ -20,8 +21,11 @@ from lbr_st.alignment.run import check_dimensions
 from lbr_st.data.drops import Drops, on_wrong_row
 from lbr_st.data.folders import holds_no_data
 from lbr_st.data.parts import Reading, parts_of
+from lbr_st.data.passages import Chunker
 from lbr_st.data.prepared_set import PreparedSet, file_of
 from lbr_st.data.records import read_records
+from lbr_st.data.same_text import same_text
+from lbr_st.data.table import counter_of
 from lbr_st.errors import InputError, check_installed
 from lbr_st.evaluation.general import general_pairs
 from lbr_st.evaluation.ranking import BM25
@@ -73,6 +77,8 @@ def check(config: AdaptConfig) -> None:
     _check_files(config, to_do)
     if "queries" in to_do:
         _check_queries(layout)
+    if "set" in to_do and held_out_by(config.pairs) is None:
+        _check_passages(layout)
     _check_models(layout, to_do)
     if "queries" in to_do:
         _check_writer(layout)
@@ -179,6 +185,36 @@ def _check_queries(layout: Layout) -> None:
     )
     if not any(_is_asked(record) for record in records):
         raise InputError(where_queries_come_from(config, False, lost))
+
+
+def _check_passages(layout: Layout) -> None:
+    """Refuse fewer passages than are needed for training and judging, whatever asks for them."""
+    config = layout.config
+    found = {
+        same_text(record["document"])
+        for source in (config.pairs, config.queries)
+        if source is not None
+        for record in read_records(file_of(source, "align"))
+    }
+    # What is no tokenizer's directory yet is counted in bytes, of which a token has one at least.
+    count = (lambda text: len(text.encode())) if layout.converts else counter_of(config.model)
+    reading = Reading(
+        chunker=Chunker(config.max_length - ROOM, count),
+        wrong=on_wrong_row(config.on_error, Drops()),
+        incomplete=Drops().add_error,
+    )
+    for source in config.sources:
+        for part in parts_of(str(source), reading):
+            for record in part.records():
+                if len(found) >= FEWEST_IN_ALL:
+                    return
+                found.add(same_text(record["document"]))
+    if len(found) < FEWEST_IN_ALL:
+        raise InputError(
+            f"{', '.join(map(str, config.sources))}: {len(found)} passages, and at least {FEWEST_IN_ALL} with a query "
+            "are needed to train on some and be judged by others; give more text, or a set with its own dev and test "
+            "as --pairs"
+        )
 
 
 def _is_asked(record: Record) -> bool:

@@ -18,6 +18,7 @@ from lbr_st.records import FIELDS, Record
 SHARE = 0.1  # of the passages with queries, half of it for dev and half for test
 MOST_PASSAGES = 500  # of either
 FEWEST_PASSAGES = 10  # of either: fewer say nothing
+FEWEST_IN_ALL = 4 * FEWEST_PASSAGES  # with queries, as some are trained on
 FEWEST_REAL = 30  # real queries of either, from which on only these are asked
 
 
@@ -49,9 +50,9 @@ def hold_out(rows: Sequence[Record], seed: int) -> Sides:
         InputError: If there are too few passages with queries, or they cannot be parted.
     """
     number = len({same_text(row["document"]) for row in rows})
-    if number < 4 * FEWEST_PASSAGES:
+    if number < FEWEST_IN_ALL:
         raise InputError(
-            f"{number} passages have a query, and at least {4 * FEWEST_PASSAGES} are needed to train on some "
+            f"{number} passages have a query, and at least {FEWEST_IN_ALL} are needed to train on some "
             "and be judged by others; give more text, --pairs, or --generator, which writes queries"
         )
     size = min(MOST_PASSAGES, max(FEWEST_PASSAGES, round(SHARE / 2 * number)))

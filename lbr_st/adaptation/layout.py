@@ -183,7 +183,7 @@ class Layout:
             "negatives": {"number": NEGATIVES, "relative_margin": RELATIVE_MARGIN},
             "align": dict(config.align) | {"weak_teacher": config.weak_teacher} | taught,
             "merge": {"keep_general": config.keep_general, "general": content_of(config.general)},
-            "verdict": {"keep": config.keep},
+            "verdict": {"keep": config.keep, "general": content_of(config.general)},
         }
 
 

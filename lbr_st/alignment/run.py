@@ -11,7 +11,6 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +20,6 @@ from sentence_transformers.base.evaluation import BaseEvaluator, SequentialEvalu
 from sentence_transformers.sentence_transformer.data_collator import SentenceTransformerDataCollator
 from torch import nn
 from transformers import EarlyStoppingCallback, TrainerCallback
-from transformers.utils.peft_utils import ADAPTER_CONFIG_NAME
 
 from lbr_st.alignment.batches import LABEL, documents_by_query, training_rows
 from lbr_st.alignment.config import MAX_FORGETTING, RERANKER_TEMPERATURE, TEACHER_WEIGHT, AlignConfig
@@ -49,6 +47,7 @@ from lbr_st.model.opening import (
 )
 from lbr_st.model.precision import autocast_dtype
 from lbr_st.model.saving import load
+from lbr_st.model.similarity import compare_by_cosine
 from lbr_st.records import FIELDS, Record
 from lbr_st.training.callbacks import WarnOfCollapse, evaluate_while_training, keep_best
 from lbr_st.training.config import flag
@@ -224,11 +223,14 @@ def prepare(config: AlignConfig, arguments: AlignConfig) -> tuple[Run, AlignTrai
     run = describe_run(config, arguments, [config.data], [data.train, data.dev, data.dev_corpus])
     if run.open(config.resume) is State.FINISHED:
         return None
+    if arguments.train_batch_size * arguments.world_size == 1 and not any(each["negatives"] for each in data.train):
+        raise InputError("--per-device-train-batch-size 1: a pair alone has no negatives")
     model = _open(config)
     if arguments.ddp_find_unused_parameters is None:  # in ours, all that is trained gets a gradient
         arguments.ddp_find_unused_parameters = not _is_ours(model)
     set_prompts(model, config)
     dimensions = check_dimensions(config.matryoshka_dims, model.get_embedding_dimension())
+    dimensions = dimensions or own_dimensions(model, config.model)
     return run, _trainer(config, arguments, model, data, dimensions, teacher)
 
 
@@ -306,15 +308,11 @@ def _open(config: AlignConfig) -> SentenceTransformer:
     attention = {} if config.attention is None else {"attn_implementation": config.attention}
     if not is_other_embedding_model(config.model):
         return open_for_training(config, **quantization(config), **attention)
-    files = [Path(config.model, name) for name in ("config.json", ADAPTER_CONFIG_NAME)]
-    if Path(config.model).is_dir() and not any(file.is_file() for file in files):
-        raise InputError(
-            f"--model {config.model}: a model without config.json, which is no transformer, cannot be trained"
-        )
     for name in ("bottleneck_tokens", "compression_ratio", "nested", "lora_rank", "lm_weight"):
         if getattr(config, name):
             raise InputError(f"{flag(name)}: {config.model} is an embedding model without bottleneck tokens")
     model = open_sentence_transformer(config.model, model_kwargs={"dtype": torch.float32, **attention})
+    compare_by_cosine(model, f"--model {config.model}")
     language_model = model.transformers_model
     if language_model is not None:
         merge_opened(language_model, config.model)
@@ -339,8 +337,6 @@ def _trainer(
 ) -> AlignTrainer:
     train = training_rows(data.train, data.same)
     _warn_of_longer(model, data)
-    if arguments.train_batch_size * arguments.world_size == 1 and len(train.column_names) == 2:
-        raise InputError("--per-device-train-batch-size 1: a pair alone has no negatives")
     query, document = (model.prompts.get(name) or "" for name in ("query", "document"))
     arguments.prompts = {name: query if name == "anchor" else document for name in train.column_names}
     lessons = None
@@ -431,6 +427,21 @@ def check_dimensions(dimensions: Sequence[int] | None, width: int | None) -> lis
     if not all(1 <= each <= width for each in dimensions):
         raise InputError(f"--matryoshka-dims must be from 1 to {width}, the width of the embeddings; got {dimensions}")
     return sorted({width, *dimensions}, reverse=True)
+
+
+def own_dimensions(model: SentenceTransformer, name: str) -> list[int] | None:
+    """Return the first dimensions that a model keeps of its vectors, which are trained alone; None where it keeps all.
+
+    Args:
+        model: The model to train.
+        name: Its name, for a line that says so.
+    """
+    if model.truncate_dim is None:
+        return None
+    width = model.get_embedding_dimension()
+    assert width is not None
+    logger.info("--model %s keeps the first %d numbers of its vectors (truncate_dim): these are trained", name, width)
+    return [width]
 
 
 def _loss(

@@ -32,6 +32,7 @@ from lbr_st.model.contract import fingerprint
 from lbr_st.model.lengths import saying_what_is_longer
 from lbr_st.model.opening import check_embedder_exists, check_is_found, open_cross_encoder, open_sentence_transformer
 from lbr_st.model.precision import autocast_dtype, computing_in
+from lbr_st.model.similarity import compare_by_cosine
 from lbr_st.records import Record
 from lbr_st.training.held_out import NDCG, HeldOutEvaluator
 
@@ -127,7 +128,9 @@ class EmbeddingTeacher(Teacher):
     flag, in_batch, shape = "--teacher", True, (1,)
 
     def _open(self) -> SentenceTransformer:
-        return open_sentence_transformer(self.name, self.flag)
+        model = open_sentence_transformer(self.name, self.flag)
+        compare_by_cosine(model, f"{self.flag} {self.name}")
+        return model
 
     def on_dev(self, student: SentenceTransformer, dev: Sequence[Record], more: Sequence[Record]) -> list[float]:
         """Score both by the evaluator that scores the student in training."""

@@ -6,7 +6,7 @@ import argparse
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from sentence_transformers import SentenceTransformer
@@ -27,6 +27,9 @@ from lbr_st.use.dtypes import refuse_slow
 from lbr_st.use.passages import open_encoded
 from lbr_st.use.runtimes import Computing
 from lbr_st.use.vectors import Vectors
+
+if TYPE_CHECKING:
+    from lbr_st.use.encoded import Encoded
 
 # Flags that go with --data, and why they go with no public test.
 OF_OWN_DATA = {
@@ -110,10 +113,11 @@ def _computing(args: argparse.Namespace) -> Computing:
 
 
 def _on_own_data(args: argparse.Namespace) -> str:
-    # What cannot be read is said before a model is opened.
+    # What cannot be read is said before a model is opened, and vectors of another model before the data are read.
+    encoded = {name: open_encoded(args.vectors, name) for name in args.model if args.vectors and name != BM25}
     task = local_task(args.data, args.corpus_extra, args.min_score, args.on_error)
     dev = dev_task(args.fuse_dev, args.min_score, task, args.on_error) if args.fuse_dev else None
-    models = _open(args, [*task.documents, *(dev.documents if dev else ())])
+    models = _open(args, encoded, [*task.documents, *(dev.documents if dev else ())])
     settings: dict[str, Any] = {"results_dir": args.results_dir}
     search = ["lbr", "search", "--model", next((name for name in args.model if name != BM25), "DIR")]
     if args.fuse:
@@ -132,9 +136,8 @@ def _on_own_data(args: argparse.Namespace) -> str:
     return f"\n{size}\n{score_table(scores)}\n\nSaved mteb's result files in {args.results_dir}.\nnext: {command}"
 
 
-def _open(args: argparse.Namespace, documents: Iterable[str]) -> dict[str, Any]:
+def _open(args: argparse.Namespace, encoded: Mapping[str, Encoded], documents: Iterable[str]) -> dict[str, Any]:
     """Open models for mteb, by what a table calls them; where there are vectors, with those of the documents."""
-    encoded = {name: open_encoded(args.vectors, name) for name in args.model if args.vectors and name != BM25}
     rows = next(iter(encoded.values())).rows_of(documents) if encoded else {}
     computing, models = _computing(args), {}
 
@@ -180,7 +183,7 @@ def dev_task(source: str, min_score: float | None, task: LocalRetrieval, on_erro
 
 def _on_tasks(args: argparse.Namespace) -> str:
     tasks = tasks_of(args.tasks)
-    models = _open(args, ())
+    models = _open(args, {}, ())
     outcomes = evaluate_on_tasks(models, tasks, args.results_dir)
     if not any(each.scores for each in outcomes):
         raise InputError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -90,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _check_questions(parser: Parser, questions: Sequence[str]) -> None:
-    """Refuse a question that is empty or has bytes that are no text."""
+    """Refuse a question that is empty, has bytes that are no text, or names a file, as a second --data would."""
     if not all(printable(question).strip() for question in questions):
         parser.error("a question is empty")
     for question in questions:
@@ -100,6 +101,11 @@ def _check_questions(parser: Parser, questions: Sequence[str]) -> None:
             if encoding != "utf-8":
                 why = f"characters that this locale, of {encoding}, does not have (export LC_ALL=C.UTF-8)"
             parser.error(f"a question has {why}: {printable(question)!r} without them")
+        if os.path.exists(question):
+            parser.error(
+                f"{question} is a file or folder here, and would be asked as a question; --data takes one source (the "
+                f"question is asked as '{question}?')"
+            )
 
 
 def _read(args: argparse.Namespace, computing: Computing) -> tuple[SentenceTransformer, list[Record]]:

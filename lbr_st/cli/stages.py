@@ -12,6 +12,7 @@ from typing import Any, NoReturn, TypeVar
 import yaml
 from transformers import HfArgumentParser
 
+from lbr_st.data.rows import one_of_several
 from lbr_st.errors import InputError, one_line
 from lbr_st.evaluation.tables import markdown_table
 from lbr_st.training.config import RunConfig, StageConfig, flag, own_fields
@@ -26,6 +27,9 @@ OFTEN_CHANGED = (
     "learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps",
     "warmup_steps", "bf16", "seed", "save_steps", "eval_steps", "report_to",
 )  # fmt: skip
+
+# Arguments that name data, and take one source.
+ONE_SOURCE = ("--data", "--dev-data", "--corpus-extra", "--queries")
 
 
 class StageParser(HfArgumentParser):
@@ -129,8 +133,22 @@ def parse_stage(config: type[Config], prog: str, description: str, argv: Sequenc
         argv, return_remaining_strings=True, look_for_args_file=False
     )
     if unknown:
+        _refuse_several(prog, argv, unknown)
         raise InputError(f"{prog}: unknown argument: {' '.join(unknown)} (see {prog} --help)")
     return found
+
+
+def _refuse_several(prog: str, argv: Sequence[str], unknown: Sequence[str]) -> None:
+    """Refuse several sources where one is read, as a shell makes of ``*.jsonl``.
+
+    Raises:
+        InputError: With what makes one of them.
+    """
+    name = next((each for each in reversed(argv[: argv.index(unknown[0])]) if each.startswith("-")), "")
+    if any(each.startswith("-") for each in unknown) or flag(name.lstrip("-")) not in ONE_SOURCE:
+        return
+    value = argv[argv.index(name) + 1]
+    raise InputError(f"{prog}: {name} takes one source, not {1 + len(unknown)}; {one_of_several([value, *unknown])}")
 
 
 def run_stage(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import codecs
 import csv
+import glob
 import json
 import logging
 import os
 import re
+import shlex
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
@@ -47,6 +49,7 @@ MARKS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BO
 ZEROS = {b"\1\0\1\0": "utf-16-le", b"\0\1\0\1": "utf-16-be"}
 
 NO_FILE = "no such file"
+MOST_SOURCES = 5  # that a message names
 NAME_IT = "; a file is read by what its name says, and one without a suffix as JSON Lines: name text .txt, a table .csv"
 READ_AS_UTF8 = "in UTF-8 and read so, not as {}"
 
@@ -162,6 +165,12 @@ def make_a_set(path: str | Path) -> str:
     return f"lbr data prepare {path} --output-dir SET makes a set of it"
 
 
+def one_of_several(sources: Sequence[str | Path]) -> str:
+    """Say what makes one source of several."""
+    named = shlex.join(map(str, sources[:MOST_SOURCES])) + (" ..." if len(sources) > MOST_SOURCES else "")
+    return f"lbr data prepare {named} --output-dir SET makes one set of them, which is one source"
+
+
 def check_is_there(source: str | Path) -> None:
     """Refuse a source that is no id of a Hub dataset, nor a file of what its name says, before another one is read.
 
@@ -183,6 +192,9 @@ def what_it_is(source: str | Path) -> str:
         return f"is a folder, a file is needed; {make_a_set(source)}"
     if str(source) == "-" or os.path.exists(source):  # /dev/stdin, <(...)
         return "a pipe or a device is not read, as a source is read more than once; write it to a file"
+    several = str(source).split(",") if "," in str(source) else sorted(glob.glob(str(source)))
+    if several and all(map(os.path.exists, several)):
+        return f"names several files, and one is read; {one_of_several(several)}"
     return "is a link that leads nowhere" if os.path.islink(source) else NO_FILE
 
 

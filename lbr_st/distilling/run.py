@@ -11,6 +11,7 @@ import statistics
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
@@ -27,8 +28,10 @@ from lbr_st.data.rows import check_is_there
 from lbr_st.distilling.config import DistillConfig
 from lbr_st.distilling.students import make_student, nearness, save_both
 from lbr_st.errors import InputError
+from lbr_st.model.backbone import config_of_transformers
+from lbr_st.model.layers import check_layers
 from lbr_st.training.describe import describe_run, open_folder
-from lbr_st.training.finish import leave_training, write_log
+from lbr_st.training.finish import leave_training, refuse_diverged, write_log
 from lbr_st.training.launch import CANNOT_START, cannot_start
 from lbr_st.training.resume import Run, State, leaving_nothing, train_to_the_end, with_weights_on_disk
 
@@ -144,6 +147,7 @@ def distill(config: DistillConfig) -> Distilled | None:
         with with_weights_on_disk(trainer, config.output_dir):
             write_log(trainer, run.output_dir, CURVES)
             leave_training(trainer)
+            refuse_diverged(student, trainer, config.output_dir)
             return _finish(prepared, student.eval(), prepared.model, config)
 
 
@@ -162,6 +166,8 @@ def prepare(config: DistillConfig, arguments: DistillConfig) -> Prepared | None:
     """
     settings: Any = config  # of which a teacher reads what all configurations have
     teacher = QueryTeacher(settings)
+    if config.layers is not None and Path(config.model, "config.json").is_file():  # of the Hub when it is opened
+        check_layers(config.layers, config_of_transformers(config.model), config.model, "--student layers:")
     source = file_of(config.queries, "align")
     check_is_there(source)
     open_folder(config, arguments)

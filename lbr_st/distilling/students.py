@@ -54,6 +54,11 @@ def make_student(model: SentenceTransformer, layers: int | None, name: str) -> S
             f"--model {name}: the number of its bottleneck tokens follows the length of a text, which stock classes of "
             "sentence-transformers cannot do; a model of one number can be distilled"
         )
+    if model.truncate_dim is not None:
+        raise InputError(
+            f"--model {name} keeps the first {model.truncate_dim} numbers of its vectors, and a student learns whole "
+            "ones; take truncate_dim out of its config_sentence_transformers.json, and search with --dimensions"
+        )
     if isinstance(model[0], Router) or transformer is None:
         raise InputError(f"--model {name} is no transformer, but begins with {type(model[0]).__name__}")
     if layers is None:

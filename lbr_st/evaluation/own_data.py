@@ -30,6 +30,7 @@ from lbr_st.model.contract import fingerprint
 from lbr_st.model.encoding import TextEncoder
 from lbr_st.model.lengths import saying_what_is_longer
 from lbr_st.model.opening import open_sentence_transformer
+from lbr_st.model.quiet import silently
 from lbr_st.records import FIELDS, Record
 
 logger = logging.getLogger(__name__)
@@ -166,7 +167,8 @@ class EncoderOfMteb(SentenceTransformerEncoderWrapper):
     """
 
     def __init__(self, model: SentenceTransformer, batch_tokens: int | None = None) -> None:
-        super().__init__(model)
+        with silently():  # mteb looks for a vocabulary and a longest text, which not every model has
+            super().__init__(model)
         self.encoder = TextEncoder(model, batch_tokens)
         self._vectors_of: Callable[[Sequence[str]], Any] | None = None
 

@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Sequence
 
+from lbr_st.data.rows import one_of_several
 from lbr_st.errors import InputError
 
 OBJECTIVES = {
@@ -75,9 +76,11 @@ def parse_data(flag: str, sources: Sequence[str], objectives: Sequence[str]) -> 
     for source in sources:
         name, separator, path = source.partition("=")
         if not separator or name not in objectives:
+            whole = "" if separator else f"; for all objectives, {one_of_several(sources)}"
             raise InputError(
                 f"{flag} {source}: several sources are written one for each objective, "
                 + " ".join(f"{objective}=FILE" for objective in objectives)
+                + whole
             )
         if name in found:
             raise InputError(f"{flag} {source}: {name} has a source already")

@@ -94,7 +94,7 @@ def gguf_file(name: str | Path) -> Path | None:
         InputError: If there is no such file, or the directory holds several.
     """
     path = Path(name)
-    if path.suffix.lower() == ".gguf":
+    if path.suffix.lower() == ".gguf" and not path.is_dir():
         if not path.is_file():
             raise InputError(f"{name}: no such file")
         return path

@@ -37,9 +37,10 @@ FLAG = "merge:"  # how a message begins that names one of the models
 MOST_SHOWN = 80  # characters of a value that differs
 
 # Fields of a configuration that say nothing of what the weights mean; those that only one model has do not either.
+# Transformers' trainer writes the special ids of the tokenizer there, which is compared itself.
 NOT_ARCHITECTURE = {
-    "architectures", "dtype", "is_causal", "matryoshka_dimensions", "pad_token_id", "torch_dtype",
-    "transformers_version", "use_cache",
+    "architectures", "bos_token_id", "dtype", "eos_token_id", "is_causal", "matryoshka_dimensions", "pad_token_id",
+    "torch_dtype", "transformers_version", "use_cache",
 }  # fmt: skip
 
 # Fields of a configuration that say of what size the weights are, all but the vocabulary, which tokens are added to.

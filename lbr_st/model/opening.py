@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.base.modules import Router, Transformer
 from sentence_transformers.util import is_sentence_transformer_model
+from sentence_transformers.util.file_io import load_file_path
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 from transformers.integrations import is_deepspeed_zero3_enabled, is_fsdp_enabled
@@ -48,6 +49,8 @@ from lbr_st.model.contract import (
 )
 from lbr_st.model.gguf import gguf_file
 from lbr_st.model.layers import check_layers, keep_layers
+from lbr_st.model.lengths import PROMPTS as ROLE_PROMPTS
+from lbr_st.model.lengths import prompt_of
 from lbr_st.model.positions import check_positions, has_end, most_positions
 from lbr_st.model.quiet import quietly
 from lbr_st.model.recognising import unread_weights, why_no_model
@@ -68,6 +71,7 @@ logger = logging.getLogger(__name__)
 
 # Files of JSON that an embedding model has beside config.json and modules.json.
 PROMPTS = "config_sentence_transformers.json"
+EMBEDDER = SentenceTransformer.__name__  # what that file says of a model of dense vectors
 OF_EMBEDDERS = (PROMPTS, "sentence_bert_config.json", "tokenizer_config.json")
 
 # Longest input of a model that is trained from a backbone, in tokens, unless told otherwise or the backbone reads less.
@@ -111,6 +115,7 @@ def _check_directory(name: str, flag: str) -> None:
     if not any((path / file).is_file() for file in ("config.json", "modules.json", ADAPTER_CONFIG_NAME)):
         raise _not_a_model(name, flag, why_no_model(path))
     _check_kinds_of_json(name, flag)
+    _check_class(name, flag, EMBEDDER, "CrossEncoder")
     if not (path / ADAPTER_CONFIG_NAME).is_file() and (unread := unread_weights(path)) is not None:
         raise InputError(f"{flag} {name} cannot be used: {unread}")
     try:
@@ -120,6 +125,24 @@ def _check_directory(name: str, flag: str) -> None:
         raise InputError(f"{flag} {name} cannot be used: {error}") from error
     if (path / REFERENCE).is_file() and not (path / LBR_CONFIG).is_file():
         raise InputError(f"{flag} {name} was saved by lbr-st, and its {LBR_CONFIG} is missing; copy it whole again")
+
+
+def _check_class(name: str, flag: str, *classes: str) -> None:
+    """Refuse a model that says it is of another class of sentence-transformers, which would embed by means alone.
+
+    Raises:
+        InputError: With the class.
+    """
+    try:
+        file = load_file_path(name, PROMPTS, local_files_only=True)
+        found = read_json(Path(file)).get("model_type", EMBEDDER) if file else EMBEDDER
+    except (OSError, ValueError):  # damaged, which its opening says
+        return
+    if found not in classes:
+        raise InputError(
+            f"{flag} {name} is a {found} of sentence-transformers, not a {classes[0]}: it does not give a text one "
+            "dense vector; take a model that does"
+        )
 
 
 def _check_kinds_of_json(name: str, flag: str) -> None:
@@ -185,6 +208,7 @@ def _check_embedder_files(name: str, flag: str) -> None:
     if not path.is_dir():
         return
     is_ours = (path / LBR_CONFIG).is_file()
+    _check_class(name, flag, EMBEDDER)
     if not (path / "modules.json").is_file():
         if is_ours:
             raise InputError(f"{flag} {name} was saved by lbr-st, and its modules.json is missing; copy it whole again")
@@ -274,8 +298,10 @@ def check_can_be_trained(
             config, tokenizer = check_backbone(name)
         elif (Path(name) / "config.json").is_file():
             config = config_of_transformers(name)
+        elif (Path(name) / ADAPTER_CONFIG_NAME).is_file():
+            return None
         else:
-            return None  # its parts are in folders, or it is no transformer
+            raise InputError(f"--model {name}: a model without config.json, which is no transformer, cannot be trained")
         if layers is not None:
             check_layers(layers, config, name)
     if max_seq_length is not None:
@@ -480,7 +506,9 @@ def open_sentence_transformer(name: str, flag: str = "--model", **kwargs: Any) -
                 check_vocabulary(model.tokenizer)
         except InputError as error:
             raise InputError(f"{flag} {name} cannot be used: {error}") from error
+    _check_class(name, flag, EMBEDDER)  # of the Hub it is known only now
     _keep_within_positions(model, f"{flag} {name}")
+    _say_which_prompts_are_not_used(model, f"{flag} {name}")
     return model
 
 
@@ -593,6 +621,24 @@ def _say_what_was_changed(name: str, flag: str) -> None:
             prompts = read_json(Path(name, PROMPTS))["prompts"]
             now = f"; its prompts are {', '.join(f'{role} {prompt!r}' for role, prompt in prompts.items()) or 'none'}"
         logger.warning("%s %s was changed since it was saved: %s%s", flag, name, ", ".join(changed), now)
+
+
+def _say_which_prompts_are_not_used(model: SentenceTransformer, what: str) -> None:
+    """Say which prompts stand before no text, where a role has none.
+
+    An empty prompt named document, which sentence-transformers adds, comes before one named passage.
+    """
+    if all(prompt_of(model, role) for role in ROLE_PROMPTS):
+        return
+    used = [next((name for name in names if name in model.prompts), None) for names in ROLE_PROMPTS.values()]
+    if unused := [f"{name} {prompt!r}" for name, prompt in model.prompts.items() if prompt and name not in used]:
+        logger.warning(
+            "%s has prompts that are not used: %s; queries get the one that is named query, documents that named "
+            "document: rename it in %s, or train with --query-prompt or --document-prompt",
+            what,
+            ", ".join(unused),
+            PROMPTS,
+        )
 
 
 def _check_vectors(model: SentenceTransformer, name: str, flag: str) -> None:

@@ -349,6 +349,10 @@ def check_vectors(model: SentenceTransformer) -> None:
     try:
         vector = torch.as_tensor(model.encode(["word"], show_progress_bar=False))
     except Exception as error:
+        if isinstance(error, KeyError) and error.args == ("sentence_embedding",):
+            raise InputError(
+                "it has a vector for each token and none for a text: its modules.json names no pooling"
+            ) from error
         logger.debug("%s", error)
         return
     if not vector.isfinite().all():

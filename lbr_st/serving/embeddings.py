@@ -11,14 +11,16 @@ from typing import Any
 import numpy as np
 from sentence_transformers import SentenceTransformer
 
-from lbr_st.errors import one_line
+from lbr_st.errors import one_line, shortened
 from lbr_st.model.dimensions import trained_dimensions
+from lbr_st.model.weights import reads_by_layers
 from lbr_st.serving.batching import Vectors
 from lbr_st.serving.config import OF_QUERIES, ServeConfig
 from lbr_st.serving.replies import ApiError
 
 FORMATS = ("float", "base64")
 ROLES = ("query", "document")
+SHOWN = 60  # characters of a text that an error names
 FIELDS = ("input", "model", "encoding_format", "dimensions", "input_type", "user")
 HALVES = {half: None for half in range(0xD800, 0xE000)}  # of surrogate pairs, which no tokenizer takes
 
@@ -61,6 +63,8 @@ class Reader:
         self.cuts = trained_dimensions(model)
         name = config.served_name
         self.roles = {name: None, name + OF_QUERIES: "query"}
+        # A table of words has the vector zero where it knows none; of some models nothing counts the tokens.
+        self._needs_tokens = reads_by_layers(model) and lengths(["word"], "document") != [0]
 
     def __call__(self, body: bytes) -> Asked:
         """Return what a body asks for.
@@ -76,6 +80,7 @@ class Reader:
             raise wrong("encoding_format", f"must be {' or '.join(FORMATS)}")
         dimensions = self._dimensions(values.get("dimensions"))
         lengths = self.lengths(texts, role)
+        self.require_tokens("input", texts, lengths)
         if sum(lengths) > self.config.max_tokens:
             raise ApiError(
                 422,
@@ -84,6 +89,17 @@ class Reader:
                 code="too_many_tokens",
             )
         return Asked(name, texts, lengths, role, encoding, dimensions)
+
+    def require_tokens(self, field: str, texts: Sequence[str], lengths: Sequence[int]) -> None:
+        """Refuse a text that no token is made of, as an empty one may be: it would have no vector.
+
+        Raises:
+            ApiError: With the first such text.
+        """
+        if self._needs_tokens and 0 in lengths:
+            number = lengths.index(0)
+            text = shortened(repr(texts[number]), SHOWN)
+            raise wrong(field, f"has no token in text {number}, {text}: the model has no vector for it", "empty_text")
 
     def _model(self, values: Mapping[str, Any]) -> tuple[str, str]:
         name = values.get("model") or self.config.served_name
@@ -156,10 +172,25 @@ def object_of(body: bytes, fields: Sequence[str]) -> Mapping[str, Any]:
         raise ApiError(400, f"the body is not JSON: {said}", code="not_json") from error
     if not isinstance(values, dict):
         raise ApiError(400, f"the body must be a JSON object, with {' and '.join(fields[:2])}", code="not_json")
-    for name in values:
-        if name not in fields:
-            raise wrong(name, f"is no field; there are {', '.join(fields)}")
+    check_names([*values], fields)
     return values
+
+
+def check_names(names: Sequence[str], known: Sequence[str]) -> None:
+    """Refuse what would be read by nobody.
+
+    Args:
+        names: Names of fields or parameters of a request.
+        known: Those that there are.
+
+    Raises:
+        ApiError: If one is another, or is there twice.
+    """
+    for name in names:
+        if name not in known:
+            raise wrong(name, f"is no field; there are {', '.join(known)}")
+        if names.count(name) > 1:
+            raise wrong(name, "is given more than once")
 
 
 def wrong(field: str, what: str, code: str | None = None) -> ApiError:

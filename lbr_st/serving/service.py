@@ -19,7 +19,7 @@ from lbr_st.errors import InputError, foreseen, one_line
 from lbr_st.serving import metrics as named
 from lbr_st.serving.batching import Batcher, Vectors
 from lbr_st.serving.config import MIB, ServeConfig
-from lbr_st.serving.embeddings import Reader, answer
+from lbr_st.serving.embeddings import Reader, answer, check_names
 from lbr_st.serving.index import BM25, BY, DENSE
 from lbr_st.serving.metrics import Metrics
 from lbr_st.serving.passages import Change
@@ -31,6 +31,7 @@ BODY_SECONDS = 30  # in which a client must have sent its request
 READERS = 2  # threads that read requests and spell answers
 MOST_HITS, MOST_DIGITS = 100, 9  # int() refuses thousands of digits
 PATHS = ("/", "/v1/embeddings", "/v1/models", "/health", "/metrics", "/search", "/words", "/reload")
+OF_SEARCH = ("q", "k", "by", "side")  # what /search is asked
 AFTER, BEFORE = "after", "before"  # the model that is served, and the one that it is compared with
 PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
@@ -128,6 +129,7 @@ class Service:
 
     async def search(self, request: Request) -> Response:
         """Answer ``GET /search``."""
+        check_names([name for name, _ in request.query_params.multi_items()], OF_SEARCH)
         side = self._side(request.query_params.get("side", AFTER))
         index = side.index
         assert index is not None
@@ -143,6 +145,7 @@ class Service:
             vector = None
             if by != BM25:
                 lengths = await _in(self._readers, lambda: side.batcher.lengths([question], "query"))
+                self.read.require_tokens("q", [question], lengths)
                 [vector] = await _vectors(side.batcher, request, [question], "query", lengths)
             try:
                 hits = await _in(self._searcher, lambda: index.search(question, vector, int(k), by))

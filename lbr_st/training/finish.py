@@ -8,14 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from sentence_transformers import SentenceTransformer
 from transformers import Trainer
 from transformers.utils.import_utils import enable_tf32
 
-from lbr_st.errors import only_warning
+from lbr_st.errors import DivergedError, only_warning
 from lbr_st.files import write_json
 from lbr_st.model.bottleneck import BottleneckTransformer, check_prompt
 from lbr_st.model.saving import load, save_any
+from lbr_st.model.weights import VANISHED, reads_by_layers
 from lbr_st.training import curves
 from lbr_st.training.config import StageConfig
 from lbr_st.training.resume import Run, checkpoint_dir
@@ -24,6 +26,7 @@ from lbr_st.training.verdicts import without_recalls
 logger = logging.getLogger(__name__)
 
 LOG = "training_log.json"
+WORDS = ["word", "several words in a row"]  # which every model has a vector of
 
 # What a saved model says of its training beside our own settings, and of what it scored: names in the trainer's log.
 SAID_OF_TRAINING = (
@@ -101,10 +104,30 @@ def finish(model: SentenceTransformer, trainer: Trainer, stage: str, run: Run) -
     if is_sharded(trainer) or getattr(trainer, "deepspeed", None) is not None:
         model = _gathered(trainer, run.output_dir)
     leave_training(trainer)
+    refuse_diverged(model, trainer, run.output_dir)
     if trainer.args.should_save:
         save_any(model, run.output_dir)
     trainer.accelerator.wait_for_everyone()
     return model.eval()
+
+
+def refuse_diverged(model: SentenceTransformer, trainer: Trainer, output_dir: str | Path) -> None:
+    """Refuse to save a trained model that has no vector for a text any more: no second try would mend it.
+
+    Raises:
+        DivergedError: With what the vectors are, and what to do.
+    """
+    vectors = torch.as_tensor(model.encode(WORDS, show_progress_bar=False)).float()
+    if not vectors.isfinite().all():
+        what = "are not finite"
+    elif reads_by_layers(model) and vectors.norm(dim=1).min() < VANISHED:
+        what = "have become zero"
+    else:
+        return
+    raise DivergedError(
+        f"training diverged: the vectors of the model {what}; lower --learning-rate, which was "
+        f"{trainer.args.learning_rate:g}, and choose another --output-dir, or remove {output_dir}"
+    )
 
 
 def step_of_history(trainer: Trainer, stage: str, description: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import Any
 from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, SaveStrategy
 
-from lbr_st.errors import InputError, one_line
+from lbr_st.errors import DivergedError, InputError, one_line
 from lbr_st.files import UNFINISHED, parents_that_go, read_json, require_place, write_json
 
 logger = logging.getLogger(__name__)
@@ -333,7 +333,7 @@ def with_weights_on_disk(trainer: Trainer, output_dir: str | Path) -> Iterator[N
         yield
     except (Exception, KeyboardInterrupt) as error:
         folder = state.best_model_checkpoint if is_best else last_whole_checkpoint(output_dir)
-        if folder is not None:
+        if folder is not None and not isinstance(error, DivergedError):
             error.add_note(
                 f"Training is over and nothing of it is lost: its weights are in {folder}, and the same command with "
                 "--resume saves the model without training again"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import logging
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +25,9 @@ from lbr_st.records import MANIFEST, Record
 from lbr_st.use.shards import Manifest, naming_damage, part
 from lbr_st.use.vectors import Vectors, unit
 
+logger = logging.getLogger(__name__)
+
+NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)  # what a folder says that is not ours to write to
 EXCERPT = 60  # characters of a text that an error names
 
 
@@ -50,8 +56,14 @@ class Encoded:
         """
         manifest = Manifest.open(Path(folder))
         job = manifest.origin["job"]
-        if not manifest.finished or manifest.missing():
+        if not manifest.finished:
             raise InputError(f"{folder}: lbr encode has not finished it; the same command goes on")
+        if absent := manifest.missing():
+            others = f" and {len(absent) - 1} others" if len(absent) > 1 else ""
+            raise InputError(
+                f"{folder} lacks {part(Path(folder), absent[0]).name}{others}, which lbr encode wrote: copy it again, "
+                "or encode in another folder"
+            )
         if job["role"] != "document":
             raise InputError(f"{folder} holds vectors of queries; encode documents, with --role document")
         same = (
@@ -140,9 +152,11 @@ class Encoded:
     def vectors(self, model: SentenceTransformer) -> Vectors:
         """Return the vectors, mapped from one file of numpy: Parquet is compressed, and cannot be mapped.
 
+        In a folder that cannot be written to the file is made anew each time, where temporary files are.
+
         Raises:
             InputError: If a file is damaged, or the vectors of the model have another number of dimensions.
-            OSError: If the file cannot be written, at the first time.
+            OSError: If the disk has no room for the file, at the first time.
         """
         about = [
             model.similarity_fn_name,
@@ -150,12 +164,25 @@ class Encoded:
         ]
         file = self.folder / f".vectors-{hashlib.sha256(repr(about).encode()).hexdigest()[:16]}.npy"
         if not file.is_file():
-            with replacing(file) as unfinished:
-                self._write(unfinished, model)
+            try:
+                with replacing(file) as unfinished:
+                    self._write(unfinished, model)
+            except OSError as error:
+                if error.errno not in NOT_WRITABLE:
+                    raise
+                return self._opened(self._mapped_elsewhere(model), model)
             for old in self.folder.glob(".vectors-*.npy"):
                 if old != file:
                     old.unlink()
         return self._opened(np.load(file, mmap_mode="r"), model)
+
+    def _mapped_elsewhere(self, model: SentenceTransformer) -> Any:
+        """Map the vectors from a temporary file, which is gone by name at once, and from the disk with the mapping."""
+        logger.warning("%s cannot be written to: its vectors are laid out in %s", self.folder, tempfile.gettempdir())
+        with tempfile.TemporaryDirectory(prefix="lbr-vectors-") as folder:
+            file = Path(folder) / "vectors.npy"
+            self._write(file, model)
+            return np.load(file, mmap_mode="r")
 
     def _opened(self, array: Any, model: SentenceTransformer) -> Vectors:
         numbers, job = array.shape[1], self.manifest.origin["job"]

@@ -48,7 +48,9 @@ def compare(
         )
     cosines, needs = [], list(needs)
     for all_texts, prompt, side in _comparisons(model):
-        texts = [text for text in all_texts if all(holds(prompt + text) for holds in needs)]
+        # A text without a token has no mean of tokens, in whatever runtime.
+        texts = [text for text in all_texts if tokenizer.encode(prompt + text).ids]
+        texts = [text for text in texts if all(holds(prompt + text) for holds in needs)]
         if not texts:
             continue
         model.tokenizer.padding_side = side

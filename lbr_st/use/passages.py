@@ -32,6 +32,8 @@ def require_sources(sources: Sequence[str], wrong: Wrong = stop) -> None:
         InputError: If there is no file or folder by a name that is no Hub id, a prepared set has no corpus, or there
             is no first document.
     """
+    for source in sources:
+        _refuse_parts(source)
     files = [file_of(source, "corpus") for source in sources]
     for file in files:
         if not os.path.isdir(file):
@@ -53,10 +55,34 @@ def open_encoded(source: str, model: str) -> Encoded:
         InputError: If it is not what a model gives to documents, or the package that reads it is not installed.
     """
     if not is_encoded(source):
+        _refuse_parts(source)
         raise InputError(f"{source} holds no vectors: lbr encode makes such a folder")
     with naming_the_extra("the output of lbr encode"):
         from lbr_st.use.encoded import Encoded
     return Encoded.open(source, model)
+
+
+def _refuse_parts(source: str) -> None:
+    """Refuse files of vectors of ``lbr encode`` that are no folder of them: alone, or without the manifest.
+
+    A file with texts is read as any other table of texts.
+
+    Raises:
+        InputError: With what to give, or to copy.
+    """
+    path = Path(source)
+    files = sorted(path.glob("part-*.parquet"))[:1] if path.is_dir() else [path] if path.suffix == ".parquet" else []
+    if not files or not files[0].is_file():
+        return
+    with naming_the_extra("the output of lbr encode"):
+        from lbr_st.use.shards import is_part
+    if (with_texts := is_part(files[0])) is None or (with_texts and files == [path]):
+        return
+    if (files[0].parent / MANIFEST).is_file():
+        raise InputError(
+            f"{source} is one file of what lbr encode wrote, without texts; give the folder, {path.parent}"
+        )
+    raise InputError(f"{source}: vectors of lbr encode without their {MANIFEST}: copy it too, into their folder")
 
 
 def chunker_of(model: SentenceTransformer, role: str = "document") -> Chunker:

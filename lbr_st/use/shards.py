@@ -77,6 +77,15 @@ def part(folder: Path, shard: int) -> Path:
     return folder / f"part-{shard:05}.parquet"
 
 
+def is_part(file: Path) -> bool | None:
+    """Tell whether a file of embeddings that ``lbr encode`` wrote has texts; None of any other file."""
+    try:
+        schema = pq.read_schema(file)
+    except (pa.ArrowException, OSError, ValueError):  # what reads it says what is wrong
+        return None
+    return "document" in schema.names if LONGER in (schema.metadata or {}) else None
+
+
 @contextlib.contextmanager
 def naming_damage(path: Path) -> Iterator[None]:
     """Refuse a file of a run that is not what was written, by name.

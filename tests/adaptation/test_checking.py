@@ -6,6 +6,9 @@ from dataclasses import replace
 
 import pytest
 from helpers import make_backbone
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Router
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lbr_st.adaptation import checking
@@ -61,6 +64,40 @@ def test_a_folder_where_a_file_of_pairs_is_needed(config, handbook, tmp_path, fl
 
 def test_a_corpus_with_titles_is_asked_by_them(config):
     check(replace(config, queries=None))
+
+
+@pytest.mark.parametrize("skip", [(), ("filter",)])
+def test_too_few_passages_are_known_at_the_start(config, tmp_path, skip):
+    """Also where the data ask for them: two notes are cut into 18 passages, and three given ones are others."""
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    text = "\n\n".join(f"## Part {n}\n\nMuch of it is found in place number {n}." for n in range(9))
+    for name in ("one", "two"):
+        (notes / f"{name}.md").write_text(text.replace("it is", f"{name} is"))
+    rows = [{"query": f"q {n}", "document": f"d {n}"} for n in (1, 2, 3, 3)]
+    (tmp_path / "few.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for queries, number in ((None, 18), (str(tmp_path / "few.jsonl"), 21)):
+        with pytest.raises(InputError) as error:
+            adapt(replace(config, sources=[notes], queries=queries, skip=skip))
+        assert str(error.value) == (
+            f"{notes}: {number} passages, and at least 40 with a query are needed to train on some and be judged by "
+            "others; give more text, or a set with its own dev and test as --pairs"
+        )
+    assert not config.work.exists()
+
+
+def test_an_embedding_model_that_cannot_be_trained_is_refused_before_any_work(config, tmp_path):
+    """A table of words is no transformer, nor are two encoders in one directory."""
+    table = SentenceTransformer(modules=[StaticEmbedding(AutoTokenizer.from_pretrained(config.model), embedding_dim=8)])
+    router = Router.for_query_document(list(table.children()), list(table.children()))
+    for name, model in (("table", table), ("router", SentenceTransformer(modules=[router]))):
+        model.save_pretrained(str(tmp_path / name), create_model_card=False)
+        with pytest.raises(InputError) as error:
+            adapt(replace(config, model=str(tmp_path / name), learn={}))
+        assert str(error.value) == (
+            f"--model {tmp_path / name}: a model without config.json, which is no transformer, cannot be trained"
+        )
+    assert not config.work.exists()
 
 
 def test_several_queries_of_a_model_that_writes_one(config):

@@ -3,6 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 import lbr_st
 from lbr_st.adaptation.layout import Layout, content_of
 
@@ -60,6 +62,22 @@ def test_a_trial_reads_what_is_done(config):
     layout = Layout(config, trial=Path("trial"), done=["start", "passages"])
     assert layout.passages == config.work / "2-passages" / "set"
     assert layout.set == Path("trial") / "5-set" / "set"
+
+
+@pytest.mark.parametrize(
+    ("setting", "steps"),
+    [("general", ["merge", "verdict"]), ("pairs", ["queries"]), ("teacher", ["filter", "align"])],
+)
+def test_every_step_that_reads_a_file_knows_its_contents(config, tmp_path, setting, steps):
+    """A file of other contents by the same name, or none, is another step: what was done before is not taken."""
+    found = []
+    for contents in (None, "one", "two"):
+        if contents is not None:
+            (tmp_path / "file").write_text(contents)
+        told = Layout(replace(config, **{setting: str(tmp_path / "file") if contents else None})).planned()
+        found.append({step.name: step.settings for step in told})
+    for one, other in ((0, 1), (1, 2)):
+        assert [name for name in found[0] if found[one][name] != found[other][name]] == steps
 
 
 def test_a_source_is_known_by_its_contents(tmp_path):

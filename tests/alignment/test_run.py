@@ -345,6 +345,25 @@ def test_any_embedding_model_is_trained_as_the_kind_it_is(config, tmp_path):
     assert abs(again.encode(["a"]) - model.encode(["a"])).max() < 1e-6
 
 
+def test_a_model_is_trained_as_it_is_searched_with(config, tmp_path, caplog):
+    """By cosine, which it is saved with, and of the first numbers alone where it keeps those."""
+    bert = SentenceTransformer(make_bert(tmp_path / "bert", dropout=0.0), device="cpu", truncate_dim=8)
+    bert.similarity_fn_name = "dot"
+    del bert[2]
+    bert.save_pretrained(str(tmp_path / "start"), create_model_card=False)
+    caplog.set_level("INFO")
+    model = run(config, model=str(tmp_path / "start"), dev_data=None, allow_overlap=False, max_steps=2)
+    assert (model.similarity_fn_name, model.truncate_dim) == ("cosine", 8)
+    said = [line.partition("start")[2] for line in caplog.messages if line.startswith("--model")]
+    assert said == [
+        " compares vectors by dot; here they are trained and scored by cosine, and what is saved compares by cosine",
+        " keeps the first 8 numbers of its vectors (truncate_dim): these are trained",
+    ]
+    before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("start", "out"))
+    changed = before["encoder.layer.0.output.LayerNorm.bias"] != after["encoder.layer.0.output.LayerNorm.bias"]
+    assert changed.tolist() == [True] * 8 + [False] * 8
+
+
 def test_stage_1_alone_is_an_embedding_model(config, tmp_path):
     """Stage 2 skipped: what stage 1 saves encodes, scores and verifies."""
     out = str(tmp_path / "stage1")
@@ -382,6 +401,12 @@ def test_what_cannot_be_done_is_refused_at_once(config, tmp_path, changes, messa
     with pytest.raises(InputError, match=message):
         run(config, **changes)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_pair_alone_is_refused_before_the_model_is_opened(config, monkeypatch):
+    monkeypatch.setattr(run_of_align, "_open", lambda config: pytest.fail("the model is opened"))
+    with pytest.raises(InputError, match="^--per-device-train-batch-size 1: a pair alone has no negatives$"):
+        run(config, per_device_train_batch_size=1)
 
 
 def test_one_pair_has_no_negatives(config, tmp_path):

@@ -2,6 +2,9 @@
 
 import pytest
 from helpers import TEXTS, make_bert
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Router
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
 import lbr_st
 from lbr_st.cli import evaluate as command
@@ -138,6 +141,21 @@ def test_vectors_that_are_not_those_of_all_documents(vectors, pairs, tmp_path, m
     other = make_bert(tmp_path / "bert")
     with pytest.raises(InputError, match=f"was encoded with another model, {folder}; encode it with {other}"):
         main(["--model", folder, other, *flags])
+    monkeypatch.setattr(command, "local_task", None)  # vectors that are none are refused before the data are read
+    with pytest.raises(InputError, match="^typo holds no vectors: lbr encode makes such a folder$"):
+        main(["--model", folder, "--data", pairs, "--vectors", "typo"])
+
+
+def test_two_encoders_in_one_directory_are_scored_without_a_word_of_mteb(model, pairs, tmp_path, capsys, caplog):
+    """It looks for a vocabulary and a longest text, which a table of words has not."""
+    bert = SentenceTransformer(make_bert(tmp_path / "bert"))
+    table = StaticEmbedding(bert.tokenizer, embedding_dim=16)
+    router = Router.for_query_document([table], list(bert.children()))
+    SentenceTransformer(modules=[router]).save_pretrained(str(tmp_path / "router"))
+    caplog.clear()
+    main(["--model", str(tmp_path / "router"), "--data", pairs, "--results-dir", str(tmp_path / "results")])
+    assert "12 queries, 12 documents" in capsys.readouterr().out
+    assert not [each for each in caplog.records if not each.name.startswith("lbr_st")]
 
 
 def test_dev_is_searched_in_the_same_corpus(pairs, tmp_path):

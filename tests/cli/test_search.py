@@ -158,3 +158,14 @@ def test_how_the_model_is_run(argv, monkeypatch, capsys):
     monkeypatch.setattr("lbr_st.use.dtypes.measure_rates", lambda model, dtype: Rates(1.0, 9.0))
     with pytest.raises(InputError, match="^--dtype bfloat16 is slower here than float32: "):
         main([*argv, "--dtype", "bfloat16", "why"])
+
+
+def test_a_question_that_is_a_second_source(argv, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("model", "train.jsonl"):
+        with pytest.raises(InputError) as error:
+            main([*argv, "one", name])
+        assert str(error.value) == (
+            f"lbr search: {name} is a file or folder here, and would be asked as a question; --data takes one source "
+            f"(the question is asked as '{name}?') (see lbr search --help)"
+        )

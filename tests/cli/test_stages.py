@@ -310,3 +310,16 @@ def test_a_config_file_that_is_nested_too_deep(tmp_path):
     (tmp_path / "deep.yaml").write_text("[" * 5000)
     with pytest.raises(InputError, match="deep.yaml is not YAML: "):
         parse_stage(LearnConfig, "lbr learn", "", ["--config", str(tmp_path / "deep.yaml")])
+
+
+@pytest.mark.parametrize("flag", ["--data", "--dev-data"])
+def test_several_sources_where_one_is_read(flag):
+    """As a shell makes of a pattern: the command that makes one of them is said."""
+    other = {"--data": "--dev-data", "--dev-data": "--data"}[flag]
+    argv = ["--model", "m", "--output-dir", "o", other, "d", flag, "one.jsonl", "t w o.jsonl", "3", "4", "5", "6"]
+    with pytest.raises(InputError) as error:
+        parse_stage(AlignConfig, "lbr align", "", argv)
+    assert str(error.value) == (
+        f"lbr align: {flag} takes one source, not 6; lbr data prepare one.jsonl 't w o.jsonl' 3 4 5 ... --output-dir "
+        "SET makes one set of them, which is one source"
+    )

@@ -642,3 +642,20 @@ def test_a_folder_that_is_no_dataset_is_said_to_be_one(tmp_path):
         InputError, match="notes: is a folder that the package datasets does not read as rows; lbr data p"
     ):
         next(hub_rows(str(tmp_path / "notes"), None, "train"))
+
+
+def test_several_files_in_one_name(tmp_path, monkeypatch):
+    """Joined by a comma, or as a pattern that no shell has seen."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.jsonl", "b.jsonl"):
+        (tmp_path / name).write_text("{}")
+    for source in ("a.jsonl,b.jsonl", "*.jsonl", "[ab].jsonl"):
+        with pytest.raises(InputError) as error:
+            check_is_there(source)
+        assert str(error.value) == (
+            f"{source}: names several files, and one is read; lbr data prepare a.jsonl b.jsonl --output-dir SET makes "
+            "one set of them, which is one source"
+        )
+    for source in ("a.jsonl,c.jsonl", "*.csv"):
+        with pytest.raises(InputError, match="no such file$"):
+            check_is_there(source)

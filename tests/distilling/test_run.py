@@ -193,7 +193,9 @@ def test_the_command_says_how_near_and_how_fast(config, tmp_path, capsys):
         ("layers:0", "--student layers:0: .* has 2 layers; a number from 1 to 1"),
     ],
 )
-def test_students_that_there_are_not(config, tmp_path, student, message):
+def test_students_that_there_are_not(config, tmp_path, monkeypatch, student, message):
+    """It is said before the queries are read."""
+    monkeypatch.setattr("lbr_st.distilling.run.read_queries", lambda *args: pytest.fail("the queries are read"))
     with pytest.raises(InputError, match=message):
         distill(replace(config, student=student, output_dir=str(tmp_path / "out")))
     assert not (tmp_path / "out").exists()
@@ -204,11 +206,14 @@ def test_what_cannot_be_distilled(config, done, backbone, folder, tmp_path):
     write_jsonl(few, [{"query": f"{n}?"} for n in (1, 2, 2)])
     model = lbr_st.from_backbone(backbone, compression_ratio=4, max_seq_length=24, dtype=torch.float32)
     lbr_st.save(model, tmp_path / "native")
+    short = SentenceTransformer(config.model, truncate_dim=8)
+    short.save_pretrained(str(tmp_path / "short"), create_model_card=False)
     for changes, message in (
         ({"queries": few}, "2 different queries; 10 are the fewest"),
         ({"queries": str(tmp_path / "absent.jsonl")}, "absent.jsonl: no such file"),
         ({"model": backbone}, "--model .* is a language model, not an embedding model"),
         ({"model": str(folder / "table")}, "--model .* is no transformer, but begins with Router"),
+        ({"model": str(tmp_path / "short")}, "--model .* keeps the first 8 numbers of its vectors, and a student"),
         ({"model": str(tmp_path / "native")}, "the number of its bottleneck tokens follows the length of a text"),
     ):
         with pytest.raises(InputError, match=message):

@@ -32,7 +32,11 @@ def test_data_of_each_objective():
     assert parse_data("--data", ["reconstruct=c", "sft=p"], both) == {"sft": "p", "reconstruct": "c"}
     for sources, message in (
         (["sft=p"], "nothing to read for reconstruct"),
-        (["p", "c"], "several sources are written one for each objective, sft=FILE reconstruct=FILE"),
+        (
+            ["p", "c"],
+            "several sources are written one for each objective, sft=FILE reconstruct=FILE; for all objectives, lbr "
+            "data prepare p c --output-dir SET makes one set of them, which is one source",
+        ),
         (["sft=p", "prefix-suffix=c"], "--data prefix-suffix=c: several sources"),
         (["sft=p", "sft=c"], "sft has a source already"),
     ):

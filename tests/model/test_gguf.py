@@ -184,6 +184,11 @@ def test_a_folder_that_holds_one(files, tmp_path):
         check_model_exists(str(tmp_path))
     (tmp_path / "config.json").touch()
     assert gguf.gguf_file(tmp_path) is None
+    folder = tmp_path / "model.gguf"  # as lbr export --output-dir may be called
+    folder.mkdir()
+    assert gguf.gguf_file(folder) is None
+    (folder / "model-f16.gguf").touch()
+    assert gguf.gguf_file(folder) == folder / "model-f16.gguf"
 
 
 @pytest.mark.parametrize(

@@ -323,3 +323,61 @@ def test_which_of_two_files_of_weights_is_read_is_said(bert, tmp_path, caplog):
         line = f"{said}: its weights are read from model.safetensors; not read: pytorch_model.bin"
         assert [each for each in caplog.messages if "are read from" in each] == [line]
         caplog.clear()
+
+
+def edit_json(file, change):
+    found = json.loads(Path(file).read_text())
+    Path(file).write_text(json.dumps(change(found)))
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "said"),
+    [
+        (
+            "modules.json",
+            lambda modules: modules[:1],
+            "cannot be used: it has a vector for each token and none for a text: its modules.json names no pooling",
+        ),
+        (
+            "modules.json",
+            lambda modules: [modules[0], modules[2]],
+            "cannot be used: it has a vector for each token and none for a text: its modules.json names no pooling",
+        ),
+        *(
+            (
+                "config_sentence_transformers.json",
+                lambda config, name=name: config | {"model_type": name},
+                f"is a {name} of sentence-transformers, not a SentenceTransformer: it does not give a text one dense "
+                "vector; take a model that does",
+            )
+            for name in ("SparseEncoder", "CrossEncoder", "ColBERT")
+        ),
+    ],
+)
+def test_a_model_without_one_dense_vector_for_a_text(bert, file, change, said):
+    edit_json(f"{bert}/{file}", change)
+    with pytest.raises(InputError) as refused:
+        open_sentence_transformer(bert, "--teacher")
+    assert str(refused.value) == f"--teacher {bert} {said}"
+
+
+@pytest.mark.parametrize(
+    ("prompts", "said"),
+    [
+        ({"web_search_query": "find: "}, "web_search_query 'find: '"),
+        ({"s2p_query": "a", "query": "", "retrieval.query": "b"}, "s2p_query 'a', retrieval.query 'b'"),
+        ({"query": "q: ", "search_document": "d: "}, "search_document 'd: '"),
+        ({"query": "q: ", "passage": "p: "}, "passage 'p: '"),
+        ({"query": "q: ", "document": "d: ", "clustering": "c: "}, None),
+        ({"query": "q: "}, None),
+    ],
+)
+def test_prompts_that_are_not_used_are_said(bert, prompts, said, caplog):
+    edit_json(f"{bert}/config_sentence_transformers.json", lambda config: config | {"prompts": prompts})
+    open_sentence_transformer(bert)
+    line = (
+        f"--model {bert} has prompts that are not used: {said}; queries get the one that is named query, documents "
+        "that named document: rename it in config_sentence_transformers.json, or train with --query-prompt or "
+        "--document-prompt"
+    )
+    assert caplog.messages == ([line] if said else [])

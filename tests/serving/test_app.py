@@ -292,9 +292,13 @@ def test_search(searching, docs, opened):
     assert len(searching.ask("GET", "/search?q=%ED%A0%BD+a%00b")[2]["hits"]) == 10
     for query, param in (("", "q"), ("?q=+", "q"), ("?q=a&by=splade", "by"), ("?q=a&k=0", "k"), ("?q=a&k=101", "k"),
                          ("?q=a&k=x", "k"), ("?q=a&k=%C2%B2", "k"), ("?q=a&k=-1", "k"), ("?q=a&k=0000000019", "k"),
-                         (f"?q=a&k={'0' * 8}1{'0' * 5000}", "k")):  # fmt: skip
+                         (f"?q=a&k={'0' * 8}1{'0' * 5000}", "k"), ("?q=a&top_k=2", "top_k"), ("?query=a", "query"),
+                         ("?q=a&k=1&k=2", "k"), ("?q=a&%ED=1", "\ufffd")):  # fmt: skip
         status, _, answer = searching.ask("GET", f"/search{query}")
         assert status == 400 and answer["error"]["param"] == param
+    assert searching.ask("GET", "/search?q=a&top_k=2")[2]["error"]["message"] == (
+        "top_k is no field; there are q, k, by, side"
+    )
 
 
 def test_reload_takes_up_what_changed(searching, docs):

@@ -4,7 +4,10 @@ import base64
 
 import numpy as np
 import pytest
-from helpers import TEXTS
+from helpers import TEXTS, make_backbone
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Transformer
+from sentence_transformers.sentence_transformer.modules import Pooling
 
 from lbr_st.use.export import export
 
@@ -136,6 +139,23 @@ def test_refusals_are_in_the_form_of_openai(served, body, status, param, said):
     assert answer["error"].keys() == {"message", "type", "param", "code"}
     assert answer["error"]["type"] == "invalid_request_error" and answer["error"]["param"] == param
     assert said in answer["error"]["message"]
+
+
+def test_a_text_without_a_token_is_refused_by_the_model_that_has_no_vector_for_it(served, serving, tmp_path):
+    """A mean of tokens needs one; other models have a vector of an empty text."""
+    assert served.embed("")[0] == 200
+    transformer = Transformer(make_backbone(tmp_path / "backbone"))
+    model = SentenceTransformer(modules=[transformer, Pooling(transformer.get_embedding_dimension(), "mean")])
+    model.save_pretrained(str(tmp_path / "model"), create_model_card=False)
+    with serving(model=str(tmp_path / "model")) as means:
+        assert means.embed("a", model="model")[0] == 200
+        status, answer = means.embed(["a", ""], model="model")
+    assert status == 400 and answer["error"] == {
+        "message": "input has no token in text 1, '': the model has no vector for it",
+        "type": "invalid_request_error",
+        "param": "input",
+        "code": "empty_text",
+    }
 
 
 def test_models(served):

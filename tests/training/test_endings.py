@@ -267,3 +267,15 @@ def test_few_positions_train_to_the_end_and_are_saved(config, tmp_path, stage):
         else:
             align(settings)
         assert lbr_st.load(str(tmp_path / name)).max_seq_length == {"learn": 32, "align": 64}[stage]
+
+
+@pytest.mark.parametrize("stage", ["learn", "align"])
+def test_training_that_diverged_is_not_gone_on_with(config, tmp_path, capsys, stage):
+    """Its weights are of no use, and saving them again would end in the same error."""
+    told = replace(config, learning_rate=2e5, max_steps=2)
+    run = {"learn": lambda: learn(as_learn(told)), "align": lambda: align(told)}[stage]
+    said = message_of(run, capsys)
+    assert said.replace("are not finite", "have become zero") == (
+        "training diverged: the vectors of the model have become zero; lower --learning-rate, which was 200000, and "
+        f"choose another --output-dir, or remove {tmp_path / 'out'}"
+    )

@@ -1,7 +1,10 @@
 """The output of ``lbr encode``: what is read of it, and what is refused."""
 
+import errno
 import json
+import os
 import shutil
+import tempfile
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +16,7 @@ from sentence_transformers import SentenceTransformer
 from lbr_st.errors import InputError
 from lbr_st.files import write_json, write_jsonl
 from lbr_st.use.encode import EncodeConfig, encode_corpus
-from lbr_st.use.passages import open_encoded
+from lbr_st.use.passages import open_encoded, require_sources
 
 DOCUMENTS = [f"{n} {text}" for n, text in enumerate([*TEXTS, *TEXTS])]
 
@@ -121,6 +124,36 @@ def test_vectors_that_are_others(copied, saved, tmp_path):
         open_encoded(str(folder), str(saved))
 
 
+@pytest.mark.parametrize("with_text", [True, False])
+def test_vectors_that_were_not_copied_whole(with_text, encoded, saved, tmp_path):
+    """A part that is missing, the manifest that is missing, one part alone: what to copy, or to give."""
+    folder = shutil.copytree(encoded("float32", with_text=with_text), tmp_path / "vectors")
+    for missing, said in (
+        ("part-00001.parquet", "part-00001.parquet"),
+        ("part-00002.parquet", "part-00001.parquet and 1 others"),
+    ):
+        (folder / missing).unlink()
+        with pytest.raises(InputError) as error:
+            open_encoded(str(folder), str(saved))
+        assert str(error.value) == (
+            f"{folder} lacks {said}, which lbr encode wrote: copy it again, or encode in another folder"
+        )
+    part = str(folder / "part-00000.parquet")
+    whole = f"{part} is one file of what lbr encode wrote, without texts; give the folder, {folder}"
+    alone = "{}: vectors of lbr encode without their _manifest.json: copy it too, into their folder"
+    for source, expected in ((part, whole), (str(folder), alone), (part, alone)):
+        if expected is alone:
+            (folder / "_manifest.json").unlink(missing_ok=True)
+        if source == part and with_text:  # it is read as a table of texts
+            require_sources([source])
+            continue
+        with pytest.raises(InputError) as error:
+            require_sources([source])
+        assert str(error.value) == expected.format(source)
+    with pytest.raises(InputError, match="vectors of lbr encode without their _manifest.json: copy it too"):
+        open_encoded(str(folder), str(saved))
+
+
 @pytest.mark.parametrize(("precision", "has"), [("float16", "32"), ("binary", "at most 32")])
 def test_another_number_of_dimensions(precision, has, copied, saved):
     shorter = SentenceTransformer(str(saved), truncate_dim=8)
@@ -158,3 +191,30 @@ def test_files_that_are_damaged(copied, saved, opened):
     file.write_bytes(whole)
     ids, texts = encoded.columns()
     assert list(ids)[0] == "d0" and texts[11] == DOCUMENTS[11] and len(encoded.vectors(opened)) == 12
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+def test_vectors_in_a_folder_that_cannot_be_written_to(number, copied, saved, opened, tmp_path, monkeypatch, caplog):
+    """They are mapped from a temporary file, which nothing is left of; a full disk is an error."""
+    folder = copied("float32")
+    for file in folder.glob(".vectors-*"):
+        file.unlink()
+    encoded, before = open_encoded(str(folder), str(saved)), sorted(folder.iterdir())
+    expected = opened.encode_document(DOCUMENTS)
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+
+    def refuse(number):
+        def mapped(path):
+            raise OSError(number, os.strerror(number), str(path))
+
+        monkeypatch.setattr("lbr_st.use.encoded.replacing", mapped)
+
+    refuse(number)
+    found = encoded.vectors(opened)
+    assert isinstance(found.array, np.memmap) and np.abs(found[:] - expected).max() < 1e-6
+    assert sorted(folder.iterdir()) == before and not any((tmp_path / "temporary").iterdir())
+    assert caplog.messages[-1:] == [f"{folder} cannot be written to: its vectors are laid out in {tmp_path}/temporary"]
+    refuse(errno.ENOSPC)
+    with pytest.raises(OSError, match="No space left"):
+        encoded.vectors(opened)

@@ -11,6 +11,8 @@ import pytest
 import torch
 from helpers import FAMILIES, TEXTS, make_backbone
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Transformer
+from sentence_transformers.sentence_transformer.modules import Pooling
 from tokenizers import Tokenizer
 
 import lbr_st
@@ -205,6 +207,25 @@ def test_the_pooled_output_is_compared_too(models):
     tokenizer.enable_truncation(LENGTH - 1)
     with pytest.raises(VerificationError, match="'many words .* cuts it into other tokens"):
         export_check.compare(lambda inputs: run(inputs, 1.0), tokenizer, model, FORMATS["onnx"])
+
+
+def test_a_text_without_a_token_is_compared_in_no_runtime(tmp_path):
+    """The mean of no tokens is none: the model does not encode it alone."""
+    transformer = Transformer(make_backbone(tmp_path / "backbone"), max_seq_length=LENGTH)
+    model = SentenceTransformer(modules=[transformer, Pooling(transformer.get_embedding_dimension(), "mean")])
+    model.save_pretrained(str(tmp_path / "model"), create_model_card=False)
+    tokenizer = Tokenizer.from_file(str(tmp_path / "model" / "tokenizer.json"))
+    tokenizer.enable_truncation(LENGTH)
+    tokenizer.enable_padding(pad_id=model.tokenizer.pad_token_id)
+    graph = export_formats.Graph(model)
+
+    @torch.no_grad()
+    def run(inputs):
+        assert inputs["attention_mask"].any(axis=1).all()
+        return [each.numpy() for each in graph(*(torch.from_numpy(each) for each in inputs.values()))]
+
+    assert tokenizer.encode("").ids == []
+    assert min(export_check.compare(run, tokenizer, model, FORMATS["onnx"])) > 0.999999
 
 
 def test_padding_on_the_left_is_compared_where_it_does_not_move_a_text(models):
