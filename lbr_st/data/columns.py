@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from lbr_st.data import names
 from lbr_st.data.account import Account
-from lbr_st.data.choices import Choice, choice_of
+from lbr_st.data.choices import Choice, Numbers, choice_of
 from lbr_st.data.delimited import INDEX
 from lbr_st.data.judgements import NOTHING, WRITE, Judge, Watch, score_of, word_of
 from lbr_st.data.remedies import options, remedy, running, texts_of_row
@@ -71,6 +71,8 @@ class Columns:
         choices: The options of a multiple-choice question: the field that holds them, as a list, a mapping of letters
             or ``{"text": [...], "label": [...]}``; or a template for each.
         answer: The field that says which option is right: its number from 0, its letter or label, or its text.
+        first_option: The number of the first option, where a number says which is right: 0 or 1; None where nobody
+            says it, and a source of which no number is 0 is refused.
         min_score: Least score of a document that answers its query, where a column grades them.
         judged_by: The column that says whether a document answers its query, or a path to it, ``meta[label]``;
             `lbr_st.data.judgements.NOTHING` if none does.
@@ -81,6 +83,7 @@ class Columns:
     negatives: tuple[Template, ...] = ()
     choices: str | tuple[Template, ...] | None = None
     answer: str | None = None
+    first_option: int | None = None
     min_score: float | None = None
     judged_by: str | None = None
 
@@ -115,7 +118,7 @@ class RowReader:
         # What it is called, of a path: the last name in it.
         self._called = (_NAMES.findall(self._judged_by or "") or [self._judged_by])[-1]
         self._judge = Judge(columns.min_score, self._called)
-        self._watch = Watch()
+        self._watch, self._numbers = Watch(), Numbers(columns.first_option)
         self._answers, self._beside = Watch(), ""  # of documents that may be judgements, and the text beside them
         self._readers: dict[tuple[str, ...], Callable[[str, Values], list[Record]]] = {}
 
@@ -156,10 +159,11 @@ class RowReader:
         """Say what was made of the source, after its last row.
 
         Raises:
-            InputError: If a column looks like judgements, and nothing says whether it has any; or if none is in the
-                one that the user names.
+            InputError: If a column looks like judgements, and nothing says whether it has any; if none is in the
+                one that the user names; or if numbers of options may count from 1.
         """
         judged_by, pairs = self._judged_by, self.account.counts["pair"]
+        self._numbers.check(source)
         if self._beside and (only := self._answers.judging()):
             column, values = only
             raise InputError(
@@ -234,6 +238,8 @@ class RowReader:
         self.account.use(used)
         for column in judgements:
             _check_no_nli(where, used, column, values[column])
+        if query is not None and judgements:
+            self._check_no_option(where, values, documents, used)
         beside = {} if self.columns.document or self._is_trial or len(documents.columns) > 1 else texts_of_row(values)
         texts_beside = [path for path in running(beside, 1) if column_of(path, values) not in used]
         self._beside = self._beside or "".join(texts_beside[:1])
@@ -262,7 +268,7 @@ class RowReader:
         """Return what reads multiple choice, conversations or lists of passages; None for rows of another kind."""
         columns = self.columns
         if columns.document is None and (query or names.first(values, names.QUERY)):
-            choice = choice_of(where, values, columns.choices, columns.answer)
+            choice = choice_of(where, values, columns.choices, columns.answer, self._numbers)
             if choice is not None:
                 return self._choice_reader(where, values, query, choice)
             self._check_answer(where, values)
@@ -547,6 +553,26 @@ class RowReader:
         if not self._is_trial and said and set(said) <= {*names.every(values, names.OPTION_ANSWERS)}:
             if flags := options(values, partial(self._tried, where, values), {}):
                 detail = f"{said[0]!r} says which option is right: lbr data prepare takes {flags}"
+                raise RowError(where, "missing column", detail)
+
+    def _check_no_option(self, where: str, values: Values, documents: Source, used: Sequence[str]) -> None:
+        """Refuse one of numbered columns as the document where a number beside them may say which one is right.
+
+        Raises:
+            RowError: If it is one; with what to do.
+        """
+        if self._is_trial or self.columns.document is None or self._judged_by is not None:
+            return
+        tried = partial(self._tried, where, values, document=None)
+        kinds = [kind for kind in names.siblings(values) if {*kind} & {*documents.columns} and not {*kind} <= {*used}]
+        for kind in kinds:
+            left = {name: value for name, value in values.items() if name in kind or name not in used}
+            if flags := options(left, tried, {}):
+                judged = flags.partition("--answer ")[2].partition(",")[0]
+                detail = (
+                    f"{judged!r} may say which of {', '.join(kind)} is right: lbr data prepare takes {flags}, without "
+                    f"--document; or --judged-by {judged} if it is of {documents.columns[0]} alone"
+                )
                 raise RowError(where, "missing column", detail)
 
     def _check_sides(

@@ -41,6 +41,8 @@ class PrepareConfig:
         negative: Templates of hard negatives.
         choices: Fields of the options of multiple choice: one that holds all, or one for each.
         answer: Field that says which option is right.
+        first_option: Number of the first option, 0 or 1, where a number says which is right; default is that a source
+            of which no number is 0 is refused.
         min_score: Least score of a document that answers its query, where a column grades them.
         judged_by: Column that says whether the document of a row answers its query, or a path to it, ``meta[label]``;
             ``none`` if none does; default is the usual names.
@@ -79,6 +81,7 @@ class PrepareConfig:
     negative: Sequence[str] = ()
     choices: Sequence[str] = ()
     answer: str | None = None
+    first_option: int | None = None
     min_score: float | None = None
     judged_by: str | None = None
     id: str | None = None
@@ -120,6 +123,8 @@ class PrepareConfig:
             if getattr(self, name) < 1:
                 raise InputError(f"{_flag(name)} must be at least 1, got {getattr(self, name)}")
         _check_choice("on_error", self.on_error, ON_ERROR)
+        if self.first_option not in (None, 0, 1):
+            raise InputError(f"--first-option must be 0 or 1, got {self.first_option}")
         _check_choice("regime", self.regime, REGIMES)
         _check_choice("same_text", self.same_text, LEVELS)
         if self.isolate is not None:
@@ -141,6 +146,7 @@ class PrepareConfig:
             if several
             else next(iter(self.choices), None),
             answer=self.answer,
+            first_option=self.first_option,
             min_score=self.min_score,
             judged_by=self.judged_by,
         )

@@ -27,6 +27,11 @@ _WORDS = re.compile(r"\s|\?|[^\x00-\x7f]")
 _OF_SENTENCES = ("abstract", "sentences", "lines", "body")  # lists of parts of one text
 _CODED = re.compile(r"\w+([._:/]\w+)+")  # a word of a program, such as chat.completion
 _LEAST_OPTIONS = 3
+# What two numbered columns are called that are options; two of another name may be a pair.
+_OPTION = re.compile(
+    r"(sol|opt|ans|alt|hyp|solution|option|choice|ending|answer|alternative|response|candidate|completion|"
+    r"continuation|hypothesis|output|document|doc|passage)(\d+|[ab])"
+)
 _TEMPLATES = "lbr data prepare takes templates"
 
 
@@ -55,7 +60,8 @@ def remedy(sides: Sequence[Sequence[str]], values: Values, tried: Tried) -> str:
         texts = texts_of_row(values, are_sentences=True)
     many = {name for kind in names.siblings(values) if len(kind) >= _LEAST_OPTIONS for name in kind}
     is_asked = any("query" in asked for asked in sides)
-    beside = running({path: text for path, text in texts.items() if path not in many}, 1)
+    of_options = {name for kind in names.siblings(values) if _are_options(kind) for name in kind}
+    beside = running({path: text for path, text in texts.items() if path not in of_options}, 1)
     query = _templates(["query"], values, beside) if is_asked else {}
     if flags := options(values, tried, query) or _listed_options(values, tried, query):
         return f"lbr data prepare takes {flags}"
@@ -99,15 +105,28 @@ def options(values: Values, tried: Tried, query: Mapping[str, str]) -> str | Non
     """
     asked = {name: Template(template) for name, template in query.items()}
     for kind in names.siblings(column for column in values if not names.negatives([column])):
-        if len(kind) >= _LEAST_OPTIONS and _can_be_spelled(kind):
-            templates = tuple(Template(f"{{{column}}}") for column in kind)
-            for answer in names.every(values, names.OPTION_ANSWERS):
-                if answer not in kind and tried(choices=templates, answer=answer, **asked):
-                    flags = [*(f"--query '{template}'" for template in query.values()), "--choices", *kind]
-                    if kind[0].endswith("1") and (id_text(values[answer]) or "").isdecimal():
-                        return f"{' '.join(flags)} and --answer, which counts from 0: {answer!r} may count from 1"
-                    return f"{' '.join(flags)} --answer {answer}"
+        if not _are_options(kind) or not _can_be_spelled(kind):
+            continue
+        templates = tuple(Template(f"{{{column}}}") for column in kind)
+        for answer in names.every(values, names.OPTION_ANSWERS):
+            # With one too high for a count from 0 it is tried as one from 1.
+            firsts = [first for first in (None, 1) if answer not in kind]
+            if any(tried(choices=templates, answer=answer, first_option=first, **asked) for first in firsts):
+                flags = [*(f"--query '{template}'" for template in query.values()), "--choices", *kind]
+                return f"{' '.join(flags)} --answer {answer}{_first_option(kind, values[answer])}"
     return None
+
+
+def _are_options(kind: Sequence[str]) -> bool:
+    return len(kind) >= _LEAST_OPTIONS or all(_OPTION.fullmatch(names.plain(column)) for column in kind)
+
+
+def _first_option(kind: Sequence[str], answer: Any) -> str:
+    """Say what a number may count from, where the names of the options do, or it is one too high for the other."""
+    number = id_text(answer) or ""
+    if not number.isdecimal() or not (kind[0].endswith("1") or int(number) == len(kind)):
+        return ""
+    return ", with --first-option 1 if it counts from 1"
 
 
 def _listed_options(values: Values, tried: Tried, query: Mapping[str, str]) -> str | None:

@@ -1,8 +1,11 @@
 """Where query, document and hard negatives are found in a row."""
 
+from dataclasses import replace
+
 import pytest
 
 from lbr_st.data.columns import Columns, RowReader
+from lbr_st.data.drops import OF_ALL_ROWS
 from lbr_st.data.templates import Template
 from lbr_st.errors import InputError, RowError
 
@@ -163,6 +166,7 @@ CHOICE = {"query": "q", "document": "b", "negatives": ["a", "c"], "is_choice": T
     [
         {"question": "q", "choices": ["a", "b", "c"], "answer": 1},
         {"question": "q", "choices": ["a", "b", "c"], "answer": "B"},
+        {"question": "q", "choices": {"1": "a", "2": "b", "3": "c"}, "answer": 2},
         {"question": "q", "choices": ["a", "b", "c"], "answer": 1.0},  # as pandas writes it beside a blank
         {"question": "q", "options": {"A": "a", "B": "b", "C": "c"}, "answer": "b", "answer_idx": "B"},
         {"question": "q", "choices": {"text": ["a", "b", "c"], "label": ["1", "2", "3"]}, "answerKey": "2"},
@@ -172,6 +176,38 @@ CHOICE = {"query": "q", "document": "b", "negatives": ["a", "c"], "is_choice": T
 def test_multiple_choice(values):
     """The right option is the document, the others hard negatives."""
     assert read(values) == CHOICE
+
+
+@pytest.mark.parametrize(
+    ("numbers", "first", "found"),
+    [
+        ([1, 2, 1], 1, ["a", "b", "a"]),
+        ([1, 2, 1], 0, ["b", "c", "b"]),
+        ([1, 0, 2], None, ["b", "a", "c"]),
+        (["1", "2"], None, "f: numbers of options count from 0, and the least in 'answer' is 1; .*--first-option 1 if"),
+        ([1, 3], None, "3 is none of the 3 options counted from 0; lbr data prepare --first-option 1"),
+    ],
+)
+def test_numbers_of_options_that_may_count_from_1(numbers, first, found):
+    reader = RowReader(Columns(first_option=first), ("query", "document"), ("negatives",))
+    rows = [{"question": "q", "options": ["a", "b", "c"], "answer": number} for number in numbers]
+    if isinstance(found, list):
+        assert [reader("f, line 2", row)[0]["document"] for row in rows] == found
+        reader.say("f")
+        return
+    with pytest.raises(InputError, match=found) as error:
+        _ = [reader("f, line 2", row) for row in rows], reader.say("f")
+    assert not isinstance(error.value, RowError) or error.value.reason in OF_ALL_ROWS
+
+
+def test_an_option_by_its_number_is_not_judged_by_it():
+    row, columns = {"goal": "q", "sol1": "a", "sol2": "b", "label": 0}, Columns(Template("{goal}"), Template("{sol1}"))
+    with pytest.raises(RowError, match="'label' may say which of sol1, sol2 is right: lbr data prepare takes --choices"):
+        read(row, columns)
+    assert judged(row, columns=replace(columns, judged_by="label")) == [0]
+    row = {"query": "q", "options": ["a", "b"], "correct_option": 0}
+    with pytest.raises(RowError, match="; lbr data prepare --answer correct_option reads it there$"):
+        read(row)
 
 
 def test_an_answer_that_is_an_option_by_its_column_is_no_letter():
@@ -747,7 +783,11 @@ def test_a_remedy_is_no_guess(values, said):
         ({"ctx": "q", "ending0": "a", "ending1": "b", "ending2": "c", "label": "2"},
          "--query '{ctx}' --choices ending0 ending1 ending2 --answer label"),
         ({"question": "q", "option_1": "a", "option_2": "b", "option_3": "c", "correct": 1},
-         "--choices option_1 option_2 option_3 and --answer, which counts from 0: 'correct' may count from 1"),
+         "--choices option_1 option_2 option_3 --answer correct, with --first-option 1 if it counts from 1"),
+        ({"question": "q", "A": "a", "B": "b", "C": "c", "answer": 3},
+         "--choices A B C --answer answer, with --first-option 1 if it counts from 1"),
+        ({"goal": "q", "sol1": "a", "sol2": "b", "label": 0},
+         "--query '{goal}' --choices sol1 sol2 --answer label, with --first-option 1 if it counts from 1"),
     ],
 )  # fmt: skip
 def test_options_in_columns_of_their_own_are_no_documents(values, said):
