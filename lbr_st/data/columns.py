@@ -18,14 +18,19 @@ from lbr_st.data.remedies import options, remedy, running, texts_of_row
 from lbr_st.data.same_text import same_text
 from lbr_st.data.templates import Template, Values, column_of, excerpt, field_of
 from lbr_st.data.texts import (
+    ASKS,
+    QUESTION_AND_ANSWER,
     TEXT,
     cell_text,
     first_exchange,
     is_blank,
+    is_conversation,
     is_instructed,
     last_question,
+    marked_turns,
     messages_of,
     other_parts,
+    role_of,
     said,
     text_of,
     texts_of,
@@ -43,6 +48,8 @@ logger = logging.getLogger(__name__)
 SEVERAL = ("positive", "pos", "chosen", "answer", "response", "correct_answer")
 _NAMES = re.compile(r"[^\[\].]*[^\[\].\d][^\[\].]*")  # in a path
 ONE_SIDED_TITLE = "with a title before the document and none before its hard negatives"
+TURNS = "of turns of a chat that are one text, read as a question and its answer"
+ONE_TEXT = "that begin with a question and go on with its answer, which stay one text: two columns make a pair of them"
 OTHER_PARTS = "parts of messages that are no text, such as images, were not used"
 ReadText = Callable[[str, str, Any], str]
 USUAL = {"query": names.QUERY, "document": names.DOCUMENT}
@@ -120,6 +127,9 @@ class RowReader:
         self._judge = Judge(columns.min_score, self._called)
         self._watch, self._numbers = Watch(), Numbers(columns.first_option)
         self._answers, self._beside = Watch(), ""  # of documents that may be judgements, and the text beside them
+        self._instructions: set[str] | None = set()  # before texts; None where one came again, as these do
+        self._instructed = ""  # their column
+        self._is_prepared = is_prepared
         self._readers: dict[tuple[str, ...], Callable[[str, Values], list[Record]]] = {}
 
     def __call__(self, where: str, values: Values) -> list[Record]:
@@ -138,12 +148,14 @@ class RowReader:
             RowError: If a column is missing, or a value is blank or of another kind.
             InputError: If a column has grades, and nothing says which of them are answers.
         """
-        values = lifted(values)
-        columns = tuple(values)
-        if columns not in self._readers:
-            self.account.see(columns)
-            self._readers[columns] = self._reader(where, values)
-        records = self._readers[columns](where, values)
+        values = self._opened(lifted(values))
+        several = self._several(values)
+        is_chat = any(map(is_conversation, values.values()))
+        kind = (*values, several or "", str(is_chat))
+        if kind not in self._readers:
+            self.account.see(values)
+            self._readers[kind] = self._several_reader(where, values, several) if several else self._reader(where, values)
+        records = self._readers[kind](where, values)
         answers = sum(record.get("relevance") != 0 for record in records)
         if answers:
             self.account.count("pair" if "query" in records[0] else "document", answers)
@@ -163,6 +175,12 @@ class RowReader:
                 one that the user names; or if numbers of options may count from 1.
         """
         judged_by, pairs = self._judged_by, self.account.counts["pair"]
+        if self._instructions and len(self._instructions) > 1:
+            raise InputError(
+                f"{source}: {self._instructed!r} has lists of two texts, and the first of them is another one in every "
+                "row, so that it is no instruction: call the column 'queries' if both ask for the document of the row, "
+                "else write one text"
+            )
         self._numbers.check(source)
         if self._beside and (only := self._answers.judging()):
             column, values = only
@@ -209,6 +227,64 @@ class RowReader:
                 )
             logger.warning(unscored if judge.columns else f"{unscored}: all of its pairs are taken for answers")
         self.account.say(source)
+
+    def _opened(self, values: Values) -> Values:
+        """Return a row in which a chat is messages, also where it is one text, or a list of what is said in turns."""
+        columns = self.columns
+        if columns.query or columns.document or self._is_prepared or names.first(values, names.QUERY) is not None:
+            return values
+        talk = names.first(values, names.CONVERSATION[:-1])
+        if talk is not None:
+            turns = values[talk]
+            is_list = isinstance(turns, list) and len(turns) > 1 and all(isinstance(each, str) for each in turns)
+            return values if not is_list else {**values, talk: [
+                {"role": "assistant" if number % 2 else "user", "content": each} for number, each in enumerate(turns)
+            ]}  # fmt: skip
+        texts = names.several(values, names.DOCUMENT)
+        text = values[texts[0]] if len(texts) == 1 and not names.is_preference(texts[0]) else None
+        if not isinstance(text, str):
+            return values
+        messages = marked_turns(text)
+        if messages and not is_blank(messages[-1]["content"]):
+            self.account.note(TURNS)
+            return {**values, texts[0]: messages}
+        self.account.note(ONE_TEXT, QUESTION_AND_ANSWER.match(text) is not None)
+        return values
+
+    def _several(self, values: Values) -> str | None:
+        """Return the column with several queries of the row's document; None where there is none."""
+        if self.columns.query is not None or "query" not in self.wanted:
+            return None
+        one = names.first(values, names.QUERY)
+        column = names.queries(values) if one is None else one
+        if column is None or (one is None and names.first(values, names.CONVERSATION) is not None):
+            return None
+        several = values[column]
+        if isinstance(several, str):
+            return column if one is None and not is_blank(several) else None
+        are_texts = isinstance(several, list) and all(isinstance(each, str) for each in _flat(several))
+        return column if are_texts and len(several) > (0 if one is None else 2) else None
+
+    def _several_reader(self, where: str, values: Values, column: str) -> Callable[[str, Values], list[Record]]:
+        """Return what reads several queries of one document, each a pair with it."""
+
+        def each_of(where: str, values: Values) -> list[Values]:
+            found = _flat(texts_of(where, column, values[column]))
+            return [{**values, column: text} for text in dict.fromkeys(found) if not is_blank(text)]
+
+        read = self._reader(where, each_of(where, values)[0])
+        asked = self.columns.document.columns_in(values) if self.columns.document else []
+
+        def read_each(where: str, values: Values) -> list[Record]:
+            rows = each_of(where, values)
+            records = [read(where, row) for row in rows]
+            is_parallel = any(isinstance(values[each], list) and len(values[each]) == len(rows) for each in asked)
+            if len(rows) > 1 and (is_parallel or len({record["document"] for record in records[0]}) > 1):
+                detail = "several queries and several documents, and nothing says which are a pair: write a row for each"
+                raise RowError(f"{where}, column {column!r}", "missing column", detail)
+            return [record for found in records for record in found]
+
+        return read_each
 
     def _reader(self, where: str, values: Values) -> Callable[[str, Values], list[Record]]:
         """Return what reads rows with the columns of one."""
@@ -273,6 +349,10 @@ class RowReader:
                 return self._choice_reader(where, values, query, choice)
             self._check_answer(where, values)
         conversation = names.first(values, names.CONVERSATION)
+        if conversation is None and query is None:
+            chats = (each for each in names.several(values, names.DOCUMENT) if is_conversation(values[each]))
+            asking = (each for each in chats if any(role_of(message) in ASKS for message in values[each]))
+            conversation = next(asking, None)
         if conversation and columns.query is columns.document is None and isinstance(values[conversation], list):
             return self._conversation_reader(conversation, negatives, values)
         listed = names.first(values, names.LISTED) or _listed_in_reply(values)
@@ -293,6 +373,12 @@ class RowReader:
         def read_bare(where: str, values: Values) -> list[Record]:
             found = read(where, bare(values))
             self.account.note("with instructions before the texts, which were not used", is_instructed(values[asked]))
+            if self._instructions is not None and is_instructed(values[asked]):
+                self._instructed, own = asked, values[asked][0]
+                if own in self._instructions:
+                    self._instructions = None
+                else:
+                    self._instructions.add(own)
             return found
 
         return read_bare
@@ -472,8 +558,8 @@ class RowReader:
             return None
         if self.columns.query is not None:
             return Source(self.columns.query.columns_in(values), self.columns.query.fill)
-        column = names.first(values, names.QUERY)
-        if column is not None:
+        column = names.first(values, names.QUERY) or names.queries(values)
+        if column is not None and (names.first([column], names.QUERY) or isinstance(values[column], str)):
             extra = names.first(values, ("input",)) if names.plain(column) == "instruction" else None
             return Source(
                 [column, *([] if extra is None else [extra])], partial(query_in, column, extra, text=self._text)
@@ -699,7 +785,9 @@ def _is_of_query(values: Values, query: str, title: str, document: str) -> bool:
 def query_in(column: str, extra: str | None, where: str, values: Values, text: ReadText = cell_text) -> str:
     """Return the query in a column: a text, with the one in ``input`` beside an instruction; or of a conversation."""
     value = values[column]
-    if messages := messages_of(value, names.is_preference(column)):
+    if messages := messages_of(value, names.is_preference(column)) or (
+        marked_turns(value) if isinstance(value, str) and text is cell_text else []
+    ):
         return last_question(where, column, messages)
     asked = text(where, column, value)
     more = None if extra is None else values[extra]
@@ -804,6 +892,11 @@ def lifted(values: Values) -> Values:
 def _flags(values: Values) -> list[str]:
     """Return the columns that have yes or no under a name of hard negatives: whether the document is ``rejected``."""
     return [column for column in names.negatives(values) if isinstance(values[column], bool)]
+
+
+def _flat(several: Sequence[Any]) -> list[Any]:
+    """Return a list in which lists are not nested."""
+    return [inner for each in several for inner in (each if isinstance(each, list) else [each])]
 
 
 def _is_bare(column: str, value: Any) -> bool:

@@ -116,6 +116,11 @@ _PAIRS = [
         (r"premise", r"hypothesis"),
     )
 ]  # fmt: skip
+# Several queries of one document, as doc2query and its like make them.
+_QUERIES = re.compile(
+    r"(predicted|generated|gen|synthetic|hypothetical|pseudo|doc2query|llm|example|search|user)*"
+    r"(queries|questions|prompts|anchors)"
+)
 # The last name of a path, and no remark behind a name: ``meta[title]``, but not ``Answer [en]``.
 _LAST = re.compile(r".*[\w\]]\[([A-Za-z_][\w-]*)\]")
 
@@ -160,6 +165,11 @@ def every(columns: Iterable[str], names: Sequence[str]) -> list[str]:
     """Return the columns that have one of some names, in the order of the names."""
     columns = list(columns)
     return [column for name in names for column in columns if plain(column) == plain(name)]
+
+
+def queries(columns: Iterable[str]) -> str | None:
+    """Return the column that by its name has several queries of one document: ``predicted_queries``; or None."""
+    return next((column for column in columns if _QUERIES.fullmatch(plain(column))), None)
 
 
 def negatives(columns: Iterable[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """Where query, document and hard negatives are found in a row."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -1163,6 +1164,83 @@ def test_judgements_that_are_not_understood_are_to_be_written_as_numbers():
 def test_instructions_before_texts_are_no_texts(row, found):
     assert pairs(row) == [found]
     assert "; 1 with instructions before the texts, which were not used" in account(row)
+
+
+def test_lists_of_two_queries_are_no_instructions():
+    """An instruction comes again; what differs in every row is another query."""
+    rows = [{"query": ["q", "r"], "positive": "d"}, {"query": ["s", "t"], "positive": "e"}]
+    for last, message in ((rows[1], "call the column 'queries'"), (rows[0], None)):
+        reader = RowReader(NO_COLUMNS, ("query", "document"))
+        assert [reader("f, line 1", row)[0]["query"] for row in (rows[0], last)][0] == "r"
+        with pytest.raises(InputError, match=message) if message else nullcontext():
+            reader.say("f")
+
+
+@pytest.mark.parametrize(
+    ("row", "found"),
+    [
+        ({"queries": ["q", "r"], "document": "d"}, [("q", "d"), ("r", "d")]),
+        ({"predicted_queries": '["q", "r"]', "text": "d"}, [("q", "d"), ("r", "d")]),
+        ({"questions": [["q", "r"]], "positive": ["d"]}, [("q", "d"), ("r", "d")]),
+        ({"query": ["q", "r", "s"], "positive": "d"}, [("q", "d"), ("r", "d"), ("s", "d")]),
+        ({"Questions": "q", "answer": "d"}, [("q", "d")]),
+        ({"questions": ["q", "r"], "positives": ["d", "e"]}, "several queries and several documents"),
+    ],
+)
+def test_several_queries_are_several_pairs(row, found):
+    if isinstance(found, str):
+        with pytest.raises(RowError, match=found):
+            read(row, needed=("document",), optional=("query",))
+        return
+    assert [(q, d) for q, d, _ in pairs(row, needed=("document",), optional=("query", "negatives"))] == found
+
+
+def test_several_queries_beside_lists_of_one_length_are_no_pairs():
+    row, columns = {"questions": ["q", "r"], "replies": ["d", "e"]}, Columns(document=Template("{replies[0]}"))
+    with pytest.raises(RowError, match="nothing says which are a pair: write a row for each"):
+        read(row, columns)
+    assert [r["document"] for r in records(row | {"replies": ["d"]}, columns=columns)] == ["d", "d"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "### Human: q### Assistant: d",
+        "<s>[INST] <<SYS>>\nBe kind.\n<</SYS>>\n\nq [/INST] d </s><s>[INST] r [/INST] e </s>",
+        "Below is an instruction.\n\n### Instruction:\nq\n\n### Response:\nd",
+        "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\nd<|im_end|>\n",
+        "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nq<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\nd<|eot_id|>",
+        "<bos><start_of_turn>user\nq<end_of_turn>\n<start_of_turn>model\nd<end_of_turn>\n",
+        "<|user|>\nq</s>\n<|assistant|>\nd</s>",
+        "A chat between a user and an assistant. USER: q ASSISTANT: d</s>",
+        "<human>: q\n<bot>: d",
+        "Human: q\nAssistant: d",
+    ],
+)
+def test_a_chat_that_is_one_text_is_a_pair(text):
+    """As templates of training write it; a text that shows one, or that nobody answers, is a text."""
+    rows = {"needed": ("document",), "optional": ("query", "negatives")}
+    assert pairs({"text": text}, **rows) == [("q", "d", [])]
+    assert "1 of turns of a chat that are one text" in account({"text": text}, **rows)
+    for other in (f"How it is written: {text}", "Human: q\nAssistant:"):
+        assert records({"text": other}, **rows) == [{"document": other, "negatives": []}]
+
+
+def test_what_is_asked_in_a_prompt_with_marks():
+    assert pairs({"prompt": "\n\nHuman: q\n\nAssistant:", "chosen": "d", "rejected": "n"}) == [("q", "d", ["n"])]
+    assert pairs({"instruction": "[INST] more [/INST]", "input": "", "output": "d"}) == [("more", "d", [])]
+    assert pairs({"query": "User: unknown", "document": "d"}) == [("User: unknown", "d", [])]
+
+
+def test_turns_that_are_a_list_of_texts():
+    assert pairs({"conversations": ["q", "d", "r", "e"]}) == [("q", "d", [])]
+    assert "2 messages of conversations were not used" in account({"conversations": ["q", "d", "r", "e"]})
+
+
+def test_a_question_and_its_answer_in_one_text_are_said():
+    line = account({"text": "Question: q\nAnswer: d"}, needed=("document",))
+    assert "1 that begin with a question and go on with its answer, which stay one text" in line
 
 
 @pytest.mark.parametrize("about", ["meta", "metadata", "extra_info", "payload"])
