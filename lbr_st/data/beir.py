@@ -8,6 +8,7 @@ from lbr_st.data import names
 from lbr_st.data.account import Account
 from lbr_st.data.cleaning import clean
 from lbr_st.data.drops import Waiting
+from lbr_st.data.data_uris import TAKEN_OUT, without_data_uris
 from lbr_st.data.ids import IdReader, id_text
 from lbr_st.data.rows import Row, Wrong
 from lbr_st.data.templates import excerpt
@@ -60,6 +61,7 @@ class BeirCollection:
                     text = with_title(heading, text)
                     if heading:
                         self._titles[id_] = heading
+                account.note(TAKEN_OUT, without_data_uris(text)[1])
                 text = clean(text, self.keep_html, one_line=kind == "queries")
                 if found.setdefault(id_, text) != text:
                     waiting(RowError(row.where, "an id twice", f"{id_!r} is the _id of another text above"))

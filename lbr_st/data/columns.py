@@ -130,6 +130,9 @@ class RowReader:
         self._instructions: set[str] | None = set()  # before texts; None where one came again, as these do
         self._instructed = ""  # their column
         self._is_prepared = is_prepared
+        said_by_user = [columns.query, columns.document, *columns.negatives]
+        said_by_user += columns.choices if isinstance(columns.choices, tuple) else ()
+        self._templates = [template for template in said_by_user if template and re.search(r"[\[.]", template.text)]
         self._readers: dict[tuple[str, ...], Callable[[str, Values], list[Record]]] = {}
 
     def __call__(self, where: str, values: Values) -> list[Record]:
@@ -156,10 +159,21 @@ class RowReader:
             self.account.see(values)
             self._readers[kind] = self._several_reader(where, values, several) if several else self._reader(where, values)
         records = self._readers[kind](where, values)
+        if self._templates:
+            self._count_elements(values)
         answers = sum(record.get("relevance") != 0 for record in records)
         if answers:
             self.account.count("pair" if "query" in records[0] else "document", answers)
         return records
+
+    def _count_elements(self, values: Values) -> None:
+        """Note of the lists that templates take elements of, how many these are."""
+        taken: dict[tuple[str, int], set[int]] = {}
+        for template in self._templates:
+            for path, there, index in template.elements_in(values):
+                taken.setdefault((path, there), set()).add(index)
+        for (path, there), used in taken.items():
+            self.account.use_elements(path, len(used), there)
 
     def value(self, values: Values, column: str) -> Any:
         """Return what is in a column that is used beside texts, such as an id; None where there is none."""
@@ -558,8 +572,8 @@ class RowReader:
             return None
         if self.columns.query is not None:
             return Source(self.columns.query.columns_in(values), self.columns.query.fill)
-        column = names.first(values, names.QUERY) or names.queries(values)
-        if column is not None and (names.first([column], names.QUERY) or isinstance(values[column], str)):
+        column = asked_in(values) or names.queries(values)
+        if column is not None and (column == asked_in(values) or isinstance(values[column], str)):
             extra = names.first(values, ("input",)) if names.plain(column) == "instruction" else None
             return Source(
                 [column, *([] if extra is None else [extra])], partial(query_in, column, extra, text=self._text)
@@ -581,7 +595,7 @@ class RowReader:
             return None
         may_be_several = len(columns) > 1 or names.several(columns, SEVERAL) or names.first(columns, names.LISTED)
         read = partial(documents_in, columns) if may_be_several else partial(document_in, columns[0], text=self._text)
-        asked = names.first(values, names.QUERY)
+        asked = asked_in(values)
         title = names.first(values, names.TITLE_OF_TEXT if asked is None else names.TITLE)
         title = title or names.title_beside(columns[0], values)
         if len(columns) > 1 or title is None or title in self._in_templates(values):
@@ -780,6 +794,13 @@ def _is_of_query(values: Values, query: str, title: str, document: str) -> bool:
         return True
     asked, said = (" ".join(str(values[column]).split()).lower() for column in (query, title))
     return said == asked or (said in asked and len(said.split()) > 3)
+
+
+def asked_in(values: Values) -> str | None:
+    """Return the column of the query by its usual name, or that of a question of schema.org, which is its name."""
+    kinds = values.get("@type")
+    is_question = "Question" in (kinds if isinstance(kinds, list) else [kinds]) and "name" in values
+    return names.first(values, names.QUERY) or ("name" if is_question else None)
 
 
 def query_in(column: str, extra: str | None, where: str, values: Values, text: ReadText = cell_text) -> str:

@@ -31,8 +31,9 @@ CHOICES = ("choices", "options")
 # Ids of a row, of its document alone, of its query alone.
 ROW_ID = ("id",)
 DOCUMENT_ID = (
-    "docid", "docno", "pid", "passage_id", "document_id", "corpus-id", "chunk_id", "text_id", "paragraph_id",
-    "article_id", "page_id", "paper_id", "uid", "uuid", "guid", "pmid", "pmcid", "doi", "arxiv_id",
+    "pid", "passage_id", "docid", "docno", "document_id", "corpus-id", "chunk_id", "text_id", "paragraph_id",
+    "article_id", "page_id", "paper_id", "uid", "uuid", "guid", "pmid", "pmcid", "doi", "arxiv_id", "sku", "asin",
+    "isbn", "gtin",
 )  # fmt: skip
 QUERY_ID = ("qid", "query_id", "question_id")
 CHOICE_ANSWERS = ("answer_idx", "answerkey", "answer_index", "correct_idx", "label", "answer")
@@ -78,7 +79,7 @@ _JUDGEMENT = re.compile(
     r"rerank(er|ing)?|bm25|teacher|model|llm|cos|cosine|semantic|text|sentence|retrieval|search|match(ing)?|"
     rf"{_SUMMED}|weighted|norm(alized)?|crowd|worker|annotator|rater|editor|user|consensus|overall)*"
     r"(relevan(ce|cy|t)|relat(ed|edness)|similar(ity)?|sim|label|score|judge?ment|rating|grade|target|duplicate|match|"
-    r"selected|correct|accepted|helpful(ness)?|votes?|clicks?|clicked)"
+    r"selected|correct(ness)?|accepted|helpful(ness)?|useful(ness)?|quality|votes?|clicks?|clicked)"
     rf"(score|label|grade|rating|judge?ment|{_SUMMED})?s?"
     r"|(up|down|net)votes?|q?rels?|gold"
     r"|is(positive|answer|gold|entailed|best(answer)?)|(is)?answerable|hasanswer"

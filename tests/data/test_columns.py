@@ -389,8 +389,9 @@ def test_labels_that_are_topics_are_named_and_not_taken_for_judgements():
 
 
 @pytest.mark.parametrize(
-    "column", ["relevance", "score", "is_relevant", "similarity", "judgement", "gold_label", "rating", "votes", "rel"]
-)
+    "column", ["relevance", "score", "is_relevant", "similarity", "judgement", "gold_label", "rating", "votes", "rel",
+               "quality", "answer_quality"]
+)  # fmt: skip
 def test_what_can_only_be_a_judgement_must_be_understood(column):
     with pytest.raises(RowError, match=f"column '{column}': expected a number, or yes or no, found .high."):
         judged({column: "high"})
@@ -1231,6 +1232,20 @@ def test_what_is_asked_in_a_prompt_with_marks():
     assert pairs({"prompt": "\n\nHuman: q\n\nAssistant:", "chosen": "d", "rejected": "n"}) == [("q", "d", ["n"])]
     assert pairs({"instruction": "[INST] more [/INST]", "input": "", "output": "d"}) == [("more", "d", [])]
     assert pairs({"query": "User: unknown", "document": "d"}) == [("User: unknown", "d", [])]
+
+
+def test_elements_of_lists_that_templates_take_are_counted():
+    columns = {"query": Template("{questions[0]}"), "document": Template("{a[b][-1]} {a[b][0]}")}
+    line = account({"questions": ["q", "r"], "a": {"b": ["d", "e"]}}, {"questions": ["s"], "a": {"b": ["d"]}}, **columns)
+    assert line.endswith("; questions: 2 of 3 elements used")
+    columns["document"] = Template("{a[b][1]}")
+    assert account({"questions": ["q"], "a": {"b": ["d", "e"]}}, **columns).endswith("; a[b]: 1 of 2 elements used")
+
+
+def test_a_question_of_schema_org_is_its_name():
+    row = {"@type": "Question", "name": "q", "acceptedAnswer": {"@type": "Answer", "text": "d"}}
+    assert pairs(row) == [("q", "d", [])]
+    assert records({"@type": "Drug", "name": "t", "text": "d"}, needed=("document",))[0]["document"] == "t d"
 
 
 def test_turns_that_are_a_list_of_texts():
