@@ -76,8 +76,8 @@ def _add_prepare(parser: argparse.ArgumentParser) -> None:
         "--first-option",
         type=int,
         choices=(0, 1),
-        help="of multiple choice: number of the first option, where a number says which is right; default: 0, and refused "
-        "where none is 0",
+        help="of multiple choice: number of the first option, where a number says which is right; default: 0, and "
+        "refused where none is 0",
     )
     add_min_score(columns)
     columns.add_argument("--judged-by", metavar="FIELD", help=JUDGED_BY)

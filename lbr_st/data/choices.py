@@ -15,9 +15,7 @@ from lbr_st.data.texts import text_of
 from lbr_st.errors import InputError, RowError
 
 COUNTED = "a number that counts from 1"
-FROM_1 = (
-    "lbr data prepare --first-option 1 if they count from 1, as 'A' then is 1; --first-option 0 if the first is 0"
-)
+FROM_1 = "lbr data prepare --first-option 1 if they count from 1, as 'A' then is 1; --first-option 0 if the first is 0"
 LONGEST_NUMBER = 9  # digits of the number of an option, which Python reads whatever it is
 
 
@@ -56,7 +54,9 @@ class Numbers:
         """
         if self._first is None and self._least is not None and self._least[0] > 0:
             least, column = self._least
-            raise InputError(f"{source}: numbers of options count from 0, and the least in {column!r} is {least}; {FROM_1}")
+            raise InputError(
+                f"{source}: numbers of options count from 0, and the least in {column!r} is {least}; {FROM_1}"
+            )
 
 
 class Choice:

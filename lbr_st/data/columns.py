@@ -157,7 +157,9 @@ class RowReader:
         kind = (*values, several or "", str(is_chat))
         if kind not in self._readers:
             self.account.see(values)
-            self._readers[kind] = self._several_reader(where, values, several) if several else self._reader(where, values)
+            self._readers[kind] = (
+                self._several_reader(where, values, several) if several else self._reader(where, values)
+            )
         records = self._readers[kind](where, values)
         if self._templates:
             self._count_elements(values)
@@ -189,13 +191,8 @@ class RowReader:
                 one that the user names; or if numbers of options may count from 1.
         """
         judged_by, pairs = self._judged_by, self.account.counts["pair"]
-        if self._instructions and len(self._instructions) > 1:
-            raise InputError(
-                f"{source}: {self._instructed!r} has lists of two texts, and the first of them is another one in every "
-                "row, so that it is no instruction: call the column 'queries' if both ask for the document of the row, "
-                "else write one text"
-            )
         self._numbers.check(source)
+        self._check_instructions(source)
         if self._beside and (only := self._answers.judging()):
             column, values = only
             raise InputError(
@@ -241,6 +238,19 @@ class RowReader:
                 )
             logger.warning(unscored if judge.columns else f"{unscored}: all of its pairs are taken for answers")
         self.account.say(source)
+
+    def _check_instructions(self, source: object) -> None:
+        """Refuse what was read as instructions before texts, of which none came again.
+
+        Raises:
+            InputError: If it is such.
+        """
+        if self._instructions and len(self._instructions) > 1:
+            raise InputError(
+                f"{source}: {self._instructed!r} has lists of two texts, and the first of them is another one in every "
+                "row, so that it is no instruction: call the column 'queries' if both ask for the document of the row, "
+                "else write one text"
+            )
 
     def _opened(self, values: Values) -> Values:
         """Return a row in which a chat is messages, also where it is one text, or a list of what is said in turns."""
@@ -294,7 +304,9 @@ class RowReader:
             records = [read(where, row) for row in rows]
             is_parallel = any(isinstance(values[each], list) and len(values[each]) == len(rows) for each in asked)
             if len(rows) > 1 and (is_parallel or len({record["document"] for record in records[0]}) > 1):
-                detail = "several queries and several documents, and nothing says which are a pair: write a row for each"
+                detail = (
+                    "several queries and several documents, and nothing says which are a pair: write a row for each"
+                )
                 raise RowError(f"{where}, column {column!r}", "missing column", detail)
             return [record for found in records for record in found]
 
@@ -703,6 +715,8 @@ class RowReader:
             return
         if names.several([column], (*SEVERAL, *names.LISTED)) and texts_of(where, column, value) != [value]:
             return
+        if name == "query" and isinstance(value, Mapping) and texts_of(where, column, value) != [value]:
+            return
         inside = {column: value} if isinstance(value, Mapping) else {k: v for k, v in values.items() if k != column}
         do = remedy([[name]], inside, partial(self._tried, where, values))
         raise RowError(f"{where}, column {column!r}", "not text", f"expected text, found {excerpt(value)}; {do}")
@@ -810,6 +824,8 @@ def query_in(column: str, extra: str | None, where: str, values: Values, text: R
         marked_turns(value) if isinstance(value, str) and text is cell_text else []
     ):
         return last_question(where, column, messages)
+    if isinstance(value, Mapping):  # of a paper: its title and its abstract
+        [value] = texts_of(where, column, value)
     asked = text(where, column, value)
     more = None if extra is None else values[extra]
     return f"{asked}\n{more}" if isinstance(more, str) and more.strip() else asked

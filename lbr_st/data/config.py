@@ -123,12 +123,10 @@ class PrepareConfig:
             if getattr(self, name) < 1:
                 raise InputError(f"{_flag(name)} must be at least 1, got {getattr(self, name)}")
         _check_choice("on_error", self.on_error, ON_ERROR)
-        if self.first_option not in (None, 0, 1):
-            raise InputError(f"--first-option must be 0 or 1, got {self.first_option}")
         _check_choice("regime", self.regime, REGIMES)
         _check_choice("same_text", self.same_text, LEVELS)
-        if self.isolate is not None:
-            _check_choice("isolate", self.isolate, ISOLATE)
+        _check_choice("isolate", self.isolate, (*ISOLATE, None))
+        _check_choice("first_option", self.first_option, (0, 1, None))
         for name in DEFAULT_SIZES:
             self.share(name, 1)
         registry.check_names(self.derived_from)
@@ -220,9 +218,10 @@ def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _check_choice(name: str, value: str, choices: Collection[str]) -> None:
+def _check_choice(name: str, value: object, choices: Collection[object]) -> None:
     if value not in choices:
-        raise InputError(f"{_flag(name)} must be {' or '.join(choices)}, got {value}")
+        allowed = " or ".join(str(choice) for choice in choices if choice is not None)
+        raise InputError(f"{_flag(name)} must be {allowed}, got {value}")
 
 
 def size_of(size: str, total: int, name: str) -> int:

@@ -386,11 +386,13 @@ def _names_columns(row: list[Any]) -> bool:
 def _object(row: Any, columns: Sequence[str] | None) -> dict[str, Any] | None:
     """Return a row of JSON as an object; None where it is none.
 
-    A list is an anchor, a positive and negatives, in this order, as sentence-transformers has them, unless a list of
-    names came first. A number is a score, and the id where it is the first.
+    A text is one alone. A list is an anchor, a positive and negatives, in this order, as sentence-transformers has
+    them, unless a list of names came first. A number is a score, and the id where it is the first.
     """
     if isinstance(row, dict):
         return row
+    if isinstance(row, str):
+        return {"text": row}
     if not isinstance(row, list) or not any(isinstance(each, str) for each in row):
         return None
     if columns is not None:

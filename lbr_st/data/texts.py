@@ -16,7 +16,7 @@ from lbr_st.errors import RowError
 ASKS = ("user", "human", "prompter")
 ANSWERS = ("assistant", "gpt", "model", "ai", "bot", "chatbot")
 # Where the text of an object is: of a passage of DPR or Tevatron.
-TEXT = ("text", "document", "passage", "passage_text", "content", "contents", "body")
+TEXT = ("text", "document", "passage", "passage_text", "content", "contents", "body", "abstract")
 NEEDS_TEXT = ", which stands for a text of another file: put the text there in its place, or take the column away"
 # What says of a message that nothing is to be learned from it, where it is 0 or false: of OpenAI, ms-swift and Axolotl.
 _LEARNED = ("weight", "loss", "train", "training", "trainable")
@@ -70,7 +70,8 @@ def text_of(where: str, column: str, value: Any) -> str:
 def _is_id(value: Any) -> bool:
     """Tell whether a value stands for a text that is elsewhere: a number, or an object with an id and no text."""
     if isinstance(value, Mapping):
-        return bool(names.own_ids(map(str, value))) and names.first(value, TEXT) is None
+        has_text = any(isinstance(each, str) and len(each.split()) > 2 for each in value.values())
+        return bool(names.own_ids(map(str, value))) and names.first(value, TEXT) is None and not has_text
     return isinstance(value, int) and not isinstance(value, bool)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from lbr_st.data.columns import Columns, RowReader
 from lbr_st.data.drops import OF_ALL_ROWS
-from lbr_st.data.templates import Template
+from lbr_st.data.templates import Template, excerpt
 from lbr_st.errors import InputError, RowError
 
 COMPOUND = {
@@ -64,6 +64,10 @@ def test_template(template, text):
     assert Template(template).fill("w", COMPOUND) == text
 
 
+def test_a_value_in_a_message_is_spelled_as_it_is():
+    assert excerpt(["ja \ud83d", "是否"]) == '["ja ", "是否"]'
+
+
 @pytest.mark.parametrize("template", ["no field", "{}", "{ }", "{a", "a}", "{a{b}", "{a}}", ""])
 def test_templates_that_are_none(template):
     with pytest.raises(InputError, match="^template "):
@@ -116,6 +120,8 @@ def test_neither_text_nor_number(value, found):
          "q", "d"),
         ({"prompt": "q", "completion": "d"}, "q", "d"),
         ({"prompt": [{"role": "user", "content": "q"}], "completion": "d"}, "q", "d"),
+        ({"prompt": {"text": "q"}, "answer": "d"}, "q", "d"),
+        ({"query": {"title": "t", "abstract": "q", "id": 1}, "pos": {"title": "u", "abstract": "d"}}, "t q", "u d"),
         ({"QUERY": "q", "positivePassages": [{"docid": "1", "title": "t", "text": "d"}]}, "q", "t d"),
     ],
 )  # fmt: skip
@@ -203,7 +209,9 @@ def test_numbers_of_options_that_may_count_from_1(numbers, first, found):
 
 def test_an_option_by_its_number_is_not_judged_by_it():
     row, columns = {"goal": "q", "sol1": "a", "sol2": "b", "label": 0}, Columns(Template("{goal}"), Template("{sol1}"))
-    with pytest.raises(RowError, match="'label' may say which of sol1, sol2 is right: lbr data prepare takes --choices"):
+    with pytest.raises(
+        RowError, match="'label' may say which of sol1, sol2 is right: lbr data prepare takes --choices"
+    ):
         read(row, columns)
     assert judged(row, columns=replace(columns, judged_by="label")) == [0]
     row = {"query": "q", "options": ["a", "b"], "correct_option": 0}
@@ -840,7 +848,7 @@ def test_what_an_index_holds_is_under_source():
     ("values", "said"),
     [
         ({"question": "q", "answer": {"value": "d", "aliases": ["d", "e"]}}, "--document '{answer[value]}'"),
-        ({"prompt": {"text": "q"}, "answer": "d"}, "--query '{prompt[text]}'"),
+        ({"prompt": {"value": "q"}, "answer": "d"}, "--query '{prompt[value]}'"),
         ({"question": "q", "passage": "d", "answer": True}, "--document '{passage}'"),
     ],
 )  # fmt: skip
@@ -848,6 +856,29 @@ def test_a_usual_name_that_holds_no_text(values, said):
     with pytest.raises(RowError, match="expected text, found") as error:
         read(values)
     assert str(error.value).endswith(f"lbr data prepare takes templates: {said}")
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"question_stem": "q q", "choices": {"text": ["a", "b"], "label": ["A", "B"]}, "answerKey": "A"},
+         "lbr data prepare takes templates: --query '{question_stem}'"),
+        ({"title": "Zinc", "mapping": {"a1": {"message": None, "children": ["b"]}}, "current_node": "a1"},
+         "write the messages of one branch as a list 'messages' of objects with 'role' and 'content'"),
+        ({"sku": "S1", "name": "Zinc box", "description": "A box of zinc."}, "--document '{name} {description}'"),
+        ({"summary": "All of zinc.", "node": "0a1b2c3d-0000-4000-8000-0123456789ab"}, "--document '{summary}'"),
+        ({"summary": "All of zinc.", "start": "first_step", "steps": {"first_step": 1}}, "--document '{summary}'"),
+    ],
+)  # fmt: skip
+def test_a_remedy_offers_no_id_and_leaves_no_name_out(values, said):
+    with pytest.raises(RowError) as error:
+        records(values, needed=("document",), optional=("query", "negatives"))
+    assert str(error.value).endswith(said)
+
+
+def test_hard_negatives_that_are_objects_with_texts_are_not_ids():
+    row = {"query": "q", "pos": {"title": "t", "abstract": "d"}, "neg": {"title": "u", "abstract": "n", "corpus_id": 2}}
+    assert pairs(row) == [("q", "t d", ["u n"])]
 
 
 def test_the_two_texts_of_a_list_are_a_pair():
@@ -1236,7 +1267,9 @@ def test_what_is_asked_in_a_prompt_with_marks():
 
 def test_elements_of_lists_that_templates_take_are_counted():
     columns = {"query": Template("{questions[0]}"), "document": Template("{a[b][-1]} {a[b][0]}")}
-    line = account({"questions": ["q", "r"], "a": {"b": ["d", "e"]}}, {"questions": ["s"], "a": {"b": ["d"]}}, **columns)
+    line = account(
+        {"questions": ["q", "r"], "a": {"b": ["d", "e"]}}, {"questions": ["s"], "a": {"b": ["d"]}}, **columns
+    )
     assert line.endswith("; questions: 2 of 3 elements used")
     columns["document"] = Template("{a[b][1]}")
     assert account({"questions": ["q"], "a": {"b": ["d", "e"]}}, **columns).endswith("; a[b]: 1 of 2 elements used")
