@@ -64,8 +64,8 @@ MUTANTS = [
     Mutant(
         "strangers: a text that shows a chat is read as one",
         "data/texts.py",
-        "if len(marks) < 2 or (before and not before.startswith(_PREAMBLE)):",
-        "if len(marks) < 2:",
+        "if not _MARK.match(text, start) and not text.startswith(_PREAMBLE, start):",
+        "if False:",
         "data/test_columns.py::test_a_chat_that_is_one_text_is_a_pair",
     ),
     Mutant(

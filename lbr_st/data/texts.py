@@ -45,6 +45,7 @@ _AROUND = re.compile(
     r"<<SYS>>.*?<</SYS>>",
     re.DOTALL,
 )
+_BEFORE = re.compile(r"(?:\s|<\|begin_of_text\|>|<\|endoftext\|>|<s>|<bos>)*")
 _PREAMBLE = ("Below ", "A chat ", "The following ", "This is ", "You are ")
 _SAID_BY = dict.fromkeys(("inst", "instruction", "question", "human", "user"), "user")
 _SAID_BY |= dict.fromkeys(("/inst", "response", "answer", "ai", "bot", "model", "assistant"), "assistant")
@@ -277,9 +278,14 @@ def marked_turns(text: str) -> list[dict[str, str]]:
     It begins with a mark, or with what templates say before the first, and a user is answered in it. What is said last
     may be blank, as where a prompt ends.
     """
+    begin = _BEFORE.match(text)
+    start = begin.end() if begin else 0
+    if not _MARK.match(text, start) and not text.startswith(
+        _PREAMBLE, start
+    ):  # most texts: none is searched to its end
+        return []
     marks = list(_MARK.finditer(text))
-    before = _AROUND.sub("", text[: marks[0].start()]).strip() if marks else ""
-    if len(marks) < 2 or (before and not before.startswith(_PREAMBLE)):
+    if len(marks) < 2:
         return []
     turns: list[dict[str, str]] = []
     for mark, end in zip(marks, [*(each.start() for each in marks[1:]), len(text)], strict=True):
