@@ -15,7 +15,7 @@ from lbr_st.data.texts import text_of
 from lbr_st.errors import InputError, RowError
 
 COUNTED = "a number that counts from 1"
-FROM_1 = "lbr data prepare --first-option 1 if they count from 1, as 'A' then is 1; --first-option 0 if the first is 0"
+FROM_1 = "lbr data prepare --first-option 1 if they count from 1, --first-option 0 if the first option is 0"
 LONGEST_NUMBER = 9  # digits of the number of an option, which Python reads whatever it is
 
 

@@ -287,14 +287,16 @@ class RowReader:
         if isinstance(several, str):
             return column if one is None and not is_blank(several) else None
         are_texts = isinstance(several, list) and all(isinstance(each, str) for each in _flat(several))
-        return column if are_texts and len(several) > (0 if one is None else 2) else None
+        least = 1 if one is None else 3
+        return column if are_texts and len(several) >= least and not all(map(is_blank, _flat(several))) else None
 
     def _several_reader(self, where: str, values: Values, column: str) -> Callable[[str, Values], list[Record]]:
         """Return what reads several queries of one document, each a pair with it."""
 
         def each_of(where: str, values: Values) -> list[Values]:
-            found = _flat(texts_of(where, column, values[column]))
-            return [{**values, column: text} for text in dict.fromkeys(found) if not is_blank(text)]
+            found = [each for each in _flat(texts_of(where, column, values[column])) if not is_blank(each)]
+            texts = [text_of(where, column, each) for each in found or [""]]
+            return [{**values, column: text} for text in dict.fromkeys(texts)]
 
         read = self._reader(where, each_of(where, values)[0])
         asked = self.columns.document.columns_in(values) if self.columns.document else []
@@ -585,7 +587,8 @@ class RowReader:
         if self.columns.query is not None:
             return Source(self.columns.query.columns_in(values), self.columns.query.fill)
         column = asked_in(values) or names.queries(values)
-        if column is not None and (column == asked_in(values) or isinstance(values[column], str)):
+        is_one = column is not None and isinstance(values[column], str) and not is_blank(values[column])
+        if column is not None and (column == asked_in(values) or is_one):
             extra = names.first(values, ("input",)) if names.plain(column) == "instruction" else None
             return Source(
                 [column, *([] if extra is None else [extra])], partial(query_in, column, extra, text=self._text)

@@ -151,7 +151,7 @@ def _are_options(kind: Sequence[str]) -> bool:
 def _first_option(kind: Sequence[str], answer: Any) -> str:
     """Say what a number may count from, where the names of the options do, or it is one too high for the other."""
     number = id_text(answer) or ""
-    if not number.isdecimal() or not (kind[0].endswith("1") or int(number) == len(kind)):
+    if not number.isdecimal() or number == "0" or not (kind[0].endswith("1") or number == str(len(kind))):
         return ""
     return ", with --first-option 1 if it counts from 1"
 
@@ -185,7 +185,7 @@ def texts_of_row(values: Values, are_sentences: bool = False) -> dict[str, str]:
     """
     if len(values) == 1:
         [(column, pair)] = values.items()
-        if isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair):
+        if isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) and text.strip() for text in pair):
             return {f"{column}[{number}]": text for number, text in enumerate(pair)}
     sentences = {
         column: value

@@ -122,7 +122,7 @@ class Template:
             path = column_of(field, values)
             value = values.get(path)
             for step in _steps(field[len(path) :]):
-                if isinstance(value, list) and re.fullmatch(r"-?\d+", step):
+                if isinstance(value, list) and re.fullmatch(r"-?\d+", step) and -len(value) <= int(step) < len(value):
                     yield path, len(value), int(step) % len(value)
                     value = value[int(step)]
                 else:

@@ -280,9 +280,8 @@ def marked_turns(text: str) -> list[dict[str, str]]:
     """
     begin = _BEFORE.match(text)
     start = begin.end() if begin else 0
-    if not _MARK.match(text, start) and not text.startswith(
-        _PREAMBLE, start
-    ):  # most texts: none is searched to its end
+    # Most texts begin otherwise, and none of these is searched to its end.
+    if not _MARK.match(text, start) and not text.startswith(_PREAMBLE, start):
         return []
     marks = list(_MARK.finditer(text))
     if len(marks) < 2:

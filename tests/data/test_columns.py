@@ -797,7 +797,7 @@ def test_a_remedy_is_no_guess(values, said):
         ({"question": "q", "A": "a", "B": "b", "C": "c", "answer": 3},
          "--choices A B C --answer answer, with --first-option 1 if it counts from 1"),
         ({"goal": "q", "sol1": "a", "sol2": "b", "label": 0},
-         "--query '{goal}' --choices sol1 sol2 --answer label, with --first-option 1 if it counts from 1"),
+         "--query '{goal}' --choices sol1 sol2 --answer label"),
     ],
 )  # fmt: skip
 def test_options_in_columns_of_their_own_are_no_documents(values, said):
@@ -1217,6 +1217,8 @@ def test_lists_of_two_queries_are_no_instructions():
         ({"query": ["q", "r", "s"], "positive": "d"}, [("q", "d"), ("r", "d"), ("s", "d")]),
         ({"Questions": "q", "answer": "d"}, [("q", "d")]),
         ({"questions": ["q", "r"], "positives": ["d", "e"]}, "several queries and several documents"),
+        ({"questions": '[{"a": 1}]', "positive": "d"}, "column 'questions': expected text"),
+        ({"questions": '["", ""]', "positive": "d"}, "column 'questions': the text is empty"),
     ],
 )
 def test_several_queries_are_several_pairs(row, found):
@@ -1225,6 +1227,13 @@ def test_several_queries_are_several_pairs(row, found):
             read(row, needed=("document",), optional=("query",))
         return
     assert [(q, d) for q, d, _ in pairs(row, needed=("document",), optional=("query", "negatives"))] == found
+
+
+def test_a_document_without_its_queries_is_alone():
+    for blank in ([], ["", " "], None, "", 5, [{"a": 1}]):
+        assert records({"questions": blank, "text": "d"}, needed=("document",), optional=("query",)) == [
+            {"document": "d"}
+        ]
 
 
 def test_several_queries_beside_lists_of_one_length_are_no_pairs():
@@ -1271,8 +1280,10 @@ def test_elements_of_lists_that_templates_take_are_counted():
         {"questions": ["q", "r"], "a": {"b": ["d", "e"]}}, {"questions": ["s"], "a": {"b": ["d"]}}, **columns
     )
     assert line.endswith("; questions: 2 of 3 elements used")
-    columns["document"] = Template("{a[b][1]}")
-    assert account({"questions": ["q"], "a": {"b": ["d", "e"]}}, **columns).endswith("; a[b]: 1 of 2 elements used")
+    columns |= {"document": Template("{a[b][1]}"), "negatives": (Template("{a[b][7]} {n}"),)}
+    assert account({"questions": ["q"], "a": {"b": ["d", "e"]}, "n": ""}, **columns).endswith(
+        "; a[b]: 1 of 2 elements used"
+    )
 
 
 def test_a_question_of_schema_org_is_its_name():
