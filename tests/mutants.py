@@ -133,6 +133,35 @@ MUTANTS = [
         '"verdict": {"keep": config.keep},',
         "adaptation/test_layout.py",
     ),
+    # Files of strangers.
+    Mutant(
+        "strangers: options that count from 1 are read as from 0",
+        "data/choices.py",
+        "if self._first is None and self._least is not None and self._least[0] > 0:",
+        "if False:",
+        "data/test_columns.py::test_numbers_of_options_that_may_count_from_1",
+    ),
+    Mutant(
+        "strangers: a second query is taken for a text behind an instruction",
+        "data/columns.py",
+        "                    self._instructions.add(own)",
+        "                    pass",
+        "data/test_columns.py::test_lists_of_two_queries_are_no_instructions",
+    ),
+    Mutant(
+        "strangers: a text that shows a chat is read as one",
+        "data/texts.py",
+        "if not _MARK.match(text, start) and not text.startswith(_PREAMBLE, start):",
+        "if False:",
+        "data/test_columns.py::test_a_chat_that_is_one_text_is_a_pair",
+    ),
+    Mutant(
+        "strangers: pictures stay in the documents of folders",
+        "data/passages.py",
+        "    text, files = without_data_uris(text)",
+        "    files = 0",
+        "data/test_data_uris.py",
+    ),
     # A recommender.
     Mutant(
         "recommend: a side pulls the one that it is to be held to",

@@ -70,7 +70,14 @@ def _add_prepare(parser: argparse.ArgumentParser) -> None:
     columns.add_argument(
         "--answer",
         metavar="FIELD",
-        help="of multiple choice: number from 0, letter or text",
+        help="of multiple choice: number, letter or text of the right option",
+    )
+    columns.add_argument(
+        "--first-option",
+        type=int,
+        choices=(0, 1),
+        help="of multiple choice: number of the first option, where a number says which is right; default: 0, and "
+        "refused where none is 0",
     )
     add_min_score(columns)
     columns.add_argument("--judged-by", metavar="FIELD", help=JUDGED_BY)

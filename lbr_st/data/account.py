@@ -24,6 +24,7 @@ class Account:
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self._notes: Counter[str] = Counter()
+        self._elements: dict[str, tuple[int, int]] = {}  # used and there, of lists
         self._is_used: dict[str, bool] = {}
 
     @property
@@ -52,6 +53,11 @@ class Account:
         """Note that a number of things were used in another way, or were left aside."""
         self._notes[what] += number
 
+    def use_elements(self, path: str, used: int, there: int) -> None:
+        """Note how many elements of a list are used."""
+        before = self._elements.get(path, (0, 0))
+        self._elements[path] = before[0] + used, before[1] + there
+
     def __str__(self) -> str:
         """Return the line: ``16 pairs; columns used: query, document; not used: label, meta``."""
         read = [f"{number:,} {kind if number == 1 else _PLURALS[kind]}" for kind, number in self.counts.items()]
@@ -66,7 +72,9 @@ class Account:
     @property
     def notes(self) -> str:
         """What was noted, alone."""
-        return "; ".join(f"{number:,} {what}" for what, number in self._notes.items() if number)
+        counted = [f"{number:,} {what}" for what, number in self._notes.items() if number]
+        lists = ((path, *elements) for path, elements in self._elements.items() if elements[0] < elements[1])
+        return "; ".join([*counted, *(f"{path}: {used:,} of {there:,} elements used" for path, used, there in lists)])
 
     def say(self, source: object) -> None:
         """Say it of a source."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from lbr_st.data import names
 from lbr_st.data.account import Account
 from lbr_st.data.cleaning import clean
+from lbr_st.data.data_uris import TAKEN_OUT, without_data_uris
 from lbr_st.data.drops import Waiting
 from lbr_st.data.ids import IdReader, id_text
 from lbr_st.data.rows import Row, Wrong
@@ -15,6 +16,7 @@ from lbr_st.data.texts import title_of, with_title
 from lbr_st.errors import RowError
 from lbr_st.records import Record
 
+FIRST_LINE = "the first line of judgements names the columns: query-id, corpus-id, score"
 JUDGEMENT = (("query-id", "query_id"), ("corpus-id", "corpus_id"), ("score", "relevance"))
 
 Rows = Callable[[Wrong], Iterator[Row]]
@@ -60,6 +62,7 @@ class BeirCollection:
                     text = with_title(heading, text)
                     if heading:
                         self._titles[id_] = heading
+                account.note(TAKEN_OUT, without_data_uris(text)[1])
                 text = clean(text, self.keep_html, one_line=kind == "queries")
                 if found.setdefault(id_, text) != text:
                     waiting(RowError(row.where, "an id twice", f"{id_!r} is the _id of another text above"))
@@ -136,4 +139,6 @@ def _value(row: Row, *names: str) -> str:
     for name in names:
         if (value := id_text(row.values.get(name))) is not None:
             return value
-    raise RowError(row.where, "missing column", f"no column {names[0]!r} (found: {', '.join(row.values)})")
+    raise RowError(
+        row.where, "missing column", f"no column {names[0]!r} (found: {', '.join(row.values)}); {FIRST_LINE}"
+    )

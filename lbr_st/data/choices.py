@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import string
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,22 +12,65 @@ from lbr_st.data.ids import id_text
 from lbr_st.data.same_text import AUTO, EXACT, LOOSE, same_text
 from lbr_st.data.templates import Template, Values, excerpt
 from lbr_st.data.texts import text_of
-from lbr_st.errors import RowError
+from lbr_st.errors import InputError, RowError
 
+COUNTED = "a number that counts from 1"
+FROM_1 = "lbr data prepare --first-option 1 if they count from 1, --first-option 0 if the first option is 0"
 LONGEST_NUMBER = 9  # digits of the number of an option, which Python reads whatever it is
+
+
+class Numbers:
+    """Where the numbers begin that say which option is right: nothing in a row tells 1 of 0, 1, 2 from 1 of 1, 2, 3.
+
+    Args:
+        first: The number of the first option that the user says, 0 or 1; None where nobody says it.
+    """
+
+    def __init__(self, first: int | None = None) -> None:
+        self._first = first
+        self._least: tuple[int, str] | None = None  # with its column
+
+    def index(self, where: str, column: str, number: int, options: int) -> int | None:
+        """Return the index of an option by its number, or None.
+
+        Raises:
+            RowError: If the number is one too high where nobody says where they begin.
+        """
+        if self._first is None and number == options:
+            detail = f"column {column!r}: {number} is none of the {options} options counted from 0; {FROM_1}"
+            raise RowError(where, COUNTED, detail)
+        index = number - (self._first or 0)
+        if not 0 <= index < options:
+            return None
+        if self._least is None or number < self._least[0]:
+            self._least = number, column
+        return index
+
+    def check(self, source: object) -> None:
+        """Refuse numbers of which none is of the first option, after the last row.
+
+        Raises:
+            InputError: If they are such, and nobody says where they begin.
+        """
+        if self._first is None and self._least is not None and self._least[0] > 0:
+            least, column = self._least
+            raise InputError(
+                f"{source}: numbers of options count from 0, and the least in {column!r} is {least}; {FROM_1}"
+            )
 
 
 class Choice:
     """Reads the options of multiple-choice questions that have the same columns.
 
     Args:
+        numbers: What becomes of numbers; shared by all rows of a source.
         options: The column that holds them, as a list, a mapping of letters or ``{"text": [...], "label": [...]}``; or
             a template for each.
         answer: The column that says which is right: its number from 0, its letter or label, or its text.
     """
 
-    def __init__(self, options: str | Sequence[Template], answer: str) -> None:
-        self.options, self.answer = options, answer
+    def __init__(self, numbers: Numbers, options: str | Sequence[Template], answer: str) -> None:
+        self.options, self.answer, self._numbers = options, answer, numbers
         # An answer that is one of the options by its column is no letter, whatever it spells.
         self._by_text = not isinstance(options, str) and any(option.text == f"{{{answer}}}" for option in options)
 
@@ -43,9 +87,27 @@ class Choice:
             RowError: If there are no options, or none is said to be right.
         """
         labels, texts = self._texts(where, values)
-        right = texts[_right(where, self.answer, values.get(self.answer), [] if self._by_text else labels, texts)]
+        right = texts[self._right(where, values.get(self.answer), [] if self._by_text else labels, texts)]
         others = [text for text in texts if same_text(text) != same_text(right) and text.strip()]
         return text_of(where, self.answer, right), others
+
+    def _right(self, where: str, answer: Any, labels: list[str], texts: list[str]) -> int:
+        """Return the index of the right option."""
+        number = id_text(answer) or ""
+        said = answer.strip() if isinstance(answer, str) else number
+        if said in labels:
+            return labels.index(said)
+        if isinstance(answer, str):
+            for level in (EXACT, AUTO, LOOSE):  # of "mM" and "MM" the one that is meant; but "paris" may mean Paris
+                these, wanted = [same_text(text, level) for text in texts], same_text(answer, level)
+                if wanted in these:
+                    return these.index(wanted)
+        if number.isdecimal() and len(number) <= LONGEST_NUMBER:
+            index = self._numbers.index(where, self.answer, int(number), len(texts))
+            if index is not None:
+                return index
+        detail = f"column {self.answer!r}: {excerpt(answer)} is none of the {len(texts)} options"
+        raise RowError(where, "no answer", detail)
 
     def _texts(self, where: str, values: Values) -> tuple[list[str], list[str]]:
         """Return labels and texts."""
@@ -69,7 +131,7 @@ class Choice:
 
 
 def choice_of(
-    where: str, values: Values, options: str | Sequence[Template] | None, answer: str | None
+    where: str, values: Values, options: str | Sequence[Template] | None, answer: str | None, numbers: Numbers
 ) -> Choice | None:
     """Return what reads the options of rows like one; None if it is no multiple choice.
 
@@ -78,6 +140,7 @@ def choice_of(
         values: The row.
         options: What the user says, or None.
         answer: The same of the column that says which is right.
+        numbers: What becomes of numbers there.
 
     Raises:
         RowError: If it has options, and no column says which is right.
@@ -88,20 +151,10 @@ def choice_of(
     answer = answer or names.first(values, names.CHOICE_ANSWERS)
     if answer is None:
         looked_for = ", ".join(names.CHOICE_ANSWERS)
+        for other in names.every(values, names.OPTION_ANSWERS):
+            with contextlib.suppress(RowError):
+                Choice(Numbers(), options, other)(where, values)
+                looked_for += f"; lbr data prepare --answer {other} reads it there"
+                break
         raise RowError(where, "missing column", f"nothing says which option is right; looked for: {looked_for}")
-    return Choice(options, answer)
-
-
-def _right(where: str, column: str, answer: Any, labels: list[str], texts: list[str]) -> int:
-    """Return the index of the right option."""
-    if isinstance(answer, str):
-        if answer.strip() in labels:
-            return labels.index(answer.strip())
-        for level in (EXACT, AUTO, LOOSE):  # of "mM" and "MM" the one that is meant; but "paris" may mean Paris
-            these, wanted = [same_text(text, level) for text in texts], same_text(answer, level)
-            if wanted in these:
-                return these.index(wanted)
-    number = id_text(answer) or ""
-    if number.isdecimal() and len(number) <= LONGEST_NUMBER and int(number) < len(texts):
-        return int(number)
-    raise RowError(where, "no answer", f"column {column!r}: {excerpt(answer)} is none of the {len(texts)} options")
+    return Choice(numbers, options, answer)

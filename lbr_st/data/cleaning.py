@@ -8,6 +8,7 @@ import unicodedata
 from html.parser import HTMLParser
 from typing import Any
 
+from lbr_st.data.data_uris import without_data_uris
 from lbr_st.data.raised import SUB, SUP, joined
 from lbr_st.records import FIELDS, WHITE, Record
 
@@ -35,7 +36,7 @@ BLANK_LINES = re.compile(r"\n{3,}")
 
 
 def clean(text: str, keep_html: bool = False, one_line: bool = False) -> str:
-    """Return a text in Unicode's form C, without control characters, markup, and white space that says nothing.
+    """Return a text in Unicode's form C, without control characters, markup, files, and white space that says nothing.
 
     Indentation and single blank lines stay, as code and Markdown mean something by them; in HTML they mean nothing.
     Cleaning a text that is clean changes nothing, unless it spells markup by entities.
@@ -45,6 +46,7 @@ def clean(text: str, keep_html: bool = False, one_line: bool = False) -> str:
         keep_html: Whether tags and entities stay.
         one_line: Whether white space of any kind becomes one space, as in a query.
     """
+    text, _ = without_data_uris(text)
     if not keep_html:
         text = without_html(text)
     if not (text.isascii() and text.replace("\n", "").isprintable()):  # else there is none of what goes here

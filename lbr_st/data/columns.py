@@ -11,21 +11,26 @@ from typing import Any, NamedTuple
 
 from lbr_st.data import names
 from lbr_st.data.account import Account
-from lbr_st.data.choices import Choice, choice_of
+from lbr_st.data.choices import Choice, Numbers, choice_of
 from lbr_st.data.delimited import INDEX
 from lbr_st.data.judgements import NOTHING, WRITE, Judge, Watch, score_of, word_of
 from lbr_st.data.remedies import options, remedy, running, texts_of_row
 from lbr_st.data.same_text import same_text
 from lbr_st.data.templates import Template, Values, column_of, excerpt, field_of
 from lbr_st.data.texts import (
+    ASKS,
+    QUESTION_AND_ANSWER,
     TEXT,
     cell_text,
     first_exchange,
     is_blank,
+    is_conversation,
     is_instructed,
     last_question,
+    marked_turns,
     messages_of,
     other_parts,
+    role_of,
     said,
     text_of,
     texts_of,
@@ -43,6 +48,8 @@ logger = logging.getLogger(__name__)
 SEVERAL = ("positive", "pos", "chosen", "answer", "response", "correct_answer")
 _NAMES = re.compile(r"[^\[\].]*[^\[\].\d][^\[\].]*")  # in a path
 ONE_SIDED_TITLE = "with a title before the document and none before its hard negatives"
+TURNS = "of turns of a chat that are one text, read as a question and its answer"
+ONE_TEXT = "that begin with a question and go on with its answer, which stay one text: two columns make a pair of them"
 OTHER_PARTS = "parts of messages that are no text, such as images, were not used"
 ReadText = Callable[[str, str, Any], str]
 USUAL = {"query": names.QUERY, "document": names.DOCUMENT}
@@ -71,6 +78,8 @@ class Columns:
         choices: The options of a multiple-choice question: the field that holds them, as a list, a mapping of letters
             or ``{"text": [...], "label": [...]}``; or a template for each.
         answer: The field that says which option is right: its number from 0, its letter or label, or its text.
+        first_option: The number of the first option, where a number says which is right: 0 or 1; None where nobody
+            says it, and a source of which no number is 0 is refused.
         min_score: Least score of a document that answers its query, where a column grades them.
         judged_by: The column that says whether a document answers its query, or a path to it, ``meta[label]``;
             `lbr_st.data.judgements.NOTHING` if none does.
@@ -81,6 +90,7 @@ class Columns:
     negatives: tuple[Template, ...] = ()
     choices: str | tuple[Template, ...] | None = None
     answer: str | None = None
+    first_option: int | None = None
     min_score: float | None = None
     judged_by: str | None = None
 
@@ -115,8 +125,14 @@ class RowReader:
         # What it is called, of a path: the last name in it.
         self._called = (_NAMES.findall(self._judged_by or "") or [self._judged_by])[-1]
         self._judge = Judge(columns.min_score, self._called)
-        self._watch = Watch()
+        self._watch, self._numbers = Watch(), Numbers(columns.first_option)
         self._answers, self._beside = Watch(), ""  # of documents that may be judgements, and the text beside them
+        self._instructions: set[str] | None = set()  # before texts; None where one came again, as these do
+        self._instructed = ""  # their column
+        self._is_prepared = is_prepared
+        said_by_user = [columns.query, columns.document, *columns.negatives]
+        said_by_user += columns.choices if isinstance(columns.choices, tuple) else ()
+        self._templates = [template for template in said_by_user if template and re.search(r"[\[.]", template.text)]
         self._readers: dict[tuple[str, ...], Callable[[str, Values], list[Record]]] = {}
 
     def __call__(self, where: str, values: Values) -> list[Record]:
@@ -135,16 +151,31 @@ class RowReader:
             RowError: If a column is missing, or a value is blank or of another kind.
             InputError: If a column has grades, and nothing says which of them are answers.
         """
-        values = lifted(values)
-        columns = tuple(values)
-        if columns not in self._readers:
-            self.account.see(columns)
-            self._readers[columns] = self._reader(where, values)
-        records = self._readers[columns](where, values)
+        values = self._opened(lifted(values))
+        several = self._several(values)
+        is_chat = any(map(is_conversation, values.values()))
+        kind = (*values, several or "", str(is_chat))
+        if kind not in self._readers:
+            self.account.see(values)
+            self._readers[kind] = (
+                self._several_reader(where, values, several) if several else self._reader(where, values)
+            )
+        records = self._readers[kind](where, values)
+        if self._templates:
+            self._count_elements(values)
         answers = sum(record.get("relevance") != 0 for record in records)
         if answers:
             self.account.count("pair" if "query" in records[0] else "document", answers)
         return records
+
+    def _count_elements(self, values: Values) -> None:
+        """Note of the lists that templates take elements of, how many these are."""
+        taken: dict[tuple[str, int], set[int]] = {}
+        for template in self._templates:
+            for path, there, index in template.elements_in(values):
+                taken.setdefault((path, there), set()).add(index)
+        for (path, there), used in taken.items():
+            self.account.use_elements(path, len(used), there)
 
     def value(self, values: Values, column: str) -> Any:
         """Return what is in a column that is used beside texts, such as an id; None where there is none."""
@@ -156,10 +187,12 @@ class RowReader:
         """Say what was made of the source, after its last row.
 
         Raises:
-            InputError: If a column looks like judgements, and nothing says whether it has any; or if none is in the
-                one that the user names.
+            InputError: If a column looks like judgements, and nothing says whether it has any; if none is in the
+                one that the user names; or if numbers of options may count from 1.
         """
         judged_by, pairs = self._judged_by, self.account.counts["pair"]
+        self._numbers.check(source)
+        self._check_instructions(source)
         if self._beside and (only := self._answers.judging()):
             column, values = only
             raise InputError(
@@ -206,6 +239,81 @@ class RowReader:
             logger.warning(unscored if judge.columns else f"{unscored}: all of its pairs are taken for answers")
         self.account.say(source)
 
+    def _check_instructions(self, source: object) -> None:
+        """Refuse what was read as instructions before texts, of which none came again.
+
+        Raises:
+            InputError: If it is such.
+        """
+        if self._instructions and len(self._instructions) > 1:
+            raise InputError(
+                f"{source}: {self._instructed!r} has lists of two texts, and the first of them is another one in every "
+                "row, so that it is no instruction: call the column 'queries' if both ask for the document of the row, "
+                "else write one text"
+            )
+
+    def _opened(self, values: Values) -> Values:
+        """Return a row in which a chat is messages, also where it is one text, or a list of what is said in turns."""
+        columns = self.columns
+        if columns.query or columns.document or self._is_prepared or names.first(values, names.QUERY) is not None:
+            return values
+        talk = names.first(values, names.CONVERSATION[:-1])
+        if talk is not None:
+            turns = values[talk]
+            is_list = isinstance(turns, list) and len(turns) > 1 and all(isinstance(each, str) for each in turns)
+            return values if not is_list else {**values, talk: [
+                {"role": "assistant" if number % 2 else "user", "content": each} for number, each in enumerate(turns)
+            ]}  # fmt: skip
+        texts = names.several(values, names.DOCUMENT)
+        text = values[texts[0]] if len(texts) == 1 and not names.is_preference(texts[0]) else None
+        if not isinstance(text, str):
+            return values
+        messages = marked_turns(text)
+        if messages and not is_blank(messages[-1]["content"]):
+            self.account.note(TURNS)
+            return {**values, texts[0]: messages}
+        self.account.note(ONE_TEXT, QUESTION_AND_ANSWER.match(text) is not None)
+        return values
+
+    def _several(self, values: Values) -> str | None:
+        """Return the column with several queries of the row's document; None where there is none."""
+        if self.columns.query is not None or "query" not in self.wanted:
+            return None
+        one = names.first(values, names.QUERY)
+        column = names.queries(values) if one is None else one
+        if column is None or (one is None and names.first(values, names.CONVERSATION) is not None):
+            return None
+        several = values[column]
+        if isinstance(several, str):
+            return column if one is None and not is_blank(several) else None
+        are_texts = isinstance(several, list) and all(isinstance(each, str) for each in _flat(several))
+        least = 1 if one is None else 3
+        return column if are_texts and len(several) >= least and not all(map(is_blank, _flat(several))) else None
+
+    def _several_reader(self, where: str, values: Values, column: str) -> Callable[[str, Values], list[Record]]:
+        """Return what reads several queries of one document, each a pair with it."""
+
+        def each_of(where: str, values: Values) -> list[Values]:
+            found = [each for each in _flat(texts_of(where, column, values[column])) if not is_blank(each)]
+            texts = [text_of(where, column, each) for each in found or [""]]
+            return [{**values, column: text} for text in dict.fromkeys(texts)]
+
+        read = self._reader(where, each_of(where, values)[0])
+        asked = self.columns.document.columns_in(values) if self.columns.document else []
+
+        def read_each(where: str, values: Values) -> list[Record]:
+            rows = each_of(where, values)
+            records = [read(where, row) for row in rows]
+            is_parallel = any(isinstance(values[each], list) and len(values[each]) == len(rows) for each in asked)
+            if len(rows) > 1 and (is_parallel or len({record["document"] for record in records[0]}) > 1):
+                detail = (
+                    "several queries and several documents, and nothing says which are a pair: write a row for each"
+                )
+                raise RowError(f"{where}, column {column!r}", "missing column", detail)
+            return [record for found in records for record in found]
+
+        return read_each
+
     def _reader(self, where: str, values: Values) -> Callable[[str, Values], list[Record]]:
         """Return what reads rows with the columns of one."""
         asked = names.first(values, names.QUERY)
@@ -234,6 +342,8 @@ class RowReader:
         self.account.use(used)
         for column in judgements:
             _check_no_nli(where, used, column, values[column])
+        if query is not None and judgements:
+            self._check_no_option(where, values, documents, used)
         beside = {} if self.columns.document or self._is_trial or len(documents.columns) > 1 else texts_of_row(values)
         texts_beside = [path for path in running(beside, 1) if column_of(path, values) not in used]
         self._beside = self._beside or "".join(texts_beside[:1])
@@ -262,11 +372,15 @@ class RowReader:
         """Return what reads multiple choice, conversations or lists of passages; None for rows of another kind."""
         columns = self.columns
         if columns.document is None and (query or names.first(values, names.QUERY)):
-            choice = choice_of(where, values, columns.choices, columns.answer)
+            choice = choice_of(where, values, columns.choices, columns.answer, self._numbers)
             if choice is not None:
                 return self._choice_reader(where, values, query, choice)
             self._check_answer(where, values)
         conversation = names.first(values, names.CONVERSATION)
+        if conversation is None and query is None:
+            chats = (each for each in names.several(values, names.DOCUMENT) if is_conversation(values[each]))
+            asking = (each for each in chats if any(role_of(message) in ASKS for message in values[each]))
+            conversation = next(asking, None)
         if conversation and columns.query is columns.document is None and isinstance(values[conversation], list):
             return self._conversation_reader(conversation, negatives, values)
         listed = names.first(values, names.LISTED) or _listed_in_reply(values)
@@ -287,6 +401,12 @@ class RowReader:
         def read_bare(where: str, values: Values) -> list[Record]:
             found = read(where, bare(values))
             self.account.note("with instructions before the texts, which were not used", is_instructed(values[asked]))
+            if self._instructions is not None and is_instructed(values[asked]):
+                self._instructed, own = asked, values[asked][0]
+                if own in self._instructions:
+                    self._instructions = None
+                else:
+                    self._instructions.add(own)
             return found
 
         return read_bare
@@ -466,8 +586,9 @@ class RowReader:
             return None
         if self.columns.query is not None:
             return Source(self.columns.query.columns_in(values), self.columns.query.fill)
-        column = names.first(values, names.QUERY)
-        if column is not None:
+        column = asked_in(values) or names.queries(values)
+        is_one = column is not None and isinstance(values[column], str) and not is_blank(values[column])
+        if column is not None and (column == asked_in(values) or is_one):
             extra = names.first(values, ("input",)) if names.plain(column) == "instruction" else None
             return Source(
                 [column, *([] if extra is None else [extra])], partial(query_in, column, extra, text=self._text)
@@ -489,7 +610,7 @@ class RowReader:
             return None
         may_be_several = len(columns) > 1 or names.several(columns, SEVERAL) or names.first(columns, names.LISTED)
         read = partial(documents_in, columns) if may_be_several else partial(document_in, columns[0], text=self._text)
-        asked = names.first(values, names.QUERY)
+        asked = asked_in(values)
         title = names.first(values, names.TITLE_OF_TEXT if asked is None else names.TITLE)
         title = title or names.title_beside(columns[0], values)
         if len(columns) > 1 or title is None or title in self._in_templates(values):
@@ -549,6 +670,26 @@ class RowReader:
                 detail = f"{said[0]!r} says which option is right: lbr data prepare takes {flags}"
                 raise RowError(where, "missing column", detail)
 
+    def _check_no_option(self, where: str, values: Values, documents: Source, used: Sequence[str]) -> None:
+        """Refuse one of numbered columns as the document where a number beside them may say which one is right.
+
+        Raises:
+            RowError: If it is one; with what to do.
+        """
+        if self._is_trial or self.columns.document is None or self._judged_by is not None:
+            return
+        tried = partial(self._tried, where, values, document=None)
+        kinds = [kind for kind in names.siblings(values) if {*kind} & {*documents.columns} and not {*kind} <= {*used}]
+        for kind in kinds:
+            left = {name: value for name, value in values.items() if name in kind or name not in used}
+            if flags := options(left, tried, {}):
+                judged = flags.partition("--answer ")[2].partition(",")[0]
+                detail = (
+                    f"{judged!r} may say which of {', '.join(kind)} is right: lbr data prepare takes {flags}, without "
+                    f"--document; or --judged-by {judged} if it is of {documents.columns[0]} alone"
+                )
+                raise RowError(where, "missing column", detail)
+
     def _check_sides(
         self, where: str, values: Values, query: Source | None, documents: Source | None, negatives: Source
     ) -> None:
@@ -576,6 +717,8 @@ class RowReader:
         if self._is_trial or is_blank(value) or isinstance(value, str | list) or messages_of(value):
             return
         if names.several([column], (*SEVERAL, *names.LISTED)) and texts_of(where, column, value) != [value]:
+            return
+        if name == "query" and isinstance(value, Mapping) and texts_of(where, column, value) != [value]:
             return
         inside = {column: value} if isinstance(value, Mapping) else {k: v for k, v in values.items() if k != column}
         do = remedy([[name]], inside, partial(self._tried, where, values))
@@ -670,11 +813,22 @@ def _is_of_query(values: Values, query: str, title: str, document: str) -> bool:
     return said == asked or (said in asked and len(said.split()) > 3)
 
 
+def asked_in(values: Values) -> str | None:
+    """Return the column of the query by its usual name, or that of a question of schema.org, which is its name."""
+    kinds = values.get("@type")
+    is_question = "Question" in (kinds if isinstance(kinds, list) else [kinds]) and "name" in values
+    return names.first(values, names.QUERY) or ("name" if is_question else None)
+
+
 def query_in(column: str, extra: str | None, where: str, values: Values, text: ReadText = cell_text) -> str:
     """Return the query in a column: a text, with the one in ``input`` beside an instruction; or of a conversation."""
     value = values[column]
-    if messages := messages_of(value, names.is_preference(column)):
+    if messages := messages_of(value, names.is_preference(column)) or (
+        marked_turns(value) if isinstance(value, str) and text is cell_text else []
+    ):
         return last_question(where, column, messages)
+    if isinstance(value, Mapping):  # of a paper: its title and its abstract
+        [value] = texts_of(where, column, value)
     asked = text(where, column, value)
     more = None if extra is None else values[extra]
     return f"{asked}\n{more}" if isinstance(more, str) and more.strip() else asked
@@ -778,6 +932,11 @@ def lifted(values: Values) -> Values:
 def _flags(values: Values) -> list[str]:
     """Return the columns that have yes or no under a name of hard negatives: whether the document is ``rejected``."""
     return [column for column in names.negatives(values) if isinstance(values[column], bool)]
+
+
+def _flat(several: Sequence[Any]) -> list[Any]:
+    """Return a list in which lists are not nested."""
+    return [inner for each in several for inner in (each if isinstance(each, list) else [each])]
 
 
 def _is_bare(column: str, value: Any) -> bool:

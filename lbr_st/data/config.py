@@ -41,6 +41,8 @@ class PrepareConfig:
         negative: Templates of hard negatives.
         choices: Fields of the options of multiple choice: one that holds all, or one for each.
         answer: Field that says which option is right.
+        first_option: Number of the first option, 0 or 1, where a number says which is right; default is that a source
+            of which no number is 0 is refused.
         min_score: Least score of a document that answers its query, where a column grades them.
         judged_by: Column that says whether the document of a row answers its query, or a path to it, ``meta[label]``;
             ``none`` if none does; default is the usual names.
@@ -79,6 +81,7 @@ class PrepareConfig:
     negative: Sequence[str] = ()
     choices: Sequence[str] = ()
     answer: str | None = None
+    first_option: int | None = None
     min_score: float | None = None
     judged_by: str | None = None
     id: str | None = None
@@ -122,8 +125,8 @@ class PrepareConfig:
         _check_choice("on_error", self.on_error, ON_ERROR)
         _check_choice("regime", self.regime, REGIMES)
         _check_choice("same_text", self.same_text, LEVELS)
-        if self.isolate is not None:
-            _check_choice("isolate", self.isolate, ISOLATE)
+        _check_choice("isolate", self.isolate, (*ISOLATE, None))
+        _check_choice("first_option", self.first_option, (0, 1, None))
         for name in DEFAULT_SIZES:
             self.share(name, 1)
         registry.check_names(self.derived_from)
@@ -141,6 +144,7 @@ class PrepareConfig:
             if several
             else next(iter(self.choices), None),
             answer=self.answer,
+            first_option=self.first_option,
             min_score=self.min_score,
             judged_by=self.judged_by,
         )
@@ -214,9 +218,10 @@ def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _check_choice(name: str, value: str, choices: Collection[str]) -> None:
+def _check_choice(name: str, value: object, choices: Collection[object]) -> None:
     if value not in choices:
-        raise InputError(f"{_flag(name)} must be {' or '.join(choices)}, got {value}")
+        allowed = " or ".join(str(choice) for choice in choices if choice is not None)
+        raise InputError(f"{_flag(name)} must be {allowed}, got {value}")
 
 
 def size_of(size: str, total: int, name: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 
+from lbr_st.data.choices import COUNTED
 from lbr_st.data.cleaning import printable
 from lbr_st.data.rows import Wrong, stop
 from lbr_st.errors import RowError, shortened
@@ -16,7 +17,7 @@ SHOWN, SHOWN_CHARACTERS = 3, 100  # of these, in the log and on the card
 # What is wrong with all rows of a source if it is with one: to leave them out leaves nothing.
 OF_ALL_ROWS = (
     "missing column", "missing field", "wrong encoding", "a column without a name", "no judgement",
-    "a value written out", "a key twice",
+    "a value written out", "a key twice", COUNTED,
 )  # fmt: skip
 MOST_TRIED = 1000  # rows that cannot be used, until it is said that none can
 MOST_NAMED = 3  # reasons of which one is named in a line

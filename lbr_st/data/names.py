@@ -31,8 +31,9 @@ CHOICES = ("choices", "options")
 # Ids of a row, of its document alone, of its query alone.
 ROW_ID = ("id",)
 DOCUMENT_ID = (
-    "docid", "docno", "pid", "passage_id", "document_id", "corpus-id", "chunk_id", "text_id", "paragraph_id",
-    "article_id", "page_id", "paper_id", "uid", "uuid", "guid", "pmid", "pmcid", "doi", "arxiv_id",
+    "pid", "passage_id", "docid", "docno", "document_id", "corpus-id", "chunk_id", "text_id", "paragraph_id",
+    "article_id", "page_id", "paper_id", "uid", "uuid", "guid", "pmid", "pmcid", "doi", "arxiv_id", "sku", "asin",
+    "isbn", "gtin",
 )  # fmt: skip
 QUERY_ID = ("qid", "query_id", "question_id")
 CHOICE_ANSWERS = ("answer_idx", "answerkey", "answer_index", "correct_idx", "label", "answer")
@@ -78,7 +79,7 @@ _JUDGEMENT = re.compile(
     r"rerank(er|ing)?|bm25|teacher|model|llm|cos|cosine|semantic|text|sentence|retrieval|search|match(ing)?|"
     rf"{_SUMMED}|weighted|norm(alized)?|crowd|worker|annotator|rater|editor|user|consensus|overall)*"
     r"(relevan(ce|cy|t)|relat(ed|edness)|similar(ity)?|sim|label|score|judge?ment|rating|grade|target|duplicate|match|"
-    r"selected|correct|accepted|helpful(ness)?|votes?|clicks?|clicked)"
+    r"selected|correct(ness)?|accepted|helpful(ness)?|useful(ness)?|quality|votes?|clicks?|clicked)"
     rf"(score|label|grade|rating|judge?ment|{_SUMMED})?s?"
     r"|(up|down|net)votes?|q?rels?|gold"
     r"|is(positive|answer|gold|entailed|best(answer)?)|(is)?answerable|hasanswer"
@@ -116,6 +117,11 @@ _PAIRS = [
         (r"premise", r"hypothesis"),
     )
 ]  # fmt: skip
+# Several queries of one document, as doc2query and its like make them.
+_QUERIES = re.compile(
+    r"(predicted|generated|gen|synthetic|hypothetical|pseudo|doc2query|llm|example|search|user)*"
+    r"(queries|questions|prompts|anchors)"
+)
 # The last name of a path, and no remark behind a name: ``meta[title]``, but not ``Answer [en]``.
 _LAST = re.compile(r".*[\w\]]\[([A-Za-z_][\w-]*)\]")
 
@@ -160,6 +166,11 @@ def every(columns: Iterable[str], names: Sequence[str]) -> list[str]:
     """Return the columns that have one of some names, in the order of the names."""
     columns = list(columns)
     return [column for name in names for column in columns if plain(column) == plain(name)]
+
+
+def queries(columns: Iterable[str]) -> str | None:
+    """Return the column that by its name has several queries of one document: ``predicted_queries``; or None."""
+    return next((column for column in columns if _QUERIES.fullmatch(plain(column))), None)
 
 
 def negatives(columns: Iterable[str]) -> list[str]:

@@ -155,7 +155,10 @@ def _title_of(row: Row) -> Record:
 def _group_of(where: str, values: Mapping[str, Any], name: str | None) -> str | None:
     if name is None:
         return None
-    if values.get(name) is None:
+    if name in values and values[name] is None:
+        detail = f"column {name!r} is null, and --group-by needs a group in every row: write one there"
+        raise RowError(where, "no group", detail)
+    if name not in values:
         raise RowError(where, "no group", f"no column {name!r} to group by (found: {', '.join(map(str, values))})")
     return str(values[name])
 

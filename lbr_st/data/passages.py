@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lbr_st.data.account import Account
+from lbr_st.data.data_uris import TAKEN_OUT, without_data_uris
 from lbr_st.data.elements import Element, elements_of
 from lbr_st.data.front_matter import BROKEN, split_front_matter
 from lbr_st.data.installed_packages import documented_functions
@@ -27,6 +28,9 @@ CHUNK_TOKENS = 256
 BLOCK = 16
 TRAIL = " > "
 THEMATIC_BREAKS = re.compile(r"[-*_\s]*")  # a passage of Markdown that is nothing else says nothing
+LINES = "of lines that each end a sentence, joined to passages: in a CSV with the column text each would be one"
+LEAST_LINES, LEAST_ENDED = 5, 0.8
+_ENDED = re.compile(r"[.!?\u3002\uff1f\uff01][\"')\]\u201d\u2019]*\s*$")
 NO_TEXT, UNDECODED = "without text", "in another encoding and left out"
 
 Count = Callable[[str], int]
@@ -137,13 +141,16 @@ def passages_of(name: str, text: str, chunker: Chunker, account: Account | None 
     """Yield ``id``, ``document`` and, where there is one, ``query`` of the passages of one file."""
     suffix = Path(name).suffix.lower()
     title, text, is_broken = split_front_matter(text, suffix)
+    text, files = without_data_uris(text)
     if account:
         account.note(BROKEN, is_broken)
+        account.note(TAKEN_OUT, files)
     if suffix in MARKDOWN:
         of_note, text = without_notes(text, account or Account())
         title = title or of_note
     if suffix in HTML:
-        yield from _sections(_from_html(text), chunker, lambda _, number: f"{name}#{number}", title)
+        of_page, body = _from_html(text)
+        yield from _sections(body, chunker, lambda _, number: f"{name}#{number}", title or of_page)
     elif suffix in MARKDOWN:
         yield from _sections(text, chunker, lambda line, _: f"{name}:{line}", title)
     elif suffix == ".py":
@@ -160,7 +167,14 @@ def _documents_of(text: str, suffix: str, account: Account) -> list[Element]:
     found = (references_of(text, account) or elements_of(text, account)) if suffix == ".txt" else []
     if not found:
         note_marks(text, account)
+        account.note(LINES, suffix == ".txt" and _are_sentences(text))
     return found
+
+
+def _are_sentences(text: str) -> bool:
+    """Tell whether a text looks like one that has a text on each line: most of them end a sentence."""
+    lines = text.strip().split("\n")
+    return len(lines) >= LEAST_LINES and sum(map(bool, map(_ENDED.search, lines))) >= LEAST_ENDED * len(lines)
 
 
 def _element(element: Element, id_: str, chunker: Chunker) -> Iterator[Record]:
@@ -170,13 +184,14 @@ def _element(element: Element, id_: str, chunker: Chunker) -> Iterator[Record]:
         yield {"id": f"{id_}#{number}" if len(chunks) > 1 else id_, "document": chunk}
 
 
-def _from_html(text: str) -> str:
-    """Return the body of a page as Markdown."""
+def _from_html(text: str) -> tuple[str, str]:
+    """Return the title of a page that has no heading of the first level, or "", and its body as Markdown."""
     soup = require("bs4", "HTML").BeautifulSoup(text, "html.parser")
+    title = "" if soup.title is None or soup.h1 is not None else " ".join(soup.title.get_text().split())
     for element in soup(["script", "style", "head", "nav"]):
         element.decompose()
     raise_in(soup)
-    return require("markdownify", "HTML").markdownify(str(soup), heading_style="atx")
+    return title, require("markdownify", "HTML").markdownify(str(soup), heading_style="atx")
 
 
 def _sections(text: str, chunker: Chunker, id_of: Callable[[int, int], str], page: str) -> Iterator[Record]:

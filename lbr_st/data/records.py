@@ -10,6 +10,7 @@ from lbr_st.data import names
 from lbr_st.data.account import Account
 from lbr_st.data.cleaning import clean, clean_record, printable
 from lbr_st.data.columns import Columns, RowReader
+from lbr_st.data.data_uris import TAKEN_OUT, without_data_uris
 from lbr_st.data.delimited import EMPTY_CELLS, ERROR_CELLS, GONE_CELLS
 from lbr_st.data.drops import Drops, Waiting, on_wrong_row
 from lbr_st.data.folders import note_files, text_files
@@ -102,6 +103,9 @@ class RecordReader:
         }
         if self._target is not None:
             more["target"] = self._pieces(self._target, row)
+        for record in found:
+            texts = (record.get("query", ""), record["document"], *record.get("negatives", ()))
+            self.account.note(TAKEN_OUT, sum(without_data_uris(text)[1] for text in texts))
         cleaned = [clean_record(record, self.keep_html) for record in found]
         if not self._is_prepared:
             self._check(cleaned, row.values)

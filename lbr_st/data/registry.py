@@ -53,6 +53,7 @@ class Entry:
             document=Template(self.document) if self.document else None,
             choices=tuple(map(Template, self.choices)) if isinstance(self.choices, list) else self.choices,
             answer=self.answer,
+            first_option=0,
             judged_by=NOTHING,  # a score here is one of a question, not of a pair
         )
 

@@ -25,8 +25,16 @@ _DOCUMENTS = re.compile(r"(?i:.*(answer|repl|comment|response|passage|paragraph|
 _ANSWERED = ("choices", "candidates", "generations", "output", "outputs", "content", "parts")
 _WORDS = re.compile(r"\s|\?|[^\x00-\x7f]")
 _OF_SENTENCES = ("abstract", "sentences", "lines", "body")  # lists of parts of one text
+_NAME = re.compile(r"(product|item|drug|compound|entity|concept|dish|recipe|company|place)?name")
+# A value that is an id, whatever its column is called.
+_ID_VALUE = re.compile(r"\s*([0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}|(?=\S*\d)[0-9a-f]{16,})\s*")
 _CODED = re.compile(r"\w+([._:/]\w+)+")  # a word of a program, such as chat.completion
 _LEAST_OPTIONS = 3
+# What two numbered columns are called that are options; two of another name may be a pair.
+_OPTION = re.compile(
+    r"(sol|opt|ans|alt|hyp|solution|option|choice|ending|answer|alternative|response|candidate|completion|"
+    r"continuation|hypothesis|output|document|doc|passage)(\d+|[ab])"
+)
 _TEMPLATES = "lbr data prepare takes templates"
 
 
@@ -55,19 +63,44 @@ def remedy(sides: Sequence[Sequence[str]], values: Values, tried: Tried) -> str:
         texts = texts_of_row(values, are_sentences=True)
     many = {name for kind in names.siblings(values) if len(kind) >= _LEAST_OPTIONS for name in kind}
     is_asked = any("query" in asked for asked in sides)
-    beside = running({path: text for path, text in texts.items() if path not in many}, 1)
+    of_options = {name for kind in names.siblings(values) if _are_options(kind) for name in kind}
+    beside = running({path: text for path, text in texts.items() if path not in of_options}, 1)
     query = _templates(["query"], values, beside) if is_asked else {}
+    # Options that are found by their names lack no document.
+    if query and names.first(values, names.CHOICES) and tried(**{side: Template(each) for side, each in query.items()}):
+        return f"{_TEMPLATES}: --query '{query['query']}'"
+    if tree := next((column for column, value in values.items() if _is_tree(value)), None):
+        return (
+            f"{tree!r} is a tree of messages, as ChatGPT exports a conversation: write the messages of one branch as "
+            "a list 'messages' of objects with 'role' and 'content'"
+        )
     if flags := options(values, tried, query) or _listed_options(values, tried, query):
         return f"lbr data prepare takes {flags}"
     found = []
     for asked in sides:
         templates = _templates(asked, values, running(texts, len(asked)))
+        if "query" not in asked and templates and (name := _name_beside(templates["document"], values)):
+            templates = {"document": f"{{{name}}} {templates['document']}"}
         if templates and tried(**{name: Template(template) for name, template in templates.items()}):
             found.append(" ".join(f"--{name} '{template}'" for name, template in templates.items()))
     are_several = any(isinstance(value, list) and _DOCUMENTS.fullmatch(str(name)) for name, value in values.items())
     if found and not are_several and many.isdisjoint(texts):
         return f"{_TEMPLATES}: {', or for documents alone '.join(found)}"
     return _what_there_is(sides, values, texts, tried)
+
+
+def _is_tree(value: Any) -> bool:
+    """Tell whether a value is a conversation whose messages are by their ids, each with those that follow it."""
+    nodes = list(value.values()) if isinstance(value, Mapping) else []
+    return bool(nodes) and all(isinstance(node, Mapping) and "message" in node for node in nodes)
+
+
+def _name_beside(document: str, values: Values) -> str | None:
+    """Return the column of the name of what a document describes, as of a product; None where its title says it."""
+    column = next((each for each in values if _NAME.fullmatch(names.plain(str(each)))), None)
+    is_text = column is not None and isinstance(values[column], str) and re.search(r"[^\W\d]", values[column])
+    has_title = any(map(_is_title, re.findall(r"\{([^{}]+)\}", document)))
+    return column if is_text and not has_title and _can_be_spelled([str(column)]) else None
 
 
 def _what_there_is(sides: Sequence[Sequence[str]], values: Values, texts: Mapping[str, str], tried: Tried) -> str:
@@ -99,15 +132,28 @@ def options(values: Values, tried: Tried, query: Mapping[str, str]) -> str | Non
     """
     asked = {name: Template(template) for name, template in query.items()}
     for kind in names.siblings(column for column in values if not names.negatives([column])):
-        if len(kind) >= _LEAST_OPTIONS and _can_be_spelled(kind):
-            templates = tuple(Template(f"{{{column}}}") for column in kind)
-            for answer in names.every(values, names.OPTION_ANSWERS):
-                if answer not in kind and tried(choices=templates, answer=answer, **asked):
-                    flags = [*(f"--query '{template}'" for template in query.values()), "--choices", *kind]
-                    if kind[0].endswith("1") and (id_text(values[answer]) or "").isdecimal():
-                        return f"{' '.join(flags)} and --answer, which counts from 0: {answer!r} may count from 1"
-                    return f"{' '.join(flags)} --answer {answer}"
+        if not _are_options(kind) or not _can_be_spelled(kind):
+            continue
+        templates = tuple(Template(f"{{{column}}}") for column in kind)
+        for answer in names.every(values, names.OPTION_ANSWERS):
+            # With one too high for a count from 0 it is tried as one from 1.
+            firsts = [first for first in (None, 1) if answer not in kind]
+            if any(tried(choices=templates, answer=answer, first_option=first, **asked) for first in firsts):
+                flags = [*(f"--query '{template}'" for template in query.values()), "--choices", *kind]
+                return f"{' '.join(flags)} --answer {answer}{_first_option(kind, values[answer])}"
     return None
+
+
+def _are_options(kind: Sequence[str]) -> bool:
+    return len(kind) >= _LEAST_OPTIONS or all(_OPTION.fullmatch(names.plain(column)) for column in kind)
+
+
+def _first_option(kind: Sequence[str], answer: Any) -> str:
+    """Say what a number may count from, where the names of the options do, or it is one too high for the other."""
+    number = id_text(answer) or ""
+    if not number.isdecimal() or number == "0" or not (kind[0].endswith("1") or number == str(len(kind))):
+        return ""
+    return ", with --first-option 1 if it counts from 1"
 
 
 def _listed_options(values: Values, tried: Tried, query: Mapping[str, str]) -> str | None:
@@ -139,7 +185,7 @@ def texts_of_row(values: Values, are_sentences: bool = False) -> dict[str, str]:
     """
     if len(values) == 1:
         [(column, pair)] = values.items()
-        if isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair):
+        if isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) and text.strip() for text in pair):
             return {f"{column}[{number}]": text for number, text in enumerate(pair)}
     sentences = {
         column: value
@@ -148,12 +194,13 @@ def texts_of_row(values: Values, are_sentences: bool = False) -> dict[str, str]:
         if not names.negatives([column]) and _can_be_spelled([column])
     }
     judgements = set(names.judgements(values))
+    keys = {key for value in values.values() if isinstance(value, Mapping) for key in value}  # a text that names one
     found = {
         path: text
         for column, value in values.items()
         if column not in judgements
         for path, text in _texts_in(str(column), str(column), value)
-        if _can_be_spelled([path])
+        if _can_be_spelled([path]) and text not in keys
     }
     return sentences | found
 
@@ -172,7 +219,7 @@ def _texts_in(path: str, name: str, value: Any, depth: int = 0) -> Iterator[tupl
     if depth > MOST_STEPS or (_is_other(name) and not is_object):
         return
     if isinstance(value, str):
-        if re.search(r"[^\W\d]", value):  # a number in a CSV is text too
+        if re.search(r"[^\W\d]", value) and not _ID_VALUE.fullmatch(value):  # a number in a CSV is text too
             yield path, value
     elif isinstance(value, Mapping):
         for key, each in value.items():

@@ -63,6 +63,10 @@ _OF_DATABASES = {"n": "\n", "r": "\r", "t": "\t", "0": "", "\\": "\\", "'": "'",
 _ESCAPED, _OF_OTHERS = re.compile(r"""\\([nrt0\\'"])"""), re.compile(r"""\\(?![nrt0'"])""")
 UNESCAPED = r"with \n, \t or \\ written out in cells, as databases do, read as what they stand for"
 
+# What Excel writes for control characters in its own files, which some programs take for text.
+_OF_EXCEL = re.compile(r"_x000[dD]_\r?\n?|_x000[aA]_|_x0009_|_x00[01][0-9a-fA-F]_")
+EXCEL = "with _x000D_ or the like, as Excel writes a line break, read as what it stands for"
+
 LONE = re.compile("[\udc80-\udcff]")
 NOT_DECODED = re.compile("[\x80-\x9f\udc80-\udcff]")
 
@@ -96,7 +100,26 @@ def _row(where: str, number: int, values: dict[str, Any], notes: tuple[str, ...]
     if any(map(_has_gone, values.values())):
         values = {name: _without_gone(value) for name, value in values.items()}
         notes += (GONE_CELLS,)
+    if any(map(_has_escapes, values.values())):
+        values = {name: _without_escapes(value) for name, value in values.items()}
+        notes += (EXCEL,)
     return Row(where, number, values, notes)
+
+
+def _has_escapes(value: Any) -> bool:
+    if isinstance(value, list):
+        return any(map(_has_escapes, value))
+    return isinstance(value, str) and "_x00" in value and _OF_EXCEL.search(value) is not None
+
+
+def _without_escapes(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_escapes(each) for each in value]
+    return _OF_EXCEL.sub(lambda found: _meant(found[0][:7].lower()), value) if isinstance(value, str) else value
+
+
+def _meant(escape: str) -> str:
+    return {"_x000d_": "\n", "_x000a_": "\n", "_x0009_": "\t"}.get(escape, "")
 
 
 def _has_gone(value: Any) -> bool:
@@ -375,11 +398,13 @@ def _names_columns(row: list[Any]) -> bool:
 def _object(row: Any, columns: Sequence[str] | None) -> dict[str, Any] | None:
     """Return a row of JSON as an object; None where it is none.
 
-    A list is an anchor, a positive and negatives, in this order, as sentence-transformers has them, unless a list of
-    names came first. A number is a score, and the id where it is the first.
+    A text is one alone. A list is an anchor, a positive and negatives, in this order, as sentence-transformers has
+    them, unless a list of names came first. A number is a score, and the id where it is the first.
     """
     if isinstance(row, dict):
         return row
+    if isinstance(row, str):
+        return {"text": row}
     if not isinstance(row, list) or not any(isinstance(each, str) for each in row):
         return None
     if columns is not None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from lbr_st.data.cleaning import printable
 from lbr_st.errors import InputError, RowError
 
 Values = Mapping[str, Any]
@@ -19,7 +20,7 @@ MOST_STEPS = 8  # into a cell that nobody described
 
 def excerpt(value: Any) -> str:
     """Return the beginning of a value, for messages."""
-    return json.dumps(value, default=str)[:EXCERPT]
+    return printable(json.dumps(value, default=str, ensure_ascii=False))[:EXCERPT]
 
 
 def column_of(path: str, columns: Iterable[str]) -> str:
@@ -119,6 +120,19 @@ class Template:
     def columns_in(self, values: Values) -> list[str]:
         """Return the columns of a row that it reads."""
         return [column_of(part, values) for part, is_field in self._parts if is_field]
+
+    def elements_in(self, values: Values) -> Iterator[tuple[str, int, int]]:
+        """Yield the path of each list of a row that it takes an element of, how many there are, and which it takes."""
+        for field in (part for part, is_field in self._parts if is_field):
+            path = column_of(field, values)
+            value = values.get(path)
+            for step in _steps(field[len(path) :]):
+                if isinstance(value, list) and re.fullmatch(r"-?\d+", step) and -len(value) <= int(step) < len(value):
+                    yield path, len(value), int(step) % len(value)
+                    value = value[int(step)]
+                else:
+                    value = value.get(step) if isinstance(value, Mapping) else None
+                path += f"[{step}]"
 
     def fill(self, where: str, values: Values) -> str:
         """Return the text for a row.

@@ -16,7 +16,7 @@ from lbr_st.errors import RowError
 ASKS = ("user", "human", "prompter")
 ANSWERS = ("assistant", "gpt", "model", "ai", "bot", "chatbot")
 # Where the text of an object is: of a passage of DPR or Tevatron.
-TEXT = ("text", "document", "passage", "passage_text", "content", "contents", "body")
+TEXT = ("text", "document", "passage", "passage_text", "content", "contents", "body", "abstract")
 NEEDS_TEXT = ", which stands for a text of another file: put the text there in its place, or take the column away"
 # What says of a message that nothing is to be learned from it, where it is 0 or false: of OpenAI, ms-swift and Axolotl.
 _LEARNED = ("weight", "loss", "train", "training", "trainable")
@@ -32,6 +32,25 @@ _CUT = ("...", "\u2026")
 _WRITTEN = ("output", "response", "completion")
 # Where a turn of a conversation begins that is written out as one text, as Anthropic's preferences are.
 _TURN = re.compile(r"(?:\A|\n)\s*\n(?:#+ *)?(Human|User|Assistant|AI|Bot) *: ?", re.IGNORECASE)
+# The same as training writes it: with the marks of ChatML, Llama, Gemma, Zephyr, Alpaca, Guanaco and Vicuna.
+_MARK = re.compile(
+    r"<\|(?:im_start|start_header_id)\|>[ \t]*(\w+)(?:<\|end_header_id\|>)?|<start_of_turn>[ \t]*(\w+)|"
+    r"<\|(user|assistant|system)\|>|\[(/?INST)\]|<(human|bot)>:|\b(USER|ASSISTANT):|"
+    r"#{2,3} *(Human|User|Assistant|System|Instruction|Input|Response|Question|Answer)(?: *:|(?=[ \t]*\n))|"
+    r"^(Human|User|Assistant|AI|Bot) *:",
+    re.MULTILINE,
+)
+_AROUND = re.compile(
+    r"<\|(?:im_end|eot_id|end|endoftext|begin_of_text|end_of_text)\|>|<end_of_turn>|</?s>|<bos>|<eos>|"
+    r"<<SYS>>.*?<</SYS>>",
+    re.DOTALL,
+)
+_BEFORE = re.compile(r"(?:\s|<\|begin_of_text\|>|<\|endoftext\|>|<s>|<bos>)*")
+_PREAMBLE = ("Below ", "A chat ", "The following ", "This is ", "You are ")
+_SAID_BY = dict.fromkeys(("inst", "instruction", "question", "human", "user"), "user")
+_SAID_BY |= dict.fromkeys(("/inst", "response", "answer", "ai", "bot", "model", "assistant"), "assistant")
+_INPUT = "input"  # of Alpaca, which goes on with what the user says
+QUESTION_AND_ANSWER = re.compile(r"\s*(?:Question|Q)[ \d]*[:.].*?\n\s*(?:Answer|A)[ \d]*[:.]", re.DOTALL)
 
 
 def text_of(where: str, column: str, value: Any) -> str:
@@ -52,7 +71,8 @@ def text_of(where: str, column: str, value: Any) -> str:
 def _is_id(value: Any) -> bool:
     """Tell whether a value stands for a text that is elsewhere: a number, or an object with an id and no text."""
     if isinstance(value, Mapping):
-        return bool(names.own_ids(map(str, value))) and names.first(value, TEXT) is None
+        has_text = any(isinstance(each, str) and len(each.split()) > 2 for each in value.values())
+        return bool(names.own_ids(map(str, value))) and names.first(value, TEXT) is None and not has_text
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -248,7 +268,34 @@ def messages_of(value: Any, may_be_text: bool = False) -> list[Any]:
         roles, texts = [role.lower() for role in turns[::2]], turns[1::2]
         if not before.strip() and roles and roles[0] in (*ASKS, *ANSWERS):
             return [{"role": role, "content": text.strip()} for role, text in zip(roles, texts, strict=True)]
+        return marked_turns(value)
     return value if is_conversation(value) else []
+
+
+def marked_turns(text: str) -> list[dict[str, str]]:
+    """Return the messages of a text that is a conversation with the marks of a template; none where it is none.
+
+    It begins with a mark, or with what templates say before the first, and a user is answered in it. What is said last
+    may be blank, as where a prompt ends.
+    """
+    begin = _BEFORE.match(text)
+    start = begin.end() if begin else 0
+    # Most texts begin otherwise, and none of these is searched to its end.
+    if not _MARK.match(text, start) and not text.startswith(_PREAMBLE, start):
+        return []
+    marks = list(_MARK.finditer(text))
+    if len(marks) < 2:
+        return []
+    turns: list[dict[str, str]] = []
+    for mark, end in zip(marks, [*(each.start() for each in marks[1:]), len(text)], strict=True):
+        role = next(filter(None, mark.groups())).lower()
+        content = _AROUND.sub("", text[mark.end() : end]).strip()
+        if role == _INPUT and turns:
+            turns[-1]["content"] = "\n".join(filter(None, [turns[-1]["content"], content]))
+        else:
+            turns.append({"role": _SAID_BY.get(role, role), "content": content})
+    roles = [turn["role"] for turn in turns if turn["role"] != "system"]
+    return turns if roles[:2] == ["user", "assistant"] else []
 
 
 def said(where: str, column: str, message: Mapping[str, Any]) -> str:

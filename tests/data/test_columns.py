@@ -1,9 +1,13 @@
 """Where query, document and hard negatives are found in a row."""
 
+from contextlib import nullcontext
+from dataclasses import replace
+
 import pytest
 
 from lbr_st.data.columns import Columns, RowReader
-from lbr_st.data.templates import Template
+from lbr_st.data.drops import OF_ALL_ROWS
+from lbr_st.data.templates import Template, excerpt
 from lbr_st.errors import InputError, RowError
 
 COMPOUND = {
@@ -60,6 +64,10 @@ def test_template(template, text):
     assert Template(template).fill("w", COMPOUND) == text
 
 
+def test_a_value_in_a_message_is_spelled_as_it_is():
+    assert excerpt(["ja \ud83d", "是否"]) == '["ja ", "是否"]'
+
+
 @pytest.mark.parametrize("template", ["no field", "{}", "{ }", "{a", "a}", "{a{b}", "{a}}", ""])
 def test_templates_that_are_none(template):
     with pytest.raises(InputError, match="^template "):
@@ -112,6 +120,8 @@ def test_neither_text_nor_number(value, found):
          "q", "d"),
         ({"prompt": "q", "completion": "d"}, "q", "d"),
         ({"prompt": [{"role": "user", "content": "q"}], "completion": "d"}, "q", "d"),
+        ({"prompt": {"text": "q"}, "answer": "d"}, "q", "d"),
+        ({"query": {"title": "t", "abstract": "q", "id": 1}, "pos": {"title": "u", "abstract": "d"}}, "t q", "u d"),
         ({"QUERY": "q", "positivePassages": [{"docid": "1", "title": "t", "text": "d"}]}, "q", "t d"),
     ],
 )  # fmt: skip
@@ -163,6 +173,7 @@ CHOICE = {"query": "q", "document": "b", "negatives": ["a", "c"], "is_choice": T
     [
         {"question": "q", "choices": ["a", "b", "c"], "answer": 1},
         {"question": "q", "choices": ["a", "b", "c"], "answer": "B"},
+        {"question": "q", "choices": {"1": "a", "2": "b", "3": "c"}, "answer": 2},
         {"question": "q", "choices": ["a", "b", "c"], "answer": 1.0},  # as pandas writes it beside a blank
         {"question": "q", "options": {"A": "a", "B": "b", "C": "c"}, "answer": "b", "answer_idx": "B"},
         {"question": "q", "choices": {"text": ["a", "b", "c"], "label": ["1", "2", "3"]}, "answerKey": "2"},
@@ -172,6 +183,40 @@ CHOICE = {"query": "q", "document": "b", "negatives": ["a", "c"], "is_choice": T
 def test_multiple_choice(values):
     """The right option is the document, the others hard negatives."""
     assert read(values) == CHOICE
+
+
+@pytest.mark.parametrize(
+    ("numbers", "first", "found"),
+    [
+        ([1, 2, 1], 1, ["a", "b", "a"]),
+        ([1, 2, 1], 0, ["b", "c", "b"]),
+        ([1, 0, 2], None, ["b", "a", "c"]),
+        (["1", "2"], None, "f: numbers of options count from 0, and the least in 'answer' is 1; .*--first-option 1 if"),
+        ([1, 3], None, "3 is none of the 3 options counted from 0; lbr data prepare --first-option 1"),
+    ],
+)
+def test_numbers_of_options_that_may_count_from_1(numbers, first, found):
+    reader = RowReader(Columns(first_option=first), ("query", "document"), ("negatives",))
+    rows = [{"question": "q", "options": ["a", "b", "c"], "answer": number} for number in numbers]
+    if isinstance(found, list):
+        assert [reader("f, line 2", row)[0]["document"] for row in rows] == found
+        reader.say("f")
+        return
+    with pytest.raises(InputError, match=found) as error:
+        _ = [reader("f, line 2", row) for row in rows], reader.say("f")
+    assert not isinstance(error.value, RowError) or error.value.reason in OF_ALL_ROWS
+
+
+def test_an_option_by_its_number_is_not_judged_by_it():
+    row, columns = {"goal": "q", "sol1": "a", "sol2": "b", "label": 0}, Columns(Template("{goal}"), Template("{sol1}"))
+    with pytest.raises(
+        RowError, match="'label' may say which of sol1, sol2 is right: lbr data prepare takes --choices"
+    ):
+        read(row, columns)
+    assert judged(row, columns=replace(columns, judged_by="label")) == [0]
+    row = {"query": "q", "options": ["a", "b"], "correct_option": 0}
+    with pytest.raises(RowError, match="; lbr data prepare --answer correct_option reads it there$"):
+        read(row)
 
 
 def test_an_answer_that_is_an_option_by_its_column_is_no_letter():
@@ -352,8 +397,9 @@ def test_labels_that_are_topics_are_named_and_not_taken_for_judgements():
 
 
 @pytest.mark.parametrize(
-    "column", ["relevance", "score", "is_relevant", "similarity", "judgement", "gold_label", "rating", "votes", "rel"]
-)
+    "column", ["relevance", "score", "is_relevant", "similarity", "judgement", "gold_label", "rating", "votes", "rel",
+               "quality", "answer_quality"]
+)  # fmt: skip
 def test_what_can_only_be_a_judgement_must_be_understood(column):
     with pytest.raises(RowError, match=f"column '{column}': expected a number, or yes or no, found .high."):
         judged({column: "high"})
@@ -747,7 +793,11 @@ def test_a_remedy_is_no_guess(values, said):
         ({"ctx": "q", "ending0": "a", "ending1": "b", "ending2": "c", "label": "2"},
          "--query '{ctx}' --choices ending0 ending1 ending2 --answer label"),
         ({"question": "q", "option_1": "a", "option_2": "b", "option_3": "c", "correct": 1},
-         "--choices option_1 option_2 option_3 and --answer, which counts from 0: 'correct' may count from 1"),
+         "--choices option_1 option_2 option_3 --answer correct, with --first-option 1 if it counts from 1"),
+        ({"question": "q", "A": "a", "B": "b", "C": "c", "answer": 3},
+         "--choices A B C --answer answer, with --first-option 1 if it counts from 1"),
+        ({"goal": "q", "sol1": "a", "sol2": "b", "label": 0},
+         "--query '{goal}' --choices sol1 sol2 --answer label"),
     ],
 )  # fmt: skip
 def test_options_in_columns_of_their_own_are_no_documents(values, said):
@@ -798,7 +848,7 @@ def test_what_an_index_holds_is_under_source():
     ("values", "said"),
     [
         ({"question": "q", "answer": {"value": "d", "aliases": ["d", "e"]}}, "--document '{answer[value]}'"),
-        ({"prompt": {"text": "q"}, "answer": "d"}, "--query '{prompt[text]}'"),
+        ({"prompt": {"value": "q"}, "answer": "d"}, "--query '{prompt[value]}'"),
         ({"question": "q", "passage": "d", "answer": True}, "--document '{passage}'"),
     ],
 )  # fmt: skip
@@ -806,6 +856,29 @@ def test_a_usual_name_that_holds_no_text(values, said):
     with pytest.raises(RowError, match="expected text, found") as error:
         read(values)
     assert str(error.value).endswith(f"lbr data prepare takes templates: {said}")
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"question_stem": "q q", "choices": {"text": ["a", "b"], "label": ["A", "B"]}, "answerKey": "A"},
+         "lbr data prepare takes templates: --query '{question_stem}'"),
+        ({"title": "Zinc", "mapping": {"a1": {"message": None, "children": ["b"]}}, "current_node": "a1"},
+         "write the messages of one branch as a list 'messages' of objects with 'role' and 'content'"),
+        ({"sku": "S1", "name": "Zinc box", "description": "A box of zinc."}, "--document '{name} {description}'"),
+        ({"summary": "All of zinc.", "node": "0a1b2c3d-0000-4000-8000-0123456789ab"}, "--document '{summary}'"),
+        ({"summary": "All of zinc.", "start": "first_step", "steps": {"first_step": 1}}, "--document '{summary}'"),
+    ],
+)  # fmt: skip
+def test_a_remedy_offers_no_id_and_leaves_no_name_out(values, said):
+    with pytest.raises(RowError) as error:
+        records(values, needed=("document",), optional=("query", "negatives"))
+    assert str(error.value).endswith(said)
+
+
+def test_hard_negatives_that_are_objects_with_texts_are_not_ids():
+    row = {"query": "q", "pos": {"title": "t", "abstract": "d"}, "neg": {"title": "u", "abstract": "n", "corpus_id": 2}}
+    assert pairs(row) == [("q", "t d", ["u n"])]
 
 
 def test_the_two_texts_of_a_list_are_a_pair():
@@ -1123,6 +1196,110 @@ def test_judgements_that_are_not_understood_are_to_be_written_as_numbers():
 def test_instructions_before_texts_are_no_texts(row, found):
     assert pairs(row) == [found]
     assert "; 1 with instructions before the texts, which were not used" in account(row)
+
+
+def test_lists_of_two_queries_are_no_instructions():
+    """An instruction comes again; what differs in every row is another query."""
+    rows = [{"query": ["q", "r"], "positive": "d"}, {"query": ["s", "t"], "positive": "e"}]
+    for last, message in ((rows[1], "call the column 'queries'"), (rows[0], None)):
+        reader = RowReader(NO_COLUMNS, ("query", "document"))
+        assert [reader("f, line 1", row)[0]["query"] for row in (rows[0], last)][0] == "r"
+        with pytest.raises(InputError, match=message) if message else nullcontext():
+            reader.say("f")
+
+
+@pytest.mark.parametrize(
+    ("row", "found"),
+    [
+        ({"queries": ["q", "r"], "document": "d"}, [("q", "d"), ("r", "d")]),
+        ({"predicted_queries": '["q", "r"]', "text": "d"}, [("q", "d"), ("r", "d")]),
+        ({"questions": [["q", "r"]], "positive": ["d"]}, [("q", "d"), ("r", "d")]),
+        ({"query": ["q", "r", "s"], "positive": "d"}, [("q", "d"), ("r", "d"), ("s", "d")]),
+        ({"Questions": "q", "answer": "d"}, [("q", "d")]),
+        ({"questions": ["q", "r"], "positives": ["d", "e"]}, "several queries and several documents"),
+        ({"questions": '[{"a": 1}]', "positive": "d"}, "column 'questions': expected text"),
+        ({"questions": '["", ""]', "positive": "d"}, "column 'questions': the text is empty"),
+    ],
+)
+def test_several_queries_are_several_pairs(row, found):
+    if isinstance(found, str):
+        with pytest.raises(RowError, match=found):
+            read(row, needed=("document",), optional=("query",))
+        return
+    assert [(q, d) for q, d, _ in pairs(row, needed=("document",), optional=("query", "negatives"))] == found
+
+
+def test_a_document_without_its_queries_is_alone():
+    for blank in ([], ["", " "], None, "", 5, [{"a": 1}]):
+        assert records({"questions": blank, "text": "d"}, needed=("document",), optional=("query",)) == [
+            {"document": "d"}
+        ]
+
+
+def test_several_queries_beside_lists_of_one_length_are_no_pairs():
+    row, columns = {"questions": ["q", "r"], "replies": ["d", "e"]}, Columns(document=Template("{replies[0]}"))
+    with pytest.raises(RowError, match="nothing says which are a pair: write a row for each"):
+        read(row, columns)
+    assert [r["document"] for r in records(row | {"replies": ["d"]}, columns=columns)] == ["d", "d"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "### Human: q### Assistant: d",
+        "<s>[INST] <<SYS>>\nBe kind.\n<</SYS>>\n\nq [/INST] d </s><s>[INST] r [/INST] e </s>",
+        "Below is an instruction.\n\n### Instruction:\nq\n\n### Response:\nd",
+        "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\nd<|im_end|>\n",
+        "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nq<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\nd<|eot_id|>",
+        "<bos><start_of_turn>user\nq<end_of_turn>\n<start_of_turn>model\nd<end_of_turn>\n",
+        "<|user|>\nq</s>\n<|assistant|>\nd</s>",
+        "A chat between a user and an assistant. USER: q ASSISTANT: d</s>",
+        "<human>: q\n<bot>: d",
+        "Human: q\nAssistant: d",
+    ],
+)
+def test_a_chat_that_is_one_text_is_a_pair(text):
+    """As templates of training write it; a text that shows one, or that nobody answers, is a text."""
+    rows = {"needed": ("document",), "optional": ("query", "negatives")}
+    assert pairs({"text": text}, **rows) == [("q", "d", [])]
+    assert "1 of turns of a chat that are one text" in account({"text": text}, **rows)
+    for other in (f"How it is written: {text}", "Human: q\nAssistant:", "You are here.", "### Response: d"):
+        assert records({"text": other}, **rows) == [{"document": other, "negatives": []}]
+
+
+def test_what_is_asked_in_a_prompt_with_marks():
+    assert pairs({"prompt": "\n\nHuman: q\n\nAssistant:", "chosen": "d", "rejected": "n"}) == [("q", "d", ["n"])]
+    assert pairs({"instruction": "[INST] more [/INST]", "input": "", "output": "d"}) == [("more", "d", [])]
+    assert pairs({"query": "User: unknown", "document": "d"}) == [("User: unknown", "d", [])]
+
+
+def test_elements_of_lists_that_templates_take_are_counted():
+    columns = {"query": Template("{questions[0]}"), "document": Template("{a[b][-1]} {a[b][0]}")}
+    line = account(
+        {"questions": ["q", "r"], "a": {"b": ["d", "e"]}}, {"questions": ["s"], "a": {"b": ["d"]}}, **columns
+    )
+    assert line.endswith("; questions: 2 of 3 elements used")
+    columns |= {"document": Template("{a[b][1]}"), "negatives": (Template("{a[b][7]} {n}"),)}
+    assert account({"questions": ["q"], "a": {"b": ["d", "e"]}, "n": ""}, **columns).endswith(
+        "; a[b]: 1 of 2 elements used"
+    )
+
+
+def test_a_question_of_schema_org_is_its_name():
+    row = {"@type": "Question", "name": "q", "acceptedAnswer": {"@type": "Answer", "text": "d"}}
+    assert pairs(row) == [("q", "d", [])]
+    assert records({"@type": "Drug", "name": "t", "text": "d"}, needed=("document",))[0]["document"] == "t d"
+
+
+def test_turns_that_are_a_list_of_texts():
+    assert pairs({"conversations": ["q", "d", "r", "e"]}) == [("q", "d", [])]
+    assert "2 messages of conversations were not used" in account({"conversations": ["q", "d", "r", "e"]})
+
+
+def test_a_question_and_its_answer_in_one_text_are_said():
+    line = account({"text": "Question: q\nAnswer: d"}, needed=("document",))
+    assert "1 that begin with a question and go on with its answer, which stay one text" in line
 
 
 @pytest.mark.parametrize("about", ["meta", "metadata", "extra_info", "payload"])

@@ -50,6 +50,7 @@ def test_sizes_that_are_none(size):
         ({"chunk_tokens": 0}, "--chunk-tokens must be at least 1, got 0"),
         ({"same_text": "fuzzy"}, "--same-text must be auto or exact or case or loose, got fuzzy"),
         ({"regime": "loose"}, "--regime must be strict or corpus-taught, got loose"),
+        ({"first_option": 2}, "--first-option must be 0 or 1, got 2"),
         ({"isolate": "document"}, "--isolate must be both or query, got document"),
         ({"on_error": "go on"}, "--on-error must be stop or skip, got go on"),
         ({"query": "no field"}, "template 'no field' has no field"),

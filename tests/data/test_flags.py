@@ -21,6 +21,7 @@ READ = (PREPARE, "data queries", MINE, CHECK, "learn", "align", "evaluate", "ins
 # Which commands print the messages of a module that names a flag, and no command with it.
 PRINTED_BY = {
     "card": ("learn",),  # the README of a set
+    "choices": (PREPARE,),  # behind "lbr data prepare"
     "columns": (PREPARE,),  # behind "lbr data prepare takes", or where a flag was given
     "config": (PREPARE,),
     "drops": READ,

@@ -40,6 +40,12 @@ def test_ids_as_text(value, text):
         ({"query-id": "q7", "corpus-id": "d3"}, {"id": "d3"}, {"id": "q7:d3", "document_id": "d3"}),
         ({"id": 1, "docid": "d3", "qid": "q7"}, {"id": "1"}, {"id": "1"}),
         ({"id": None, "docno": "FT911-1"}, {"id": "FT911-1"}, {"id": "FT911-1", "document_id": "FT911-1"}),
+        (
+            {"docid": "d", "pid": "p1"},
+            {"id": "p1"},
+            {"id": "p1", "document_id": "p1"},
+        ),  # of a document and a part of it
+        ({"sku": "S1"}, {"id": "S1"}, {"id": "S1", "document_id": "S1"}),
         ({"pid": "", "passage_id": 0}, {"id": "0"}, {"id": "0", "document_id": "0"}),
         ({"text": "no id"}, {}, {}),
         ({"pmid": 12}, {"id": "12"}, {"id": "12", "document_id": "12"}),

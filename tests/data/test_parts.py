@@ -104,7 +104,7 @@ def test_source_and_group(tmp_path):
     path = write_jsonl(tmp_path / "f.jsonl", rows)
     [part] = parts_of(path, Reading(group="question"))
     assert [(r["source"], r["group"], r["id"]) for r in part.records()] == [("book", "q", "1"), ("f.jsonl", "r", "2")]
-    with pytest.raises(InputError, match="line 2: no column 'source' to group by"):
+    with pytest.raises(InputError, match="line 2: column 'source' is null, and --group-by needs a group"):
         list(parts_of(path, Reading(group="source"))[0].records())
 
 
@@ -125,3 +125,6 @@ def test_judgements_beside_the_corpus_are_those_of_a_collection(tmp_path):
     (tmp_path / "train.tsv").write_text("query-id\tcorpus-id\tscore\nq\td\t1\n")
     records = [record for part in parts_of(str(tmp_path), Reading()) for record in part.records()]
     assert ("what helps", "iron helps") in [(record.get("query"), record["document"]) for record in records]
+    (tmp_path / "train.tsv").write_text("q\td\t1\nq\td\t0\n")
+    with pytest.raises(InputError, match="the first line of judgements names the columns: query-id, corpus-id, score"):
+        [record for part in parts_of(str(tmp_path), Reading()) for record in part.records()]

@@ -143,6 +143,21 @@ def test_front_matter_of_html_and_of_pages_without_a_title():
     assert page == {"id": "a.txt:4", "document": "One."}
 
 
+def test_the_title_of_html_without_a_heading_is_that_of_its_page():
+    head = "<html><head><title>Zinc \n in food</title></head>"
+    [page] = passages_of("a.html", f"{head}<body><p>One.</p></body></html>", Chunker(50))
+    assert (page["query"], page["document"]) == ("Zinc in food", "One.")
+    [page] = passages_of("a.html", f"---\ntitle: T\n---\n{head}<h2>Uses</h2><p>One.</p>", Chunker(50))
+    assert page["query"] == "T > Uses"
+
+
+def test_a_text_of_lines_that_are_sentences_is_said():
+    for text, number in (("It is. \n" * 5, 1), ("It is.\n" * 4, 0), ("A line that is\nbroken here.\n" * 3, 0)):
+        account = Account()
+        assert len(list(passages_of("a.txt", text, Chunker(50), account))) == 1
+        assert ("1 of lines that each end a sentence, joined to passages" in account.notes) is bool(number)
+
+
 def test_html():
     text = (
         "<html><head><title>t</title></head><nav>menu</nav><h1>Guide</h1><p>Intro &amp; more.</p><script>x</script>"

@@ -116,7 +116,7 @@ LINE = '{"question": "q", "answer": "d"}\n'
         ("f.jsonl", LINE + '{"question": ' + "1" * 5000 + "}", "line 2: not JSON: a number of thousands of digits"),
         ("f.json", '[{"question": ' + "1" * 5000 + "}]", r"f\.json: not JSON: a number of thousands of digits; put"),
         ("f.json", '[{"question": "q"},\n {"question" "r"}]', r"f\.json, line 2, column 14: not JSON"),
-        ("f.json", '["q"]', r"f\.json, item 1: expected a JSON object"),
+        ("f.json", '[1]', r"f\.json, item 1: expected a JSON object"),
         ("f.json", '"q"', "expected a JSON list of objects"),
         ("f.csv", "question,answer\nq,d\nq\n", r"f\.csv, line 3: 1 field where the header has 2, in 'q'"),
         ("f.csv", "question,answer\nq,d,e\n", "line 2: 3 fields where the header has 2, in 'q,d,e'; a text with ',' in "
@@ -563,6 +563,20 @@ def test_a_text_that_is_gone_is_empty_and_counted(gone, tmp_path):
         read_records(tmp_path / "f.jsonl")
     (tmp_path / "f.jsonl").write_text(json.dumps({"question": "q", "answer": f"They wrote {gone} there."}))
     assert next(read_rows(tmp_path / "f.jsonl")).notes == ()
+
+
+def test_a_list_of_texts(tmp_path):
+    (tmp_path / "f.json").write_text('["one text", "another"]')
+    assert values(tmp_path / "f.json") == [{"text": "one text"}, {"text": "another"}]
+
+
+def test_what_excel_writes_for_line_breaks_is_read_as_such(tmp_path):
+    (tmp_path / "f.csv").write_text('q,a\nx,"one_x000D_\ntwo_x000a__x0009_three_x0007_"\nvar_x00,snake_x000d\n')
+    rows = list(read_rows(tmp_path / "f.csv"))
+    assert [row.values["a"] for row in rows] == ["one\ntwo\n\tthree", "snake_x000d"]
+    assert [row.notes for row in rows] == [
+        ("with _x000D_ or the like, as Excel writes a line break, read as what it stands for",), ()
+    ]  # fmt: skip
 
 
 def test_nan_in_json_is_counted(tmp_path):
