@@ -12,6 +12,7 @@ from lbr_st.errors import InputError
 from lbr_st.files import write_json
 
 
+@pytest.mark.slow
 def test_program_of_serving(tmp_path, monkeypatch):
     """Every part with a real server; figures are those of the files; what was measured is not measured again."""
     import results
