@@ -178,14 +178,14 @@ bench-encode-speed: $(INSTALLED)
 	$(BIN)/python benchmarks/encode_speed.py $(FLAGS)
 
 bench-llamacpp: $(INSTALLED) $(INTEGRATIONS)/llamacpp/.installed
-	$(BIN)/python benchmarks/llamacpp_speed.py --llamacpp $(INTEGRATIONS)/llamacpp $(FLAGS)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/llamacpp_speed.py --llamacpp $(INTEGRATIONS)/llamacpp $(FLAGS)
 
 # A model of fewer layers, and small encoders of queries. MODEL and SET are what `lbr quickstart` leaves.
 bench-smaller: $(INSTALLED) $(SMOLLM2)
 	@test -n "$(DATA)" -a -n "$(MODEL)" -a -n "$(SET)" || { \
 	  echo "make bench-smaller DATA=DIR_WITH_MEDICAL_AND_CHEMISTRY MODEL=lbr-model SET=quickstart/domain"; exit 2; }
-	$(BIN)/python benchmarks/fewer_layers.py --data $(DATA) $(FLAGS)
-	$(BIN)/python benchmarks/query_students.py --data $(DATA) --code-model $(MODEL) --code-set $(SET) $(FLAGS)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/fewer_layers.py --data $(DATA) $(FLAGS)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/query_students.py --data $(DATA) --code-model $(MODEL) --code-set $(SET) $(FLAGS)
 
 bench-adapt: $(INSTALLED) $(SMOLLM2)
 	@test -n "$(DATA)" || { echo "make bench-adapt DATA=DIR_WITH_MEDICAL_AND_CHEMISTRY [FLAGS=--ablate]"; exit 2; }

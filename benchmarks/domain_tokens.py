@@ -141,6 +141,11 @@ def measure(cell: Cell, bench: Bench, data: Path) -> dict[str, Any]:
     return {**found, "setting": setting}
 
 
+def program_of(settings: dict[str, Any]) -> str:
+    """Return the name of the folder of results: what is tiny is no result."""
+    return f"{PROGRAM}_tiny" if settings["scale"] == "tiny" else PROGRAM
+
+
 def rate(arm: str, bench: Bench, data: Path) -> tuple[float, float]:
     """Return the rate and the temperature of stage 2 of an arm, chosen once on dev."""
 
@@ -151,7 +156,7 @@ def rate(arm: str, bench: Bench, data: Path) -> tuple[float, float]:
         return {"best": best, "dev_ndcg_at_10": scores}
 
     name = f"grid-{bench.domain.name}-{arm}"
-    found, temperature = arms.measured(PROGRAM, name, 0, bench.settings, choose)["best"]
+    found, temperature = arms.measured(program_of(bench.settings), name, 0, bench.settings, choose)["best"]
     return found, temperature
 
 
@@ -200,6 +205,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not folder.is_dir():
             make_backbone(folder, "llama")
         lab = dataclasses.replace(lab, scale=dataclasses.replace(lab.scale, backbone=str(folder)))
+    program = program_of(settings)
     assert asked.data is not None  # `begin` refuses both domains without
     lexical = AllScores(open_for_evaluation(BM25))
     figures: dict[str, float] = {}
@@ -212,13 +218,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         for cell in cells:
             result = f"{name}-{cell.arm}-{cell.pairs}"
             run = partial(measure, cell, bench, asked.data)
-            found[cell] = arms.measured(PROGRAM, result, cell.seed, settings, run)
+            found[cell] = arms.measured(program, result, cell.seed, settings, run)
         terms = terms_file(lab, domain, asked.data)
         figures |= figures_of(domain, found, read_terms(terms))
         for arm, file in ((PLAIN, None), (TERMS, terms)):
             figures[f"{name}_{arm}_tokens_of_an_example"] = mean_length(lab, domain, file)
         files += found.values()
-    arms.write_summary(PROGRAM, asked, {key: round(value, 4) for key, value in figures.items()}, files)
+    arms.write_summary(program, asked, {key: round(value, 4) for key, value in figures.items()}, files)
 
 
 if __name__ == "__main__":

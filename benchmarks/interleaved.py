@@ -27,6 +27,6 @@ def interleaved(runs: Mapping[str, Callable[[int], Any]], repeats: int) -> dict[
 
 
 def ratio(name: str, one: Sequence[float], other: Sequence[float]) -> dict[str, float]:
-    """Return as a figure how many times longer one run took than another: the median of repeats, and both ends."""
+    """Return as a figure how many times more one run has than another: the median of repeats, and both ends."""
     ratios = [a / b for a, b in zip(one, other, strict=True)]
     return {name: statistics.median(ratios), f"{name}_min": min(ratios), f"{name}_max": max(ratios)}

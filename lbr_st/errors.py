@@ -8,7 +8,6 @@ import importlib
 import logging
 import os
 import re
-import resource
 import sys
 import traceback
 from collections.abc import Iterator
@@ -208,7 +207,7 @@ def of_memory(error: BaseException) -> BaseException | None:
     cause: BaseException | None = error
     while cause is not None:
         names = {each.__name__ for each in type(cause).__mro__}
-        is_said = isinstance(cause, RuntimeError | ImportError) and OF_MEMORY.search(str(cause)) is not None
+        is_said = isinstance(cause, RuntimeError | ImportError | OSError) and OF_MEMORY.search(str(cause)) is not None
         if names & {"MemoryError", "OutOfMemoryError"} or is_said or _number_of(cause) == errno.ENOMEM:
             return cause
         cause = cause.__cause__
@@ -216,8 +215,14 @@ def of_memory(error: BaseException) -> BaseException | None:
 
 
 def _line_of_memory(error: BaseException) -> str:
-    said, limit = one_line(error), resource.getrlimit(resource.RLIMIT_AS)[0]
-    if limit == resource.RLIM_INFINITY or "CUDA" in said:
+    said = one_line(error)
+    try:
+        import resource
+    except ImportError:  # Windows has none
+        limit = -1
+    else:
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit < 0 or "CUDA" in said:
         return f"out of memory ({said}): {LESS_AT_ONCE}"
     allowed = f"a process may have {limit / 2**30:.1f} GiB of addresses here, by ulimit -v"
     return f"out of memory ({said}): {allowed}; let it have more, or {LESS_AT_ONCE}"

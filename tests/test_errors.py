@@ -151,6 +151,7 @@ def test_memory_that_a_limit_of_the_shell_keeps_back_is_named(capsys, monkeypatc
         "error: out of memory ([Errno 12] Cannot allocate memory): a process may have 3.0 GiB of addresses here, by "
         "ulimit -v; let it have more, or take less at once: a shorter --max-length"
     )
+    assert "ulimit -v" in foreseen(OSError("libtorch.so: failed to map segment from shared object"))
     assert "ulimit" not in foreseen(torch.OutOfMemoryError("CUDA out of memory"))
 
 

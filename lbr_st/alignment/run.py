@@ -487,4 +487,6 @@ def _collator(
         preprocess = partial(preprocess_nested, model, config.seed)
     if not config.lm_weight:
         return SentenceTransformerDataCollator(preprocess, prompts=arguments.prompts)
-    return JointCollator(preprocess, prompts=arguments.prompts, make_examples=ExampleMaker(model, "sft"))
+    return JointCollator(
+        preprocess, prompts=arguments.prompts, make_examples=ExampleMaker(model, "sft", seed=config.seed)
+    )

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 
 from lbr_st.cli.arguments import Parser, positive_int
-from lbr_st.use.runtimes import DTYPES, RUNTIMES
+from lbr_st.use.runtimes import AUTO, DTYPES, RUNTIMES
+
+
+def flags_of(args: argparse.Namespace) -> list[str]:
+    """Return these flags as they were given, for a command that goes on; ``auto`` is left out, as not all take it."""
+    values = {name: getattr(args, name) for name in ("runtime", "dtype", "dimensions")}
+    return [part for name, value in values.items() if value not in (None, AUTO) for part in (f"--{name}", str(value))]
 
 
 def add_computing(parser: Parser, dtypes: Sequence[str] = DTYPES, dtype: str | None = None) -> None:

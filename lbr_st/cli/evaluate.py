@@ -13,7 +13,7 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
 from lbr_st.cli.arguments import Parser, add_batch_tokens, add_fuse, add_memory, add_min_score, add_on_error, share
-from lbr_st.cli.computing import add_computing
+from lbr_st.cli.computing import add_computing, flags_of
 from lbr_st.data.prepared_set import file_of
 from lbr_st.data.records import read_records
 from lbr_st.errors import InputError
@@ -119,7 +119,7 @@ def _on_own_data(args: argparse.Namespace) -> str:
     dev = dev_task(args.fuse_dev, args.min_score, task, args.on_error) if args.fuse_dev else None
     models = _open(args, encoded, [*task.documents, *(dev.documents if dev else ())])
     settings: dict[str, Any] = {"results_dir": args.results_dir}
-    search = ["lbr", "search", "--model", next((name for name in args.model if name != BM25), "DIR")]
+    search = ["lbr", "search", "--model", next((name for name in args.model if name != BM25), "DIR"), *flags_of(args)]
     if args.fuse:
         models.pop(BM25, None)
         bm25, found = evaluate_with_bm25(models, task, dev, args.fuse_weight, **settings)

@@ -14,7 +14,7 @@ from functools import partial
 from sentence_transformers import SentenceTransformer
 
 from lbr_st.cli.arguments import Parser, add_fuse, add_memory, add_on_error, positive_int, share
-from lbr_st.cli.computing import add_computing
+from lbr_st.cli.computing import add_computing, flags_of
 from lbr_st.data.cleaning import printable
 from lbr_st.data.drops import Drops, on_wrong_row
 from lbr_st.data.prepared_set import file_of
@@ -79,11 +79,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         model = computing.open(args.model)
         refuse_slow(model, args.dtype)
         found, size = search_encoded(model, encoded, *wanted), len(encoded)
-        after = f"{shlex.join(['lbr', 'serve', *files])}, to let others ask"
+        after = f"{shlex.join(['lbr', 'serve', *files, *flags_of(args)])}, to let others ask"
     else:
         model, passages = _read(args, computing)
         found, size = search(model, passages, *wanted), len(passages)
-        command = shlex.join(["lbr", "encode", *files, "--with-text", "--output-dir", "vectors"])
+        command = shlex.join(["lbr", "encode", *files, *flags_of(args), "--with-text", "--output-dir", "vectors"])
         after = f"{command}, to keep their embeddings, which --data takes too"
     for question, hits in zip(args.question, found, strict=True):
         print(format_hits(printable(question), hits))  # noqa: T201

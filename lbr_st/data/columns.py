@@ -268,7 +268,8 @@ class RowReader:
         text = values[texts[0]] if len(texts) == 1 and not names.is_preference(texts[0]) else None
         if not isinstance(text, str):
             return values
-        messages = marked_turns(text)
+        # Of a document alone nothing is parted.
+        messages = marked_turns(text) if "query" in self.wanted else None
         if messages and not is_blank(messages[-1]["content"]):
             self.account.note(TURNS)
             return {**values, texts[0]: messages}

@@ -22,8 +22,8 @@ def without_data_uris(text: str) -> tuple[str, int]:
     if ("data:" not in text and "DATA:" not in text) or not _BARE.search(text):
         return text, 0
     names = {found[1] for found in _DEFINED.finditer(text)}
-    number = 0
-    for pattern, stays in ((_IN_HTML, ""), (_DEFINED, ""), (_IN_MARKDOWN, r"\1"), (_BARE, "")):
+    text, number = _IN_HTML.subn(lambda tag: "\n" * tag[0].count("\n"), text)
+    for pattern, stays in ((_DEFINED, ""), (_IN_MARKDOWN, r"\1"), (_BARE, "")):
         text, taken = pattern.subn(stays, text)
         number += taken
     for name in names:  # the places of what was defined

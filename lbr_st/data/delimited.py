@@ -162,12 +162,11 @@ class Table:
 
     def _peek(self) -> str | None:
         """Return the next line that is not blank, and leave it there."""
-        while not self._ahead or not self._ahead[-1].strip():
-            line = next(self._file, None)
-            if line is None:
+        while (following := next((line for line in self._ahead if line.strip()), None)) is None:
+            if (line := next(self._file, None)) is None:
                 return None
             self._ahead.append(line)
-        return next(line for line in self._ahead if line.strip())
+        return following
 
     def _of_tabs(self) -> list[str]:
         """Return a record of a TSV, in which a quote may mean something, or stand for itself.

@@ -22,7 +22,8 @@ _JOPLIN = re.compile(r"\n(?:[a-z_]+:(?: .*)?\n)+type_: \d+\s*\Z")
 _FIRST_LINE = re.compile(r"(\S.*)\n[ \t]*\n")
 # Code is passed over; percent signs behind a number are of it.
 _COMMENT = re.compile(
-    r"(?P<code>^[ \t]*(?P<fence>```+|~~~+).*?^[ \t]*(?P=fence)[ \t]*$|`[^`\n]+`)|(?<![\d%])%%(?!%).*?%%|<!--.*?-->",
+    r"(?P<code>^[ \t]*(?P<fence>```+|~~~+).*?^[ \t]*(?P=fence)[ \t]*$|`[^`\n]+`)|"
+    r"(?<![\d%])%%(?=[^\s%])[^\n]*?(?<=\S)%%|^[ \t]*%%[ \t]*\n.*?^[ \t]*%%[ \t]*$|<!--.*?-->",
     re.MULTILINE | re.DOTALL,
 )
 

@@ -70,7 +70,7 @@ def inspect(model: SentenceTransformer, pairs: Sequence[Record], batch_size: int
         except InputError as error:
             logger.info("the loss of the language model is not measured: %s", error)
             return numbers
-        examples = build_examples(pairs, ExampleMaker(model, "sft"))
+        examples = build_examples(pairs, ExampleMaker(model, "sft", draws=False))
         numbers["loss"] = held_out_loss(language_model, examples, batch_size)
         nats = nats_through_bottleneck(language_model, examples, batch_size)
         numbers |= {} if nats is None else {"nats": nats}

@@ -51,6 +51,7 @@ class ExampleMaker:
         parts: Fields of Y whose tokens are marked, of ``sft`` where records have a ``target``: its first field has the
             first place. A token is of the first field that it has a character of; what stands between fields, and EOS,
             are of none.
+        draws: Whether the numbers of tokens of a nested bottleneck are drawn, as for training; else all are taken.
     """
 
     model: SentenceTransformer
@@ -60,6 +61,7 @@ class ExampleMaker:
     seed: int = 0
     cut_off: list[int] = field(default_factory=list, compare=False)
     parts: Sequence[str] = ()
+    draws: bool = True
 
     def __call__(self, columns: Columns) -> Columns:
         """Make an example of each row.
@@ -115,7 +117,7 @@ class ExampleMaker:
         """Yield the ids ``[BOS? X Z]`` of each text, and how many of them are Z."""
         is_bottleneck = set(module.bottleneck_token_ids)
         texts = [prompt + text for text in sources]
-        numbers = draw_numbers(texts, module.num_bottleneck_tokens, self.seed) if module.nested else None
+        numbers = draw_numbers(texts, module.num_bottleneck_tokens, self.seed) if module.nested and self.draws else None
         for ids in module.tokenize_rows(texts, numbers=numbers):
             k = sum(id_ in is_bottleneck for id_ in ids)
             if self.arm.has_bottleneck:

@@ -73,7 +73,7 @@ class LanguageModelEvaluator(BaseEvaluator):
     ) -> None:
         super().__init__()
         self.language_model = language_model
-        self.examples = build_examples(records, ExampleMaker(model, "sft"))
+        self.examples = build_examples(records, ExampleMaker(model, "sft", draws=False))
         self.batch_size, self.dtype = batch_size, dtype
         self.primary_metric = f"{DEV}_lm_loss"
 

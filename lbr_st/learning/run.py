@@ -319,7 +319,9 @@ def _open(config: LearnConfig, data: LearnData) -> SentenceTransformer:
 def _add_domain_tokens(module: BottleneckTransformer, config: LearnConfig, data: LearnData) -> None:
     """Give the model the domain tokens that are asked for; of the training data alone, where it is to find them."""
     if config.domain_tokens == AUTO:
-        found = find_terms(texts_of(record for each in data.train.values() for record in each), module.tokenizer)
+        found = find_terms(
+            texts_of(_as_read(record) for each in data.train.values() for record in each), module.tokenizer
+        )
         if not found:
             raise InputError(
                 "--domain-tokens auto: no word of --data is frequent and falls into many pieces; leave it out"
@@ -347,7 +349,7 @@ def _trainer(
     parts = () if template is None else template.fields
     train = {each: build_examples(records, _maker(config, model, each)) for each, records in data.train.items()}
     dev = {
-        each: build_examples(records, _maker(config, model, each, parts if each == "sft" else ()))
+        each: build_examples(records, _maker(config, model, each, parts if each == "sft" else (), draws=False))
         for each, records in data.dev.items()
     }
     _warn_of_longer(model, data)
@@ -379,20 +381,24 @@ def _trainer(
         raise cannot_start(error) from error
 
 
+def _as_read(record: Record) -> Record:
+    """Return a record with what stage 1 predicts of it as its document."""
+    return {**record, "document": text_of(record["target"])} if "target" in record else record
+
+
 def _warn_of_longer(model: SentenceTransformer, data: LearnData) -> None:
     """Say how many texts are longer than the model reads, of the objectives that read a text to that limit."""
     read = {each: data.train[each] + data.dev.get(each, []) for each in data.train if each != "prefix-suffix"}
     pairs = [record for each in read if each in READ_PAIRS for record in read[each]]
-    documents = [
-        text_of(record["target"]) if "target" in record else record["document"]
-        for records in read.values()
-        for record in records
-    ]
+    documents = [_as_read(record)["document"] for records in read.values() for record in records]
     warn_of_longer(model, (record["query"] for record in pairs), documents)
 
 
-def _maker(config: LearnConfig, model: SentenceTransformer, objective: str, parts: Sequence[str] = ()) -> ExampleMaker:
-    return ExampleMaker(model, objective, config.arm, config.prefix_bounds, config.seed, parts=parts)
+def _maker(
+    config: LearnConfig, model: SentenceTransformer, objective: str, parts: Sequence[str] = (), draws: bool = True
+) -> ExampleMaker:
+    bounds = config.prefix_bounds
+    return ExampleMaker(model, objective, config.arm, bounds, config.seed, parts=parts, draws=draws)
 
 
 def _packed(examples: Dataset, row_length: int, seed: int) -> PackedRows:

@@ -57,7 +57,7 @@ def keep_dimensions(model: SentenceTransformer, number: int) -> None:
         trained = f"for {', '.join(map(str, [*fewer, width]))}" if fewer else f"for its {width} alone"
         more = "lbr align --matryoshka-dims trains more"
         raise InputError(f"--dimensions {number}: the model was trained {trained}; {more}")
-    is_normalized = any(isinstance(module, Normalize) for module in model.children())
+    is_normalized = any(isinstance(module, Normalize) for module in model.modules())
     model.append(FirstDimensions(number))
     if is_normalized:
         model.append(Normalize())

@@ -15,7 +15,7 @@ from lbr_st.training.config import flag, required, told
 PRELOADED, RANDOM, NONE = "preloaded", "random", "none"
 MUTUAL_WEIGHT = 0.1
 AT_LEAST_1 = (
-    "history", "max_length", "dimensions", "graph_layers", "recommender_batch_size", "recommender_steps", "batch_size",
+    "history", "max_length", "dimensions", "graph_layers", "recommender_batch_size", "recommender_steps",
     "steps", "joint_steps", "rounds",
 )  # fmt: skip
 NAMES_OF_FILES = ("model", "data", "items", "users")
@@ -102,6 +102,8 @@ class RecommendConfig:
         for name in AT_LEAST_1:
             if getattr(self, name) < 1:
                 raise InputError(f"{flag(name)} must be at least 1, got {getattr(self, name)}")
+        if self.batch_size < 2:
+            raise InputError(f"--batch-size must be at least 2, got {self.batch_size}: the others are what not to find")
         for name in ("steps", "joint_steps"):
             if getattr(self, name) < self.rounds:
                 raise InputError(f"{flag(name)} {getattr(self, name)} are too few for --rounds {self.rounds}")

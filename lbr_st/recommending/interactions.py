@@ -297,5 +297,7 @@ class _People:
     def take(self, where: str, values: Mapping[str, Any], account: Account) -> None:
         """Take a row."""
         _, id_ = _id(where, values, (*USER, "id"), account)
+        if id_ in self.about:
+            raise RowError(where, "a user twice", f"user {id_!r} is told of twice")
         account.use(self.template.columns_in(values))
         self.about[id_] = _checked(where, self.template.fill(where, values))

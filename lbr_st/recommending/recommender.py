@@ -23,6 +23,7 @@ from lbr_st.files import read_json, replacing_folder, write_json, write_jsonl
 from lbr_st.model.encoding import TextEncoder
 from lbr_st.model.opening import open_sentence_transformer
 from lbr_st.model.saving import save
+from lbr_st.recommending.config import NONE
 from lbr_st.recommending.interactions import Interactions
 from lbr_st.recommending.ranking import Scorer
 from lbr_st.recommending.texts import Texts
@@ -109,6 +110,7 @@ class TrainedRecommender:
         Raises:
             InputError: If there is no such user, or not one of both is given.
         """
+        liked = [liked] if isinstance(liked, str) else liked
         if (user is None) == (not liked):
             raise InputError("give --user, or what somebody new chose with --liked, and not both")
         if user is None:
@@ -197,7 +199,7 @@ def open_recommender(output_dir: str | Path) -> TrainedRecommender:
             histories=[row["history"] for row in users],
         )
         vectors = Vectors(**load_file(folder / VECTORS))
-        has_tokens, most = settings["tokens"] != "none", settings["history"]
+        has_tokens, most = settings["tokens"] != NONE, settings["history"]
     except (KeyError, TypeError, ValueError, OSError, SafetensorError) as error:
         raise InputError(f"--model {output_dir} is damaged: {one_line(error)}; copy it whole again") from error
     model = open_sentence_transformer(str(Path(output_dir) / MODEL))

@@ -10,6 +10,7 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 from transformers import set_seed
 
+from lbr_st.errors import InputError
 from lbr_st.files import require_empty
 from lbr_st.model.bottleneck import bottleneck_module
 from lbr_st.model.lengths import warn_of_longer
@@ -70,10 +71,15 @@ def train(config: RecommendConfig, interactions: Interactions, model: SentenceTr
         model: Model that is trained in place.
 
     Raises:
-        InputError: If the recommender's vectors are longer than the language model is wide, or it has tokens of users
-            already.
+        InputError: If the recommender's vectors are longer than the language model is wide, it keeps the first numbers
+            of its vectors alone, or it has tokens of users already.
     """
     module = bottleneck_module(model)
+    if model.truncate_dim is not None:
+        raise InputError(
+            f"--model {config.model} keeps the first {model.truncate_dim} numbers of its vectors, and is trained in "
+            "all; take truncate_dim out of its config_sentence_transformers.json"
+        )
     width = module.get_embedding_dimension()
     check_has_none(module)
     check_dimensions(config.dimensions, width)

@@ -98,7 +98,7 @@ class HeldOutEvaluator(InformationRetrievalEvaluator):
     def __call__(self, model: SentenceTransformer, *args: Any, **kwargs: Any) -> dict[str, float]:  # type: ignore[override]
         """Return all of it."""
         self._embedded = {}
-        similarity: Any = model.similarity  # that of the model, which is the cosine of all that are trained here
+        similarity: Any = model.similarity  # that of the model: the cosine, or what orders as it does
         self.score_functions = {"cosine": similarity}
         found = dict(super().__call__(model, *args, **kwargs))
         queries, documents = (torch.cat(self._embedded.pop(kind)) for kind in ("query", "document"))

@@ -20,8 +20,8 @@ from tqdm.auto import tqdm
 
 from lbr_st.errors import InputError, shortened
 from lbr_st.files import replacing
-from lbr_st.model.contract import encoders_of_documents
 from lbr_st.records import MANIFEST, Record
+from lbr_st.use.runtimes import FLOAT32, TORCH
 from lbr_st.use.shards import Manifest, naming_damage, part
 from lbr_st.use.vectors import Vectors, unit
 
@@ -66,11 +66,7 @@ class Encoded:
             )
         if job["role"] != "document":
             raise InputError(f"{folder} holds vectors of queries; encode documents, with --role document")
-        same = (
-            weights == manifest.origin["model_sha256"] if weights else name == job["model"]
-            for weights, name in encoders_of_documents(model)
-        )
-        if not any(same):
+        if not manifest.is_of(model):
             raise InputError(f"{folder} was encoded with another model, {job['model']}; encode it with {model}")
         return cls(Path(folder), manifest)
 
@@ -80,8 +76,9 @@ class Encoded:
     @property
     def kind(self) -> str:
         """What its vectors are other than float32: ``int8``, ``bfloat16-int8``; nothing where they are float32."""
-        precision = self.manifest.origin["job"]["precision"]
-        return "-".join(each for each in (self.manifest.dtype, precision) if each and each != "float32")
+        job = self.manifest.origin["job"]
+        parts = (job["runtime"], self.manifest.dtype, job["precision"])
+        return "-".join(each for each in parts if each and each not in (TORCH, FLOAT32))
 
     def require_texts(self, what: str) -> None:
         """Refuse a folder without texts.

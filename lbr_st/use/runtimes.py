@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig
 from transformers.modeling_outputs import BaseModelOutput
 
-from lbr_st.errors import InputError, check_installed
+from lbr_st.errors import InputError, check_installed, one_line
 from lbr_st.files import replacing_folder
 from lbr_st.model.contract import VerificationError, fingerprint
 from lbr_st.model.dimensions import keep_dimensions
@@ -172,7 +172,14 @@ def _open_export(name: str, runtime: str, flag: str) -> SentenceTransformer:
     folder = Path(name) if read_made(name) is not None else _kept_export(name, runtime)
     made, format_ = read_made(folder), FORMATS[runtime]
     assert made is not None
-    model = open_with_backbone(str(folder), partial(Backbone, format_.open(folder / format_.file)), flag)
+    file = folder / format_.file
+    try:
+        run = format_.open(file)
+    except Exception as error:  # each runtime has errors of its own
+        raise InputError(
+            f"{flag} {name} cannot be used: {file}: {one_line(error)}; remove {folder} and export it again"
+        ) from error
+    model = open_with_backbone(str(folder), partial(Backbone, run), flag)
     said = f"least cosine to the original {made.cosine:.7f} in {made.comparisons} comparisons"
     logger.info("%s runs on %s, from %s: %s", name, runtime, folder, said)
     return model

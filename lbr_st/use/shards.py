@@ -28,7 +28,7 @@ from lbr_st.data.records import iterate_passages
 from lbr_st.data.rows import Wrong, stop
 from lbr_st.errors import InputError, one_line
 from lbr_st.files import UNFINISHED, read_json, replacing, replacing_folder, require_empty, write_json
-from lbr_st.model.contract import fingerprint
+from lbr_st.model.contract import encoders_of_documents, fingerprint
 from lbr_st.records import MANIFEST
 from lbr_st.use.runtimes import AUTO
 
@@ -222,7 +222,7 @@ def read_ranges(folder: Path, origin: dict[str, Any]) -> list[list[float]]:
     job, own = other.origin["job"], origin["job"]
     if other.ranges is None:
         raise InputError(f"--ranges-from {folder} has no ranges: it was made with --precision {job['precision']}")
-    if (other.origin["model_sha256"] or job["model"]) != (origin["model_sha256"] or own["model"]):
+    if not other.is_of(own["model"]):
         raise InputError(f"--ranges-from {folder} was made with another model, {job['model']}: its ranges are others")
     if job["dimensions"] != own["dimensions"]:
         kept = job["dimensions"] or "left out"
@@ -336,6 +336,16 @@ class Manifest:
             with naming_damage(file):
                 longer += int((pq.read_schema(file).metadata or {}).get(LONGER, 0))
         return longer
+
+    def is_of(self, model: str) -> bool:
+        """Tell whether a model gives the vectors that documents have here.
+
+        Args:
+            model: Directory of a model, of its export or of its student, or its id on the Hub.
+        """
+        own, own_name = self.origin["model_sha256"], self.origin["job"]["model"]
+        encoders = encoders_of_documents(model)
+        return any(weights == own if weights else name == own_name for weights, name in encoders)
 
     def missing(self) -> list[int]:
         """Return the shards whose file is not there."""

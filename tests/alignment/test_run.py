@@ -356,7 +356,7 @@ def test_a_model_is_trained_as_it_is_searched_with(config, tmp_path, caplog):
     assert (model.similarity_fn_name, model.truncate_dim) == ("cosine", 8)
     said = [line.partition("start")[2] for line in caplog.messages if line.startswith("--model")]
     assert said == [
-        " compares vectors by dot; here they are trained and scored by cosine, and what is saved compares by cosine",
+        " compares vectors by dot; here, and in what is saved of it, it is by cosine",
         " keeps the first 8 numbers of its vectors (truncate_dim): these are trained",
     ]
     before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("start", "out"))

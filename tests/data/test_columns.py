@@ -1264,6 +1264,7 @@ def test_a_chat_that_is_one_text_is_a_pair(text):
     rows = {"needed": ("document",), "optional": ("query", "negatives")}
     assert pairs({"text": text}, **rows) == [("q", "d", [])]
     assert "1 of turns of a chat that are one text" in account({"text": text}, **rows)
+    assert records({"text": text}, needed=("document",))[0]["document"].strip() == text.strip()
     for other in (f"How it is written: {text}", "Human: q\nAssistant:", "You are here.", "### Response: d"):
         assert records({"text": other}, **rows) == [{"document": other, "negatives": []}]
 

@@ -17,6 +17,7 @@ PNG = "data:image/png;base64," + "iVBORw0KGgoAAAANSUhEUg" * 30
         (f'a ![]({PNG} "title") b', "a  b", 1),
         (f"See ![][image1] and ![chart][image1].\n\n[image1]: <{PNG}>\nb", "See  and chart.\n\n\nb", 1),
         (f'<p>a</p><img alt="x" src="{PNG}"/>', "<p>a</p>", 1),
+        (f"a\n<img\n src='{PNG}'\n alt='x'>\nb", "a\n\n\n\nb", 1),
         (f"background: url({PNG});", "background: url();", 1),
         (f"{PNG}, {PNG.upper()}", " ", 2),
         ("data:image/svg+xml;utf8,%3Csvg" + "%20a" * 30, "", 1),

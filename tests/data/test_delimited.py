@@ -46,6 +46,14 @@ def test_quotes_in_a_tsv(tmp_path, lines, rows):
     assert read(tmp_path / "g.tsv", "\r\n".join(["query\tpositive", *lines]))[-1][1] == list(rows[-1])
 
 
+def test_a_quoted_text_of_two_lines_before_a_blank_end(tmp_path):
+    (tmp_path / "a.tsv").write_text('query\tdocument\nwhat is a?\t"one\ntwo"\nwhat is b?\tB is a letter.\n\n')
+    assert [row.values for row in read_rows(tmp_path / "a.tsv")] == [
+        {"query": "what is a?", "document": "one\ntwo"},
+        {"query": "what is b?", "document": "B is a letter."},
+    ]
+
+
 def test_numbers_of_lines_behind_a_quote_that_is_never_closed(tmp_path):
     """Lines that were looked at are read again."""
     text = 'a\tb\nq\t"open\n\nr\tlast\ns\t"two\nlines"\nt\td\n'

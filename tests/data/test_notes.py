@@ -44,6 +44,8 @@ def test_comments_in_notes_are_left_out(text, rest):
         "```\n%%time\nx = 1\n%%\n```\n",
         "It is `%%a%%` here.\n",
         "From 5%% to 10%% of it.\n",
+        "    x <- a %% b\n\nText.\n\n    y <- c %% d\n",
+        "%% A comment of LaTeX\nText.\n%% Another\n",
         "Use std::vector here.\n\nid: 5\ntype: 1\n",
         "name: value\n\nText.\n",
     ],

@@ -9,6 +9,7 @@ import lbr_st
 from lbr_st.errors import InputError
 from lbr_st.learning.batches import IGNORE, collate, join
 from lbr_st.learning.config import LearnConfig
+from lbr_st.learning.examples import ExampleMaker, build_examples
 from lbr_st.learning.masked_model import CutOffModel
 from lbr_st.learning.objectives import Arm
 from lbr_st.model.cutoff import BOTTLENECK, PREFIX, SOURCE, TARGET, cutoff_mask
@@ -34,6 +35,12 @@ def test_examples_written_out(nested):
         assert example["input_ids"] == [tokenizer.bos_token_id, *x, *module.bottleneck_token_ids[:k], *y]
         assert example["segments"] == [PREFIX] + [SOURCE] * len(x) + [BOTTLENECK] * k + [TARGET] * len(y)
         assert example["labels"] == [IGNORE] * (1 + len(x) + k) + y
+
+
+def test_what_is_held_out_has_all_tokens(nested):
+    """Losses of dev data are of one model, not of what was drawn."""
+    found = build_examples(RECORDS, ExampleMaker(nested, "sft", draws=False))
+    assert {segments.count(BOTTLENECK) for segments in found["segments"]} == {4}
 
 
 def test_the_mask_of_a_first_part_written_out(nested):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from helpers import TEXTS
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.base.modules import Transformer
+from sentence_transformers.base.modules import Router, Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 
 from lbr_st.errors import InputError
@@ -24,6 +24,14 @@ def test_cut_and_of_unit_length_again(model):
     assert np.abs(TextEncoder(model, 64, tried_from=1).encode(texts, "query").numpy() - expected).max() < 1e-6
     assert np.abs(model.encode_query(texts) - expected).max() < 1e-6
     assert trained_dimensions(model) == [8]
+
+
+def test_one_of_two_encoders_is_of_unit_length_again(model):
+    """What normalizes stands within a router."""
+    model[0].model.config.matryoshka_dimensions = [8]
+    whole = SentenceTransformer(modules=[Router.for_query_document([*model], [*model])])
+    keep_dimensions(whole, 8)
+    assert np.linalg.norm(whole.encode_query(TEXTS), axis=1) == pytest.approx(1, abs=1e-5)
 
 
 def test_lengths_that_are_no_unit_stay(backbone):

@@ -121,6 +121,13 @@ def test_what_cannot_be_used_at_all(folder, tmp_path):
         read_interactions(folder)
 
 
+def test_a_user_who_is_told_of_twice(folder):
+    with (folder / "toy.user").open("a") as file:
+        file.write((folder / "toy.user").read_text().splitlines()[1] + "\n")
+    with pytest.raises(InputError, match="toy.user, line 4: user '9' is told of twice"):
+        read_interactions(folder, user_text="{age}")
+
+
 def test_choices_of_the_helpers(tmp_path):
     choices, items = write_choices(tmp_path)
     found = read_interactions(choices, items)

@@ -12,6 +12,7 @@ from toy_choices import write_choices
 import lbr_st
 from lbr_st.errors import InputError
 from lbr_st.model.opening import open_model
+from lbr_st.recommending import run
 from lbr_st.recommending.config import RecommendConfig
 from lbr_st.recommending.interactions import read_interactions
 from lbr_st.recommending.joined import JoinedPrediction
@@ -20,7 +21,8 @@ from lbr_st.recommending.lightgcn import Choices, LightGCN
 from lbr_st.recommending.ranking import rank_held_out
 from lbr_st.recommending.recommender import open_recommender, texts_of
 from lbr_st.recommending.run import _give_tokens, _part, recommend, train
-from lbr_st.recommending.texts import item_token, user_token
+from lbr_st.recommending.sharing import InformationSharing
+from lbr_st.recommending.texts import Texts, item_token, user_token
 
 UNSEEN = 12  # the number of an item that nobody chose
 
@@ -161,6 +163,25 @@ def test_the_language_model_is_held_to_the_recommender(config):
     assert preloaded == pytest.approx(0, abs=1e-9)
 
 
+def test_each_side_is_held_to_what_the_other_shared_last(config, monkeypatch):
+    """Both share once a turn, and the distance counts in its loss; texts have the tokens that are asked for."""
+    shared, added, plain = [], [], []
+    share, part, of_user = InformationSharing.share, run.train_recommender, Texts.user
+
+    def joint(*args, **settings):
+        if "more" in settings:
+            added.append(settings["more"](*settings["vectors"]()).item())
+        return part(*args, **settings)
+
+    monkeypatch.setattr(InformationSharing, "share", lambda self, of: shared.append(of) or share(self, of))
+    monkeypatch.setattr(run, "train_recommender", joint)
+    monkeypatch.setattr(Texts, "user", lambda *args, **how: plain.append(how.get("plain")) or of_user(*args, **how))
+    settings = replace(config, steps=4, joint_steps=4, recommender_steps=2, token_dropout=1.0)
+    train(settings, read_interactions(config.data, config.items), open_model(config.model, max_seq_length=100))
+    assert len(shared) == 2 * config.rounds and len(added) == config.rounds and min(added) > 0
+    assert set(filter(None.__ne__, plain)) == {True}
+
+
 def test_without_tokens_there_are_words_alone(config):
     """In half precision, too."""
     opened = open_model(config.model, max_seq_length=100)
@@ -193,6 +214,7 @@ def test_all_turns_together_take_all_steps(steps, turns):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
+        ({"batch_size": 1}, "--batch-size must be at least 2, got 1"),
         ({"history": 0}, "--history must be at least 1, got 0"),
         ({"steps": 1}, "--steps 1 are too few for --rounds 2"),
         ({"joint_steps": 1}, "--joint-steps 1 are too few for --rounds 2"),

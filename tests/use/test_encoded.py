@@ -99,6 +99,9 @@ def test_what_vectors_are_called(encoded, saved, copied):
     assert open_encoded(str(folder), str(saved)).kind == "int8"
     change_manifest(folder, dtype="bfloat16")
     assert open_encoded(str(folder), str(saved)).kind == "bfloat16-int8"
+    job = json.loads((folder / "_manifest.json").read_text())["job"]
+    change_manifest(folder, job=job | {"runtime": "onnx-int8"})
+    assert open_encoded(str(folder), str(saved)).kind == "onnx-int8-bfloat16-int8"
 
 
 def test_vectors_that_are_others(copied, saved, tmp_path):

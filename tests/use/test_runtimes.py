@@ -123,6 +123,10 @@ def test_an_export_that_is_damaged(exported, tmp_path):
     (folder / "modules.json").write_text("{")
     with pytest.raises(InputError, match=f"^--model {folder} "):
         Computing().open(str(folder))
+    shutil.copyfile(exported("onnx") / "modules.json", folder / "modules.json")
+    (folder / "onnx" / "model.onnx").write_bytes((exported("onnx") / "onnx" / "model.onnx").read_bytes()[:1000])
+    with pytest.raises(InputError, match=f"^--model {folder} cannot be used: {folder}/onnx/model.onnx: .*; remove "):
+        Computing().open(str(folder))
     (folder / "onnx" / "model.onnx").unlink()
     with pytest.raises(InputError, match="cannot be used: onnx/model.onnx: missing; copy it whole again$"):
         Computing().check(str(folder))
