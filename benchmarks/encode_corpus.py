@@ -7,7 +7,7 @@ Protocol:
 
 - 20,000 passages of the code domain: functions of the packages installed. The model has the shape of the nano
   backbone (4 layers, 256 wide) with weights as they are drawn, 64 tokens, one bottleneck token; it computes in
-  float32. (The files of kills and of Ray that are there were measured in bf16.)
+  float32. (The file of kills that is there was measured in bf16.)
 - ``kills_survived``: `lbr encode` (shards of 500 rows) is killed five times, each time 1 to 4 seconds after it wrote a
   file, drawn with a fixed seed, and started again. A kill is survived if it came before the end and every file that was
   whole is there as it was; and none is, if the files in the end are not those of a straight run, byte for byte.

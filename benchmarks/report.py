@@ -108,7 +108,6 @@ ENCODED = {
     "throughput_vs_stock_queries": ("queries, over the same", 2, ">= 1.25"),
     "throughput_prompt64_vs_stock": ("queries with an instruction of 64 tokens, over the same", 2, ">= 2.5"),
     "throughput_vs_default_mixed": ("texts of both kinds, over `encode` in float32 at batch 32", 2, ">= 3"),
-    "throughput_vs_llamacpp_passages": ("passages, over llama.cpp", 2, ">= 1"),
     "share_of_matmul_rate_passages": ("share of the rate of the matrix products alone, passages", 2, ">= 0.65"),
     "matmul_gflops": ("GFLOP/s of the matrix products alone", 0, ""),
     "least_cosine_bf16": ("least cosine of 100 texts in bf16 and in float32", 4, ">= 0.999"),
@@ -491,7 +490,7 @@ def of_encode_speed(figures: dict[str, float]) -> str:
     rows = []
     for name, (what, digits, is_to_be) in ENCODED.items():
         keys = [f"{name}{end}" for end in ENCODED_BY.values()]
-        cells = [f"{figures[key]:,.{digits}f}" if key in figures else NOT_YET for key in keys]
+        cells = [f"{figures[key]:,.{digits}f}" if key in figures else "-" for key in keys]
         rows.append([what, *cells, is_to_be or "-"])
     return markdown(["", *ENCODED_BY, "is to be"], rows)
 
