@@ -236,7 +236,9 @@ def prepare(config: AlignConfig, arguments: AlignConfig) -> tuple[Run, AlignTrai
 
 def _check_model(config: AlignConfig) -> None:
     """Refuse a model that cannot be trained as the settings say, before data are read; no weights are read."""
-    asked: dict[str, Any] = {"num_bottleneck_tokens": config.bottleneck_tokens, "prompts": config.given_prompts}
+    asked: dict[str, Any] = {
+        "num_bottleneck_tokens": config.bottleneck_tokens, "prompts": config.given_prompts, "nested": config.nested
+    }  # fmt: skip
     about = check_can_be_trained(config.model, config.max_length, config.texts_in_a_row, **asked)
     width = None if about is None else embedding_width(config.model, about)
     if width is not None:

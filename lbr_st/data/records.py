@@ -147,6 +147,7 @@ def read_records(
     min_score: float | None = None,
     on_error: str | None = None,
     target: Template | None = None,
+    optional: Sequence[str] = (),
 ) -> list[Record]:
     """Read a file of question-answer pairs, or of documents alone; say which of its columns were used.
 
@@ -158,6 +159,7 @@ def read_records(
         on_error: ``stop`` at the first row that cannot be used, or ``skip`` such rows and say how many they were; None
             stops, too, and names no flag that would skip them.
         target: Template of what stage 1 predicts; its fields are those of the row as it stands in the file.
+        optional: ``query``, where rows may have one.
 
     Returns:
         A record for each document of a row, with the fields asked for and an ``id``: the row's own, else its number;
@@ -169,7 +171,7 @@ def read_records(
         InputError: If the file cannot be read, or a row does not parse, lacks a field or has an empty text. The
             message names file, line and column.
     """
-    return _judged(path, min_score, on_error, fields, target=target)
+    return _judged(path, min_score, on_error, fields, optional, target)
 
 
 def read_tuples(path: str | Path, min_score: float | None = None, on_error: str | None = None) -> list[Record]:

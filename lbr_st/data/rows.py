@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import csv
 import glob
 import json
@@ -163,7 +164,7 @@ def read_rows(source: str | Path, encoding: str = "utf-8", wrong: Wrong = stop) 
     if is_text_file(path):
         raise InputError(f"{path}: is text, rows are needed; {make_a_set(path)}")
     kind = file_format(path)
-    try:
+    with _naming_damage(path):
         if kind != ".parquet" and is_utf8(path, encoding):
             logger.warning("%s: %s", path, READ_AS_UTF8.format(encoding))
             encoding = "utf-8"
@@ -177,6 +178,31 @@ def read_rows(source: str | Path, encoding: str = "utf-8", wrong: Wrong = stop) 
             yield from _table_rows(path, encoding, "," if kind == ".csv" else "\t", wrong)
         else:
             yield from _json_lines(path, encoding, wrong)
+
+
+def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
+    """Yield the lines of a text file, also of a compressed one, that are not blank.
+
+    Yields:
+        Number of the line, from 1, and the line without the white space at its end.
+
+    Raises:
+        InputError: If it is no file, cannot be read to its end, or is no UTF-8.
+    """
+    check_is_there(path)
+    with _naming_damage(Path(path)):
+        yield from _lines(Path(path), "utf-8", stop)
+
+
+@contextlib.contextmanager
+def _naming_damage(path: Path) -> Iterator[None]:
+    """Turn what readers of a damaged file raise into one line.
+
+    Raises:
+        InputError: If the file cannot be read to its end.
+    """
+    try:
+        yield
     except (EOFError, zlib.error, LZMAError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None and error.filename not in (None, str(path)):
             raise  # of another file

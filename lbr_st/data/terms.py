@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import re
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from lbr_st.data.prepared_set import PreparedSet
 from lbr_st.data.records import read_records
-from lbr_st.data.rows import check_decoded, check_is_there, open_text, read_rows
+from lbr_st.data.rows import read_lines, read_rows
 from lbr_st.data.words import WORD
 from lbr_st.errors import InputError, RowError
 from lbr_st.files import write_jsonl
@@ -109,9 +108,7 @@ def training_texts(source: str, on_error: str | None = None) -> list[str]:
         source = own.file("learn" if own.has("learn") else "passages")
     elif own is not None and Path(source).stem in {*own.about["files"]} - {*TRAINED_ON}:
         raise InputError(f"{source}: terms are found in what is trained on; name {own.folder}, or its learn.jsonl")
-    with contextlib.suppress(InputError):  # documents alone
-        return texts_of(read_records(source, FIELDS, None, on_error))
-    return texts_of(read_records(source, ("document",), None, on_error))
+    return texts_of(read_records(source, ("document",), on_error=on_error, optional=("query",)))
 
 
 def write_terms(file: str | Path, terms: Sequence[Term]) -> None:
@@ -131,7 +128,6 @@ def read_terms(file: str | Path) -> list[str]:
     Raises:
         InputError: If the file cannot be read or has no terms, or a line has none that can be matched.
     """
-    check_is_there(file)
     terms: dict[str, None] = {}
     for where, term in _lines(Path(file)) if is_text_file(Path(file)) else _rows(file):
         try:
@@ -146,12 +142,8 @@ def read_terms(file: str | Path) -> list[str]:
 
 
 def _lines(file: Path) -> Iterator[tuple[str, str]]:
-    with open_text(file) as opened:
-        for number, line in enumerate(opened, start=1):
-            where = f"{file}, line {number}"
-            check_decoded(where, line)
-            if line.strip():
-                yield where, " ".join(line.split())
+    for number, line in read_lines(file):
+        yield f"{file}, line {number}", " ".join(line.split())
 
 
 def _rows(file: str | Path) -> Iterator[tuple[str, str]]:

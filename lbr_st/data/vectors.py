@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lbr_st.data.rows import check_decoded, check_is_there, open_text
+from lbr_st.data.rows import read_lines
 from lbr_st.errors import InputError, RowError
 
 logger = logging.getLogger(__name__)
@@ -27,26 +27,21 @@ def read_vectors(file: str | Path, wanted: Container[str]) -> dict[str, NDArray[
         InputError: If the file cannot be read, a line has other than the first one's number of numbers, one is no
             finite number, or no name is wanted.
     """
-    check_is_there(file)
     found: dict[str, NDArray[np.float32]] = {}
     numbers, read = 0, 0
-    with open_text(Path(file)) as opened:
-        for number, line in enumerate(opened, start=1):
-            cells = line.split()
-            if number == 1 and len(cells) == 2 and all(cell.isdigit() for cell in cells):
-                numbers = int(cells[1])
-                continue
-            if not cells:
-                continue
-            where = f"{file}, line {number}"
-            check_decoded(where, line)
-            numbers = numbers or _trailing_numbers(cells)
-            read += 1
-            name = " ".join(cells[:-numbers]) if numbers else ""
-            if not name:
-                raise RowError(where, "no vector", f"a name and {numbers or 'its'} numbers are needed")
-            if name in wanted and name not in found:
-                found[name] = _vector(where, cells[-numbers:])
+    for number, line in read_lines(file):
+        cells = line.split()
+        if number == 1 and len(cells) == 2 and all(cell.isdigit() for cell in cells):
+            numbers = int(cells[1])
+            continue
+        where = f"{file}, line {number}"
+        numbers = numbers or _trailing_numbers(cells)
+        read += 1
+        name = " ".join(cells[:-numbers]) if numbers else ""
+        if not name:
+            raise RowError(where, "no vector", f"a name and {numbers or 'its'} numbers are needed")
+        if name in wanted and name not in found:
+            found[name] = _vector(where, cells[-numbers:])
     if not found:
         raise InputError(f"{file}: none of its {read:,} names is a term, or a word that the model has a token of")
     logger.info("%s: %s vectors of %d numbers, %s of them used", file, f"{read:,}", numbers, f"{len(found):,}")

@@ -57,7 +57,7 @@ def make_student(model: SentenceTransformer, layers: int | None, name: str) -> S
     if model.truncate_dim is not None:
         raise InputError(
             f"--model {name} keeps the first {model.truncate_dim} numbers of its vectors, and a student learns whole "
-            "ones; take truncate_dim out of its config_sentence_transformers.json, and search with --dimensions"
+            "ones; take truncate_dim out of its config_sentence_transformers.json"
         )
     if isinstance(model[0], Router) or transformer is None:
         raise InputError(f"--model {name} is no transformer, but begins with {type(model[0]).__name__}")

@@ -198,6 +198,7 @@ def prepare(
         config.layers,
         config.bottleneck_tokens,
         config.given_prompts,
+        config.nested,
     )
     sources = find_sources(config)
     config = replace(config, objective=sources.objective)  # the run and the model say it

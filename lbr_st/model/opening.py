@@ -77,6 +77,8 @@ OF_EMBEDDERS = (PROMPTS, "sentence_bert_config.json", "tokenizer_config.json")
 # Longest input of a model that is trained from a backbone, in tokens, unless told otherwise or the backbone reads less.
 DEFAULT_MAX_LENGTH = 512
 
+NOT_NESTED = "{flag} {name} was not trained with --nested; start again from its language model"
+
 
 def check_model_exists(name: str, flag: str = "--model") -> None:
     """Refuse a local path that cannot be a model, before anything slow is tried with it.
@@ -266,6 +268,7 @@ def check_can_be_trained(
     layers: int | None = None,
     num_bottleneck_tokens: int | None = None,
     prompts: Mapping[str, str | None] | None = None,
+    nested: bool = False,
 ) -> PretrainedConfig | None:
     """Refuse what no training could start from, before data are read for minutes; no weights are read.
 
@@ -278,13 +281,14 @@ def check_can_be_trained(
         layers: Number of its layers to keep; default is all.
         num_bottleneck_tokens: Number of bottleneck tokens that is asked for.
         prompts: What is to stand before a text, by its role.
+        nested: Whether its bottleneck is to be nested, which a saved one must have been from the start.
 
     Returns:
         Its configuration; None where it is not on this machine, or has none.
 
     Raises:
         InputError: If it is no model, is not whole, is quantized, reads shorter texts than those asked for, leaves no
-            room for them, or cannot be cut to so many layers.
+            room for them, or cannot be cut to so many layers; or its bottleneck is not nested and is to be.
     """
     check_model_exists(name)
     if not Path(name).exists():
@@ -293,6 +297,8 @@ def check_can_be_trained(
     with _refusing_what_is_no_model(name), quietly():
         if Path(name, LBR_CONFIG).is_file():
             _check_embedder_files(name, "--model")
+            if nested and not SavedFiles(Path(name)).nested:
+                raise InputError(NOT_NESTED.format(flag="--model", name=name))
         is_language_model = not is_other_embedding_model(name)
         if is_language_model:
             config, tokenizer = check_backbone(name)
@@ -467,7 +473,7 @@ def open_model(
         if asked_for not in (None, has):
             raise InputError(f"{flag} {name} has {setting} {has}; it cannot be opened with {setting} {asked_for}")
     if nested and not module.nested:
-        raise InputError(f"{flag} {name} was not trained with --nested; start again from its language model")
+        raise InputError(NOT_NESTED.format(flag=flag, name=name))
     if max_seq_length is not None:
         model.max_seq_length = max_seq_length
     if layers is not None:  # only now: an adapter that was merged has updates of all of them

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from filelock import FileLock
 from sentence_transformers import SentenceTransformer
 from tqdm.auto import tqdm
 
@@ -28,6 +29,7 @@ from lbr_st.use.vectors import Vectors, unit
 logger = logging.getLogger(__name__)
 
 NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)  # what a folder says that is not ours to write to
+LOCK = ".vectors.lock"
 EXCERPT = 60  # characters of a text that an error names
 
 
@@ -162,8 +164,10 @@ class Encoded:
         file = self.folder / f".vectors-{hashlib.sha256(repr(about).encode()).hexdigest()[:16]}.npy"
         if not file.is_file():
             try:
-                with replacing(file) as unfinished:
-                    self._write(unfinished, model)
+                with FileLock(self.folder / LOCK):  # of two first searches one waits for the file of the other
+                    if not file.is_file():
+                        with replacing(file) as unfinished:
+                            self._write(unfinished, model)
             except OSError as error:
                 if error.errno not in NOT_WRITABLE:
                     raise

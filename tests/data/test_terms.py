@@ -60,6 +60,13 @@ def test_documents_alone(tmp_path):
         training_texts(str(tmp_path / "none.jsonl"))
 
 
+def test_a_row_without_a_query_takes_none_from_the_others(tmp_path):
+    rows = [{"query": "one?", "document": "one"}, {"query": "", "document": "two"}]
+    with pytest.raises(InputError, match="line 2, column 'query'"):
+        training_texts(write_jsonl(tmp_path / "a.jsonl", rows))
+    assert training_texts(write_jsonl(tmp_path / "b.jsonl", rows[:1])) == ["one?", "one"]
+
+
 def test_written_edited_and_read(tmp_path):
     write_terms(tmp_path / "terms.jsonl", [Term(LONG, 3, 5), Term("vitamin B12", 2, 4)])
     assert read_terms(tmp_path / "terms.jsonl") == [LONG, "vitamin B12"]

@@ -43,3 +43,10 @@ def test_refusals(tmp_path, text, message):
     (tmp_path / "v.vec").write_text(text)
     with pytest.raises(InputError, match=message):
         read_vectors(tmp_path / "v.vec", WANTED)
+
+
+def test_a_compressed_file_that_was_cut_off(tmp_path):
+    whole = gzip.compress("".join(f"name{i} {i} 1\n" for i in range(2000)).encode())
+    (tmp_path / "v.txt.gz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match="v.txt.gz: cannot be read to its end"):
+        read_vectors(tmp_path / "v.txt.gz", WANTED)

@@ -5,6 +5,8 @@ import json
 import os
 import shutil
 import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +18,7 @@ from sentence_transformers import SentenceTransformer
 from lbr_st.errors import InputError
 from lbr_st.files import write_json, write_jsonl
 from lbr_st.use.encode import EncodeConfig, encode_corpus
+from lbr_st.use.encoded import Encoded
 from lbr_st.use.passages import open_encoded, require_sources
 
 DOCUMENTS = [f"{n} {text}" for n, text in enumerate([*TEXTS, *TEXTS])]
@@ -196,12 +199,30 @@ def test_files_that_are_damaged(copied, saved, opened):
     assert list(ids)[0] == "d0" and texts[11] == DOCUMENTS[11] and len(encoded.vectors(opened)) == 12
 
 
+def test_two_first_searches_write_the_vectors_once(copied, saved, opened, monkeypatch):
+    folder = copied("float32")
+    for file in folder.glob(".vectors-*"):
+        file.unlink()
+    encoded, writes, write = open_encoded(str(folder), str(saved)), [], Encoded._write
+
+    def slowly(self, file, model):
+        writes.append(file)
+        time.sleep(0.2)
+        write(self, file, model)
+
+    monkeypatch.setattr(Encoded, "_write", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        found = [*pool.map(lambda _: encoded.vectors(opened)[:], range(2))]
+    assert len(writes) == 1 and np.array_equal(*found) and len(found[0]) == 12
+
+
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
 def test_vectors_in_a_folder_that_cannot_be_written_to(number, copied, saved, opened, tmp_path, monkeypatch, caplog):
     """They are mapped from a temporary file, which nothing is left of; a full disk is an error."""
     folder = copied("float32")
     for file in folder.glob(".vectors-*"):
         file.unlink()
+    (folder / ".vectors.lock").unlink(missing_ok=True)
     encoded, before = open_encoded(str(folder), str(saved)), sorted(folder.iterdir())
     expected = opened.encode_document(DOCUMENTS)
     (tmp_path / "temporary").mkdir()
@@ -211,7 +232,7 @@ def test_vectors_in_a_folder_that_cannot_be_written_to(number, copied, saved, op
         def mapped(path):
             raise OSError(number, os.strerror(number), str(path))
 
-        monkeypatch.setattr("lbr_st.use.encoded.replacing", mapped)
+        monkeypatch.setattr("lbr_st.use.encoded.FileLock", mapped)
 
     refuse(number)
     found = encoded.vectors(opened)
