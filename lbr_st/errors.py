@@ -184,10 +184,19 @@ def is_of_the_machine(error: BaseException) -> bool:
     return of_memory(error) is not None or _number_in(error) in {*SYSTEM} - {*OF_RIGHTS}
 
 
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, what it was raised for, and so on; each once, as an error may be raised for itself."""
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        yield cause
+        cause = cause.__cause__
+
+
 def _number_in(error: BaseException) -> int | None:
     """Return the number that the operating system gave an error, or the one that it was raised for."""
-    number = _number_of(error)
-    return _number_in(error.__cause__) if number is None and error.__cause__ is not None else number
+    return next((number for each in _causes(error) if (number := _number_of(each)) is not None), None)
 
 
 def _number_of(error: BaseException) -> int | None:
@@ -204,13 +213,11 @@ def of_memory(error: BaseException) -> BaseException | None:
 
     Whoever opens a file may have taken it for a fault of that file.
     """
-    cause: BaseException | None = error
-    while cause is not None:
+    for cause in _causes(error):
         names = {each.__name__ for each in type(cause).__mro__}
         is_said = isinstance(cause, RuntimeError | ImportError | OSError) and OF_MEMORY.search(str(cause)) is not None
         if names & {"MemoryError", "OutOfMemoryError"} or is_said or _number_of(cause) == errno.ENOMEM:
             return cause
-        cause = cause.__cause__
     return None
 
 

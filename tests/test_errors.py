@@ -140,6 +140,12 @@ def test_what_is_left_is_said_in_the_same_line(capsys):
     assert printed.count("\n") == 1
 
 
+def test_an_error_that_was_raised_for_itself_ends(capsys):
+    error = InputError("not one batch")
+    error.__cause__ = error
+    assert ended(error, capsys) == (2, "error: not one batch\n")
+
+
 def test_memory_that_a_limit_of_the_shell_keeps_back_is_named(capsys, monkeypatch):
     """Also where a library took it for a fault of the file that it was reading: then the input is right."""
     monkeypatch.setattr("resource.getrlimit", lambda kind: (3 * 2**30, -1))

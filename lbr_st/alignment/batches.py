@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MOST_NAMED = 3
+EXCERPT = 60  # characters of a text that an error names
 LABEL = "label"  # sentence-transformers' name of the column that goes to the loss: numbers of rows, for a teacher
 
 
@@ -203,6 +204,7 @@ class DistinctBatchSampler(DefaultBatchSampler):
             raise InputError(
                 f"not one batch of {'' if drop_last else 'up to '}{size} rows can be made: two rows with the same "
                 "text, or with documents of the same query, are never in one batch"
+                f"{_of_most_rows(dataset, dict(zip(names, columns, strict=True)))}"
             )
         if len(sizes) > 1 and sum(sizes) < 0.9 * size * (len(sizes) - 1):
             logger.warning(
@@ -263,3 +265,13 @@ class DistinctBatchSampler(DefaultBatchSampler):
             whole = batch.rows[: len(batch.rows) - len(batch.rows) % self.num_processes]
             if len(whole) == size or (len(whole) >= 2 and not self.drop_last):
                 yield whole
+
+
+def _of_most_rows(dataset: Dataset, numbers: Mapping[str, Sequence[int]]) -> str:
+    """Name the text that most rows have, by the numbers of texts in each column, where more than half have it."""
+    counts = collections.Counter(each for row in zip(*numbers.values(), strict=True) for each in {*row})
+    if not counts or 2 * counts.most_common(1)[0][1] <= len(dataset):
+        return ""
+    [(most, count)] = counts.most_common(1)
+    text = next(dataset[name][there.index(most)] for name, there in numbers.items() if most in there)
+    return f"; {count} of {len(dataset)} rows have {shortened(text, EXCERPT)!r}: leave it out"

@@ -54,7 +54,7 @@ from lbr_st.training.config import flag
 from lbr_st.training.describe import describe_run, open_folder
 from lbr_st.training.finish import finish, set_prompts, write_log
 from lbr_st.training.held_out import NDCG, HeldOutEvaluator
-from lbr_st.training.launch import CANNOT_START, cannot_start, check_hub, check_launch
+from lbr_st.training.launch import check_hub, check_launch, making_a_trainer
 from lbr_st.training.lora import adapter_for, merged, open_for_training, quantization
 from lbr_st.training.rates import set_learning_rate
 from lbr_st.training.resume import (
@@ -368,7 +368,7 @@ def _trainer(
         if model.device != config.device:
             model.to(config.device)
         check_strength(teacher, model, data.dev, data.dev_corpus)
-    try:
+    with making_a_trainer():
         return AlignTrainer(
             model,
             arguments,
@@ -382,8 +382,6 @@ def _trainer(
             evaluator=evaluator,
             callbacks=callbacks,
         )
-    except CANNOT_START as error:
-        raise cannot_start(error) from error
 
 
 def _warn_of_longer(model: SentenceTransformer, data: AlignData) -> None:

@@ -193,4 +193,5 @@ def _on_tasks(args: argparse.Namespace) -> str:
     shown = format_outcomes(outcomes, {name: trained_on(name) for name in models})
     model = next((name for name in args.model if name != BM25), "DIR")
     command = shlex.join(["lbr", "publish", "card", "--model", model, "--results-dir", args.results_dir])
-    return f"\n{shown}\n\nSaved mteb's result files in {args.results_dir}.\nnext: {command}"
+    after = "" if flags_of(args) else f"\nnext: {command}"  # a card has the scores of the model as everyone opens it
+    return f"\n{shown}\n\nSaved mteb's result files in {args.results_dir}.{after}"

@@ -32,7 +32,7 @@ from lbr_st.model.backbone import config_of_transformers
 from lbr_st.model.layers import check_layers
 from lbr_st.training.describe import describe_run, open_folder
 from lbr_st.training.finish import leave_training, refuse_diverged, write_log
-from lbr_st.training.launch import CANNOT_START, cannot_start
+from lbr_st.training.launch import making_a_trainer
 from lbr_st.training.resume import Run, State, leaving_nothing, train_to_the_end, with_weights_on_disk
 
 logger = logging.getLogger(__name__)
@@ -185,7 +185,7 @@ def prepare(config: DistillConfig, arguments: DistillConfig) -> Prepared | None:
     trained = sorted({*range(len(queries))} - {*held_out})
     lessons = Lessons(teacher, Dataset.from_dict({QUERY: queries}))
     arguments.prompts = {QUERY: student.prompts[QUERY] or ""}
-    try:
+    with making_a_trainer():
         trainer = DistillTrainer(
             student,
             args=arguments,
@@ -193,8 +193,6 @@ def prepare(config: DistillConfig, arguments: DistillConfig) -> Prepared | None:
             loss=QueryLoss(student, lessons),
             data_collator=SentenceTransformerDataCollator(student.preprocess, prompts=arguments.prompts),
         )
-    except CANNOT_START as error:
-        raise cannot_start(error) from error
     logger.info("%s queries to learn from, %s held out", f"{len(trained):,}", f"{len(held_out):,}")
     return Prepared(run, trainer, student, model, lessons, held_out, queries)
 

@@ -42,7 +42,7 @@ from lbr_st.training.callbacks import evaluate_while_training, keep_best
 from lbr_st.training.describe import describe_run, open_folder
 from lbr_st.training.finish import finish, set_prompts, write_log
 from lbr_st.training.held_out import NDCG, HeldOutEvaluator
-from lbr_st.training.launch import CANNOT_START, cannot_start, check_hub, check_launch
+from lbr_st.training.launch import check_hub, check_launch, making_a_trainer
 from lbr_st.training.lora import adapter_for, merged, open_for_training, quantization
 from lbr_st.training.rates import set_learning_rate
 from lbr_st.training.resume import (
@@ -364,7 +364,7 @@ def _trainer(
         arguments.eval_on_start = last_whole_checkpoint(config.output_dir) is None
     rows = epoch if config.pack_length is None else _packed(epoch, config.pack_length, config.seed)
     adapter = adapter_for(model, config)
-    try:
+    with making_a_trainer():
         return LearnTrainer(
             model,
             arm=config.arm,
@@ -378,8 +378,6 @@ def _trainer(
             training_model=training_model,
             callbacks=[RecallsInLog(evaluator)] if evaluator else None,
         )
-    except CANNOT_START as error:
-        raise cannot_start(error) from error
 
 
 def _as_read(record: Record) -> Record:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from accelerate.utils import DynamoBackend, PrecisionType, str_to_bool
@@ -20,10 +21,21 @@ CANNOT_START = (ValueError, RuntimeError, ImportError, OSError)
 OF_LAUNCHERS = ("WORLD_SIZE", "LOCAL_WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_PORT")
 
 
-def cannot_start(error: Exception) -> Exception:
-    """Return what is to be raised where a trainer cannot be made: the error itself where it is of the network."""
-    is_of_network = isinstance(error, OSError) and NO_NETWORK in (foreseen(error) or "")
-    return error if is_of_network or isinstance(error, InputError) else InputError(one_line(error))
+@contextlib.contextmanager
+def making_a_trainer() -> Iterator[None]:
+    """Turn what a trainer raises where it cannot be made into one line, but for what is of the network.
+
+    Raises:
+        InputError: If it cannot be made.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except CANNOT_START as error:
+        if isinstance(error, OSError) and NO_NETWORK in (foreseen(error) or ""):
+            raise
+        raise InputError(one_line(error)) from error
 
 
 def check_environment(environment: Mapping[str, str] = os.environ) -> None:

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from lbr_st.errors import shortened
 from lbr_st.model.contract import fail
 from lbr_st.model.verify import LONG, MOST_SHOWN, TEXTS, longer_than
-from lbr_st.use.export_formats import OUTPUTS, SAME, SAME_INT8, Format, Graph, Run
+from lbr_st.use.export_formats import OUTPUTS, SAME, Format, Graph, Run
 
 SHORT_TEXTS = [*TEXTS, "a", *("word " * number for number in (2, 5, 13, 34))]
 
@@ -51,8 +51,6 @@ def compare(
         # A text without a token has no mean of tokens, in whatever runtime.
         texts = [text for text in all_texts if tokenizer.encode(prompt + text).ids]
         texts = [text for text in texts if all(holds(prompt + text) for holds in needs)]
-        if format_.least_cosine <= SAME_INT8:  # rounding moves most what has special tokens alone, which nobody asks
-            texts = [text for text in texts if (prompt + text).strip()]
         if not texts:
             continue
         model.tokenizer.padding_side = side

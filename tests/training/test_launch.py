@@ -15,7 +15,7 @@ from lbr_st.errors import InputError
 from lbr_st.files import write_jsonl
 from lbr_st.learning import run as of_learn
 from lbr_st.learning.config import LearnConfig
-from lbr_st.training.launch import cannot_start, check_environment
+from lbr_st.training.launch import check_environment, making_a_trainer
 
 ONE = "unset {} to train in one process, or start several with torchrun --nproc-per-node N"
 MODULES = {"learn": of_learn, "align": of_align}
@@ -65,11 +65,18 @@ def test_an_environment_that_launchers_make(environment):
     check_environment(environment)
 
 
+@pytest.mark.parametrize("raised", [ValueError("a"), OSError("a file"), InputError("a")])
+def test_what_cannot_be_made_is_one_line(raised):
+    with pytest.raises(InputError, match="^a") as error, making_a_trainer():
+        raise raised
+    assert error.value.__cause__ is (None if error.value is raised else raised)
+
+
 def test_the_network_is_no_input():
-    assert isinstance(cannot_start(ValueError("a")), InputError)
-    assert isinstance(cannot_start(OSError("a file")), InputError)
     error = ConnectionError("refused")
-    assert cannot_start(error) is error
+    with pytest.raises(ConnectionError) as raised, making_a_trainer():
+        raise error
+    assert raised.value is error
 
 
 @pytest.fixture
