@@ -2263,8 +2263,8 @@ MUTANTS = [
     Mutant(
         "a card by hand is overwritten",
         "model/card.py",
-        'return file.is_file() and MARK not in file.read_text(encoding="utf-8", errors="replace")',
-        "return file.is_file() and not file.read_bytes()",
+        "found is None or found[1] != _hash_of(content)",
+        "found is None",
         "model/test_card.py::test_a_card_by_hand_is_left_alone",
     ),
     # What the campaign of faults found.

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lbr_st.errors import InputError
-from lbr_st.files import read_json, remove_unfinished, write_json
+from lbr_st.files import UNFINISHED, read_json, remove_unfinished, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -149,7 +149,7 @@ class Steps:
     def _found(self, folder: Path) -> dict[str, Any]:
         file = folder / STEP_FILE
         if not file.is_file():
-            if folder.is_dir() and any(folder.iterdir()):
+            if folder.is_dir() and any(each.suffix != UNFINISHED for each in folder.iterdir()):
                 raise InputError(f"{folder} is not empty and holds no step to go on with (no {STEP_FILE}); remove it")
             return {}
         try:

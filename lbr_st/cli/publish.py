@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from datetime import date
 
 from lbr_st.cli.arguments import Parser, add_output_dir
 from lbr_st.errors import naming_the_extra
@@ -71,9 +72,16 @@ def _add_submit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--languages", nargs="+", default=["eng-Latn"], metavar="CODE", help="ISO 639-3 and script of each language"
     )
-    parser.add_argument("--release-date", metavar="DATE", help="of the revision (default: today)")
+    parser.add_argument("--release-date", type=_date, metavar="YYYY-MM-DD", help="of the revision (default: today)")
     parser.add_argument("--training-code", metavar="URL", help="where the training code is public")
     parser.add_argument("--training-data", metavar="URL", help="where the training data are public")
+
+
+def _date(text: str) -> str:
+    try:
+        return date.fromisoformat(text).isoformat()
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no date like 2026-11-28") from None
 
 
 def _submit(args: argparse.Namespace) -> None:

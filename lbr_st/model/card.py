@@ -1,11 +1,13 @@
 """The card of a saved model: how to use it, what it was made from, what it scored, what it cannot do.
 
 It is written with every model, out of what the model says of itself (the history in ``lbr_config.json``);
-``lbr publish card`` writes it again with mteb's scores. A card that somebody else wrote is left alone.
+``lbr publish card`` writes it again with mteb's scores. A card that somebody else wrote, or changed, is left alone.
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -21,7 +23,10 @@ from lbr_st.records import is_hub_id
 
 CARD = "README.md"
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
-MARK = "<!-- written by lbr-st; a card without this line is left alone -->"
+# With digits of a hash of the card, in which these digits are zeros.
+MARK = "<!-- written by lbr-st, {}: a card that is changed is left alone -->"
+DIGITS = 16
+_MARKED = re.compile(re.escape(MARK).replace(r"\{\}", f"([0-9a-f]{{{DIGITS}}})"))
 STAGES = {"learn": "Stage 1", "align": "Stage 2", "merge": "Merge", "recommend train": "Recommendation"}
 # What a step of history says beside the arguments of its command.
 NOT_ARGUMENTS = {"stage", "mteb_tasks", "sets", "processes", "training_arguments", "training_model", "scores"}
@@ -83,7 +88,7 @@ def write(
     card = ModelCard.from_template(
         _metadata(about["history"], name, scores, license, language),
         str(TEMPLATE),
-        mark=MARK,
+        mark=MARK.format("0" * DIGITS),
         name=name,
         name_in_python=repr(name),
         model=about,
@@ -98,14 +103,24 @@ def write(
         command=command if scores else None,
         citation=CITATION,
     )
-    write_text(Path(folder) / CARD, f"{card.content.rstrip()}\n")
+    content = f"{card.content.rstrip()}\n"
+    write_text(Path(folder) / CARD, _MARKED.sub(MARK.format(_hash_of(content)), content, count=1))
     return True
 
 
 def is_by_hand(folder: str | Path) -> bool:
-    """Tell whether a folder has a card that somebody else wrote."""
+    """Tell whether a folder has a card that somebody else wrote, or changed."""
     file = Path(folder) / CARD
-    return file.is_file() and MARK not in file.read_text(encoding="utf-8", errors="replace")
+    if not file.is_file():
+        return False
+    content = file.read_text(encoding="utf-8", errors="replace")
+    found = _MARKED.search(content)
+    return found is None or found[1] != _hash_of(content)
+
+
+def _hash_of(content: str) -> str:
+    """Return digits of the hash of a card, of which those that it has of its own do not count."""
+    return hashlib.sha256(_MARKED.sub(MARK.format("0" * DIGITS), content).encode()).hexdigest()[:DIGITS]
 
 
 def read(folder: str | Path) -> dict[str, Any]:
@@ -118,6 +133,8 @@ def read(folder: str | Path) -> dict[str, Any]:
         InputError: If the folder holds no model of this package.
     """
     folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such directory")
     if not (folder / LBR_CONFIG).is_file():
         raise InputError(f"{folder} holds no model of lbr-st: it has no {LBR_CONFIG}")
 

@@ -23,12 +23,13 @@ from lbr_st.errors import InputError
 from lbr_st.files import file_sha256, read_json, sha256, write_json
 from lbr_st.model.adapters import find_adapter
 from lbr_st.model.bottleneck import BottleneckTransformer, check_nested, check_ratio
-from lbr_st.model.exported import read_made
+from lbr_st.model.exported import EXPORT, read_made
 from lbr_st.model.gguf import gguf_file
 from lbr_st.model.positions import most_positions
 from lbr_st.model.term_matching import texts_of
 from lbr_st.model.tokens import INPUT_NAMES, TOKENIZER_CLASS, bottleneck_token, refuse_spellable
 from lbr_st.model.weights import read_tensors, refuse_pointers
+from lbr_st.records import MANIFEST
 
 LBR_CONFIG = "lbr_config.json"
 REFERENCE = "lbr_reference.json"
@@ -223,10 +224,10 @@ def file_checks(files: SavedFiles) -> Iterator[str]:
 
 
 def _check_lbr_config(files: SavedFiles) -> str:
+    if EXPORT in files.json:
+        fail(EXPORT, "this is an export, whose weights are for another runtime; verify the model that it was made from")
     if LBR_CONFIG not in files.json:
-        if "router_config.json" in files.json:
-            fail("router_config.json", "a model of two encoders is not verified; verify the model that it was made of")
-        fail(LBR_CONFIG, "missing, so it was not saved by lbr_st; lbr_st.from_backbone starts from any language model")
+        _fail_without_config(files)
     unknown = sorted(files[LBR_CONFIG].keys() - set(BottleneckTransformer.config_keys))
     if unknown:
         fail(LBR_CONFIG, f"has {', '.join(unknown)}, which this version of lbr_st does not know")
@@ -246,6 +247,21 @@ def _check_lbr_config(files: SavedFiles) -> str:
             fail(LBR_CONFIG, "has a compression_ratio, which the portable layout cannot keep to")
     _check_nested(files)
     return f"{LBR_CONFIG}: {len(ids)} bottleneck token(s), texts of up to {files.max_seq_length} tokens"
+
+
+def _fail_without_config(files: SavedFiles) -> None:
+    """Say what a directory is that was not saved by this package.
+
+    Raises:
+        VerificationError: Always.
+    """
+    if "router_config.json" in files.json:
+        fail("router_config.json", "a model of two encoders is not verified; verify the model that it was made of")
+    if (files.path / MANIFEST).is_file():
+        fail(MANIFEST, "these are vectors of lbr encode, no model; verify the model that they were encoded with")
+    if (files.path / "model" / LBR_CONFIG).is_file():
+        fail(LBR_CONFIG, f"missing; the model is in {files.path / 'model'}")
+    fail(LBR_CONFIG, "missing, so it was not saved by lbr_st; lbr_st.from_backbone starts from any language model")
 
 
 def _check_nested(files: SavedFiles) -> None:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from lbr_st.errors import InputError
-from lbr_st.files import read_json, write_json
+from lbr_st.files import file_sha256, read_json, write_json
 
 EXPORT = "lbr_export.json"
 
@@ -20,16 +20,23 @@ class Made:
         model_sha256: Fingerprint of the model that it was made from.
         cosine: Lowest cosine of one of its vectors to the original's.
         comparisons: Number of vectors that were compared.
+        files: Hash of each file that they were computed from, by its path in the folder.
     """
 
     runtime: str
     model_sha256: str
     cosine: float
     comparisons: int
+    files: dict[str, str]
 
     def write(self, folder: Path) -> None:
         """Write it beside the export."""
         write_json(folder / EXPORT, asdict(self))
+
+    def exchanged(self, folder: Path) -> Path | None:
+        """Return a file of the folder that is not the one that was exported: nobody has compared what it gives."""
+        files = {folder / name: digits for name, digits in self.files.items()}
+        return next((file for file, sha in files.items() if not file.is_file() or file_sha256(file) != sha), None)
 
 
 def read_made(folder: str | Path) -> Made | None:

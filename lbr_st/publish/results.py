@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -10,6 +11,9 @@ from lbr_st.errors import InputError, require
 from lbr_st.files import read_json
 from lbr_st.model.card import CARD, Score, read, write
 from lbr_st.model.contract import LBR_CONFIG, check_files, fingerprint
+
+# What the Hub takes: ids of licenses, and codes of ISO 639.
+LICENSE, CODE = re.compile("[a-z0-9][a-z0-9.-]*"), re.compile("[a-z]{2,3}")
 
 METRICS = ("ndcg_at_10", "recall_at_10")  # of retrieval; other tasks have the main score
 
@@ -61,8 +65,12 @@ def write_card(
         language: Code of ISO 639-1: ``en``, ``de``, ...
 
     Raises:
-        InputError: If there is no model of this package, its card is somebody else's, or it has no results.
+        InputError: If there is no model of this package, its card was written or changed by somebody else, it has no
+            results, or the Hub knows no such license or language.
     """
+    for flag, value, form, example in (("license", license, LICENSE, "apache-2.0"), ("language", language, CODE, "en")):
+        if value is not None and not form.fullmatch(value):
+            raise InputError(f"--{flag} {value}: the Hub takes an id, such as {example}")
     model = Path(model)
     require_whole(model)
     name = name or model.resolve().name
@@ -70,7 +78,7 @@ def write_card(
     if results_dir is not None and not scores:
         raise InputError(f"--results-dir {results_dir} has no scores of this model with the weights it has now")
     if not write(model, name, scores, license=license, language=language, command=_command(name, scores)):
-        raise InputError(f"{model / CARD} was not written by lbr-st; move it away to have one written")
+        raise InputError(f"{model / CARD} is not as lbr-st wrote it; move it away to have one written")
     return model / CARD
 
 

@@ -24,7 +24,7 @@ from sentence_transformers.base.modules import Transformer
 from tokenizers import Tokenizer
 
 from lbr_st.errors import InputError, require
-from lbr_st.files import filling, read_json, require_empty
+from lbr_st.files import file_sha256, filling, read_json, require_empty
 from lbr_st.model.contract import LBR_CONFIG, NOT_LOADED, SavedFiles, fingerprint
 from lbr_st.model.exported import Made
 from lbr_st.model.opening import check_embedder_exists, check_model_exists, open_sentence_transformer
@@ -114,7 +114,9 @@ def export(model: str | Path, to: str, output_dir: str | Path, weights_as: str |
             cosines = compare(format_.open(file), tokenizer, original, format_, needs.values())
             size = sum(each.stat().st_size for each in file.parent.iterdir() if to != "gguf" or each == file)
             if to != "gguf":
-                Made(to, fingerprint(source), min(cosines), len(cosines)).write(folder)
+                computed = [folder / "tokenizer.json", *sorted(file.parent.iterdir())]
+                hashes = {each.relative_to(folder).as_posix(): file_sha256(each) for each in computed}
+                Made(to, fingerprint(source), min(cosines), len(cosines), hashes).write(folder)
     return Exported(
         folder=output_dir,
         format=format_,
@@ -153,6 +155,8 @@ def require_exportable(model: Path) -> None:
     if not model.is_dir():
         raise InputError(f"--model {model} is not a directory; an export is made of a model on this machine")
     check_embedder_exists(str(model))
+    if (model / "router_config.json").is_file():
+        raise InputError(f"--model {model} is a model of two encoders; export the one that encodes documents")
     if (model / LBR_CONFIG).is_file():
         files = SavedFiles(model)
         if files.compression_ratio is not None:

@@ -22,7 +22,7 @@ from transformers import PretrainedConfig
 from transformers.modeling_outputs import BaseModelOutput
 
 from lbr_st.errors import InputError, check_installed, one_line
-from lbr_st.files import replacing_folder
+from lbr_st.files import replacing_folder, require_place
 from lbr_st.model.contract import VerificationError, fingerprint
 from lbr_st.model.dimensions import keep_dimensions
 from lbr_st.model.exported import read_made
@@ -43,7 +43,7 @@ RUNTIMES = (TORCH, *(name for name in FORMATS if name != "gguf"))
 FLOAT32, AUTO = "float32", "auto"
 DTYPES = (FLOAT32, "float16", "bfloat16")
 OF_A_NAME = 32  # digits of a fingerprint
-MADE_SO = 1  # raised where exports are made otherwise: those that were kept are made again
+MADE_SO = 2  # raised where exports are made otherwise: those that were kept are made again
 
 
 @dataclass(frozen=True)
@@ -173,12 +173,13 @@ def _open_export(name: str, runtime: str, flag: str) -> SentenceTransformer:
     made, format_ = read_made(folder), FORMATS[runtime]
     assert made is not None
     file = folder / format_.file
+    remedy = f"remove {folder} and export it again"
+    if (other := made.exchanged(folder)) is not None:
+        raise InputError(f"{flag} {name} cannot be used: {other} is not the file that was exported; {remedy}")
     try:
         run = format_.open(file)
     except Exception as error:  # each runtime has errors of its own
-        raise InputError(
-            f"{flag} {name} cannot be used: {file}: {one_line(error)}; remove {folder} and export it again"
-        ) from error
+        raise InputError(f"{flag} {name} cannot be used: {file}: {one_line(error)}; {remedy}") from error
     model = open_with_backbone(str(folder), partial(Backbone, run), flag)
     said = f"least cosine to the original {made.cosine:.7f} in {made.comparisons} comparisons"
     logger.info("%s runs on %s, from %s: %s", name, runtime, folder, said)
@@ -193,6 +194,7 @@ def _kept_export(name: str, runtime: str) -> Path:
     """
     folder = cache_folder() / f"{fingerprint(name)[:OF_A_NAME]}-{runtime}"
     if read_made(folder) is None:
+        require_place(folder.parent, "--runtime: exports are kept below XDG_CACHE_HOME, else ~/.cache:")
         logger.info("exporting %s for %s, once", name, runtime)
         try:
             with replacing_folder(folder) as unfinished:

@@ -120,6 +120,9 @@ def test_what_is_no_step(tmp_path, content):
     (tmp_path / "1-one" / "lbr_step.json").rename(tmp_path / "1-one" / "mine.json")
     with pytest.raises(InputError, match="1-one is not empty and holds no step to go on with"):
         path(tmp_path)
+    # A run that was killed while it made the file has left nothing else, and the step begins anew.
+    (tmp_path / "1-one" / "mine.json").rename(tmp_path / "1-one" / ".lbr_step.json.unfinished")
+    path(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from lbr_st.errors import InputError, UnfinishedError
 from lbr_st.files import write_jsonl
 from lbr_st.training.resume import State, state_of
 from lbr_st.use.encode import EncodeConfig, encode_corpus
+from lbr_st.use.export import require_exportable
 from lbr_st.use.passages import open_encoded
 
 STUDENTS = ["table", "layers:1"]
@@ -182,6 +184,8 @@ def test_the_command_says_how_near_and_how_fast(config, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["verify", saved])
     assert "FAIL  router_config.json: a model of two encoders is not verified" in capsys.readouterr().out
+    with pytest.raises(InputError, match="is a model of two encoders; export the one that encodes documents"):
+        require_exportable(Path(saved))
 
 
 @pytest.mark.parametrize(

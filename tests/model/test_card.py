@@ -146,6 +146,17 @@ def test_a_card_by_hand_is_left_alone(model, tmp_path):
     assert card_of(tmp_path / "m") == "mine"
 
 
+def test_a_card_that_was_changed_is_left_alone(model, tmp_path):
+    lbr_st.save(model, tmp_path / "m")
+    whole = card_of(tmp_path / "m")
+    lbr_st.save(model, tmp_path / "m")
+    assert card_of(tmp_path / "m") == whole and write(tmp_path / "m", "name")
+    for changed in (f"{whole}my notes\n", whole.replace("tags:", "license: mit\ntags:")):
+        assert changed != whole
+        (tmp_path / "m" / "README.md").write_text(changed)
+        assert not write(tmp_path / "m", "name") and card_of(tmp_path / "m") == changed
+
+
 def test_a_model_by_length_says_what_it_needs(tmp_path, backbone):
     model = lbr_st.from_backbone(backbone, compression_ratio=4, max_seq_length=16)
     lbr_st.save(model, tmp_path / "m")

@@ -67,11 +67,17 @@ def test_refusals(saved, tmp_path):
     with pytest.raises(InputError, match="has no scores of this model with the weights it has now"):
         write_card(saved, results_dir=tmp_path / "none")
     (saved / "README.md").write_text("mine")
-    with pytest.raises(InputError, match="was not written by lbr-st; move it away"):
+    with pytest.raises(InputError, match="is not as lbr-st wrote it; move it away"):
         write_card(saved)
     assert (saved / "README.md").read_text() == "mine"
     with pytest.raises(InputError, match="holds no model of lbr-st"):
         write_card(tmp_path)
+    with pytest.raises(InputError, match="none: no such directory"):
+        write_card(tmp_path / "none")
+    with pytest.raises(InputError, match="--license Apache 2.0: the Hub takes an id, such as apache-2.0"):
+        write_card(saved, license="Apache 2.0")
+    with pytest.raises(InputError, match="--language english: the Hub takes an id, such as en"):
+        write_card(saved, language="english")
 
 
 @pytest.mark.parametrize(
@@ -90,5 +96,5 @@ def test_a_damaged_model_gets_no_card(saved, tmp_path, name):
 def test_a_card_that_is_no_text_is_somebody_elses(saved, tmp_path):
     shutil.copytree(saved, tmp_path / "copy")
     (tmp_path / "copy" / "README.md").write_bytes(b"\xff\xfe")
-    with pytest.raises(InputError, match="README.md was not written by lbr-st; move it away"):
+    with pytest.raises(InputError, match="README.md is not as lbr-st wrote it; move it away"):
         write_card(tmp_path / "copy")

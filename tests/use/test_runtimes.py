@@ -1,5 +1,6 @@
 """What runs a model: the same vectors by another runtime than torch, an export that is made once, what is refused."""
 
+import json
 import logging
 import shutil
 import sys
@@ -61,7 +62,7 @@ def test_an_export_is_made_once(saved, cache, tmp_path, caplog):
 
 def test_where_exports_are_kept(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
-    below = Path("lbr-st", "exports-1")
+    below = Path("lbr-st", "exports-2")
     for value, expected in (("/somewhere", "/somewhere"), ("relative", tmp_path / ".cache"), ("", tmp_path / ".cache")):
         monkeypatch.setenv("XDG_CACHE_HOME", value)
         assert cache_folder() == Path(expected) / below
@@ -117,6 +118,25 @@ def test_an_export_is_a_model(saved, exported, cache, runtime):
         Computing("onnx-int8").check(folder)
 
 
+def test_an_export_with_a_file_of_another(exported, tmp_path):
+    """Nobody has compared its vectors, whatever the folder says of the cosine."""
+    folder = tmp_path / "export"
+    shutil.copytree(exported("onnx"), folder)
+    with (folder / "tokenizer.json").open("a") as file:
+        file.write("\n")
+    with pytest.raises(
+        InputError, match=f"^--model {folder} .*/tokenizer.json is not the file that was exported; remove {folder}"
+    ):
+        Computing().open(str(folder))
+
+
+def test_a_cache_that_cannot_be_made(saved, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(InputError, match="^--runtime: exports are kept below XDG_CACHE_HOME, .*is a file; a folder is"):
+        Computing("onnx").open(str(saved))
+
+
 def test_an_export_that_is_damaged(exported, tmp_path):
     folder = tmp_path / "export"
     shutil.copytree(exported("onnx"), folder)
@@ -125,6 +145,11 @@ def test_an_export_that_is_damaged(exported, tmp_path):
         Computing().open(str(folder))
     shutil.copyfile(exported("onnx") / "modules.json", folder / "modules.json")
     (folder / "onnx" / "model.onnx").write_bytes((exported("onnx") / "onnx" / "model.onnx").read_bytes()[:1000])
+    with pytest.raises(InputError, match=f"^--model {folder} cannot be used: {folder}/onnx/model.onnx is not the file"):
+        Computing().open(str(folder))
+    about = json.loads((folder / "lbr_export.json").read_text())
+    about["files"] = {}  # as of a file that another version of the runtime wrote
+    (folder / "lbr_export.json").write_text(json.dumps(about))
     with pytest.raises(InputError, match=f"^--model {folder} cannot be used: {folder}/onnx/model.onnx: .*; remove "):
         Computing().open(str(folder))
     (folder / "onnx" / "model.onnx").unlink()
