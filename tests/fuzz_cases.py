@@ -26,7 +26,7 @@ LEFT_OUT = {
     "local_rank",
     "ddp_backend", "ddp_timeout", "fsdp", "fsdp_config", "deepspeed", "torch_compile", "torch_compile_backend",
     "torch_compile_mode", "push_to_hub", "max_steps", "num_train_epochs", "results_dir", "tasks", "command", "work_dir",
-    "generator", "generator_model", "learn", "align", "runtime",
+    "generator", "generator_model", "learn", "align", "runtime", "steps", "recommender_steps", "rounds", "joint_steps",
 }  # fmt: skip
 
 
@@ -83,6 +83,15 @@ def good_rows(count: int = 12) -> list[dict[str, Any]]:
     """Return rows that every command takes."""
     return [
         {"id": f"r{i}", "query": f"{GOOD[i % 4]} {i}", "document": f"{i} {GOOD[(i + 1) % 8]}"} for i in range(count)
+    ]
+
+
+def choices() -> list[dict[str, Any]]:
+    """Return who chose what, as every recommender takes it."""
+    return [
+        {"user_id": f"u{user}", "item_id": f"i{(user + at * at) % 8}", "timestamp": 100 + at}
+        for user in range(8)
+        for at in range(4)
     ]
 
 
@@ -336,12 +345,14 @@ def actions_of(command: str) -> list[argparse.Action]:
     """Return the options of a command, ``learn`` or ``data prepare``, that may be drawn."""
     name, _, below = command.partition(" ")
     parser: Any
-    if name in ("learn", "align"):
+    if name in ("learn", "align", "distill"):
         from lbr_st.alignment.config import AlignConfig
         from lbr_st.cli.stages import StageParser
+        from lbr_st.distilling.config import DistillConfig
         from lbr_st.learning.config import LearnConfig
 
-        parser = StageParser({"learn": LearnConfig, "align": AlignConfig}[name], f"lbr {name}", "")
+        configs = {"learn": LearnConfig, "align": AlignConfig, "distill": DistillConfig}
+        parser = StageParser(configs[name], f"lbr {name}", "")
     else:
         parser = _parser_of(name)
         if below:
@@ -554,6 +565,27 @@ class Commands:
                 more += ["--general", dev]
         return Case(["merge", *(name for name, _ in models), "--output-dir", "out", *more, *drawn], files)
 
+    def distill(self, draw: Any, drawn: list[str]) -> Case:
+        model, of_model = draw(st.one_of(st.sampled_from([(self.model, {}), (self.bert, {})]), self.embedders))
+        queries, files = draw(st.one_of(self.many, self.sources))
+        student = draw(st.sampled_from(["table", "layers:1", *WORDS]))
+        argv = ["distill", "--model", model, "--queries", queries, f"--student={student}", *drawn]
+        return Case([*argv, "--max-steps", "1", "--output-dir", "out"], of_model | files)
+
+    def recommend_train(self, draw: Any, drawn: list[str]) -> Case:
+        """The choices, the items or the model are odd, or a flag is."""
+        odd = draw(st.sampled_from(["choices", "items", "model", "flags"]))
+        table, items = as_csv(choices()), as_csv([{"item_id": f"i{n}", "title": GOOD[n]} for n in range(8)])
+        data, files = ("choices.csv", {"choices.csv": draw(mutated(table)) if odd == "choices" else table})
+        if odd == "choices" and draw(st.booleans()):
+            data, files = draw(self.sources)
+        files = files | {"items.csv": draw(mutated(items)) if odd == "items" else items}
+        model, of_model = draw(self.language_models) if odd == "model" else (self.backbone, {})
+        argv = ["recommend", "train", "--model", model, "--data", data, "--items", "items.csv", "--output-dir", "out"]
+        least = ["--dimensions", "4", "--recommender-steps", "2", "--rounds", "1", "--steps", "1", "--joint-steps", "1"]
+        least += ["--batch-size", "4", "--max-length", "64"]
+        return Case([*argv, *least, *(drawn if odd == "flags" else [])], files | of_model)
+
     @property
     def teachers(self) -> dict[str, Any]:
         """What one may learn from."""
@@ -684,6 +716,6 @@ class Commands:
 
 NAMES_OF_COMMANDS = [
     "data prepare", "data queries", "data filter", "data check", "data mine", "data terms", "learn", "align", "adapt",
-    "merge", "encode", "search", "serve", "evaluate", "inspect", "verify", "export", "publish card", "publish push",
-    "publish submit",
+    "merge", "distill", "recommend train", "encode", "search", "serve", "evaluate", "inspect", "verify", "export",
+    "publish card", "publish push", "publish submit",
 ]  # fmt: skip

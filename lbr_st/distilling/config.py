@@ -21,6 +21,7 @@ EPOCHS = {TABLE: 20.0, LAYERS: 3.0}
 NOT_SUPPORTED = {
     "label_names": "the labels are the vectors of the model",
     "label_smoothing_factor": "the loss is a cosine",
+    "neftune_noise_alpha": "a table has no such embeddings, and the vectors of the model have no noise",
     "router_mapping": "the student is trained alone",
     "prompts": "the prompt is that of the model, or none",
     "auto_find_batch_size": "a run that goes on would see other batches",
