@@ -18,7 +18,7 @@ from lbr_st.recommending.interactions import DEV, TEST
 from lbr_st.recommending.ranking import FIGURES, SAMPLED, rank_held_out
 from lbr_st.recommending.recommender import ITEMS, MODEL, RECOMMENDER, TrainedRecommender, open_recommender
 from lbr_st.recommending.run import recommend
-from lbr_st.training.config import flag
+from lbr_st.training.flags import flag
 
 HEADER = ("HR@1", "HR@5", "nDCG@5", "HR@10 of all", "nDCG@10 of all")  # of FIGURES
 SHOWN = 5  # suggestions

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from lbr_st.data.drops import ON_ERROR, ON_ERROR_HELP
 from lbr_st.errors import InputError
-from lbr_st.training.config import flag, required, told
+from lbr_st.training.flags import flag, required, told
 
 PRELOADED, RANDOM, NONE = "preloaded", "random", "none"
 MUTUAL_WEIGHT = 0.1
