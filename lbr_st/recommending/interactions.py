@@ -166,18 +166,27 @@ def _read(path: Path, take: Take, kind: str, on_error: str) -> None:
     """Give each row of a table to a function, and say what was made of it."""
     drops, account = Drops(), Account()
     waiting = Waiting(on_wrong_row(on_error, drops))
-    for row in read_rows(path, wrong=waiting):
-        values = row.values
-        if file_format(path) in ATOMIC:  # whose columns are named with their type, as item_id:token
-            values = {name.rpartition(":")[0] or name: value for name, value in values.items()}
-        account.see(values)
-        try:
-            take(row.where, values, account)
-        except RowError as error:
-            waiting(error)
-            continue
-        waiting.used()
-        account.count(kind)
+    try:
+        for row in read_rows(path, wrong=waiting):
+            values = row.values
+            if file_format(path) in ATOMIC:  # whose columns are named with their type, as item_id:token
+                values = {name.rpartition(":")[0] or name: value for name, value in values.items()}
+            account.see(values)
+            try:
+                take(row.where, values, account)
+            except RowError as error:
+                waiting(error)
+                continue
+            waiting.used()
+            account.count(kind)
+    except RowError as error:
+        if error.reason != "wrong encoding":
+            raise
+        written = f"{path.stem}_utf8{path.suffix}"
+        raise InputError(
+            f"{error.where}: not in UTF-8; iconv -f cp1252 -t utf-8 {path} > {written} writes it so, if its encoding "
+            "is cp1252"
+        ) from error
     waiting.end()
     if not account.counts:
         raise InputError(f"{path}: no rows{f' that can be used; {drops.describe()}' if drops.counts else ''}")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import shlex
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from lzma import LZMAError
 from pathlib import Path
 from typing import Any
 
@@ -198,12 +200,19 @@ def _check_form(path: Path, usual: Sequence[str]) -> None:
 def _command(path: Path, delimiter: str, header: Sequence[str]) -> str:
     """Return what a shell writes a table with that is read: in UTF-8, with one character between named columns."""
     kind = ".csv" if delimiter in (",", ";") else ".tsv"
-    to = path.with_suffix(kind).name if path.suffix != kind else f"{path.stem}_named{kind}"
-    mark = r"\t" if kind == ".tsv" else delimiter
-    shell = "cat" if delimiter in (",", ";", "\t") else f"sed $'s/{delimiter}/\\t/g'"
-    shell = f"{shell} {shlex.quote(str(path))}"
-    shell += "" if _is_utf8(path) else " | iconv -f latin1 -t utf-8"
-    shell = f"(printf '{mark.join(header)}\\n'; {shell})" if header else shell
+    packed = COMPRESSED.get(path.suffix.lower())
+    name = Path(path.stem if packed else path.name)
+    to = name.with_suffix(kind).name if packed or name.suffix != kind else f"{name.stem}_named{kind}"
+    unpacks = "cat" if packed is None else f"{'bzip2' if packed == 'bz2' else packed} -dc"
+    pipe = [f"{unpacks} {shlex.quote(str(path))}"]
+    if kind == ".tsv" and delimiter != "\t":
+        pipe.append(f"sed $'s/{delimiter}/\\t/g'")
+    if not _is_utf8(path):
+        pipe.append("iconv -f latin1 -t utf-8")
+    shell = " | ".join(pipe)
+    if header:
+        mark = r"\t" if kind == ".tsv" else delimiter
+        shell = f"(printf '{mark.join(header)}\\n'; {shell})"
     return f"{shell} > {shlex.quote(to)}"
 
 
@@ -218,14 +227,13 @@ def _first_line(path: Path) -> tuple[list[str], str] | None:
     What else is wrong with a file is said by what reads it.
     """
     kind = file_format(path)
-    packed = path.suffix.lower() in COMPRESSED
-    if is_hub_id(path) or packed or (is_table(path) and kind not in (".csv", ".tsv", *ATOMIC)):
+    if is_hub_id(path) or (is_table(path) and kind not in (".csv", ".tsv", *ATOMIC)):
         return None
     try:
         with open_text(path, newline="") as file:
             table = Table(file, "," if kind == ".csv" else "\t")
             fields = next(table, [])
-    except (csv.Error, ValueError):
+    except (csv.Error, ValueError, OSError, EOFError, zlib.error, LZMAError):
         return None
     return None if not fields or fields[0].lstrip().startswith(("{", "[")) else (fields, table.delimiter)
 

@@ -192,6 +192,13 @@ def test_ids_that_a_program_took_for_numbers(tmp_path, id_, meant):
         read_interactions(*files)
 
 
+def test_a_table_in_another_encoding(tmp_path):
+    choices, items = written(tmp_path, "user;item\nu;a\nu;b\nu;c\n")
+    items.write_text(TITLES.replace("Heat", "Caf\u00e9"), encoding="latin-1")
+    with pytest.raises(InputError, match="items.csv, line 2, .*: not in UTF-8; iconv -f cp1252 -t utf-8 .*items.csv >"):
+        read_interactions(choices, items)
+
+
 def test_users_of_whom_nothing_is_told_are_counted(folder, caplog):
     read_interactions(folder, user_text="{age}")
     assert "toy.user: nothing tells of 1 of 2 users, such as 2" in caplog.text

@@ -1,5 +1,6 @@
 """What tables are told apart by, and refused for, before any is read."""
 
+import gzip
 import subprocess
 import sys
 
@@ -57,7 +58,7 @@ MATRIX = ",".join(["user", *(f"item {number}" for number in range(30))])
         ("t.jsonl", '{"user": 1, "items": [2, 3]}\n', "if items has them, write a row for each entry"),
         ("t.tsv", "1\t7\t4\t9\n", r"its first line names no columns .*rating\\ttimestamp\\n'; cat .*\) > t_named.tsv"),
         ("u.data", "1\t7\t4\t9\n", "u.data: its name does not say that it is a table; its first line names no col"),
-        ("t.dat", "user_id::item_id\n1::7\n", r"separated by ::. What is read, this writes: sed .* > t.tsv"),
+        ("t.dat", "user_id::item_id\n1::7\n", r"separated by ::. What is read, this writes: cat .* | sed .* > t.tsv"),
         ("t.csv", "A1,7,5.0,9,8\n", r"printf 'user_id,item_id,rating,timestamp,column_5\\n'; cat .* > t_named.csv"),
     ],
 )
@@ -78,6 +79,15 @@ def test_what_is_printed_for_the_files_of_movielens_makes_files_that_are_read(tm
         subprocess.run(["bash", "-c", shell], cwd=tmp_path, check=True)
     read = read_interactions(tmp_path / "ratings.tsv", tmp_path / "movies.tsv", min_score=3)
     assert read.names == ["Heat", "Caf\u00e9|Bar", "Up"] and read.histories == [[0, 1, 2], [2, 1]]
+
+
+def test_a_packed_table_without_names_is_unpacked_by_what_is_printed(tmp_path):
+    (tmp_path / "t.csv.gz").write_bytes(gzip.compress(b"1,7,4,9\n"))
+    with pytest.raises(InputError, match="its first line names no columns") as error:
+        find_tables(tmp_path / "t.csv.gz")
+    shell = str(error.value).partition("this writes: ")[2]
+    subprocess.run(["bash", "-c", shell], cwd=tmp_path, check=True)
+    assert (tmp_path / "t.csv").read_text() == "user_id,item_id,rating,timestamp\n1,7,4,9\n"
 
 
 def test_a_folder_without_atomic_files_says_what_it_has(tmp_path):
