@@ -158,16 +158,15 @@ class Chosen:
             InputError: If a column looks like judgements or events and has no usual name, or no score was compared
                 with the least one.
         """
-        if self.judged_by is not None:
-            pass
-        elif (column := next((each for each, did in self._did.items() if len(did) > 1), None)) is not None:
-            raise InputError(self._of_events(str(source), column))
-        elif not self._scores and (found := self._watch.found()):
+        if self.judged_by is None and not self._scores and (found := self._watch.found()):
             path, values = found
             raise InputError(
                 f"{source}: {path!r} looks like judgements ({', '.join(map(excerpt, values))}): say --judged-by "
                 f"'{path}' if it says whether a row is a choice, or {EVERY_ROW}"
             )
+        column = next((each for each, did in self._did.items() if len(did) > 1), None)
+        if self.judged_by is None and column is not None:
+            raise InputError(self._of_events(str(source), column))
         if self.min_score is not None and not self._scores:
             raise InputError(
                 f"{source}: --min-score {self.min_score:g}: no column has scores by its name; --judged-by says which"

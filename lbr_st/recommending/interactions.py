@@ -21,7 +21,7 @@ from lbr_st.data.rows import read_rows
 from lbr_st.data.templates import Template, excerpt
 from lbr_st.errors import InputError, RowError
 from lbr_st.recommending.chosen import Chosen
-from lbr_st.recommending.tables import TIME, Tables, find_tables, no_column
+from lbr_st.recommending.tables import MOST_NAMED, TIME, Tables, find_tables, no_column
 from lbr_st.recommending.texts import TOKEN
 from lbr_st.recommending.times import seconds
 from lbr_st.records import ATOMIC, file_format
@@ -129,9 +129,9 @@ def read_interactions(
     people.chosen.end(tables.choices)
     if not people.has_times:
         logger.info(
-            "%s: no times (looked for %s): the order of the rows is taken for the order of the choices",
+            "%s: no times (looked for %s, ...): the order of the rows is taken for the order of the choices",
             tables.choices,
-            ", ".join(TIME),
+            ", ".join(TIME[:MOST_NAMED]),
         )
     about = dict.fromkeys(people.rows, "")
     if user_text is not None and tables.users is not None:

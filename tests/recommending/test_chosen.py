@@ -61,6 +61,7 @@ def test_what_is_left_out_is_counted():
         ("action_type", ["0", "2"], {}, "column 'action_type' says what users did"),
         ("what", ["buy", "pv"], {}, "t: column 'what' says what users did.*say --judged-by none"),
         ("member", ["1", "0", "1"], {}, "t: 'member' looks like judgements .*say --judged-by 'member' if it says"),
+        ("what", ["like", "dislike"], {}, "t: 'what' looks like judgements .*say --judged-by 'what' if it says"),
         ("genre", ["x"], {"min_score": 3}, "t: --min-score 3: no column has scores by its name; --judged-by says"),
     ],
 )
