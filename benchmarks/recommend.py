@@ -47,6 +47,7 @@ from tiny_models import make_backbone
 from toy_choices import write_choices
 
 from lbr_st.cli.main import run_command
+from lbr_st.data.judgements import NOTHING
 from lbr_st.errors import InputError
 from lbr_st.model.opening import open_model
 from lbr_st.quickstart.run import smollm2
@@ -64,7 +65,7 @@ LEAST_CHOICES = 5  # of such an item
 SEQUENTIAL: dict[str, Any] = {"rounds": 1, "mutual_weight": 0.0}
 # What each arm is told beside the scale.
 ARMS: dict[str, dict[str, Any]] = {
-    "text": {"tokens": "none", **SEQUENTIAL},
+    "text": {"tokens": "none", "token_dropout": None, **SEQUENTIAL},
     "random": {"tokens": "random", **SEQUENTIAL},
     "preloaded": SEQUENTIAL,
     **{f"joint-{weight:g}": {"mutual_weight": weight} for weight in WEIGHTS},
@@ -262,7 +263,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         model=backbone_of(args), data=data, items=items, output_dir="none", bf16=args.bf16, **SCALES[args.scale]
     )
     program = PROGRAM if args.scale == "nano" else f"{PROGRAM}_{args.scale}"
-    bench = Bench(program, read_interactions(data, items), config)
+    bench = Bench(program, read_interactions(data, items, judged_by=NOTHING), config)
     settings = {"scale": args.scale, **config.described()}
     results.conditions()
     runs: dict[str, Callable[[int], dict[str, Any]]] = {

@@ -191,6 +191,27 @@ MUTANTS = [
         "at_least = scores > scores[item]",
         "recommending/test_ranking.py",
     ),
+    Mutant(
+        "recommend: what was rated below the least score is a choice",
+        "recommending/chosen.py",
+        "return score >= self.min_score",
+        "return True",
+        "recommending/test_chosen.py",
+    ),
+    Mutant(
+        "recommend: the time zone of a date is forgotten",
+        "recommending/times.py",
+        "moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()",
+        "moment.replace(tzinfo=UTC).timestamp()",
+        "recommending/test_times.py",
+    ),
+    Mutant(
+        "recommend: a word is taken for an id beside the id that both tables have",
+        "recommending/tables.py",
+        "[*both, *ids, *more, *words]",
+        "[*words, *ids, *more]",
+        "recommending/test_tables.py",
+    ),
     # A smaller model.
     Mutant(
         "layers: a configuration with the types of layers that are gone",

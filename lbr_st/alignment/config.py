@@ -8,7 +8,8 @@ from typing import ClassVar, Literal
 from sentence_transformers.sentence_transformer.training_args import SentenceTransformerTrainingArguments
 
 from lbr_st.errors import InputError
-from lbr_st.training.config import StageConfig, flag, required, told
+from lbr_st.training.config import StageConfig
+from lbr_st.training.flags import flag, required, told
 from lbr_st.training.rates import rates_in_words
 
 MAX_FORGETTING = 1.0

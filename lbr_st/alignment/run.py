@@ -50,9 +50,9 @@ from lbr_st.model.saving import load
 from lbr_st.model.similarity import compare_by_cosine
 from lbr_st.records import FIELDS, Record
 from lbr_st.training.callbacks import WarnOfCollapse, evaluate_while_training, keep_best
-from lbr_st.training.config import flag
 from lbr_st.training.describe import describe_run, open_folder
 from lbr_st.training.finish import finish, set_prompts, write_log
+from lbr_st.training.flags import flag
 from lbr_st.training.held_out import NDCG, HeldOutEvaluator
 from lbr_st.training.launch import check_hub, check_launch, making_a_trainer
 from lbr_st.training.lora import adapter_for, merged, open_for_training, quantization

@@ -8,17 +8,19 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from lbr_st.cli.arguments import Parser, positive_int
 from lbr_st.data.cleaning import printable
 from lbr_st.evaluation.tables import markdown_table
+from lbr_st.files import require_empty
 from lbr_st.recommending.config import RecommendConfig
 from lbr_st.recommending.interactions import DEV, TEST
-from lbr_st.recommending.ranking import FIGURES, SAMPLED, rank_held_out
-from lbr_st.recommending.recommender import ITEMS, MODEL, RECOMMENDER, TrainedRecommender, open_recommender
-from lbr_st.recommending.run import recommend
-from lbr_st.training.config import flag
+from lbr_st.recommending.tables import find_tables
+from lbr_st.training.flags import flag
+
+if TYPE_CHECKING:
+    from lbr_st.recommending.recommender import TrainedRecommender
 
 HEADER = ("HR@1", "HR@5", "nDCG@5", "HR@10 of all", "nDCG@10 of all")  # of FIGURES
 SHOWN = 5  # suggestions
@@ -67,6 +69,10 @@ def _add_field(group: Any, field: dataclasses.Field[Any], type_: Any) -> None:
 
 def _train(**settings: Any) -> str:
     config = RecommendConfig(**settings)
+    require_empty(config.output_dir)
+    find_tables(config.data, config.items, config.users, config.user_text)  # before torch is imported
+    from lbr_st.recommending.run import recommend
+
     table = score_table(recommend(config), DEV)
     command = shlex.join(["lbr", "recommend", "evaluate", "--model", config.output_dir])
     return f"\n{table}\n\nSaved {config.output_dir}; these are the scores on dev.\nnext: {command}"
@@ -87,6 +93,8 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(model: str, split: str) -> str:
+    from lbr_st.recommending.recommender import open_recommender
+
     trained = open_recommender(model)
     user = shlex.join(["lbr", "recommend", "suggest", "--model", model, "--user", trained.interactions.users[0]])
     return f"\n{score_table(trained, split)}\n\nnext: {user}"
@@ -94,6 +102,8 @@ def _evaluate(model: str, split: str) -> str:
 
 def score_table(trained: TrainedRecommender, split: str) -> str:
     """Lay out how high popularity, either side and both joined rank what users chose."""
+    from lbr_st.recommending.ranking import FIGURES, SAMPLED, rank_held_out
+
     rows = []
     for name, score in trained.scorers().items():
         ranks = rank_held_out(score, trained.interactions, split)
@@ -113,6 +123,8 @@ def _add_suggest(parser: argparse.ArgumentParser) -> None:
 
 
 def _suggest(model: str, user: str | None, liked: Sequence[str], top_k: int) -> str:
+    from lbr_st.recommending.recommender import ITEMS, MODEL, RECOMMENDER, open_recommender
+
     found = open_recommender(model).suggest(user, liked, top_k)
     lines = [f"  {each.score:.3f}  {printable(each.text)}  ({each.id})" for each in found]
     folder, asked = Path(model), "what somebody looks for"

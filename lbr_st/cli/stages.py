@@ -15,7 +15,8 @@ from transformers import HfArgumentParser
 from lbr_st.data.rows import one_of_several
 from lbr_st.errors import InputError, one_line
 from lbr_st.evaluation.tables import markdown_table
-from lbr_st.training.config import RunConfig, StageConfig, flag, own_fields
+from lbr_st.training.config import RunConfig, StageConfig, own_fields
+from lbr_st.training.flags import flag
 from lbr_st.training.trial import Plan, RateSearch
 from lbr_st.training.verdicts import read_verdict
 

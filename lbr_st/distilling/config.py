@@ -9,7 +9,8 @@ from sentence_transformers.sentence_transformer.training_args import SentenceTra
 
 from lbr_st.data.drops import ON_ERROR_HELP
 from lbr_st.errors import InputError
-from lbr_st.training.config import RunConfig, required, told
+from lbr_st.training.config import RunConfig
+from lbr_st.training.flags import required, told
 
 TABLE, LAYERS = "table", "layers"
 # A table begins far from where it ends, and few queries have each of its tokens. With 3 passes over 2,000 queries it

@@ -10,7 +10,8 @@ from lbr_st.data.templates import Template
 from lbr_st.errors import InputError
 from lbr_st.learning.masked_model import READ_OUT_WEIGHT
 from lbr_st.learning.objectives import OBJECTIVES, Arm, parse_objective
-from lbr_st.training.config import StageConfig, required, told
+from lbr_st.training.config import StageConfig
+from lbr_st.training.flags import required, told
 from lbr_st.training.held_out import DEV, RECALL
 from lbr_st.training.rates import rates_in_words
 

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from lbr_st.data.drops import ON_ERROR, ON_ERROR_HELP
+from lbr_st.data.judgements import NOTHING
 from lbr_st.errors import InputError
-from lbr_st.training.config import flag, required, told
+from lbr_st.recommending.chosen import JUDGED_BY, MIN_SCORE
+from lbr_st.training.flags import flag, required, told
 
 PRELOADED, RANDOM, NONE = "preloaded", "random", "none"
-MUTUAL_WEIGHT = 0.1
+MUTUAL_WEIGHT = TOKEN_DROPOUT = 0.1
 AT_LEAST_1 = (
     "history", "max_length", "dimensions", "graph_layers", "recommender_batch_size", "recommender_steps",
     "steps", "joint_steps", "rounds",
@@ -49,7 +51,8 @@ class RecommendConfig:
 
     GROUPS: ClassVar[Mapping[str, Sequence[str]]] = {
         "model and data": (
-            "model", "data", "items", "users", "item_text", "user_text", "on_error", "output_dir",
+            "model", "data", "min_score", "judged_by", "items", "users", "item_text", "user_text", "on_error",
+            "output_dir",
         ),
         "texts and tokens": ("tokens", "token_dropout", "history", "max_length"),
         "recommender": (
@@ -66,6 +69,8 @@ class RecommendConfig:
         "who chose what: a table with a column of users, of items and of times, or a folder of RecBole's atomic files",
         "FILE_OR_FOLDER",
     )
+    min_score: float | None = told(MIN_SCORE, "S")
+    judged_by: str | None = told(JUDGED_BY, "COLUMN")
     items: str | None = told("table with the id of each item and its texts (default: the .item beside --data)", "FILE")
     users: str | None = told("table with the id of each user (default: the .user beside --data)", "FILE")
     item_text: str | None = told("what is told of an item, such as '{title}, {genres}' (default: all)", "TEMPLATE")
@@ -76,7 +81,9 @@ class RecommendConfig:
     tokens: Literal["preloaded", "random", "none"] = told(
         "tokens of users and items: with the vectors of the recommender, with random ones, or none", default=PRELOADED
     )
-    token_dropout: float = told("share of the texts that are written without tokens", "P", default=0.1)
+    token_dropout: float | None = told(
+        f"share of the texts that are written without tokens (default: {TOKEN_DROPOUT:g}; without tokens all)", "P"
+    )
     history: int = told("most items that a user's text tells, the newest first", "N", default=10)
     max_length: int = told("longest text in tokens", "N", default=128)
 
@@ -107,17 +114,25 @@ class RecommendConfig:
         for name in ("steps", "joint_steps"):
             if getattr(self, name) < self.rounds:
                 raise InputError(f"{flag(name)} {getattr(self, name)} are too few for --rounds {self.rounds}")
-        self._check_numbers()
         for name, choices in (("tokens", (PRELOADED, RANDOM, NONE)), ("on_error", ON_ERROR)):
             if getattr(self, name) not in choices:
                 raise InputError(f"{flag(name)} must be one of {', '.join(choices)}, got {getattr(self, name)}")
+        if self.tokens == NONE and self.token_dropout:
+            raise InputError("--token-dropout is for tokens, which --tokens none leaves out: no text has one")
+        if self.token_dropout is None:
+            object.__setattr__(self, "token_dropout", 0.0 if self.tokens == NONE else TOKEN_DROPOUT)
+        self._check_numbers()
         self._check_weight()
 
     def _check_numbers(self) -> None:
         for name in ("learning_rate", "recommender_learning_rate", "temperature"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{flag(name)} must be a number above 0, got {getattr(self, name)}")
-        if not 0 <= self.token_dropout <= 1:
+        if self.min_score is not None and not math.isfinite(self.min_score):
+            raise InputError(f"--min-score must be a number, got {self.min_score}")
+        if self.min_score is not None and self.judged_by == NOTHING:
+            raise InputError(f"--min-score is for a column that judges, and --judged-by {NOTHING} says that none does")
+        if not 0 <= self.dropout <= 1:
             raise InputError(f"--token-dropout must be from 0 to 1, got {self.token_dropout}")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"--seed must be a whole number from 0 to {2**32 - 1}, got {self.seed}")
@@ -134,6 +149,11 @@ class RecommendConfig:
     def weight(self) -> float:
         """The weight of the distance."""
         return self.mutual_weight or 0.0
+
+    @property
+    def dropout(self) -> float:
+        """The share of the texts without tokens."""
+        return self.token_dropout or 0.0
 
     def described(self) -> dict[str, Any]:
         """Return the settings that decide the weights, as plain JSON; files without their folders."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +18,16 @@ from lbr_st.data.cleaning import clean
 from lbr_st.data.drops import Drops, Waiting, on_wrong_row
 from lbr_st.data.ids import id_text
 from lbr_st.data.rows import read_rows
-from lbr_st.data.templates import Template
+from lbr_st.data.templates import Template, excerpt
 from lbr_st.errors import InputError, RowError
+from lbr_st.recommending.chosen import Chosen
+from lbr_st.recommending.tables import MOST_NAMED, TIME, Tables, find_tables, no_column
 from lbr_st.recommending.texts import TOKEN
+from lbr_st.recommending.times import seconds
 from lbr_st.records import ATOMIC, file_format
 
 logger = logging.getLogger(__name__)
 
-# Names of columns, in the order they are looked for.
-USER = ("user_id", "user", "uid", "customer_id", "reviewer_id")
-ITEM = ("item_id", "item", "iid", "movie_id", "product_id", "book_id", "parent_asin", "asin")
-TIME = ("timestamp", "time", "unix_review_time")
 TEST, DEV = "test", "dev"
 FEWEST = 3  # choices of a user of whom the last two are held out
 
@@ -96,43 +95,57 @@ def read_interactions(
     *,
     item_text: str | None = None,
     user_text: str | None = None,
+    min_score: float | None = None,
+    judged_by: str | None = None,
     on_error: str = "stop",
 ) -> Interactions:
     """Read who chose what, and what is told of the items; say which columns were used.
 
     Args:
-        data: Table of choices, a row each, in any format of `lbr_st.data.rows.read_rows`: a user, an item and a time in
-            seconds, by their usual names. Without a time, the order is that of the rows. Or a folder of RecBole's
-            atomic files: ``NAME.inter``, ``NAME.item`` and ``NAME.user``.
+        data: Table of choices, a row each, in any format of `lbr_st.data.rows.read_rows`: a user, an item and a time,
+            by their usual names (`lbr_st.recommending.tables`). A time is in seconds or a date of ISO's form; without
+            one, the order is that of the rows. Or a folder of RecBole's atomic files: ``NAME.inter``, ``NAME.item``
+            and ``NAME.user``.
         items: Table of the items: an id, and columns of text; default is the ``.item`` beside the choices.
         users: Table of the users; default is the ``.user`` beside the choices. It is read for ``user_text`` alone.
         item_text: Template of what is told of an item; default is all columns but the id. The first column with text
             is what it is called.
         user_text: Template of what is told of a user; default is nothing.
+        min_score: Least score of a choice, where a column rates what users chose; rows below it are left out.
+        judged_by: Column that says whether a row is a choice, or ``none`` if every row is one; default is what has a
+            usual name.
         on_error: ``stop`` at the first row that cannot be used, or ``skip`` such rows and say how many they were.
 
     Raises:
         InputError: If a table cannot be read, or a row lacks an id, names an item that no row tells of, or spells a
-            token; there are fewer than two users or items, or no user has `FEWEST`.
+            token; there are ratings, and nothing says which are choices; there are fewer than two users or items, or
+            no user has `FEWEST`.
     """
-    choices = _choices(Path(data))
-    item_file = _table(choices, items, ".item")
-    if item_file is None:
-        raise InputError(f"--data {data}: nothing tells of its items; give --items, a table with their ids and titles")
-    catalogue = _Catalogue(item_text)
-    _read(item_file, catalogue.take, "item", on_error)
-    people = _Histories(catalogue.numbers, item_file)
-    _read(choices, people.take, "interaction", on_error)
+    tables = find_tables(data, items, users, user_text)
+    catalogue = _Catalogue(item_text, tables.own_item)
+    _read(tables.items, catalogue.take, "item", on_error)
+    people = _Histories(catalogue.numbers, tables, Chosen(min_score, judged_by))
+    _read(tables.choices, people.take, "interaction", on_error)
+    people.chosen.end(tables.choices)
+    if not people.has_times:
+        logger.info(
+            "%s: no times (looked for %s, ...): the order of the rows is taken for the order of the choices",
+            tables.choices,
+            ", ".join(TIME[:MOST_NAMED]),
+        )
     about = dict.fromkeys(people.rows, "")
-    if user_text is not None:
-        user_file = _table(choices, users, ".user")
-        if user_file is None:
-            raise InputError("--user-text: nothing tells of the users; give --users, a table with their ids")
-        told = _People(user_text)
-        _read(user_file, told.take, "user", on_error)
+    if user_text is not None and tables.users is not None:
+        told = _People(user_text, tables.own_user)
+        _read(tables.users, told.take, "user", on_error)
         about |= {user: told.about[user] for user in people.rows if user in told.about}
-    elif users is not None:
-        raise InputError(f"--users {users}: say with --user-text what is told of a user")
+        if unknown := [user for user in people.rows if user not in told.about]:
+            logger.warning(
+                "%s: nothing tells of %d of %d users, such as %s",
+                tables.users,
+                len(unknown),
+                len(people.rows),
+                unknown[0],
+            )
     if min(len(people.rows), len(catalogue.numbers)) < 2:
         raise InputError(
             f"--data {data}: {len(people.rows)} users and {len(catalogue.numbers)} items; two of each are the fewest"
@@ -145,24 +158,7 @@ def read_interactions(
     )
 
 
-def _choices(path: Path) -> Path:
-    """Return the table of choices: the file itself, or that of a folder of atomic files."""
-    if not path.is_dir():
-        return path
-    found = sorted(path.glob("*.inter"))
-    if len(found) != 1:
-        raise InputError(f"--data {path}: {len(found)} files in it end in .inter; name the file of the choices itself")
-    return found[0]
-
-
-def _table(choices: Path, given: str | Path | None, suffix: str) -> Path | None:
-    """Return the table that is given, or the atomic file beside the choices; None where there is none."""
-    beside = choices.with_suffix(suffix)
-    if given is not None:
-        return Path(given)
-    return beside if choices.suffix == ".inter" and beside.is_file() else None
-
-
+_first = lru_cache(names.first)  # of the columns that all rows of a table have
 Take = Callable[[str, Mapping[str, Any], Account], None]
 
 
@@ -170,36 +166,53 @@ def _read(path: Path, take: Take, kind: str, on_error: str) -> None:
     """Give each row of a table to a function, and say what was made of it."""
     drops, account = Drops(), Account()
     waiting = Waiting(on_wrong_row(on_error, drops))
-    for row in read_rows(path, wrong=waiting):
-        values = row.values
-        if file_format(path) in ATOMIC:  # whose columns are named with their type, as item_id:token
-            values = {name.rpartition(":")[0] or name: value for name, value in values.items()}
-        account.see(values)
-        try:
-            take(row.where, values, account)
-        except RowError as error:
-            waiting(error)
-            continue
-        waiting.used()
-        account.count(kind)
+    try:
+        for row in read_rows(path, wrong=waiting):
+            values = row.values
+            if file_format(path) in ATOMIC:  # whose columns are named with their type, as item_id:token
+                values = {name.rpartition(":")[0] or name: value for name, value in values.items()}
+            account.see(values)
+            try:
+                take(row.where, values, account)
+            except RowError as error:
+                waiting(error)
+                continue
+            waiting.used()
+            account.count(kind)
+    except RowError as error:
+        if error.reason != "wrong encoding":
+            raise
+        written = f"{path.stem}_utf8{path.suffix}"
+        raise InputError(
+            f"{error.where}: not in UTF-8; iconv -f cp1252 -t utf-8 {path} > {written} writes it so, if its encoding "
+            "is cp1252"
+        ) from error
     waiting.end()
     if not account.counts:
-        raise InputError(f"{path}: no rows{' that can be used' if drops.counts else ''}")
+        raise InputError(f"{path}: no rows{f' that can be used; {drops.describe()}' if drops.counts else ''}")
     account.say(path)
     if drops.counts:
         logger.warning("%s: %s", path, drops.describe())
 
 
-def _id(where: str, values: Mapping[str, Any], kinds: Sequence[str], account: Account) -> tuple[str, str]:
-    """Return the column of an id, and the id."""
-    column = names.first(values, kinds)
-    if column is None:
-        raise RowError(where, "missing column", f"no column {kinds[0]} (found: {', '.join(values)[:200]})")
-    account.use([column])
+def _columns(where: str, values: Mapping[str, Any], account: Account, *kinds: tuple[str, ...]) -> list[str]:
+    """Return the columns of ids that are needed."""
+    found = []
+    for each in kinds:
+        column = _first(tuple(values), each)
+        if column is None:
+            raise RowError(where, "missing column", no_column(values, each))
+        found.append(column)
+    account.use(found)
+    return found
+
+
+def _id(where: str, values: Mapping[str, Any], column: str) -> str:
+    """Return the id in a column."""
     found = id_text(values[column])
     if found is None:
         raise RowError(where, "no id", f"column {column}: an id is needed, found nothing")
-    return column, found
+    return found
 
 
 def _checked(where: str, text: str) -> str:
@@ -221,15 +234,17 @@ def _cell(value: Any) -> str:
 class _Catalogue:
     """The items, by their ids."""
 
-    def __init__(self, template: str | None) -> None:
+    def __init__(self, template: str | None, own_id: tuple[str, ...]) -> None:
         self.template = None if template is None else Template(template)
+        self.own_id = own_id
         self.numbers: dict[str, int] = {}
         self.names: list[str] = []
         self.texts: list[str] = []
 
     def take(self, where: str, values: Mapping[str, Any], account: Account) -> None:
         """Take a row."""
-        own, id_ = _id(where, values, (*ITEM, "id"), account)
+        [own] = _columns(where, values, account, self.own_id)
+        id_ = _id(where, values, own)
         columns = [column for column in values if column != own]
         cells = {column: _cell(values[column]) for column in columns}
         told = {column: text for column, text in cells.items() if text}
@@ -251,33 +266,45 @@ class _Catalogue:
 class _Histories:
     """Who chose what, by the ids of users."""
 
-    def __init__(self, items: Mapping[str, int], item_file: Path) -> None:
-        self.items, self.item_file = items, item_file
+    def __init__(self, items: Mapping[str, int], tables: Tables, chosen: Chosen) -> None:
+        self.items, self.tables, self.chosen = items, tables, chosen
         self.rows: dict[str, dict[int, float]] = {}  # of each user the time of the first choice of each item
+        self.has_times: bool | None = None
 
     def take(self, where: str, values: Mapping[str, Any], account: Account) -> None:
         """Take a row."""
-        (_, user), (_, item) = (_id(where, values, kinds, account) for kinds in (USER, ITEM))
+        columns = _columns(where, values, account, self.tables.user, self.tables.item)
+        column = _first(tuple(values), TIME)
+        time = self._time(where, column, values, account)
+        user, item = (_id(where, values, each) for each in columns)
+        others = {name: value for name, value in values.items() if name not in (*columns, column)}
+        if not self.chosen(where, others, account):
+            return
         if item not in self.items:
-            raise RowError(where, "an unknown item", f"item {item!r} is not in {self.item_file}")
-        time = self._time(where, values, account)
+            raise RowError(where, "an unknown item", f"item {item!r} is not in {self.tables.items}{self._nearly(item)}")
         chosen = self.rows.setdefault(user, {})
         account.note("again, of the same user and item, of which the first counts", self.items[item] in chosen)
         chosen[self.items[item]] = min(time, chosen.get(self.items[item], time))
 
-    @staticmethod
-    def _time(where: str, values: Mapping[str, Any], account: Account) -> float:
-        column = names.first(values, TIME)
+    def _nearly(self, item: str) -> str:
+        """Say which item may be meant, where a program took the ids for numbers."""
+        other = next((each for each in (item.removesuffix(".0"), item.lstrip("0")) if each in self.items), None)
+        return "" if other is None else f", but {other!r} is: write the ids of both as text, in one form"
+
+    def _time(self, where: str, column: str | None, values: Mapping[str, Any], account: Account) -> float:
+        if self.has_times is None:
+            self.has_times = column is not None
+        if self.has_times != (column is not None):
+            raise RowError(where, "no time", "some rows have a time and others have none")
         if column is None:
             return 0.0
         account.use([column])
-        try:
-            time = float(values[column])
-        except (TypeError, ValueError):
-            time = float("nan")
-        if not np.isfinite(time):
+        if (time := seconds(values[column])) is None:
             raise RowError(
-                where, "no time", f"column {column}: a number of seconds is needed, found {values[column]!r}"
+                where,
+                "no time",
+                f"column {column}: seconds, or a date as 2024-01-31 or 2024-01-31T10:00:00Z, are needed, found "
+                f"{excerpt(values[column])}; pandas.to_datetime writes it so, or take the column away",
             )
         return time
 
@@ -290,13 +317,13 @@ class _Histories:
 class _People:
     """What is told of users, by their ids."""
 
-    def __init__(self, template: str) -> None:
-        self.template = Template(template)
+    def __init__(self, template: str, own_id: tuple[str, ...]) -> None:
+        self.template, self.own_id = Template(template), own_id
         self.about: dict[str, str] = {}
 
     def take(self, where: str, values: Mapping[str, Any], account: Account) -> None:
         """Take a row."""
-        _, id_ = _id(where, values, (*USER, "id"), account)
+        id_ = _id(where, values, *_columns(where, values, account, self.own_id))
         if id_ in self.about:
             raise RowError(where, "a user twice", f"user {id_!r} is told of twice")
         account.use(self.template.columns_in(values))

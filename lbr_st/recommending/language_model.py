@@ -140,7 +140,7 @@ class LanguageModelSide:
         return self.model(on_device, task=role)["sentence_embedding"]
 
     def _is_plain(self) -> bool:
-        return self._random.random() < self.config.token_dropout
+        return self._random.random() < self.config.dropout
 
     def _endless_batches(self) -> Iterator[list[tuple[int, int]]]:
         size = min(self.config.batch_size, len(self._examples))

@@ -6,6 +6,7 @@ chose what, and is not published with it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
-from lbr_st.data.cleaning import clean
+from lbr_st.data.cleaning import clean, printable
 from lbr_st.data.rows import read_rows
 from lbr_st.errors import InputError, one_line
 from lbr_st.files import read_json, replacing_folder, write_json, write_jsonl
@@ -27,6 +28,8 @@ from lbr_st.recommending.config import NONE
 from lbr_st.recommending.interactions import Interactions
 from lbr_st.recommending.ranking import Scorer
 from lbr_st.recommending.texts import Texts
+
+logger = logging.getLogger(__name__)
 
 MODEL, RECOMMENDER = "model", "recommender"
 VECTORS, USERS, ITEMS, SETTINGS = "recommender.safetensors", "users.jsonl", "items.jsonl", "settings.json"
@@ -104,11 +107,11 @@ class TrainedRecommender:
 
         Args:
             user: Id of a user of the training data, whose last choices are told too.
-            liked: What somebody new chose, oldest first: names of items, or of others that it never saw.
+            liked: What somebody new chose, oldest first: items by their name, id or text, or words for others.
             top_k: Number of suggestions.
 
         Raises:
-            InputError: If there is no such user, or not one of both is given.
+            InputError: If there is no such user, not one of both is given, or what is liked is blank.
         """
         liked = [liked] if isinstance(liked, str) else liked
         if (user is None) == (not liked):
@@ -139,10 +142,20 @@ class TrainedRecommender:
         return self.interactions.users.index(user)
 
     def _named(self, liked: Sequence[str]) -> list[int | str]:
-        """Return the numbers of the items that are called so, and the names of others."""
-        numbers = {name.casefold(): item for item, name in reversed([*enumerate(self.interactions.names)])}
-        names = (clean(name, one_line=True) for name in liked)
-        return [numbers.get(name.casefold(), name) for name in names]
+        """Return the numbers of the items that are meant, and the words for others; say which is which."""
+        of, numbers = self.interactions, dict[str, int]()
+        printed = [f"{text} ({id_})" for text, id_ in zip(of.texts, of.items, strict=True)]
+        for names in (of.names, of.texts, printed, of.items):  # the likeliest first
+            for item, name in enumerate(names):
+                numbers.setdefault(name.casefold(), item)
+        words = [clean(name, one_line=True) for name in liked]
+        if not all(words):
+            raise InputError("--liked: an empty name says nothing; name what was chosen, or leave it out")
+        found = [numbers.get(word.casefold(), word) for word in words]
+        known = ", ".join(printed[each] for each in found if isinstance(each, int)) or "none"
+        others = ", ".join(each for each in found if isinstance(each, str)) or "none"
+        logger.info("--liked: items of the data: %s; read as words: %s", printable(known), printable(others))
+        return found
 
     def save(self, output_dir: str | Path, settings: dict[str, object]) -> None:
         """Write the model and then the recommender; without the second, nothing opens the directory.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 from transformers import set_seed
 
-from lbr_st.errors import InputError
+from lbr_st.errors import DivergedError, InputError
 from lbr_st.files import require_empty
 from lbr_st.model.bottleneck import bottleneck_module
 from lbr_st.model.lengths import warn_of_longer
@@ -24,6 +25,7 @@ from lbr_st.recommending.recommender import TrainedRecommender, Vectors, texts_o
 from lbr_st.recommending.sharing import InformationSharing, check_dimensions
 from lbr_st.recommending.texts import Texts, item_token, user_token
 from lbr_st.recommending.tokens import add_tokens, check_has_none
+from lbr_st.training.finish import of_no_use
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +45,7 @@ def recommend(config: RecommendConfig) -> TrainedRecommender:
 
     Raises:
         InputError: If the data or the model cannot be used, before any long work.
+        DivergedError: If a side has no vectors of use any more.
         UnfinishedError: If what was written of the model gives other vectors.
     """
     require_empty(config.output_dir)
@@ -53,6 +56,8 @@ def recommend(config: RecommendConfig) -> TrainedRecommender:
         config.users,
         item_text=config.item_text,
         user_text=config.user_text,
+        min_score=config.min_score,
+        judged_by=config.judged_by,
         on_error=config.on_error,
     )
     model = open_model(config.model, max_seq_length=config.max_length)
@@ -73,6 +78,7 @@ def train(config: RecommendConfig, interactions: Interactions, model: SentenceTr
     Raises:
         InputError: If the recommender's vectors are longer than the language model is wide, it keeps the first numbers
             of its vectors alone, or it has tokens of users already.
+        DivergedError: If a side has no vectors of use any more.
     """
     module = bottleneck_module(model)
     if model.truncate_dim is not None:
@@ -105,6 +111,11 @@ def train(config: RecommendConfig, interactions: Interactions, model: SentenceTr
 
     for turn in range(config.rounds):
         loss = side.turn(_part(config.steps, turn, config.rounds))
+        if (what := of_no_use(model) or ("are not finite" if not math.isfinite(loss) else None)) is not None:
+            raise DivergedError(
+                f"training diverged: the vectors of the language model {what}; lower --learning-rate, which was "
+                f"{config.learning_rate:g}"
+            )
         if sharing is not None:
             sharing.share(side.shared_vectors())
         joined.see(*side.features())
@@ -118,6 +129,7 @@ def train(config: RecommendConfig, interactions: Interactions, model: SentenceTr
             vectors=joined,
             more=more,
         )
+        _refuse_diverged(of_recommender, graph, config)
         if sharing is not None:
             sharing.share(_vectors_of(graph)[owners])
         logger.info("turn %d of %d: losses %.3f and %.3f", turn + 1, config.rounds, loss, of_recommender)
@@ -134,6 +146,9 @@ def train_graph(config: RecommendConfig, interactions: Interactions, device: str
 
     Returns:
         What is drawn from, and the recommender.
+
+    Raises:
+        DivergedError: If its vectors are not finite.
     """
     histories, items = interactions.split.train, len(interactions.items)
     choices = Choices(histories, items, config.seed)
@@ -145,8 +160,22 @@ def train_graph(config: RecommendConfig, interactions: Interactions, device: str
         batch_size=config.recommender_batch_size,
         optimizer=torch.optim.Adam(graph.parameters(), lr=config.recommender_learning_rate),
     )
+    _refuse_diverged(loss, graph, config)
     logger.info("LightGCN alone: loss %.3f", loss)
     return choices, graph
+
+
+def _refuse_diverged(loss: float, graph: LightGCN, config: RecommendConfig) -> None:
+    """Refuse a recommender whose vectors are of no use any more.
+
+    Raises:
+        DivergedError: If its loss or its vectors are not finite.
+    """
+    if not math.isfinite(loss) or not _vectors_of(graph).isfinite().all():
+        raise DivergedError(
+            f"training diverged: the vectors of the recommender are not finite (loss {loss:g}); lower "
+            f"--recommender-learning-rate, which was {config.recommender_learning_rate:g}"
+        )
 
 
 def _give_tokens(

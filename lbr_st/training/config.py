@@ -18,31 +18,12 @@ from lbr_st.data.judgements import MIN_SCORE
 from lbr_st.errors import InputError, check_installed, one_line
 from lbr_st.model.bottleneck import check_nested, check_ratio, check_room
 from lbr_st.model.opening import DEFAULT_MAX_LENGTH
+from lbr_st.training.flags import flag, required, told
 from lbr_st.training.launch import check_environment
 from lbr_st.training.packages import check_packages
 from lbr_st.training.resume import checkpoint_dir
 
 LARGEST_RANK = 65_536  # of LoRA: wider than any layer, of which all ranks are one
-
-
-def told(help_: str, metavar: str | None = None, default: Any = None) -> Any:
-    """Make a field of a configuration, with its help text.
-
-    Args:
-        help_: What it means, as the command line shows it.
-        metavar: What stands for its value there.
-        default: Its value where nothing is said.
-    """
-    return field(default=default, metadata=_shown(help_, metavar))
-
-
-def required(help_: str, metavar: str) -> Any:
-    """Make a field of a configuration that must be given."""
-    return field(metadata=_shown(help_, metavar))
-
-
-def _shown(help_: str, metavar: str | None) -> dict[str, str]:
-    return {"help": help_.replace("%", "%%")} | ({} if metavar is None else {"metavar": metavar})
 
 
 # Numbers of the trainer that may not be below 0.
@@ -306,11 +287,6 @@ class StageConfig(RunConfig):
             raise InputError("LoRA trains few weights and needs no FSDP or DeepSpeed; leave out one of them")
         if self.load_in_4bit:
             check_installed("bitsandbytes", "--load-in-4bit")
-
-
-def flag(name: str) -> str:
-    """Return how a setting is written on the command line."""
-    return f"--{name.replace('_', '-')}"
 
 
 def own_fields(config: type[RunConfig] | RunConfig) -> list[str]:

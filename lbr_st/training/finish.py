@@ -117,17 +117,19 @@ def refuse_diverged(model: SentenceTransformer, trainer: Trainer, output_dir: st
     Raises:
         DivergedError: With what the vectors are, and what to do.
     """
+    if (what := of_no_use(model)) is not None:
+        raise DivergedError(
+            f"training diverged: the vectors of the model {what}; lower --learning-rate, which was "
+            f"{trainer.args.learning_rate:g}, and choose another --output-dir, or remove {output_dir}"
+        )
+
+
+def of_no_use(model: SentenceTransformer) -> str | None:
+    """Say what the vectors of a trained model are, where they are of no use any more; else None."""
     vectors = torch.as_tensor(model.encode(WORDS, show_progress_bar=False)).float()
     if not vectors.isfinite().all():
-        what = "are not finite"
-    elif reads_by_layers(model) and vectors.norm(dim=1).min() < VANISHED:
-        what = "have become zero"
-    else:
-        return
-    raise DivergedError(
-        f"training diverged: the vectors of the model {what}; lower --learning-rate, which was "
-        f"{trainer.args.learning_rate:g}, and choose another --output-dir, or remove {output_dir}"
-    )
+        return "are not finite"
+    return "have become zero" if reads_by_layers(model) and vectors.norm(dim=1).min() < VANISHED else None
 
 
 def step_of_history(trainer: Trainer, stage: str, description: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

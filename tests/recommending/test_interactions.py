@@ -1,12 +1,13 @@
 """Who chose what, out of files; and what is held out of it."""
 
+import json
 import logging
 
 import pytest
 from toy_choices import write_choices
 
 from lbr_st.errors import InputError
-from lbr_st.recommending.interactions import read_interactions
+from lbr_st.recommending import interactions
 
 INTER = """user_id:token\titem_id:token\trating:float\ttimestamp:float
 9\t50\t3\t300
@@ -24,6 +25,11 @@ ITEM = """item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_
 3\tNever chosen\t2000\tDrama
 """
 USER = "user_id:token\tage:token\tgender:token\n9\t24\tM\n7\t30\tF\n"
+
+
+def read_interactions(*files, **settings):
+    """Read choices, of which every row is one."""
+    return interactions.read_interactions(*files, **{"judged_by": "none", **settings})
 
 
 @pytest.fixture
@@ -80,8 +86,12 @@ def test_the_last_two_are_held_out(folder):
     ("suffix", "line", "said"),
     [
         ("inter", "9\t99\t1\t1", r"toy.inter, line 9: item '99' is not in .*toy.item"),
-        ("inter", "9\t7\t1\tsoon", r"line 9: column timestamp: a number of seconds is needed, found 'soon'"),
-        ("inter", "9\t7\t1\tinf", r"line 9: column timestamp: a number of seconds"),
+        (
+            "inter",
+            "9\t7\t1\tsoon",
+            r"line 9: column timestamp: seconds, or a date as .* are needed, found \"soon\"; pandas",
+        ),
+        ("inter", "9\t7\t1\tinf", r"line 9: column timestamp: seconds"),
         ("inter", "\t7\t1\t1", r"line 9: column user_id: an id is needed"),
         ("item", "7\tAgain\t1\t", r"toy.item, line 6: item '7' is told of twice"),
         ("item", "4\t\t\t", r"line 6: no text"),
@@ -100,9 +110,7 @@ def test_a_row_that_cannot_be_used(folder, suffix, line, said, caplog):
 
 
 def test_what_cannot_be_used_at_all(folder, tmp_path):
-    with pytest.raises(InputError, match="no column user_id .found: a, b"):
-        (tmp_path / "a.csv").write_text("a,b\n1,2\n")
-        read_interactions(tmp_path / "a.csv", folder / "toy.item")
+    (tmp_path / "a.csv").write_text("a,b\n1,2\n")
     with pytest.raises(InputError, match="give --items"):
         read_interactions(tmp_path / "a.csv")
     with pytest.raises(InputError, match="say with --user-text what is told"):
@@ -132,3 +140,65 @@ def test_choices_of_the_helpers(tmp_path):
     choices, items = write_choices(tmp_path)
     found = read_interactions(choices, items)
     assert len(found.users) == 16 and all(len({item // 6 for item in history}) == 1 for history in found.histories)
+
+
+TIMED = """user,item,created_at
+u,a,2024-02-02 10:00:00
+u,b,2024-01-01T10:00:00Z
+u,c,2024-03-01
+v,a,2024-01-01 12:00:00 UTC
+v,b,2024-01-01T12:00:00+02:00
+"""
+TITLES = "item,title\na,Heat\nb,Ran\nc,Up\n"
+
+
+def written(folder, choices, items=TITLES, name="choices.csv"):
+    (folder / name).write_text(choices, encoding="utf-8")
+    (folder / "items.csv").write_text(items, encoding="utf-8")
+    return folder / name, folder / "items.csv"
+
+
+def test_times_are_dates_too(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "lbr_st")
+    assert read_interactions(*written(tmp_path, TIMED)).histories == [[1, 0, 2], [1, 0]]
+    assert "columns used: user, item, created_at" in caplog.text and "no times" not in caplog.text
+
+
+def test_without_times_it_is_said_that_the_order_is_that_of_the_rows(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "lbr_st")
+    files = written(tmp_path, TIMED.replace("created_at", "shelf"))
+    assert read_interactions(*files).histories == [[0, 1, 2], [0, 1]]
+    assert "choices.csv: no times (looked for timestamp, time, " in caplog.text
+    lines = [{"user": "u", "item": item, "time": time} for item, time in (("a", 1), ("b", 2), ("c", 3))]
+    del lines[1]["time"]
+    text = "".join(f"{json.dumps(line)}\n" for line in lines)
+    with pytest.raises(InputError, match="line 2: some rows have a time and others have none"):
+        read_interactions(*written(tmp_path, text, name="choices.jsonl"))
+
+
+def test_a_date_of_another_form_is_refused_before_what_else_is_wrong(tmp_path):
+    """As in a table of purchases, of which the first has no customer."""
+    files = written(tmp_path, "CustomerID,StockCode,InvoiceDate\n,a,12/1/2010 8:26\n1,a,12/2/2010 8:26\n")
+    with pytest.raises(InputError, match=r"line 2: column InvoiceDate: seconds, or a date.*none of the 2 rows"):
+        read_interactions(*files)
+    with pytest.raises(InputError, match=r"no rows that can be used; rows left out: 2 .*column InvoiceDate"):
+        read_interactions(*files, on_error="skip")
+
+
+@pytest.mark.parametrize(("id_", "meant"), [("8.0", "8"), ("008", "8")])
+def test_ids_that_a_program_took_for_numbers(tmp_path, id_, meant):
+    files = written(tmp_path, f"user,item\nu,{id_}\n", f"item,title\n{meant},Heat\n")
+    with pytest.raises(InputError, match=f"item '{id_}' is not in .*, but '{meant}' is"):
+        read_interactions(*files)
+
+
+def test_a_table_in_another_encoding(tmp_path):
+    choices, items = written(tmp_path, "user;item\nu;a\nu;b\nu;c\n")
+    items.write_text(TITLES.replace("Heat", "Caf\u00e9"), encoding="latin-1")
+    with pytest.raises(InputError, match="items.csv, line 2, .*: not in UTF-8; iconv -f cp1252 -t utf-8 .*items.csv >"):
+        read_interactions(choices, items)
+
+
+def test_users_of_whom_nothing_is_told_are_counted(folder, caplog):
+    read_interactions(folder, user_text="{age}")
+    assert "toy.user: nothing tells of 1 of 2 users, such as 2" in caplog.text

@@ -1,6 +1,7 @@
 """A language model and a recommender that learn from each other: what they learn, what is saved, whom it serves."""
 
 import json
+import logging
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from sentence_transformers import SentenceTransformer
 from toy_choices import write_choices
 
 import lbr_st
-from lbr_st.errors import InputError
+from lbr_st.errors import DivergedError, InputError
 from lbr_st.model.opening import open_model
 from lbr_st.recommending import run
 from lbr_st.recommending.config import RecommendConfig
@@ -106,9 +107,17 @@ def test_an_item_that_nobody_chose_is_read_by_its_text(done):
     assert "green leaf" in [each.name for each in done.suggest("u3", top_k=100)]
 
 
+@pytest.mark.parametrize("spelled", ["6", "blue sky, blue", "Blue sky, blue  (6)", "blue sky"])
+def test_an_item_is_meant_by_its_id_and_as_it_is_printed(done, spelled, caplog):
+    caplog.set_level(logging.INFO, "lbr_st")
+    assert done.suggest(liked=[spelled, "a book"], top_k=100) == done.suggest(liked=["blue sky", "a book"], top_k=100)
+    assert "--liked: items of the data: blue sky, blue (6); read as words: a book" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
+        ({"liked": ["blue sky", " "]}, "--liked: an empty name says nothing"),
         (
             {"user": "u99"},
             "--user u99: no such user among 16, such as u0; what somebody new chose is given with --liked",
@@ -186,8 +195,9 @@ def test_without_tokens_there_are_words_alone(config):
     """In half precision, too."""
     opened = open_model(config.model, max_seq_length=100)
     words = len(opened.tokenizer)
-    found = train(replace(config, tokens="none", mutual_weight=None, steps=2, joint_steps=2, bf16=True),
-                  read_interactions(config.data, config.items), opened)  # fmt: skip
+    without = {"tokens": "none", "mutual_weight": None, "token_dropout": None}
+    settings = replace(config, **without, steps=2, joint_steps=2, bf16=True)
+    found = train(settings, read_interactions(config.data, config.items), opened)
     assert len(opened.tokenizer) == words
     assert found.texts.user(0, [0]) == "User. Chose: red apple" and found.texts.item(0) == "Item: red apple, red"
 
@@ -222,7 +232,13 @@ def test_all_turns_together_take_all_steps(steps, turns):
         ({"learning_rate": float("nan")}, "--learning-rate must be a number above 0, got nan"),
         ({"token_dropout": 1.5}, "--token-dropout must be from 0 to 1, got 1.5"),
         ({"mutual_weight": -1.0}, "--mutual-weight must be a number of at least 0, got -1.0"),
-        ({"tokens": "none", "mutual_weight": 0.5}, "--mutual-weight is for tokens, which --tokens none leaves out"),
+        (
+            {"tokens": "none", "mutual_weight": 0.5, "token_dropout": None},
+            "--mutual-weight is for tokens, which --tokens none leaves out",
+        ),
+        ({"tokens": "none", "mutual_weight": 0.0}, "--token-dropout is for tokens, which --tokens none leaves out"),
+        ({"min_score": 3.0, "judged_by": "none"}, "--min-score is for a column that judges"),
+        ({"min_score": float("nan")}, "--min-score must be a number, got nan"),
         ({"tokens": "some"}, "--tokens must be one of preloaded, random, none, got some"),
         ({"seed": -1}, "--seed must be a whole number from 0 to"),
     ],
@@ -241,6 +257,21 @@ def test_what_cannot_be_trained(done, config, tmp_path):
         InputError, match=r"has 28 tokens of users and items already, \[item_0\] for one; start from the"
     ):
         recommend(replace(config, model=f"{config.output_dir}/model", output_dir=str(tmp_path / "out")))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"learning_rate": 1e30}, "the language model are not finite; lower --learning-rate, which was 1e.30"),
+        ({"recommender_learning_rate": 1e30}, "the recommender are not finite .*lower --recommender-learning-rate"),
+    ],
+)
+def test_training_that_diverged_says_so(config, settings, said, tmp_path):
+    """It is no fault of the model."""
+    few = {"rounds": 1, "steps": 3, "joint_steps": 2, "recommender_steps": 3, "output_dir": str(tmp_path / "out")}
+    with pytest.raises(DivergedError, match=f"training diverged: the vectors of {said}"):
+        recommend(replace(config, **few, **settings))
     assert not (tmp_path / "out").exists()
 
 
