@@ -20,6 +20,7 @@ AT_LEAST_1 = (
     "history", "max_length", "dimensions", "graph_layers", "recommender_batch_size", "recommender_steps",
     "steps", "joint_steps", "rounds",
 )  # fmt: skip
+MOST = 2**31 - 1  # of a whole number
 NAMES_OF_FILES = ("model", "data", "items", "users")
 
 
@@ -107,8 +108,8 @@ class RecommendConfig:
 
     def __post_init__(self) -> None:
         for name in AT_LEAST_1:
-            if getattr(self, name) < 1:
-                raise InputError(f"{flag(name)} must be at least 1, got {getattr(self, name)}")
+            if not 1 <= getattr(self, name) <= MOST:
+                raise InputError(f"{flag(name)} must be from 1 to {MOST}, got {getattr(self, name)}")
         if self.batch_size < 2:
             raise InputError(f"--batch-size must be at least 2, got {self.batch_size}: the others are what not to find")
         for name in ("steps", "joint_steps"):

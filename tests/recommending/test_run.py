@@ -225,7 +225,7 @@ def test_all_turns_together_take_all_steps(steps, turns):
     ("settings", "said"),
     [
         ({"batch_size": 1}, "--batch-size must be at least 2, got 1"),
-        ({"history": 0}, "--history must be at least 1, got 0"),
+        ({"history": 0}, "--history must be from 1 to 2147483647, got 0"),
         ({"steps": 1}, "--steps 1 are too few for --rounds 2"),
         ({"joint_steps": 1}, "--joint-steps 1 are too few for --rounds 2"),
         ({"temperature": 0.0}, "--temperature must be a number above 0, got 0.0"),
