@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from lbr_st.data import names
 from lbr_st.data.account import Account
+from lbr_st.data.answers import Answers
 from lbr_st.data.choices import Choice, Numbers, choice_of
 from lbr_st.data.delimited import INDEX
 from lbr_st.data.judgements import NOTHING, WRITE, Judge, Watch, score_of, word_of
@@ -136,6 +137,7 @@ class RowReader:
         self._instructions: set[str] | None = set()  # before texts; None where one came again, as these do
         self._instructed = ""  # their column
         self._is_prepared = is_prepared
+        self._together = Answers(may_be_letters=columns.document is not None)
         said_by_user = [columns.query, columns.document, *columns.negatives]
         said_by_user += columns.choices if isinstance(columns.choices, tuple) else ()
         self._templates = [template for template in said_by_user if template and re.search(r"[\[.]", template.text)]
@@ -172,6 +174,8 @@ class RowReader:
         answers = sum(record.get("relevance") != 0 for record in records)
         if answers:
             self.account.count("pair" if "query" in records[0] else "document", answers)
+        if "query" in records[0] and not (self._is_prepared or self._is_trial):
+            self._together(records)
         return records
 
     def _count_elements(self, values: Values) -> None:
@@ -198,6 +202,7 @@ class RowReader:
         """
         judged_by, pairs = self._judged_by, self.account.counts["pair"]
         self._numbers.check(source)
+        self._together.check(source, pairs, self.account)
         self._check_instructions(source)
         if self._beside and (only := self._answers.judging()):
             column, values = only
@@ -792,7 +797,7 @@ class RowReader:
 
 
 def _filled_up(values: Values, others: Sequence[Values]) -> Values:
-    """Return a row in which a cell that is blank has what the next of other rows has there: some rows lack an answer."""
+    """Return a row in which a cell that is blank has what the next of other rows has: some lack an answer."""
     blank = [name for name, value in values.items() if is_blank(value)]
     found = {name: next((row[name] for row in others if not is_blank(row.get(name))), None) for name in blank}
     return {**values, **{name: value for name, value in found.items() if value is not None}}

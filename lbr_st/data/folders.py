@@ -52,9 +52,9 @@ def text_files(folder: Path) -> list[Path]:
         )
     found = [file for file in below if is_text_file(file)]
     if not found and collections:
-        named = ", ".join(map(str, collections[:MOST_TABLES]))
+        of_beir = ", ".join(map(str, collections[:MOST_TABLES]))
         raise InputError(
-            f"{folder}: no text; in it the form of BEIR has {named}: give that folder, lbr data prepare "
+            f"{folder}: no text; in it the form of BEIR has {of_beir}: give that folder, lbr data prepare "
             f"{collections[0]} makes a set of it"
         )
     if not found:

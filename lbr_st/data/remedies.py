@@ -19,14 +19,22 @@ _DATA = re.compile(r"-?[\d.]+|https?://.*|.*[^\W\d]\S*(\s+\S+){3,}", re.DOTALL)
 _SENTENCE = re.compile(r"(?!https?:)[^\W\d]\S*(\s+\S+){2,}", re.DOTALL)
 _NO_TEXT = re.compile(
     r".*(url|uri|date|lang|language|source|type|authors?|name|user|role|model|category|topic|tags?|time|version|count|number|hash|format)"
-    r"|.*status|.*decision|.*index|section|chapter|split|from|license|subject|domain|domains|method|endpoint|event|object|kind|state|(finish|stop)reason"
+    r"|.*status|.*decision|.*index|section|chapter|split|from|license|subject|domain|domains|method|endpoint|event|object|kind|state|(finish|stop)reason|.*(asin|sku|isbn|gtin|barcode)"
 )
 # Lists of what may be a document, beside which no other text is taken for it.
 _DOCUMENTS = re.compile(r"(?i:.*(answer|repl|comment|response|passage|paragraph|document|context|candidate|result).*)")
 # Lists of what a model answered, of which there is one unless more were asked for, as services write them.
 _ANSWERED = ("choices", "candidates", "generations", "output", "outputs", "content", "parts")
 _WORDS = re.compile(r"\s|\?|[^\x00-\x7f]")
-_OF_SENTENCES = ("abstract", "sentences", "lines", "body", "description", "features", "bulletpoints")  # lists of parts of one text
+_OF_SENTENCES = (
+    "abstract",
+    "sentences",
+    "lines",
+    "body",
+    "description",
+    "features",
+    "bulletpoints",
+)  # lists of parts of one text
 _NAME = re.compile(r"(product|item|drug|compound|entity|concept|dish|recipe|company|place)?name")
 # A value that is an id, whatever its column is called.
 _ID_VALUE = re.compile(r"\s*([0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}|(?=\S*\d)[0-9a-f]{16,})\s*")
@@ -65,10 +73,7 @@ def remedy(sides: Sequence[Sequence[str]], values: Values, tried: Tried, others:
     texts = texts_of_row(values)
     if len(running(texts)) < len(sides[0]):  # a source and its target may be texts, whatever they are called
         texts = texts_of_row(values, are_sentences=True)
-    if len(others) >= _LEAST_OTHERS:
-        texts = {
-            path: text for path, text in texts.items() if any(field_of(other, path) != text for other in others)
-        }
+    texts = _that_differ(texts, others)
     many = {name for kind in names.siblings(values) if len(kind) >= _LEAST_OPTIONS for name in kind}
     is_asked = any("query" in asked for asked in sides)
     of_options = {name for kind in names.siblings(values) if _are_options(kind) for name in kind}
@@ -95,6 +100,13 @@ def remedy(sides: Sequence[Sequence[str]], values: Values, tried: Tried, others:
     if found and not are_several and many.isdisjoint(texts):
         return f"{_TEMPLATES}: {', or for documents alone '.join(found)}"
     return _what_there_is(sides, values, texts, tried)
+
+
+def _that_differ(texts: dict[str, str], others: Sequence[Values]) -> dict[str, str]:
+    """Return the texts of a row without those that all other rows have too."""
+    if len(others) < _LEAST_OTHERS:
+        return texts
+    return {path: text for path, text in texts.items() if any(field_of(other, path) != text for other in others)}
 
 
 def _is_tree(value: Any) -> bool:

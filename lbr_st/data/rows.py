@@ -72,7 +72,9 @@ UNESCAPED = r"with \n, \t or \\ written out in cells, as databases do, read as w
 _OF_EXCEL = re.compile(r"_x000[dD]_\r?\n?|_x000[aA]_|_x0009_|_x00[01][0-9a-fA-F]_")
 EXCEL = "with _x000D_ or the like, as Excel writes a line break, read as what it stands for"
 
-_OF_OPTIONS = re.compile(r"[A-Za-z]|(choice|option|ending|answer|solution|hypothesis)?[\s_-]?\d+")  # classes of no topic
+_OF_OPTIONS = re.compile(
+    r"[A-Za-z]|(choice|option|ending|answer|solution|hypothesis)?[\s_-]?\d+"
+)  # classes of no topic
 
 # A formula that is a text alone, as which Excel keeps the zeros of 0012.
 _FORMULA = re.compile(r'="((?:[^"]|"")*)"')

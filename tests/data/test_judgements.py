@@ -24,7 +24,11 @@ def test_a_query_has_no_more_than_so_many():
 
 @pytest.mark.parametrize(
     ("values", "is_found"),
-    [(["grounded", "ungrounded"], True), (["useful answer", "no useful answer"], True), (["cardiology", "surgery"], False)],
+    [
+        (["grounded", "ungrounded"], True),
+        (["useful answer", "no useful answer"], True),
+        (["cardiology", "surgery"], False),
+    ],
 )
 def test_two_words_of_which_one_is_the_other_with_a_no_look_like_judgements(values, is_found):
     watch = Watch()

@@ -153,9 +153,10 @@ def test_rows_judged_no_answer_are_hard_negatives(tmp_path, said):
     assert all(set(record) <= {"id", "query", "document", "negatives"} for record in found)
     assert said() == [
         "f.jsonl: 4 pairs; columns used: query, document, label, negative; not used: meta; "
-        "1 judged no answer: hard negatives of their query; 2 judged no answer and left out",
+        "1 judged no answer: hard negatives of their query; 1 judged no answer and left out; "
+        "1 judged no answer by one row and an answer by another, taken for answers",
         "f.jsonl: 4 pairs; columns used: query, document, label; not used: negative, meta; "
-        "3 judged no answer and left out",
+        "2 judged no answer and left out; 1 judged no answer by one row and an answer by another, taken for answers",
     ]
     assert [r["document"] for r in read_passages(tmp_path / "f.jsonl")] == [row["document"] for row in JUDGED]
 
