@@ -598,6 +598,34 @@ MUTANTS = [
         "each[0]",
         "data/test_notes.py::test_comments_in_notes_are_left_out",
     ),
+    Mutant(
+        "notes: a comment of several lines stays",
+        "data/notes.py",
+        "(?:(?!%%).)*(?<!",
+        "(?:(?!%%)[^\\n])*(?<!",
+        "data/test_notes.py::test_comments_in_notes_are_left_out",
+    ),
+    Mutant(
+        "answers: letters of options are documents",
+        "data/answers.py",
+        "self._are_letters = not may_be_letters",
+        "self._are_letters = False",
+        "data/test_answers.py::test_letters_of_options_that_stand_in_the_query_are_refused",
+    ),
+    Mutant(
+        "passages: the title is before the first alone",
+        "data/passages.py",
+        "return [heading + chunk for _, chunk in beside",
+        "return [chunk for _, chunk in beside",
+        "data/test_parts.py::test_the_title_is_before_each_passage_of_a_row_that_is_cut",
+    ),
+    Mutant(
+        "remedies: a text that all rows have is offered",
+        "data/remedies.py",
+        "if any(field_of(other, path) != text for other in others)",
+        "if text",
+        "data/test_records.py::test_a_remedy_looks_at_the_rows_that_come_next",
+    ),
     # One reader, and what it leaves out.
     Mutant(
         "reader: a title stays beside its text",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import string
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -66,7 +67,8 @@ class Choice:
         numbers: What becomes of numbers; shared by all rows of a source.
         options: The column that holds them, as a list, a mapping of letters or ``{"text": [...], "label": [...]}``; or
             a template for each.
-        answer: The column that says which is right: its number from 0, its letter or label, or its text.
+        answer: The column that says which is right: its number from 0, its letter or label, its text, or the name of
+            its column.
     """
 
     def __init__(self, numbers: Numbers, options: str | Sequence[Template], answer: str) -> None:
@@ -102,6 +104,10 @@ class Choice:
                 these, wanted = [same_text(text, level) for text in texts], same_text(answer, level)
                 if wanted in these:
                     return these.index(wanted)
+            if not isinstance(self.options, str) and answer.strip():
+                columns = [names.plain(option.field or "") for option in self.options]
+                if columns.count(names.plain(answer)) == 1:
+                    return columns.index(names.plain(answer))
         if number.isdecimal() and len(number) <= LONGEST_NUMBER:
             index = self._numbers.index(where, self.answer, int(number), len(texts))
             if index is not None:
@@ -154,7 +160,7 @@ def choice_of(
         for other in names.every(values, names.OPTION_ANSWERS):
             with contextlib.suppress(RowError):
                 Choice(Numbers(), options, other)(where, values)
-                looked_for += f"; lbr data prepare --answer {other} reads it there"
+                looked_for += f"; lbr data prepare --answer {shlex.quote(other)} reads it there"
                 break
         raise RowError(where, "missing column", f"nothing says which option is right; looked for: {looked_for}")
     return Choice(numbers, options, answer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 
 from lbr_st.data import names
 from lbr_st.data.account import Account
+from lbr_st.data.answers import Answers
 from lbr_st.data.choices import Choice, Numbers, choice_of
 from lbr_st.data.delimited import INDEX
 from lbr_st.data.judgements import NOTHING, WRITE, Judge, Watch, score_of, word_of
@@ -77,7 +79,8 @@ class Columns:
         negatives: Templates of hard negatives.
         choices: The options of a multiple-choice question: the field that holds them, as a list, a mapping of letters
             or ``{"text": [...], "label": [...]}``; or a template for each.
-        answer: The field that says which option is right: its number from 0, its letter or label, or its text.
+        answer: The field that says which option is right: its number from 0, its letter or label, its text, or the
+            name of its column.
         first_option: The number of the first option, where a number says which is right: 0 or 1; None where nobody
             says it, and a source of which no number is 0 is refused.
         min_score: Least score of a document that answers its query, where a column grades them.
@@ -107,6 +110,9 @@ class RowReader:
         is_trial: Whether columns are tried on a row: nothing is said of what else there is.
         is_prepared: Whether rows are of a prepared set, whose texts are texts, also where they look like values that
             are written out.
+
+    Attributes:
+        ahead: Returns some of the rows that come next, which say more of a column than one row does.
     """
 
     def __init__(
@@ -120,6 +126,7 @@ class RowReader:
         self._text = text_of if is_prepared else cell_text
         self.columns, self.needed, self.wanted, self._is_trial = columns, needed, {*needed, *optional}, is_trial
         self.account = Account()
+        self.ahead: Callable[[], Sequence[Values]] = tuple
         self._is_judged = columns.judged_by != NOTHING
         self._judged_by = columns.judged_by if self._is_judged else None
         # What it is called, of a path: the last name in it.
@@ -130,6 +137,7 @@ class RowReader:
         self._instructions: set[str] | None = set()  # before texts; None where one came again, as these do
         self._instructed = ""  # their column
         self._is_prepared = is_prepared
+        self._together = Answers(may_be_letters=columns.document is not None)
         said_by_user = [columns.query, columns.document, *columns.negatives]
         said_by_user += columns.choices if isinstance(columns.choices, tuple) else ()
         self._templates = [template for template in said_by_user if template and re.search(r"[\[.]", template.text)]
@@ -166,6 +174,8 @@ class RowReader:
         answers = sum(record.get("relevance") != 0 for record in records)
         if answers:
             self.account.count("pair" if "query" in records[0] else "document", answers)
+        if "query" in records[0] and not (self._is_prepared or self._is_trial):
+            self._together(records)
         return records
 
     def _count_elements(self, values: Values) -> None:
@@ -192,6 +202,7 @@ class RowReader:
         """
         judged_by, pairs = self._judged_by, self.account.counts["pair"]
         self._numbers.check(source)
+        self._together.check(source, pairs, self.account)
         self._check_instructions(source)
         if self._beside and (only := self._answers.judging()):
             column, values = only
@@ -684,10 +695,10 @@ class RowReader:
         for kind in kinds:
             left = {name: value for name, value in values.items() if name in kind or name not in used}
             if flags := options(left, tried, {}):
-                judged = flags.partition("--answer ")[2].partition(",")[0]
+                judged = shlex.split(flags.partition("--answer ")[2])[0].rstrip(",")
                 detail = (
                     f"{judged!r} may say which of {', '.join(kind)} is right: lbr data prepare takes {flags}, without "
-                    f"--document; or --judged-by {judged} if it is of {documents.columns[0]} alone"
+                    f"--document; or --judged-by {shlex.quote(judged)} if it is of {documents.columns[0]} alone"
                 )
                 raise RowError(where, "missing column", detail)
 
@@ -755,8 +766,10 @@ class RowReader:
         there = [] if documents is None else documents.columns[:1]
         if "query" in missing and there and any(names.is_pair(str(column), there[0]) for column in values):
             sides, there = [["query", "document"]], []  # which is which?
-        left = {name: value for name, value in values.items() if name not in there}
-        do = remedy(sides, left, partial(self._tried, where, values))
+        others = [lifted(row) for row in self.ahead()]
+        full = _filled_up(values, others)
+        left = {name: value for name, value in full.items() if name not in there}
+        do = remedy(sides, left, partial(self._tried, where, full), others)
         if "query" not in self.needed and documents is not None:
             alone = f"{{{documents.columns[0]}}}"
             do += f"; --document '{alone}' is for documents alone" if self._tries(where, values, document=alone) else ""
@@ -781,6 +794,13 @@ class RowReader:
         except InputError:
             return False
         return all(same_text(record.get("query", "")) != same_text(record["document"]) for record in records)
+
+
+def _filled_up(values: Values, others: Sequence[Values]) -> Values:
+    """Return a row in which a cell that is blank has what the next of other rows has: some lack an answer."""
+    blank = [name for name, value in values.items() if is_blank(value)]
+    found = {name: next((row[name] for row in others if not is_blank(row.get(name))), None) for name in blank}
+    return {**values, **{name: value for name, value in found.items() if value is not None}}
 
 
 def _check_no_nli(where: str, used: Sequence[str], column: str, value: Any) -> None:

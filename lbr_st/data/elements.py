@@ -32,11 +32,13 @@ class Element(NamedTuple):
         id: The id that it says, or "".
         text: Its title and its text.
         line: The line that it begins on, from 1.
+        title: The title alone, or "".
     """
 
     id: str
     text: str
     line: int
+    title: str = ""
 
 
 def elements_of(text: str, account: Account) -> list[Element]:
@@ -65,7 +67,9 @@ def _elements(text: str, name: str, account: Account) -> Iterator[Element]:
         for other in set(re.findall(r"\s([\w:-]+)=\"", begin[2])) - {"id", "title"}:
             account.note(UNUSED.format(other))
         id_, title = _attribute(begin[2], "id"), _attribute(begin[2], "title")
-        yield Element(id_, with_title(title, inside.strip()), line) if id_ else _of_children(inside, line, account)
+        yield (
+            Element(id_, with_title(title, inside.strip()), line, title) if id_ else _of_children(inside, line, account)
+        )
 
 
 def _attribute(about: str, name: str) -> str:
@@ -89,7 +93,7 @@ def _of_children(inside: str, line: int, account: Account) -> Element:
     else:
         for name in dict.fromkeys(name for name, _ in children if name not in _ID | _TITLE | _TEXT):
             account.note(UNUSED.format(f"<{name}>"))
-    return Element(id_, with_title(title, "\n\n".join(texts)), line)
+    return Element(id_, with_title(title, "\n\n".join(texts)), line, title)
 
 
 def _bare(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -43,15 +43,20 @@ def text_files(folder: Path) -> list[Path]:
     """
     if why := holds_no_data(folder):
         raise InputError(f"{folder}: {why}")
-    tables = tables_in(folder)
-    corpus, queries = (next((file for file in tables if _stem(file) == name), None) for name in ("corpus", "queries"))
-    if corpus and queries:
+    below = files_below(folder).files
+    if folder in (collections := collections_in(below)):
+        corpus = next(file for file in tables_in(folder) if _stem(file) == "corpus")
         raise InputError(
             f"{folder} is a collection in the form of BEIR: give {corpus} itself, or make a set of it with lbr "
             f"data prepare {folder}"
         )
-    below = files_below(folder).files
     found = [file for file in below if is_text_file(file)]
+    if not found and collections:
+        of_beir = ", ".join(map(str, collections[:MOST_TABLES]))
+        raise InputError(
+            f"{folder}: no text; in it the form of BEIR has {of_beir}: give that folder, lbr data prepare "
+            f"{collections[0]} makes a set of it"
+        )
     if not found:
         tables = [file for file in below if is_table(file)]
         named = [str(file.relative_to(folder)) for file in tables[:MOST_TABLES]]
@@ -59,6 +64,15 @@ def text_files(folder: Path) -> list[Path]:
         instead = f"; its tables are {', '.join(named)}{more}: one with texts can be given itself" if tables else ""
         raise InputError(f"{folder}: no text in files that end in {', '.join(sorted(TEXT))}{instead}")
     return found
+
+
+def collections_in(files: Iterable[Path]) -> list[Path]:
+    """Return the folders of files that are collections in the form of BEIR: with a corpus and queries."""
+    stems: dict[Path, set[str]] = defaultdict(set)
+    for file in files:
+        if is_table(file) and _stem(file) in ("corpus", "queries"):
+            stems[file.parent].add(_stem(file))
+    return [folder for folder, found in stems.items() if len(found) > 1]
 
 
 def tables_in(folder: Path) -> list[Path]:
@@ -105,6 +119,9 @@ def note_files(account: Account, folder: Path, read: Collection[Path]) -> None:
     others = [file for file in below.files if file not in known]
     account.note(f"of {len(below.files):,} files read ({_by_suffix(read)})", len(read))
     account.note(f"not read: {_by_suffix(others)}", len(others))
+    collections = [each for each in collections_in(others) if each != folder]
+    named = ", ".join(str(each.relative_to(folder)) for each in collections[:MOST_TABLES])
+    account.note(f"in the form of BEIR, not read: {named}", len(collections))
     account.note("hidden, not looked into", below.hidden)
     made = ", ".join(str(each.relative_to(folder)) for each in below.made)
     account.note(f"made by lbr, or models, left aside: {made}", len(below.made))

@@ -13,6 +13,7 @@ from lbr_st.data.cleaning import printable
 from lbr_st.data.templates import Values
 from lbr_st.records import WHITE
 
+TWICE = "with the id of another row above, which are called id#row"
 LEAST_SLOTS = 1024  # a power of two, as all numbers of slots are
 
 

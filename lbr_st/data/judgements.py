@@ -21,7 +21,7 @@ YES = (
     "true", "t", "yes", "y", "relevant", "positive", "entailment", "duplicate", "match", "correct", "exact", "supports",
     "supported", "good", "accepted", "helpful", "useful", "upvote", "related", "similar", "preferred", "chosen",
     "right", "acceptable", "suitable", "accept", "approve", "approved", "like", "liked", "pos", "hardpositive",
-    "thumbsup", "label1", "checked",
+    "thumbsup", "label1", "checked", "equivalent", "paraphrase",
     "up", "pass", "passed", "valid", "ok", "hit", "oui", "vrai", "ja", "si", "sí", "sim", "да", "是", "相关", "はい",
 )  # fmt: skip
 NO = (
@@ -46,6 +46,7 @@ WORDS_AND_SIGNS |= {
 }
 # What else is said of documents and questions: nobody's topic.
 _SPEAKS_OF_IT = re.compile(r"relevan|entail|contradict")
+_NOES = ("not", "no", "non", "un")  # before a word of which the other is the contrary
 _NEITHER = ("ignore", "skip", "unsure", "maybe", "unknown")  # beside yes and no
 _DECIMAL_COMMA = re.compile(r"\s*-?(0,\d+|\d+,\d{1,2}|\d+,\d{4,})\s*")  # and no thousands
 LONGEST_WORD = 20
@@ -66,6 +67,7 @@ MOST_NEGATIVES = 32
 JUDGED = "judged no answer"
 NEGATIVES_NOW = f"{JUDGED}: hard negatives of their query"
 JUDGED_OUT = f"{JUDGED} and left out"
+BOTH_WAYS = f"{JUDGED} by one row and an answer by another, taken for answers"
 
 
 class Judge:
@@ -248,6 +250,7 @@ class Watch:
             numbers = {_number(value) for value in said}
             is_said = {0.0, 1.0} <= words
             is_said |= len(said) > 1 and any(_SPEAKS_OF_IT.search(value) for value in said if isinstance(value, str))
+            is_said |= len(said) == 2 and _is_no_other(*map(names.plain, map(str, said)))
             # Two numbers that do not come again may be those of the rows.
             is_said |= len(said) == 2 and numbers in ({0, 1}, {-1, 1}) and sum(seen.values()) > 2
             if is_said:
@@ -255,6 +258,11 @@ class Watch:
             if words == {1.0} == {score_of(value) for value in said} and path in self._blank and sum(seen.values()) > 1:
                 return path, [*said, ""]
         return None
+
+
+def _is_no_other(one: str, other: str) -> bool:
+    """Tell whether one of two words is the other with a no before it: ``not_grounded`` and ``grounded``."""
+    return any(long in (f"{no}{short}" for no in _NOES) for long, short in ((one, other), (other, one)) if short)
 
 
 def word_of(value: Any) -> str | None:
@@ -290,12 +298,13 @@ class Joined(NamedTuple):
 
     Attributes:
         negatives: By the index of a row that is an answer, those of its query that are none.
-        left_out: Indices of the others: nothing answers their query, their document does by another row, or their
-            query has `MOST_NEGATIVES` already.
+        left_out: Indices of those that are left out: nothing answers their query, or it has `MOST_NEGATIVES` already.
+        both_ways: Indices of those whose document answers their query by another row.
     """
 
     negatives: dict[int, list[int]]
     left_out: list[int]
+    both_ways: list[int]
 
 
 def join(queries: Sequence[Hashable], documents: Sequence[Hashable], answers: Sequence[bool]) -> Joined:
@@ -315,12 +324,15 @@ def join(queries: Sequence[Hashable], documents: Sequence[Hashable], answers: Se
             rows.setdefault(queries[index], []).append(index)
             answering.setdefault(queries[index], set()).add(documents[index])
     wrong: dict[Hashable, list[int]] = {}
-    left_out = []
+    left_out, both_ways = [], []
     for index in others:
         query = queries[index]
         of_query = wrong.setdefault(query, [])
-        if query not in rows or documents[index] in answering[query] or len(of_query) == MOST_NEGATIVES:
+        if documents[index] in answering.get(query, ()):
+            both_ways.append(index)
+        elif query not in rows or len(of_query) == MOST_NEGATIVES:
             left_out.append(index)
         else:
             of_query.append(index)
-    return Joined({row: of_query for query, of_query in wrong.items() if of_query for row in rows[query]}, left_out)
+    negatives = {row: of_query for query, of_query in wrong.items() if of_query for row in rows[query]}
+    return Joined(negatives, left_out, both_ways)

@@ -111,7 +111,8 @@ def _records(kind: _References, lines: list[str], before: int, account: Account)
         said = {tag: "\n".join(parts).strip() for tag, parts in fields.items()}
         id_, title, body = (next((said[tag] for tag in tags if said.get(tag)), "") for tags in kind[4:])
         others.update(tag for tag in said if said[tag] and tag not in (*kind.id, *kind.title, *kind.text, kind.begin))
-        elements.append(Element(id_.partition("\n")[0], with_title(" ".join(title.split()), body), number))
+        title = " ".join(title.split())
+        elements.append(Element(id_.partition("\n")[0], with_title(title, body), number, title))
     account.note(IN_RECORDS.format(kind.name), len(elements))
     named = ", ".join(tag for tag, _ in others.most_common(MOST_FIELDS))
     more = f" and {len(others) - MOST_FIELDS} more" if len(others) > MOST_FIELDS else ""

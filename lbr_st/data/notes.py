@@ -20,10 +20,12 @@ _TITLE = re.compile(r"^title::[ \t]+(.*)$", re.MULTILINE | re.IGNORECASE)
 # The note as Joplin syncs it: a title, the text, and a block that ends with the type.
 _JOPLIN = re.compile(r"\n(?:[a-z_]+:(?: .*)?\n)+type_: \d+\s*\Z")
 _FIRST_LINE = re.compile(r"(\S.*)\n[ \t]*\n")
-# Code is passed over; percent signs behind a number are of it.
+# Code is passed over; percent signs behind a number are of it. What goes on in other lines, or begins a line with a
+# space behind its signs, ends where the next signs are, at the end of a line: elsewhere they are those of a program.
 _COMMENT = re.compile(
     r"(?P<code>^[ \t]*(?P<fence>```+|~~~+).*?^[ \t]*(?P=fence)[ \t]*$|`[^`\n]+`)|"
-    r"(?<![\d%])%%(?=[^\s%])[^\n]*?(?<=\S)%%|^[ \t]*%%[ \t]*\n.*?^[ \t]*%%[ \t]*$|<!--.*?-->",
+    r"(?<![\d%])%%(?=[^\s%])[^\n]*?(?<=\S)%%|^[ \t]*%%[ \t]*\n.*?^[ \t]*%%[ \t]*$|"
+    r"(?:^[ \t]*(?:[-*+>][ \t]+)*%%(?!%)|(?<![\d%])%%(?=[^\s%]))(?:(?!%%).)*(?<!\d)%%(?=[ \t]*$)|<!--.*?-->",
     re.MULTILINE | re.DOTALL,
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,14 +15,15 @@ from lbr_st.data import installed_packages as installed
 from lbr_st.data import names, registry
 from lbr_st.data.account import Account
 from lbr_st.data.beir import BeirCollection, Rows
-from lbr_st.data.cleaning import clean_record
-from lbr_st.data.columns import Columns
+from lbr_st.data.cleaning import clean, clean_record
+from lbr_st.data.columns import Columns, lifted
 from lbr_st.data.drops import Waiting
 from lbr_st.data.folders import holds_no_data, note_files, tables_in
 from lbr_st.data.judgements import JUDGED
 from lbr_st.data.passages import Chunker
 from lbr_st.data.records import RecordReader, read_text_records
 from lbr_st.data.rows import NO_FILE, Row, Wrong, check_is_there, hub_rows, read_rows, stop, what_it_is
+from lbr_st.data.texts import title_of
 from lbr_st.errors import InputError, RowError
 from lbr_st.records import SET_FILE, Record, is_hub_id, is_of_prepared_set, is_table, is_text_file
 
@@ -31,6 +33,9 @@ INSTALLED = "installed-packages"
 # What files and splits are called that hold one side of a set.
 SIDES = {"train": "train", "training": "train", "dev": "dev", "validation": "dev", "valid": "dev", "val": "dev"}
 SIDES |= {"test": "test"}
+# What is said of documents alone.
+CUT = "cut, as they are longer than a passage"
+PIECES = "passages of these, with the title before each where there is one"
 # How systems name a file that is there already.
 _COPY = re.compile(r"(?i: \(\d+\)| - copy|[ _]copy( \d+)?)(?=\.)")
 
@@ -128,7 +133,7 @@ def records_of(rows: Iterable[Row], name: str, reading: Reading) -> Iterator[Rec
         is_prepared=reading.is_prepared,
     )
     waiting = reading.wrong if isinstance(reading.wrong, Waiting) else Waiting(reading.wrong)
-    for row in rows:
+    for row in read.ahead(rows):
         try:
             found = read(row)
             group = _group_of(row.where, row.values, reading.group)
@@ -141,7 +146,7 @@ def records_of(rows: Iterable[Row], name: str, reading: Reading) -> Iterator[Rec
         read.account.note(JUDGED, sum(record.get("relevance") == 0 for record in found))
         for record in found:
             record = {"source": name, **record, "group": group, "row": row.number} | _title_of(row)
-            yield from [record] if "query" in record else _chunks(record, reading.chunker)
+            yield from [record] if "query" in record else _chunks(record, row, reading, read.account)
     waiting.end()
     read.say(name)
 
@@ -150,6 +155,18 @@ def _title_of(row: Row) -> Record:
     """Return the title of a row's document, which is a part of the document too; nothing where there is none."""
     title = row.values.get(names.first(row.values, names.TITLE) or "")
     return {"title": title} if isinstance(title, str) and title.strip() else {}
+
+
+def _heading_of(row: Row, document: str, keep_html: bool, account: Account) -> str:
+    """Return the title that a document begins with, of the columns that are used; "" where it begins with none."""
+    values = lifted(row.values)
+    for column in filter(account.uses, values):
+        if names.is_title(column) or names.first([column], names.TITLE_OF_TEXT):
+            with contextlib.suppress(RowError):  # an object, of which a template takes a part
+                title = clean(title_of(row.where, column, values[column]), keep_html)
+                if title and document.startswith(title):
+                    return title
+    return ""
 
 
 def _group_of(where: str, values: Mapping[str, Any], name: str | None) -> str | None:
@@ -163,12 +180,18 @@ def _group_of(where: str, values: Mapping[str, Any], name: str | None) -> str | 
     return str(values[name])
 
 
-def _chunks(record: Record, chunker: Chunker) -> Iterator[Record]:
+def _chunks(record: Record, row: Row, reading: Reading, account: Account) -> Iterator[Record]:
     """Cut a document that has no query; it is clean already, as what is cut within a tag is no tag any more."""
-    chunks = [chunk for _, chunk in chunker.cut(record["document"])]
+    text = record["document"]
+    if reading.chunker.count(text) <= reading.chunker.tokens:
+        yield record
+        return
+    chunks = reading.chunker.cut_titled(text, _heading_of(row, text, reading.keep_html, account))
     if len(chunks) < 2:
         yield record
         return
+    account.note(CUT)
+    account.note(PIECES, len(chunks))
     for number, chunk in enumerate(chunks, start=1):
         yield record | {"id": f"{record['id']}#{number}", "document": chunk}
 

@@ -67,6 +67,20 @@ class Chunker:
                 blank = len(chunk) - len(chunk.lstrip("\n"))
                 yield line + blank, stripped
 
+    def cut_titled(self, text: str, title: str) -> list[str]:
+        """Return the passages of a document that begins with its title, each with the title before it.
+
+        One that takes more than half of a passage is before the first alone, and so is one that the text does not
+        begin with.
+        """
+        chunks = [chunk for _, chunk in self.cut(text)]
+        body = text.removeprefix(title)
+        heading = title + body[: len(body) - len(body.lstrip())]
+        if len(chunks) < 2 or body is text or heading == title or 2 * self.count(title) > self.tokens:
+            return chunks
+        beside = Chunker(self.tokens, lambda chunk: self.count(heading + chunk))
+        return [heading + chunk for _, chunk in beside.cut(text.removeprefix(heading))]
+
     def _chunks(self, text: str) -> Iterator[tuple[int, str]]:
         """Yield (where it starts, chunk), a block of text at a time: for text without marks the splitter is slow.
 
@@ -179,7 +193,7 @@ def _are_sentences(text: str) -> bool:
 
 def _element(element: Element, id_: str, chunker: Chunker) -> Iterator[Record]:
     """Yield the passages of one document of several in a file, with the ids that those of a row have."""
-    chunks = [chunk for _, chunk in chunker.cut(element.text)]
+    chunks = chunker.cut_titled(element.text, element.title)
     for number, chunk in enumerate(chunks, start=1):
         yield {"id": f"{id_}#{number}" if len(chunks) > 1 else id_, "document": chunk}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from lbr_st.data.same_text import AUTO
 from lbr_st.errors import InputError
 from lbr_st.files import file_sha256, read_json
 from lbr_st.records import FIELDS, QUERIES_FILE, SET_FILE, Record
+
+logger = logging.getLogger(__name__)
 
 # What each file is for.
 FILES = {
@@ -88,7 +91,11 @@ class PreparedSet:
     def was_compared(self, train: str, held_out: str) -> bool:
         """Tell whether two files were compared when the set was made, and are as they were then."""
         names = [self._name_of(train, ("learn", "align", "passages")), self._name_of(held_out, ("dev", "test"))]
-        return all(name and file_sha256(self.file(name)) == self.about["files"][name]["sha256"] for name in names)
+        return all(name and self.is_as_made(name) for name in names)
+
+    def is_as_made(self, name: str) -> bool:
+        """Tell whether a file is as it was written."""
+        return file_sha256(self.file(name)) == self.about["files"][name]["sha256"]
 
     def _name_of(self, file: str, names: Sequence[str]) -> str | None:
         return next((name for name in names if self.has(name) and Path(self.file(name)) == Path(file)), None)
@@ -97,11 +104,18 @@ class PreparedSet:
 def file_of(source: str, name: str) -> str:
     """Return the file that a source means: of a prepared set the one by this name, else the source itself.
 
+    A file of a prepared set that was changed since is named.
+
     Raises:
         InputError: If it is a prepared set without such a file.
     """
-    prepared = PreparedSet.open(source) if Path(source).is_dir() else None
-    return prepared.file(name) if prepared else source
+    own = PreparedSet.open(source)
+    file = own.file(name) if own and Path(source).is_dir() else source
+    stem = Path(file).stem
+    is_of_it = own is not None and own.has(stem) and Path(own.file(stem)) == Path(file) and os.path.isfile(file)
+    if own and is_of_it and not own.is_as_made(stem):
+        logger.warning("%s was changed since its set was made: %s may not hold for it", file, SET_FILE)
+    return file
 
 
 def same_text_of(source: str) -> str:

@@ -22,9 +22,9 @@ from lbr_st.data.cleaning import printable
 from lbr_st.data.config import HELD_OUT, PrepareConfig
 from lbr_st.data.deduplicate import clusters_of, drop_duplicates
 from lbr_st.data.drops import Drops, on_wrong_row
-from lbr_st.data.ids import UniqueIds
+from lbr_st.data.ids import TWICE, UniqueIds
 from lbr_st.data.isolate import is_isolated, isolate, isolated_fields, overlaps_left, taken_out
-from lbr_st.data.judgements import JUDGED, JUDGED_OUT, NEGATIVES_NOW, join
+from lbr_st.data.judgements import BOTH_WAYS, JUDGED, JUDGED_OUT, NEGATIVES_NOW, join
 from lbr_st.data.overlap import Overlap, count
 from lbr_st.data.parts import Part, Reading, parts_of
 from lbr_st.data.passages import Chunker
@@ -176,17 +176,19 @@ def _answers(dataset: Dataset, drops: Drops) -> Iterator[Record]:
         if answers[index]:
             more = (text for other in joined.negatives.get(index, ()) for text in (texts[other], *own[other]))
             yield record | {"negatives": list(dict.fromkeys([*record["negatives"], *(text.as_py() for text in more)]))}
-    for index in joined.left_out:
-        drops.add(JUDGED, dataset[index]["id"], dataset[index]["query"])
-    number = answers.count(False) - len(joined.left_out)
-    logger.info("%d %s, %d %s", number, NEGATIVES_NOW, len(joined.left_out), JUDGED_OUT)
+    for reason, indices in ((JUDGED, joined.left_out), (BOTH_WAYS, joined.both_ways)):
+        for index in indices:
+            drops.add(reason, dataset[index]["id"], dataset[index]["query"])
+    numbers = {JUDGED_OUT: len(joined.left_out), BOTH_WAYS: len(joined.both_ways)}
+    numbers = {NEGATIVES_NOW: answers.count(False) - sum(numbers.values())} | numbers
+    logger.info(", ".join(f"{number:,} {what}" for what, number in numbers.items() if number))
 
 
 def _records(parts: Sequence[Part], config: PrepareConfig, drops: Drops) -> Iterator[Record]:
     unique = UniqueIds()
     seen: set[int] = set()
     for part in parts:
-        number = 0
+        number = twice = 0
         for number, record in enumerate(tqdm(part.records(), f"Reading {part.name}", unit="rows"), start=1):
             reason = _reason_to_leave_out(record, config)
             if reason is None:
@@ -197,12 +199,16 @@ def _records(parts: Sequence[Part], config: PrepareConfig, drops: Drops) -> Iter
             if reason is not None:
                 drops.add(reason, record["id"], record.get("query") or record["document"])
                 continue
-            id_ = unique(printable(record["id"]), record.get("row", number))
+            own = printable(record["id"])
+            id_ = unique(own, record.get("row", number))
+            twice += id_ != own
             texts = {key: printable(record[key]) for key in ("source", "group") if record.get(key) is not None}
             yield {
                 **dict.fromkeys(FEATURES), **{key: record[key] for key in FEATURES if key in record}, **texts,
                 "id": id_, "document_id": printable(record.get("document_id", id_)), "side": part.side,
             }  # fmt: skip
+        if twice:
+            logger.info("%s: %d %s", part.name, twice, TWICE)
         if not number and not drops.counts:
             raise InputError(f"{part.name}: no records")
 

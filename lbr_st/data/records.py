@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from lbr_st.data import names
@@ -14,18 +14,17 @@ from lbr_st.data.data_uris import TAKEN_OUT, without_data_uris
 from lbr_st.data.delimited import EMPTY_CELLS, ERROR_CELLS, GONE_CELLS
 from lbr_st.data.drops import Drops, Waiting, on_wrong_row
 from lbr_st.data.folders import note_files, text_files
-from lbr_st.data.ids import IdReader, UniqueIds, part_id
-from lbr_st.data.judgements import JUDGED_OUT, NEGATIVES_NOW, NOTHING, join
+from lbr_st.data.ids import TWICE, IdReader, UniqueIds, part_id
+from lbr_st.data.judgements import BOTH_WAYS, JUDGED_OUT, NEGATIVES_NOW, NOTHING, join
 from lbr_st.data.negatives import TextCheck
 from lbr_st.data.passages import Chunker, read_text_files
-from lbr_st.data.rows import Row, Wrong, check_is_there, read_rows, stop
+from lbr_st.data.rows import Ahead, Row, Wrong, check_is_there, read_rows, stop
 from lbr_st.data.templates import Template
 from lbr_st.errors import InputError, RowError
 from lbr_st.records import FIELDS, Record, is_of_prepared_set, is_text_file
 
 logger = logging.getLogger(__name__)
 
-ID_TWICE = "with the id of another row above, which are called id#row"
 LOST_FIELDS = "; a prepared set keeps none but these: name the files that it was made of, in which they are"
 EMPTY_HINTS = {
     EMPTY_CELLS: ": in a CSV or TSV a cell of NULL, NaN, N/A or None alone is; in JSON it is a text",
@@ -64,6 +63,12 @@ class RecordReader:
         self._read = RowReader(columns, needed, optional, is_prepared=is_prepared)
         self._ids = IdReader(id_column)
         self._check = TextCheck(self.account)
+
+    def ahead(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """Return rows that are to be read, of which the next are looked at where a column is missing in one."""
+        rows = Ahead(rows)
+        self._read.ahead = rows.values
+        return iter(rows)
 
     @property
     def account(self) -> Account:
@@ -249,10 +254,11 @@ def _judged(
             for index, others in joined.negatives.items():
                 more = (text for other in others for text in (records[other]["document"], *records[other]["negatives"]))
                 records[index]["negatives"] = list(dict.fromkeys([*records[index]["negatives"], *more]))
-        number = answers.count(False)
+        number = answers.count(False) - len(joined.both_ways)
         left_out = len(joined.left_out) if read.wants_negatives else number
         read.account.note(NEGATIVES_NOW, number - left_out)
         read.account.note(JUDGED_OUT, left_out)
+        read.account.note(BOTH_WAYS, len(joined.both_ways))
     read.say(path)
     if drops.counts:
         logger.warning("%s: %s", path, drops.describe())
@@ -264,7 +270,7 @@ def _judged(
 
 def _records(path: str | Path, read: RecordReader, wrong: Wrong) -> Iterator[Record]:
     has_rows, has_records, unique, waiting = False, False, UniqueIds(), Waiting(wrong)
-    for row in read_rows(path, wrong=waiting):
+    for row in read.ahead(read_rows(path, wrong=waiting)):
         has_rows = True
         try:
             found = read(row)
@@ -277,7 +283,7 @@ def _records(path: str | Path, read: RecordReader, wrong: Wrong) -> Iterator[Rec
         for record in found:
             record.pop("is_choice", None)
             id_ = unique(record["id"], row.number)
-            read.account.note(ID_TWICE, id_ != record["id"])
+            read.account.note(TWICE, id_ != record["id"])
             yield record | {"id": id_}
     waiting.end()
     if not has_records:

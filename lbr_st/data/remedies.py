@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any, Protocol
 
 from lbr_st.data import names
 from lbr_st.data.ids import id_text
-from lbr_st.data.templates import MOST_STEPS, Template, Values
+from lbr_st.data.templates import MOST_STEPS, Template, Values, field_of
 from lbr_st.errors import InputError
 
 # What is no name of a column: a number, an address, a sentence.
@@ -17,19 +19,28 @@ _DATA = re.compile(r"-?[\d.]+|https?://.*|.*[^\W\d]\S*(\s+\S+){3,}", re.DOTALL)
 _SENTENCE = re.compile(r"(?!https?:)[^\W\d]\S*(\s+\S+){2,}", re.DOTALL)
 _NO_TEXT = re.compile(
     r".*(url|uri|date|lang|language|source|type|authors?|name|user|role|model|category|topic|tags?|time|version|count|number|hash|format)"
-    r"|.*status|.*decision|.*index|section|chapter|split|from|license|subject|domain|domains|method|endpoint|event|object|kind|state|(finish|stop)reason"
+    r"|.*status|.*decision|.*index|section|chapter|split|from|license|subject|domain|domains|method|endpoint|event|object|kind|state|(finish|stop)reason|.*(asin|sku|isbn|gtin|barcode)"
 )
 # Lists of what may be a document, beside which no other text is taken for it.
 _DOCUMENTS = re.compile(r"(?i:.*(answer|repl|comment|response|passage|paragraph|document|context|candidate|result).*)")
 # Lists of what a model answered, of which there is one unless more were asked for, as services write them.
 _ANSWERED = ("choices", "candidates", "generations", "output", "outputs", "content", "parts")
 _WORDS = re.compile(r"\s|\?|[^\x00-\x7f]")
-_OF_SENTENCES = ("abstract", "sentences", "lines", "body")  # lists of parts of one text
+_OF_SENTENCES = (
+    "abstract",
+    "sentences",
+    "lines",
+    "body",
+    "description",
+    "features",
+    "bulletpoints",
+)  # lists of parts of one text
 _NAME = re.compile(r"(product|item|drug|compound|entity|concept|dish|recipe|company|place)?name")
 # A value that is an id, whatever its column is called.
 _ID_VALUE = re.compile(r"\s*([0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}|(?=\S*\d)[0-9a-f]{16,})\s*")
 _CODED = re.compile(r"\w+([._:/]\w+)+")  # a word of a program, such as chat.completion
 _LEAST_OPTIONS = 3
+_LEAST_OTHERS = 2  # rows that say the same
 # What two numbered columns are called that are options; two of another name may be a pair.
 _OPTION = re.compile(
     r"(sol|opt|ans|alt|hyp|solution|option|choice|ending|answer|alternative|response|candidate|completion|"
@@ -45,7 +56,7 @@ class Tried(Protocol):
         """Try it."""
 
 
-def remedy(sides: Sequence[Sequence[str]], values: Values, tried: Tried) -> str:
+def remedy(sides: Sequence[Sequence[str]], values: Values, tried: Tried, others: Sequence[Values] = ()) -> str:
     """Say what to do about a row without a column for the query, the document or both.
 
     Where several columns might be meant, none is taken: the user is told which ones there are.
@@ -54,6 +65,7 @@ def remedy(sides: Sequence[Sequence[str]], values: Values, tried: Tried) -> str:
         sides: What templates may be said for: ``query``, ``document`` or both; the best first.
         values: The columns where they are looked for.
         tried: Tries templates, or options, on the row.
+        others: Other rows of the source: a text that all of them have is neither a query nor a document.
     """
     columns = list(map(str, values))
     if any(_DATA.fullmatch(column.strip()) for column in columns):
@@ -61,6 +73,7 @@ def remedy(sides: Sequence[Sequence[str]], values: Values, tried: Tried) -> str:
     texts = texts_of_row(values)
     if len(running(texts)) < len(sides[0]):  # a source and its target may be texts, whatever they are called
         texts = texts_of_row(values, are_sentences=True)
+    texts = _that_differ(texts, others)
     many = {name for kind in names.siblings(values) if len(kind) >= _LEAST_OPTIONS for name in kind}
     is_asked = any("query" in asked for asked in sides)
     of_options = {name for kind in names.siblings(values) if _are_options(kind) for name in kind}
@@ -87,6 +100,13 @@ def remedy(sides: Sequence[Sequence[str]], values: Values, tried: Tried) -> str:
     if found and not are_several and many.isdisjoint(texts):
         return f"{_TEMPLATES}: {', or for documents alone '.join(found)}"
     return _what_there_is(sides, values, texts, tried)
+
+
+def _that_differ(texts: dict[str, str], others: Sequence[Values]) -> dict[str, str]:
+    """Return the texts of a row without those that all other rows have too."""
+    if len(others) < _LEAST_OTHERS:
+        return texts
+    return {path: text for path, text in texts.items() if any(field_of(other, path) != text for other in others)}
 
 
 def _is_tree(value: Any) -> bool:
@@ -139,8 +159,8 @@ def options(values: Values, tried: Tried, query: Mapping[str, str]) -> str | Non
             # With one too high for a count from 0 it is tried as one from 1.
             firsts = [first for first in (None, 1) if answer not in kind]
             if any(tried(choices=templates, answer=answer, first_option=first, **asked) for first in firsts):
-                flags = [*(f"--query '{template}'" for template in query.values()), "--choices", *kind]
-                return f"{' '.join(flags)} --answer {answer}{_first_option(kind, values[answer])}"
+                flags = [*(f"--query '{template}'" for template in query.values()), "--choices", shlex.join(kind)]
+                return f"{' '.join(flags)} --answer {shlex.quote(answer)}{_first_option(kind, values[answer])}"
     return None
 
 
@@ -168,8 +188,8 @@ def _listed_options(values: Values, tried: Tried, query: Mapping[str, str]) -> s
     for answer in names.every(values, names.OPTION_ANSWERS):
         is_number = not isinstance(values[answer], list) and (id_text(values[answer]) or "").isdecimal()
         if len(lists) == 1 and is_number and tried(choices=lists[0], answer=answer, **asked):
-            flags = [*(f"--query '{template}'" for template in query.values()), "--choices", lists[0]]
-            return f"{' '.join(flags)} --answer {answer}"
+            flags = [*(f"--query '{template}'" for template in query.values()), "--choices", shlex.quote(lists[0])]
+            return f"{' '.join(flags)} --answer {shlex.quote(answer)}"
     return None
 
 
@@ -219,13 +239,21 @@ def _texts_in(path: str, name: str, value: Any, depth: int = 0) -> Iterator[tupl
     if depth > MOST_STEPS or (_is_other(name) and not is_object):
         return
     if isinstance(value, str):
-        if re.search(r"[^\W\d]", value) and not _ID_VALUE.fullmatch(value):  # a number in a CSV is text too
-            yield path, value
+        if re.search(r"[^\W\d]", value) and not _ID_VALUE.fullmatch(value) and not _is_json(value):
+            yield path, value  # a number in a CSV is text too
     elif isinstance(value, Mapping):
         for key, each in value.items():
             yield from _texts_in(f"{path}[{key}]", str(key), each, depth + 1)
     elif names.plain(name) in _ANSWERED and isinstance(value, list) and len(value) == 1 and type(value[0]) is dict:
         yield from _texts_in(f"{path}[0]", "", value[0], depth + 1)
+
+
+def _is_json(text: str) -> bool:
+    """Tell whether a text is an object or a list of JSON that is written out."""
+    try:
+        return text.lstrip().startswith(("{", "[")) and isinstance(json.loads(text), dict | list)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _is_other(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import codecs
 import contextlib
 import csv
@@ -12,8 +13,10 @@ import os
 import re
 import shlex
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import islice
 from lzma import LZMAError
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -49,6 +52,7 @@ MARKS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BO
          codecs.BOM_UTF16_BE: "utf-16"}  # fmt: skip
 ZEROS = {b"\1\0\1\0": "utf-16-le", b"\0\1\0\1": "utf-16-be"}
 
+MOST_AHEAD = 20  # rows that are looked at before they are read
 NO_FILE = "no such file"
 MOST_SOURCES = 5  # that a message names
 NAME_IT = "; a file is read by what its name says, and one without a suffix as JSON Lines: name text .txt, a table .csv"
@@ -67,6 +71,21 @@ UNESCAPED = r"with \n, \t or \\ written out in cells, as databases do, read as w
 # What Excel writes for control characters in its own files, which some programs take for text.
 _OF_EXCEL = re.compile(r"_x000[dD]_\r?\n?|_x000[aA]_|_x0009_|_x00[01][0-9a-fA-F]_")
 EXCEL = "with _x000D_ or the like, as Excel writes a line break, read as what it stands for"
+
+_OF_OPTIONS = re.compile(
+    r"[A-Za-z]|(choice|option|ending|answer|solution|hypothesis)?[\s_-]?\d+"
+)  # classes of no topic
+
+# A formula that is a text alone, as which Excel keeps the zeros of 0012.
+_FORMULA = re.compile(r'="((?:[^"]|"")*)"')
+FORMULAS = 'with cells such as ="0012", as Excel keeps zeros, read as the text in them'
+
+# How an object begins whose keys Python wrote, and what makes JSON of such lines.
+_PYTHON = re.compile(r"\s*\[?\s*\{\s*u?'[^']*'\s*:")
+OF_PYTHON = (
+    "; it is in Python's notation: json.dumps(ast.literal_eval(text)), where each line is an object of each line, "
+    "writes JSON, and such lines are named .jsonl"
+)
 
 LONE = re.compile("[\udc80-\udcff]")
 NOT_DECODED = re.compile("[\x80-\x9f\udc80-\udcff]")
@@ -88,6 +107,34 @@ class Row(NamedTuple):
     number: int
     values: dict[str, Any]
     notes: tuple[str, ...] = ()
+
+
+class Ahead:
+    """Rows of which the next can be looked at before they are read: what a row means may be seen by others.
+
+    Args:
+        rows: The rows.
+    """
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self._rows, self._next = iter(rows), deque[Row]()
+        self._error: InputError | None = None
+
+    def __iter__(self) -> Iterator[Row]:
+        for row in self._rows:
+            yield row
+            while self._next:
+                yield self._next.popleft()
+        if self._error is not None:
+            raise self._error
+
+    def values(self) -> list[dict[str, Any]]:
+        """Return the values of some of the next rows, which are read later all the same."""
+        try:
+            self._next += islice(self._rows, MOST_AHEAD - len(self._next))
+        except InputError as error:  # it is raised when it is its turn
+            self._error = error
+        return [row.values for row in self._next]
 
 
 Wrong = Callable[[RowError], None]
@@ -443,8 +490,21 @@ def _object(row: Any, columns: Sequence[str] | None) -> dict[str, Any] | None:
     return dict(zip(usual, texts, strict=False)) | scores
 
 
+def _is_python(text: str) -> bool:
+    """Tell whether the first line of a text is an object or a list as Python writes it, or begins as one."""
+    line = text.lstrip().partition("\n")[0].rstrip().rstrip(",")
+    if not line.endswith(("}", "]")):
+        return _PYTHON.match(text) is not None
+    try:
+        return line.startswith(("{", "[")) and isinstance(ast.literal_eval(line), dict | list)
+    except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
+        return False
+
+
 def _hint(line: str, error: ValueError | RecursionError) -> str:
-    """Say what to do about a line that is the beginning of an object or a list, which ends on another one."""
+    """Say what to do about a line that is Python's, or the beginning of an object or list that ends on another one."""
+    if _is_python(line):
+        return OF_PYTHON
     line = line.strip()
     if line.startswith("["):
         return "; a file that is one JSON list is named .json"
@@ -496,7 +556,7 @@ def _json_items(path: Path, encoding: str, wrong: Wrong) -> Iterator[Row]:
         found = _JSON.decode(text)
     except (ValueError, RecursionError) as error:
         line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise _not_json(f"{path}{line}", text, error) from error
+        raise _not_json(f"{path}{line}", text, error).saying(OF_PYTHON if _is_python(text) else "") from error
     try:
         found, said = rows_of_object(found) if isinstance(found, dict) else Rows(found)
     except InputError as error:
@@ -586,6 +646,10 @@ def _table_row(
         wrong(error)
         return
     notes: tuple[str, ...] = () if table.note is None else (table.note,)
+    if any(field.startswith('="') for field in fields):
+        read = {name: _without_formula(value) for name, value in values.items()}
+        notes += (FORMULAS,) if read != values else ()
+        values, fields = read, list(read.values())
     for empty, said in ((NULLS, EMPTY_CELLS), (ERRORS, ERROR_CELLS)):
         if not empty.isdisjoint(fields):
             values = {name: "" if value in empty else value for name, value in values.items()}
@@ -599,6 +663,11 @@ def _table_row(
             escape = _WRITTEN_OUT if asked(_has_nulls) else _ESCAPE
             notes += (ESCAPES,) if any(map(escape.search, fields)) else ()
     yield _row(where, line, values, notes)
+
+
+def _without_formula(value: str) -> str:
+    found = _FORMULA.fullmatch(value)
+    return value if found is None else found[1].replace('""', '"')
 
 
 def _parquet_rows(path: Path) -> Iterator[Row]:
@@ -628,25 +697,40 @@ def _texts_of_bytes(pyarrow: Any, batch: Any) -> Any:
 
 
 def _labels(features: dict[str, Any]) -> dict[str, list[str]]:
-    """Return what the numbers of a column mean, of columns that judge: to some, 0 is entailment.
+    """Return what the numbers of a column mean: to some, 0 is entailment, to others a topic.
+
+    Names that are those of options, letters or numbered, mean no more than their numbers.
 
     Args:
         features: Features of `datasets`, as they are written.
     """
-    named = {
-        column: feature["names"]
-        for column, feature in features.items()
-        if isinstance(feature, dict) and isinstance(feature.get("names"), list)
+    named = {column: _names_in(feature) for column, feature in features.items()}
+    return {
+        column: meant
+        for column, meant in named.items()
+        if not all(map(_OF_OPTIONS.fullmatch, meant)) or any(map(word_of, meant))
     }
-    return {column: meant for column, meant in named.items() if any(word_of(name) for name in meant)}
+
+
+def _names_in(feature: Any) -> list[str]:
+    """Return the names of the classes of a column, or of a list of them; none where it has no classes."""
+    while isinstance(feature, dict) and isinstance(feature.get("feature"), dict):
+        feature = feature["feature"]
+    return [str(name) for name in (feature.get("names") if isinstance(feature, dict) else None) or ()]
 
 
 def _labelled(values: dict[str, Any], labels: dict[str, list[str]]) -> dict[str, Any]:
     """Return a row with words for the numbers of its labels; one below 0 is none."""
-    said = {column: values[column] for column in labels if isinstance(values.get(column), int)}
-    return values | {
-        column: labels[column][number] if 0 <= number < len(labels[column]) else None for column, number in said.items()
-    }
+    said = {column: values[column] for column in labels if isinstance(values.get(column), int | list)}
+    return values | {column: _label(value, labels[column]) for column, value in said.items()}
+
+
+def _label(value: Any, meant: list[str]) -> Any:
+    if isinstance(value, list):
+        return [_label(each, meant) for each in value]
+    if not isinstance(value, int):
+        return value
+    return meant[value] if 0 <= value < len(meant) else None
 
 
 def _hub_rows(source: str) -> Iterable[Row]:

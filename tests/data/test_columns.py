@@ -252,6 +252,16 @@ def test_relevance(value, expected):
     assert judged({"relevance": value}) == [expected]
 
 
+def test_an_answer_that_is_the_name_of_a_column_means_that_option():
+    columns = Columns(choices=tuple(map(Template, ("{Option 1}", "{Option 2}", "{Option 3}"))), answer="key")
+    row = {"question": "q", "Option 1": "a", "Option 2": "b", "Option 3": "option 1"}
+    assert [pairs(row | {"key": key}, columns=columns)[0][1] for key in ("Option 2", "option_2", "Option 1")] == [
+        "b", "b", "option 1",
+    ]  # fmt: skip
+    with pytest.raises(RowError, match='"Option 4" is none of the 3 options'):
+        read(row | {"key": "Option 4"}, columns)
+
+
 def test_options_in_columns_of_their_own():
     columns = Columns(choices=tuple(map(Template, ("{opa}", "{opb}", "{opc}"))), answer="cop")
     assert read({"question": "q", "opa": "a", "opb": "b", "opc": "c", "cop": 1}, columns) == CHOICE
@@ -798,6 +808,10 @@ def test_a_remedy_is_no_guess(values, said):
          "--choices A B C --answer answer, with --first-option 1 if it counts from 1"),
         ({"goal": "q", "sol1": "a", "sol2": "b", "label": 0},
          "--query '{goal}' --choices sol1 sol2 --answer label"),
+        ({"Question": "q", "Option 1": "a", "Option 2": "b", "Option 3": "c", "Correct Option": "Option 2"},
+         "--choices 'Option 1' 'Option 2' 'Option 3' --answer 'Correct Option'"),
+        ({"question": "q", "opt_a": "a", "opt_b": "b", "opt_c": "c", "Correct Answer": "Opt A"},
+         "--choices opt_a opt_b opt_c --answer 'Correct Answer'"),
     ],
 )  # fmt: skip
 def test_options_in_columns_of_their_own_are_no_documents(values, said):
@@ -866,6 +880,8 @@ def test_a_usual_name_that_holds_no_text(values, said):
         ({"title": "Zinc", "mapping": {"a1": {"message": None, "children": ["b"]}}, "current_node": "a1"},
          "write the messages of one branch as a list 'messages' of objects with 'role' and 'content'"),
         ({"sku": "S1", "name": "Zinc box", "description": "A box of zinc."}, "--document '{name} {description}'"),
+        ({"title": "Zinc box", "text_of_it": "A box.", "details": '{"Brand": "Acme"}'}, "--document '{title} {text_of_it}'"),
+        ({"name": "Zinc box", "parent_asin": "B0", "summary": "A box."}, "--document '{name} {summary}'"),
         ({"summary": "All of zinc.", "node": "0a1b2c3d-0000-4000-8000-0123456789ab"}, "--document '{summary}'"),
         ({"summary": "All of zinc.", "start": "first_step", "steps": {"first_step": 1}}, "--document '{summary}'"),
     ],

@@ -112,3 +112,18 @@ def test_tables_below_a_folder_without_text_are_named(tmp_path):
         InputError, match="; its tables are corpus/test.parquet, users.json: one with texts can be given"
     ):
         text_files(tmp_path)
+
+
+@pytest.mark.parametrize("names", [["nfcorpus"], ["sub/scifact", "sub/fiqa"]])
+def test_a_collection_within_a_folder_is_named(tmp_path, folder, caplog, names):
+    """As a ZIP file of one leaves it; beside texts, which are read, it is named among what is not."""
+    caplog.set_level(logging.INFO, logger="lbr_st")
+    for name in names:
+        for where in ("zip", "docs"):
+            (tmp_path / where / name).mkdir(parents=True, exist_ok=True)
+            (tmp_path / where / name / "corpus.jsonl").write_text('{"_id": "d", "text": "iron"}')
+            (tmp_path / where / name / "queries.jsonl.gz").write_text("")
+    with pytest.raises(InputError, match=f"{sorted(names)[0]}.*: give that folder, lbr data prepare {tmp_path}/zip/"):
+        list(parts_of(str(tmp_path / "zip"), Reading())[0].records())
+    assert len(read_passages(folder)) == 3
+    assert f"{len(names)} in the form of BEIR, not read: {', '.join(sorted(names))}" in caplog.text

@@ -29,6 +29,10 @@ def test_properties_of_notes_are_left_out_but_for_the_title(text, title, rest):
     [
         ("a %%private%% b", "a  b"),
         ("a\n%%\nprivate\n%%\nb", "a\n\n\n\nb"),
+        ("a\n%% private words\nof two lines %%\nb", "a\n\n\nb"),
+        ("a\n- %% private\n\nsecond paragraph\n\n%%\nb", "a\n\n\n\n\n\nb"),
+        ('a\n%% settings\n```\n{"a": 1}\n```\n%%\nb', "a\n\n\n\n\n\nb"),
+        ("a %%begins here\nand ends%%  \nb", "a \n  \nb"),
         ("a\n<!-- private\n-->\nb", "a\n\n\nb"),
     ],
 )
@@ -46,6 +50,11 @@ def test_comments_in_notes_are_left_out(text, rest):
         "From 5%% to 10%% of it.\n",
         "    x <- a %% b\n\nText.\n\n    y <- c %% d\n",
         "%% A comment of LaTeX\nText.\n%% Another\n",
+        "Text.\n%% begun and never ended\nText.\n",
+        "%% begun before\n```\n%%time\n```\nText.\n",
+        "%%%% A line of signs %%%%\nText.\n%%%%\n",
+        "Use %%time here,\nor at most 100%%\nof it.\n",
+        "Write %% in a format.\nText.\nEnd with %%\n",
         "Use std::vector here.\n\nid: 5\ntype: 1\n",
         "name: value\n\nText.\n",
     ],

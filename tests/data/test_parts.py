@@ -7,6 +7,7 @@ from shapes import PAIRS, beir, write_jsonl
 
 from lbr_st.data.drops import Drops, on_wrong_row
 from lbr_st.data.parts import Reading, parts_of
+from lbr_st.data.passages import Chunker
 from lbr_st.errors import InputError
 
 
@@ -128,3 +129,33 @@ def test_judgements_beside_the_corpus_are_those_of_a_collection(tmp_path):
     (tmp_path / "train.tsv").write_text("q\td\t1\nq\td\t0\n")
     with pytest.raises(InputError, match="the first line of judgements names the columns: query-id, corpus-id, score"):
         [record for part in parts_of(str(tmp_path), Reading()) for record in part.records()]
+
+
+@pytest.mark.parametrize(
+    ("row", "heading"),
+    [
+        ({"_id": "d", "title": "Zinc &amp; iron", "text": "{text}"}, "Zinc & iron "),
+        ({"id": "d", "title": ["Zinc", "iron"], "text": "{text}"}, "Zinc; iron "),
+        ({"id": "d", "name": "Zinc", "text": "{text}"}, "Zinc "),
+        ({"id": "d", "metadata": {"title": "Zinc"}, "text": "{text}"}, "Zinc "),
+        ({"id": "d", "title": "Zinc", "text": "Zinc\n\n{text}"}, "Zinc\n\n"),
+        ({"id": "d", "title": "Zinc is a metal that all of us need every day", "text": "{text}"}, None),  # too long
+        ({"id": "d", "text": "{text}"}, ""),
+    ],
+)
+def test_the_title_is_before_each_passage_of_a_row_that_is_cut(tmp_path, caplog, row, heading):
+    """It takes its room in each, and nothing of the text is lost or there twice."""
+    caplog.set_level("INFO", logger="lbr_st")
+    text = " ".join(f"It has {n} of them." for n in range(30))
+    path = write_jsonl(tmp_path / "f.jsonl", [row | {"text": row["text"].format(text=text)}, {"id": "e", "text": "x"}])
+    chunker = Chunker(20)
+    *passages, short = parts_of(path, Reading(chunker=chunker))[0].records()
+    assert [record["id"] for record in passages] == [f"d#{n}" for n in range(1, len(passages) + 1)]
+    assert short["document"] == "x" and all(chunker.count(record["document"]) <= 20 for record in passages)
+    documents = [record["document"] for record in passages]
+    if heading is None:
+        assert [each.startswith(row["title"]) for each in documents] == [True] + [False] * (len(documents) - 1)
+    else:
+        assert all(each.startswith(heading) for each in documents)
+        assert " ".join(each.removeprefix(heading).strip() for each in documents) == text
+    assert f"1 cut, as they are longer than a passage; {len(passages)} passages of these" in caplog.text

@@ -175,6 +175,21 @@ def test_sets_as_dev_data(prepare, tmp_path, backbone):
     assert "eval_loss" in (tmp_path / "out" / "training_log.json").read_text()
 
 
+def test_a_file_of_a_set_that_was_changed_is_named(prepare, tmp_path, caplog):
+    folder = prepare(**qa(tmp_path))
+    (folder / "notes.jsonl").write_text("of somebody")
+    assert [file_of(str(source), "align") for source in (folder, folder / "align.jsonl", folder / "notes.jsonl")]
+    assert "was changed" not in caplog.text
+    (folder / "align.jsonl").write_text("".join((folder / "align.jsonl").read_text().splitlines(True)[1:]))
+    for source in (folder, folder / "align.jsonl"):
+        caplog.clear()
+        file_of(str(source), "align")
+        assert f"{folder / 'align.jsonl'} was changed since its set was made" in caplog.text
+    caplog.clear()
+    file_of(str(folder), "dev")
+    assert "was changed" not in caplog.text
+
+
 def test_what_a_source_means(prepare, tmp_path):
     folder = prepare(**qa(tmp_path))
     assert file_of(str(folder), "align") == str(folder / "align.jsonl")

@@ -153,9 +153,10 @@ def test_rows_judged_no_answer_are_hard_negatives(tmp_path, said):
     assert all(set(record) <= {"id", "query", "document", "negatives"} for record in found)
     assert said() == [
         "f.jsonl: 4 pairs; columns used: query, document, label, negative; not used: meta; "
-        "1 judged no answer: hard negatives of their query; 2 judged no answer and left out",
+        "1 judged no answer: hard negatives of their query; 1 judged no answer and left out; "
+        "1 judged no answer by one row and an answer by another, taken for answers",
         "f.jsonl: 4 pairs; columns used: query, document, label; not used: negative, meta; "
-        "3 judged no answer and left out",
+        "2 judged no answer and left out; 1 judged no answer by one row and an answer by another, taken for answers",
     ]
     assert [r["document"] for r in read_passages(tmp_path / "f.jsonl")] == [row["document"] for row in JUDGED]
 
@@ -434,3 +435,29 @@ def test_targets_are_texts_of_fields(tmp_path, said):
     (tmp_path / "lbr_set.json").write_text("{}")
     with pytest.raises(InputError, match="no field 'because' .*; a prepared set keeps none but these"):
         read_records(file, target=Template("{because}"))
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        # A text that all rows have.
+        ([{"store": "Acme of Rome", "summary": f"Zinc box {n}."} for n in range(3)], "--document '{summary}'"),
+        ([{"a": {"store": "Acme of Rome"}, "summary": f"Box {n}."} for n in range(3)], "--document '{summary}'"),
+        # One row more says nothing of the others.
+        ([{"store": "Acme of Rome", "summary": f"Zinc box {n}."} for n in range(2)], "{store}, {summary}"),
+        # The first row lacks it.
+        ([{"Subject Line": "Zinc", "Resolution": text} for text in ("", "Take it out.", "No.")], "{Resolution}'"),
+    ],
+)
+def test_a_remedy_looks_at_the_rows_that_come_next(tmp_path, rows, said):
+    write_jsonl(tmp_path / "f.jsonl", rows)
+    with pytest.raises(InputError, match="line 1: no column for the document") as error:
+        read_records(tmp_path / "f.jsonl", ("document",))
+    assert said in str(error.value)
+    write_jsonl(tmp_path / "g.jsonl", [*rows, {"text": "read all the same"}])
+    skipped = read_records(tmp_path / "g.jsonl", ("document",), on_error="skip")
+    assert [record["document"] for record in skipped] == ["read all the same"]
+    with open(tmp_path / "g.jsonl", "a") as file:
+        file.write("{\n")
+    with pytest.raises(InputError, match="line 1: no column for the document"):
+        read_records(tmp_path / "g.jsonl", ("document",))

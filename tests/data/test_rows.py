@@ -13,14 +13,14 @@ import string
 import pyarrow
 import pyarrow.parquet
 import pytest
-from datasets import ClassLabel, Dataset
+from datasets import ClassLabel, Dataset, Features, List
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from lbr_st.data.delimited import ERRORS, NULLS
 from lbr_st.data.parts import Reading, parts_of
 from lbr_st.data.records import iterate_passages, read_records
-from lbr_st.data.rows import check_is_there, hub_rows, read_rows
+from lbr_st.data.rows import FORMULAS, check_is_there, hub_rows, read_rows
 from lbr_st.errors import InputError
 from lbr_st.records import is_hub_id, is_table
 
@@ -521,8 +521,10 @@ def test_commas_after_lines_of_json(tmp_path):
     [
         (["entailment", "not_entailment"], [0, 1, -1], ["entailment", "not_entailment", None]),
         (["neg", "pos"], [1, 0, None], ["pos", "neg", None]),
-        (["World", "Sports"], [0, 1, 1], [0, 1, 1]),  # topics
+        (["World", "Sports"], [0, 1, 1], ["World", "Sports", "Sports"]),
         (["a", "b"], [0, 1, 1], [0, 1, 1]),  # options
+        (["choice1", "choice2"], [0, 1, 1], [0, 1, 1]),
+        (["0", "1"], [0, 1, 1], [0, 1, 1]),
     ],
 )
 def test_what_numbers_of_classes_mean(tmp_path, meant, numbers, read):
@@ -532,6 +534,38 @@ def test_what_numbers_of_classes_mean(tmp_path, meant, numbers, read):
     rows.to_parquet(str(tmp_path / "train.parquet"))
     assert [row["label"] for row in values(tmp_path / "train.parquet")] == read
     assert [row.values["label"] for row in hub_rows(str(tmp_path), None, "train")] == read
+
+
+def test_what_numbers_of_classes_in_a_list_mean(tmp_path):
+    rows = Dataset.from_dict({"labels": [[0, 1], []]}, Features({"labels": List(ClassLabel(names=["good", "bad"]))}))
+    rows.to_parquet(str(tmp_path / "train.parquet"))
+    assert [row["labels"] for row in values(tmp_path / "train.parquet")] == [["good", "bad"], []]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "is_python"),
+    [
+        ("f.jsonl", "{'question': 'q', 'answer': None}\n", True),
+        ("f.jsonl", """{"question": "it's", 'answer': 'd'}\n""", True),
+        ("f.json", "{'question': 'q', 'answer': 'd'}\n{'question': 'r', 'answer': 'e'}\n", True),
+        ("f.json", "[{'question': 'q',\n  'answer': 'd'}]\n", True),
+        ("f.json", "[\n  {'question': 'q', 'answer': 'd'}\n]\n", True),
+        ("f.jsonl", "{'question': 'q', 'answer': null}\n", False),
+        ("f.jsonl", '{"question": "q"; "answer": "d"}\n', False),
+    ],
+)
+def test_what_python_wrote_is_named(tmp_path, name, text, is_python):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match="not JSON") as error:
+        values(tmp_path / name)
+    assert ("it is in Python's notation: json.dumps(ast.literal_eval(" in str(error.value)) is is_python
+
+
+def test_a_formula_that_is_a_text_alone_is_that_text(tmp_path):
+    (tmp_path / "f.csv").write_text('id,answer\n"=""0012""",x\n="0013","=""a ""b"""\n14,"=""c"" & A1"\n')
+    rows = list(read_rows(tmp_path / "f.csv"))
+    assert [tuple(row.values.values()) for row in rows] == [("0012", "x"), ("0013", '="a "b"'), ("14", '="c" & A1')]
+    assert [row.notes for row in rows] == [(FORMULAS,), (FORMULAS,), ()]
 
 
 def test_a_parquet_file_whose_texts_are_no_utf_8(tmp_path):
