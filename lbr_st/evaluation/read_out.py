@@ -52,8 +52,8 @@ def warn_of_unlearned(model: SentenceTransformer) -> None:
     """Say so of a model of this package that never learned to say its embeddings in words."""
     if isinstance(model[0], BottleneckTransformer) and not any(s.get("read_out_weight") for s in model[0].history):
         logger.warning(
-            "no stage of this model learned with the read-out loss, so its words say little of a text: lbr learn with a "
-            "--read-out-weight above 0 is such a stage"
+            "no stage of this model learned with the read-out loss, so its words say little of a text: such a stage is "
+            "lbr learn with a --read-out-weight above 0"
         )
 
 

@@ -434,7 +434,7 @@ def default_max_length(name: str, texts_in_a_row: int) -> int:
         return DEFAULT_MAX_LENGTH
     length = int(most // texts_in_a_row)
     logger.warning(
-        "%s reads %d tokens in a row: texts are cut to %d tokens%s, where %d is the default of --max-length",
+        "%s reads %d tokens in a row: texts are cut to %d tokens%s, where %d are the default",
         name,
         most,
         length,

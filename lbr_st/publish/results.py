@@ -10,6 +10,7 @@ from lbr_st.errors import InputError, require
 from lbr_st.files import read_json
 from lbr_st.model.card import CARD, Score, read, write
 from lbr_st.model.contract import LBR_CONFIG, check_files, fingerprint
+from lbr_st.publish.licenses import check_language, check_license
 
 METRICS = ("ndcg_at_10", "recall_at_10")  # of retrieval; other tasks have the main score
 
@@ -61,8 +62,13 @@ def write_card(
         language: Code of ISO 639-1: ``en``, ``de``, ...
 
     Raises:
-        InputError: If there is no model of this package, its card is somebody else's, or it has no results.
+        InputError: If there is no model of this package, its card is somebody else's, it has no results, or the Hub
+            knows no such license or language.
     """
+    if license is not None:
+        check_license(license)
+    if language is not None:
+        check_language(language)
     model = Path(model)
     require_whole(model)
     name = name or model.resolve().name

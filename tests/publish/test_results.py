@@ -3,13 +3,16 @@
 import json
 import re
 import shutil
+from typing import get_args
 
 import pytest
 import yaml
+from mteb.types import Licenses
 
 from lbr_st.errors import InputError
 from lbr_st.files import write_json
 from lbr_st.model.contract import fingerprint
+from lbr_st.publish.licenses import LICENSES
 from lbr_st.publish.results import results_of, scores_of, write_card
 
 
@@ -92,3 +95,15 @@ def test_a_card_that_is_no_text_is_somebody_elses(saved, tmp_path):
     (tmp_path / "copy" / "README.md").write_bytes(b"\xff\xfe")
     with pytest.raises(InputError, match="README.md was not written by lbr-st; move it away"):
         write_card(tmp_path / "copy")
+
+
+def test_licenses_and_languages_are_those_of_the_hub(saved):
+    for settings, message in (
+        ({"license": "Apache 2.0"}, "^--license Apache 2.0: the Hub takes ids of licenses; apache-2.0 is the nearest$"),
+        ({"license": "MIT License"}, "the Hub takes ids of licenses; mit is the nearest$"),
+        ({"license": "all rights reserved"}, "such as apache-2.0 or mit; other is for what is none of them$"),
+        ({"language": "english"}, "^--language english: the Hub takes codes of ISO 639, such as en"),
+    ):
+        with pytest.raises(InputError, match=message):
+            write_card(saved, name="owner/name", **settings)
+    assert set(get_args(Licenses)) - {"not specified", "multiple", "msr-la-nc", "cc-by-nd-2.1-jp"} <= LICENSES
