@@ -19,6 +19,8 @@ from lbr_st.files import UNFINISHED, read_json, remove_unfinished, write_json
 logger = logging.getLogger(__name__)
 
 STEP_FILE = "lbr_step.json"
+# Flags that decide a setting which nobody need have given.
+DECIDED_BY = {"objective": "--learn or --skip, --queries, --generator, and whether --model chats"}
 
 
 class Step(NamedTuple):
@@ -194,7 +196,8 @@ def _change(name: str, old: Any, new: Any) -> str:
     """Say that a setting has changed, without the hashes of contents, which tell a reader nothing."""
     if all(re.search(r"\b[0-9a-f]{64}\b", str(value)) for value in (old, new)):
         return f"{name}: other contents than it had"
-    return f"{name}: was {old!r}, now {new!r}"
+    by = f", by {DECIDED_BY[name]}" if name in DECIDED_BY else ""
+    return f"{name}: was {old!r}, now {new!r}{by}"
 
 
 def is_done(folder: Path) -> bool:

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -236,13 +237,26 @@ def prepare(config: AlignConfig, arguments: AlignConfig) -> tuple[Run, AlignTrai
 
 def _check_model(config: AlignConfig) -> None:
     """Refuse a model that cannot be trained as the settings say, before data are read; no weights are read."""
+    if Path(config.model).exists() and is_other_embedding_model(config.model):
+        _check_of_no_other(config)
     asked: dict[str, Any] = {
-        "num_bottleneck_tokens": config.bottleneck_tokens, "prompts": config.given_prompts, "nested": config.nested
+        "num_bottleneck_tokens": config.bottleneck_tokens, "compression_ratio": config.compression_ratio,
+        "prompts": config.given_prompts, "nested": config.nested,
     }  # fmt: skip
     about = check_can_be_trained(config.model, config.max_length, config.texts_in_a_row, **asked)
     width = None if about is None else embedding_width(config.model, about)
     if width is not None:
         check_dimensions(config.matryoshka_dims, width)
+
+
+def _check_of_no_other(config: AlignConfig) -> None:
+    """Refuse what an embedding model that is not ours has no use for."""
+    names = ("bottleneck_tokens", "compression_ratio", "nested", "lora_rank", "lm_weight")
+    if given := [flag(name) for name in names if getattr(config, name)]:
+        raise InputError(
+            f"{' and '.join(given)}: {config.model} is an embedding model without bottleneck tokens; leave out "
+            f"{'them' if len(given) > 1 else 'it'}, or start from a language model"
+        )
 
 
 def find_sources(config: AlignConfig) -> AlignSources:
@@ -310,9 +324,7 @@ def _open(config: AlignConfig) -> SentenceTransformer:
     attention = {} if config.attention is None else {"attn_implementation": config.attention}
     if not is_other_embedding_model(config.model):
         return open_for_training(config, **quantization(config), **attention)
-    for name in ("bottleneck_tokens", "compression_ratio", "nested", "lora_rank", "lm_weight"):
-        if getattr(config, name):
-            raise InputError(f"{flag(name)}: {config.model} is an embedding model without bottleneck tokens")
+    _check_of_no_other(config)
     model = open_sentence_transformer(config.model, model_kwargs={"dtype": torch.float32, **attention})
     compare_by_cosine(model, f"--model {config.model}")
     language_model = model.transformers_model

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from lbr_st.data.cleaning import printable
 from lbr_st.data.drops import ON_ERROR, ON_ERROR_HELP
 from lbr_st.data.judgements import MIN_SCORE
+from lbr_st.data.rows import LONE
 from lbr_st.errors import InputError
 
 MOST = 2**31 - 1  # what counts rows, texts or processes anywhere holds this much
@@ -55,6 +60,33 @@ def share(text: str) -> float:
     if not 0 <= number <= 1:
         raise argparse.ArgumentTypeError(f"must be a number from 0 to 1, got {text}")
     return number
+
+
+def check_asked(parser: Parser, texts: Sequence[str], what: str) -> None:
+    """Refuse a text that is empty, has bytes that are no text, or names a file, as a second --data would.
+
+    Args:
+        parser: Parser of the command, which has a flag ``--data``.
+        texts: Texts of the command line, of which each is asked.
+        what: What one is called: a question.
+
+    Raises:
+        InputError: With the text, and how it is asked all the same.
+    """
+    if not all(printable(text).strip() for text in texts):
+        parser.error(f"a {what} is empty")
+    for text in texts:
+        if LONE.search(text):
+            encoding = sys.getfilesystemencoding()
+            why = "bytes that are not UTF-8"
+            if encoding != "utf-8":
+                why = f"characters that this locale, of {encoding}, does not have (export LC_ALL=C.UTF-8)"
+            parser.error(f"a {what} has {why}: {printable(text)!r} without them")
+        if os.path.exists(text):
+            parser.error(
+                f"{text} is a file or folder here, and would be asked as a {what}; --data takes one source (the "
+                f"{what} is asked as '{text}?')"
+            )
 
 
 def add_fuse(parser: Any) -> None:

@@ -24,7 +24,7 @@ from lbr_st.data.same_text import AUTO, LEVELS, MEANINGS
 from lbr_st.data.terms import LEAST_COUNT, LEAST_PIECES, MOST_TERMS, find_terms, training_texts, write_terms
 from lbr_st.errors import InputError, naming_the_extra
 from lbr_st.evaluation.tables import markdown_table
-from lbr_st.files import require_place
+from lbr_st.files import parents_that_go, require_place
 from lbr_st.records import FIELDS
 
 MOST_TERMS_SHOWN = 30
@@ -288,8 +288,9 @@ def _add_mine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--negatives", type=positive_int, default=4, metavar="N", help="hard negatives of each pair")
     parser.add_argument(
         "--corpus",
-        metavar="FILE_OR_ID",
-        help="documents to find them in, beside those of the pairs; what the set holds out is left out",
+        metavar="SET_OR_FILE",
+        help="documents to find them in, beside those of the pairs: a set, of which it is the corpus, or a file; what "
+        "SET holds out is left out",
     )
     add_min_score(parser)
     add_on_error(parser)
@@ -379,7 +380,8 @@ def _terms(args: argparse.Namespace) -> None:
             f"no word of {args.data} comes {args.least_count} times and falls into {args.least_pieces} pieces; lower "
             "--least-count or --least-pieces"
         )
-    write_terms(output, terms)
+    with parents_that_go(output.parent):
+        write_terms(output, terms)
     rows = [(each.term, f"{each.count:,}", f"{each.pieces}", f"{each.saved:,}") for each in terms[:MOST_TERMS_SHOWN]]
     print(markdown_table(["term", "count", "pieces", "tokens saved"], rows, ["count", "pieces", "tokens saved"]))  # noqa: T201
     saved = sum(term.saved for term in terms)

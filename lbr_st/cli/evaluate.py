@@ -39,6 +39,9 @@ OF_OWN_DATA = {
     "memory_mib": "mteb has a bound of its own for public tests",
 }
 
+# Flags that BM25 has no use for.
+OF_MODELS = ("runtime", "dtype", "dimensions", "batch_tokens", "memory_mib")
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run ``lbr evaluate``.
@@ -97,15 +100,24 @@ def _check(parser: Parser, args: argparse.Namespace) -> None:
     for flag in ("fuse", "fuse_weight", "fuse_dev"):
         if getattr(args, flag) is not None and (args.tasks or not args.fuse):
             parser.error(f"--{flag.replace('_', '-')} goes with {'--data' if args.tasks else '--fuse bm25'}")
-    if args.fuse and set(args.model) == {BM25}:
-        parser.error("--fuse bm25: give a --model to fuse with it")
     if args.fuse and args.memory_mib is not None:
         parser.error("--memory-mib goes without --fuse, which keeps the scores of all documents")
-    if args.vectors and set(args.model) == {BM25}:
-        parser.error("--vectors goes with the --model that they were encoded with")
+    if set(args.model) == {BM25}:
+        _check_bm25_alone(parser, args)
     for name in args.model:
         if args.model.count(name) > 1:
             parser.error(f"--model names {name} twice")
+
+
+def _check_bm25_alone(parser: Parser, args: argparse.Namespace) -> None:
+    """Refuse flags that BM25 alone has no use for."""
+    if args.fuse:
+        parser.error("--fuse bm25: give a --model to fuse with it")
+    if args.vectors:
+        parser.error("--vectors goes with the --model that they were encoded with")
+    for flag in OF_MODELS:
+        if getattr(args, flag) is not None:
+            parser.error(f"--{flag.replace('_', '-')} goes with an embedding model, and bm25 counts words")
 
 
 def _computing(args: argparse.Namespace) -> Computing:

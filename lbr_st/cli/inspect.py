@@ -5,14 +5,14 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from lbr_st.cli.arguments import Parser, add_batch_size, add_min_score, add_on_error
+from lbr_st.cli.arguments import Parser, add_batch_size, add_min_score, add_on_error, check_asked
 from lbr_st.data.cleaning import printable
 from lbr_st.data.prepared_set import file_of
 from lbr_st.data.records import read_records
 from lbr_st.evaluation.inspect import format_numbers, inspect
-from lbr_st.evaluation.read_out import read_out
+from lbr_st.evaluation.read_out import read_out, warn_of_unlearned
 from lbr_st.metrics import Pairs
-from lbr_st.model.opening import check_embedder_exists, open_with_language_model
+from lbr_st.model.opening import check_embedder_exists, has_bottleneck_tokens, open_with_language_model
 from lbr_st.records import FIELDS
 
 
@@ -39,15 +39,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if not args.data and not args.text:
         parser.error("nothing to look at: give --data, or a text")
+    check_asked(parser, args.text, "text")
     args.text = [printable(text) for text in args.text]
-    if not all(text.strip() for text in args.text):
-        parser.error("a text is empty")
     if args.min_score is not None and not args.data:
         parser.error("--min-score goes with --data: a text has no judgements")
     check_embedder_exists(args.model)
+    if args.text and not has_bottleneck_tokens(args.model):
+        parser.error(
+            f"only a model of lbr-st says its embeddings in words, and {args.model} is none; give --data alone"
+        )
     records = read_records(file_of(args.data, "dev"), FIELDS, args.min_score, args.on_error) if args.data else []
     model = open_with_language_model(args.model)
     if args.text:
+        warn_of_unlearned(model)
         for text, words in zip(args.text, read_out(model, args.text, batch_size=args.batch_size), strict=True):
             print(f"{text}\n    {', '.join(f'{word} {weight:.2f}' for word, weight in words)}")  # noqa: T201
     command = ["lbr", "search", "--model", args.model, "--data", "DOCUMENTS", *args.text[:1]]

@@ -30,9 +30,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     parser = _parser()
     args = parser.parse_args(argv)
+    if AUTO in (args.weight or ()) and len(args.weight) > 1:
+        parser.error("--weight auto stands alone: it chooses the share itself")
     is_auto = args.weight == [AUTO]
-    if not is_auto and any(getattr(args, name) is not None for name in OF_AUTO):
-        parser.error("--dev-data, --min-score, --general, --keep-general and --batch-size are for --weight auto")
+    if not is_auto and (given := [name for name in OF_AUTO if getattr(args, name) is not None]):
+        parser.error(f"--{given[0].replace('_', '-')} goes with --weight auto")
     if is_auto and len(args.models) != 2:
         parser.error(f"--weight auto takes two models, a start and an end, got {len(args.models)}")
     if is_auto and args.dev_data is None:
@@ -64,8 +66,6 @@ def _weights(parser: Parser, args: argparse.Namespace) -> list[float]:
     number = len(args.models)
     if args.weight is None:
         return [1 / number] * number
-    if AUTO in args.weight:
-        parser.error("--weight auto stands alone")
     if len(args.weight) == 1 and number == 2:
         return check_shares(args.models, [1 - args.weight[0], *args.weight])
     return check_shares(args.models, args.weight)

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
 from sentence_transformers import SentenceTransformer
 
-from lbr_st.cli.arguments import Parser, add_fuse, add_memory, add_on_error, positive_int, share
+from lbr_st.cli.arguments import Parser, add_fuse, add_memory, add_on_error, check_asked, positive_int, share
 from lbr_st.cli.computing import add_computing, flags_of
 from lbr_st.data.cleaning import printable
 from lbr_st.data.drops import Drops, on_wrong_row
 from lbr_st.data.prepared_set import file_of
 from lbr_st.data.records import read_passages
-from lbr_st.data.rows import LONE
 from lbr_st.errors import check_installed
 from lbr_st.evaluation.ranking import MEMORY_MIB, RRF, Weight
 from lbr_st.records import Record
@@ -59,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_computing(parser, (*DTYPES, AUTO))
     parser.add_argument("question", nargs="+", help="one or more questions")
     args = parser.parse_args(argv)
-    _check_questions(parser, args.question)
+    check_asked(parser, args.question, "question")
     if args.fuse_weight is not None and not args.fuse:
         parser.error("--fuse-weight goes with --fuse bm25")
     weight = None
@@ -88,24 +85,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     for question, hits in zip(args.question, found, strict=True):
         print(format_hits(printable(question), hits))  # noqa: T201
     print(f"\nSearched {size} passages.\nnext: {after}")  # noqa: T201
-
-
-def _check_questions(parser: Parser, questions: Sequence[str]) -> None:
-    """Refuse a question that is empty, has bytes that are no text, or names a file, as a second --data would."""
-    if not all(printable(question).strip() for question in questions):
-        parser.error("a question is empty")
-    for question in questions:
-        if LONE.search(question):
-            encoding = sys.getfilesystemencoding()
-            why = "bytes that are not UTF-8"
-            if encoding != "utf-8":
-                why = f"characters that this locale, of {encoding}, does not have (export LC_ALL=C.UTF-8)"
-            parser.error(f"a question has {why}: {printable(question)!r} without them")
-        if os.path.exists(question):
-            parser.error(
-                f"{question} is a file or folder here, and would be asked as a question; --data takes one source (the "
-                f"question is asked as '{question}?')"
-            )
 
 
 def _read(args: argparse.Namespace, computing: Computing) -> tuple[SentenceTransformer, list[Record]]:

@@ -23,9 +23,10 @@ from lbr_st.data import card, registry
 from lbr_st.data.drops import ON_ERROR, Drops
 from lbr_st.data.isolate import is_isolated, overlaps_left, rows_of
 from lbr_st.data.overlap import HeldOutTexts, count
-from lbr_st.data.prepared_set import PreparedSet, mteb_tasks_of, same_text_of
+from lbr_st.data.prepared_set import PreparedSet, file_of, mteb_tasks_of, same_text_of
 from lbr_st.data.preparing import check_target
 from lbr_st.data.records import read_records, read_tuples
+from lbr_st.data.rows import check_is_there
 from lbr_st.data.same_text import AUTO, same_text
 from lbr_st.data.table import counter_of
 from lbr_st.data.words import WORDS, count_words
@@ -51,7 +52,8 @@ class MineConfig:
         model: Any sentence-transformers model to find them with, a folder or a Hub id; its prompts are applied.
         output_dir: New or empty folder for the set with hard negatives.
         negatives: Number of hard negatives for each pair. Pairs for which there are fewer are left out.
-        corpus: File or Hub dataset of documents to find them in, beside those of the pairs.
+        corpus: File or Hub dataset of documents to find them in, beside those of the pairs; of a prepared set it is the
+            corpus.
         margin: Least difference of the similarity of the query to its document and to a negative.
         relative_margin: The same as a share of the document's similarity; 0.05 is that of NV-Retriever
             (arXiv 2407.15831).
@@ -110,6 +112,9 @@ def mine(config: MineConfig) -> PreparedSet:
     target = Path(config.output_dir).resolve()
     check_target(target)
     check_embedder_exists(config.model)
+    corpus_file = None if config.corpus is None else file_of(config.corpus, "corpus")
+    if corpus_file is not None:
+        check_is_there(corpus_file)
     source = PreparedSet.open(config.source) if Path(config.source).is_dir() else None
     file = source.file("align") if source else str(config.source)
     if config.min_score is None:
@@ -117,8 +122,8 @@ def mine(config: MineConfig) -> PreparedSet:
         _check_pairs(pairs, file)
     else:  # what scores less is no hard negative here: those are mined
         pairs = read_records(file, FIELDS, config.min_score, config.on_error)
-    corpus = read_records(config.corpus, ("document",), on_error=config.on_error) if config.corpus else []
-    logger.info("mining for the pairs of %s%s", file, f", in {config.corpus} too" if config.corpus else "")
+    corpus = read_records(corpus_file, ("document",), on_error=config.on_error) if corpus_file else []
+    logger.info("mining for the pairs of %s%s", file, f", in {corpus_file} too" if corpus_file else "")
     if source:
         _check_isolation(source)
         corpus = without_held_out(source, corpus)

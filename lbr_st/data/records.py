@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -18,14 +19,16 @@ from lbr_st.data.ids import TWICE, IdReader, UniqueIds, part_id
 from lbr_st.data.judgements import BOTH_WAYS, JUDGED_OUT, NEGATIVES_NOW, NOTHING, join
 from lbr_st.data.negatives import TextCheck
 from lbr_st.data.passages import Chunker, read_text_files
-from lbr_st.data.rows import Ahead, Row, Wrong, check_is_there, read_rows, stop
+from lbr_st.data.remedies import texts_of_row
+from lbr_st.data.rows import Ahead, Row, Wrong, check_is_there, read_lines, read_rows, stop
 from lbr_st.data.templates import Template
 from lbr_st.errors import InputError, RowError
-from lbr_st.records import FIELDS, Record, is_of_prepared_set, is_text_file
+from lbr_st.records import FIELDS, Record, file_format, is_of_prepared_set, is_text_file
 
 logger = logging.getLogger(__name__)
 
 LOST_FIELDS = "; a prepared set keeps none but these: name the files that it was made of, in which they are"
+RENAME = "; but --target needs fields that a set does not keep: call the column otherwise in the file, such as topic"
 EMPTY_HINTS = {
     EMPTY_CELLS: ": in a CSV or TSV a cell of NULL, NaN, N/A or None alone is; in JSON it is a text",
     GONE_CELLS: ": a cell of [deleted], [removed] or the like alone is",
@@ -93,7 +96,8 @@ class RecordReader:
             InputError: If a column has grades, and nothing says which of them are answers.
         """
         try:
-            found = self._read(row.where, row.values)
+            with self._keeping_fields():
+                found = self._read(row.where, row.values)
         except RowError as error:
             hint = next((EMPTY_HINTS[note] for note in row.notes if note in EMPTY_HINTS), None)
             if hint is not None and error.reason == "empty text":
@@ -143,7 +147,20 @@ class RecordReader:
             raise InputError(f"{source}: no row has a column {self._ids.column!r}, which --id names")
         self.account.use(self._ids.used)
         self._check.say(source)
-        self._read.say(source)
+        with self._keeping_fields():
+            self._read.say(source)
+
+    @contextlib.contextmanager
+    def _keeping_fields(self) -> Iterator[None]:
+        """Offer no prepared set against judgements where a target needs fields that a set does not keep."""
+        try:
+            yield
+        except InputError as error:
+            if self._target is None or "--judged-by" not in str(error):
+                raise
+            if isinstance(error, RowError):
+                raise error.saying(RENAME) from error
+            raise InputError(f"{error}{RENAME}") from error
 
 
 def read_records(
@@ -199,10 +216,10 @@ def read_tuples(path: str | Path, min_score: float | None = None, on_error: str 
 
 
 def read_queries(path: str | Path, on_error: str | None = None) -> list[str]:
-    """Read queries alone: of pairs, or of a file that has nothing else.
+    """Read queries alone: of pairs, of a file that has nothing else, or of a text file with one a line.
 
     Args:
-        path: See `read_records`. Where no row has a query by name, the text of a row is one.
+        path: See `read_records`. Where no row has a query by name, the one text of a row is one.
         on_error: See `read_records`.
 
     Returns:
@@ -211,15 +228,20 @@ def read_queries(path: str | Path, on_error: str | None = None) -> list[str]:
     Raises:
         InputError: See `read_records`.
     """
+    if file_format(path) == ".txt" and is_text_file(Path(path)):
+        lines = dict.fromkeys(clean(line, keep_html=True, one_line=True) for _, line in read_lines(path))
+        if not any(lines):
+            raise InputError(f"{path}: no queries; a text file has one a line")
+        logger.info("%s: %s queries, one a line", path, f"{len(lines):,}")
+        return [line for line in lines if line]
     first = next(iter(read_rows(path, wrong=lambda error: None)), None)
-    columns = {} if first is None else first.values
-    name, alone = names.first(columns, names.QUERY), None
-    if name is not None and not names.several(columns, (*names.DOCUMENT, *names.LISTED, *names.LISTED_IN_REPLY)):
-        alone = Template(f"{{{name}}}")
-    optional = () if alone else ("query",)
-    read = RecordReader(
-        Columns(document=alone, judged_by=NOTHING), ("document",), optional, is_prepared=is_of_prepared_set(path)
-    )
+    is_prepared = is_of_prepared_set(path)
+
+    def reader(alone: Template | None) -> RecordReader:
+        columns = Columns(document=alone, judged_by=NOTHING)
+        return RecordReader(columns, ("document",), () if alone else ("query",), is_prepared=is_prepared)
+
+    read = reader(None if first is None else _query_alone(first, reader(None)))
     drops = Drops()
     texts = [
         record["query" if "query" in record else "document"]
@@ -232,6 +254,31 @@ def read_queries(path: str | Path, on_error: str | None = None) -> list[str]:
     if drops.counts:
         logger.warning("%s: %s", path, drops.describe())
     return list(dict.fromkeys(clean(text, keep_html=True, one_line=True) for text in texts))
+
+
+def _query_alone(row: Row, read: RecordReader) -> Template | None:
+    """Return where the query of a row is that has no document; None where a reader of pairs and documents finds it.
+
+    Raises:
+        RowError: If nothing says which column it is in.
+    """
+    columns = row.values
+    name = names.first(columns, names.QUERY)
+    if name is not None and not names.several(columns, (*names.DOCUMENT, *names.LISTED, *names.LISTED_IN_REPLY)):
+        return Template(f"{{{name}}}")
+    try:
+        read(row)
+    except RowError as error:
+        if error.reason != "missing column":
+            return None  # the reader says so when it comes to that row
+        texts = list(texts_of_row(columns, are_sentences=True))
+        if len(texts) == 1:
+            return Template(f"{{{texts[0]}}}")
+        found = ", ".join(map(str, columns))
+        raise RowError(
+            row.where, error.reason, f"no column for the query (found: {found}); call the one of the queries query"
+        ) from error
+    return None
 
 
 def _judged(

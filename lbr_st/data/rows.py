@@ -241,6 +241,16 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
         yield from _lines(Path(path), "utf-8", stop)
 
 
+def beginning(path: str | Path, length: int = 2**14) -> str:
+    """Return how a file begins, also a compressed one: a character for each byte.
+
+    Raises:
+        InputError: If so much of it cannot be read.
+    """
+    with _naming_damage(Path(path)), open_text(Path(path), "latin-1") as file:
+        return file.read(length)
+
+
 @contextlib.contextmanager
 def _naming_damage(path: Path) -> Iterator[None]:
     """Turn what readers of a damaged file raise into one line.
@@ -280,6 +290,23 @@ def check_is_there(source: str | Path) -> None:
     if not os.path.isfile(source):
         raise InputError(f"{source}: {what_it_is(source)}")
     check_kind(Path(source))
+
+
+def check_is_file(path: str | Path, of: str, else_: str) -> None:
+    """Refuse what is no file, of what is neither rows to train on nor text.
+
+    Args:
+        path: Path that a user gave.
+        of: What the file is of, for people.
+        else_: What to do where it is a folder.
+
+    Raises:
+        InputError: With what it is.
+    """
+    if os.path.isdir(path):
+        raise InputError(f"{path}: is a folder, a file of {of} is needed; {else_}")
+    if not os.path.isfile(path):
+        raise InputError(f"{path}: {what_it_is(path)}")
 
 
 def what_it_is(source: str | Path) -> str:

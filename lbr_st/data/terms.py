@@ -5,20 +5,22 @@ from __future__ import annotations
 import logging
 import os
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from lbr_st.data import names
 from lbr_st.data.prepared_set import PreparedSet
 from lbr_st.data.records import read_records
-from lbr_st.data.rows import read_lines, read_rows
+from lbr_st.data.rows import check_is_file, read_lines, read_rows
 from lbr_st.data.words import WORD
 from lbr_st.errors import InputError, RowError
 from lbr_st.files import write_jsonl
-from lbr_st.model.term_matching import check_term
-from lbr_st.records import FIELDS, Record, is_text_file
+from lbr_st.model.term_matching import check_term, goes_on
+from lbr_st.records import FIELDS, Record, file_format, is_text_file
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -34,6 +36,18 @@ LEAST_COUNT, LEAST_PIECES, MOST_TERMS = 10, 3, 1000
 TRAINED_ON = ("learn", "passages", "align")
 
 _WORDS = re.compile(WORD)
+_RUN = re.compile(r"[^\W\d_]+|\d+")  # where a term may begin
+
+# Columns that terms are in, in the order they are looked for.
+NAMES = (
+    "term", "terms", "word", "words", "name", "names", "phrase", "keyword", "lemma", "token", "concept", "entity",
+    "text",
+)  # fmt: skip
+HEADED = (".csv", ".tsv")  # whose first line is a header, or is taken for one
+_LETTER = re.compile(r"[^\W\d_]")
+_SEVERAL = re.compile(r"[\t;|]")
+_COUNTED = re.compile(r"\s*\d[\d.,]*\s+\S.*|.*\S[\s,:]\s*\d[\d.,]*")  # a number before a term, or behind it
+ONE_A_LINE = "write a term a line, or a table, such as terms.csv, with a header that names a column term"
 
 
 @dataclass(frozen=True)
@@ -117,7 +131,7 @@ def write_terms(file: str | Path, terms: Sequence[Term]) -> None:
 
 
 def read_terms(file: str | Path) -> list[str]:
-    """Read the terms of a file: text with a term a line, or rows with a field ``term``.
+    """Read the terms of a file: text with a term a line, or rows with a field of `NAMES`, or with one text alone.
 
     Args:
         file: A text file, or one of any format of `lbr_st.data.rows.read_rows`.
@@ -126,8 +140,9 @@ def read_terms(file: str | Path) -> list[str]:
         The different terms, in their order.
 
     Raises:
-        InputError: If the file cannot be read or has no terms, or a line has none that can be matched.
+        InputError: If the file cannot be read or has no terms, or a line has none that can be matched, or several.
     """
+    check_is_file(file, "terms", "lbr data terms writes one")
     terms: dict[str, None] = {}
     for where, term in _lines(Path(file)) if is_text_file(Path(file)) else _rows(file):
         try:
@@ -142,16 +157,79 @@ def read_terms(file: str | Path) -> list[str]:
 
 
 def _lines(file: Path) -> Iterator[tuple[str, str]]:
-    for number, line in read_lines(file):
-        yield f"{file}, line {number}", " ".join(line.split())
+    lines = list(read_lines(file))
+    # A name may end with a number, such as interleukin 6; a list in which all do is one of counts.
+    are_counted = len(lines) > 1 and all(_COUNTED.fullmatch(line) for _, line in lines)
+    for number, line in lines:
+        where = f"{file}, line {number}"
+        if are_counted:
+            raise RowError(where, "no term", f"{line.strip()!r} is a term and a number; {ONE_A_LINE}")
+        yield where, _one(where, line)
 
 
 def _rows(file: str | Path) -> Iterator[tuple[str, str]]:
+    column = None
     for row in read_rows(file):
-        term = row.values.get("term")
+        found = names.first(row.values, NAMES) or _only_text(row.values, file_format(file) in HEADED)
+        if found is None:
+            header = " or has no header" if file_format(file) in HEADED else ""
+            raise RowError(
+                row.where,
+                "no term",
+                f"has no column 'term'{header} (found: {', '.join(map(str, row.values))}); {ONE_A_LINE}",
+            )
+        if found != column and names.plain(found) != NAMES[0]:
+            logger.info("%s: terms are in %s", file, found)
+        column, term = found, row.values[found]
         if not isinstance(term, str) or not term.strip():
-            raise RowError(row.where, "no term", "has no text in a field 'term'")
-        yield row.where, " ".join(term.split())
+            raise RowError(f"{row.where}, column {found!r}", "no term", f"a term is needed, found {term!r}")
+        yield row.where, _one(row.where, term)
+
+
+def _one(where: str, text: str) -> str:
+    """Return a term with single spaces between its words.
+
+    Raises:
+        RowError: If there are several, or more is said of one.
+    """
+    if _SEVERAL.search(text.strip()):
+        raise RowError(where, "no term", f"{text.strip()!r} is not one term; {ONE_A_LINE}")
+    return " ".join(text.split())
+
+
+def _only_text(values: Mapping[str, Any], has_header: bool) -> str | None:
+    """Return the one column that has a text; None where there are others, or the header may be a term itself."""
+    if has_header and (len(values) == 1 or not all(map(_LETTER.search, values))):
+        return None
+    texts = [name for name, value in values.items() if isinstance(value, str) and _LETTER.search(value)]
+    return texts[0] if len(texts) == 1 else None
+
+
+def terms_in(terms: Iterable[str], texts: Iterable[str]) -> set[str]:
+    """Return the terms that come in texts as whole words, in the same capitals, as `lbr_st.model.term_matching` does.
+
+    Args:
+        terms: Terms that `lbr_st.model.term_matching.check_term` takes.
+        texts: What they are looked for in, until all are found.
+    """
+    wanted: dict[str, dict[str, str]] = {}  # by the run of characters that a term begins with
+    for term in terms:
+        spelled = unicodedata.normalize("NFC", term)
+        if (first := _RUN.match(spelled)) is not None:
+            wanted.setdefault(first[0], {})[spelled] = term
+    found = set()
+    for text in texts:
+        if not wanted:
+            break
+        text = unicodedata.normalize("NFC", text)
+        for run in _RUN.finditer(text):
+            start = run.start()
+            for spelled in [each for each in wanted.get(run[0], ()) if text.startswith(each, start)]:
+                if not goes_on(text, start) and not goes_on(text, start + len(spelled)):
+                    found.add(wanted[run[0]].pop(spelled))
+            if not wanted.get(run[0], True):
+                del wanted[run[0]]
+    return found
 
 
 def _is_term(word: str) -> bool:

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Container
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lbr_st.data.rows import read_lines
+from lbr_st.data.rows import beginning, check_is_file, read_lines
 from lbr_st.errors import InputError, RowError
 
 logger = logging.getLogger(__name__)
+
+# How the other forms of vectors begin, of which one byte is one character here, and what makes text of them.
+_WORD2VEC = re.compile(r"\d+ \d+\r?\n(?=[^\x00-\x08\x0e-\x1f]*[\x00-\x08\x0e-\x1f])")
+_FASTTEXT = re.compile(r"\xba\x16\x4f\x2f")
+MAKE_TEXT = {
+    _WORD2VEC: "is word2vec's binary form, and text is needed: gensim's KeyedVectors.load_word2vec_format(FILE, "
+    "binary=True).save_word2vec_format('vectors.txt', binary=False) writes it",
+    _FASTTEXT: "is fastText's binary form, and text is needed: the .vec file that comes with it",
+}
 
 
 def read_vectors(file: str | Path, wanted: Container[str]) -> dict[str, NDArray[np.float32]]:
@@ -27,6 +37,7 @@ def read_vectors(file: str | Path, wanted: Container[str]) -> dict[str, NDArray[
         InputError: If the file cannot be read, a line has other than the first one's number of numbers, one is no
             finite number, or no name is wanted.
     """
+    check_form(file)
     found: dict[str, NDArray[np.float32]] = {}
     numbers, read = 0, 0
     for number, line in read_lines(file):
@@ -46,6 +57,19 @@ def read_vectors(file: str | Path, wanted: Container[str]) -> dict[str, NDArray[
         raise InputError(f"{file}: none of its {read:,} names is a term, or a word that the model has a token of")
     logger.info("%s: %s vectors of %d numbers, %s of them used", file, f"{read:,}", numbers, f"{len(found):,}")
     return found
+
+
+def check_form(file: str | Path) -> None:
+    """Refuse what is no file of vectors in text, by how it begins.
+
+    Raises:
+        InputError: With what makes one of it, where that is known.
+    """
+    check_is_file(file, "vectors", "it has a name and its numbers a line")
+    head = beginning(file)
+    for form, what in MAKE_TEXT.items():
+        if form.match(head):
+            raise InputError(f"{file}: {what}")
 
 
 def _trailing_numbers(cells: list[str]) -> int:

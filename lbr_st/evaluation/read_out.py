@@ -5,6 +5,7 @@ A model that learned with the read-out loss predicts the words of what it was ta
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from torch import Tensor
 from lbr_st.errors import InputError
 from lbr_st.model.bottleneck import BottleneckTransformer
 from lbr_st.model.precision import evaluating
+
+logger = logging.getLogger(__name__)
 
 TOKENS = 256  # of the vocabulary, the most likely ones, that words are made of
 
@@ -43,6 +46,15 @@ def read_out(
         raise InputError("only a model of this package can say its embeddings in words; open it with lbr_st.load")
     of_batches = token_weights(model, texts, role=role, batch_size=batch_size)
     return [_words(model, of_text, top_k) for of_batch in of_batches for of_text in of_batch]
+
+
+def warn_of_unlearned(model: SentenceTransformer) -> None:
+    """Say so of a model of this package that never learned to say its embeddings in words."""
+    if isinstance(model[0], BottleneckTransformer) and not any(s.get("read_out_weight") for s in model[0].history):
+        logger.warning(
+            "no stage of this model learned with the read-out loss, so its words say little of a text: such a stage is "
+            "lbr learn with a --read-out-weight above 0"
+        )
 
 
 def token_weights(

@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from accelerate import PartialState
 from datasets import Dataset
@@ -20,8 +20,8 @@ from sentence_transformers import SentenceTransformer
 from lbr_st.data.prepared_set import PreparedSet, file_of, refuse_overlaps
 from lbr_st.data.records import read_records
 from lbr_st.data.rows import check_is_there
-from lbr_st.data.terms import AUTO, find_terms, read_terms, texts_of
-from lbr_st.data.vectors import read_vectors
+from lbr_st.data.terms import AUTO, LEAST_COUNT, LEAST_PIECES, find_terms, read_terms, terms_in, texts_of
+from lbr_st.data.vectors import check_form, read_vectors
 from lbr_st.errors import InputError
 from lbr_st.learning.batches import PackedRows, pack
 from lbr_st.learning.config import SELECT_BY, SELECT_BY_PAIRS, LearnConfig
@@ -31,8 +31,9 @@ from lbr_st.learning.objectives import OBJECTIVES, READ_PAIRS, fields_of, parse_
 from lbr_st.learning.trainer import LearnTrainer
 from lbr_st.model.bottleneck import BottleneckTransformer, bottleneck_module
 from lbr_st.model.domain_tokens import add_domain_tokens, known_words
+from lbr_st.model.domain_vectors import Vectors
 from lbr_st.model.lengths import warn_of_longer
-from lbr_st.model.opening import check_can_be_trained
+from lbr_st.model.opening import check_can_be_trained, open_tokenizer
 from lbr_st.model.precision import autocast_dtype
 from lbr_st.model.saving import load
 from lbr_st.model.self_checks import check_no_leak, check_packing
@@ -57,6 +58,8 @@ from lbr_st.training.trial import Plan, RateSearch, measure, trial, try_rates
 from lbr_st.training.verdicts import RecallsInLog, compared_with, write_verdict
 
 logger = logging.getLogger(__name__)
+
+MOST_TERMS_NAMED = 5
 
 # Title of a panel of the curves: names in the trainer's log, and what the line is called.
 CURVES: dict[str, dict[str, str]] = {
@@ -103,6 +106,18 @@ class LearnData:
     train: dict[str, list[Record]]
     dev: dict[str, list[Record]]
     pairs: list[Record]
+
+
+class Domain(NamedTuple):
+    """What domain tokens are made of, where it is in files.
+
+    Attributes:
+        terms: Terms that get a token each; None for those of the data, or none.
+        vectors: What they start from, by name; None for their pieces.
+    """
+
+    terms: list[str] | None = None
+    vectors: Vectors | None = None
 
 
 def learn(config: LearnConfig, training_model: Callable[..., CutOffModel] = CutOffModel) -> SentenceTransformer:
@@ -198,7 +213,9 @@ def prepare(
         config.layers,
         config.bottleneck_tokens,
         config.given_prompts,
+        config.compression_ratio,
         config.nested,
+        domain_tokens=config.domain_tokens is not None,
     )
     sources = find_sources(config)
     config = replace(config, objective=sources.objective)  # the run and the model say it
@@ -209,13 +226,14 @@ def prepare(
     if config.select_by is not None:
         keep_best(arguments, *SELECT_BY[config.select_by])
     open_folder(config, arguments)
+    domain = _read_terms(config)
     data = read_data(config, sources)
     run = describe_run(config, arguments, list(config.data), [*data.train.values(), *data.dev.values(), data.pairs])
     if training_model is not CutOffModel:
         run.description["contents"]["training_model"] = _name_of(training_model)
     if run.open(config.resume) is State.FINISHED:
         return None
-    trainer = _trainer(config, arguments, _open(config, data), data, training_model)
+    trainer = _trainer(config, arguments, _open(config, data, domain), data, training_model)
     check_best_metric(trainer)
     return run, trainer
 
@@ -241,8 +259,7 @@ def find_sources(config: LearnConfig) -> LearnSources:
     train = {each: file_of(source, "learn" if each in READ_PAIRS else "passages") for each, source in named.items()}
     dev = _dev_sources(config, prepared, list(weights))
     config.check_held_out(has_dev=bool(dev))
-    files = [name for name in (config.domain_tokens, config.domain_vectors) if name not in (None, AUTO)]
-    for source in dict.fromkeys([*train.values(), *dev.values(), *files]):
+    for source in dict.fromkeys([*train.values(), *dev.values()]):
         check_is_there(source)
     return LearnSources(objective, weights, train, dev)
 
@@ -299,7 +316,7 @@ def _dev_sources(config: LearnConfig, prepared: PreparedSet | None, objectives: 
     return {each: prepared.file("dev") for each in objectives if each in held_out}
 
 
-def _open(config: LearnConfig, data: LearnData) -> SentenceTransformer:
+def _open(config: LearnConfig, data: LearnData, domain: Domain) -> SentenceTransformer:
     """Open the model and refuse what cannot be done with it, before texts are tokenized for minutes."""
     options: dict[str, Any] = quantization(config)
     if config.attention is not None:
@@ -307,7 +324,7 @@ def _open(config: LearnConfig, data: LearnData) -> SentenceTransformer:
     model = open_for_training(config, **options)
     module = bottleneck_module(model)
     if config.domain_tokens is not None:
-        _add_domain_tokens(module, config, data)
+        _add_domain_tokens(module, config, data, domain)
     set_prompts(model, config)
     check_fits(module)
     if config.arm.has_bottleneck:
@@ -317,26 +334,64 @@ def _open(config: LearnConfig, data: LearnData) -> SentenceTransformer:
     return model
 
 
-def _add_domain_tokens(module: BottleneckTransformer, config: LearnConfig, data: LearnData) -> None:
+def _read_terms(config: LearnConfig) -> Domain:
+    """Read what domain tokens are made of, before the data."""
+    if config.domain_tokens in (None, AUTO):
+        if config.domain_vectors is not None:  # which of them are used is known with the terms
+            check_form(config.domain_vectors)
+        return Domain()
+    terms, vectors = read_terms(str(config.domain_tokens)), None
+    if config.domain_vectors is not None:
+        vectors = read_vectors(config.domain_vectors, {*terms, *known_words(open_tokenizer(config.model))})
+    return Domain(terms, vectors)
+
+
+def _add_domain_tokens(module: BottleneckTransformer, config: LearnConfig, data: LearnData, domain: Domain) -> None:
     """Give the model the domain tokens that are asked for; of the training data alone, where it is to find them."""
-    if config.domain_tokens == AUTO:
-        found = find_terms(
-            texts_of(_as_read(record) for each in data.train.values() for record in each), module.tokenizer
-        )
+    texts = texts_of(_as_read(record) for each in data.train.values() for record in each)
+    terms, vectors = domain
+    if terms is None:
+        found = find_terms(texts, module.tokenizer)
         if not found:
             raise InputError(
-                "--domain-tokens auto: no word of --data is frequent and falls into many pieces; leave it out"
+                f"--domain-tokens auto: no word of --data comes {LEAST_COUNT} times and falls into {LEAST_PIECES} "
+                "pieces; leave it out, or give a file of lbr data terms with a lower --least-count or --least-pieces"
             )
         most = ", ".join(f"{each.term} ({each.count:,} times, {each.pieces} pieces)" for each in found[:5])
         logger.info("%d terms of --data get a token, the first: %s", len(found), most)
         terms = [each.term for each in found]
+        if config.domain_vectors is not None:
+            vectors = read_vectors(config.domain_vectors, {*terms, *known_words(module.tokenizer)})
     else:
-        terms = read_terms(str(config.domain_tokens))
-    vectors = None
-    if config.domain_vectors is not None:
-        vectors = read_vectors(config.domain_vectors, {*terms, *known_words(module)})
+        _say_which_come(terms, texts, f"--domain-tokens {config.domain_tokens}")
     ids = add_domain_tokens(module, terms, vectors)
     logger.info("%d domain tokens, ids %d to %d", len(ids), ids[0], ids[-1])
+
+
+def _say_which_come(terms: Sequence[str], texts: Sequence[str], what: str) -> None:
+    """Say how many terms come in the texts that are trained on: the tokens of the others learn nothing.
+
+    Raises:
+        InputError: If none does.
+    """
+    come = terms_in(terms, texts)
+    absent = [term for term in terms if term not in come]
+    first = ", ".join(absent[:MOST_TERMS_NAMED]) + (", ..." if len(absent) > MOST_TERMS_NAMED else "")
+    if not come:
+        raise InputError(
+            f"{what}: none of its {len(terms):,} terms comes in a text of --data, as whole words in these capitals "
+            f"({first}); lbr data terms finds those that do"
+        )
+    if absent:
+        logger.warning(
+            "%s: %s of %s terms come in no text of --data, and their tokens learn nothing; leave them out: %s",
+            what,
+            f"{len(absent):,}",
+            f"{len(terms):,}",
+            first,
+        )
+    else:
+        logger.info("%s: all %s terms come in --data", what, f"{len(terms):,}")
 
 
 def _trainer(

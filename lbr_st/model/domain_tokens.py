@@ -68,9 +68,9 @@ def add_domain_tokens(module: BottleneckTransformer, terms: Sequence[str], vecto
     return module.domain_token_ids
 
 
-def known_words(module: BottleneckTransformer) -> set[str]:
-    """Return the words, and parts of words, that the model has a token of."""
-    data = json.loads(module.tokenizer.backend_tokenizer.to_str())
+def known_words(tokenizer: PreTrainedTokenizerBase) -> set[str]:
+    """Return the words, and parts of words, that a model has a token of."""
+    data = json.loads(tokenizer.backend_tokenizer.to_str())
     return {text.removeprefix(" ") for text in texts_of(data).values()}
 
 

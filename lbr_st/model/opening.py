@@ -35,7 +35,13 @@ from lbr_st.model.backbone import (
     read_backbone,
     read_config,
 )
-from lbr_st.model.bottleneck import BottleneckTransformer, bottleneck_module, check_prompt, check_room
+from lbr_st.model.bottleneck import (
+    BottleneckTransformer,
+    bottleneck_module,
+    check_nested,
+    check_prompt,
+    check_room,
+)
 from lbr_st.model.contract import (
     LBR_CONFIG,
     NATIVE_MODULE,
@@ -77,7 +83,8 @@ OF_EMBEDDERS = (PROMPTS, "sentence_bert_config.json", "tokenizer_config.json")
 # Longest input of a model that is trained from a backbone, in tokens, unless told otherwise or the backbone reads less.
 DEFAULT_MAX_LENGTH = 512
 
-NOT_NESTED = "{flag} {name} was not trained with --nested; start again from its language model"
+# What is asked of a bottleneck, or is so: the number of its tokens, their ratio, whether it is nested.
+Asked = tuple[int | None, float | None, bool]
 
 
 def check_model_exists(name: str, flag: str = "--model") -> None:
@@ -268,7 +275,9 @@ def check_can_be_trained(
     layers: int | None = None,
     num_bottleneck_tokens: int | None = None,
     prompts: Mapping[str, str | None] | None = None,
+    compression_ratio: float | None = None,
     nested: bool = False,
+    domain_tokens: bool = False,
 ) -> PretrainedConfig | None:
     """Refuse what no training could start from, before data are read for minutes; no weights are read.
 
@@ -281,14 +290,17 @@ def check_can_be_trained(
         layers: Number of its layers to keep; default is all.
         num_bottleneck_tokens: Number of bottleneck tokens that is asked for.
         prompts: What is to stand before a text, by its role.
+        compression_ratio: Number of tokens of text to a bottleneck token that is asked for.
         nested: Whether its bottleneck is to be nested, which a saved one must have been from the start.
+        domain_tokens: Whether it is to get domain tokens, which are given once.
 
     Returns:
         Its configuration; None where it is not on this machine, or has none.
 
     Raises:
         InputError: If it is no model, is not whole, is quantized, reads shorter texts than those asked for, leaves no
-            room for them, or cannot be cut to so many layers; or its bottleneck is not nested and is to be.
+            room for them, or cannot be cut to so many layers; or it has another bottleneck than is asked for, or domain
+            tokens.
     """
     check_model_exists(name)
     if not Path(name).exists():
@@ -297,9 +309,10 @@ def check_can_be_trained(
     with _refusing_what_is_no_model(name), quietly():
         if Path(name, LBR_CONFIG).is_file():
             _check_embedder_files(name, "--model")
-            if nested and not SavedFiles(Path(name)).nested:
-                raise InputError(NOT_NESTED.format(flag="--model", name=name))
         is_language_model = not is_other_embedding_model(name)
+        if is_language_model:
+            asked = num_bottleneck_tokens, compression_ratio, nested
+            _check_what_it_has(name, asked, domain_tokens)
         if is_language_model:
             config, tokenizer = check_backbone(name)
         elif (Path(name) / "config.json").is_file():
@@ -315,6 +328,29 @@ def check_can_be_trained(
         if is_language_model:
             _check_room(name, tokenizer, max_seq_length, num_bottleneck_tokens, prompts or {})
     return config
+
+
+def _check_what_it_has(name: str, asked: Asked, domain_tokens: bool) -> None:
+    """Refuse settings of a bottleneck that no model has, or that a saved one does not have; or domain tokens twice."""
+    adapter = find_adapter(name)
+    saved = Path(name if adapter is None else adapter.base, LBR_CONFIG)
+    if not saved.is_file():
+        number, ratio, nested = asked
+        check_nested(nested, number or 1, ratio)
+        return
+    files = SavedFiles(saved.parent)
+    _check_bottleneck(f"--model {name}", asked, (len(files.ids), files.compression_ratio, files.nested))
+    if domain_tokens and (ids := files[LBR_CONFIG].get("domain_token_ids")):
+        raise InputError(f"--domain-tokens: --model {name} has {len(ids)} domain tokens already; they are given once")
+
+
+def _check_bottleneck(what: str, asked: Asked, has: Asked) -> None:
+    """Refuse settings of a bottleneck that a saved model does not have."""
+    for setting, wanted, own in zip(("--bottleneck-tokens", "--compression-ratio"), asked, has, strict=False):
+        if wanted not in (None, own):
+            raise InputError(f"{what} has {setting} {own}; it cannot be opened with {setting} {wanted}")
+    if asked[-1] and not has[-1]:
+        raise InputError(f"{what} was not trained with --nested; start again from its language model")
 
 
 def _check_room(
@@ -398,7 +434,7 @@ def default_max_length(name: str, texts_in_a_row: int) -> int:
         return DEFAULT_MAX_LENGTH
     length = int(most // texts_in_a_row)
     logger.warning(
-        "%s reads %d tokens in a row: texts are cut to %d tokens%s, where %d is the default of --max-length",
+        "%s reads %d tokens in a row: texts are cut to %d tokens%s, where %d are the default",
         name,
         most,
         length,
@@ -466,14 +502,8 @@ def open_model(
             )
         _check_vectors(model, name, flag)
     module = bottleneck_module(model)
-    for setting, asked_for, has in (
-        ("--bottleneck-tokens", num_bottleneck_tokens, module.num_bottleneck_tokens),
-        ("--compression-ratio", compression_ratio, module.compression_ratio),
-    ):
-        if asked_for not in (None, has):
-            raise InputError(f"{flag} {name} has {setting} {has}; it cannot be opened with {setting} {asked_for}")
-    if nested and not module.nested:
-        raise InputError(NOT_NESTED.format(flag=flag, name=name))
+    asked = num_bottleneck_tokens, compression_ratio, nested
+    _check_bottleneck(f"{flag} {name}", asked, (module.num_bottleneck_tokens, module.compression_ratio, module.nested))
     if max_seq_length is not None:
         model.max_seq_length = max_seq_length
     if layers is not None:  # only now: an adapter that was merged has updates of all of them

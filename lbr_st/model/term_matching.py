@@ -24,6 +24,7 @@ LONGEST_TERM = 100  # characters
 
 # Classes of characters, as all engines of regular expressions write them. A word goes on where two of one class meet.
 LETTERS, DIGITS = r"[\p{L}\p{M}]", r"\p{N}"
+CLASSES = {"L": LETTERS, "M": LETTERS, "N": DIGITS}  # by the first letter of the category of a character
 # Start and end of a piece: \A and \z are none in JavaScript.
 START, END = r"(?<![\s\S])", r"(?![\s\S])"
 SYNTAX = frozenset(r"\^$.|?*+()[]{}")
@@ -49,6 +50,12 @@ def check_term(term: str) -> None:
         raise InputError(f"the term {term!r} has no letter")
     if unicodedata.category(term[0])[0] not in "LN" or unicodedata.category(term[-1])[0] not in "LMN":
         raise InputError(f"the term {term!r} must begin and end with a letter or a digit")
+
+
+def goes_on(text: str, at: int) -> bool:
+    """Tell whether a word goes on at a place of a text: a letter or a digit of one class is on both sides of it."""
+    classes = [CLASSES.get(unicodedata.category(each)[0]) for each in text[max(0, at - 1) : at + 1]]
+    return len(classes) == 2 and classes[0] is not None and classes[0] == classes[1]
 
 
 def add_terms(data: dict[str, Any], terms: Sequence[str]) -> dict[int, list[int]]:
@@ -153,7 +160,7 @@ def _escaped(text: str) -> str:
 
 
 def _class_of(character: str) -> str:
-    return DIGITS if unicodedata.category(character)[0] == "N" else LETTERS
+    return CLASSES.get(unicodedata.category(character)[0], LETTERS)
 
 
 def _whole_words(words: Sequence[str], space: str) -> str:

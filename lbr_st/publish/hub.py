@@ -10,7 +10,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OfflineModeIsEnabled
 from huggingface_hub.utils import validate_repo_id
 
-from lbr_st.errors import InputError, one_line
+from lbr_st.errors import InputError, UnfinishedError, one_line
 from lbr_st.model.card import CARD, write
 from lbr_st.model.quiet import quietly
 from lbr_st.model.verify import verify
@@ -43,7 +43,8 @@ def push(model: str | Path, repo_id: str, *, public: bool = False) -> Pushed:
         public: Let everyone see a repository that is made; default is private.
 
     Raises:
-        InputError: If the model does not pass `lbr_st.model.verify`, or the Hub refuses it or cannot be reached.
+        InputError: If the model does not pass `lbr_st.model.verify`, or the Hub refuses it.
+        UnfinishedError: If the Hub cannot be reached.
     """
     try:
         validate_repo_id(repo_id)
@@ -62,8 +63,13 @@ def push(model: str | Path, repo_id: str, *, public: bool = False) -> Pushed:
         commit = api.upload_folder(
             repo_id=repo_id, folder_path=str(model), ignore_patterns=LEFT_OUT, commit_message="Model of lbr-st"
         )
-    except (HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled, OSError) as error:
+    except (HfHubHTTPError, LocalTokenNotFoundError) as error:
         raise InputError(f"--repo-id {repo_id}: {one_line(error)}") from error
+    except (OfflineModeIsEnabled, ConnectionError, TimeoutError) as error:
+        raise UnfinishedError(
+            f"the Hub is not reached ({one_line(error)}): is there a network, and is HF_HUB_OFFLINE unset? "
+            "Nothing was pushed; the same command does it then"
+        ) from error
     if repo_id not in card.read_text(encoding="utf-8", errors="replace"):
         logger.info("the card does not name %s; lbr publish card --name does that", repo_id)
     return Pushed(str(url), commit.oid)

@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 from datetime import date
 from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import mteb
 from huggingface_hub import ModelCard
 from mteb.models import ModelMeta
 from mteb.models.model_meta import ScoringFunction
 from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper
+from mteb.types import Licenses
 from safetensors import safe_open
 
 from lbr_st.errors import InputError, one_line
@@ -28,6 +29,7 @@ from lbr_st.files import read_json, replacing_folder, require_empty, write_json,
 from lbr_st.model.card import CARD, CITATION, read
 from lbr_st.model.quiet import quietly
 from lbr_st.model.verify import verify
+from lbr_st.publish.licenses import check_license
 from lbr_st.publish.results import results_of
 from lbr_st.records import is_hub_id
 
@@ -109,6 +111,8 @@ def prepare_submission(config: SubmissionConfig) -> Submission:
             f"{folder} is in the native layout, which mteb's runners do not open; see docs/guides/model.md"
         )
     license_ = config.license or license_of(folder)
+    if not license_.startswith("https://"):  # mteb takes an address, too
+        check_license(license_, get_args(Licenses), "mteb")
     with quietly():
         for _ in verify(folder):
             pass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -11,9 +10,7 @@ from lbr_st.errors import InputError, require
 from lbr_st.files import read_json
 from lbr_st.model.card import CARD, Score, read, write
 from lbr_st.model.contract import LBR_CONFIG, check_files, fingerprint
-
-# What the Hub takes: ids of licenses, and codes of ISO 639.
-LICENSE, CODE = re.compile("[a-z0-9][a-z0-9.-]*"), re.compile("[a-z]{2,3}")
+from lbr_st.publish.licenses import check_language, check_license
 
 METRICS = ("ndcg_at_10", "recall_at_10")  # of retrieval; other tasks have the main score
 
@@ -68,9 +65,10 @@ def write_card(
         InputError: If there is no model of this package, its card was written or changed by somebody else, it has no
             results, or the Hub knows no such license or language.
     """
-    for flag, value, form, example in (("license", license, LICENSE, "apache-2.0"), ("language", language, CODE, "en")):
-        if value is not None and not form.fullmatch(value):
-            raise InputError(f"--{flag} {value}: the Hub takes an id, such as {example}")
+    if license is not None:
+        check_license(license)
+    if language is not None:
+        check_language(language)
     model = Path(model)
     require_whole(model)
     name = name or model.resolve().name

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sentence_transformers import SentenceTransformer
 
 from lbr_st.errors import InputError
-from lbr_st.evaluation.read_out import read_out
+from lbr_st.evaluation.read_out import read_out, warn_of_unlearned
 from lbr_st.model.exported import read_made
 from lbr_st.model.opening import has_bottleneck_tokens, open_with_language_model
 from lbr_st.serving.embeddings import ROLES, Lengths, object_of, without_halves, wrong
@@ -39,6 +39,7 @@ class Speaker:
             raise InputError("only a model of this package, not an export of it, can say its vectors in words")
         if self._model is None:
             self._model = open_with_language_model(self.name).eval()
+            warn_of_unlearned(self._model)
         return read_out(self._model, texts, WORDS, role=role)
 
 

@@ -23,12 +23,14 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from lbr_st.errors import InputError, check_installed, one_line
 from lbr_st.files import replacing_folder, require_place
+from lbr_st.model.backbone import config_of_transformers
 from lbr_st.model.contract import VerificationError, fingerprint
-from lbr_st.model.dimensions import keep_dimensions
+from lbr_st.model.dimensions import check_dimensions_kept, dimensions_of, keep_dimensions
 from lbr_st.model.exported import read_made
 from lbr_st.model.opening import (
     check_embedder_exists,
     check_model_exists,
+    embedding_width,
     open_sentence_transformer,
     open_with_backbone,
 )
@@ -79,12 +81,21 @@ class Computing:
             flag: Flag it was given with, for the message.
 
         Raises:
-            InputError: If it is no embedding model, or is none that can be exported; or packages are absent.
+            InputError: If it is no embedding model, or is none that can be exported, or was not trained for the
+                dimensions; or packages are absent.
         """
         runtime = runtime_of(name, self.runtime)
         if runtime == TORCH:
             check_embedder_exists(name, flag)
-            return
+        else:
+            self._check_export(name, runtime, flag)
+        if self.dimensions is not None and Path(name, "config.json").is_file():
+            config = config_of_transformers(name)
+            if (width := embedding_width(name, config)) is not None:
+                check_dimensions_kept(self.dimensions, dimensions_of(config, width), name)
+
+    def _check_export(self, name: str, runtime: str, flag: str) -> None:
+        """Refuse a model that another runtime than torch cannot run."""
         if self.dtype not in (None, FLOAT32):
             raise InputError(f"--dtype {self.dtype} is for --runtime {TORCH}: {runtime} computes in {FLOAT32}")
         made, format_ = read_made(name), FORMATS[runtime]
@@ -122,7 +133,7 @@ class Computing:
         else:
             model = _open_export(name, runtime, flag)
         if self.dimensions is not None:
-            keep_dimensions(model, self.dimensions)
+            keep_dimensions(model, self.dimensions, name)
         return model.eval()
 
     def variant(self, name: str) -> str:

@@ -72,6 +72,13 @@ def test_other_settings_are_refused(tmp_path, told, message):
         path(tmp_path, told=told)
 
 
+def test_what_decides_an_objective_is_named(tmp_path):
+    """Nobody gave one: it follows from other flags."""
+    Steps(tmp_path, 1)("learn", "stage 1", {"objective": "sft:0.4,doc2query:0.6"}, lambda folder: {})
+    with pytest.raises(InputError, match="objective: was 'sft:0.4,doc2query:0.6', now None, by --learn or --skip, "):
+        Steps(tmp_path, 1)("learn", "stage 1", {"objective": None}, lambda folder: {})
+
+
 def test_other_contents_are_said_without_their_hashes(tmp_path):
     Steps(tmp_path, 1)("one", "the first", {"sources": ["a" * 64]}, lambda folder: {})
     with pytest.raises(InputError, match="made with other settings .sources: other contents than it had.; remove"):

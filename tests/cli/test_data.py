@@ -197,12 +197,13 @@ def test_columns_that_are_used_and_not_are_said(tmp_path, caplog):
 def test_terms(tmp_path, backbone, capsys):
     """A table of what is found, and a file that is not written over."""
     texts = [f"zzyzx {n} acetylsalicylic" for n in range(12)] + ["acetylsalicylic pressure"]
-    source, output = write_jsonl(tmp_path / "a.jsonl", [{"text": text} for text in texts]), tmp_path / "terms.jsonl"
+    source = write_jsonl(tmp_path / "a.jsonl", [{"text": text} for text in texts])
+    output = tmp_path / "new" / "terms.jsonl"
     argv = ["terms", "--data", source, "--model", backbone, "--output", str(output), "--least-count", "12"]
     main(argv)
     printed = capsys.readouterr().out.splitlines()
-    assert [row["term"] for row in read(tmp_path, "terms")] == ["acetylsalicylic", "zzyzx"]
-    first = read(tmp_path, "terms")[0]
+    assert [row["term"] for row in read(tmp_path / "new", "terms")] == ["acetylsalicylic", "zzyzx"]
+    first = read(tmp_path / "new", "terms")[0]
     assert first["count"] == 13 and first["pieces"] > 2
     saved = 13 * (first["pieces"] - 1)
     assert [cell.strip() for cell in printed[2].split("|")[1:-1]] == [

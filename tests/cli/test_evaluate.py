@@ -224,6 +224,9 @@ def test_refusals(backbone, pairs, monkeypatch):
         main(["--model", "bm25", backbone, "bm25", "--data", pairs])
     with pytest.raises(InputError, match="--fuse bm25: give a --model to fuse with it"):
         main(["--model", "bm25", "--data", pairs, "--fuse", "bm25"])
+    for flag, value in (("runtime", "onnx"), ("dtype", "float16"), ("dimensions", "8"), ("memory-mib", "9")):
+        with pytest.raises(InputError, match=f"--{flag} goes with an embedding model, and bm25 counts words"):
+            main(["--model", "bm25", "--data", pairs, f"--{flag}", value])
     with pytest.raises(InputError, match="--vectors goes with the --model that they were encoded with"):
         main(["--model", "bm25", "--data", pairs, "--vectors", pairs])
     for flags, message in (

@@ -10,7 +10,7 @@ import lbr_st
 from lbr_st.cli.inspect import main
 from lbr_st.errors import InputError
 from lbr_st.evaluation.inspect import MEANINGS, inspect
-from lbr_st.evaluation.read_out import read_out
+from lbr_st.evaluation.read_out import read_out, warn_of_unlearned
 from lbr_st.files import write_jsonl
 
 RECORDS = [{"id": str(n), **pair} for n, pair in enumerate(PAIRS)]
@@ -54,6 +54,24 @@ def test_a_text_in_words(model, tmp_path, capsys):
         main(["--model", str(tmp_path / "ours"), "--min-score", "1", "a"])
     with pytest.raises(InputError, match="nothing to look at: give --data, or a text"):
         main(["--model", str(tmp_path / "ours")])
+
+
+def test_what_cannot_be_said_in_words(model, pairs, tmp_path, caplog):
+    """A file is no text, another model has no words, and one that never learned any says so."""
+    bert = make_bert(tmp_path / "bert")
+    with pytest.raises(
+        InputError, match="^lbr inspect: .*pairs.jsonl is a file or folder here, .* asked as a text; --d"
+    ):
+        main(["--model", bert, "--data", pairs, pairs])
+    with pytest.raises(
+        InputError, match="only a model of lbr-st says its embeddings in words, and .* is none; give --data"
+    ):
+        main(["--model", bert, "--data", pairs, "iron"])
+    for weight, said in ((0.5, False), (0.0, True)):
+        model[0].history = [{"stage": "learn", "read_out_weight": weight}, {"stage": "align"}]
+        caplog.clear()
+        warn_of_unlearned(model)
+        assert ("no stage of this model learned with the read-out loss" in caplog.text) is said
 
 
 def test_any_other_model(pairs, tmp_path, capsys):

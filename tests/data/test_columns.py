@@ -880,7 +880,7 @@ def test_a_usual_name_that_holds_no_text(values, said):
         ({"title": "Zinc", "mapping": {"a1": {"message": None, "children": ["b"]}}, "current_node": "a1"},
          "write the messages of one branch as a list 'messages' of objects with 'role' and 'content'"),
         ({"sku": "S1", "name": "Zinc box", "description": "A box of zinc."}, "--document '{name} {description}'"),
-        ({"title": "Zinc box", "text_of_it": "A box.", "details": '{"Brand": "Acme"}'}, "--document '{title} {text_of_it}'"),
+        ({"title": "Zinc box", "body_of": "A box.", "details": '{"Brand": "Acme"}'}, "--document '{title} {body_of}'"),
         ({"name": "Zinc box", "parent_asin": "B0", "summary": "A box."}, "--document '{name} {summary}'"),
         ({"summary": "All of zinc.", "node": "0a1b2c3d-0000-4000-8000-0123456789ab"}, "--document '{summary}'"),
         ({"summary": "All of zinc.", "start": "first_step", "steps": {"first_step": 1}}, "--document '{summary}'"),

@@ -162,6 +162,15 @@ def test_a_set_gets_hard_negatives(prepare, folder, config, caplog):
         mine(replace(config, source=made.folder, output_dir=folder / "again"))
 
 
+def test_a_corpus_may_be_a_set(prepare, folder, config, caplog):
+    source = prepare(**qa(folder), test=6, dev=4, learn=30, align=20)
+    caplog.set_level(logging.INFO, logger="lbr_st")
+    made = mine(replace(config, corpus=str(source), negatives=1))
+    assert f"in {source / 'corpus.jsonl'} too" in caplog.text and made.about["mined"]["corpus"] == str(source)
+    with pytest.raises(InputError, match="model: is a model, where data are needed"):
+        mine(replace(config, corpus=str(folder / "model"), source="absent.jsonl", output_dir=folder / "other"))
+
+
 def test_what_is_held_out_is_no_negative(prepare, folder, config):
     """With a corpus of nothing else, all negatives are answers of other training pairs; nearly counts as well."""
     long = [row | {"answer": row["answer"] + " " + " ".join(f"{row['id']}-{n}" for n in range(30))} for row in PAIRS]

@@ -418,6 +418,36 @@ def test_queries_that_cannot_be_read(tmp_path):
         read_queries(tmp_path / "empty.jsonl")
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("q.csv", "search_term,clicks\niron,3\nwhat is iron,0\n"),
+        ("q.jsonl", '{"Suchanfrage": "iron", "n": 1}\n{"Suchanfrage": "what is iron", "n": 2}\n'),
+        ("q.txt", "iron\n\n  what  is iron\niron\n"),
+    ],
+)
+def test_queries_under_another_name(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    assert read_queries(tmp_path / name) == ["iron", "what is iron"]
+
+
+def test_which_text_is_the_query_is_not_guessed(tmp_path):
+    (tmp_path / "q.csv").write_text("search,place\nwhat is iron,New York\n")
+    with pytest.raises(InputError, match=r"line 2: no column for the query \(found: search, place\); call the one of"):
+        read_queries(tmp_path / "q.csv")
+    (tmp_path / "q.txt").write_text(" \n")
+    with pytest.raises(InputError, match="q.txt: no queries; a text file has one a line"):
+        read_queries(tmp_path / "q.txt")
+
+
+def test_no_set_is_offered_where_a_target_needs_fields(tmp_path):
+    write_jsonl(tmp_path / "f.jsonl", [{"question": "q", "answer": "a", "why": "w", "label": n} for n in range(4)])
+    with pytest.raises(InputError, match="--judged-by none; but --target needs fields .*: call the column otherwise"):
+        read_records(tmp_path / "f.jsonl", target=Template("{why}"))
+    with pytest.raises(InputError, match="--judged-by none$"):
+        read_records(tmp_path / "f.jsonl")
+
+
 def test_targets_are_texts_of_fields(tmp_path, said):
     """Clean, each with its field, and of the columns of the file, whatever else they are used for."""
     file = tmp_path / "f.jsonl"

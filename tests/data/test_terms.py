@@ -4,7 +4,7 @@ import pytest
 from helpers import make_tokenizer
 from shapes import qa, write_jsonl
 
-from lbr_st.data.terms import Term, find_terms, read_terms, training_texts, write_terms
+from lbr_st.data.terms import Term, find_terms, read_terms, terms_in, training_texts, write_terms
 from lbr_st.errors import InputError
 
 LONG, LONGER = "zzyzx", "acetylsalicylic"
@@ -77,13 +77,51 @@ def test_written_edited_and_read(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("terms.jsonl", '{"word": "interleukin 6", "count": 3}\n{"word": "iron"}\n'),
+        ("terms.csv", "N,TERM,Definition\n1,interleukin 6,a cytokine\n2,iron,a metal\n"),
+        ("terms.tsv", "Fachwort\tAnzahl\ninterleukin 6\t10\niron\t9\n"),
+        ("terms.json", '["interleukin 6", "iron"]'),
+        ("terms.txt", "interleukin 6\niron\n"),
+    ],
+)
+def test_forms_of_lists(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    assert read_terms(tmp_path / name) == ["interleukin 6", "iron"]
+
+
+def test_a_folder_holds_no_terms(tmp_path):
+    with pytest.raises(InputError, match="is a folder, a file of terms is needed; lbr data terms writes one"):
+        read_terms(tmp_path)
+
+
+def test_terms_that_come_as_whole_words():
+    terms = ["iron", "folic acid", "B12", "Iron", "acid rain", "mg", "漢字", "cafe\u0301", "हिन्द"]
+    texts = ["ironic environment, folic acid.", "vitamin-B12 is 5mg", "iron_ore 漢字", "café हिन्दी"]
+    assert terms_in(terms, texts) == {"iron", "folic acid", "B12", "mg", "漢字", "cafe\u0301"}
+    assert terms_in(terms, []) == set()
+
+
+@pytest.mark.parametrize(
     ("name", "text", "message"),
     [
         ("terms.txt", "good\n1127\n", "terms.txt, line 2: the term '1127' has no letter"),
         ("terms.txt", "\n", "terms.txt: no terms"),
         ("terms.jsonl", '{"term": "C++"}\n', "terms.jsonl, line 1: the term 'C.+' must begin and end with a letter"),
-        ("terms.jsonl", '{"word": "good"}\n', "terms.jsonl, line 1: has no text in a field 'term'"),
-        ("terms.jsonl", '{"term": 5}\n', "terms.jsonl, line 1: has no text in a field 'term'"),
+        ("terms.jsonl", '{"term": 5}\n', "terms.jsonl, line 1, column 'term': a term is needed, found 5"),
+        (
+            "terms.jsonl",
+            '{"a": "x y", "b": "z"}\n',
+            r"line 1: has no column 'term' \(found: a, b\); write a term a l",
+        ),
+        ("terms.csv", "arrhythmia,10\nwarfarin,9\n", r"line 2: has no column 'term' or has no header \(found: arrh"),
+        ("terms.csv", "arrhythmia\nwarfarin\n", r"line 2: has no column 'term' or has no header \(found: arrhythmia\)"),
+        ("terms.csv", "term\none; two\n", "line 2: 'one; two' is not one term; write a term a line"),
+        ("terms.txt", "good\narrhythmia\t10\n", r"line 2: 'arrhythmia\\t10' is not one term; .* header that names a"),
+        ("terms.txt", "one; two\n", "line 1: 'one; two' is not one term"),
+        ("terms.txt", "arrhythmia 10\nwarfarin, 9\n", "line 1: 'arrhythmia 10' is a term and a number"),
+        ("terms.txt", "   10 arrhythmia\n    9 warfarin\n", "line 1: '10 arrhythmia' is a term and a number"),
     ],
 )
 def test_refusals(tmp_path, name, text, message):

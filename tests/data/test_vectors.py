@@ -50,3 +50,15 @@ def test_a_compressed_file_that_was_cut_off(tmp_path):
     (tmp_path / "v.txt.gz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match="v.txt.gz: cannot be read to its end"):
         read_vectors(tmp_path / "v.txt.gz", WANTED)
+
+
+def test_other_forms_are_named_with_what_makes_text_of_them(tmp_path):
+    numbers = np.linspace(-1, 1, 300, dtype=np.float32)
+    (tmp_path / "v.bin").write_bytes(b"2 300\niron " + numbers.tobytes() + b"\ngold " + numbers.tobytes())
+    with pytest.raises(InputError, match=r"v.bin: is word2vec's binary form, .*save_word2vec_format"):
+        read_vectors(tmp_path / "v.bin", WANTED)
+    (tmp_path / "v.bin").write_bytes(b"\xba\x16\x4f\x2f\x0c\0\0\0")
+    with pytest.raises(InputError, match=r"v.bin: is fastText's binary form, .* the .vec file"):
+        read_vectors(tmp_path / "v.bin", WANTED)
+    with pytest.raises(InputError, match="is a folder, a file of vectors is needed"):
+        read_vectors(tmp_path, WANTED)

@@ -104,12 +104,50 @@ def test_they_start_from_vectors(config, tmp_path, caplog):
     assert "1 terms start from their vectors" in caplog.text
 
 
+@pytest.fixture
+def without_data(config, tmp_path):
+    """The same, where whatever reads the data fails."""
+    (tmp_path / "train.jsonl").write_text("no JSON\n")
+    return config
+
+
+def test_files_and_settings_are_refused_before_the_data_are_read(without_data, tmp_path):
+    """Terms, vectors, and the bottleneck that is asked for."""
+    (tmp_path / "terms.txt").write_text("# terms\n")
+    (tmp_path / "v.vec").write_text("iron 1 nan\n")
+    (tmp_path / "v.bin").write_bytes(b"1 2\niron \0\0\0\0\0\0\0\0\n")
+    for settings, message in (
+        ({}, "terms.txt, line 1: the term '# terms' must begin"),
+        ({"domain_tokens": str(tmp_path)}, "is a folder, a file of terms"),
+        ({"domain_tokens": "auto", "domain_vectors": str(tmp_path / "v.bin")}, "v.bin: is word2vec's binary form"),
+        ({"domain_tokens": None, "nested": True}, "^--nested needs bottleneck tokens to choose from"),
+    ):
+        with pytest.raises(InputError, match=message):
+            learn(replace(without_data, **settings))
+    (tmp_path / "terms.txt").write_text("iron\n")
+    with pytest.raises(InputError, match="v.vec, line 1: a number is not finite"):
+        learn(replace(without_data, domain_vectors=str(tmp_path / "v.vec")))
+    assert not (tmp_path / "out").exists()
+
+
+def test_how_many_terms_come_in_the_data_is_said_and_none_is_refused(config, tmp_path, caplog):
+    file = tmp_path / "terms.txt"
+    caplog.set_level("INFO", logger="lbr_st")
+    file.write_text("quasar\nZZYZXIN\n")
+    with pytest.raises(InputError, match=r"none of its 2 terms comes in a text of --data.* \(quasar, ZZYZXIN\)"):
+        learn(config)
+    assert not (tmp_path / "out").exists()
+    file.write_text(f"{TERM}\nquasar\nZZYZXIN\n")
+    prepare(config, config.for_trainer())
+    assert "2 of 3 terms come in no text of --data, and their tokens learn nothing; leave them out: qua" in caplog.text
+
+
 def test_refusals(config, tmp_path):
     with pytest.raises(InputError, match="^--domain-vectors is for --domain-tokens: give the terms"):
         replace(config, domain_tokens=None, domain_vectors="v.vec")
     with pytest.raises(InputError, match="absent.txt: no such file"):
         learn(replace(config, domain_tokens=str(tmp_path / "absent.txt")))
     write_jsonl(tmp_path / "few.jsonl", PAIRS)
-    with pytest.raises(InputError, match="^--domain-tokens auto: no word of --data is frequent and falls into many"):
+    with pytest.raises(InputError, match="^--domain-tokens auto: no word .* 10 times .* lbr data terms with a lower"):
         learn(replace(config, domain_tokens="auto", data=[str(tmp_path / "few.jsonl")]))
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())

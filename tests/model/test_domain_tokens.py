@@ -118,7 +118,8 @@ def test_rows_start_from_the_vectors_of_another_model(tmp_path, caplog, tied):
     """Where the rows of all words are a linear function of their vectors, those of the terms are the same function."""
     module = lbr_st.from_backbone(make_backbone(tmp_path, "qwen3", tied=tied), max_seq_length=24)[0]
     draw = torch.Generator().manual_seed(0)
-    vectors = {word: torch.randn(NUMBERS, generator=draw).numpy() for word in sorted(known_words(module)) + TERMS[:1]}
+    words = sorted(known_words(module.tokenizer)) + TERMS[:1]
+    vectors = {word: torch.randn(NUMBERS, generator=draw).numpy() for word in words}
     texts = texts_of(json.loads(module.tokenizer.backend_tokenizer.to_str()))
     functions = []
     for weight in {id(w): w for w in (e.weight for e in _layers(module))}.values():

@@ -125,7 +125,7 @@ def test_the_default_length_is_shortened_and_said(gpt2, caplog, texts, length):
     [record] = [record for record in caplog.records if record.name.startswith("lbr_st")]
     assert record.levelno == logging.WARNING
     assert record.getMessage().startswith(f"{gpt2} reads 64 tokens in a row: texts are cut to {length} tokens")
-    assert record.getMessage().endswith("where 512 is the default of --max-length")
+    assert record.getMessage().endswith("where 512 are the default")
 
 
 def make_encoder(folder, tokens=30, positions=24, **settings):

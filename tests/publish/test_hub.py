@@ -3,7 +3,7 @@
 import pytest
 from huggingface_hub import HfApi
 
-from lbr_st.errors import InputError
+from lbr_st.errors import InputError, UnfinishedError
 from lbr_st.publish.hub import push
 
 
@@ -50,7 +50,7 @@ def test_a_card_that_is_not_there_is_written(saved, sent):
 
 
 def test_without_a_network(saved):
-    with pytest.raises(InputError, match="--repo-id owner/name: "):
+    with pytest.raises(UnfinishedError, match="^the Hub is not reached .*HF_HUB_OFFLINE unset.* Nothing was pushed"):
         push(saved, "owner/name")
 
 

@@ -74,9 +74,9 @@ def test_refusals(saved, tmp_path):
         write_card(tmp_path)
     with pytest.raises(InputError, match="none: no such directory"):
         write_card(tmp_path / "none")
-    with pytest.raises(InputError, match="--license Apache 2.0: the Hub takes an id, such as apache-2.0"):
+    with pytest.raises(InputError, match="--license Apache 2.0: the Hub takes ids, such as apache-2.0 or mit; other"):
         write_card(saved, license="Apache 2.0")
-    with pytest.raises(InputError, match="--language english: the Hub takes an id, such as en"):
+    with pytest.raises(InputError, match="--language english: the Hub takes codes of ISO 639, such as en"):
         write_card(saved, language="english")
 
 

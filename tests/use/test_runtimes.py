@@ -240,8 +240,9 @@ def test_type_and_dimensions(saved):
     assert Computing(dtype="auto").open(str(saved)).dtype == torch.float32
     exact = open_sentence_transformer(str(saved)).encode(TEXTS, truncate_dim=8, normalize_embeddings=True)
     assert abs(TextEncoder(model).encode(TEXTS, prompt="").numpy() - exact).max() < 0.1
-    with pytest.raises(InputError, match="^--dimensions 9: the model was trained for 8, 16, 32"):
-        Computing(dimensions=9).open(str(saved))
+    for refuse in (Computing(dimensions=9).open, Computing(dimensions=9).check):
+        with pytest.raises(InputError, match=f"^--dimensions 9: {saved} was trained for 8, 16, 32; lbr align"):
+            refuse(str(saved))
 
 
 def test_an_export_is_evaluated(saved, exported, tmp_path):
