@@ -73,11 +73,11 @@ class Chunker:
         One that takes more than half of a passage is before the first alone, and so is one that the text does not
         begin with.
         """
-        chunks = [chunk for _, chunk in self.cut(text)]
         body = text.removeprefix(title)
         heading = title + body[: len(body) - len(body.lstrip())]
-        if len(chunks) < 2 or body is text or heading == title or 2 * self.count(title) > self.tokens:
-            return chunks
+        is_before = bool(title) and body != text and heading != title and 2 * self.count(title) <= self.tokens
+        if not is_before or self.count(text) <= self.tokens:
+            return [chunk for _, chunk in self.cut(text)]
         beside = Chunker(self.tokens, lambda chunk: self.count(heading + chunk))
         return [heading + chunk for _, chunk in beside.cut(text.removeprefix(heading))]
 

@@ -517,9 +517,11 @@ def _object(row: Any, columns: Sequence[str] | None) -> dict[str, Any] | None:
     return dict(zip(usual, texts, strict=False)) | scores
 
 
-def _is_python(text: str) -> bool:
-    """Tell whether the first line of a text is an object or a list as Python writes it, or begins as one."""
-    line = text.lstrip().partition("\n")[0].rstrip().rstrip(",")
+def _is_python(text: str, error: ValueError | RecursionError) -> bool:
+    """Tell whether the first line of a text that is no JSON is, or begins, an object or a list as Python writes it."""
+    if not isinstance(error, json.JSONDecodeError):
+        return False
+    line = text.lstrip().partition("\n")[0].rstrip()
     if not line.endswith(("}", "]")):
         return _PYTHON.match(text) is not None
     try:
@@ -530,7 +532,7 @@ def _is_python(text: str) -> bool:
 
 def _hint(line: str, error: ValueError | RecursionError) -> str:
     """Say what to do about a line that is Python's, or the beginning of an object or list that ends on another one."""
-    if _is_python(line):
+    if _is_python(line, error):
         return OF_PYTHON
     line = line.strip()
     if line.startswith("["):
@@ -583,7 +585,7 @@ def _json_items(path: Path, encoding: str, wrong: Wrong) -> Iterator[Row]:
         found = _JSON.decode(text)
     except (ValueError, RecursionError) as error:
         line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise _not_json(f"{path}{line}", text, error).saying(OF_PYTHON if _is_python(text) else "") from error
+        raise _not_json(f"{path}{line}", text, error).saying(OF_PYTHON if _is_python(text, error) else "") from error
     try:
         found, said = rows_of_object(found) if isinstance(found, dict) else Rows(found)
     except InputError as error:

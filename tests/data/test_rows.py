@@ -551,6 +551,7 @@ def test_what_numbers_of_classes_in_a_list_mean(tmp_path):
         ("f.json", "[{'question': 'q',\n  'answer': 'd'}]\n", True),
         ("f.json", "[\n  {'question': 'q', 'answer': 'd'}\n]\n", True),
         ("f.jsonl", "{'question': 'q', 'answer': null}\n", False),
+        ("f.jsonl", '{"question": "q", "answer": "d"} {"question": "r"}\n', False),
         ("f.jsonl", '{"question": "q"; "answer": "d"}\n', False),
     ],
 )
