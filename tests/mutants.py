@@ -2840,6 +2840,42 @@ MUTANTS = [
         "    elif False and own and Path(source).stem in",
         "data/test_terms.py::test_what_is_held_out_is_not_read",
     ),
+    # Terms as people have them, and what can be refused before data are read.
+    Mutant(
+        "terms: a list of counts is a list of terms",
+        "data/terms.py",
+        "are_counted = len(lines) > 1 and all(",
+        "are_counted = len(lines) > 9 and all(",
+        "data/test_terms.py::test_refusals",
+    ),
+    Mutant(
+        "terms: one within a word comes in a text",
+        "data/terms.py",
+        "not goes_on(text, start + len(spelled))",
+        "True",
+        "data/test_terms.py::test_terms_that_come_as_whole_words",
+    ),
+    Mutant(
+        "terms: none that comes in the data is no matter",
+        "learning/run.py",
+        "    if not come:\n",
+        "    if not terms:\n",
+        "learning/test_domain_tokens.py::test_how_many_terms_come_in_the_data_is_said_and_none_is_refused",
+    ),
+    Mutant(
+        "nested: another bottleneck than the model's is refused when it is opened",
+        "model/opening.py",
+        "            _check_what_it_has(name, asked, domain_tokens)\n",
+        "            pass\n",
+        "alignment/test_run.py::test_nested_is_for_models_with_a_bottleneck",
+    ),
+    Mutant(
+        "dimensions: those that a model lacks are said after the data",
+        "use/runtimes.py",
+        "                check_dimensions_kept(self.dimensions, dimensions_of(config, width), name)\n",
+        "                pass\n",
+        "use/test_runtimes.py::test_type_and_dimensions",
+    ),
 ]
 
 

@@ -253,9 +253,10 @@ def _check_of_no_other(config: AlignConfig) -> None:
     """Refuse what an embedding model that is not ours has no use for."""
     names = ("bottleneck_tokens", "compression_ratio", "nested", "lora_rank", "lm_weight")
     if given := [flag(name) for name in names if getattr(config, name)]:
+        them = "them" if len(given) > 1 else "it"
         raise InputError(
-            f"{' and '.join(given)}: {config.model} is an embedding model without bottleneck tokens; leave out "
-            f"{'them' if len(given) > 1 else 'it'}, or start from a language model"
+            f"{' and '.join(given)}: {config.model} is an embedding model without bottleneck tokens; leave {them} out, "
+            "or start from a language model"
         )
 
 

@@ -51,7 +51,7 @@ class DistillConfig(RunConfig, SentenceTransformerTrainingArguments):
     model: str = required("sentence-transformers model that stays the encoder of documents", "DIR_OR_ID")
     queries: str = required(
         "queries without labels: set of `lbr data prepare`, or a file or id of a Hub dataset with a query, a pair or a "
-        "text a row",
+        "text a row, or a text file with a query a line",
         "FILE_OR_ID",
     )
     on_error: Literal["stop", "skip"] = told(ON_ERROR_HELP, default="stop")

@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from accelerate import PartialState
@@ -33,7 +34,7 @@ from lbr_st.model.bottleneck import BottleneckTransformer, bottleneck_module
 from lbr_st.model.domain_tokens import add_domain_tokens, known_words
 from lbr_st.model.domain_vectors import Vectors
 from lbr_st.model.lengths import warn_of_longer
-from lbr_st.model.opening import check_can_be_trained, open_tokenizer
+from lbr_st.model.opening import check_can_be_trained, is_other_embedding_model, open_tokenizer
 from lbr_st.model.precision import autocast_dtype
 from lbr_st.model.saving import load
 from lbr_st.model.self_checks import check_no_leak, check_packing
@@ -217,6 +218,8 @@ def prepare(
         config.nested,
         domain_tokens=config.domain_tokens is not None,
     )
+    if Path(config.model).exists() and is_other_embedding_model(config.model):
+        open_tokenizer(config.model)  # an encoder is refused
     sources = find_sources(config)
     config = replace(config, objective=sources.objective)  # the run and the model say it
     arguments.objective = sources.objective
@@ -391,7 +394,7 @@ def _say_which_come(terms: Sequence[str], texts: Sequence[str], what: str) -> No
             first,
         )
     else:
-        logger.info("%s: all %s terms come in --data", what, f"{len(terms):,}")
+        logger.info("%s: %s of %s terms come in --data", what, f"{len(terms):,}", f"{len(terms):,}")
 
 
 def _trainer(

@@ -169,12 +169,21 @@ def test_both_stages_nested(config, backbone, tmp_path, monkeypatch):
 
 
 def test_nested_is_for_models_with_a_bottleneck(config, model, tmp_path):
-    few = {"dev_data": None, "max_length": None, "nested": True}
-    with pytest.raises(InputError, match="--nested: .*st is an embedding model without bottleneck tokens"):
-        run(config, model=make_bert(tmp_path / "bert"), **few)
+    """All of it is said before the data are looked at."""
+    few = {"dev_data": None, "max_length": None, "nested": True, "data": "absent.jsonl"}
+    bert = make_bert(tmp_path / "bert")
+    with pytest.raises(InputError, match="^--nested: .* is an embedding model without .* leave it out, or start from"):
+        run(config, model=bert, **few)
+    with pytest.raises(
+        InputError, match="^--bottleneck-tokens and --nested: .* is an embedding model without bottleneck"
+    ):
+        run(config, model=bert, **few, bottleneck_tokens=4)
     lbr_st.save(model, tmp_path / "stage1")
+    stage1 = {**few, "model": str(tmp_path / "stage1")}
     with pytest.raises(InputError, match="stage1 was not trained with --nested"):
-        run(config, model=str(tmp_path / "stage1"), **few)
+        run(config, **stage1)
+    with pytest.raises(InputError, match="stage1 has --bottleneck-tokens 2; it cannot be opened with --bottleneck-t"):
+        run(config, **{**stage1, "nested": False}, bottleneck_tokens=4)
 
 
 def test_stage_2_takes_what_stage_1_left(config, model, tmp_path):

@@ -61,6 +61,10 @@ def test_a_run_keeps_them_and_goes_on_with_them(config, tmp_path, rank):
     assert ids[0] in opened.tokenizer(f"a {TERM}")["input_ids"]
     [stage] = lbr_st.load(str(out))[0].history
     assert stage["domain_tokens"] == "terms.txt" and len(stage["domain_tokens_sha256"]) == 64
+    with pytest.raises(
+        InputError, match=r"^--domain-tokens: --model .*out has 2 domain tokens already; they are given"
+    ):
+        learn(replace(config, model=str(out), data=["absent.jsonl"], output_dir=str(tmp_path / "again")))
     shutil.copytree(out, tmp_path / "straight")
     cut_off(out, 2)
     learn(replace(config, resume=True))
