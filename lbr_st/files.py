@@ -168,6 +168,30 @@ def require_place(path: str | Path, flag: str = "--output-dir") -> None:
                 each.rmdir()
 
 
+def require_new_file(path: str | Path, flag: str) -> None:
+    """Refuse a path where there is something, or where no file can be made.
+
+    Args:
+        path: File that is to be made.
+        flag: Flag it was given with, for the message.
+
+    Raises:
+        InputError: If it is one.
+    """
+    path = Path(path)
+    require_place(path.parent, flag)
+    try:
+        is_there = os.path.lexists(path)
+        os.lstat(path.with_name(f".{path.name}{UNFINISHED}"))
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:  # whatever a file system does not take
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"{flag} {path}: no file can be made there: {why}") from error
+    if is_there:
+        raise InputError(f"{flag} {path} is there already; choose another file")
+
+
 def require_empty(path: str | Path, flag: str = "--output-dir", but: Collection[str] = ()) -> None:
     """Refuse a folder that holds something; what a killed process left unfinished is nothing.
 

@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from lbr_st.errors import InputError
-from lbr_st.files import filling, read_json, replacing_folder, require_empty, require_place, write_text
+from lbr_st.files import (
+    filling,
+    read_json,
+    replacing_folder,
+    require_empty,
+    require_new_file,
+    require_place,
+    write_text,
+)
 
 
 def links(folder):
@@ -95,3 +103,20 @@ def test_a_disk_that_takes_nothing_is_said_of_the_file_that_was_to_be_written(tm
         with pytest.raises(OSError, match="Read-only") as error, fill(tmp_path / "set") as folder:
             write_text(folder / "a.json", "{}")
         assert error.value.filename == str(tmp_path / "set" / "a.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("there", "--output .*there is there already; choose another file"),
+        ("new/\0", "no file can be made there: .*embedded null"),
+        ("x" * 250, "no file can be made there: File name too long"),
+        ("there/new", "there is a file; a folder is needed"),
+    ],
+)
+def test_a_file_that_cannot_be_made(tmp_path, name, message):
+    (tmp_path / "there").write_text("")
+    with pytest.raises(InputError, match=message):
+        require_new_file(tmp_path / name, "--output")
+    require_new_file(tmp_path / "new" / "file", "--output")
+    assert [each.name for each in tmp_path.iterdir()] == ["there"]

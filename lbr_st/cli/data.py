@@ -24,7 +24,7 @@ from lbr_st.data.same_text import AUTO, LEVELS, MEANINGS
 from lbr_st.data.terms import LEAST_COUNT, LEAST_PIECES, MOST_TERMS, find_terms, training_texts, write_terms
 from lbr_st.errors import InputError, naming_the_extra
 from lbr_st.evaluation.tables import markdown_table
-from lbr_st.files import parents_that_go, require_place
+from lbr_st.files import parents_that_go, require_new_file
 from lbr_st.records import FIELDS
 
 MOST_TERMS_SHOWN = 30
@@ -368,9 +368,7 @@ def _terms(args: argparse.Namespace) -> None:
     from lbr_st.model.opening import open_tokenizer
 
     output = Path(args.output)
-    if output.exists():
-        raise InputError(f"--output {output} is there already; choose another file")
-    require_place(output.parent, "--output")
+    require_new_file(output, "--output")
     tokenizer = open_tokenizer(args.model)
     texts = training_texts(args.data, args.on_error)
     limits = {"least_count": args.least_count, "least_pieces": args.least_pieces, "most": args.most}
