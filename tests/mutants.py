@@ -2305,8 +2305,8 @@ MUTANTS = [
     Mutant(
         "saved numbers may be contradicted",
         "model/opening.py",
-        "if asked_for not in (None, has):",
-        "if asked_for is has and has is None and False:",
+        "if wanted not in (None, own):",
+        "if wanted is own and own is None and False:",
         "model/test_opening.py::test_other_numbers_than_the_saved_ones_are_refused",
     ),
     Mutant(
