@@ -76,6 +76,8 @@ OUTSIDE = {
     "huggingface_hub": NO_NETWORK,
     "httpx": NO_NETWORK,
     "httpcore": NO_NETWORK,
+    "httpx2": NO_NETWORK,
+    "httpcore2": NO_NETWORK,
     "requests": NO_NETWORK,
     "urllib3": NO_NETWORK,
     "safetensors": "is the file whole, and is there room on the disk?",

@@ -56,7 +56,7 @@ class Answers:
         """
         if not self._different:
             return
-        if self._are_letters:
+        if self._are_letters and (pairs >= LEAST_PAIRS or not any(any(map(str.isdigit, d)) for d in self._different)):
             raise InputError(
                 f"{source}: all documents are letters of options ({', '.join(sorted(self._different)[:MOST_SHOWN])}), "
                 "and the options stand in the queries: write the text of the right option as 'answer', and the others "

@@ -104,7 +104,7 @@ class Choice:
                 these, wanted = [same_text(text, level) for text in texts], same_text(answer, level)
                 if wanted in these:
                     return these.index(wanted)
-            if not isinstance(self.options, str) and answer.strip():
+            if not isinstance(self.options, str) and answer.strip() and not number.isdecimal():
                 columns = [names.plain(option.field or "") for option in self.options]
                 if columns.count(names.plain(answer)) == 1:
                     return columns.index(names.plain(answer))

@@ -262,7 +262,8 @@ class Watch:
 
 def _is_no_other(one: str, other: str) -> bool:
     """Tell whether one of two words is the other with a no before it: ``not_grounded`` and ``grounded``."""
-    return any(long in (f"{no}{short}" for no in _NOES) for long, short in ((one, other), (other, one)) if short)
+    pairs = ((one, other), (other, one))  # but for unit and it, noon and on
+    return any(long in (f"{no}{short}" for no in _NOES) for long, short in pairs if len(short) > 3)
 
 
 def word_of(value: Any) -> str | None:

@@ -22,10 +22,13 @@ _JOPLIN = re.compile(r"\n(?:[a-z_]+:(?: .*)?\n)+type_: \d+\s*\Z")
 _FIRST_LINE = re.compile(r"(\S.*)\n[ \t]*\n")
 # Code is passed over; percent signs behind a number are of it. What goes on in other lines, or begins a line with a
 # space behind its signs, ends where the next signs are, at the end of a line: elsewhere they are those of a program.
+# It may hold code, and does not end within.
 _COMMENT = re.compile(
     r"(?P<code>^[ \t]*(?P<fence>```+|~~~+).*?^[ \t]*(?P=fence)[ \t]*$|`[^`\n]+`)|"
     r"(?<![\d%])%%(?=[^\s%])[^\n]*?(?<=\S)%%|^[ \t]*%%[ \t]*\n.*?^[ \t]*%%[ \t]*$|"
-    r"(?:^[ \t]*(?:[-*+>][ \t]+)*%%(?!%)|(?<![\d%])%%(?=[^\s%]))(?:(?!%%).)*(?<!\d)%%(?=[ \t]*$)|<!--.*?-->",
+    r"(?:^ {0,3}(?:[-*+>][ \t]+)*%%(?!%)|(?<!\S)%%(?=[^\s%]))"
+    r"(?:^[ \t]*(?P<within>```+|~~~+).*?^[ \t]*(?P=within)[ \t]*$|(?!%%|^[ \t]*(?:```|~~~)).)*"
+    r"(?<!\d)(?<!# )(?<!// )%%(?=[ \t]*$)|<!--.*?-->",
     re.MULTILINE | re.DOTALL,
 )
 

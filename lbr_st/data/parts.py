@@ -133,7 +133,7 @@ def records_of(rows: Iterable[Row], name: str, reading: Reading) -> Iterator[Rec
         is_prepared=reading.is_prepared,
     )
     waiting = reading.wrong if isinstance(reading.wrong, Waiting) else Waiting(reading.wrong)
-    for row in read.ahead(rows):
+    for row in read.ahead(lambda wrong: iter(rows), waiting):
         try:
             found = read(row)
             group = _group_of(row.where, row.values, reading.group)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from lbr_st.data import names
@@ -67,9 +68,9 @@ class RecordReader:
         self._ids = IdReader(id_column)
         self._check = TextCheck(self.account)
 
-    def ahead(self, rows: Iterable[Row]) -> Iterator[Row]:
+    def ahead(self, read: Callable[[Wrong], Iterator[Row]], wrong: Wrong) -> Iterator[Row]:
         """Return rows that are to be read, of which the next are looked at where a column is missing in one."""
-        rows = Ahead(rows)
+        rows = Ahead(read, wrong)
         self._read.ahead = rows.values
         return iter(rows)
 
@@ -315,9 +316,13 @@ def _judged(
     return found
 
 
+def _rows_of(path: str | Path, wrong: Wrong) -> Iterator[Row]:
+    return read_rows(path, wrong=wrong)
+
+
 def _records(path: str | Path, read: RecordReader, wrong: Wrong) -> Iterator[Record]:
     has_rows, has_records, unique, waiting = False, False, UniqueIds(), Waiting(wrong)
-    for row in read.ahead(read_rows(path, wrong=waiting)):
+    for row in read.ahead(partial(_rows_of, path), waiting):
         has_rows = True
         try:
             found = read(row)

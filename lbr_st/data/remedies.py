@@ -73,7 +73,8 @@ def remedy(sides: Sequence[Sequence[str]], values: Values, tried: Tried, others:
     texts = texts_of_row(values)
     if len(running(texts)) < len(sides[0]):  # a source and its target may be texts, whatever they are called
         texts = texts_of_row(values, are_sentences=True)
-    texts = _that_differ(texts, others)
+    differing = _that_differ(texts, others)
+    texts = differing if len(running(differing)) >= len(sides[0]) else texts  # else the rows are of one query
     many = {name for kind in names.siblings(values) if len(kind) >= _LEAST_OPTIONS for name in kind}
     is_asked = any("query" in asked for asked in sides)
     of_options = {name for kind in names.siblings(values) if _are_options(kind) for name in kind}

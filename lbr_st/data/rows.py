@@ -16,7 +16,6 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
-from itertools import islice
 from lzma import LZMAError
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -72,6 +71,7 @@ UNESCAPED = r"with \n, \t or \\ written out in cells, as databases do, read as w
 _OF_EXCEL = re.compile(r"_x000[dD]_\r?\n?|_x000[aA]_|_x0009_|_x00[01][0-9a-fA-F]_")
 EXCEL = "with _x000D_ or the like, as Excel writes a line break, read as what it stands for"
 
+LABELS = ("label", "labels", "class")
 _OF_OPTIONS = re.compile(
     r"[A-Za-z]|(choice|option|ending|answer|solution|hypothesis)?[\s_-]?\d+"
 )  # classes of no topic
@@ -109,36 +109,49 @@ class Row(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
+Wrong = Callable[[RowError], None]
+Question = Callable[[Path, str, Table], bool]  # of a table, by its encoding
+
+
 class Ahead:
     """Rows of which the next can be looked at before they are read: what a row means may be seen by others.
 
     Args:
-        rows: The rows.
+        read: Reads the rows, calling what it is given with those that do not parse.
+        wrong: Is called with these when it is their turn.
     """
 
-    def __init__(self, rows: Iterable[Row]) -> None:
-        self._rows, self._next = iter(rows), deque[Row]()
+    def __init__(self, read: Callable[[Wrong], Iterator[Row]], wrong: Wrong) -> None:
+        self._next = deque[Row | RowError]()
+        self._rows, self._wrong, self._is_looking = read(self._take), wrong, False
         self._error: InputError | None = None
 
     def __iter__(self) -> Iterator[Row]:
         for row in self._rows:
             yield row
             while self._next:
-                yield self._next.popleft()
+                following = self._next.popleft()
+                if isinstance(following, RowError):
+                    self._wrong(following)
+                else:
+                    yield following
         if self._error is not None:
             raise self._error
 
     def values(self) -> list[dict[str, Any]]:
         """Return the values of some of the next rows, which are read later all the same."""
+        self._is_looking = True
         try:
-            self._next += islice(self._rows, MOST_AHEAD - len(self._next))
+            while len(self._next) < MOST_AHEAD and (row := next(self._rows, None)) is not None:
+                self._next.append(row)
         except InputError as error:  # it is raised when it is its turn
             self._error = error
-        return [row.values for row in self._next]
+        finally:
+            self._is_looking = False
+        return [row.values for row in self._next if isinstance(row, Row)]
 
-
-Wrong = Callable[[RowError], None]
-Question = Callable[[Path, str, Table], bool]  # of a table, by its encoding
+    def _take(self, error: RowError) -> None:
+        self._next.append(error) if self._is_looking else self._wrong(error)
 
 
 def _row(where: str, number: int, values: dict[str, Any], notes: tuple[str, ...] = ()) -> Row:
@@ -728,7 +741,8 @@ def _texts_of_bytes(pyarrow: Any, batch: Any) -> Any:
 def _labels(features: dict[str, Any]) -> dict[str, list[str]]:
     """Return what the numbers of a column mean: to some, 0 is entailment, to others a topic.
 
-    Names that are those of options, letters or numbered, mean no more than their numbers.
+    Names that are those of options, letters or numbered, mean no more than their numbers; nor do those of a column that
+    grades, or says which option is right, where none of them judges.
 
     Args:
         features: Features of `datasets`, as they are written.
@@ -737,8 +751,15 @@ def _labels(features: dict[str, Any]) -> dict[str, list[str]]:
     return {
         column: meant
         for column, meant in named.items()
-        if not all(map(_OF_OPTIONS.fullmatch, meant)) or any(map(word_of, meant))
+        if any(map(word_of, meant)) or not (all(map(_OF_OPTIONS.fullmatch, meant)) or _is_of_numbers(column, meant))
     }
+
+
+def _is_of_numbers(column: str, meant: Sequence[str]) -> bool:
+    """Tell whether the number of a class says what its name does: of 5 stars, of grades, of options."""
+    if names.first([column], LABELS) is not None:  # of topics, as a rule
+        return any(any(map(str.isdigit, name)) for name in meant)
+    return bool(names.judgements([column])) or names.first([column], names.CHOICE_ANSWERS) is not None
 
 
 def _names_in(feature: Any) -> list[str]:

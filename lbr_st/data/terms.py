@@ -47,6 +47,7 @@ HEADED = (".csv", ".tsv")  # whose first line is a header, or is taken for one
 _LETTER = re.compile(r"[^\W\d_]")
 _SEVERAL = re.compile(r"[\t;|]")
 _COUNTED = re.compile(r"\s*\d[\d.,]*\s+\S.*|.*\S[\s,:]\s*\d[\d.,]*")  # a number before a term, or behind it
+LEAST_COUNTED = 5  # lines that all have a number: fewer may be interleukin 6 and interleukin 10
 ONE_A_LINE = "write a term a line, or a table, such as terms.csv, with a header that names a column term"
 
 
@@ -159,7 +160,7 @@ def read_terms(file: str | Path) -> list[str]:
 def _lines(file: Path) -> Iterator[tuple[str, str]]:
     lines = list(read_lines(file))
     # A name may end with a number, such as interleukin 6; a list in which all do is one of counts.
-    are_counted = len(lines) > 1 and all(_COUNTED.fullmatch(line) for _, line in lines)
+    are_counted = len(lines) >= LEAST_COUNTED and all(_COUNTED.fullmatch(line) for _, line in lines)
     for number, line in lines:
         where = f"{file}, line {number}"
         if are_counted:
@@ -178,12 +179,20 @@ def _rows(file: str | Path) -> Iterator[tuple[str, str]]:
                 "no term",
                 f"has no column 'term'{header} (found: {', '.join(map(str, row.values))}); {ONE_A_LINE}",
             )
+        others = [name for name, value in row.values.items() if name != found and _is_said(value)]
+        if names.plain(found) not in NAMES[:2] and others:
+            detail = f"{found!r} and {', '.join(map(repr, others))} have texts: call the one of the terms 'term'"
+            raise RowError(row.where, "no term", detail)
         if found != column and names.plain(found) != NAMES[0]:
             logger.info("%s: terms are in %s", file, found)
         column, term = found, row.values[found]
         if not isinstance(term, str) or not term.strip():
             raise RowError(f"{row.where}, column {found!r}", "no term", f"a term is needed, found {term!r}")
-        yield row.where, _one(row.where, term)
+        yield row.where, " ".join(term.split()) if names.plain(found) in NAMES[:2] else _one(row.where, term)
+
+
+def _is_said(value: Any) -> bool:
+    return isinstance(value, str) and _LETTER.search(value) is not None
 
 
 def _one(where: str, text: str) -> str:

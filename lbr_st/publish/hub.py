@@ -10,7 +10,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OfflineModeIsEnabled
 from huggingface_hub.utils import validate_repo_id
 
-from lbr_st.errors import InputError, UnfinishedError, one_line
+from lbr_st.errors import NO_NETWORK, InputError, UnfinishedError, foreseen, one_line
 from lbr_st.model.card import CARD, write
 from lbr_st.model.quiet import quietly
 from lbr_st.model.verify import verify
@@ -65,10 +65,12 @@ def push(model: str | Path, repo_id: str, *, public: bool = False) -> Pushed:
         )
     except (HfHubHTTPError, LocalTokenNotFoundError) as error:
         raise InputError(f"--repo-id {repo_id}: {one_line(error)}") from error
-    except (OfflineModeIsEnabled, ConnectionError, TimeoutError) as error:
+    except Exception as error:
+        if not isinstance(error, OfflineModeIsEnabled) and NO_NETWORK not in (foreseen(error) or ""):
+            raise
         raise UnfinishedError(
             f"the Hub is not reached ({one_line(error)}): is there a network, and is HF_HUB_OFFLINE unset? "
-            "Nothing was pushed; the same command does it then"
+            "The same command goes on then"
         ) from error
     if repo_id not in card.read_text(encoding="utf-8", errors="replace"):
         logger.info("the card does not name %s; lbr publish card --name does that", repo_id)

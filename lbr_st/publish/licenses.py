@@ -30,8 +30,9 @@ def check_license(license: str, ids: Collection[str] | None = None, whose: str =
     if ids is None:
         raise InputError(f"--license {license}: {whose} takes ids, such as apache-2.0 or mit; other is for all others")
     plain = "-".join(_BESIDE.sub(" ", license.lower()).split())
-    near = get_close_matches(plain, sorted(ids), n=1)
-    raise InputError(f"--license {license}: {whose} takes ids, such as {near[0] if near else 'apache-2.0'}")
+    near = [] if _ID.fullmatch(license) else get_close_matches(plain, sorted(ids), n=1)
+    said = f"ids, such as {near[0]}" if near else "ids of its list alone, or an address, https://..."
+    raise InputError(f"--license {license}: {whose} takes {said}")
 
 
 def check_language(language: str) -> None:

@@ -141,8 +141,12 @@ class Chosen:
                 self._did.pop(column, None)
                 continue
             self._did[column].add(excerpt(value))
-            if is_event and len(self._did[column]) > 1:
+            if is_event and len(self._did[column]) > 1 and not judging and self._are_events(column):
                 raise InputError(self._of_events(where, column))
+
+    def _are_events(self, column: str) -> bool:
+        """Tell whether a column has words or codes of events, and is no text."""
+        return any(plain in DID or plain.isdecimal() for plain in map(names.plain, self._did[column]))
 
     def _of_events(self, where: str, column: str) -> str:
         did = ", ".join(sorted(self._did[column])[:MOST_SHOWN])
@@ -164,8 +168,8 @@ class Chosen:
                 f"{source}: {path!r} looks like judgements ({', '.join(map(excerpt, values))}): say --judged-by "
                 f"'{path}' if it says whether a row is a choice, or {EVERY_ROW}"
             )
-        column = next((each for each, did in self._did.items() if len(did) > 1), None)
-        if self.judged_by is None and column is not None:
+        column = next((each for each, did in self._did.items() if len(did) > 1 and self._are_events(each)), None)
+        if self.judged_by is None and not self._scores and column is not None:
             raise InputError(self._of_events(str(source), column))
         if self.min_score is not None and not self._scores:
             raise InputError(

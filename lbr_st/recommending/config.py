@@ -83,7 +83,7 @@ class RecommendConfig:
         "tokens of users and items: with the vectors of the recommender, with random ones, or none", default=PRELOADED
     )
     token_dropout: float | None = told(
-        f"share of the texts that are written without tokens (default: {TOKEN_DROPOUT:g}; without tokens all)", "P"
+        f"share of the texts that are written without tokens (default: {TOKEN_DROPOUT:g}); not for --tokens none", "P"
     )
     history: int = told("most items that a user's text tells, the newest first", "N", default=10)
     max_length: int = told("longest text in tokens", "N", default=128)

@@ -7,35 +7,38 @@ import shlex
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from lzma import LZMAError
 from pathlib import Path
 from typing import Any
 
 from lbr_st.data import names
 from lbr_st.data.delimited import NUMBER, Table
-from lbr_st.data.rows import LONE, check_is_there, open_text, read_rows
+from lbr_st.data.rows import LONE, MOST_AHEAD, check_is_there, open_text, read_rows
 from lbr_st.errors import InputError
 from lbr_st.records import ATOMIC, COMPRESSED, file_format, is_hub_id, is_table
 
 # Names of columns, in the order they are looked for.
 USER = (
-    "user_id", "uid", "customer_id", "reviewer_id", "visitor_id", "client_id", "member_id",
-    "account_id", "buyer_id", "shopper_id", "author_id", "person_id", "player_id", "steam_id", "viewer_id", "reader_id",
-    "customer_unique_id", "session_id",
+    "user_id", "uid", "customer_id", "reviewer_id", "visitor_id", "member_id", "account_id", "buyer_id", "shopper_id",
+    "player_id", "steam_id", "viewer_id", "reader_id", "customer_unique_id",
 )  # fmt: skip
 ITEM = (
     "item_id", "iid", "movie_id", "product_id", "book_id", "parent_asin", "asin", "stock_code", "article_id",
-    "track_id", "song_id", "artist_id", "video_id", "film_id", "anime_id", "game_id", "app_id", "recipe_id", "news_id",
-    "business_id", "course_id", "listing_id", "venue_id", "content_id", "sku", "isbn", "product_code", "item_code",
+    "track_id", "song_id", "video_id", "film_id", "anime_id", "game_id", "recipe_id", "news_id", "business_id",
+    "course_id", "listing_id", "venue_id", "isbn", "product_code", "item_code",
 )  # fmt: skip
 TIME = (
-    "timestamp", "time", "datetime", "unix_review_time", "created_at", "event_time", "event_timestamp", "order_date",
+    "timestamp", "datetime", "unix_review_time", "created_at", "event_time", "event_timestamp", "order_date",
     "purchase_date", "invoice_date", "transaction_date", "review_date", "t_dat", "date_time", "rated_at", "ordered_at",
-    "purchased_at", "watched_at", "played_at", "clicked_at", "date", "ts",
+    "purchased_at", "watched_at", "played_at", "clicked_at", "date", "ts", "time",
 )  # fmt: skip
 OWN_ID = ("id",)  # of an item or a user in the table that tells of it
 # What may be an id where there is no other, and else is what it is called.
 USER_WORDS, ITEM_WORDS = ("user", "customer", "user_name"), ("item", "product", "movie", "book")
+# Ids that a table may have of something else, beside its users and items.
+LAST_USER = ("client_id", "author_id", "person_id", "session_id")
+LAST_ITEM = ("artist_id", "app_id", "content_id", "sku")
 # What a table has in the form of MovieLens, which has no names of columns.
 OF_CHOICES = ("user_id", "item_id", "rating", "timestamp")
 OF_ITEMS = ("item_id", "title", "genres")
@@ -98,8 +101,8 @@ def find_tables(
         raise InputError(f"--users {users}: say with --user-text what is told of a user")
     of_choices, of_items = _beginning(choices), _beginning(item_file)
     of_users = {} if user_file is None else _beginning(user_file)
-    user, own_user = _names(USER, USER_WORDS, of_choices, of_users)
-    item, own_item = _names(ITEM, ITEM_WORDS, of_choices, of_items)
+    user, own_user = _names(USER, USER_WORDS, LAST_USER, of_choices, of_users)
+    item, own_item = _names(ITEM, ITEM_WORDS, LAST_ITEM, of_choices, of_items)
     for path, columns, kinds in (
         (choices, of_choices, user),
         (choices, of_choices, item),
@@ -112,11 +115,14 @@ def find_tables(
 
 
 def _names(
-    ids: Sequence[str], words: Sequence[str], of_choices: Iterable[str], of_own: Iterable[str]
+    ids: Sequence[str], words: Sequence[str], last: Sequence[str], of_choices: Iterable[str], of_own: Iterable[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the names of a column in the choices, and in the table of its own; first what both have."""
-    both = [each for each in (*ids, *words) if names.first(of_choices, [each]) and names.first(of_own, [each])]
-    in_choices, in_own = (dict.fromkeys([*both, *ids, *more, *words]) for more in ((), OWN_ID))
+
+    def sorted_(kinds: Sequence[str]) -> list[str]:
+        return sorted(kinds, key=lambda each: not (names.first(of_choices, [each]) and names.first(of_own, [each])))
+
+    in_choices, in_own = ([*sorted_(ids), *more, *sorted_(words), *sorted_(last)] for more in ((), OWN_ID))
     return tuple(in_choices), tuple(in_own)
 
 
@@ -239,13 +245,16 @@ def _first_line(path: Path) -> tuple[list[str], str] | None:
 
 
 def _beginning(path: Path) -> dict[str, Any]:
-    """Return the columns of a table, as it begins: those of the first row with what is in them, or of the header."""
+    """Return the columns of a table, as it begins: those of the first rows with what is in them, or of the header."""
     if (found := _first_line(path)) is not None:
         return dict.fromkeys(_untyped(path, (cell.strip() for cell in found[0])))
+    columns: dict[str, Any] = {}
     try:
-        return next((row.values for row in read_rows(path)), {})
+        for row in islice(read_rows(path, wrong=lambda error: None), MOST_AHEAD):
+            columns = row.values | columns
     except InputError:  # which what reads it says
         return {}
+    return columns
 
 
 def _untyped(path: Path, columns: Iterable[str]) -> list[str]:

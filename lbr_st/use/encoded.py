@@ -28,7 +28,8 @@ from lbr_st.use.vectors import Vectors, unit
 
 logger = logging.getLogger(__name__)
 
-NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)  # what a folder says that is not ours to write to
+# What a folder says that is not ours to write to, or whose file system has no locks.
+NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 LOCK = ".vectors.lock"
 EXCERPT = 60  # characters of a text that an error names
 
@@ -171,15 +172,16 @@ class Encoded:
             except OSError as error:
                 if error.errno not in NOT_WRITABLE:
                     raise
-                return self._opened(self._mapped_elsewhere(model), model)
+                return self._opened(self._mapped_elsewhere(model, error), model)
             for old in self.folder.glob(".vectors-*.npy"):
                 if old != file:
                     old.unlink()
         return self._opened(np.load(file, mmap_mode="r"), model)
 
-    def _mapped_elsewhere(self, model: SentenceTransformer) -> Any:
+    def _mapped_elsewhere(self, model: SentenceTransformer, error: OSError) -> Any:
         """Map the vectors from a temporary file, which is gone by name at once, and from the disk with the mapping."""
-        logger.warning("%s cannot be written to: its vectors are laid out in %s", self.folder, tempfile.gettempdir())
+        said, place = error.strerror, tempfile.gettempdir()
+        logger.warning("%s cannot be written to (%s): its vectors are laid out in %s", self.folder, said, place)
         with tempfile.TemporaryDirectory(prefix="lbr-vectors-") as folder:
             file = Path(folder) / "vectors.npy"
             self._write(file, model)

@@ -22,12 +22,13 @@ from transformers import PretrainedConfig
 from transformers.modeling_outputs import BaseModelOutput
 
 from lbr_st.errors import InputError, check_installed, one_line
-from lbr_st.files import replacing_folder, require_place
+from lbr_st.files import read_json, replacing_folder, require_place
 from lbr_st.model.backbone import config_of_transformers
 from lbr_st.model.contract import VerificationError, fingerprint
 from lbr_st.model.dimensions import check_dimensions_kept, dimensions_of, keep_dimensions
 from lbr_st.model.exported import read_made
 from lbr_st.model.opening import (
+    PROMPTS,
     check_embedder_exists,
     check_model_exists,
     embedding_width,
@@ -89,10 +90,20 @@ class Computing:
             check_embedder_exists(name, flag)
         else:
             self._check_export(name, runtime, flag)
-        if self.dimensions is not None and Path(name, "config.json").is_file():
-            config = config_of_transformers(name)
-            if (width := embedding_width(name, config)) is not None:
-                check_dimensions_kept(self.dimensions, dimensions_of(config, width), name)
+        if self.dimensions is not None:
+            self._check_dimensions(name, self.dimensions)
+
+    def _check_dimensions(self, name: str, number: int) -> None:
+        """Refuse first dimensions that a model was not trained for, where its files say which these are."""
+        try:
+            about = read_json(Path(name, PROMPTS)) if Path(name, PROMPTS).is_file() else {}
+            if not Path(name, "config.json").is_file() or about.get("truncate_dim") is not None:
+                return
+            config = config_of_transformers(name, trust_remote_code=False)
+        except (InputError, OSError, ImportError, ValueError, AttributeError):  # what it is, its opening says
+            return
+        if (width := embedding_width(name, config)) is not None:
+            check_dimensions_kept(number, dimensions_of(config, width), name)
 
     def _check_export(self, name: str, runtime: str, flag: str) -> None:
         """Refuse a model that another runtime than torch cannot run."""

@@ -67,3 +67,18 @@ def test_what_is_text_of_notes_stays(text):
 
 def test_the_title_of_a_note_is_above_its_passages():
     assert list(passages_of("a.md", JOPLIN, Chunker(99))) == [{"id": "a.md:3", "document": "D", "query": "Malaria"}]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Use a %%cell marker so:\n\n```python\n# %%\nx=1\n```\nend", "%%bash\nls\nkeep me\n\n# %%",
+        'printf("x%%y")\nreal\n%%', "so:\n\n    %% Section 1\n    x = 1;\n%%\ny",
+    ],
+)  # fmt: skip
+def test_signs_of_programs_are_no_comment(text):
+    assert without_notes(text, Account())[1] == text
+
+
+def test_a_comment_may_hold_code():
+    assert without_notes("text\n\n%% kanban:settings\n```\n{}\n```\n%%\nmore", Account())[1].split() == ["text", "more"]

@@ -117,14 +117,26 @@ def test_terms_that_come_as_whole_words():
         ),
         ("terms.csv", "arrhythmia,10\nwarfarin,9\n", r"line 2: has no column 'term' or has no header \(found: arrh"),
         ("terms.csv", "arrhythmia\nwarfarin\n", r"line 2: has no column 'term' or has no header \(found: arrhythmia\)"),
-        ("terms.csv", "term\none; two\n", "line 2: 'one; two' is not one term; write a term a line"),
+        ("terms.csv", "word,n\none; two,3\n", "line 2: 'one; two' is not one term; write a term a line"),
         ("terms.txt", "good\narrhythmia\t10\n", r"line 2: 'arrhythmia\\t10' is not one term; .* header that names a"),
         ("terms.txt", "one; two\n", "line 1: 'one; two' is not one term"),
-        ("terms.txt", "arrhythmia 10\nwarfarin, 9\n", "line 1: 'arrhythmia 10' is a term and a number"),
-        ("terms.txt", "   10 arrhythmia\n    9 warfarin\n", "line 1: '10 arrhythmia' is a term and a number"),
+        ("terms.txt", "arrhythmia 10\nwarfarin, 9\n" * 3, "line 1: 'arrhythmia 10' is a term and a number"),
+        ("terms.txt", "   10 arrhythmia\n    9 warfarin\n" * 3, "line 1: '10 arrhythmia' is a term and a number"),
     ],
 )
 def test_refusals(tmp_path, name, text, message):
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match=message):
         read_terms(tmp_path / name)
+
+
+def test_of_several_columns_of_texts_the_term_is_to_be_called_so(tmp_path):
+    for row in ({"text": "asthma", "entity": "DISEASE"}, {"name": "Bob Smith", "keyword": "asthma"}):
+        with pytest.raises(InputError, match="have texts: call the one of the terms 'term'"):
+            read_terms(write_jsonl(tmp_path / "a.jsonl", [row]))
+    assert read_terms(write_jsonl(tmp_path / "b.jsonl", [{"word": "asthma", "count": 3}])) == ["asthma"]
+    assert read_terms(write_jsonl(tmp_path / "c.jsonl", [{"term": "PC(16:0|18:1)a", "kind": "lipid"}])) == [
+        "PC(16:0|18:1)a"
+    ]
+    (tmp_path / "d.txt").write_text("interleukin 6\ninterleukin 10\n")
+    assert read_terms(tmp_path / "d.txt") == ["interleukin 6", "interleukin 10"]

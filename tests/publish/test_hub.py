@@ -50,7 +50,7 @@ def test_a_card_that_is_not_there_is_written(saved, sent):
 
 
 def test_without_a_network(saved):
-    with pytest.raises(UnfinishedError, match="^the Hub is not reached .*HF_HUB_OFFLINE unset.* Nothing was pushed"):
+    with pytest.raises(UnfinishedError, match="^the Hub is not reached .*HF_HUB_OFFLINE unset.* The same command"):
         push(saved, "owner/name")
 
 

@@ -62,7 +62,10 @@ def check_description(source, model):
         ({"name": "name"}, "--name name is no name on the Hub; write owner/name"),
         ({"revision": "main"}, "--revision main is no commit; lbr publish push says"),
         ({"license": "MIT License"}, "^--license MIT License: mteb takes ids, such as mit$"),
-        ({"license": "creativeml-openrail-m"}, "^--license creativeml-openrail-m: mteb takes ids, such as "),
+        (
+            {"license": "creativeml-openrail-m"},
+            "^--license creativeml-openrail-m: mteb takes ids of its list alone",
+        ),
         ({"languages": ["English"]}, "mteb refuses this description: "),
         ({"license": None}, "states no license; give --license, or write it with lbr publish card --license"),
         ({}, "has no scores on public tests of this model with the weights it has now; lbr evaluate"),

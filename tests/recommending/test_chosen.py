@@ -76,3 +76,11 @@ def test_a_value_that_is_no_judgement():
         chosen("rating", ["PG-13"])
     with pytest.raises(RowError, match=r"no column liked, which --judged-by names \(found: rating\)"):
         chosen("rating", ["1"], judged_by="liked")
+
+
+def test_an_event_beside_a_rating_is_not_asked_about():
+    account, choice = Account(), Chosen(min_score=3)
+    rows = [{"rating": 5, "action": "rate"}, {"rating": 1, "action": "view"}]
+    assert [choice("t", row, account) for row in rows] == [True, False]
+    choice.end("t")
+    assert chosen("activity", ["a long walk", "a swim"])[0] == [True, True]

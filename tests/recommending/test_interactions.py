@@ -168,7 +168,7 @@ def test_without_times_it_is_said_that_the_order_is_that_of_the_rows(tmp_path, c
     caplog.set_level(logging.INFO, "lbr_st")
     files = written(tmp_path, TIMED.replace("created_at", "shelf"))
     assert read_interactions(*files).histories == [[0, 1, 2], [0, 1]]
-    assert "choices.csv: no times (looked for timestamp, time, " in caplog.text
+    assert "choices.csv: no times (looked for timestamp, datetime, " in caplog.text
     lines = [{"user": "u", "item": item, "time": time} for item, time in (("a", 1), ("b", 2), ("c", 3))]
     del lines[1]["time"]
     text = "".join(f"{json.dumps(line)}\n" for line in lines)

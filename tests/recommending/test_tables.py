@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from lbr_st.cli.main import main
+from lbr_st.data import names
 from lbr_st.errors import InputError
 from lbr_st.recommending.interactions import read_interactions
 from lbr_st.recommending.tables import find_tables
@@ -108,3 +109,25 @@ def test_the_command_refuses_a_table_first(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["recommend", "train", "--model", "absent", "--data", table, "--items", table, "--output-dir", out])
     assert "no column user_id" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("choices", "items", "user", "item"),
+    [
+        ("user,session_id,item,timestamp", "item,title", "user", "item"),
+        ("user,author_id,book,timestamp", "id,title", "user", "book"),
+        ("user_id,item_id,product,timestamp", "id,product", "user_id", "item_id"),
+        ("session_id,sku,timestamp", "sku,title", "session_id", "sku"),
+    ],
+)
+def test_an_id_of_something_else_is_the_last(tmp_path, choices, items, user, item):
+    for name, header in (("choices.csv", choices), ("items.csv", items)):
+        (tmp_path / name).write_text(f"{header}\n{','.join(['a'] * len(header.split(',')))}\n")
+    found = find_tables(tmp_path / "choices.csv", tmp_path / "items.csv")
+    assert names.first(choices.split(","), found.user) == user and names.first(choices.split(","), found.item) == item
+
+
+def test_a_first_row_without_a_column_is_one_row(tmp_path):
+    (tmp_path / "choices.jsonl").write_text('{"foo": 1}\n{"user_id": "u", "item_id": "i"}\n')
+    (tmp_path / "items.csv").write_text("item_id,title\ni,I\n")
+    assert find_tables(tmp_path / "choices.jsonl", tmp_path / "items.csv").user[0] == "user_id"

@@ -216,7 +216,7 @@ def test_two_first_searches_write_the_vectors_once(copied, saved, opened, monkey
     assert len(writes) == 1 and np.array_equal(*found) and len(found[0]) == 12
 
 
-@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOLCK])
 def test_vectors_in_a_folder_that_cannot_be_written_to(number, copied, saved, opened, tmp_path, monkeypatch, caplog):
     """They are mapped from a temporary file, which nothing is left of; a full disk is an error."""
     folder = copied("float32")
@@ -238,7 +238,8 @@ def test_vectors_in_a_folder_that_cannot_be_written_to(number, copied, saved, op
     found = encoded.vectors(opened)
     assert isinstance(found.array, np.memmap) and np.abs(found[:] - expected).max() < 1e-6
     assert sorted(folder.iterdir()) == before and not any((tmp_path / "temporary").iterdir())
-    assert caplog.messages[-1:] == [f"{folder} cannot be written to: its vectors are laid out in {tmp_path}/temporary"]
+    said = f"{folder} cannot be written to ({os.strerror(number)}): its vectors are laid out in {tmp_path}/temporary"
+    assert caplog.messages[-1:] == [said]
     refuse(errno.ENOSPC)
     with pytest.raises(OSError, match="No space left"):
         encoded.vectors(opened)
