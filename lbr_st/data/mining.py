@@ -161,8 +161,8 @@ def _check_isolation(source: PreparedSet) -> None:
 
 def without_held_out(source: PreparedSet, corpus: Sequence[Record]) -> list[Record]:
     """Return the documents of a corpus that are none of a set's dev or test, nor nearly."""
-    held_out = [record for name in ("dev", "test") if source.has(name) for record in _rows(source.file(name))]
-    documents = ((row["id"], row["document"]) for row in held_out)
+    files = [source.file(name) for name in ("dev", "test") if source.has(name)]
+    documents = ((row["id"], row["document"]) for file in files for row in read_records(file, ("document",)))
     texts = HeldOutTexts(documents, source.about["near_duplicates"], source.same_text)
     kept = [record for record in corpus if texts.find(record["document"]) is None]
     if len(kept) < len(corpus):

@@ -11,7 +11,7 @@ from shapes import PAIRS, about, qa, read, write_jsonl
 
 import lbr_st
 from lbr_st.data import MineConfig, PreparedSet, mine
-from lbr_st.data.mining import with_negatives
+from lbr_st.data.mining import with_negatives, without_held_out
 from lbr_st.data.overlap import overlaps
 from lbr_st.data.prepared_set import refuse_overlaps
 from lbr_st.data.records import read_tuples
@@ -269,3 +269,12 @@ def test_a_damaged_file_of_a_set_is_named_with_its_line(prepare, folder, config,
 def test_more_negatives_than_there_are_documents(model, name):
     with pytest.raises(InputError, match=f"^--{name} {2**63}: there are 6 documents to find them in"):
         with_negatives(RECORDS, model, settings(**{name: 2**63}), CORPUS)
+
+
+def test_a_held_out_file_that_is_damaged_is_named(prepare, tmp_path):
+    folder = prepare(**qa(tmp_path))
+    rows = read(folder, "test")
+    del rows[0]["document"]
+    write_jsonl(folder / "test.jsonl", rows)
+    with pytest.raises(InputError, match="test.jsonl, line 1.*document"):
+        without_held_out(PreparedSet.open(folder), [])
