@@ -302,6 +302,7 @@ FIGURES = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_program_of_the_campaign(tmp_path, monkeypatch, capsys):
     """Every arm, in one process here; what was run is not run again; other settings are refused."""
     import campaign

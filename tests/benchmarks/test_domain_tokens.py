@@ -9,6 +9,7 @@ from helpers import make_backbone
 from lbr_st.data.terms import read_terms
 
 
+@pytest.mark.slow
 def test_program(tmp_path, argv, monkeypatch):
     """Both arms of both domains: terms of training records alone, equal tokens, and the hits of each group."""
     import arms

@@ -13,6 +13,7 @@ from lbr_st.errors import InputError
 from lbr_st.files import write_json
 
 
+@pytest.mark.slow
 def test_program_of_encode_speed(tmp_path, monkeypatch):
     """Every part of both shapes; figures are those of the files; what was measured is not measured again."""
     import encode_speed
