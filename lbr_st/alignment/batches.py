@@ -204,7 +204,7 @@ class DistinctBatchSampler(DefaultBatchSampler):
             raise InputError(
                 f"not one batch of {'' if drop_last else 'up to '}{size} rows can be made: two rows with the same "
                 "text, or with documents of the same query, are never in one batch"
-                f"{_of_most_rows(dataset, dict(zip(names, columns, strict=True)))}"
+                f"{_of_most_rows(dataset, dict(zip(names[2:], columns[2:], strict=True)))}"
             )
         if len(sizes) > 1 and sum(sizes) < 0.9 * size * (len(sizes) - 1):
             logger.warning(
@@ -268,10 +268,10 @@ class DistinctBatchSampler(DefaultBatchSampler):
 
 
 def _of_most_rows(dataset: Dataset, numbers: Mapping[str, Sequence[int]]) -> str:
-    """Name the text that most rows have, by the numbers of texts in each column, where more than half have it."""
+    """Name the hard negative that more than half of the rows have, by the numbers of the texts in their columns."""
     counts = collections.Counter(each for row in zip(*numbers.values(), strict=True) for each in {*row})
     if not counts or 2 * counts.most_common(1)[0][1] <= len(dataset):
         return ""
     [(most, count)] = counts.most_common(1)
     text = next(dataset[name][there.index(most)] for name, there in numbers.items() if most in there)
-    return f"; {count} of {len(dataset)} rows have {shortened(text, EXCERPT)!r}: leave it out"
+    return f"; {count} of {len(dataset)} rows have the hard negative {shortened(text, EXCERPT)!r}: leave it out"
