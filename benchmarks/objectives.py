@@ -18,26 +18,26 @@ else is said; it reads the questions of all training records, in every variant a
   - `two-sided`: a quarter of stage 1 SFT-style, a quarter from document to query, half reconstruction.
   - controls, with a read-out each: `no-cut-off`; plain fine-tuning (`gl`) and plain pretraining (`pt`), where the text
     ends with the bottleneck token and that is asked for Y.
-- The learning rate of stage 1: 4e-4 for every variant, the best of `learning_rates.py`; 2e-4 and 8e-4 too for `tokens`,
-  for the controls and for the two best others. Stage 1 reads 100,000 tokens.
+- The learning rate of stage 1: 4e-4 for every variant, the best of three for `tokens` in `learning_rates.py`. Stage 1
+  reads 100,000 tokens.
 - Stage 2: 200 pairs, two epochs of batches of 32, rate 1e-4, temperature 0.02, the last weights. Seed 0.
-- Judged by nDCG@10 on dev, its 500 questions in its documents and 500 training ones: as it is, and after stage 2. The
-  best rate of a variant is that which is best after stage 2.
-- Then `tokens` and the two best others, at their best rates, with seed 1 too. The best of them becomes the default if
-  it is better than `tokens` after stage 2, in the mean of both seeds, by more than the two seeds of either differ.
-- Minutes on one core, estimated before it ran: stage 1 9 (`soft` 13), stage 2 2.5, dev 1.3 twice: 14 an arm, 17 beside
-  another process. 14 arms, 12 at other rates, 3 of another seed: 8 hours, 4 with two processes.
+- Judged by nDCG@10 on dev, its 500 questions in its documents and 500 training ones: as it is, and after stage 2.
+- Then `tokens` and the two best others after stage 2 with seed 1 too. The best of them becomes the default if it is
+  better than `tokens` after stage 2, in the mean of both seeds, by more than the two seeds of either differ.
+- Minutes on one core, by the first eleven arms: 23 each. 14 arms and 3 of another seed: 6.5 hours, half with two
+  processes.
 - Cut, before a result was there, to what two sessions of two cores hold: from three rates for every variant, and from
-  200,000 tokens with two new seeds at last.
+  200,000 tokens with two new seeds at last. Cut again when eleven variants were measured at 4e-4: two other rates for
+  `tokens`, the controls and the two best others, another five hours. So each variant is judged at the best rate of
+  `tokens`, which can only favour that one.
 
-An arm whose result file is there is not run again. `--variants` runs some, so that two processes share the work; the
-other rates follow when all variants are measured at the first, `--confirm` runs what comes last.
+An arm whose result file is there is not run again. `--variants` runs some, so that two processes share the work;
+`--confirm` runs what comes last.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import shutil
 from collections.abc import Sequence
 from functools import partial
@@ -63,13 +63,13 @@ from lbr_st.model.bottleneck import bottleneck_module
 
 PROGRAM = "objectives"
 DEFAULT = "tokens"
-RATE, OTHER_RATES = 4e-4, (2e-4, 8e-4)
+RATE = 4e-4
 PAIRS, SETTING = 200, (1e-4, 0.02)
 BEST, SEEDS = 2, (0, 1)
 DISTRACTORS = 500
 COMMON_SHARE = 0.1  # of the documents, that a word of content is not in
 
-Found = dict[tuple[str, float], dict[str, Any]]  # by variant and learning rate
+Found = dict[str, dict[str, Any]]  # by variant
 
 VARIANTS = {
     DEFAULT: Stage1(MIXTURE, more=READ_OUT),
@@ -90,9 +90,9 @@ VARIANTS = {
 CONTROLS = ("no-cut-off", "gl", "pt")
 
 
-def variant(name: str, rate: float, domain: Domain, lab: Lab) -> Stage1:
+def variant(name: str, domain: Domain, lab: Lab) -> Stage1:
     """Return what stage 1 of a variant is, with what its loss needs to know of the domain."""
-    stage = dataclasses.replace(VARIANTS[name], more={**VARIANTS[name].more, "learning_rate": rate})
+    stage = dataclasses.replace(VARIANTS[name], more={**VARIANTS[name].more, "learning_rate": RATE})
     model = stage.training_model
     if name in ("set", "content", "idf"):
         model = partial(SetReadOut, weights=token_weights(name, domain, lab))
@@ -132,10 +132,10 @@ def token_weights(kind: str, domain: Domain, lab: Lab) -> Tensor:
     return torch.tensor(weights, dtype=torch.float32)
 
 
-def run_arm(name: str, rate: float, seed: int, domain: Domain, lab: Lab) -> dict[str, Any]:
+def run_arm(name: str, seed: int, domain: Domain, lab: Lab) -> dict[str, Any]:
     """Train a variant, score it on dev as it is and after stage 2, and keep none of it."""
-    of_run = f"objectives-{name}-{rate:g}-{lab.scale.stage1_tokens}"
-    learned = lab.stage1(domain, domains.REGIMES[0], of_run, seed, variant(name, rate, domain, lab))
+    of_run = f"objectives-{name}-{RATE:g}-{lab.scale.stage1_tokens}"
+    learned = lab.stage1(domain, domains.REGIMES[0], of_run, seed, variant(name, domain, lab))
     scores = {"0": score(Path(learned), domain)}
     aligned = lab.stage2(domain, learned, f"{of_run}-seed{seed}", PAIRS, SETTING, seed)
     scores[str(PAIRS)] = score(aligned, domain)
@@ -149,59 +149,36 @@ def score(model: Path, domain: Domain) -> float:
     return arms.dev_score(model, domain, DISTRACTORS)
 
 
-def at_other_rates(found: Found) -> list[str]:
-    """Return the variants that are measured at the other rates too; none before all are measured at the first."""
-    if any((name, RATE) not in found for name in VARIANTS):
-        return []
-    others = [name for name in VARIANTS if name not in (DEFAULT, *CONTROLS)]
-    return [DEFAULT, *CONTROLS, *sorted(others, key=lambda name: -after(found[name, RATE]))[:BEST]]
-
-
-def best_rates(found: Found) -> dict[str, float]:
-    """Return the rate of each variant that is best after stage 2, of those it is measured at."""
-    rates: dict[str, float] = {}
-    for name, rate in found:
-        if name not in rates or after(found[name, rate]) > after(found[name, rates[name]]):
-            rates[name] = rate
-    return rates
-
-
-def after(result: dict[str, Any]) -> float:
-    """Return the score after stage 2."""
-    return result["dev_ndcg_at_10"][str(PAIRS)]
-
-
-def to_confirm(found: Found) -> dict[str, float]:
-    """Return the default and the best others, by name, and their rates.
+def to_confirm(found: Found) -> list[str]:
+    """Return the default and the best others after stage 2.
 
     Raises:
-        InputError: If an arm is missing.
+        InputError: If a variant is missing.
     """
-    missing = [(name, RATE) for name in VARIANTS if (name, RATE) not in found]
-    missing += [key for key in itertools.product(at_other_rates(found), OTHER_RATES) if key not in found]
+    missing = [name for name in VARIANTS if name not in found]
     if missing:
-        raise InputError(f"--confirm: not measured yet: {', '.join(f'{name} at {rate:g}' for name, rate in missing)}")
-    rates = best_rates(found)
-    others = sorted(rates.keys() - {DEFAULT}, key=lambda name: -after(found[name, rates[name]]))
-    return {name: rates[name] for name in (DEFAULT, *others[:BEST])}
-
-
-def figures_of(found: Found) -> dict[str, float]:
-    """Return the scores of every arm, and those of each variant at its best rate."""
-    figures = {}
-    for (name, rate), result in found.items():
-        for pairs, value in result["dev_ndcg_at_10"].items():
-            figures[f"{label(name)}_dev_ndcg_at_10_{pairs}_rate_{rate:g}"] = value
-    for name, rate in best_rates(found).items():
-        figures[f"{label(name)}_best_rate"] = rate
-        for pairs, value in found[name, rate]["dev_ndcg_at_10"].items():
-            figures[f"{label(name)}_dev_ndcg_at_10_{pairs}"] = value
-    return figures
+        raise InputError(f"--confirm: not measured yet: {', '.join(missing)}")
+    others = sorted(found.keys() - {DEFAULT}, key=lambda name: -found[name]["dev_ndcg_at_10"][str(PAIRS)])
+    return [DEFAULT, *others[:BEST]]
 
 
 def label(name: str) -> str:
     """Return the name of a variant in a figure."""
     return name.replace("-", "_")
+
+
+def figures_of(seeds: Sequence[Found]) -> dict[str, float]:
+    """Return the scores of each variant with the first seed, and the mean and range of those with all seeds."""
+    figures = {}
+    for name, first in seeds[0].items():
+        of_seeds = [found[name]["dev_ndcg_at_10"] for found in seeds if name in found]
+        for pairs, value in first["dev_ndcg_at_10"].items():
+            figures[f"{label(name)}_dev_ndcg_at_10_{pairs}"] = value
+            if len(of_seeds) == len(SEEDS):
+                values = [each[pairs] for each in of_seeds]
+                figures[f"{label(name)}_confirmed_dev_ndcg_at_10_{pairs}"] = float(np.mean(values))
+                figures[f"{label(name)}_confirmed_dev_ndcg_at_10_{pairs}_range"] = max(values) - min(values)
+    return figures
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -212,31 +189,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     asked, lab, settings = arms.begin(argv, __doc__, ("medical",), scale="smollm2", parser=parser)
     domain = lab.domain("medical", asked.data)
 
-    def measured(name: str, rate: float, seed: int) -> dict[str, Any]:
-        run = partial(run_arm, name, rate, seed, domain, lab)
-        return arms.measured(PROGRAM, f"{name}-{rate:g}", seed, settings, run)
+    def all_that_is_there(seed: int) -> Found:
+        there = {name: arms.if_measured(PROGRAM, f"{name}-{RATE:g}", seed, settings) for name in VARIANTS}
+        return {name: arm for name, arm in there.items() if arm is not None}
 
-    def all_that_is_there() -> Found:
-        keys = itertools.product(VARIANTS, (RATE, *OTHER_RATES))
-        there = {key: arms.if_measured(PROGRAM, f"{key[0]}-{key[1]:g}", 0, settings) for key in keys}
-        return {key: arm for key, arm in there.items() if arm is not None}
+    def measure(names: Sequence[str], seed: int) -> None:
+        for name in names:
+            if name in asked.chosen.variants:
+                run = partial(run_arm, name, seed, domain, lab)
+                arms.measured(PROGRAM, f"{name}-{RATE:g}", seed, settings, run)
 
-    for name in asked.chosen.variants:
-        measured(name, RATE, 0)
-    for name in at_other_rates(all_that_is_there()):
-        for rate in OTHER_RATES if name in asked.chosen.variants else ():
-            measured(name, rate, 0)
-    found = all_that_is_there()
-    figures, files = figures_of(found), list(found.values())
+    measure([*VARIANTS], SEEDS[0])
     if asked.chosen.confirm:
-        for name, rate in to_confirm(found).items():
-            of_seeds = [measured(name, rate, seed) for seed in SEEDS]
-            for pairs in of_seeds[0]["dev_ndcg_at_10"]:
-                values = [each["dev_ndcg_at_10"][pairs] for each in of_seeds]
-                figures[f"{label(name)}_confirmed_dev_ndcg_at_10_{pairs}"] = float(np.mean(values))
-                figures[f"{label(name)}_confirmed_dev_ndcg_at_10_{pairs}_range"] = max(values) - min(values)
-            files += of_seeds[1:]
-    arms.write_summary(PROGRAM, asked, {name: round(value, 6) for name, value in figures.items()}, files)
+        measure(to_confirm(all_that_is_there(SEEDS[0])), SEEDS[1])
+    seeds = [all_that_is_there(seed) for seed in SEEDS]
+    figures = {name: round(value, 6) for name, value in figures_of(seeds).items()}
+    arms.write_summary(PROGRAM, asked, figures, [arm for found in seeds for arm in found.values()])
 
 
 if __name__ == "__main__":
