@@ -547,3 +547,12 @@ def measured(program: str, name: str, seed: int, settings: dict[str, Any], run: 
         minutes = round((time.monotonic() - start) / 60, 2)
         results.write_arm(program, name, seed, {**found, "minutes": minutes, "settings": settings})
     return results.read_arm(program, name, seed)
+
+
+def all_if_measured(program: str, arms: Sequence[tuple[str, int]], settings: dict[str, Any]) -> list[Any] | None:
+    """Return the results of arms, by name and seed, if all are there; else print which are missing."""
+    missing = [f"{name}, seed {seed}" for name, seed in arms if if_measured(program, name, seed, settings) is None]
+    if missing:
+        print(f"no summary yet; not measured: {'; '.join(missing)}")
+        return None
+    return [results.read_arm(program, name, seed) for name, seed in arms]

@@ -11,17 +11,18 @@ Protocol, fixed before the test set was touched with these models:
   in their names (all of them, the systematic one among them), in medicine in their questions and answers.
 - Equal tokens: stage 1 of either arm reads 100,000 tokens of X, Z and Y, as its own tokenizer counts them. With terms
   that is more text.
-- Each after stage 1 alone, and after stage 2 on 200 pairs (two epochs) and on 1,000 (one), batches of 32, temperature
-  0.02, the last weights. The rate of stage 2 is the better of 1e-4 and 2e-4 for each arm and domain, on dev with 200
-  pairs and seed 0. Seeds 0 and 1, of both stages.
+- Each after stage 1 alone, and after stage 2 on 200 pairs (two epochs) and on 1,000 (one), batches of 32, rate 1e-4,
+  temperature 0.02, the last weights. Seed 0, of both stages.
 - Scores: recall@10 and nDCG@10 of mteb in the full corpus, which is the test documents and the first 3,500 training
-  ones. What `terms` finds more than `plain`, with a paired bootstrap over seeds and queries: of all questions, of those
+  ones. What `terms` finds more than `plain`, with a paired bootstrap over queries: of all questions, of those
   with a term in them and those without, and in chemistry of trivial and of systematic names. Trivial names are the
   question: they are found once in twenty times without.
-- Minutes on one core, by what `smollm2_thesis.py` took: of an arm, domain and seed stage 1 14, stage 2 3 and 7,
-  scores 5 each; of an arm and domain 10 for its rates: 8 times 39 and 4 times 10, or 350 in all.
+- Minutes on one core, by what `objectives.py` took: of an arm and domain stage 1 14, stage 2 3 and 7, scores 5 each:
+  160 in all.
+- Cut, before any of it ran: a second seed, and two rates of stage 2 on dev.
 
-An arm whose result file is there is not run again. `--scale tiny` is a try on a random model of two layers, minutes.
+An arm whose result file is there is not run again; `--domains` runs some, so that two processes share the work, and the
+summary is written when both are there. `--scale tiny` is a try on a random model of two layers, minutes.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ import numpy as np
 import results
 from arms import MIXTURE, PREFIX_SHARE, READ_OUT, SCALES, Lab, Stage1
 from domains import Domain
-from smollm2_thesis import DISTRACTORS, DOMAINS, STRICT, TAUGHT, Bench
+from smollm2_thesis import DOMAINS, STRICT, TAUGHT, Bench
 from tiny_models import make_backbone
 
 import lbr_st
@@ -57,7 +58,7 @@ from lbr_st.model.opening import open_tokenizer
 
 PROGRAM = "domain_tokens"
 PLAIN, TERMS = "plain", "terms"
-SEEDS = (0, 1)
+SEED, SETTING = 0, (1e-4, 0.02)
 MOST, LEAST_COUNT, LEAST_PIECES = 900, 5, 3
 STAGE1 = Stage1(MIXTURE, more=READ_OUT)
 MEASURED_ON = 1000  # records by which the length of examples is estimated
@@ -77,9 +78,14 @@ TINY = dataclasses.replace(
 class Cell(NamedTuple):
     """One result: an arm in a domain, after stage 2 on some pairs, 0 for none."""
 
+    domain: str
     arm: str
     pairs: int
-    seed: int
+
+    @property
+    def name(self) -> str:
+        """Name of its result file."""
+        return f"{self.domain}-{self.arm}-{self.pairs}"
 
 
 def names_of(data: Path, kept: set[str]) -> list[str]:
@@ -114,7 +120,7 @@ def mean_length(lab: Lab, domain: Domain, terms: Path | None) -> float:
     return mean
 
 
-def stage1(lab: Lab, domain: Domain, arm: str, seed: int, data: Path) -> Path | str:
+def stage1(lab: Lab, domain: Domain, arm: str, data: Path) -> Path | str:
     """Return the model of stage 1 of an arm, which is trained once."""
     terms = terms_file(lab, domain, data) if arm == TERMS else None
     accumulated = lab.scale.stage1.get("gradient_accumulation_steps", 1)
@@ -123,41 +129,24 @@ def stage1(lab: Lab, domain: Domain, arm: str, seed: int, data: Path) -> Path | 
     if terms is not None:
         more["domain_tokens"] = str(terms)
     like = dataclasses.replace(STAGE1, more={**STAGE1.more, **more})
-    return lab.stage1(domain, TAUGHT, f"{PROGRAM}-{arm}", seed, like)
+    return lab.stage1(domain, TAUGHT, f"{PROGRAM}-{arm}", SEED, like)
 
 
 def measure(cell: Cell, bench: Bench, data: Path) -> dict[str, Any]:
     """Make the model of a cell and score it; that of stage 2 is not kept."""
     lab, domain = bench.lab, bench.domain
-    model = stage1(lab, domain, cell.arm, cell.seed, data)
-    setting = None
+    model = stage1(lab, domain, cell.arm, data)
     if cell.pairs:
-        setting = rate(cell.arm, bench, data)
-        name = f"{PROGRAM}-{cell.arm}-{cell.pairs}-seed{cell.seed}"
-        model = lab.stage2(domain, model, name, cell.pairs, setting, cell.seed)
+        model = lab.stage2(domain, model, f"{PROGRAM}-{cell.arm}-{cell.pairs}", cell.pairs, SETTING, SEED)
     found = arms.score(bench.open(model), domain, lab.work / domain.name, corpora=bench.full)
     if cell.pairs:
         shutil.rmtree(model)
-    return {**found, "setting": setting}
+    return found
 
 
 def program_of(settings: dict[str, Any]) -> str:
     """Return the name of the folder of results: what is tiny is no result."""
     return f"{PROGRAM}_tiny" if settings["scale"] == "tiny" else PROGRAM
-
-
-def rate(arm: str, bench: Bench, data: Path) -> tuple[float, float]:
-    """Return the rate and the temperature of stage 2 of an arm, chosen once on dev."""
-
-    def choose() -> dict[str, Any]:
-        start = stage1(bench.lab, bench.domain, arm, 0, data)
-        few = min(bench.lab.scale.epochs)
-        best, scores = bench.lab.choose(bench.domain, start, f"{PROGRAM}-{arm}", few, DISTRACTORS)
-        return {"best": best, "dev_ndcg_at_10": scores}
-
-    name = f"grid-{bench.domain.name}-{arm}"
-    found, temperature = arms.measured(program_of(bench.settings), name, 0, bench.settings, choose)["best"]
-    return found, temperature
 
 
 def groups_of(domain: Domain, terms: Sequence[str]) -> dict[str, np.ndarray]:
@@ -173,17 +162,15 @@ def groups_of(domain: Domain, terms: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def figures_of(domain: Domain, found: dict[Cell, dict[str, Any]], terms: Sequence[str]) -> dict[str, float]:
-    """Return the figures of a domain: means over the seeds, and what terms find more, by group of queries."""
+    """Return the figures of a domain: its scores, and what terms find more, by group of queries."""
     figures: dict[str, float] = {f"{domain.name}_terms": len(terms)}
     groups = groups_of(domain, terms)
     for pairs in dict.fromkeys(cell.pairs for cell in found):
         hits = {}
         for arm in (PLAIN, TERMS):
-            of_seeds = [found[Cell(arm, pairs, seed)] for seed in SEEDS]
-            for metric in of_seeds[0]["scores"]:
-                name = f"{domain.name}_{arm}_{metric}_{pairs}"
-                figures |= results.spread(name, [each["scores"][metric] for each in of_seeds])
-            hits[arm] = arms.hits_of(of_seeds)
+            result = found[Cell(domain.name, arm, pairs)]
+            figures |= {f"{domain.name}_{arm}_{metric}_{pairs}": value for metric, value in result["scores"].items()}
+            hits[arm] = arms.hits_of([result])
         for group, members in groups.items():
             if not members.any():
                 continue
@@ -208,23 +195,26 @@ def main(argv: Sequence[str] | None = None) -> None:
     program = program_of(settings)
     assert asked.data is not None  # `begin` refuses both domains without
     lexical = AllScores(open_for_evaluation(BM25))
-    figures: dict[str, float] = {}
-    files: list[dict[str, Any]] = []
-    for name in asked.domains:
+    benches = {}
+    for name in DOMAINS:
         domain = lab.domain(name, asked.data)
-        bench = Bench(lab, domain, domain, settings, lexical)
-        cells = [Cell(arm, pairs, seed) for seed in SEEDS for pairs in (0, *lab.scale.epochs) for arm in (PLAIN, TERMS)]
-        found = {}
-        for cell in cells:
-            result = f"{name}-{cell.arm}-{cell.pairs}"
-            run = partial(measure, cell, bench, asked.data)
-            found[cell] = arms.measured(program, result, cell.seed, settings, run)
-        terms = terms_file(lab, domain, asked.data)
-        figures |= figures_of(domain, found, read_terms(terms))
+        benches[name] = Bench(lab, domain, domain, settings, lexical)
+    cells = [Cell(name, arm, pairs) for name in DOMAINS for pairs in (0, *lab.scale.epochs) for arm in (PLAIN, TERMS)]
+    for cell in cells:
+        if cell.domain in asked.domains:
+            run = partial(measure, cell, benches[cell.domain], asked.data)
+            arms.measured(program, cell.name, SEED, settings, run)
+    found = arms.all_if_measured(program, [(cell.name, SEED) for cell in cells], settings)
+    if found is None:
+        return
+    of_cells = dict(zip(cells, found, strict=True))
+    figures: dict[str, float] = {}
+    for name, bench in benches.items():
+        terms = terms_file(lab, bench.domain, asked.data)
+        figures |= figures_of(bench.domain, of_cells, read_terms(terms))
         for arm, file in ((PLAIN, None), (TERMS, terms)):
-            figures[f"{name}_{arm}_tokens_of_an_example"] = mean_length(lab, domain, file)
-        files += found.values()
-    arms.write_summary(program, asked, {key: round(value, 4) for key, value in figures.items()}, files)
+            figures[f"{name}_{arm}_tokens_of_an_example"] = mean_length(lab, bench.domain, file)
+    arms.write_summary(program, asked, {key: round(value, 4) for key, value in figures.items()}, found)
 
 
 if __name__ == "__main__":

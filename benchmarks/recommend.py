@@ -16,7 +16,8 @@ Protocol, fixed before any of these models ranked a test item:
   ``random``, tokens at random, one turn, g = 0; ``preloaded``, the same with tokens preloaded, which is the sequential
   training of the source; ``joint-G``, preloaded, several turns, g of 0, 0.01, 0.1, 1 and 10. Of each arm with a
   language model, its own ranking and the joined one.
-- Seeds 0, 1 and 2 (on SmolLM2 0 alone). Intervals are 95% of a paired bootstrap over seeds and users.
+- Seeds 0, 1 and 2. On SmolLM2 seed 0 alone, and of the joint arms that of g = 0.1, which is then the chosen one.
+  Intervals are 95% of a paired bootstrap over seeds and users.
 - Claims: preloading beats random (``preloaded`` less ``random``, joined, nDCG@10 of all items); joint beats sequential
   where data are sparse (the joint arm that dev chose less ``preloaded``, in the third of the users with the fewest
   choices, and in all). Confirmed if the interval is above 0, refuted if it is below, open else.
@@ -24,8 +25,9 @@ Protocol, fixed before any of these models ranked a test item:
   seed. Ranked are the last choices of these users, told in words and tokens of items but without one of their own, and
   the ten items for all who chose them. Beside both, the same by popularity, where such an item comes last. Few, so
   their intervals are wide.
-- Minutes on one core, estimated before it ran: a run of ``nano`` 8, all 27 of a language model 4 hours;
-  of ``smollm2`` 60, 9 hours for its nine runs.
+- Minutes on one core, estimated before it ran: a run of ``nano`` 8, all 27 of a language model 4 hours; of ``smollm2``
+  20, 100 for its five runs. `--arms` runs some, so that two processes share the work.
+- Cut, before any of it ran: on SmolLM2 from 300 steps and 600 joint ones, and the other values of g.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ from typing import Any
 import numpy as np
 import results
 import torch
-from arms import measured
+from arms import all_if_measured, measured
 from flags import program_parser
 from tiny_models import make_backbone
 from toy_choices import write_choices
@@ -60,7 +62,7 @@ from lbr_st.recommending.run import train, train_graph
 PROGRAM = "recommend"
 ML_100K = "dataset_example/ml-100k"
 WEIGHTS = (0.0, 0.01, 0.1, 1.0, 10.0)
-UNSEEN = 10  # users, and items
+FEW = 10  # users, and items, that training does not see
 LEAST_CHOICES = 5  # of such an item
 SEQUENTIAL: dict[str, Any] = {"rounds": 1, "mutual_weight": 0.0}
 # What each arm is told beside the scale.
@@ -70,6 +72,10 @@ ARMS: dict[str, dict[str, Any]] = {
     "preloaded": SEQUENTIAL,
     **{f"joint-{weight:g}": {"mutual_weight": weight} for weight in WEIGHTS},
 }
+UNSEEN = "unseen"
+NAMES = (POPULARITY, "lightgcn", *ARMS, UNSEEN)
+MIDDLE = f"joint-{0.1:g}"
+NOT_RUN = {"smollm2": tuple(f"joint-{weight:g}" for weight in WEIGHTS if f"joint-{weight:g}" != MIDDLE)}
 SEEDS = {"tiny": (0, 1), "nano": (0, 1, 2), "smollm2": (0,)}
 SCALES: dict[str, dict[str, Any]] = {
     "tiny": {
@@ -81,7 +87,7 @@ SCALES: dict[str, dict[str, Any]] = {
         "learning_rate": 5e-4, "max_length": 128,
     },
     "smollm2": {
-        "recommender_steps": 2000, "rounds": 3, "steps": 300, "joint_steps": 600, "batch_size": 32,
+        "recommender_steps": 2000, "rounds": 2, "steps": 100, "joint_steps": 200, "batch_size": 32,
         "learning_rate": 1e-4, "max_length": 128,
     },
 }  # fmt: skip
@@ -100,6 +106,12 @@ class Bench:
     program: str
     interactions: Interactions
     config: RecommendConfig
+
+    def run(self, arm: str, seed: int) -> dict[str, Any]:
+        """Return the ranks of an arm."""
+        if arm == UNSEEN:
+            return self.unseen(seed)
+        return self.arm(arm, seed) if arm in ARMS else self.alone(arm, seed)
 
     def trained(self, arm: str, seed: int, interactions: Interactions | None = None) -> TrainedRecommender:
         """Train an arm."""
@@ -140,7 +152,7 @@ class Bench:
     def unseen(self, seed: int) -> dict[str, Any]:
         """Rank for users, and rank items, that training never saw."""
         known, users, items = without_some(self.interactions, seed)
-        trained = self.trained(f"joint-{0.1:g}", seed, known)
+        trained = self.trained(MIDDLE, seed, known)
         vectors, counts = trained.vectors, torch.from_numpy(known.counts).float()
         of, split = self.interactions, self.interactions.split
         ranks: dict[str, dict[str, list[int]]] = {"users": {LANGUAGE_MODEL: [], POPULARITY: []}}
@@ -172,7 +184,7 @@ def without_some(of: Interactions, seed: int) -> tuple[Interactions, list[int], 
     """Return interactions without some users and items that are drawn, and the numbers of these."""
     draw = np.random.default_rng(seed)
     chosen = np.bincount([item for history in of.histories for item in history], minlength=len(of.items))
-    few = min(UNSEEN, len(of.users) // 4)
+    few = min(FEW, len(of.users) // 4)
     users = sorted(draw.choice(sorted(of.split.test), few, replace=False).tolist())
     items = sorted(draw.choice(np.flatnonzero(chosen >= LEAST_CHOICES), few, replace=False).tolist())
     left = [user for user in range(len(of.users)) if user not in users]
@@ -200,7 +212,7 @@ def figures_of(found: dict[str, list[dict[str, Any]]], of: Interactions) -> dict
             for metric in sets[0]:
                 label = f"{arm}_{name.replace(' ', '_').lower()}_{metric}"
                 figures |= results.spread(label, [each[metric] for each in sets])
-    joint = [f"joint-{weight:g}" for weight in WEIGHTS]
+    joint = [arm for arm in found if arm.startswith("joint-")]
     best = max(joint, key=lambda arm: gains_of(found[arm][:1], JOINED, DEV).mean())
     figures["chosen_weight"] = float(best.removeprefix("joint-"))
     preloaded, random_ = (gains_of(found[arm], JOINED) for arm in ("preloaded", "random"))
@@ -257,6 +269,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--scale", choices=SCALES, default="nano", help="(default: %(default)s)")
     parser.add_argument("--work-dir", type=Path, default=Path("runs") / PROGRAM, help="folder for what is made")
     parser.add_argument("--bf16", action="store_true", help="compute the language model in bfloat16")
+    parser.add_argument("--arms", nargs="+", default=NAMES, choices=NAMES, help="(default: all of the scale)")
     args = parser.parse_args(argv)
     data, items = data_of(args)
     config = RecommendConfig(
@@ -266,17 +279,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     bench = Bench(program, read_interactions(data, items, judged_by=NOTHING), config)
     settings = {"scale": args.scale, **config.described()}
     results.conditions()
-    runs: dict[str, Callable[[int], dict[str, Any]]] = {
-        **{arm: partial(bench.alone, arm) for arm in (POPULARITY, "lightgcn")},
-        **{arm: partial(bench.arm, arm) for arm in ARMS},
-        "unseen": bench.unseen,
-    }
-    found = {
-        arm: [measured(program, arm, seed, settings, partial(run, seed)) for seed in SEEDS[args.scale]]
-        for arm, run in runs.items()
-    }
-    figures = figures_of(found, bench.interactions)
-    results.write_summary(program, figures, [each for arm in found.values() for each in arm], argv)
+    names = [arm for arm in NAMES if arm not in NOT_RUN.get(args.scale, ())]
+    runs = [(arm, seed) for arm in names for seed in SEEDS[args.scale]]
+    for arm, seed in runs:
+        if arm in args.arms:
+            measured(program, arm, seed, settings, partial(bench.run, arm, seed))
+    of_runs = all_if_measured(program, runs, settings)
+    if of_runs is not None:
+        found = {name: [each for (arm, _), each in zip(runs, of_runs, strict=True) if arm == name] for name in names}
+        results.write_summary(program, figures_of(found, bench.interactions), of_runs, argv)
 
 
 if __name__ == "__main__":
