@@ -16,7 +16,7 @@ from lbr_st.data.answers import Answers
 from lbr_st.data.choices import Choice, Numbers, choice_of
 from lbr_st.data.delimited import INDEX
 from lbr_st.data.judgements import NOTHING, WRITE, Judge, Watch, score_of, word_of
-from lbr_st.data.remedies import options, remedy, running, texts_of_row
+from lbr_st.data.remedies import options, remedy, running, some_of, texts_of_row
 from lbr_st.data.same_text import same_text
 from lbr_st.data.templates import Template, Values, column_of, excerpt, field_of
 from lbr_st.data.texts import (
@@ -773,7 +773,7 @@ class RowReader:
         if "query" not in self.needed and documents is not None:
             alone = f"{{{documents.columns[0]}}}"
             do += f"; --document '{alone}' is for documents alone" if self._tries(where, values, document=alone) else ""
-        detail = f"{what}; found: {', '.join(map(str, values))}; looked for: {usual}; {do}"
+        detail = f"{what}; found: {some_of(values)}; looked for: {usual}; {do}"
         return RowError(where, "missing column", detail)
 
     def _tries(self, where: str, values: Values, **templates: str) -> bool:

@@ -83,7 +83,12 @@ def drop_duplicates(table: Table, clusters: Clusters, threshold: float) -> None:
             originals.append(index)
         else:
             table.side[index] = LEFT_OUT
-            table.drop(found[1], index, like=(table.text("id", found[0]) or "", table.beginning(found[0])))
+            # Of the same query, the documents say what is left out.
+            of_one = table.text("query", index) == table.text("query", found[0])
+            text, other = (
+                table.text("document", each) if of_one else table.beginning(each) for each in (index, found[0])
+            )
+            table.drop(found[1], index, text, like=(table.text("id", found[0]) or "", other or ""))
             _join_negatives(table, index, found[0])
 
 

@@ -48,6 +48,7 @@ MOST_AHEAD = 20  # lines that say whether all rows have names
 MOST_LINES = 10_000  # that a quoted text of a TSV goes on in
 _AROUND = " \ufeff"  # a name: spaces, and the mark of byte order of a file that was appended
 _DECLARED = re.compile(r'"?sep=(.)"?', re.IGNORECASE)  # how Excel says what the delimiter is
+_OF_QUALTRICS = re.compile(r'\{"ImportId":.*\}')  # what stands below each question that it exports
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"(?=\t|\Z)')
 _OPEN = re.compile(r'"(?:[^"]|"")*\Z')
 
@@ -117,6 +118,11 @@ class Table:
         if not self._has_rows and self.header and not names.has_texts(self.header) and names.has_texts(fields):
             raise InputError(f"{where}: names the columns; take away what stands above it")
         self._has_rows = True
+        if all(_OF_QUALTRICS.fullmatch(field) for field in fields):
+            raise InputError(
+                f"{where}: holds the ids that Qualtrics exports below its questions, which are no rows: take away this "
+                "line and the one above it, and let the first line name the columns"
+            )
         if self.header is None or _name(fields[0][:LONGEST_NAME]) not in self.header:
             return False
         said = list(map(_name, fields))
@@ -290,7 +296,10 @@ def _why(header: list[str], fields: list[str], delimiter: str) -> str:
     if len(header) == 1:
         return f"; the first line must name the columns, found {header[0][:EXCERPT]!r}"
     if len(fields) < len(header):
-        return ""
+        is_broken = fields[-1].endswith("\\")
+        return (
+            "; a line that ends with a backslash goes on in the next: put quotes around its texts" if is_broken else ""
+        )
     if len(fields) == len(header) + 1 and NUMBER.fullmatch(fields[0].strip()):
         return (
             "; if its first field is the name of the row, name that column in the first line; a text with "

@@ -15,6 +15,10 @@ from lbr_st.errors import InputError
 USUAL = (*names.QUERY, *names.DOCUMENT, *names.TITLE, *names.ROW_ID, *names.DOCUMENT_ID, *names.ABOUT)
 # What LlamaIndex and the evaluators of sentence-transformers call texts by id, and which belong together.
 OF_JUDGEMENTS = ("queries", "corpus", "relevant_docs")
+BY_NAME = (
+    "one object of {:,} texts, read as one row; texts by their ids or questions are written as a list of objects, such "
+    'as [{{"id": "a1", "text": "..."}}]'
+)
 KINDS = {str: "texts", dict: "objects", list: "lists", int: "numbers", float: "numbers"}
 
 
@@ -57,6 +61,8 @@ def rows_of_object(found: dict[str, Any]) -> Rows:
         return Rows(rows_there, f"rows are the list under {_spelled(path)}{_not_used(_beside(found, path))}")
     if sum(isinstance(value, list) and len(value) > 1 for value in found.values()) > 1:
         raise _unclear(found)
+    if len(found) > 1 and all(isinstance(value, str) for value in found.values()):
+        return Rows([found], BY_NAME.format(len(found)))
     return Rows([found])
 
 
@@ -96,10 +102,11 @@ def _by_id(found: dict[str, Any]) -> Rows | None:
     """Return the rows of an object that has them by id, or by their number."""
     if len(found) < 2 or names.has_texts(found) or not all(isinstance(row, dict) for row in found.values()):
         return None
-    if all(key.isdecimal() for key in found):
-        return Rows(list(found.values()))
+    are_numbers = all(key.isdecimal() for key in found)
+    if are_numbers and sorted(map(int, found)) in (list(range(len(found))), list(range(1, len(found) + 1))):
+        return Rows(list(found.values()))  # as pandas counts rows
     first, *others = found.values()
-    if names.has_texts(first) and all(row.keys() == first.keys() for row in others):
+    if are_numbers or (names.has_texts(first) and all(row.keys() == first.keys() for row in others)):
         return Rows([{"id": key, **row} for key, row in found.items()])
     return None
 

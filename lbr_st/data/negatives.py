@@ -13,6 +13,8 @@ from lbr_st.records import FIELDS, Record
 
 # What people write into a cell that holds nothing.
 MARK = re.compile(r"[-\u2010-\u2015_?.*/#\u2026\s]{1,4}")
+# The same in words, in a column of negatives.
+_NOTHING = re.compile(r"\W{0,2}(n\.?a\.?|n/a|none|nil|null|tb[ad]|blank|empty)\W{0,2}", re.IGNORECASE)
 # What stands for a text: an id, a number, a yes or no.
 _REFERENCE = re.compile(r"[A-Za-z]{0,12}[-_:/#]?\d+([-_:./#]\w+)*|true|false", re.IGNORECASE)
 _SEVERAL = re.compile(r"\S\s*([|\n])\s*\S")
@@ -23,7 +25,7 @@ _JOINED = re.compile(r"\S\s*(\|\|\||\[SEP\]|</?s>|<sep>)\s*\S", re.IGNORECASE)
 MOST_SHOWN = 3
 
 OWN_ANSWER = "hard negatives left out that are an answer of their own row"
-MARKS = "hard negatives left out that are a mark alone, such as - or ?"
+MARKS = "hard negatives left out that say nothing, such as - or TBD"
 REFERENCES = "hard negatives that look like an id or a number, taken as texts"
 SEVERAL = "hard negatives of several lines or with | in them, each taken as one text"
 SEVERAL_DOCUMENTS = "documents of several lines or with | in them, each taken as one text"
@@ -82,11 +84,16 @@ class TextCheck:
         self._account.note(OWN_ANSWER, len(wrong))
 
     def _texts(self, record: Record, are_one: bool) -> list[str]:
-        texts = [text for text in record["negatives"] if not (len(text) <= 4 and MARK.fullmatch(text))]
+        is_option = record.get("is_choice")
+        texts = [
+            text
+            for text in record["negatives"]
+            if not ((len(text) <= 4 and MARK.fullmatch(text)) or (not is_option and _NOTHING.fullmatch(text)))
+        ]
         self._account.note(MARKS, len(record["negatives"]) - len(texts))
         self._count += len(texts)
         document = record["document"]
-        if " " in document and not record.get("is_choice"):  # else an answer may be a number, as other options are
+        if " " in document and not is_option:  # else an answer may be a number, as other options are
             for text in texts:
                 if _REFERENCE.fullmatch(text):
                     self._number += 1

@@ -7,15 +7,18 @@ import re
 from lbr_st.data.account import Account
 
 PROPERTIES = "with properties that a program for notes wrote (name:: or name:), of which only the title was used"
+OTHERS = "with other properties (name:: value), which stay in the text"
 COMMENTS = "with comments (%%...%% or <!-- -->), which were not used"
 
-# A page says what it is in lines of its own at its beginning; blocks say what the program needs of them.
-_OF_PAGE = re.compile(r"\s*((?:[\w-]+::(?:[ \t].*)?(?:\n|\Z))+)(?=\s)")
+# A page says what it is in lines of its own at its beginning, or below its first heading; blocks say what the program
+# needs of them.
+_OF_PAGE = re.compile(r"(\s*(?:#{1,6}[ \t].*\n\s*)?)((?:[\w-]+::(?:[ \t].*)?(?:\n|\Z))+)(?=\s|\Z)")
 _OF_BLOCK = re.compile(
     r"^[ \t]*(?:[-*][ \t]+)?(?:id|collapsed|heading|background-color|ls-type|(?:hl|card|query)-[\w-]+|"
     r"(?:created|updated)-at|logseq\.[\w.-]+)::[ \t].*$",
     re.MULTILINE,
 )
+_OTHER = re.compile(r"^[ \t]*(?:[-*][ \t]+)?[A-Za-z][\w-]*::[ \t]+\S", re.MULTILINE)
 _TITLE = re.compile(r"^title::[ \t]+(.*)$", re.MULTILINE | re.IGNORECASE)
 # The note as Joplin syncs it: a title, the text, and a block that ends with the type.
 _JOPLIN = re.compile(r"\n(?:[a-z_]+:(?: .*)?\n)+type_: \d+\s*\Z")
@@ -44,8 +47,9 @@ def without_notes(text: str, account: Account) -> tuple[str, str]:
     """
     title, whole = "", text
     if page := _OF_PAGE.match(text):
-        found = _TITLE.search(page[1])
-        title, text = (found[1].strip() if found else ""), _blank(page) + text[page.end() :]
+        found = _TITLE.search(page[2])
+        lines = "\n" * page[2].count("\n")
+        title, text = (found[1].strip() if found else ""), page[1] + lines + text[page.end() :]
     text = _OF_BLOCK.sub("", text)
     if block := _JOPLIN.search(text):
         text = text[: block.start()]
@@ -54,6 +58,7 @@ def without_notes(text: str, account: Account) -> tuple[str, str]:
     account.note(PROPERTIES, text != whole)
     bare = _COMMENT.sub(lambda each: each[0] if each["code"] else _blank(each), text)
     account.note(COMMENTS, bare != text)
+    account.note(OTHERS, _OTHER.search(bare) is not None)
     return title, bare
 
 

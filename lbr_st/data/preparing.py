@@ -33,7 +33,7 @@ from lbr_st.data.split import split
 from lbr_st.data.table import FEATURES, LEFT_OUT, Table, content_hash, counter_of, measured, unit_of
 from lbr_st.data.write import files_of, tokens_of, write_files
 from lbr_st.errors import InputError, not_written
-from lbr_st.files import UNFINISHED, file_sha256, replacing_folder, require_empty
+from lbr_st.files import UNFINISHED, file_sha256, replacing_folder, require_empty, require_place
 from lbr_st.records import Record
 
 logger = logging.getLogger(__name__)
@@ -67,6 +67,7 @@ def prepare(config: PrepareConfig, watch: Stopwatch | None = None) -> PreparedSe
             be written to.
         UnfinishedError: If the disk does not take it.
     """
+    require_place(config.output_dir)
     target = Path(config.output_dir).resolve()
     check_target(target)
     drops, watch = Drops(), watch or Stopwatch()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any, Protocol
 
 from lbr_st.data import names
 from lbr_st.data.ids import id_text
 from lbr_st.data.templates import MOST_STEPS, Template, Values, field_of
+from lbr_st.data.texts import is_value_of_python
 from lbr_st.errors import InputError
 
 # What is no name of a column: a number, an address, a sentence.
@@ -39,7 +40,9 @@ _NAME = re.compile(r"(product|item|drug|compound|entity|concept|dish|recipe|comp
 # A value that is an id, whatever its column is called.
 _ID_VALUE = re.compile(r"\s*([0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}|(?=\S*\d)[0-9a-f]{16,})\s*")
 _CODED = re.compile(r"\w+([._:/]\w+)+")  # a word of a program, such as chat.completion
+_ACTIONS = ("index", "create", "update", "delete")
 _LEAST_OPTIONS = 3
+MOST_NAMED = 30  # columns in a message
 _LEAST_OTHERS = 2  # rows that say the same
 # What two numbered columns are called that are options; two of another name may be a pair.
 _OPTION = re.compile(
@@ -83,11 +86,8 @@ def remedy(sides: Sequence[Sequence[str]], values: Values, tried: Tried, others:
     # Options that are found by their names lack no document.
     if query and names.first(values, names.CHOICES) and tried(**{side: Template(each) for side, each in query.items()}):
         return f"{_TEMPLATES}: --query '{query['query']}'"
-    if tree := next((column for column, value in values.items() if _is_tree(value)), None):
-        return (
-            f"{tree!r} is a tree of messages, as ChatGPT exports a conversation: write the messages of one branch as "
-            "a list 'messages' of objects with 'role' and 'content'"
-        )
+    if said := _of_an_export(values):
+        return said
     if flags := options(values, tried, query) or _listed_options(values, tried, query):
         return f"lbr data prepare takes {flags}"
     found = []
@@ -97,7 +97,14 @@ def remedy(sides: Sequence[Sequence[str]], values: Values, tried: Tried, others:
             templates = {"document": f"{{{name}}} {templates['document']}"}
         if templates and tried(**{name: Template(template) for name, template in templates.items()}):
             found.append(" ".join(f"--{name} '{template}'" for name, template in templates.items()))
-    are_several = any(isinstance(value, list) and _DOCUMENTS.fullmatch(str(name)) for name, value in values.items())
+    documents = {str(name): value for name, value in values.items() if _DOCUMENTS.fullmatch(str(name))}
+    are_several = any(
+        isinstance(value, list)
+        or _is_written(value)
+        # Of an object with lists and a text beside them, or in another column of a document, the text is meant.
+        or (any(_lists_in(name, name, value)) and not any(f"{{{each}" in said for each in documents for said in found))
+        for name, value in documents.items()
+    )
     if found and not are_several and many.isdisjoint(texts):
         return f"{_TEMPLATES}: {', or for documents alone '.join(found)}"
     return _what_there_is(sides, values, texts, tried)
@@ -108,6 +115,21 @@ def _that_differ(texts: dict[str, str], others: Sequence[Values]) -> dict[str, s
     if len(others) < _LEAST_OTHERS:
         return texts
     return {path: text for path, text in texts.items() if any(field_of(other, path) != text for other in others)}
+
+
+def _of_an_export(values: Values) -> str:
+    """Say what to do about a row that is a part of what a program exports; "" for others."""
+    if tree := next((column for column, value in values.items() if _is_tree(value)), None):
+        return (
+            f"{tree!r} is a tree of messages, as ChatGPT exports a conversation: write the messages of one branch as "
+            "a list 'messages' of objects with 'role' and 'content'"
+        )
+    if len(values) == 1 and {*values} <= {*_ACTIONS} and all(isinstance(value, Mapping) for value in values.values()):
+        return (
+            f"{next(iter(values))!r} is an action of Elasticsearch's bulk format: write one object a line for each "
+            "document, with its '_id' in it"
+        )
+    return ""
 
 
 def _is_tree(value: Any) -> bool:
@@ -131,11 +153,14 @@ def _what_there_is(sides: Sequence[Sequence[str]], values: Values, texts: Mappin
     possible = running(texts, len(asked))
     if len(asked) == 1:
         possible = [path for path in possible if tried(**{asked[0]: Template(f"{{{path}}}")})]
+    if written := [column for column, value in values.items() if _is_written(value)]:
+        lists_of = f"{some_of(written)} has a list that is written out"
+        return f"{lists_of}: if it is of documents, call the column 'positives', and each is one"
     if len(possible) < len(asked) and not lists:
         return "and no other column has a text that could be it"
     said = [f"{_TEMPLATES}, {' and '.join(f'--{side}' for side in asked)}"]
     if possible:
-        said.append(f"texts are in {', '.join(f'{{{path}}}' for path in possible)}")
+        said.append(f"texts are in {some_of(f'{{{path}}}' for path in possible)}")
     if lists:
         said.append(f"{', '.join(lists)} may have several, of which a template takes one")
     if sentences := [path for path in lists if names.plain(path) in _OF_SENTENCES]:
@@ -249,17 +274,28 @@ def _texts_in(path: str, name: str, value: Any, depth: int = 0) -> Iterator[tupl
         yield from _texts_in(f"{path}[0]", "", value[0], depth + 1)
 
 
+def _is_written(value: Any) -> bool:
+    """Tell whether a value is a list of texts that is written out."""
+    return isinstance(value, str) and value.lstrip().startswith("[") and _is_json(value)
+
+
 def _is_json(text: str) -> bool:
-    """Tell whether a text is an object or a list of JSON that is written out."""
+    """Tell whether a text is an object or a list that is written out, of JSON or as Python writes it."""
     try:
         return text.lstrip().startswith(("{", "[")) and isinstance(json.loads(text), dict | list)
     except (ValueError, RecursionError):
-        return False
+        return is_value_of_python(text)
 
 
 def _is_other(name: str) -> bool:
     """Tell by its name whether a column is neither a query nor a document."""
     return bool(names.negatives([name]) or names.is_id(name) or _NO_TEXT.fullmatch(names.plain(name)))
+
+
+def some_of(columns: Iterable[Any], most: int = MOST_NAMED) -> str:
+    """Name columns for a message, and how many more there are."""
+    named = [str(column) for column in columns]
+    return ", ".join(named[:most]) + (f" and {len(named) - most:,} more" if len(named) > most else "")
 
 
 def _lists_in(path: str, name: str, value: Any, depth: int = 0) -> Iterator[str]:

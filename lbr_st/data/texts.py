@@ -238,6 +238,15 @@ def _check_no_value(where: str, column: str, text: str) -> None:
     raise _written_out(where, column, text)
 
 
+def is_value_of_python(text: str) -> bool:
+    """Tell whether a text is a value that Python or numpy wrote out."""
+    try:
+        _check_no_value("", "", text)
+    except RowError:
+        return True
+    return False
+
+
 def _written_out(where: str, column: str, text: str) -> RowError:
     what = f"a value of Python or JSON that is written out and is no text, {excerpt(text)}"
     do = "write the text alone, or several as a JSON list, in a column such as 'negatives' or 'positives'"

@@ -163,6 +163,21 @@ def _searcher(languages: Sequence[str], mtebs: Any) -> Any:
     return BM25Search(tokenizer=words_and_bigrams)
 
 
+def _index(searcher: Any, corpus: Any, **kwargs: Any) -> None:
+    """Let a searcher of mteb take documents.
+
+    Raises:
+        InputError: If it finds no word in them. Stop words are none, nor is what nine tenths of all documents have.
+    """
+    try:
+        searcher.index(corpus, **kwargs)
+    except ValueError as error:  # bm25s, of an empty vocabulary
+        raise InputError(
+            f"BM25 finds not one word in {len(corpus):,} texts, but for stop words and what nearly all of them have; "
+            "leave it out, and take a model alone"
+        ) from error
+
+
 class BM25OfAnyScript:
     """mteb's BM25, a searcher of mteb; for languages that it has no tokenizer for, with ours.
 
@@ -178,10 +193,14 @@ class BM25OfAnyScript:
         self._size = 0
 
     def index(self, corpus: Any, *, task_metadata: Any, **kwargs: Any) -> None:
-        """Take the documents."""
+        """Take the documents.
+
+        Raises:
+            InputError: If there is not one word in them.
+        """
         is_ours = task_metadata.dataset["path"].startswith(self.local)
         self._searcher = _searcher(task_metadata.eval_langs, self._mtebs) if is_ours else self._mtebs
-        self._searcher.index(corpus, task_metadata=task_metadata, **kwargs)
+        _index(self._searcher, corpus, task_metadata=task_metadata, **kwargs)
         self._size = len(corpus)
 
     def search(self, queries: Any, **kwargs: Any) -> Any:
@@ -207,16 +226,14 @@ class BM25Ranker:
         self.tokens = tokens_of(texts)
         self.size = len(texts)
         searcher = _searcher(self.tokens.languages, mteb.get_model(MTEBS_MODEL))
-        try:
-            searcher.index(
-                [{"id": number, "text": text} for number, text in enumerate(texts)],
-                task_metadata=SimpleNamespace(eval_langs=self.tokens.languages),
-                hf_split="test",
-                hf_subset="default",
-                encode_kwargs={},
-            )
-        except ValueError as error:  # bm25s, of an empty vocabulary
-            raise InputError(f"BM25 finds not one word in {len(texts):,} texts; search with a model alone") from error
+        _index(
+            searcher,
+            [{"id": number, "text": text} for number, text in enumerate(texts)],
+            task_metadata=SimpleNamespace(eval_langs=self.tokens.languages),
+            hf_split="test",
+            hf_subset="default",
+            encode_kwargs={},
+        )
         self._searcher = searcher
 
     def scores(self, queries: Sequence[str]) -> Iterator[tuple[int, Scores]]:

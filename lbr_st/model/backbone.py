@@ -300,6 +300,12 @@ def config_of_transformers(name: str, **hub: Any) -> PretrainedConfig:
         raise InputError(f"{name}: its config.json cannot be used: {said}") from error
 
 
+def is_scorer(config: PretrainedConfig) -> bool:
+    """Tell whether a configuration is of a classifier or a reranker, of whatever family."""
+    heads = getattr(config, "architectures", None) or [""]
+    return str(heads[0]).endswith(HEADS_OF_SCORES)
+
+
 def kind_of(config: PretrainedConfig) -> Kind:
     """Return what a configuration is of, by its family."""
     for part in getattr(config, "sub_configs", {}):
@@ -310,8 +316,7 @@ def kind_of(config: PretrainedConfig) -> Kind:
     if is_encoder:
         return Kind.ENCODER
     if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and not config.is_encoder_decoder:
-        heads = getattr(config, "architectures", None) or [""]
-        return Kind.SCORER if str(heads[0]).endswith(HEADS_OF_SCORES) else Kind.LANGUAGE_MODEL
+        return Kind.SCORER if is_scorer(config) else Kind.LANGUAGE_MODEL
     return _kind_by_input(config) or (Kind.ENCODER_DECODER if config.is_encoder_decoder else Kind.OTHER)
 
 

@@ -452,8 +452,10 @@ def _check_weights(files: SavedFiles) -> str:
     if absent:
         fail(WEIGHTS_INDEX, f"names {absent[0]}, which no file has")
     embedding, rows = _embedding_name(files), files["config.json"]["vocab_size"]
-    if shapes.get(embedding, [0])[0] != rows:
-        fail(names[0], f"{embedding} has shape {shapes.get(embedding)}, config.json a vocab_size of {rows}")
+    if embedding not in shapes:
+        fail(names[0], f"has no {embedding}, which is the embeddings of the model")
+    if shapes[embedding][0] != rows:
+        fail(names[0], f"{embedding} has shape {shapes[embedding]}, config.json a vocab_size of {rows}")
     return f"weights: {len(shapes)} tensors in {len(names)} file(s), embeddings for {rows} token ids"
 
 

@@ -30,6 +30,7 @@ from lbr_st.model.backbone import (
     check_backbone,
     config_of_transformers,
     empty_model,
+    is_scorer,
     kind_of,
     of_the_hub,
     read_backbone,
@@ -244,10 +245,13 @@ def _what_embeds_nothing(name: str, flag: str) -> str:
     if not Path(name, "config.json").is_file():
         return f"an adapter, not an embedding model; lbr align --model {shlex.quote(name)} makes one of it and its base"
     with _refusing_what_is_no_model(name, flag):
-        kind = kind_of(config_of_transformers(name))
+        config = config_of_transformers(name)
+        kind = Kind.SCORER if is_scorer(config) else kind_of(config)
     by = f"SentenceTransformer({name!r}).save_pretrained(DIR) makes one of it"
     if kind is Kind.LANGUAGE_MODEL:
         by = "lbr learn and lbr align make one of it"
+    elif kind is Kind.SCORER:
+        by = "where a command takes one it is its --reranker; to embed, start from the model that it was made from"
     elif kind in NOT_OF_TEXT_ALONE:
         by = "take a model of text"
     return f"{kind.value}, not an embedding model: it has no modules.json; {by}"

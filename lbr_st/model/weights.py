@@ -12,6 +12,7 @@ import pickle
 import threading
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,6 +47,8 @@ FLOATS = {"F64", "F32", "F16", "BF16", "float64", "float32", "float16", "bfloat1
 
 # What transformers is asked for wherever a model is opened, so that `check_tensors` can say what is wrong.
 REPORTING: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+
+OF_DOWNLOADS = (".incomplete", ".part", ".crdownload", ".aria2")  # what a file is called until it is whole
 
 VANISHED = 1e-6  # a vector of such a length has no direction: what is rounded away is as long
 
@@ -198,6 +201,20 @@ def say_which_are_read(name: str, folder: Path) -> None:
         logger.info("%s: its weights are read from %s; not read: %s", name, found[0], ", ".join(found[1:]))
 
 
+def _instead(folder: Path) -> str:
+    """Say what a directory without weights has in their place, and what to do about it; "" where it has nothing."""
+    shards = sorted(each.name for each in folder.glob("*-of-*.safetensors"))
+    if shards:
+        return f"; {shards[0]} is a part of them, and {WEIGHTS[0][1]}, which names the parts, is missing: copy it too"
+    if unfinished := [each.name for end in OF_DOWNLOADS for each in folder.glob(f"*{end}")]:
+        return f"; {unfinished[0]} was not downloaded to its end: download it again"
+    if parts := [each.name for each in folder.glob("pytorch_model_fsdp*")]:
+        return f"; FSDP saved them in parts: accelerate merge-weights {folder / parts[0]} {folder}"
+    if any(folder.glob("*.distcp")):
+        return f"; FSDP saved them in parts: accelerate merge-weights {folder} DIR"
+    return ""
+
+
 def check_before_reading(name: str, folder: Path, model: PreTrainedModel) -> None:
     """Refuse a directory that lacks tensors of a model, by the beginning of its files: no weights are read.
 
@@ -210,7 +227,7 @@ def check_before_reading(name: str, folder: Path, model: PreTrainedModel) -> Non
         InputError: As `check_weight_files` and `check_tensors` do, or if there are no weights.
     """
     if not weight_files(folder):
-        raise InputError(f"{name} has no weights: there is no {WEIGHTS[0][0]}")
+        raise InputError(f"{name} has no weights: there is no {WEIGHTS[0][0]}{_instead(folder)}")
     described = check_weight_files(folder)
     if not described:
         return
@@ -279,6 +296,8 @@ def check_tensors(name: str, model: nn.Module, loading: Mapping[str, Any], unuse
     if missing:
         other = _with_a_prefix({*missing}, loading["unexpected_keys"])
         there = f"; {other} is there: take what stands before the name off all names in its files" if other else ""
+        if missing == ["lm_head.weight"]:
+            there = "; it was saved without what predicts tokens: save it as AutoModelForCausalLM, not as AutoModel"
         raise InputError(
             f"{name} lacks {len(missing)} of the {len(model.state_dict())} tensors of the model, {missing[0]} for "
             f"one{there}"
@@ -286,6 +305,11 @@ def check_tensors(name: str, model: nn.Module, loading: Mapping[str, Any], unuse
     wrong = sorted((key, found, expected) for key, found, expected in loading["mismatched_keys"] if key not in unused)
     if wrong:
         key, found, expected = wrong[0]
+        if not prod(found):
+            raise InputError(
+                f"{name} has {key} empty in its files, as DeepSpeed's ZeRO-3 leaves it: the weights are in parts "
+                "beside them, which zero_to_fp32.py there puts together"
+            )
         raise InputError(
             f"{name} has {key} of shape {_in_words(found)} in its files, and of {_in_words(expected)} by its "
             "config.json: they are not of one model"

@@ -776,6 +776,12 @@ def test_a_remedy_for_documents_that_may_have_a_query():
          "{title}; paragraphs may have several, of which a template takes one"),
         ({"set": ["one", "two", "three"]},
          "--query and --document; set may have several, of which a template takes one"),
+        ({"title": "t t", "topic_name": "s s", "answers": {"text": ["a a", "b b"], "score": [3, 1]}},
+         "answers[text] may have several, of which a template takes one"),
+        ({"user_input": "q q", "reference_contexts": "['d d', 'e e']"},
+         "reference_contexts has a list that is written out: if it is of documents, call the column 'positives', and "
+         "each is one"),
+        ({"index": {"_id": "1"}}, "write one object a line for each document, with its '_id' in it"),
         ({"page_body": "a text", "metadata": {"file": "my notes"}}, "texts are in {page_body}, {metadata[file]}"),
         # What says who speaks, or what a row is.
         ({"system": {"role": "system", "type": "x"}}, "and no other column has a text that could be it"),

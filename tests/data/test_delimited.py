@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lbr_st.data.delimited import EMPTY_CELLS, ERROR_CELLS, ERRORS, NULLS, OPEN_QUOTES, ROWS_IN_A_TEXT, Table
 from lbr_st.data.records import read_tuples
 from lbr_st.data.rows import read_rows
-from lbr_st.errors import InputError
+from lbr_st.errors import InputError, RowError
 
 
 def read(path, text, **options):
@@ -172,6 +172,20 @@ def test_lines_above_the_header_are_named(tmp_path, above):
     line = above.count("\n") + 1
     with pytest.raises(InputError, match=f"f.csv, line {line}: names the columns; take away what stands above it"):
         list(read_rows(tmp_path / "f.csv"))
+
+
+def test_what_qualtrics_writes_below_its_questions_is_no_row(tmp_path):
+    ids = ",".join(f'"{{""ImportId"":""QID{n}""}}"' for n in (1, 2))
+    (tmp_path / "f.csv").write_text(f"question,answer\nPlease ask,Please answer\n{ids}\nq,d\n")
+    with pytest.raises(InputError, match="f.csv, line 3: holds the ids that Qualtrics exports .* take away"):
+        list(read_rows(tmp_path / "f.csv"))
+
+
+def test_a_line_break_behind_a_backslash_is_named(tmp_path):
+    """As MySQL writes it, without quotes around the text."""
+    (tmp_path / "f.tsv").write_text("query\tpositive\tid\nq\td\\\ne\t1\n")
+    with pytest.raises(RowError, match="a line that ends with a backslash goes on in the next: put quotes"):
+        list(read_rows(tmp_path / "f.tsv"))
 
 
 def test_names_of_two_lines_are_said_in_one(tmp_path):

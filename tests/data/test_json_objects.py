@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from lbr_st.data.json_objects import rows_of_object
+from lbr_st.data.json_objects import BY_NAME, rows_of_object
 from lbr_st.data.rows import read_rows
 from lbr_st.errors import InputError
 
@@ -20,6 +20,7 @@ ONE = {"query": ["q", "r"], "positive": "d"}
     [
         ({"columns": ["query", "positive"], "index": [0, 1], "data": [["q", "d"], ["r", "e"]]}, ROWS),
         ({"0": ROWS[0], "1": ROWS[1]}, ROWS),
+        ({"7": ROWS[0], "3": ROWS[1]}, [{"id": "7", **ROWS[0]}, {"id": "3", **ROWS[1]}]),  # no numbers of rows
         ({"a": ROWS[0], "b": ROWS[1]}, [{"id": "a", **ROWS[0]}, {"id": "b", **ROWS[1]}]),
         ({"query": {"a": "q", "b": "r"}, "positive": {"a": "d", "b": "e"}}, ROWS),
         ({"query": {"0": "q", "1": "r"}, "positive": {"0": "d", "1": "e"}}, ROWS),
@@ -72,6 +73,7 @@ COLUMNS = [{"id": "a", "document": "d", "metadata": {"title": "t"}}, {"id": "b",
         ({"columns": ["query"], "index": [0], "data": [["q"]]}, [{"query": "q"}], "not used: index"),
         ({"version": 1, "data": ROWS, "tags": ["a", "b"]}, ROWS,
          "rows are the list under data; not used: version, tags"),
+        ({"MED-10": "Iron", "MED-11": "Rest"}, [{"MED-10": "Iron", "MED-11": "Rest"}], BY_NAME.format(2)),
         ({"took": 1, "hits": {"total": 2, "hits": ROWS}}, ROWS,
          "rows are the list under hits[hits]; not used: took, hits[total]"),
     ],

@@ -19,11 +19,13 @@ def tuples(folder, *negatives, document=DOCUMENT):
     return [record["negatives"] for record in read_tuples(folder / "f.jsonl")]
 
 
-@pytest.mark.parametrize("mark", ["-", "--", "–", "?", "???", ".", "…", "n/a".upper()[1], " / "])
+@pytest.mark.parametrize(
+    "mark", ["-", "--", "–", "?", "???", ".", "…", "n/a".upper()[1], " / ", "TBD", "(blank)", "n.a.", "none."]
+)
 def test_marks_that_stand_for_nothing_are_no_negatives(tmp_path, caplog, mark):
     with caplog.at_level(logging.INFO):
         assert tuples(tmp_path, [mark, "Zinc is a metal."], ["∅"]) == [["Zinc is a metal."], ["∅"]]
-    assert "1 hard negatives left out that are a mark alone" in caplog.text
+    assert "1 hard negatives left out that say nothing" in caplog.text
 
 
 @pytest.mark.parametrize("reference", ["d1", "17", "0.0", "FALSE", "doc_12", "PMC123-4", "MED-10"])

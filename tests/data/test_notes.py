@@ -3,7 +3,7 @@
 import pytest
 
 from lbr_st.data.account import Account
-from lbr_st.data.notes import COMMENTS, PROPERTIES, without_notes
+from lbr_st.data.notes import COMMENTS, OTHERS, PROPERTIES, without_notes
 from lbr_st.data.passages import Chunker, passages_of
 
 LOGSEQ = "title:: Malaria\ntags:: med, health\nalias::\n\n- D\n\t- id:: 66a1-0\n\t  collapsed:: true\n\t- E\n"
@@ -15,6 +15,7 @@ JOPLIN = "Malaria\n\nD\n\nid: 8f0\nparent_id: 77aa\ncreated_time: 2024-01-01T00:
     [
         (LOGSEQ, "Malaria", "\n\n\n\n- D\n\n\n\t- E\n"),
         ("tags:: med\n\nD\n", "", "\n\nD\n"),
+        ("# Malaria\n\ntags:: med\nrating:: 5\n\nD\n", "", "# Malaria\n\n\n\n\nD\n"),
         (JOPLIN, "Malaria", "\n\nD\n"),
     ],
 )
@@ -22,6 +23,12 @@ def test_properties_of_notes_are_left_out_but_for_the_title(text, title, rest):
     account = Account()
     assert without_notes(text, account) == (title, rest)
     assert account.notes == f"1 {PROPERTIES}"
+
+
+def test_properties_elsewhere_are_named_and_stay():
+    account, text = Account(), "D\n\n## More\n\nrating:: 5\n\nE\n"
+    assert without_notes(text, account) == ("", text)
+    assert account.notes == f"1 {OTHERS}"
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ from helpers import TEXTS
 from mteb.models.model_implementations.bm25 import _ISO3_TO_LANG, BM25Search
 
 import lbr_st
+from lbr_st.errors import InputError
 from lbr_st.evaluation.bm25 import MTEBS, BM25Ranker, tokens_of, words_and_bigrams
-from lbr_st.evaluation.own_data import LocalRetrieval, open_for_evaluation
+from lbr_st.evaluation.own_data import LocalRetrieval, evaluate, open_for_evaluation
 
 ENGLISH = "The boiling point of water is one hundred degrees. "
 WORDS = {
@@ -152,6 +153,15 @@ def test_public_tasks_are_mtebs_own(monkeypatch):
     model.index([], task_metadata=own.model_copy(update={"dataset": {"path": "owner/name", "revision": "1"}}))
     model.index([], task_metadata=own)
     assert [each._tokenizer_cfg for each in indexed] == [None, words_and_bigrams]
+
+
+@pytest.mark.parametrize("texts", [["this and that", "these"], ["\U0001f600", "\U0001f601"]])
+def test_texts_without_a_word_are_refused(texts):
+    pairs = [{"id": str(n), "query": "q", "document": text} for n, text in enumerate(texts)]
+    task = LocalRetrieval(pairs, name="f", revision="1")
+    for rank in (lambda: BM25Ranker(texts), lambda: evaluate(open_for_evaluation("bm25"), task)):
+        with pytest.raises(InputError, match="BM25 finds not one word in 2 texts"):
+            rank()
 
 
 def test_building_an_index_is_no_news(caplog):

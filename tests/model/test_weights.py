@@ -108,6 +108,10 @@ def named(prefix):
     return lambda key, tensor: (prefix + key, tensor)
 
 
+def emptied(key, tensor):
+    return key, torch.empty(0) if "embed" in key else tensor
+
+
 def as_type(dtype):
     return lambda key, tensor: (key, (100 * tensor).to(dtype) if tensor.dim() == 2 else tensor)
 
@@ -140,6 +144,7 @@ def refusals(name):
     ("change_of", "message"),
     [
         (without(LAYER), f"lacks 1 of the 27 tensors of the model, model.{LAYER} for one"),
+        (emptied, "has model.embed_tokens.weight empty in its files, as DeepSpeed's ZeRO-3 leaves it"),
         (named("module."), "lacks .*; module.model.embed_tokens.weight is there: take what stands before"),
         (named("_orig_mod."), "lacks .*; _orig_mod.model.embed_tokens.weight is there: "),
     ],
@@ -147,6 +152,12 @@ def refusals(name):
 def test_tensors_that_would_be_drawn_at_random(plain, change_of, message, bin_):
     change(plain, change_of, bin_)
     assert all(re.search(message, said) for said in refusals(plain))
+
+
+def test_a_model_without_its_head(tmp_path):
+    folder = Path(make_backbone(tmp_path / "untied", tied=False))
+    change(folder, without("lm_head"))
+    assert all("lm_head.weight for one; it was saved without what predicts tokens" in said for said in refusals(folder))
 
 
 def test_tensors_of_layers_and_heads_that_are_not_there(plain, tmp_path):
@@ -402,8 +413,16 @@ def test_files_of_weights_that_are_not_whole(plain):
     with pytest.raises(InputError, match="model.safetensors: not whole: .*; download or copy it again"):
         check_can_be_trained(str(plain))
     (plain / "model.safetensors").unlink()
-    with pytest.raises(InputError, match="has no weights: there is no model.safetensors"):
-        check_can_be_trained(str(plain))
+    for there, remedy in (
+        ("model-00001-of-00002.safetensors", "model.safetensors.index.json, which names the parts, is missing"),
+        ("model.safetensors.incomplete", "was not downloaded to its end"),
+        ("__0_0.distcp", "accelerate merge-weights"),
+        ("notes.txt", "there is no model.safetensors$"),
+    ):
+        (plain / there).touch()
+        with pytest.raises(InputError, match=f"has no weights: .*{remedy}"):
+            check_can_be_trained(str(plain))
+        (plain / there).unlink()
     torch.save(tensors, plain / "pytorch_model.bin")
     check_can_be_trained(str(plain))
     whole = (plain / "pytorch_model.bin").read_bytes()
@@ -493,11 +512,18 @@ def test_what_has_no_modules_says_what_makes_them(plain, saved, tmp_path):
     for folder in ("encoder", "both", "adapter"):
         (tmp_path / folder).mkdir()
     BertConfig().save_pretrained(tmp_path / "encoder")
+    (tmp_path / "reranker").mkdir()
+    BertConfig(architectures=["BertForSequenceClassification"]).save_pretrained(tmp_path / "reranker")
     T5Config().save_pretrained(tmp_path / "both")
     (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
     for name, kind, remedy in (
         (plain, "a language model", "lbr learn and lbr align make one of it"),
         (tmp_path / "encoder", "an encoder, which reads a text both ways", "SentenceTransformer("),
+        (
+            tmp_path / "reranker",
+            "a classifier or a reranker, whose head gives scores in the place of words",
+            "where a command takes one it is its --reranker",
+        ),
         (tmp_path / "both", "an encoder-decoder", "SentenceTransformer("),
         (tmp_path / "adapter", "an adapter", "lbr align --model"),
     ):
