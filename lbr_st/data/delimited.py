@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 import sys
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
@@ -23,11 +23,11 @@ NULLS = frozenset(
     ["#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA", "NULL",
      "NaN", "None", "n/a", "nan", "null", "\\N"]
 )  # fmt: skip
-# What a spreadsheet writes where a formula has no result.
+# What a spreadsheet writes where a formula has no result, or its column is too narrow.
 ERRORS = frozenset(
     ["#BLOCKED!", "#BUSY!", "#CALC!", "#CONNECT!", "#DIV/0!", "#ERROR!", "#EXTERNAL!", "#FIELD!", "#GETTING_DATA",
      "#NAME?", "#NULL!", "#NUM!", "#PYTHON!", "#REF!", "#SPILL!", "#TIMEOUT!", "#UNKNOWN!", "#VALUE!", "Err:502",
-     "Err:504", "Err:508", "Err:509", "Err:522"]
+     "Err:504", "Err:508", "Err:509", "Err:522", *("#" * width for width in range(3, 256))]
 )  # fmt: skip
 # What sites put in the place of a text that is gone, also in JSON.
 GONE = frozenset(
@@ -49,6 +49,7 @@ MOST_LINES = 10_000  # that a quoted text of a TSV goes on in
 _AROUND = " \ufeff"  # a name: spaces, and the mark of byte order of a file that was appended
 _DECLARED = re.compile(r'"?sep=(.)"?', re.IGNORECASE)  # how Excel says what the delimiter is
 _OF_QUALTRICS = re.compile(r'\{"ImportId":.*\}')  # what stands below each question that it exports
+_RULE = re.compile(r"[-+:\s]{3,}")  # below the header, as databases print a table
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"(?=\t|\Z)')
 _OPEN = re.compile(r'"(?:[^"]|"")*\Z')
 
@@ -99,6 +100,8 @@ class Table:
         """
         self.note, before = None, self.line
         fields = next(self._csv) if self.delimiter != "\t" else self._of_tabs()
+        if self.delimiter == "|":  # as databases print a table, its cells filled up
+            fields = [field.strip() for field in fields]
         if self.header is not None and self.line > before + 2 and self.delimiter != "\t":
             marks = len(self.header) - 1
             for inner in (field.splitlines()[1:-1] for field in fields if "\n" in field):
@@ -113,7 +116,7 @@ class Table:
             InputError: If it says the header in another order, so that what follows is in other columns; or if it is
                 the first, and the header, which the first line is not.
         """
-        if not any(map(str.strip, fields)):
+        if not any(map(str.strip, fields)) or (not self._has_rows and _RULE.fullmatch("".join(fields))):
             return True
         if not self._has_rows and self.header and not names.has_texts(self.header) and names.has_texts(fields):
             raise InputError(f"{where}: names the columns; take away what stands above it")
@@ -259,7 +262,13 @@ def header_of(where: str, fields: list[str]) -> list[str]:
     header = list(map(_name, fields))
     named = list(filter(None, header))
     if len(set(named)) < len(named) or not named:
-        raise InputError(f"{where}: the first line must name each column once, found {', '.join(fields)[:200]}")
+        twice = [name for name, count in Counter(named).items() if count > 1]
+        if not twice:
+            raise InputError(f"{where}: the first line must name each column, found {', '.join(fields)[:200]}")
+        raise InputError(
+            f"{where}: the first line must name each column once, found several times: {', '.join(twice)[:200]}; "
+            f"give each a name of its own, as {twice[0]}_1 and {twice[0]}_2"
+        )
     return header
 
 

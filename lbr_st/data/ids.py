@@ -32,8 +32,8 @@ def id_text(value: Any) -> str | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     text = printable(str(value))
-    text = text if text.isprintable() else WHITE.sub(" ", text)
-    return text if text.strip() else None
+    text = (text if text.isprintable() else WHITE.sub(" ", text)).strip()
+    return text or None
 
 
 class IdReader:

@@ -92,7 +92,9 @@ class Judge:
         self.compared = False
         self.silent = 0
         self._scores: dict[str, list[float]] = defaultdict(list)
+        self._said: dict[str, list[str]] = defaultdict(list)  # the same as rows have it
         self._topics: set[str] = set()
+        self._rivals: list[str] = []  # columns of scores of a row
 
     def __call__(self, where: str, columns: Sequence[str], values: Values, count: int) -> list[int] | None:
         """Return the grade of each document of a row, 0 where it is no answer; None where nothing is said.
@@ -110,8 +112,9 @@ class Judge:
         """
         said = [column for column in columns if not is_blank(values[column])]
         self.silent += not said
+        self._rivals = [column for column in said if score_of(values[column]) is not None]
         if self.min_score is not None:
-            self._check_scores(where, [column for column in said if score_of(values[column]) is not None])
+            self._check_scores(where, self._rivals)
         for column in said:
             value = values[column]
             several = value if isinstance(value, list) else [value] * count
@@ -156,6 +159,7 @@ class Judge:
         scores = self._scores[column]
         if score not in scores and len(scores) < MOST_SHOWN:
             scores.append(score)
+            self._said[column].append(str(value).strip() if word is not None else f"{score:g}")
         answers = bool(score) if word is not None else self._answers(where, column, score)
         if answers == names.denies(column):
             return 0
@@ -173,6 +177,7 @@ class Judge:
             raise InputError(
                 f"{where}: column {column!r} grades the documents ({self._others(column)}): say --min-score S, here "
                 f"or, where there is no such flag, to lbr data prepare: the least of one that {which} its query; "
+                f"{f'lbr data prepare --judged-by {column} says that it is of this one; ' * (len(self._rivals) > 1)}"
                 f"others are hard negatives; if it says something else, lbr data prepare --judged-by {NOTHING}"
             )
         return score == 1
@@ -188,7 +193,7 @@ class Judge:
         self._topics.add(column)
 
     def _others(self, column: str) -> str:
-        return ", ".join(f"{score:g}" for score in self._scores[column]) or "other text"
+        return ", ".join(self._said[column]) or "other text"
 
 
 class Watch:

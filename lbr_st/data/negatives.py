@@ -19,6 +19,7 @@ _NOTHING = re.compile(r"\W{0,2}(n\.?a\.?|n/a|none|nil|null|tb[ad]|blank|empty)\W
 _REFERENCE = re.compile(r"[A-Za-z]{0,12}[-_:/#]?\d+([-_:./#]\w+)*|true|false", re.IGNORECASE)
 _SEVERAL = re.compile(r"\S\s*([|\n])\s*\S")
 _ID = re.compile(r"[A-Za-z]{1,12}[-_:/#]?\d+([-_:./#]\w+)*")
+_LIST = re.compile(r"""\[(['"]).*\1\]\Z""", re.DOTALL)
 _IS_ASKED = 3  # words from which on a query is one of people, who ask for no id
 # What people join texts with, and no text has in it.
 _JOINED = re.compile(r"\S\s*(\|\|\||\[SEP\]|</?s>|<sep>)\s*\S", re.IGNORECASE)
@@ -31,6 +32,7 @@ SEVERAL = "hard negatives of several lines or with | in them, each taken as one 
 SEVERAL_DOCUMENTS = "documents of several lines or with | in them, each taken as one text"
 IDS = "documents that look like an id, taken as texts"
 NUMBERS = "documents that are a number alone"
+WRITTEN_OUT = "with a list that is written out, taken as a text as it stands"
 ITS_OWN = "with a query that is its own document"
 
 
@@ -59,6 +61,7 @@ class TextCheck:
                 if (text := record.get(name)) and len(text) <= 4 and MARK.fullmatch(text):
                     record[name] = ""
             self._look_at_document(record)
+            self._account.note(WRITTEN_OUT, any(_LIST.match(record.get(name) or "") for name in FIELDS))
             self._account.note(ITS_OWN, record.get("query") == record["document"] != "")
         if any(record.get("negatives") for record in records):
             self._without_answers(records)

@@ -90,8 +90,23 @@ def cell_text(where: str, column: str, value: Any) -> str:
     if is_conversation(value):
         return last_answer(where, column, value)
     text = text_of(where, column, value[0] if isinstance(value, list) and len(value) == 1 else value)
+    if isinstance(value, str) and (sentences := _sentences_written_out(column, text)):
+        if len(sentences) > 1:
+            raise _written_out(where, column, text)
+        return sentences[0]
     _check_no_value(where, column, text)
     return text
+
+
+def _sentences_written_out(column: str, text: str) -> list[str]:
+    """Return the texts of a list of JSON that is written out, each of two words at least; none where it is none."""
+    if not text.startswith('["') or names.plain(column) in _WRITTEN or names.is_preference(column):
+        return []
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return []
+    return found if all(isinstance(each, str) and " " in each.strip() for each in found) else []
 
 
 def is_blank(value: Any) -> bool:

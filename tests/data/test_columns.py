@@ -401,9 +401,14 @@ def test_labels_that_are_topics_are_named_and_not_taken_for_judgements():
     rows = [{"query": "q", "document": "d", "label": topic} for topic in ("sports", "chemistry")]
     assert account(*rows) == "2 pairs; columns used: query, document; not used: label"
     assert judged(*rows) == [1, 1]
-    for labels in (("sports", 0), (1, "sports"), ("neutral", "entailment")):
-        with pytest.raises(RowError, match="column 'label': .* beside .*: rows say different things there"):
+    for *labels, beside in (("sports", 0, "other text"), (1, "sports", "1"), ("REFUTES", "neutral", "REFUTES")):
+        with pytest.raises(RowError, match=f"column 'label': .* beside {beside}: rows say different things there"):
             judged(*({"label": label} for label in labels))
+
+
+def test_of_several_grades_one_is_to_be_named():
+    with pytest.raises(InputError, match="its query; lbr data prepare --judged-by correctness says that it is"):
+        judged({"helpfulness": 4, "correctness": 3})
 
 
 @pytest.mark.parametrize(

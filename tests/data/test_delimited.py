@@ -174,6 +174,11 @@ def test_lines_above_the_header_are_named(tmp_path, above):
         list(read_rows(tmp_path / "f.csv"))
 
 
+def test_a_table_as_a_database_prints_it(tmp_path):
+    (tmp_path / "f.csv").write_text(" id |  query  | positive \n----+---------+----------\n  1 | q       | d d      \n")
+    assert [row.values for row in read_rows(tmp_path / "f.csv")] == [{"id": "1", "query": "q", "positive": "d d"}]
+
+
 def test_what_qualtrics_writes_below_its_questions_is_no_row(tmp_path):
     ids = ",".join(f'"{{""ImportId"":""QID{n}""}}"' for n in (1, 2))
     (tmp_path / "f.csv").write_text(f"question,answer\nPlease ask,Please answer\n{ids}\nq,d\n")

@@ -18,6 +18,7 @@ from lbr_st.data.ids import IdReader, UniqueIds, id_text, part_id
         (0, "0"),
         ("a\ud83db\x00", "ab"),
         ("a\nb\tc", "a b c"),
+        (" 26 ", "26"),  # of a cell that is filled up
         ({"$oid": "507f1f77bcf86cd799439011"}, "507f1f77bcf86cd799439011"),
         (None, None),
         (float("nan"), None),

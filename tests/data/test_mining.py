@@ -210,9 +210,13 @@ def test_pairs_that_are_left_out_are_said(prepare, folder, config, monkeypatch):
     source = prepare(**qa(folder))
     some = [record | {"negatives": ["Nobody's answer."]} for record in read_tuples(source / "align.jsonl")[2:]]
     monkeypatch.setattr("lbr_st.data.mining.with_negatives", lambda *_: some)
+    write_jsonl(source / "dropped.jsonl", [{"reason": "empty text", "id": "", "text": "line 7: the text is empty"}])
     made = mine(config)
+    assert read(made.folder, "dropped")[-1]["reason"] == "empty text"
     assert about(made.folder)["dropped"] == about(source)["dropped"] | {"align: fewer than 2 hard negatives": 2}
-    assert {sample["id"] for sample in read(made.folder, "dropped")} == {row["id"] for row in read(source, "align")[:2]}
+    assert {sample["id"] for sample in read(made.folder, "dropped")[:-1]} == {
+        row["id"] for row in read(source, "align")[:2]
+    }
     assert about(made.folder)["files"]["align"]["records"] == 49 == about(made.folder)["in_both_stages"]
     words = about(source)["files"]["align"]["tokens"] - about(made.folder)["files"]["align"]["tokens"]
     assert 0 < words < math.inf

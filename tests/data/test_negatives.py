@@ -28,6 +28,13 @@ def test_marks_that_stand_for_nothing_are_no_negatives(tmp_path, caplog, mark):
     assert "1 hard negatives left out that say nothing" in caplog.text
 
 
+def test_a_list_that_is_written_out_and_meant_as_text_is_named(tmp_path, caplog):
+    write_jsonl(tmp_path / "f.jsonl", [{"query": "q", "output": "['D d', 'E e']"}])
+    with caplog.at_level(logging.INFO):
+        read_tuples(tmp_path / "f.jsonl")
+    assert "1 with a list that is written out, taken as a text as it stands" in caplog.text
+
+
 @pytest.mark.parametrize("reference", ["d1", "17", "0.0", "FALSE", "doc_12", "PMC123-4", "MED-10"])
 def test_ids_are_no_negatives(tmp_path, caplog, reference):
     with pytest.raises(InputError, match=r"f.jsonl: the hard negatives are no texts \(\"" + reference):

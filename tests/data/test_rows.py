@@ -126,12 +126,16 @@ LINE = '{"question": "q", "answer": "d"}\n'
         ("f.csv", 'question,answer\n"a \\"b\\" c",d\n', r"line 2: not CSV: .*; its quotes are written .*escapechar="),
         ("f.csv", 'question,answer\n"q"x,d\n', "line 2: not CSV: .* in '\"q\"x,d'; a text with quotes in it stands in"),
         ("f.csv", 'question,answer\n"q,d\nr,e\n', "line 2: not CSV: a quote is opened and never closed"),
-        ("f.csv", "question,question\nq,d\n", "line 1: the first line must name each column once"),
+        (
+            "f.csv",
+            "question,question\nq,d\n",
+            "line 1: the first line must name each column once, found several times: question; give each a name",
+        ),
         ("f.csv", "question,\nq,d\n", "line 2: column 2 has no name in the first line, and holds 'd'; write "
          "'question,column_2' as the first line"),
         ("f.csv", ",answer\nq,d\n", "line 2: column 1 has no name in the first line, and holds 'q'; write 'id,answer'"),
         ("f.csv", "question,answer,\nq\n", "line 2: 1 field where the header has 3, in 'q'"),
-        ("f.csv", ",,\nq,d,e\n", "line 1: the first line must name each column once"),
+        ("f.csv", ",,\nq,d,e\n", "line 1: the first line must name each column, found"),
         ("f.csv", "question,answer\nq,caf\xe9\n", "line 2, column 6: not UTF-8: byte 0xe9"),
         ("f.parquet", "PAR1 no", r"f\.parquet: not a Parquet file"),
         ("f.jsonl.gz", "\x1f\x8b no gzip", r"f\.jsonl\.gz: cannot be read to its end"),

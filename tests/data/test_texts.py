@@ -75,12 +75,20 @@ def test_values_that_are_written_out_are_no_text(read, value):
         read("f, line 1", "positive", value)
 
 
+def test_sentences_in_a_list_of_json_are_texts():
+    """As LMSYS and others write them to CSV: the one of a list is meant, and of several nobody knows which."""
+    assert cell_text("f, line 1", "prompt", '["What is X?"]') == "What is X?"
+    assert cell_text("f, line 1", "output", '["What is X?"]') == '["What is X?"]'
+    with pytest.raises(RowError, match="column 'prompt': a value of Python or JSON that is written out"):
+        cell_text("f, line 1", "prompt", '["What is X?", "And what is Y?"]')
+
+
 @pytest.mark.parametrize(
     ("column", "text"),
     [
         ("output", "['apple', 'pear']"),  # of a model that was asked for it
         ("positive", '{"name": "lbr-st", "version": 1}'),
-        ("positive", '["D", "X"]'),  # of JSON
+        ("positive", '["D", "X"]'),  # of JSON, and no sentences
         ("positive", "['D'].append(x)"),
         ("positive", "[1] Smith et al."),
         ("positive", '("D" or "X")'),
