@@ -25,6 +25,7 @@ import explore
 import figure3
 import learning_rates
 import matplotlib.figure
+import objectives
 import rate
 import results
 import table1
@@ -43,6 +44,23 @@ TEMPLATE = Path(__file__).with_name("report.md")
 PLACEHOLDER = re.compile(r"\{\{(\w+):([\w.-]+)\}\}")
 NOT_YET = "not measured yet"
 EVIDENCE = ("thesis", "explore", "rate", "best_model", *(f"table{number}" for number in range(1, 7)), "figure3")
+# The variants of `objectives.py`, as a reader calls them.
+OBJECTIVES = {
+    "tokens": "**the default: the paper's loss and the read-out of Y's tokens**",
+    "paper": "the paper's loss alone",
+    "set": "read-out of the set of Y's tokens",
+    "content": "the same without frequent tokens",
+    "idf": "the same weighted by inverse document frequency",
+    "falling": "the read-out's weight falls",
+    "soft": "what the model predicts with X in sight, in place of tokens",
+    "soft-paper": "the same, no read-out",
+    "state": "Y decoded from Z's last state alone, no read-out",
+    "state-read-out": "Y decoded from Z's last state alone",
+    "two-sided": "a quarter from document to query",
+    "no-cut-off": "control: no cut-off",
+    "gl": "control: plain fine-tuning, and a read-out at the end",
+    "pt": "control: plain pretraining, and a read-out at the end",
+}
 # What a reader calls an arm.
 NAMES = {
     "bm25": "BM25",
@@ -427,6 +445,21 @@ def of_learning_rates(figures: dict[str, float]) -> str:
     return markdown(["", "starts from", "rate", "dev R@10", "dev N@10", "norm of the gradient"], rows)
 
 
+def of_objectives(figures: dict[str, float]) -> str:
+    """The losses of stage 1 at 135 M, the best after stage 2 first."""
+    scores = {
+        name: {pairs: figures[f"{objectives.label(name)}_dev_ndcg_at_10_{pairs}"] for pairs in (0, objectives.PAIRS)}
+        for name in objectives.VARIANTS
+        if f"{objectives.label(name)}_dev_ndcg_at_10_0" in figures
+    }
+    rows = []
+    for name in sorted(scores, key=lambda name: -scores[name][objectives.PAIRS]):
+        key = f"{objectives.label(name)}_confirmed_dev_ndcg_at_10_{objectives.PAIRS}"
+        again = f"{figures[key]:.3f}, {figures[f'{key}_range']:.3f}" if key in figures else ""
+        rows.append([OBJECTIVES[name], *(f"{value:.3f}" for value in scores[name].values()), again])
+    return markdown(["stage 1", "as it is", "and stage 2", "mean and range of two seeds"], rows)
+
+
 def of_best_model(figures: dict[str, float]) -> str:
     """The best models."""
     metrics = ("recall_at_10_test", "recall_at_10_full", "ndcg_at_10_test", "ndcg_at_10_full")
@@ -530,6 +563,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, float]], str]]] = {
     "best_model": ("best_model", of_best_model),
     "foundation": ("foundation_smollm2", of_foundation),
     "learning_rates": ("learning_rates", of_learning_rates),
+    "objectives": ("objectives", of_objectives),
     "adapt": ("adapt", of_adapt),
     "adapt-compared": ("adapt", of_adapt_compared),
     "adapt-minutes": ("adapt", of_adapt_minutes),

@@ -17,6 +17,11 @@ from lbr_st.errors import RowError
 from lbr_st.records import Record
 
 FIRST_LINE = "the first line of judgements names the columns: query-id, corpus-id, score"
+FIRST_LINE_OF_TREC = (
+    "the first line of judgements names the columns; put it above these, which are TREC's: query-id, iteration, "
+    "corpus-id, score, with tabs between them"
+)
+COLUMNS_OF_TREC = 4
 JUDGEMENT = (("query-id", "query_id"), ("corpus-id", "corpus_id"), ("score", "relevance"))
 
 Rows = Callable[[Wrong], Iterator[Row]]
@@ -139,6 +144,7 @@ def _value(row: Row, *names: str) -> str:
     for name in names:
         if (value := id_text(row.values.get(name))) is not None:
             return value
+    first_line = FIRST_LINE_OF_TREC if len(row.values) == COLUMNS_OF_TREC else FIRST_LINE
     raise RowError(
-        row.where, "missing column", f"no column {names[0]!r} (found: {', '.join(row.values)}); {FIRST_LINE}"
+        row.where, "missing column", f"no column {names[0]!r} (found: {', '.join(row.values)}); {first_line}"
     )

@@ -13,10 +13,15 @@ from lbr_st.data.texts import with_title
 IN_ELEMENTS = "documents, each in an element <{}> of its own"
 OUTSIDE = "lines outside of the elements, which were not used"
 UNUSED = "with {}, which was not used"
+OLDER = "versions of a text before its last one, which were not used"
 MARKUP = "with lines of markup, such as {}, which stays in the text"
 MOST_SHOWN = 3
 
 _BEGIN = re.compile(r"^[ \t]*<(doc|page|document)((?:[ \t][^\n]*)?)>[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
+# What may stand before the first: nothing, or what MediaWiki says of the site.
+_HEAD = re.compile(
+    r"\ufeff?(?:[ \t]*\r?\n)*(?:[ \t]*<mediawiki\b[^>]*>\s*?\n(?:\s*<siteinfo>.*?</siteinfo>[ \t]*\r?\n)?)?", re.DOTALL
+)
 _ID, _TITLE, _TEXT = {"docno", "docid", "id"}, {"title", "headline", "head", "hl", "ttl", "ti"}, {"text", "body"}
 # What an element of a document may have in it that is no text: numbers, dates, and what holds others.
 _CHILD = re.compile(r"<([A-Za-z][\w-]*)(?:\s[^<>]*)?>(.*?)</\1>", re.DOTALL)
@@ -48,7 +53,8 @@ def elements_of(text: str, account: Account) -> list[Element]:
         text: Text of a whole file.
         account: Takes note of what was not used, and of markup in a text that stays as it is.
     """
-    begin = _BEGIN.match(text, len(text) - len(text.lstrip("\ufeff \t\r\n")))
+    head = _HEAD.match(text)
+    begin = _BEGIN.match(text, head.end() if head else 0)
     if begin is None:
         tags = list(dict.fromkeys(_MARKED_LINE.findall(text)))
         account.note(MARKUP.format(", ".join(tags[:MOST_SHOWN])), len(tags) > 1)
@@ -81,8 +87,13 @@ def _attribute(about: str, name: str) -> str:
 def _of_children(inside: str, line: int, account: Account) -> Element:
     """Return a document whose id, title and texts are elements in it; where none is a text, all else is."""
     children = [(child[1].lower(), child[2]) for child in _CHILD.finditer(inside)]
-    if not any(name in _TEXT for name, _ in children):  # within another, such as MediaWiki's revision
-        children += [(child[1].lower(), child[2]) for _, each in children for child in _CHILD.finditer(each)]
+    if not any(
+        name in _TEXT for name, _ in children
+    ):  # within another, such as MediaWiki's revision, the last of which
+        last = {name: each for name, each in children if any(c[1].lower() in _TEXT for c in _CHILD.finditer(each))}
+        account.note(OLDER, sum(name in last for name, _ in children) - len(last))
+        children = [(name, each) for name, each in children if name not in last]
+        children += [(child[1].lower(), child[2]) for each in last.values() for child in _CHILD.finditer(each)]
     first = {name: _bare(each) for name, each in reversed(children)}
     id_ = next((first[name] for name in first if name in _ID), "")
     title = next((first[name] for name in first if name in _TITLE), "")

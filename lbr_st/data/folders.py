@@ -62,6 +62,8 @@ def text_files(folder: Path) -> list[Path]:
         named = [str(file.relative_to(folder)) for file in tables[:MOST_TABLES]]
         more = f" and {len(tables) - len(named):,} more" if len(tables) > len(named) else ""
         instead = f"; its tables are {', '.join(named)}{more}: one with texts can be given itself" if tables else ""
+        if not tables and below:
+            instead = f"; {below[0].relative_to(folder)} is there: name what is text .txt"
         raise InputError(f"{folder}: no text in files that end in {', '.join(sorted(TEXT))}{instead}")
     return found
 

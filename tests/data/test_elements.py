@@ -46,6 +46,39 @@ PAGES = """<page>
 """
 
 
+# As MediaWiki exports it: what it says of the site, then all versions of each page, the last of which is the text.
+EXPORT = """<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.11/" xml:lang="en">
+  <siteinfo>
+    <sitename>Wiki</sitename>
+  </siteinfo>
+  <page>
+    <title>Zinc</title>
+    <id>7</id>
+    <revision>
+      <text bytes="3">Zinc was a metal.</text>
+    </revision>
+    <revision>
+      <text bytes="3">Zinc is a metal.</text>
+    </revision>
+  </page>
+  <page>
+    <title>Iron</title>
+    <id>8</id>
+    <revision>
+      <text bytes="3">Iron is, too.</text>
+    </revision>
+  </page>
+</mediawiki>
+"""
+
+
+def test_versions_that_are_not_used_are_said():
+    account = Account()
+    elements_of(EXPORT, account)
+    assert "1 versions of a text before its last one, which were not used" in account.notes
+    assert "<revision>" not in account.notes
+
+
 @pytest.mark.parametrize(
     ("text", "found"),
     [
@@ -56,6 +89,7 @@ PAGES = """<page>
         (TREC, [("FT-1", "Iron Tablets treat anemia & more.\n\nRed cells return.", 1),
                 ("FT-2", "Zinc is a metal.", 10)]),
         (PAGES, [("7", "Zinc Zinc is a metal.", 1)]),
+        (EXPORT, [("7", "Zinc Zinc is a metal.", 5), ("8", "Iron Iron is, too.", 15)]),
         ("Iron tablets.\n<doc id=\"1\">\nx\n</doc>", []),
         ("plain text", []),
     ],
