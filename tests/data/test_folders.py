@@ -68,6 +68,12 @@ def test_a_collection_of_beir_is_named_with_its_corpus(tmp_path):
         read_passages(tmp_path)
 
 
+def test_a_folder_of_files_that_are_not_read_names_one(tmp_path):
+    (tmp_path / "export.xml").write_text("<page>")
+    with pytest.raises(InputError, match="no text in files that end in .*; export.xml is there: name what is"):
+        text_files(tmp_path)
+
+
 def test_a_folder_of_tables_names_one(tmp_path):
     (tmp_path / "pairs.csv").write_text("a,b\n")
     with pytest.raises(

@@ -27,6 +27,13 @@ def test_a_file_may_be_named_train_and_be_told_to_be_test(tmp_path):
     assert [part.side for part in parts_of(path, Reading(), "test")] == ["test"]
 
 
+def test_judgements_of_trec_are_told_their_first_line(tmp_path):
+    [root] = beir(tmp_path)["sources"]
+    (tmp_path / "beir" / "qrels" / "train.tsv").write_text("q1\t0\td1\t1\nq2\t0\td2\t1\n")
+    with pytest.raises(InputError, match="put it above these, which are TREC's: query-id, iteration, corpus-id, score"):
+        list(next(part for part in parts_of(root, Reading()) if part.side == "train").records())
+
+
 def test_what_is_wrong_with_beir(tmp_path):
     [root] = beir(tmp_path)["sources"]
     qrels = (
