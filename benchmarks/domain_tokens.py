@@ -13,7 +13,7 @@ Protocol, fixed before the test set was touched with these models:
   that is more text.
 - Each after stage 1 alone, and after stage 2 on 200 pairs (two epochs) and on 1,000 (one), batches of 32, rate 1e-4,
   temperature 0.02, the last weights. Seed 0, of both stages.
-- Scores: recall@10 and nDCG@10 of mteb in the full corpus, which is the test documents and the first 3,500 training
+- Scores: recall@10 and nDCG@10 of mteb in the full corpus, which is the test documents and the first 1,500 training
   ones. What `terms` finds more than `plain`, with a paired bootstrap over queries: of all questions, of those
   with a term in them and those without, and in chemistry of trivial and of systematic names. Trivial names are the
   question: they are found once in twenty times without.

@@ -29,7 +29,7 @@ else is said; it reads the questions of all training records, in every variant a
 - Cut, before a result was there, to what two sessions of two cores hold: from three rates for every variant, and from
   200,000 tokens with two new seeds at last. Cut again when eleven variants were measured at 4e-4: two other rates for
   `tokens`, the controls and the two best others, another five hours. So each variant is judged at the best rate of
-  `tokens`, which can only favour that one.
+  `tokens`, which favours that one.
 
 An arm whose result file is there is not run again. `--variants` runs some, so that two processes share the work;
 `--confirm` runs what comes last.
@@ -87,7 +87,6 @@ VARIANTS = {
     "gl": Stage1("sft", Arm.PLAIN),
     "pt": Stage1("reconstruct", Arm.PLAIN),
 }
-CONTROLS = ("no-cut-off", "gl", "pt")
 
 
 def variant(name: str, domain: Domain, lab: Lab) -> Stage1:

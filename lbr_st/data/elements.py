@@ -87,9 +87,8 @@ def _attribute(about: str, name: str) -> str:
 def _of_children(inside: str, line: int, account: Account) -> Element:
     """Return a document whose id, title and texts are elements in it; where none is a text, all else is."""
     children = [(child[1].lower(), child[2]) for child in _CHILD.finditer(inside)]
-    if not any(
-        name in _TEXT for name, _ in children
-    ):  # within another, such as MediaWiki's revision, the last of which
+    if not any(name in _TEXT for name, _ in children):
+        # Within another, as in a revision of MediaWiki, of which the last is read.
         last = {name: each for name, each in children if any(c[1].lower() in _TEXT for c in _CHILD.finditer(each))}
         account.note(OLDER, sum(name in last for name, _ in children) - len(last))
         children = [(name, each) for name, each in children if name not in last]

@@ -121,8 +121,12 @@ def is_isolated(left: Mapping[str, Mapping[str, int]]) -> bool:
     return not any(number for kinds in left.values() for number in kinds.values())
 
 
-def rows_of(file: str | Path) -> Iterator[Record]:
+def rows_of(file: str | Path, text: str = "document") -> Iterator[Record]:
     """Yield the records of a file of a prepared set, as they were written.
+
+    Args:
+        file: The file.
+        text: What each of its records has, a text.
 
     Raises:
         InputError: If the file was damaged: with the line.
@@ -131,7 +135,7 @@ def rows_of(file: str | Path) -> Iterator[Record]:
         for number, line in enumerate(lines, start=1):
             try:
                 record = json.loads(line)
-                if not isinstance(record["document"], str):
+                if not isinstance(record[text], str):
                     raise TypeError("no text")
             except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise InputError(f"{file}, line {number}: no record of a prepared set; prepare it again") from error

@@ -6,7 +6,6 @@ holds out is never among them, and like everything else this is proved on the fi
 
 from __future__ import annotations
 
-import json
 import logging
 import shlex
 import shutil
@@ -275,8 +274,8 @@ def _about_pairs(config: MineConfig, pairs: Sequence[Record]) -> dict[str, Any]:
 
 def _describe(folder: Path, before: Mapping[str, Any], config: MineConfig, drops: Drops) -> dict[str, Any]:
     """Write what was left out, ``lbr_set.json`` and the card; prove that the set is isolated."""
-    left_out = (folder / DROPPED).read_text(encoding="utf-8").split("\n") if (folder / DROPPED).is_file() else ()
-    samples = [*map(json.loads, filter(None, left_out)), *drops.samples]
+    left_out = rows_of(folder / DROPPED, text="reason") if (folder / DROPPED).is_file() else ()
+    samples = [*left_out, *drops.samples]
     write_jsonl(folder / DROPPED, sorted(samples, key=lambda sample: sample["reason"]))
     count_tokens, tokenizer, unit = _counter(before)
     rows = {name: _rows(folder / f"{name}.jsonl") for name in before["files"]}
