@@ -292,10 +292,11 @@ def _is_other(name: str) -> bool:
     return bool(names.negatives([name]) or names.is_id(name) or _NO_TEXT.fullmatch(names.plain(name)))
 
 
-def some_of(columns: Iterable[Any], most: int = MOST_NAMED) -> str:
+def some_of(columns: Iterable[Any]) -> str:
     """Name columns for a message, and how many more there are."""
     named = [str(column) for column in columns]
-    return ", ".join(named[:most]) + (f" and {len(named) - most:,} more" if len(named) > most else "")
+    more = len(named) - MOST_NAMED
+    return ", ".join(named[:MOST_NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _lists_in(path: str, name: str, value: Any, depth: int = 0) -> Iterator[str]:
