@@ -1613,3 +1613,9 @@ def test_a_list_of_sentences_is_to_be_joined():
         read(
             {"doc_id": 4, "title": "Malaria", "abstract": ["A parasite causes it.", "So it is."]}, needed=("document",)
         )
+
+
+def test_of_many_columns_some_are_named():
+    with pytest.raises(RowError, match=r"found: c0, .*, c29 and 10 more; looked for") as error:
+        read({f"c{number}": number for number in range(40)})
+    assert "c30" not in str(error.value)
