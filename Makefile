@@ -33,7 +33,7 @@ help:
 	@echo "make bench-llamacpp     encoding beside llama.cpp, six minutes"
 	@echo "make bench-smaller      fewer layers and encoders of queries, 90 minutes: DATA=DIR MODEL=DIR SET=DIR"
 	@echo "make bench-serving      the server under load, 25 minutes; FLAGS=\"--parts load search\""
-	@echo "make bench-adapt        lbr adapt in three domains, five hours: DATA=DIR; FLAGS=--ablate"
+	@echo "make bench-adapt        lbr adapt in three domains, eight hours: DATA=DIR; FLAGS=--ablate"
 	@echo "make campaign           kills, full disks, hostile texts, damaged models: hours; FLAGS=\"--share 0.1\""
 	@echo "make bench-gpu          both stages and encoding on a GPU, minutes"
 	@echo "make gpu                the same, the GPU's tests, and a model: WEIGHTS=DIR DATA=DIR"
