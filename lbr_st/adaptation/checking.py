@@ -17,7 +17,7 @@ from lbr_st.adaptation.query_text import why_not
 from lbr_st.adaptation.steps import is_done
 from lbr_st.adaptation.training_steps import align_config, learn_config
 from lbr_st.adaptation.writers import Decoding, Request, check_chat
-from lbr_st.alignment.run import check_dimensions
+from lbr_st.alignment import run as alignment
 from lbr_st.data.drops import Drops, on_wrong_row
 from lbr_st.data.folders import holds_no_data
 from lbr_st.data.parts import Reading, parts_of
@@ -30,7 +30,7 @@ from lbr_st.errors import InputError, check_installed
 from lbr_st.evaluation.general import general_pairs
 from lbr_st.evaluation.ranking import BM25
 from lbr_st.files import require_empty
-from lbr_st.model.backbone import read_config
+from lbr_st.learning import run as learning
 from lbr_st.model.opening import (
     check_can_be_trained,
     check_is_found,
@@ -41,8 +41,9 @@ from lbr_st.model.opening import (
 )
 from lbr_st.model.weights import check_weight_files
 from lbr_st.records import QUERIES_FILE, Record
-from lbr_st.training.config import StageConfig
 
+# Settings of the bottleneck, which a model keeps that has one.
+BOTTLENECK = {"bottleneck_tokens", "compression_ratio", "nested"}
 BYTES = 4  # of a number of a model that is trained
 # Numbers that a checkpoint has for one of the model: itself, and the two of AdamW.
 IN_A_CHECKPOINT = 3
@@ -103,14 +104,13 @@ def _check_stages(layout: Layout) -> None:
     """Refuse flags that contradict each other, packages that are not there, and texts longer than the model reads."""
     config = layout.config
     data, pairs = Path("set"), Path("align.jsonl")
-    align = align_config(config, {}, config.model, data, pairs, Path("align"))
-    stages: list[StageConfig] = [align]
     if layout.learns:
-        stages.append(learn_config(layout, {}, config.model, data, Path("learn")))
-    if layout.is_language_model:
-        check_dimensions(align.matryoshka_dims, read_config(config.model).hidden_size)
-    if (rows := max(stage.texts_in_a_row for stage in stages)) > 1:
-        check_can_be_trained(config.model, config.max_length, rows)
+        for name in BOTTLENECK & {*config.align}:
+            raise InputError(
+                f"--align {name}: stage 2 has the bottleneck of stage 1; write --learn {name}={config.align[name]}"
+            )
+        learning.check_model(learn_config(layout, {}, config.model, data, Path("learn")))
+    alignment.check_model(align_config(config, {}, config.model, data, pairs, Path("align")))
 
 
 def _check_room(layout: Layout, to_do: list[str]) -> None:

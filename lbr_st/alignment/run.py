@@ -211,7 +211,7 @@ def prepare(config: AlignConfig, arguments: AlignConfig) -> tuple[Run, AlignTrai
     """
     check_launch(config)
     check_hub(arguments)
-    _check_model(config)
+    check_model(config)
     sources = find_sources(config)
     teacher = teacher_of(config)
     set_learning_rate(arguments, "align")
@@ -235,8 +235,12 @@ def prepare(config: AlignConfig, arguments: AlignConfig) -> tuple[Run, AlignTrai
     return run, _trainer(config, arguments, model, data, dimensions, teacher)
 
 
-def _check_model(config: AlignConfig) -> None:
-    """Refuse a model that cannot be trained as the settings say, before data are read; no weights are read."""
+def check_model(config: AlignConfig) -> None:
+    """Refuse a model that cannot be trained as the settings say, before data are read; no weights are read.
+
+    Raises:
+        InputError: With the setting, and what the model has.
+    """
     if Path(config.model).exists() and is_other_embedding_model(config.model):
         _check_of_no_other(config)
     asked: dict[str, Any] = {

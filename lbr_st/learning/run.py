@@ -187,6 +187,27 @@ def find_rate(config: LearnConfig) -> RateSearch:
         return try_rates(trainer, "eval_loss" if trainer.evaluator is None else f"eval_{NDCG}")
 
 
+def check_model(config: LearnConfig) -> None:
+    """Refuse a model that cannot be trained as the settings say, before data are read; no weights are read.
+
+    Raises:
+        InputError: With the setting, and what the model has.
+    """
+    check_can_be_trained(
+        config.model,
+        config.max_length,
+        config.texts_in_a_row,
+        config.layers,
+        config.bottleneck_tokens,
+        config.given_prompts,
+        config.compression_ratio,
+        config.nested,
+        domain_tokens=config.domain_tokens is not None,
+    )
+    if Path(config.model).exists() and is_other_embedding_model(config.model):
+        open_tokenizer(config.model)  # an encoder is refused
+
+
 def prepare(
     config: LearnConfig, arguments: LearnConfig, training_model: Callable[..., CutOffModel] = CutOffModel
 ) -> tuple[Run, LearnTrainer] | None:
@@ -207,19 +228,7 @@ def prepare(
     check_hub(arguments)
     if config.attention == "flex_attention" and config.device.type == "cpu":
         raise InputError("--attention flex_attention: it has no backward pass on a CPU")
-    check_can_be_trained(
-        config.model,
-        config.max_length,
-        config.texts_in_a_row,
-        config.layers,
-        config.bottleneck_tokens,
-        config.given_prompts,
-        config.compression_ratio,
-        config.nested,
-        domain_tokens=config.domain_tokens is not None,
-    )
-    if Path(config.model).exists() and is_other_embedding_model(config.model):
-        open_tokenizer(config.model)  # an encoder is refused
+    check_model(config)
     sources = find_sources(config)
     config = replace(config, objective=sources.objective)  # the run and the model say it
     arguments.objective = sources.objective

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 import transformers
 from huggingface_hub import constants
-from sentence_transformers.util import load_file_path
+from sentence_transformers.util import is_sentence_transformer_model, load_file_path
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
@@ -335,7 +335,9 @@ def _refuse_what_reads_both_ways(name: str, config: PretrainedConfig) -> None:
     if (kind := kind_of(config)) is Kind.LANGUAGE_MODEL:
         return
     remedy = f"SentenceTransformer({name!r}).save_pretrained(DIR) makes an embedding model of it for lbr align"
-    if kind is Kind.IMAGES_AND_TEXT:
+    if kind is Kind.ENCODER and is_sentence_transformer_model(name):
+        remedy = f"lbr align --model {name} trains it as it is, an embedding model"
+    elif kind is Kind.IMAGES_AND_TEXT:
         remedy = "start from the language model in it alone, the one that it was made from"
     elif kind is Kind.SCORER:
         remedy = "start from the language model that it was made from"

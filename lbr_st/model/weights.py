@@ -416,24 +416,32 @@ def check_opened(name: str, opened: tuple[PreTrainedModel, Mapping[str, Any]]) -
 
 
 @contextlib.contextmanager
-def recorded() -> Iterator[list[tuple[PreTrainedModel, Mapping[str, Any]]]]:
-    """Keep what transformers says of each model that any library opens meanwhile, as `check_opened` takes it."""
-    opened: list[tuple[PreTrainedModel, Mapping[str, Any]]] = []
+def _replaced(from_pretrained: Callable[..., Any]) -> Iterator[None]:
+    """Let any library open its models by a function, which takes transformers' own one first."""
     with _one_at_a_time:
         of_transformers: Any = PreTrainedModel
         original = vars(of_transformers)["from_pretrained"]
-
-        def from_pretrained(cls: Any, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:
-            both = original.__func__(cls, *args, **{**kwargs, **REPORTING})
-            opened.append(both)
-            return both if output_loading_info else both[0]
-
-        of_transformers.from_pretrained = classmethod(from_pretrained)
+        of_transformers.from_pretrained = classmethod(
+            lambda cls, *args, **kwargs: from_pretrained(original.__func__, cls, *args, **kwargs)
+        )
         try:
-            with quietly(progress=True):
-                yield opened
+            yield
         finally:
             of_transformers.from_pretrained = original
+
+
+@contextlib.contextmanager
+def recorded() -> Iterator[list[tuple[PreTrainedModel, Mapping[str, Any]]]]:
+    """Keep what transformers says of each model that any library opens meanwhile, as `check_opened` takes it."""
+    opened: list[tuple[PreTrainedModel, Mapping[str, Any]]] = []
+
+    def from_pretrained(original: Any, cls: Any, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:
+        both = original(cls, *args, **{**kwargs, **REPORTING})
+        opened.append(both)
+        return both if output_loading_info else both[0]
+
+    with _replaced(from_pretrained), quietly(progress=True):
+        yield opened
 
 
 @contextlib.contextmanager
@@ -443,18 +451,12 @@ def instead_of_weights(make: Callable[[PretrainedConfig], nn.Module]) -> Iterato
     Args:
         make: Makes the module of the configuration of the model.
     """
-    with _one_at_a_time:
-        of_transformers: Any = PreTrainedModel
-        original = vars(of_transformers)["from_pretrained"]
 
-        def from_pretrained(cls: Any, *args: Any, config: PretrainedConfig, **kwargs: Any) -> nn.Module:
-            return make(config)
+    def from_pretrained(original: Any, cls: Any, *args: Any, config: PretrainedConfig, **kwargs: Any) -> nn.Module:
+        return make(config)
 
-        of_transformers.from_pretrained = classmethod(from_pretrained)
-        try:
-            yield
-        finally:
-            of_transformers.from_pretrained = original
+    with _replaced(from_pretrained):
+        yield
 
 
 def check_embedder(

@@ -36,6 +36,13 @@ from lbr_st.errors import InputError, UnfinishedError
         ({"align": {"matryoshka_dims": [1000]}}, "^--matryoshka-dims must be from 1 to 32, the width"),
         ({"align": {"optim": "adamw_8bit"}}, "^--optim adamw_8bit: .*bitsandbytes"),
         ({"learn": {"report_to": "wandb"}}, "^--report-to wandb needs wandb"),
+        ({"learn": {"layers": 9}}, "^--layers 9"),
+        ({"learn": {"bottleneck_tokens": 150}}, "^--bottleneck-tokens 150: "),
+        (
+            {"align": {"bottleneck_tokens": 2}},
+            "^--align bottleneck_tokens: stage 2 has the bottleneck of stage 1; write --learn bottleneck_tokens=2$",
+        ),
+        ({"align": {"nested": True}}, "^--align nested: .* write --learn nested=True$"),
         ({"max_length": 100_000}, "^--max-length 100000: "),
         ({"max_length": 200}, "^--max-length 200: stage 1 reads a text and its target in one row"),
     ],

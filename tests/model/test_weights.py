@@ -304,6 +304,11 @@ def test_what_is_no_causal_language_model(plain, config, message):
     assert all(re.search(message, said) for said in refusals(plain))
 
 
+def test_an_encoder_that_is_an_embedding_model_already(bert):
+    with pytest.raises(InputError, match=f"an encoder, .* is needed; lbr align --model {bert} trains it as it is"):
+        open_model(str(bert), max_seq_length=24)
+
+
 def test_an_encoder_that_was_made_a_decoder_is_one(plain):
     BertConfig(is_decoder=True).save_pretrained(plain)
     with pytest.raises(InputError, match="lacks .* of the .* tensors"):
