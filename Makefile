@@ -10,7 +10,7 @@ install = PYTHONWARNINGS=ignore $(1)/bin/python -m pip install -q
 TORCH := $(shell grep '^torch==' constraints.txt)
 
 .PHONY: help setup quickstart test test-benchmarks test-slow test-gpu test-integrations test-mutants test-versions \
-	fuzz gpu bench bench-data bench-encode bench-encode-speed bench-llamacpp bench-smaller bench-adapt bench-serving bench-gpu campaign evidence report check format lock dist clean
+	fuzz gpu bench bench-data bench-encode bench-encode-speed bench-llamacpp bench-smaller bench-adapt best-model bench-serving bench-gpu campaign evidence report check format lock dist clean
 
 help:
 	@echo "make quickstart         domain, both stages on SmolLM2-135M, scores, search: lbr-model/"
@@ -34,6 +34,7 @@ help:
 	@echo "make bench-smaller      fewer layers and encoders of queries, 90 minutes: DATA=DIR MODEL=DIR SET=DIR"
 	@echo "make bench-serving      the server under load, 25 minutes; FLAGS=\"--parts load search\""
 	@echo "make bench-adapt        lbr adapt in three domains, eight hours: DATA=DIR; FLAGS=--ablate"
+	@echo "make best-model         the best medical or chemical model at 135 M: DOMAIN=medical DATA=DIR"
 	@echo "make campaign           kills, full disks, hostile texts, damaged models: hours; FLAGS=\"--share 0.1\""
 	@echo "make bench-gpu          both stages and encoding on a GPU, minutes"
 	@echo "make gpu                the same, the GPU's tests, and a model: WEIGHTS=DIR DATA=DIR"
@@ -191,6 +192,12 @@ bench-adapt: $(INSTALLED) $(SMOLLM2)
 	@test -n "$(DATA)" || { echo "make bench-adapt DATA=DIR_WITH_MEDICAL_AND_CHEMISTRY [FLAGS=--ablate]"; exit 2; }
 	$(call install,.venv) -c constraints.txt --no-build-isolation -e ".[bench]"
 	$(BIN)/python benchmarks/adapt.py --data $(DATA) $(FLAGS)
+
+# The best model of a domain at 135 M, and its scores.
+best-model: $(INSTALLED) $(SMOLLM2)
+	@test -n "$(DATA)" -a -n "$(DOMAIN)" || { echo "make best-model DOMAIN=medical DATA=DIR_WITH_MEDICAL_AND_CHEMISTRY"; exit 2; }
+	$(call install,.venv) -c constraints.txt --no-build-isolation -e ".[bench]"
+	$(BIN)/python benchmarks/best_smollm2.py --data $(DATA) --domains $(DOMAIN) $(FLAGS)
 
 bench-serving: $(INSTALLED)
 	$(BIN)/python benchmarks/serving.py $(FLAGS)

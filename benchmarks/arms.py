@@ -92,7 +92,6 @@ SCALES = {
         epochs={200: 8, 1000: 4, 5000: 2},
         learning_rates=(3e-4, 1e-3),
     ),
-    # For those with GPUs: as many samples of stage 1 as the paper has, where the domain has them.
     # A model that can read, on two cores.
     "smollm2": Scale(
         backbone=SMOLLM2,
@@ -111,6 +110,7 @@ SCALES = {
         learning_rates=(1e-4, 2e-4),
         temperatures=(0.02,),
     ),
+    # For those with GPUs: as many samples of stage 1 as the paper has, where the domain has them.
     "paper": Scale(
         backbone="Qwen/Qwen2-1.5B",
         nano={},

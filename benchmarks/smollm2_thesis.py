@@ -166,11 +166,11 @@ class Bench:
 
     def run(self, cell: Cell) -> dict[str, Any]:
         """Make a system and score it."""
-        work = self.lab.work / self.domain.name
         if cell.arm in LEXICAL:
+            work = self.lab.work / self.domain.name
             return arms.score(LEXICAL[cell.arm](), self.domain, work, corpora=self.full)
         model, setting = self.model(cell)
-        found = arms.score(self.open(model), self.domain, work, self.lexical, self.full)
+        found = self.scored(model)
         if cell.pairs:
             shutil.rmtree(model)
         return {**found, "setting": setting}
@@ -183,6 +183,10 @@ class Bench:
         setting = self.setting(cell)
         name = f"{PROGRAM}-{cell.name}-seed{cell.seed}"
         return self.lab_of(cell.arm).stage2(self.domain, start, name, self.pairs(cell), setting, cell.seed), setting
+
+    def scored(self, model: Path | str) -> dict[str, Any]:
+        """Score a system on the test questions in the full corpus, alone and with BM25."""
+        return arms.score(self.open(model), self.domain, self.lab.work / self.domain.name, self.lexical, self.full)
 
     def open(self, model: Path | str) -> Any:
         """Open a system for mteb, at the length of all."""

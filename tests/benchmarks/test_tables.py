@@ -271,6 +271,7 @@ def test_smollm2_thesis(tmp_path, lab, medical, argv, monkeypatch, capsys):
 
 def what_follows_from_the_thesis(tmp_path, argv, monkeypatch, results):
     """The programs that go on with its models and its hits."""
+    import best_smollm2
     import forgetting
     import in_words
     import what_was_taught
@@ -278,8 +279,8 @@ def what_follows_from_the_thesis(tmp_path, argv, monkeypatch, results):
     def figures(program):
         return json.loads((tmp_path / "results" / program / "summary.json").read_text())["figures"]
 
-    for module in (in_words, forgetting, what_was_taught):  # a domain of two has no summary
-        monkeypatch.setattr(module, "FEW", 2)
+    for module in (in_words, forgetting, what_was_taught, best_smollm2):  # a domain of two has no summary
+        monkeypatch.setattr(module, "FEW", 2, raising=False)
         monkeypatch.setattr(module, "DOMAINS", ("medical",), raising=False)
     monkeypatch.setitem(in_words.STAGES, "stage2", dataclasses.replace(in_words.STAGES["stage2"], pairs=2))
     in_words.main(argv)
@@ -288,6 +289,13 @@ def what_follows_from_the_thesis(tmp_path, argv, monkeypatch, results):
         f"{stage}_{system}_ndcg_at_10" for stage in ("stage1", "stage2") for system in ("sparse", "dense_sparse")
     } < set(found)
     assert found["stage1_dense_recall_at_10"] == 1  # of four documents
+
+    monkeypatch.setattr(best_smollm2, "MANY", 4)
+    best_smollm2.main(argv)
+    of_thesis = results.read_arm("smollm2_thesis", "medical-ibgl-4", 0)["scores"]
+    assert figures("best_smollm2") == {f"medical_{name}": round(value, 4) for name, value in of_thesis.items()}
+    [made] = (tmp_path / "work" / "medical" / "stage2").glob("smollm2_thesis-medical-ibgl-4-*")
+    assert SentenceTransformer(str(made), device="cpu").encode("iron").shape == (32,)
 
     code = [
         {"id": f"{n}", "query": f"what is {n}", "document": f"def f{n}():", "title": f"f{n}", "taught_by": f"{n}",
