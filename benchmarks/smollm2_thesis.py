@@ -11,8 +11,9 @@ Protocol, fixed before the test set was touched with these models:
   and plain pretraining (`pt`); IB-GL by the paper's loss (`ibgl_paper`) and with the read-out loss, the default
   (`ibgl`), half SFT-style, half reconstruction both; the default with Y in sight of X (`no_cut_off`); and by
   reconstruction alone, so that stage 1 reads no question (`ibgl_passages`). `ibgl` strict too, with 200 pairs.
-- Labels: SFT-style halves read the questions of all training records with their answers, and those of dev and test as
-  titles. So `cl_all` is stage 2 alone on all pairs of stage 1, one epoch, in medicine.
+- Labels: what stage 1 reads as question and answer are labels too. Of its 1,024 examples in medicine and 1,088 in
+  chemistry half are SFT-style, so IB-GL with 200 pairs has read 712 and 744 in all: less than `cl` with 1,000. Plain
+  fine-tuning reads more, 1,376 and 1,504. `pt` and `ibgl_passages` read none in stage 1.
 - Beside them: the backbone as it is, the mean of its last states and its last token; BM25, over words and over
   trigrams of characters; all-MiniLM-L6-v2 and bge-small-en-v1.5, as they are and after stage 2 on the same pairs (rates
   5e-5 and 2e-4). Every dense system also fused with BM25, 0.7 of its standardized scores and 0.3 of BM25's.
@@ -22,11 +23,13 @@ Protocol, fixed before the test set was touched with these models:
 - Seeds 0 and 1, of both stages, for `cl` and `ibgl` with 200 pairs; seed 0 elsewhere.
 - Scores: recall@10 and nDCG@10 of mteb in the full corpus, which is the test documents and the first 1,500 training
   ones. Intervals: paired bootstrap of recall@10 over seeds and queries, of what the default finds more.
-- Minutes on one core, by what the arms of `objectives.py` took: stage 1 14, a rate of stage 2 with 200 pairs and its
-  dev 5, stage 2 with 200 pairs 3, with 1,000 7, scores 3 each: of an arm at most 30. Of both domains: seven arms 410,
-  strict 40, more seeds 55, `cl_all` 50, rates 30, the rest 70: 655, or 5.5 hours of two processes.
+- Minutes on one core in float32, by what `adapt.py` took of 75 tokens a second in training and 350 encoded: stage 1 23,
+  a rate of stage 2 with 200 pairs and its dev 12, stage 2 with 200 pairs 8, with 1,000 20, scores 9 each. Of both
+  domains: stage 1 of six arms 276, stage 2 and scores of seven arms 650, strict 80, more seeds 115, rates 40, the rest
+  120: 1,280, or 11 hours of two processes.
 - Cut, before a model of it was there, to what can be had: from 200,000 tokens, a corpus of all training documents,
-  rates of stage 2 for each domain and each arm, three seeds of four arms, two epochs of 1,000 pairs, other strict arms.
+  rates of stage 2 for each domain and each arm, three seeds of four arms, two epochs of 1,000 pairs, other strict arms,
+  stage 2 alone on all 7,000 pairs.
 
 An arm whose result file is there is not run again. `--domains` and `--arms` run some, so that two processes share the
 work; without the Hub, which alone has bge, all but that one. The summary is of all that is there, and what is missing
@@ -61,7 +64,7 @@ from lbr_st.learning.objectives import Arm as Of
 PROGRAM = "smollm2_thesis"
 DOMAINS = ("medical", "chemistry")
 TAUGHT, STRICT = domains.REGIMES
-FEW, MANY, ALL = 200, 1000, "all"
+FEW, MANY = 200, 1000
 SEEDS = (0, 1)
 TUNED_ON = "medical"
 DISTRACTORS, IN_FULL = 500, 1500  # of the training documents: in dev, and in the full corpus
@@ -94,14 +97,14 @@ class Cell:
     Attributes:
         domain: Name of the domain.
         arm: Name of the arm.
-        pairs: Number of pairs of stage 2; 0 is none, `ALL` those of stage 1.
+        pairs: Number of pairs of stage 2; 0 is none.
         regime: Regime of stage 1.
         seed: Seed of both stages.
     """
 
     domain: str
     arm: str
-    pairs: int | str = 0
+    pairs: int = 0
     regime: str = TAUGHT
     seed: int = 0
 
@@ -114,13 +117,13 @@ class Cell:
     @property
     def label(self) -> str:
         """What its figures are called, before the metric: ``cl`` says that there was a stage 2."""
-        after = "_cl" if self.pairs and not self.arm.startswith("cl") else ""
+        after = "_cl" if self.pairs and self.arm != "cl" else ""
         return f"{self.domain}_{self.arm}{after}"
 
     @property
     def ending(self) -> str:
         """What the names of its figures end with."""
-        return ("" if self.pairs in (0, ALL) else f"_{self.pairs}") + ("_strict" if self.regime == STRICT else "")
+        return (f"_{self.pairs}" if self.pairs else "") + ("_strict" if self.regime == STRICT else "")
 
 
 def cells_of(domain: str) -> list[Cell]:
@@ -130,8 +133,7 @@ def cells_of(domain: str) -> list[Cell]:
     many = [Cell(domain, arm, MANY) for arm in STAGE1]
     encoders = [Cell(domain, arm, pairs) for arm in ENCODERS for pairs in (0, FEW, MANY)]
     seeds = [Cell(domain, arm, FEW, seed=seed) for seed in SEEDS[1:] for arm in TWO_SEEDS]
-    all_pairs = [Cell(domain, "cl", ALL)] if domain == TUNED_ON else []
-    return [*as_they_are, *few, *many, *encoders, *seeds, Cell(domain, DEFAULT, FEW, STRICT), *all_pairs]
+    return [*as_they_are, *few, *many, *encoders, *seeds, Cell(domain, DEFAULT, FEW, STRICT)]
 
 
 @dataclass(frozen=True)
@@ -182,7 +184,7 @@ class Bench:
             return start, None
         setting = self.setting(cell)
         name = f"{PROGRAM}-{cell.name}-seed{cell.seed}"
-        return self.lab_of(cell.arm).stage2(self.domain, start, name, self.pairs(cell), setting, cell.seed), setting
+        return self.lab_of(cell.arm).stage2(self.domain, start, name, cell.pairs, setting, cell.seed), setting
 
     def scored(self, model: Path | str) -> dict[str, Any]:
         """Score a system on the test questions in the full corpus, alone and with BM25."""
@@ -210,23 +212,11 @@ class Bench:
             return self.lab.backbone(self.domain)
         return self.lab.stage1(self.domain, cell.regime, f"{PROGRAM}-{cell.arm}", cell.seed, stage)
 
-    def pairs(self, cell: Cell) -> int:
-        """Return how many pairs stage 2 reads; all those of stage 1 are put where they are looked for."""
-        if cell.pairs != ALL:
-            return int(cell.pairs)
-        records = read_records(self.domain.stage1(TAUGHT, "pairs"))
-        file = self.lab.work / self.domain.name / f"pairs-{len(records)}.jsonl"
-        if not file.is_file():
-            write_jsonl(file, records)
-        return len(records)
-
     def lab_of(self, arm: str) -> Lab:
-        """Return the lab with the rates of stage 2 that an arm may have, and one epoch of all pairs."""
-        epochs = {**self.lab.scale.epochs, self.pairs(Cell(self.domain.name, "cl", ALL)): 1}
-        scale = dataclasses.replace(self.lab.scale, epochs=epochs)
-        if arm in ENCODERS:
-            scale = dataclasses.replace(scale, learning_rates=ENCODER_RATES)
-        return dataclasses.replace(self.lab, scale=scale)
+        """Return the lab with the rates of stage 2 that an arm may have."""
+        if arm not in ENCODERS:
+            return self.lab
+        return dataclasses.replace(self.lab, scale=dataclasses.replace(self.lab.scale, learning_rates=ENCODER_RATES))
 
     def setting(self, cell: Cell) -> tuple[float, float]:
         """Return the rate and the temperature of an arm.
@@ -255,9 +245,8 @@ def figures_of(found: dict[Cell, dict[str, Any]]) -> dict[str, float]:
     for cell, of_seeds in groups.items():
         for metric in of_seeds[0]["scores"]:
             plain, fused = metric.removesuffix("_fused"), "_fused" if metric.endswith("_fused") else ""
-            arm = f"{cell.label}_all" if cell.pairs == ALL else cell.label
             values = [each["scores"][metric] for each in of_seeds]
-            figures |= results.spread(f"{arm}{fused}_{plain}{cell.ending}", values)
+            figures |= results.spread(f"{cell.label}{fused}_{plain}{cell.ending}", values)
     for cell, of_seeds in groups.items():
         ours = groups.get(dataclasses.replace(cell, arm=DEFAULT))
         if ours is not None and cell.arm != DEFAULT:

@@ -252,7 +252,7 @@ def test_smollm2_thesis(tmp_path, lab, medical, argv, monkeypatch, capsys):
 
     for name, file in {
         "bm25_recall_at_10_full": "bm25-0", "backbone_ndcg_at_10_full": "backbone-0", "cl_ndcg_at_10_full_4": "cl-4",
-        "ibgl_recall_at_10_full": "ibgl-0", "cl_all_recall_at_10_full": "cl-all", "pt_cl_recall_at_10_full_2": "pt-2",
+        "ibgl_recall_at_10_full": "ibgl-0", "pt_cl_recall_at_10_full_2": "pt-2",
         "ibgl_cl_ndcg_at_10_full_2_strict": "ibgl-2-strict", "minilm_cl_recall_at_10_full_4": "minilm-4",
     }.items():  # fmt: skip
         metric = next(m for m in scores(file) if m in name and not m.endswith("_fused"))
