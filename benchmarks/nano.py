@@ -25,9 +25,10 @@ from transformers import (
 
 from lbr_st.data.cleaning import clean
 from lbr_st.data.columns import Columns
+from lbr_st.data.encodings import open_text
 from lbr_st.data.front_matter import Page, split_front_matter
 from lbr_st.data.records import RecordReader
-from lbr_st.data.rows import open_text, read_rows
+from lbr_st.data.rows import read_rows
 from lbr_st.errors import InputError
 from lbr_st.files import filling
 from lbr_st.model.saving import STALE

@@ -42,6 +42,7 @@ from transformers import (
 )
 
 import lbr_st
+from lbr_st.data.rows import read_rows
 from lbr_st.learning.config import LearnConfig
 from lbr_st.learning.examples import ExampleMaker, build_examples
 from lbr_st.model.cutoff import BOTTLENECK, PREFIX, SOURCE, TARGET, cutoff_mask
@@ -271,3 +272,13 @@ class Sizes(TorchDispatchMode):
                 memory = each.untyped_storage()
                 self.of[memory.data_ptr()] = max(memory.nbytes(), self.of.get(memory.data_ptr(), 0))
         return found
+
+
+def values_in(path, **kwargs) -> list[dict]:
+    """Return what the rows of a file hold, as `read_rows` reads them."""
+    return [row.values for row in read_rows(path, **kwargs)]
+
+
+def as_jsonl(rows) -> str:
+    """Return JSON Lines."""
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

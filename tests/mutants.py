@@ -251,10 +251,10 @@ MUTANTS = [
     ),
     Mutant(
         "tables: commands of TeX are line breaks of a database",
-        "data/rows.py",
+        "data/table_rows.py",
         '            elif _OF_OTHERS.search(field.replace("\\\\\\\\", "")):\n',
         "            elif False:\n",
-        "data/test_rows.py::test_what_may_be_a_command_of_tex_stays",
+        "data/test_table_rows.py::test_what_may_be_a_command_of_tex_stays",
     ),
     Mutant(
         "scores: a column of numbers may be of anything",
@@ -572,10 +572,10 @@ MUTANTS = [
     ),
     Mutant(
         "rows: a text that is gone is a document",
-        "data/rows.py",
+        "data/cells.py",
         "    if any(map(_has_gone, values.values())):",
         "    if not values:",
-        "data/test_rows.py::test_a_text_that_is_gone_is_empty_and_counted",
+        "data/test_cells.py::test_a_text_that_is_gone_is_empty_and_counted",
     ),
     Mutant(
         "judgements: a least score without a column is passed over",
@@ -1209,10 +1209,10 @@ MUTANTS = [
     ),
     Mutant(
         "rows: of a key that is there twice one is lost",
-        "data/rows.py",
+        "data/json_rows.py",
         "if found[key] != value:",
         "if False:",
-        "data/test_rows.py::test_a_key_that_is_twice_in_an_object_is_refused",
+        "data/test_json_rows.py::test_a_key_that_is_twice_in_an_object_is_refused",
     ),
     Mutant(
         "rows: a header that comes again is a pair",
@@ -1279,10 +1279,10 @@ MUTANTS = [
     ),
     Mutant(
         "rows: UTF-8 is read in the encoding of other files",
-        "data/rows.py",
+        "data/encodings.py",
         "return not is_ascii",
         "return False",
-        "data/test_rows.py::test_a_file_in_utf8_is_read_so_in_any_encoding",
+        "data/test_encodings.py::test_a_file_in_utf8_is_read_so_in_any_encoding",
     ),
     Mutant(
         "columns: a title tells the positive from its negatives",

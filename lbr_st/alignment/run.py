@@ -30,7 +30,7 @@ from lbr_st.alignment.teacher import Lessons, Teacher, check_strength, teacher_o
 from lbr_st.alignment.trainer import AlignTrainer
 from lbr_st.data.prepared_set import PreparedSet, file_of, refuse_overlaps, same_text_of
 from lbr_st.data.records import read_records, read_tuples
-from lbr_st.data.rows import check_is_there
+from lbr_st.data.sources import check_is_there
 from lbr_st.errors import InputError
 from lbr_st.learning.examples import ExampleMaker, check_fits
 from lbr_st.learning.masked_model import CutOffModel

@@ -10,8 +10,8 @@ from typing import Any, NoReturn
 
 from lbr_st.data.cleaning import printable
 from lbr_st.data.drops import ON_ERROR, ON_ERROR_HELP
+from lbr_st.data.encodings import LONE
 from lbr_st.data.judgements import MIN_SCORE
-from lbr_st.data.rows import LONE
 from lbr_st.errors import InputError
 
 MOST = 2**31 - 1  # what counts rows, texts or processes anywhere holds this much

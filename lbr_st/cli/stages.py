@@ -12,7 +12,7 @@ from typing import Any, NoReturn, TypeVar
 import yaml
 from transformers import HfArgumentParser
 
-from lbr_st.data.rows import one_of_several
+from lbr_st.data.sources import one_of_several
 from lbr_st.errors import InputError, one_line
 from lbr_st.evaluation.tables import markdown_table
 from lbr_st.training.config import RunConfig, StageConfig, own_fields

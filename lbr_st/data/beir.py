@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 
 from lbr_st.data import names
 from lbr_st.data.account import Account
+from lbr_st.data.cells import Row, Wrong
 from lbr_st.data.cleaning import clean
 from lbr_st.data.data_uris import TAKEN_OUT, without_data_uris
 from lbr_st.data.drops import Waiting
 from lbr_st.data.ids import IdReader, id_text
-from lbr_st.data.rows import Row, Wrong
 from lbr_st.data.templates import excerpt
 from lbr_st.data.texts import title_of, with_title
 from lbr_st.errors import RowError

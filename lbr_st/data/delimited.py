@@ -29,15 +29,7 @@ ERRORS = frozenset(
      "#NAME?", "#NULL!", "#NUM!", "#PYTHON!", "#REF!", "#SPILL!", "#TIMEOUT!", "#UNKNOWN!", "#VALUE!", "Err:502",
      "Err:504", "Err:508", "Err:509", "Err:522", *("#" * width for width in range(3, 256))]
 )  # fmt: skip
-# What sites put in the place of a text that is gone, also in JSON.
-GONE = frozenset(
-    f"[{said}]" for said in ("deleted", "removed", "deleted by user", "deleted by moderator", "removed by reddit",
-                             "removed by moderator", " removed by reddit ", " removed by moderator ", "unavailable")
-)  # fmt: skip
-LONGEST_GONE = 40  # with spaces around it
 # What is said of rows, after their number.
-GONE_CELLS = "with cells of [deleted], [removed] or the like alone, which are empty"
-NAN_CELLS = "with NaN, which is empty"
 EMPTY_CELLS = "with cells of NULL, NaN, N/A or None alone, which are empty"
 ERROR_CELLS = "with cells of an error of a spreadsheet alone, such as #REF!, which are empty"
 OPEN_QUOTES = "with a quote that is never closed, taken as it stands"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 
+from lbr_st.data.cells import Wrong, stop
 from lbr_st.data.choices import COUNTED
 from lbr_st.data.cleaning import printable
-from lbr_st.data.rows import Wrong, stop
 from lbr_st.errors import RowError, shortened
 
 ON_ERROR = ("stop", "skip")

@@ -26,8 +26,8 @@ from lbr_st.data.overlap import HeldOutTexts, count
 from lbr_st.data.prepared_set import PreparedSet, file_of, mteb_tasks_of, same_text_of
 from lbr_st.data.preparing import check_target
 from lbr_st.data.records import read_records, read_tuples
-from lbr_st.data.rows import check_is_there
 from lbr_st.data.same_text import AUTO, same_text
+from lbr_st.data.sources import check_is_there
 from lbr_st.data.table import counter_of
 from lbr_st.data.words import WORDS, count_words
 from lbr_st.data.write import DROPPED

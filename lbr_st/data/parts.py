@@ -15,14 +15,17 @@ from lbr_st.data import installed_packages as installed
 from lbr_st.data import names, registry
 from lbr_st.data.account import Account
 from lbr_st.data.beir import BeirCollection, Rows
+from lbr_st.data.cells import Row, Wrong, stop
 from lbr_st.data.cleaning import clean, clean_record
 from lbr_st.data.columns import Columns, lifted
 from lbr_st.data.drops import Waiting
 from lbr_st.data.folders import holds_no_data, note_files, tables_in
 from lbr_st.data.judgements import JUDGED
+from lbr_st.data.labelled_rows import hub_rows
 from lbr_st.data.passages import Chunker
 from lbr_st.data.records import RecordReader, read_text_records
-from lbr_st.data.rows import NO_FILE, Row, Wrong, check_is_there, hub_rows, read_rows, stop, what_it_is
+from lbr_st.data.rows import read_rows
+from lbr_st.data.sources import NO_FILE, check_is_there, what_it_is
 from lbr_st.data.texts import title_of
 from lbr_st.errors import InputError, RowError
 from lbr_st.records import SET_FILE, Record, is_hub_id, is_of_prepared_set, is_table, is_text_file

@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from lbr_st.data.account import Account
+from lbr_st.data.cells import Wrong, stop
 from lbr_st.data.data_uris import TAKEN_OUT, without_data_uris
 from lbr_st.data.elements import Element, elements_of
+from lbr_st.data.encodings import READ_AS_UTF8, check_decoded, is_utf8, open_text
 from lbr_st.data.front_matter import BROKEN, split_front_matter
 from lbr_st.data.installed_packages import documented_functions
 from lbr_st.data.kinds import check_kind
 from lbr_st.data.marked_lines import note_marks, references_of
 from lbr_st.data.notes import without_notes
 from lbr_st.data.raised import raise_in
-from lbr_st.data.rows import READ_AS_UTF8, Wrong, check_decoded, is_utf8, open_text, stop
 from lbr_st.data.same_text import same_text
 from lbr_st.data.words import count_words
 from lbr_st.errors import InputError, RowError, one_line, require

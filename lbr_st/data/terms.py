@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lbr_st.data import names
+from lbr_st.data.encodings import read_lines
 from lbr_st.data.prepared_set import PreparedSet
 from lbr_st.data.records import read_records
-from lbr_st.data.rows import check_is_file, read_lines, read_rows
+from lbr_st.data.rows import read_rows
+from lbr_st.data.sources import check_is_file
 from lbr_st.data.words import WORD
 from lbr_st.errors import InputError, RowError
 from lbr_st.files import write_jsonl

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lbr_st.data.rows import beginning, check_is_file, read_lines
+from lbr_st.data.encodings import beginning, read_lines
+from lbr_st.data.sources import check_is_file
 from lbr_st.errors import InputError, RowError
 
 logger = logging.getLogger(__name__)

@@ -24,7 +24,7 @@ from transformers import set_seed
 from lbr_st.alignment.teacher import EmbeddingTeacher, Lessons
 from lbr_st.data.prepared_set import file_of
 from lbr_st.data.records import read_queries
-from lbr_st.data.rows import check_is_there
+from lbr_st.data.sources import check_is_there
 from lbr_st.distilling.config import DistillConfig
 from lbr_st.distilling.students import make_student, nearness, save_both
 from lbr_st.errors import InputError

@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Sequence
 
-from lbr_st.data.rows import one_of_several
+from lbr_st.data.sources import one_of_several
 from lbr_st.errors import InputError
 
 OBJECTIVES = {

@@ -20,7 +20,7 @@ from sentence_transformers import SentenceTransformer
 
 from lbr_st.data.prepared_set import PreparedSet, file_of, refuse_overlaps
 from lbr_st.data.records import read_records
-from lbr_st.data.rows import check_is_there
+from lbr_st.data.sources import check_is_there
 from lbr_st.data.terms import AUTO, LEAST_COUNT, LEAST_PIECES, find_terms, read_terms, terms_in, texts_of
 from lbr_st.data.vectors import check_form, read_vectors
 from lbr_st.errors import InputError

@@ -14,7 +14,9 @@ from typing import Any
 
 from lbr_st.data import names
 from lbr_st.data.delimited import NUMBER, Table
-from lbr_st.data.rows import LONE, MOST_AHEAD, check_is_there, open_text, read_rows
+from lbr_st.data.encodings import LONE, open_text
+from lbr_st.data.rows import MOST_AHEAD, read_rows
+from lbr_st.data.sources import check_is_there
 from lbr_st.errors import InputError
 from lbr_st.records import ATOMIC, COMPRESSED, file_format, is_hub_id, is_table
 

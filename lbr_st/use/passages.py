@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from sentence_transformers import SentenceTransformer
 
+from lbr_st.data.cells import Wrong, stop
 from lbr_st.data.passages import CHUNK_TOKENS, Chunker
 from lbr_st.data.prepared_set import file_of
 from lbr_st.data.records import iterate_passages
-from lbr_st.data.rows import Wrong, check_is_there, stop
+from lbr_st.data.sources import check_is_there
 from lbr_st.errors import InputError, naming_the_extra
 from lbr_st.model.lengths import TextLimit
 from lbr_st.records import MANIFEST

@@ -20,12 +20,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
+from lbr_st.data.cells import Wrong, stop
 from lbr_st.data.cleaning import printable
 from lbr_st.data.ids import UniqueIds
 from lbr_st.data.passages import Chunker
 from lbr_st.data.prepared_set import file_of
 from lbr_st.data.records import iterate_passages
-from lbr_st.data.rows import Wrong, stop
 from lbr_st.errors import InputError, one_line
 from lbr_st.files import UNFINISHED, read_json, replacing, replacing_folder, require_empty, write_json
 from lbr_st.model.contract import encoders_of_documents, fingerprint

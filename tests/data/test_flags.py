@@ -25,6 +25,7 @@ PRINTED_BY = {
     "columns": (PREPARE,),  # behind "lbr data prepare takes", or where a flag was given
     "config": (PREPARE,),
     "drops": READ,
+    "encodings": (PREPARE,),  # --encoding was given
     "isolate": (PREPARE,),
     "judgements": (PREPARE, "data queries", MINE, CHECK, "learn", "align", "evaluate", "inspect"),
     "mining": (MINE,),
@@ -35,7 +36,6 @@ PRINTED_BY = {
     "records": (PREPARE,),  # --id was given
     "registry": (PREPARE,),
     "remedies": (PREPARE,),  # behind "lbr data prepare takes"
-    "rows": (PREPARE,),  # --encoding was given
     "split": (PREPARE,),
     "table": (PREPARE,),
 }
