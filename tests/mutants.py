@@ -279,7 +279,7 @@ MUTANTS = [
     ),
     Mutant(
         "lengths: room for text is looked for after the data",
-        "model/opening.py",
+        "model/trainable.py",
         "        check_room(length, prefix, number)\n",
         "        pass\n",
         "training/test_launch.py::test_a_length_without_room_for_text_is_refused_before_the_data",
@@ -380,7 +380,7 @@ MUTANTS = [
     ),
     Mutant(
         "opening: a half-copied model is found when it is opened",
-        "model/opening.py",
+        "model/named.py",
         "        if is_ours:\n            check_files(name)\n",
         "        if False:\n            check_files(name)\n",
         "model/test_weights.py::test_a_half_copied_model_is_refused_before_data_are_read",
@@ -2304,7 +2304,7 @@ MUTANTS = [
     ),
     Mutant(
         "saved numbers may be contradicted",
-        "model/opening.py",
+        "model/trainable.py",
         "if wanted not in (None, own):",
         "if wanted is own and own is None and False:",
         "model/test_opening.py::test_other_numbers_than_the_saved_ones_are_refused",
@@ -2672,7 +2672,7 @@ MUTANTS = [
     ),
     Mutant(
         "opening: another tokenizer than was saved is used",
-        "model/opening.py",
+        "model/named.py",
         "            _check_tokenizer(path)\n",
         "",
         "model/test_opening.py::test_a_tokenizer_of_another_version_is_refused",
@@ -2864,7 +2864,7 @@ MUTANTS = [
     ),
     Mutant(
         "nested: another bottleneck than the model's is refused when it is opened",
-        "model/opening.py",
+        "model/trainable.py",
         "            _check_what_it_has(name, asked, domain_tokens)\n",
         "            pass\n",
         "alignment/test_run.py::test_nested_is_for_models_with_a_bottleneck",

@@ -31,14 +31,9 @@ from lbr_st.evaluation.general import general_pairs
 from lbr_st.evaluation.ranking import BM25
 from lbr_st.files import require_empty
 from lbr_st.learning import run as learning
-from lbr_st.model.opening import (
-    check_can_be_trained,
-    check_is_found,
-    count_parameters,
-    is_other_embedding_model,
-    open_cross_encoder,
-    open_sentence_transformer,
-)
+from lbr_st.model.named import check_is_found, count_parameters, is_other_embedding_model
+from lbr_st.model.opening import open_cross_encoder, open_sentence_transformer
+from lbr_st.model.trainable import check_can_be_trained
 from lbr_st.model.weights import check_weight_files
 from lbr_st.records import QUERIES_FILE, Record
 

@@ -12,7 +12,7 @@ from lbr_st.learning.objectives import Arm, parse_objective
 from lbr_st.model.adapters import find_adapter
 from lbr_st.model.backbone import read_backbone
 from lbr_st.model.gguf import gguf_file
-from lbr_st.model.opening import has_bottleneck_tokens, is_other_embedding_model
+from lbr_st.model.named import has_bottleneck_tokens, is_other_embedding_model
 
 NEGATIVES = 2
 RELATIVE_MARGIN = 0.05  # NV-Retriever (arXiv 2407.15831)

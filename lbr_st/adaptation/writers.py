@@ -30,7 +30,8 @@ from lbr_st.learning.objectives import Arm, parse_objective
 from lbr_st.model.backbone import read_backbone
 from lbr_st.model.bottleneck import bottleneck_module
 from lbr_st.model.contract import fingerprint
-from lbr_st.model.opening import is_other_embedding_model, open_model
+from lbr_st.model.named import is_other_embedding_model
+from lbr_st.model.opening import open_model
 from lbr_st.model.positions import most_positions
 from lbr_st.model.precision import evaluating
 from lbr_st.model.quiet import quietly

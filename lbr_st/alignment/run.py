@@ -38,17 +38,13 @@ from lbr_st.learning.measures import LanguageModelEvaluator
 from lbr_st.model.adapters import merge_opened
 from lbr_st.model.bottleneck import BottleneckTransformer, bottleneck_module
 from lbr_st.model.lengths import warn_of_longer
+from lbr_st.model.named import is_other_embedding_model
 from lbr_st.model.nested import preprocess_nested
-from lbr_st.model.opening import (
-    check_can_be_trained,
-    check_max_length,
-    embedding_width,
-    is_other_embedding_model,
-    open_sentence_transformer,
-)
+from lbr_st.model.opening import open_sentence_transformer
 from lbr_st.model.precision import autocast_dtype
 from lbr_st.model.saving import load
 from lbr_st.model.similarity import compare_by_cosine
+from lbr_st.model.trainable import check_can_be_trained, check_max_length, embedding_width
 from lbr_st.records import FIELDS, Record
 from lbr_st.training.callbacks import WarnOfCollapse, evaluate_while_training, keep_best
 from lbr_st.training.describe import describe_run, open_folder

@@ -30,7 +30,8 @@ from lbr_st.errors import InputError, shortened
 from lbr_st.files import parents_that_go, replacing
 from lbr_st.model.contract import fingerprint
 from lbr_st.model.lengths import saying_what_is_longer
-from lbr_st.model.opening import check_embedder_exists, check_is_found, open_cross_encoder, open_sentence_transformer
+from lbr_st.model.named import check_embedder_exists, check_is_found
+from lbr_st.model.opening import open_cross_encoder, open_sentence_transformer
 from lbr_st.model.precision import autocast_dtype, computing_in
 from lbr_st.model.similarity import compare_by_cosine
 from lbr_st.records import Record

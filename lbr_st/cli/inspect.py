@@ -12,7 +12,8 @@ from lbr_st.data.records import read_records
 from lbr_st.evaluation.inspect import format_numbers, inspect
 from lbr_st.evaluation.read_out import read_out, warn_of_unlearned
 from lbr_st.metrics import Pairs
-from lbr_st.model.opening import check_embedder_exists, has_bottleneck_tokens, open_with_language_model
+from lbr_st.model.named import check_embedder_exists, has_bottleneck_tokens
+from lbr_st.model.opening import open_with_language_model
 from lbr_st.records import FIELDS
 
 

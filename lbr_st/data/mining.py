@@ -35,7 +35,8 @@ from lbr_st.errors import InputError, not_written, one_line
 from lbr_st.files import file_sha256, replacing_folder, write_jsonl
 from lbr_st.metrics import SIMILARITIES_AT_A_TIME
 from lbr_st.model.lengths import saying_what_is_longer
-from lbr_st.model.opening import check_embedder_exists, open_sentence_transformer
+from lbr_st.model.named import check_embedder_exists
+from lbr_st.model.opening import open_sentence_transformer
 from lbr_st.records import FIELDS, Record
 
 logger = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from lbr_st.errors import InputError, check_installed
 from lbr_st.model.encoding import TextEncoder
-from lbr_st.model.opening import check_embedder_exists
+from lbr_st.model.named import check_embedder_exists
 
 Scores = NDArray[np.float32]
 Weight = float | Literal["rrf"]

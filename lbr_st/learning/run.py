@@ -34,10 +34,12 @@ from lbr_st.model.bottleneck import BottleneckTransformer, bottleneck_module
 from lbr_st.model.domain_tokens import add_domain_tokens, known_words
 from lbr_st.model.domain_vectors import Vectors
 from lbr_st.model.lengths import warn_of_longer
-from lbr_st.model.opening import check_can_be_trained, is_other_embedding_model, open_tokenizer
+from lbr_st.model.named import is_other_embedding_model
+from lbr_st.model.opening import open_tokenizer
 from lbr_st.model.precision import autocast_dtype
 from lbr_st.model.saving import load
 from lbr_st.model.self_checks import check_no_leak, check_packing
+from lbr_st.model.trainable import check_can_be_trained
 from lbr_st.records import FIELDS, Record
 from lbr_st.training import curves
 from lbr_st.training.callbacks import evaluate_while_training, keep_best

@@ -23,14 +23,8 @@ from lbr_st.files import read_json
 from lbr_st.model.adapters import find_adapter
 from lbr_st.model.bottleneck import BottleneckTransformer
 from lbr_st.model.contract import fingerprint
-from lbr_st.model.opening import (
-    check_embedder_exists,
-    check_is_found,
-    has_bottleneck_tokens,
-    is_other_embedding_model,
-    open_model,
-    open_sentence_transformer,
-)
+from lbr_st.model.named import check_embedder_exists, check_is_found, has_bottleneck_tokens, is_other_embedding_model
+from lbr_st.model.opening import open_model, open_sentence_transformer
 from lbr_st.model.quiet import quietly
 
 FLAG = "merge:"  # how a message begins that names one of the models

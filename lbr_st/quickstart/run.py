@@ -36,7 +36,8 @@ from lbr_st.files import read_json, replacing_folder, write_json
 from lbr_st.learning.config import LearnConfig
 from lbr_st.learning.run import learn
 from lbr_st.model.gguf import gguf_file, write_directory
-from lbr_st.model.opening import check_can_be_trained, open_sentence_transformer
+from lbr_st.model.opening import open_sentence_transformer
+from lbr_st.model.trainable import check_can_be_trained
 from lbr_st.records import Record
 from lbr_st.use.search import search
 

@@ -15,7 +15,8 @@ from lbr_st.errors import DivergedError, InputError
 from lbr_st.files import require_empty
 from lbr_st.model.bottleneck import bottleneck_module
 from lbr_st.model.lengths import warn_of_longer
-from lbr_st.model.opening import check_can_be_trained, open_model
+from lbr_st.model.opening import open_model
+from lbr_st.model.trainable import check_can_be_trained
 from lbr_st.recommending.config import NONE, PRELOADED, RecommendConfig
 from lbr_st.recommending.interactions import Interactions, read_interactions
 from lbr_st.recommending.joined import JoinedPrediction

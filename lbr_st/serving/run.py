@@ -14,7 +14,8 @@ from sentence_transformers import SentenceTransformer
 from tqdm.auto import tqdm
 
 from lbr_st.errors import InputError, one_line
-from lbr_st.model.opening import check_embedder_exists, open_sentence_transformer
+from lbr_st.model.named import check_embedder_exists
+from lbr_st.model.opening import open_sentence_transformer
 from lbr_st.serving.app import make_app
 from lbr_st.serving.batching import Batcher
 from lbr_st.serving.config import ServeConfig, name_of

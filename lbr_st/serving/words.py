@@ -9,7 +9,8 @@ from sentence_transformers import SentenceTransformer
 from lbr_st.errors import InputError
 from lbr_st.evaluation.read_out import read_out, warn_of_unlearned
 from lbr_st.model.exported import read_made
-from lbr_st.model.opening import has_bottleneck_tokens, open_with_language_model
+from lbr_st.model.named import has_bottleneck_tokens
+from lbr_st.model.opening import open_with_language_model
 from lbr_st.serving.embeddings import ROLES, Lengths, object_of, without_halves, wrong
 from lbr_st.serving.replies import ApiError
 

@@ -17,7 +17,7 @@ from lbr_st.data.drops import ON_ERROR_HELP
 from lbr_st.data.judgements import MIN_SCORE
 from lbr_st.errors import InputError, check_installed, one_line
 from lbr_st.model.bottleneck import check_nested, check_ratio, check_room
-from lbr_st.model.opening import DEFAULT_MAX_LENGTH
+from lbr_st.model.trainable import DEFAULT_MAX_LENGTH
 from lbr_st.training.flags import flag, required, told
 from lbr_st.training.launch import check_environment
 from lbr_st.training.packages import check_packages

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from lbr_st.model.opening import count_parameters, is_other_embedding_model
+from lbr_st.model.named import count_parameters, is_other_embedding_model
 from lbr_st.training.config import StageConfig
 
 logger = logging.getLogger(__name__)

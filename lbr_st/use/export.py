@@ -27,7 +27,8 @@ from lbr_st.errors import InputError, require
 from lbr_st.files import file_sha256, filling, read_json, require_empty
 from lbr_st.model.contract import LBR_CONFIG, NOT_LOADED, SavedFiles, fingerprint
 from lbr_st.model.exported import Made
-from lbr_st.model.opening import check_embedder_exists, check_model_exists, open_sentence_transformer
+from lbr_st.model.named import check_embedder_exists, check_model_exists
+from lbr_st.model.opening import open_sentence_transformer
 from lbr_st.model.quiet import silently
 from lbr_st.use.export_check import compare
 from lbr_st.use.export_formats import FORMATS, TYPES, Format

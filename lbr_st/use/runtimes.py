@@ -27,15 +27,10 @@ from lbr_st.model.backbone import config_of_transformers
 from lbr_st.model.contract import VerificationError, fingerprint
 from lbr_st.model.dimensions import check_dimensions_kept, dimensions_of, keep_dimensions
 from lbr_st.model.exported import read_made
-from lbr_st.model.opening import (
-    PROMPTS,
-    check_embedder_exists,
-    check_model_exists,
-    embedding_width,
-    open_sentence_transformer,
-    open_with_backbone,
-)
+from lbr_st.model.named import PROMPTS, check_embedder_exists, check_model_exists
+from lbr_st.model.opening import open_sentence_transformer, open_with_backbone
 from lbr_st.model.precision import compute_in
+from lbr_st.model.trainable import embedding_width
 from lbr_st.use.export import export, require_exportable
 from lbr_st.use.export_formats import FORMATS, Run
 

@@ -20,7 +20,8 @@ from lbr_st.errors import EXTRAS, InputError
 from lbr_st.files import file_sha256, write_jsonl
 from lbr_st.learning.config import LearnConfig
 from lbr_st.model.cutoff import cutoff_rule, same_sequence_rule
-from lbr_st.model.opening import count_parameters, open_model
+from lbr_st.model.named import count_parameters
+from lbr_st.model.opening import open_model
 from lbr_st.training.rates import rate_for
 
 # What a machine for `make gpu` has of the extras; scipy comes with sentence-transformers, accelerate with peft.

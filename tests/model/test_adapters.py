@@ -20,7 +20,9 @@ from lbr_st.files import write_jsonl
 from lbr_st.learning.config import LearnConfig
 from lbr_st.learning.run import learn
 from lbr_st.model.contract import fingerprint
-from lbr_st.model.opening import check_can_be_trained, count_parameters, open_model, open_sentence_transformer
+from lbr_st.model.named import count_parameters
+from lbr_st.model.opening import open_model, open_sentence_transformer
+from lbr_st.model.trainable import check_can_be_trained
 from lbr_st.training.lora import save_adapter
 
 LAYER = "model.layers.0.mlp.up_proj.weight"

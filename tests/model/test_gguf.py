@@ -17,7 +17,8 @@ from lbr_st.errors import InputError
 from lbr_st.files import write_jsonl
 from lbr_st.model import gguf
 from lbr_st.model.backbone import read_backbone
-from lbr_st.model.opening import check_model_exists, open_model, open_sentence_transformer
+from lbr_st.model.named import check_model_exists
+from lbr_st.model.opening import open_model, open_sentence_transformer
 from lbr_st.model.verify import verify
 from lbr_st.use.export import export
 

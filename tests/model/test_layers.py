@@ -12,7 +12,8 @@ from lbr_st.errors import InputError
 from lbr_st.model import card
 from lbr_st.model.layers import FAMILIES as CUT
 from lbr_st.model.layers import check_layers, keep_layers
-from lbr_st.model.opening import check_can_be_trained, open_model
+from lbr_st.model.opening import open_model
+from lbr_st.model.trainable import check_can_be_trained
 
 NORMS = {"gpt2": "ln_f", "gpt-neox": "final_layer_norm"}
 IDS = torch.arange(1, 13).reshape(1, -1)  # longer than the window

@@ -11,8 +11,9 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
 import lbr_st
 from lbr_st.errors import InputError
-from lbr_st.model.opening import check_can_be_trained, open_model, open_sentence_transformer
+from lbr_st.model.opening import open_model, open_sentence_transformer
 from lbr_st.model.positions import check_positions, has_end, most_positions
+from lbr_st.model.trainable import check_can_be_trained
 
 SMALL = {
     "vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16,

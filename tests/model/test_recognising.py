@@ -11,8 +11,9 @@ from lbr_st.data.records import iterate_passages, read_records
 from lbr_st.errors import InputError
 from lbr_st.files import write_jsonl
 from lbr_st.model.backbone import Kind, kind_of, read_config
-from lbr_st.model.opening import check_can_be_trained, check_embedder_exists, check_model_exists
+from lbr_st.model.named import check_embedder_exists, check_model_exists
 from lbr_st.model.recognising import is_model, why_no_model
+from lbr_st.model.trainable import check_can_be_trained
 
 
 def touch(folder, *names):

@@ -33,16 +33,10 @@ from transformers import (
 import lbr_st
 from lbr_st.errors import InputError
 from lbr_st.model.contract import VerificationError
-from lbr_st.model.opening import (
-    check_can_be_trained,
-    check_embedder_exists,
-    check_model_exists,
-    open_cross_encoder,
-    open_model,
-    open_sentence_transformer,
-    open_with_language_model,
-)
+from lbr_st.model.named import check_embedder_exists, check_model_exists
+from lbr_st.model.opening import open_cross_encoder, open_model, open_sentence_transformer, open_with_language_model
 from lbr_st.model.self_checks import check_no_leak
+from lbr_st.model.trainable import check_can_be_trained
 from lbr_st.model.verify import verify
 from lbr_st.model.weights import check_finite, check_vectors, read_tensors, recorded
 from lbr_st.use.encode import EncodeConfig, encode_corpus
