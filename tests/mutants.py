@@ -629,7 +629,7 @@ MUTANTS = [
     # One reader, and what it leaves out.
     Mutant(
         "reader: a title stays beside its text",
-        "data/columns.py",
+        "data/column_texts.py",
         "return [with_title(heading, text) for text in found] if len(found) == 1 else found",
         "return found",
         "data/test_columns.py::test_usual_names cli/test_one_reader.py::test_readers",
@@ -1792,7 +1792,7 @@ MUTANTS = [
     ),
     Mutant(
         "columns: of several positives the first is read",
-        "data/columns.py",
+        "data/column_texts.py",
         "return found or document_in(columns[0], where, values)",
         "return found[:1] or document_in(columns[0], where, values)",
         "data/test_columns.py::test_several_positives_are_several_pairs",

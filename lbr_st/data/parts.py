@@ -17,7 +17,8 @@ from lbr_st.data.account import Account
 from lbr_st.data.beir import BeirCollection, Rows
 from lbr_st.data.cells import Row, Wrong, stop
 from lbr_st.data.cleaning import clean, clean_record
-from lbr_st.data.columns import Columns, lifted
+from lbr_st.data.column_texts import lifted
+from lbr_st.data.columns import Columns
 from lbr_st.data.drops import Waiting
 from lbr_st.data.folders import holds_no_data, note_files, tables_in
 from lbr_st.data.judgements import JUDGED
