@@ -98,14 +98,13 @@ def _check_pairs(flag: str, file: str) -> None:
 def _check_stages(layout: Layout) -> None:
     """Refuse flags that contradict each other, packages that are not there, and texts longer than the model reads."""
     config = layout.config
-    data, pairs = Path("set"), Path("align.jsonl")
     if layout.learns:
         for name in BOTTLENECK & {*config.align}:
             raise InputError(
                 f"--align {name}: stage 2 has the bottleneck of stage 1; write --learn {name}={config.align[name]}"
             )
-        learning.check_model(learn_config(layout, {}, config.model, data, Path("learn")))
-    alignment.check_model(align_config(config, {}, config.model, data, pairs, Path("align")))
+        learning.check_model(learn_config(layout, {}, config.model, Path("set"), Path("learn")))
+    alignment.check_model(align_config(layout, {}, config.model, Path("align.jsonl"), Path("align")))
 
 
 def _check_room(layout: Layout, to_do: list[str]) -> None:

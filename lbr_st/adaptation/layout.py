@@ -89,6 +89,11 @@ class Layout:
         return work / f"{self.names.index(name) + 1}-{name}"
 
     @property
+    def dev_corpus(self) -> Path:
+        """Passages that dev queries are asked of, beside their own, while models are chosen."""
+        return self.work / "dev-corpus.jsonl"
+
+    @property
     def backbone(self) -> str:
         """Model that training starts from."""
         return str(self.folder("start") / "backbone") if self.converts else self.config.model

@@ -40,7 +40,7 @@ from lbr_st.adaptation.queries import QUERIES, QuerySet, ToWrite, batches_of, lo
 from lbr_st.adaptation.queries import plan as requests_for
 from lbr_st.adaptation.query_text import why_not
 from lbr_st.adaptation.steps import Steps
-from lbr_st.adaptation.training_steps import align_config, learn_config
+from lbr_st.adaptation.training_steps import align_config, dev_corpus, learn_config
 from lbr_st.adaptation.writers import Decoding, Doc2QueryWriter, Request, Writer
 from lbr_st.alignment import run as alignment
 from lbr_st.data.drops import Drops
@@ -268,11 +268,14 @@ class _Trial:
         config = replace(self.config, weak_teacher=self.config.teacher is not None or self.config.reranker is not None)
         layout = self.layout
         model = layout.learned if "learn" in layout.done else layout.backbone
-        return alignment.plan(align_config(config, self._precision, model, layout.set, layout.pairs, folder / "model"))
+        write_jsonl(layout.dev_corpus, dev_corpus(layout))
+        told = Layout(config, layout.trial, layout.done), self._precision, model, layout.pairs, folder / "model"
+        return alignment.plan(align_config(*told))
 
     def _merge(self, folder: Path) -> tuple[str, float]:
         dev = read_records(self.layout.set / "dev.jsonl")
-        seconds = self._of_pairs(dev) + self._of_pairs(self._general)
+        corpus = [record["document"] for record in dev_corpus(self.layout)]
+        seconds = self._of_pairs(dev) + self._of_pairs(self._general) + self._encoding(self._embedder, corpus, [])
         return f"{len(SHARES)} shares, {len(dev):,} dev, {len(self._general):,} general", len(SHARES) * seconds
 
     def _verdict(self, folder: Path) -> tuple[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import random
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,12 +30,14 @@ from lbr_st.model.merging import merge
 from lbr_st.model.opening import open_sentence_transformer
 from lbr_st.model.saving import save_any
 from lbr_st.quickstart.run import choose_precision
+from lbr_st.records import Record
 from lbr_st.training.resume import checkpoint_dir
 
 logger = logging.getLogger(__name__)
 
 OUTSIDE = "recall@10_outside_the_domain"  # what merging says of the share that it takes
 FEW_PAIRS = 2_000  # of which stage 2 makes two passes, and of more one
+DEV_CORPUS = 200  # passages that dev queries are asked of while models are chosen, if their own are fewer
 
 
 def learn_domain(layout: Layout, folder: Path) -> dict[str, Any]:
@@ -69,7 +72,8 @@ def find_negatives(layout: Layout, folder: Path) -> dict[str, Any]:
 def align_with_queries(layout: Layout, folder: Path) -> dict[str, Any]:
     """Run stage 2 on the training queries."""
     precision = {"bf16": choose_precision(layout.work)}
-    align(align_config(layout.config, precision, layout.learned, layout.set, layout.pairs, folder / "model"))
+    write_jsonl(layout.dev_corpus, dev_corpus(layout))
+    align(align_config(layout, precision, layout.learned, layout.pairs, folder / "model"))
     gc.collect()
     _remove_checkpoints(folder)
     return {"pairs": len(rows_of(layout.pairs))}
@@ -80,13 +84,14 @@ def merge_with_start(layout: Layout, folder: Path) -> dict[str, Any]:
     config = layout.config
     dev = read_records(file_of(str(layout.set), "dev"))
     general = general_pairs(config.general, seed=config.seed)
-    choice = choose_share(layout.before, layout.aligned, dev, general, keep_general=config.keep_general)
+    corpus = dev_corpus(layout)
+    choice = choose_share(layout.before, layout.aligned, dev, general, corpus, keep_general=config.keep_general)
     start_over(folder, "model")
     taken = choice.taken
     save_any(merge([layout.before, layout.aligned], [1 - taken.share, taken.share]), folder / "model")
     return {
         "share_of_the_end": taken.share,
-        "dev_nDCG@10": round(taken.ndcg, 4),
+        "dev_nDCG@10_of_shares": {f"{each.share:g}": round(each.ndcg, 4) for each in choice.tried},
         OUTSIDE: taken.general,
     }
 
@@ -98,14 +103,25 @@ def learn_config(layout: Layout, precision: Mapping[str, Any], model: str, data:
 
 
 def align_config(
-    config: AdaptConfig, precision: Mapping[str, Any], model: str, data: Path, pairs: Path, output_dir: Path
+    layout: Layout, precision: Mapping[str, Any], model: str, pairs: Path, output_dir: Path
 ) -> AlignConfig:
     """Return the settings of stage 2."""
+    config = layout.config
     number = len(rows_of(pairs)) if pairs.is_file() else 0
-    told = {"num_train_epochs": 2 if number <= FEW_PAIRS else 1} | _common(config, precision) | dict(config.align)
+    told: dict[str, Any] = {"num_train_epochs": 2 if number <= FEW_PAIRS else 1, "corpus_extra": str(layout.dev_corpus)}
+    told |= _common(config, precision) | dict(config.align)
     told |= {name: getattr(config, name) for name in ("teacher", "reranker", "weak_teacher")}
-    told |= {"model": model, "data": str(pairs), "dev_data": str(data / "dev.jsonl"), "output_dir": str(output_dir)}
-    return AlignConfig(**told)
+    told |= {"model": model, "data": str(pairs), "dev_data": str(layout.set / "dev.jsonl")}
+    return AlignConfig(**told, output_dir=str(output_dir))
+
+
+def dev_corpus(layout: Layout) -> list[Record]:
+    """Return passages that join those of the dev queries: among its own alone, which are few, a query finds any."""
+    own = {record["document"] for record in read_records(layout.set / "dev.jsonl")}
+    corpus = read_records(layout.set / "corpus.jsonl", ("document",))
+    others = [record for record in corpus if record["document"] not in own]
+    number = min(len(others), max(0, DEV_CORPUS - len(own)))
+    return random.Random(layout.config.seed).sample(others, number)
 
 
 def _remove_checkpoints(folder: Path) -> None:

@@ -67,6 +67,7 @@ def choose_share(
     end: str,
     dev: Sequence[Record],
     general: Sequence[Record],
+    more_documents: Sequence[Record] = (),
     *,
     keep_general: float = KEEP_GENERAL,
     batch_size: int = 32,
@@ -78,13 +79,14 @@ def choose_share(
         end: What it became.
         dev: Pairs of the domain that were not trained on.
         general: Pairs of `lbr_st.evaluation.general.general_pairs`.
+        more_documents: Records whose documents join those of dev.
         keep_general: Share of the start's recall@10 outside the domain that must be kept.
         batch_size: Number of texts encoded at once.
 
     Raises:
         InputError: If the models cannot be merged.
     """
-    evaluator = HeldOutEvaluator(dev, batch_size=batch_size)
+    evaluator = HeldOutEvaluator(dev, more_documents, batch_size=batch_size)
     tried = []
     for share in tqdm(SHARES, desc="Scoring shares", unit="share"):
         model = merge([start, end], [1 - share, share])
@@ -101,7 +103,7 @@ def best_share(tried: Sequence[Tried], keep_general: float) -> Tried:
         keep_general: Share of its recall@10 that must be kept.
 
     Returns:
-        The best; of equals the one that is nearest to the start.
+        The best; of equals, which dev cannot tell apart, the one that keeps most of the training.
     """
     kept = [each for each in tried if each.general >= keep_general * tried[0].general]
-    return max(kept, key=lambda each: (each.ndcg, -each.share))
+    return max(kept, key=lambda each: (each.ndcg, each.share))

@@ -55,6 +55,15 @@ def message_of(config, capsys, code=2):
     return line.removeprefix("error: ")
 
 
+def recall_in_all_passages(config, dev):
+    """Return the recall@10 of what stage 2 starts with, by hand: of a toy all passages are fewer than are drawn."""
+    model = SentenceTransformer(str(config.work / "6-learn" / "model"))
+    passages = [row["document"] for row in rows_of(config.work / "5-set" / "set" / "corpus.jsonl")]
+    scores = model.encode_query([row["query"] for row in dev]) @ model.encode_document(passages).T
+    found = [[passages[at] for at in best] for best in np.argsort(-scores, axis=1)[:, :10]]
+    return np.mean([row["document"] in best for row, best in zip(dev, found, strict=True)])
+
+
 def test_from_a_folder_to_a_model_with_a_verdict_by_a_full_disk_at_each_step(config, tmp_path, monkeypatch, capsys):
     """Each time it is one line that says how to go on; what is done is not done again."""
     for number, (name, called) in enumerate(CALLED.items(), start=1):
@@ -93,6 +102,9 @@ def test_from_a_folder_to_a_model_with_a_verdict_by_a_full_disk_at_each_step(con
     assert rows["align"] and rows["dev"] and rows["test"]
     held_out = rows["dev"] | rows["test"]
     assert not rows["align"] & held_out and not rows["dev"] & rows["test"]
+    dev = rows_of(config.work / "5-set" / "set" / "dev.jsonl")
+    first = json.loads((config.work / "8-align" / "model" / "training_log.json").read_text())[0]
+    assert first["eval_dev_cosine_recall@10"] == pytest.approx(recall_in_all_passages(config, dev), abs=1e-6)
     mined = [json.loads(line)["negatives"] for line in (config.work / "7-negatives" / "align.jsonl").open()]
     assert any(mined) and not held_out.intersection(*[sum(mined, [])])
 
