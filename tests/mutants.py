@@ -2489,10 +2489,10 @@ MUTANTS = [
         "model/test_merging.py::test_what_it_says_of_itself",
     ),
     Mutant(
-        "merge: of equals it is the share nearest to the end",
+        "merge: of equals it is the share nearest to the start",
         "evaluation/shares.py",
-        "key=lambda each: (each.ndcg, -each.share)",
         "key=lambda each: (each.ndcg, each.share)",
+        "key=lambda each: (each.ndcg, -each.share)",
         "evaluation/test_shares.py::test_the_rule",
     ),
     Mutant(
