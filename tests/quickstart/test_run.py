@@ -3,6 +3,7 @@
 import logging
 
 import pytest
+import torch
 from gguf_files import write_gguf
 from helpers import TEXTS
 from sentence_transformers import SentenceTransformer
@@ -129,3 +130,23 @@ def test_a_precision_that_cannot_be_read_is_named(tmp_path, content):
     (tmp_path / "precision.json").write_text(content)
     with pytest.raises(InputError, match=r"precision.json is damaged; remove it, and it is chosen again"):
         quickstart.choose_precision(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("slower", "is_faster", "sizes"),
+    [
+        ({256: 5, 1024: 1}, False, [256]),
+        ({256: 2, 1024: 0.5}, True, [256, 1024]),
+        ({256: 2, 1024: 2}, False, [256, 1024]),
+    ],
+)
+def test_a_large_product_is_timed_only_where_a_small_one_is_not_far_slower(monkeypatch, slower, is_faster, sizes):
+    timed = []
+
+    def seconds(size, dtype):
+        timed.append(size)
+        return slower[size] if dtype == torch.bfloat16 else 1.0
+
+    monkeypatch.setattr(quickstart, "_seconds_of_products", seconds)
+    assert quickstart.bf16_is_faster() is is_faster
+    assert sorted({*timed}) == sizes
