@@ -3,29 +3,12 @@
 from pathlib import Path
 
 import pytest
-from helpers import make_backbone, make_bert
+from helpers import make_backbone
 from transformers import AutoConfig, AutoModelForCausalLM
 
 import lbr_st
 from lbr_st.errors import InputError
 from lbr_st.model.named import count_parameters, has_bottleneck_tokens, is_other_embedding_model
-
-
-@pytest.fixture
-def bert(tmp_path):
-    return make_bert(tmp_path / "bert")
-
-
-@pytest.fixture
-def portable(model, tmp_path):
-    lbr_st.save(model, tmp_path / "portable")
-    return str(tmp_path / "portable")
-
-
-@pytest.fixture
-def native(backbone, tmp_path):
-    lbr_st.save(lbr_st.from_backbone(backbone, compression_ratio=5, max_seq_length=24), tmp_path / "native")
-    return str(tmp_path / "native")
 
 
 @pytest.mark.parametrize("ask", [is_other_embedding_model, has_bottleneck_tokens])

@@ -26,23 +26,6 @@ from lbr_st.model.saving import save_other
 from lbr_st.model.trainable import DEFAULT_MAX_LENGTH
 
 
-@pytest.fixture
-def bert(tmp_path):
-    return make_bert(tmp_path / "bert")
-
-
-@pytest.fixture
-def portable(model, tmp_path):
-    lbr_st.save(model, tmp_path / "portable")
-    return str(tmp_path / "portable")
-
-
-@pytest.fixture
-def native(backbone, tmp_path):
-    lbr_st.save(lbr_st.from_backbone(backbone, compression_ratio=5, max_seq_length=24), tmp_path / "native")
-    return str(tmp_path / "native")
-
-
 def test_a_backbone_is_started_from(backbone):
     model = open_model(backbone, num_bottleneck_tokens=3, max_seq_length=24)
     assert (model[0].num_bottleneck_tokens, model.max_seq_length, model.dtype) == (3, 24, torch.float32)
