@@ -99,7 +99,7 @@ def _check_stages(layout: Layout) -> None:
     """Refuse flags that contradict each other, packages that are not there, and texts longer than the model reads."""
     config = layout.config
     if layout.learns:
-        for name in BOTTLENECK & {*config.align}:
+        for name in sorted(BOTTLENECK & {*config.align}):
             raise InputError(
                 f"--align {name}: stage 2 has the bottleneck of stage 1; write --learn {name}={config.align[name]}"
             )
