@@ -2491,9 +2491,16 @@ MUTANTS = [
     Mutant(
         "merge: of equals it is the share nearest to the start",
         "evaluation/shares.py",
-        "key=lambda each: (each.ndcg, each.share)",
-        "key=lambda each: (each.ndcg, -each.share)",
+        "key=lambda each: each.share)",
+        "key=lambda each: -each.share)",
         "evaluation/test_shares.py::test_the_rule",
+    ),
+    Mutant(
+        "merge: the best of a few queries is taken, though dev cannot tell",
+        "evaluation/shares.py",
+        "<= _error(best, each)",
+        "<= 0",
+        "evaluation/test_shares.py::test_dev_must_tell_the_end_from_the_best_to_leave_training_out",
     ),
     Mutant(
         "merge: exactly what must be kept is too little",

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
@@ -28,7 +29,8 @@ MOST_FOR_UNIFORMITY = 4096
 class HeldOutEvaluator(InformationRetrievalEvaluator):
     """Sentence-transformers' information-retrieval evaluator, and what else the same embeddings say.
 
-    ``recalls`` has the recall@10 of each query, as it was measured last; the mean of them is what it returns.
+    ``recalls`` and ``ndcgs`` have the recall@10 and the nDCG@10 of each query, as they were measured last; it returns
+    their means.
     Adds ``dev_separation_ratio``, ``dev_alignment``, ``dev_uniformity``, ``dev_mean_cosine`` and ``dev_variance`` (the
     last three of the documents), see `lbr_st.metrics`.
 
@@ -70,6 +72,7 @@ class HeldOutEvaluator(InformationRetrievalEvaluator):
         )
         self._embedded: dict[str, list[Tensor]] = {}
         self.recalls: list[float] = []
+        self.ndcgs: list[float] = []
 
     @property
     def names(self) -> list[str]:
@@ -88,11 +91,15 @@ class HeldOutEvaluator(InformationRetrievalEvaluator):
         return embeddings.float()
 
     def compute_metrics(self, queries_result_list: list[Any]) -> dict[str, Any]:
-        """Compute them, and keep the recall of each query."""
-        self.recalls = []
+        """Compute them, and keep the recall and the nDCG of each query."""
+        self.recalls, self.ndcgs = [], []
         for hits, answers in zip(queries_result_list, self.relevant_docs.values(), strict=True):
             best = sorted(hits, key=lambda hit: (-hit["score"], hit["corpus_id"]))[:10]
-            self.recalls.append(sum(hit["corpus_id"] in answers for hit in best) / len(answers))
+            is_answer = [hit["corpus_id"] in answers for hit in best]
+            self.recalls.append(sum(is_answer) / len(answers))
+            discounts = 1 / np.log2(np.arange(2, 12))
+            gain = discounts[: len(is_answer)] @ np.array(is_answer, float)
+            self.ndcgs.append(float(gain / discounts[: len(answers)].sum()))
         return super().compute_metrics(queries_result_list)
 
     def __call__(self, model: SentenceTransformer, *args: Any, **kwargs: Any) -> dict[str, float]:  # type: ignore[override]

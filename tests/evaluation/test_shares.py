@@ -16,7 +16,7 @@ OTHERS = [{"query": f"what {n}", "document": f"{n} is that"} for n in range(12)]
 
 def tried(*scores):
     """Return what was tried, of nDCG@10 on dev and recall@10 outside the domain by share."""
-    return [Tried(share, ndcg, 0.9, general) for share, (ndcg, general) in zip(SHARES, scores, strict=True)]
+    return [Tried(share, [ndcg] * 4, 0.9, general) for share, (ndcg, general) in zip(SHARES, scores, strict=True)]
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,23 @@ def tried(*scores):
 )
 def test_the_rule(scores, share):
     assert best_share(tried(*scores), 0.98).share == share
+
+
+@pytest.mark.parametrize(
+    ("end", "share"),
+    [
+        ([1.0, 0.5, 0.5, 0.5], 1.0),  # 0.125 below the best, where the standard error is 0.125
+        ([1.0, 0.5, 0.4, 0.5], 0.5),  # 0.150 and 0.119
+        ([0.875, 0.5, 0.5, 0.5], 0.5),  # 0.156 and 0.118
+    ],
+)
+def test_dev_must_tell_the_end_from_the_best_to_leave_training_out(end, share):
+    best = [1.0, 1.0, 0.5, 0.5]
+    found = [Tried(0.0, [0.0] * 4, 0.9, 0.8), Tried(0.5, best, 0.9, 0.8), Tried(1.0, end, 0.9, 0.8)]
+    assert best_share(found, 0.98).share == share
+    assert best_share([*found[:2], found[2]._replace(general=0.7)], 0.98).share == 0.5
+    said = str(Choice(found, found[2], 0.98)).splitlines()[-1]
+    assert said.startswith("taken: share 1, the most training that is within a standard error of the best nDCG@10 on")
 
 
 def test_exactly_what_must_be_kept_is_enough():
@@ -63,7 +80,7 @@ def test_what_is_scored_is_the_merged_model(model, tmp_path):
     for each in choice.tried:
         merged = merge([start, end], [1 - each.share, each.share])
         found = HeldOutEvaluator(MANY)(merged)
-        assert (each.ndcg, each.recall) == (found["dev_cosine_ndcg@10"], found["dev_cosine_recall@10"])
+        assert (each.ndcg, each.recall) == pytest.approx((found["dev_cosine_ndcg@10"], found["dev_cosine_recall@10"]))
         assert each.general == general_score(merged, OTHERS)
     assert len({each.ndcg for each in choice.tried}) > 1
-    assert choice.taken.ndcg == max(each.ndcg for each in choice.tried)
+    assert choice.taken == best_share(choice.tried, 0.0)

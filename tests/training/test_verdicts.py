@@ -112,3 +112,5 @@ def test_recalls_are_of_queries_with_several_documents(model):
     assert evaluator.recalls[0] == pytest.approx(10 / 12)  # every document answers it, and ten are looked at
     assert evaluator.recalls[1] in (0, 1)
     assert np.mean(evaluator.recalls) == pytest.approx(found["dev_cosine_recall@10"])
+    assert evaluator.ndcgs[0] == pytest.approx(1)
+    assert np.mean(evaluator.ndcgs) == pytest.approx(found["dev_cosine_ndcg@10"])
