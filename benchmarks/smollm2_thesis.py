@@ -11,9 +11,10 @@ Protocol, fixed before the test set was touched with these models:
   and plain pretraining (`pt`); IB-GL by the paper's loss (`ibgl_paper`) and with the read-out loss, the default
   (`ibgl`), half SFT-style, half reconstruction both; the default with Y in sight of X (`no_cut_off`); and by
   reconstruction alone, so that stage 1 reads no question (`ibgl_passages`). `ibgl` strict too, with 200 pairs.
-- Labels: what stage 1 reads as question and answer are labels too. Of its 1,024 examples in medicine and 1,088 in
-  chemistry half are SFT-style, so IB-GL with 200 pairs has read 712 and 744 in all: less than `cl` with 1,000. Plain
-  fine-tuning reads more, 1,376 and 1,504. `pt` and `ibgl_passages` read none in stage 1.
+- Labels: what stage 1 reads SFT-style are labels too, the questions of training records with their answers; documents
+  of dev and test it asks for by their titles. Half of its 1,024 examples in medicine and 1,088 in chemistry are such.
+  So IB-GL with 200 pairs has read 712 and 744 labels at most, less than `cl` with 1,000. Plain fine-tuning has 1,376
+  and 1,504 before its pairs. `pt` and `ibgl_passages` read none in stage 1.
 - Beside them: the backbone as it is, the mean of its last states and its last token; BM25, over words and over
   trigrams of characters; all-MiniLM-L6-v2 and bge-small-en-v1.5, as they are and after stage 2 on the same pairs (rates
   5e-5 and 2e-4). Every dense system also fused with BM25, 0.7 of its standardized scores and 0.3 of BM25's.

@@ -2496,6 +2496,20 @@ MUTANTS = [
         "evaluation/test_shares.py::test_the_rule",
     ),
     Mutant(
+        "adapt: stage 2 is judged among the passages of the dev queries alone",
+        "adaptation/training_steps.py",
+        "    write_jsonl(layout.dev_corpus, dev_corpus(layout))\n",
+        "    write_jsonl(layout.dev_corpus, dev_corpus(layout)[:1])\n",
+        "adaptation/test_run.py::test_from_a_folder_to_a_model_with_a_verdict_by_a_full_disk_at_each_step",
+    ),
+    Mutant(
+        "adapt: shares are judged among the passages of the dev queries alone",
+        "adaptation/training_steps.py",
+        "    corpus = dev_corpus(layout)\n",
+        "    corpus: list[Record] = []\n",
+        "adaptation/test_run.py::test_from_a_folder_to_a_model_with_a_verdict_by_a_full_disk_at_each_step",
+    ),
+    Mutant(
         "merge: the best of a few queries is taken, though dev cannot tell",
         "evaluation/shares.py",
         "<= _error(best, each)",

@@ -80,7 +80,7 @@ def align_with_queries(layout: Layout, folder: Path) -> dict[str, Any]:
 
 
 def merge_with_start(layout: Layout, folder: Path) -> dict[str, Any]:
-    """Keep as much of the training as is best on dev."""
+    """Keep as much of the training as is no worse on dev than less of it, and keeps what was known before."""
     config = layout.config
     dev = read_records(file_of(str(layout.set), "dev"))
     general = general_pairs(config.general, seed=config.seed)

@@ -99,8 +99,8 @@ def _parser() -> Parser:
         nargs="+",
         type=_share,
         metavar="W",
-        help="share of the last of two models; or one share for each model; or auto: the best of five shares on "
-        "--dev-data (default: equal shares)",
+        help="share of the last of two models; or one share for each model; or auto: one of five shares, chosen "
+        "on --dev-data (default: equal shares)",
     )
     add_output_dir(parser, "the merged model")
     auto = parser.add_argument_group("--weight auto")

@@ -1,4 +1,4 @@
-"""How much of a training to keep: the share of the end that is best on dev, and does not cost what the start knew."""
+"""How much of a training to keep: as much as is no worse on dev than less of it, and keeps what the start knew."""
 
 from __future__ import annotations
 

@@ -172,7 +172,11 @@ def check_embedder_exists(name: str, flag: str = "--model") -> None:
 
 
 def check_embedder_files(name: str, flag: str) -> None:
-    """Refuse a directory that `check_embedder_exists` refuses."""
+    """Refuse a directory that `check_embedder_exists` refuses.
+
+    Raises:
+        InputError: If a file is missing, or is of another model.
+    """
     path = Path(name)
     if gguf_file(name) is not None:
         raise InputError(f"{flag} {name} is a language model, not an embedding model: lbr learn and lbr align make one")
@@ -247,7 +251,11 @@ def _not_a_model(name: str, flag: str, reason: str) -> InputError:
 
 @contextlib.contextmanager
 def refusing_what_is_no_model(name: str, flag: str = "--model") -> Iterator[None]:
-    """Refuse a model by name, whatever the libraries that open it say of its files."""
+    """Refuse a model by name, whatever the libraries that open it say of its files.
+
+    Raises:
+        InputError: In the place of what they raise.
+    """
     try:
         yield
     except (InputError, KeyboardInterrupt, SystemExit):

@@ -110,7 +110,11 @@ def _check_what_it_has(name: str, asked: Asked, domain_tokens: bool) -> None:
 
 
 def check_bottleneck(what: str, asked: Asked, has: Asked) -> None:
-    """Refuse settings of a bottleneck that a saved model does not have."""
+    """Refuse settings of a bottleneck that a saved model does not have.
+
+    Raises:
+        InputError: With the flag, and what the model has.
+    """
     for setting, wanted, own in zip(("--bottleneck-tokens", "--compression-ratio"), asked, has, strict=False):
         if wanted not in (None, own):
             raise InputError(f"{what} has {setting} {own}; it cannot be opened with {setting} {wanted}")

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
@@ -97,9 +96,8 @@ class HeldOutEvaluator(InformationRetrievalEvaluator):
             best = sorted(hits, key=lambda hit: (-hit["score"], hit["corpus_id"]))[:10]
             is_answer = [hit["corpus_id"] in answers for hit in best]
             self.recalls.append(sum(is_answer) / len(answers))
-            discounts = 1 / np.log2(np.arange(2, 12))
-            gain = discounts[: len(is_answer)] @ np.array(is_answer, float)
-            self.ndcgs.append(float(gain / discounts[: len(answers)].sum()))
+            ideal = self.compute_dcg_at_k([1] * len(answers), 10)
+            self.ndcgs.append(float(self.compute_dcg_at_k(is_answer, 10) / ideal))
         return super().compute_metrics(queries_result_list)
 
     def __call__(self, model: SentenceTransformer, *args: Any, **kwargs: Any) -> dict[str, float]:  # type: ignore[override]

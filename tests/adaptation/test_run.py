@@ -55,13 +55,14 @@ def message_of(config, capsys, code=2):
     return line.removeprefix("error: ")
 
 
-def recall_in_all_passages(config, dev):
-    """Return the recall@10 of what stage 2 starts with, by hand: of a toy all passages are fewer than are drawn."""
+def found_in_all_passages(config, dev):
+    """Return recall@10 and nDCG@10 of what stage 2 starts with, by hand: a toy has fewer passages than are drawn."""
     model = SentenceTransformer(str(config.work / "6-learn" / "model"))
     passages = [row["document"] for row in rows_of(config.work / "5-set" / "set" / "corpus.jsonl")]
     scores = model.encode_query([row["query"] for row in dev]) @ model.encode_document(passages).T
-    found = [[passages[at] for at in best] for best in np.argsort(-scores, axis=1)[:, :10]]
-    return np.mean([row["document"] in best for row, best in zip(dev, found, strict=True)])
+    right = scores[np.arange(len(dev)), [passages.index(row["document"]) for row in dev]]
+    ranks = 1 + (scores > right[:, None]).sum(axis=1)
+    return np.mean(ranks <= 10), np.mean(np.where(ranks <= 10, 1 / np.log2(1 + ranks), 0))
 
 
 def test_from_a_folder_to_a_model_with_a_verdict_by_a_full_disk_at_each_step(config, tmp_path, monkeypatch, capsys):
@@ -104,7 +105,10 @@ def test_from_a_folder_to_a_model_with_a_verdict_by_a_full_disk_at_each_step(con
     assert not rows["align"] & held_out and not rows["dev"] & rows["test"]
     dev = rows_of(config.work / "5-set" / "set" / "dev.jsonl")
     first = json.loads((config.work / "8-align" / "model" / "training_log.json").read_text())[0]
-    assert first["eval_dev_cosine_recall@10"] == pytest.approx(recall_in_all_passages(config, dev), abs=1e-6)
+    recall, ndcg = found_in_all_passages(config, dev)
+    assert recall < 1  # of a dozen passages all would be among the first ten
+    assert first["eval_dev_cosine_recall@10"] == pytest.approx(recall, abs=1e-6)
+    assert made.steps[8].said["dev_nDCG@10_of_shares"]["0"] == pytest.approx(ndcg, abs=1e-4)
     mined = [json.loads(line)["negatives"] for line in (config.work / "7-negatives" / "align.jsonl").open()]
     assert any(mined) and not held_out.intersection(*[sum(mined, [])])
 
