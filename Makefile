@@ -19,7 +19,7 @@ help:
 	@echo "make test               the fast tests; TESTS=tests/model: some of them"
 	@echo "make check, format      ruff, who imports whom, mypy; ruff, mending"
 	@echo "make test-benchmarks    the programs of benchmarks/, at toy size"
-	@echo "make test-slow          what takes minutes"
+	@echo "make test-slow          what takes more than ten seconds"
 	@echo "make test-gpu           what needs a GPU"
 	@echo "make test-integrations  other packages, in environments of their own; needs Node.js and Chromium"
 	@echo "make test-mutants       small changes of the code, each of which must fail a test"

@@ -72,6 +72,7 @@ def toy(tmp_path, argv, monkeypatch):
             "--backbone", backbone]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_arms_of_an_adaptation(toy, tmp_path, monkeypatch, capsys):
     """All arms and one ablation: what they read, take from each other and leave; one that is cut off goes on."""
     import adapt

@@ -192,6 +192,7 @@ def test_explore(lab, medical):
     assert rates == [5e-4, 1e-3]
 
 
+@pytest.mark.slow
 def test_objectives(tmp_path, lab, medical, argv, monkeypatch):
     """Every variant trains another model; the best variants are those of the result files, and are measured again."""
     import arms
@@ -228,6 +229,7 @@ def test_objectives(tmp_path, lab, medical, argv, monkeypatch):
     assert "idf_confirmed_dev_ndcg_at_10_4" not in figures
 
 
+@pytest.mark.slow
 def test_smollm2_thesis(tmp_path, lab, medical, argv, monkeypatch, capsys):
     """All arms of a domain; the figures are those of the result files, and what is missing is named."""
     import arms

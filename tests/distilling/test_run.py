@@ -75,6 +75,7 @@ def done(config, folder):
     }
 
 
+@pytest.mark.slow
 def test_stock_classes_take_the_student_for_queries_and_the_model_for_documents(done, config, folder):
     """In a process of its own; documents have the very vectors of the model, prompts included."""
     texts = [*TEXTS, "", "Ümläute, 漢字", "many words " * 30]

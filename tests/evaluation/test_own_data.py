@@ -225,6 +225,7 @@ def test_bm25(pairs, tmp_path, monkeypatch):
         lbr_st.evaluate("bm25", pairs)
 
 
+@pytest.mark.slow
 def test_portable_passes_mock_run(original):
     """mteb's own check of a model, over a mock task of each of its kinds."""
     result = mteb.mock_run(SentenceTransformerEncoderWrapper(original))

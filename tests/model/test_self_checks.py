@@ -11,6 +11,7 @@ from lbr_st.model.self_checks import check_no_leak, check_packing, head_is_all
 ATTENTION = ["sdpa", "eager"]
 
 
+@pytest.mark.slow
 def test_flex_attention_without_a_backward_is_refused():
     with pytest.raises(InputError, match="cannot be used with .*flex_attention.*does not support backward on CPU"):
         check_no_leak(tiny("llama", "flex_attention"))

@@ -145,6 +145,7 @@ def program(*flags, env=None):
         process.communicate()
 
 
+@pytest.mark.slow
 def test_sigterm_loses_no_answer(saved):
     """The program itself: what it prints, a large answer that is on its way when it is told to end, and its code."""
     with program("--model", str(saved), env={"LBR_API_KEY": "secret"}) as process:
@@ -169,6 +170,7 @@ def test_sigterm_loses_no_answer(saved):
         assert process.wait(60) == 0, process.stderr.read()
 
 
+@pytest.mark.slow
 def test_an_extra_that_is_absent():
     code = without({"starlette", "uvicorn"}) + "from lbr_st.cli.main import main\nmain(['serve', '--model', 'm'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE)

@@ -94,6 +94,7 @@ def in_two_processes(work):
             process.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.whole_run
 def test_two_processes_are_one(tmp_path):
     """Same weights from two processes of 4 as from one of 8; logged once; resumed within an epoch as well."""
