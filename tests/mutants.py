@@ -1840,6 +1840,20 @@ MUTANTS = [
         "data/test_cleaning.py::test_clean",
     ),
     Mutant(
+        "mining: a share of similarities that all lie close together",
+        "data/mining.py",
+        "vectors - self.mean}",
+        "vectors}",
+        "data/test_mining.py::test_a_relative_margin_is_measured_from_the_mean",
+    ),
+    Mutant(
+        "mining: the model keeps what was added to it",
+        "data/mining.py",
+        "        del model[-1]\n",
+        "        pass\n",
+        "data/test_mining.py::test_a_relative_margin_is_measured_from_the_mean",
+    ),
+    Mutant(
         "mining: a held-out document is a hard negative",
         "data/mining.py",
         'kept = [record for record in corpus if texts.find(record["document"]) is None]',

@@ -6,15 +6,18 @@ holds out is never among them, and like everything else this is proved on the fi
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import random
 import shlex
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from datasets import Dataset
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import mine_hard_negatives
@@ -42,6 +45,7 @@ from lbr_st.records import FIELDS, Record
 logger = logging.getLogger(__name__)
 
 FILTERS = ("margin", "relative_margin", "max_score")
+MEAN_OF = 256  # documents, drawn at random: more of them hardly move their mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +61,8 @@ class MineConfig:
             corpus.
         margin: Least difference of the similarity of the query to its document and to a negative.
         relative_margin: The same as a share of the document's similarity; 0.05 is that of NV-Retriever
-            (arXiv 2407.15831).
+            (arXiv 2407.15831). Similarities are of vectors less the mean of the documents' then: those of a language
+            model point nearly one way, so that 95% of any of them is less than all.
         max_score: Largest similarity of a negative to the query.
         skip: Number of the most similar documents that are left out.
         batch_size: Number of texts encoded at once.
@@ -198,8 +203,9 @@ def with_negatives(
     for name in ("negatives", "skip"):
         if getattr(config, name) > len(texts):
             raise InputError(f"--{name} {getattr(config, name)}: there are {len(texts)} documents to find them in")
+    from_mean = contextlib.nullcontext() if config.relative_margin is None else _less_the_mean(model, [*texts.values()])
     try:
-        with saying_what_is_longer(model):
+        with saying_what_is_longer(model), from_mean:
             found = mine_hard_negatives(
                 Dataset.from_list(
                     [{"anchor": r["query"], "positive": text} for r, text in zip(records, spelled, strict=True)]
@@ -240,6 +246,33 @@ def with_negatives(
         "" if len(mined) == len(records) else "; there are fewer for the others, which are left out",
     )
     return mined
+
+
+class _LessTheMean(torch.nn.Module):
+    """Last module of a model: its vectors, as wide as a mean of such and at length 1, less that mean."""
+
+    mean: torch.Tensor
+
+    def __init__(self, mean: torch.Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean)
+
+    def forward(self, features: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        vectors = features["sentence_embedding"][..., : len(self.mean)].float()
+        vectors = torch.nn.functional.normalize(vectors, dim=-1)
+        return features | {"sentence_embedding": vectors - self.mean}
+
+
+@contextlib.contextmanager
+def _less_the_mean(model: SentenceTransformer, documents: Sequence[str]) -> Iterator[None]:
+    """Let a model give vectors less the mean of the documents', for as long as this is open."""
+    sample = random.Random(0).sample(documents, min(MEAN_OF, len(documents)))
+    vectors = model.encode_document(sample, normalize_embeddings=True, convert_to_tensor=True, show_progress_bar=False)
+    model.append(_LessTheMean(vectors.float().mean(dim=0)))
+    try:
+        yield
+    finally:
+        del model[-1]
 
 
 def _copy(source: PreparedSet, folder: Path) -> None:

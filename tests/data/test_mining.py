@@ -5,7 +5,9 @@ import logging
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
 from helpers import TEXTS
 from shapes import PAIRS, about, qa, read, write_jsonl
 
@@ -29,13 +31,20 @@ def settings(**changes):
     return replace(config, **changes)
 
 
-def expected(model, count, keep):
+def cosine(a, b):
+    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+
+def expected(model, count, keep, from_mean=False):
     """Return the documents nearest to each query that are not its own and that ``keep(similarity, of its own)``."""
     documents = [*dict.fromkeys(r["document"] for r in [*CORPUS, *RECORDS])]
+    of_documents = model.encode_document(documents, normalize_embeddings=True)
     of_query = {r["query"]: {other["document"] for other in RECORDS if other["query"] == r["query"]} for r in RECORDS}
     found = {}
+    mean = of_documents.mean(axis=0) if from_mean else 0
     for record in RECORDS:
-        scores = model.similarity(model.encode_query([record["query"]]), model.encode_document(documents))[0].tolist()
+        query = model.encode_query(record["query"], normalize_embeddings=True) - mean
+        scores = [cosine(query, document - mean) for document in of_documents]
         own = of_query[record["query"]]
         least = min(score for score, text in zip(scores, documents, strict=True) if text in own)
         ranked = sorted(zip(scores, documents, strict=True), reverse=True)
@@ -59,8 +68,30 @@ def test_the_nearest_that_are_no_answers(model, changes, keep):
     model.prompts |= {"query": "q: ", "document": "d: "}
     mined = with_negatives(RECORDS, model, settings(**changes), CORPUS)
     found = {record["id"]: record["negatives"] for record in mined}
-    assert found == expected(model, 2, keep)
+    assert found == expected(model, 2, keep, "relative_margin" in changes)
     assert len(found) > 0 and (changes == {} or found != expected(model, 2, lambda score, own: True))
+
+
+class Shifted(torch.nn.Module):
+    """Moves all vectors far to one side, as a language model has them."""
+
+    def forward(self, features):
+        return features | {"sentence_embedding": features["sentence_embedding"] + 3}
+
+
+@pytest.mark.parametrize("width", [None, 16])
+def test_a_relative_margin_is_measured_from_the_mean(model, width):
+    """Vectors that point nearly one way are all within 5% of each other, and some are farther from the mean."""
+    model.append(Shifted())
+    model.truncate_dim = width
+    vectors = model.encode([*TEXTS])
+    found = with_negatives(RECORDS, model, settings(negatives=1, relative_margin=0.05), CORPUS)
+    assert {record["id"]: record["negatives"] for record in found} == expected(
+        model, 1, lambda score, own: score <= own - 0.05 * abs(own), from_mean=True
+    )
+    assert len(found) > 0
+    assert not expected(model, 1, lambda score, own: score <= own - 0.05 * abs(own))
+    np.testing.assert_array_equal(model.encode([*TEXTS]), vectors)  # as it was before
 
 
 def test_the_nearest_ones_may_be_skipped(model):
