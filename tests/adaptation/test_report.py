@@ -24,7 +24,7 @@ def report(tmp_path):
         next_steps=[("Search with it:", "lbr search --model my-model"), ("Bring a teacher.", "")],
         scores={"start": {"recall@10": "0.741"}, "end": {"recall@10": "0.812", "nDCG@10": "0.7"}},
         steps=[
-            Step("learn", "stage 1", tmp_path, {"tokens_read": 1000, "nothing": None, "lost": {"copied": 1200}}, 90.0)
+            Step("learn", "stage 1", tmp_path, {"tokens_read": 1000, "nothing": None, "lost": {"copied": 200, "not ended": 1000}}, 90.0)
         ],
         gained=[example(20, 1, "<script>alert(1)</script>")],
         lost=[],
@@ -54,7 +54,7 @@ def test_all_of_it_is_in_one_page(report, tmp_path):
     text = " ".join(" ".join(page.text).split())
     for said in (
         report.verdict, "The questions are titles.", "end 0.812 0.7",
-        "stage 1 tokens read: 1,000 lost: copied (1,200) 1.5",
+        "stage 1 tokens read: 1,000 lost: 1,200 not ended: 1,000 copied: 200 1.5",
         "What to do next Search with it: lbr search --model my-model Bring a teacher. Scores",
         "rank 20 → 1", "passages 1,000", "lbr adapt handbook",
     ):  # fmt: skip
