@@ -40,7 +40,7 @@ import lbr_st
 from lbr_st.cli.main import run_command
 from lbr_st.data.records import read_records
 from lbr_st.evaluation.bm25 import BM25Ranker
-from lbr_st.evaluation.fusion import DENSE_WEIGHT, AllScores, ndcg_at_10
+from lbr_st.evaluation.fusion import DENSE_WEIGHT, AllScores, ndcgs_at_10
 from lbr_st.evaluation.own_data import BM25, open_for_evaluation
 from lbr_st.evaluation.ranking import DenseRanker, Ranker, fuse, ranks
 from lbr_st.evaluation.read_out import token_weights
@@ -127,7 +127,7 @@ def measure(stage: str, bench: Bench, data: Path) -> dict[str, Any]:
     hits = {name: hit_at_10(each, pairs.relevant) for name, each in scores.items()}
     relevant = [dict.fromkeys(own, 1) for own in pairs.relevant]
     figures = {f"{name}_recall_at_10": float(hit.mean()) for name, hit in hits.items()}
-    figures |= {f"{name}_ndcg_at_10": ndcg_at_10(each, relevant) for name, each in scores.items()}
+    figures |= {f"{name}_ndcg_at_10": float(ndcgs_at_10(each, relevant).mean()) for name, each in scores.items()}
     names = [names_of(bench.domain, data)[query] for query in pairs.queries]
     own = np.array([positions[0] for positions in pairs.relevant])
     for of, ids in (("document", documents[0][own, :OF_QUERY]), ("query", queries[0])):

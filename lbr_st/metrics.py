@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from lbr_st.errors import InputError
@@ -147,6 +148,23 @@ def paired_interval(one: np.ndarray, other: np.ndarray, *, resamples: int = 2000
     ]
     low, high = np.quantile(drawn, [0.025, 0.975])
     return float(low), float(high)
+
+
+def no_worse(one: ArrayLike, best: ArrayLike) -> bool:
+    """Tell whether one of several systems finds no less than the best of them, as far as these queries can tell.
+
+    The mean difference is within its standard error, query by query, as in the rule of Breiman et al. (Classification
+    and Regression Trees, 1984). A difference that rests on one query alone is.
+
+    Args:
+        one: Figure of each query, ``(queries,)``.
+        best: The same of the best.
+    """
+    differences = np.subtract(best, one)
+    if len(differences) < 2:
+        return bool(differences.sum() <= 0)
+    error = differences.std(ddof=1) / np.sqrt(len(differences))
+    return bool(differences.mean() <= error * (1 + 1e-9))  # of one query both are the same, but for rounding
 
 
 def alignment(queries: Tensor, documents: Tensor, relevant: Sequence[Sequence[int]]) -> float:

@@ -807,8 +807,8 @@ MUTANTS = [
     Mutant(
         "fusion: the weight is chosen without BM25",
         "evaluation/fusion.py",
-        "ndcg_at_10(fuse(dense.scores, of_bm25, weight), relevant)",
-        "ndcg_at_10(dense.scores, relevant)",
+        "ndcgs_at_10(fuse(dense.scores, of_bm25, weight), relevant)",
+        "ndcgs_at_10(dense.scores, relevant)",
         "evaluation/test_fusion.py::test_the_weight_is_the_one_that_ranks_dev_best",
     ),
     Mutant(
@@ -2526,8 +2526,8 @@ MUTANTS = [
     Mutant(
         "merge: the best of a few queries is taken, though dev cannot tell",
         "evaluation/shares.py",
-        "<= _error(best, each)",
-        "<= 0",
+        "if no_worse(each.ndcgs, best.ndcgs)",
+        "if each is best",
         "evaluation/test_shares.py::test_dev_must_tell_the_end_from_the_best_to_leave_training_out",
     ),
     Mutant(
@@ -2575,9 +2575,16 @@ MUTANTS = [
     Mutant(
         "fusion: of equal weights it is the largest",
         "evaluation/fusion.py",
-        "-abs(weight - DENSE_WEIGHT)))",
-        "weight))",
+        "return min(good, key=lambda weight: abs(weight - DENSE_WEIGHT))",
+        "return max(good)",
         "evaluation/test_fusion.py::test_the_weight_is_the_one_that_ranks_dev_best",
+    ),
+    Mutant(
+        "fusion: one query chooses the weight",
+        "metrics.py",
+        "error * (1 + 1e-9)",
+        "error * (1 - 1e-9)",
+        "evaluation/test_fusion.py::test_one_query_does_not_choose_the_weight",
     ),
     Mutant(
         "fusion: the weight is chosen on test",

@@ -10,7 +10,7 @@ import torch
 from mteb.types import PromptType
 
 from lbr_st.adaptation.report import Example
-from lbr_st.evaluation.fusion import AllScores, choose_weight, in_order_of, ndcg_at_10
+from lbr_st.evaluation.fusion import AllScores, choose_weight, in_order_of, ndcgs_at_10
 from lbr_st.evaluation.own_data import EncoderOfMteb, LocalRetrieval, evaluate
 from lbr_st.evaluation.ranking import fuse, ranks
 from lbr_st.model.opening import open_sentence_transformer
@@ -89,7 +89,7 @@ class Judge:
         own = [rank[row, self.relevant[query]] for row, query in enumerate(queries)]
         return Found(
             np.array([float(np.mean(each <= FIRST)) for each in own]),
-            ndcg_at_10(scores, [self._grades(query) for query in queries]),
+            float(ndcgs_at_10(scores, [self._grades(query) for query in queries]).mean()),
             np.array([int(each.min()) for each in own]),
             rank.argmin(axis=1),
         )
@@ -99,7 +99,7 @@ class Judge:
         return dict(zip(self.relevant[query], grades, strict=True))
 
     def weight(self, dense: AllScores, lexical: AllScores) -> float:
-        """Return the share of a model beside BM25 that is best on these queries."""
+        """Return the share of a model beside BM25 that is no worse than any other on these queries."""
         return choose_weight(dense, lexical, self.task.judgements)
 
     def examples(self, queries: Sequence[str], before: Found, after: Found) -> list[Example]:

@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 
 from lbr_st.evaluation.general import general_score
 from lbr_st.evaluation.tables import markdown_table
+from lbr_st.metrics import no_worse
 from lbr_st.model.merging import merge
 from lbr_st.records import Record
 from lbr_st.training.held_out import RECALL, HeldOutEvaluator
@@ -108,8 +109,7 @@ def best_share(tried: Sequence[Tried], keep_general: float) -> Tried:
     """Return how much of the training is kept, of what keeps what the start finds outside the domain.
 
     That is the largest share that is no worse on dev, by nDCG@10, than the best one: of a few dev queries any share may
-    be the best by chance. No worse is within a standard error of the difference, query by query, as in the rule of
-    Breiman et al. (Classification and Regression Trees, 1984).
+    be the best by chance, see `lbr_st.metrics.no_worse`.
 
     Args:
         tried: What was tried; the first is the start, which always keeps it.
@@ -120,10 +120,4 @@ def best_share(tried: Sequence[Tried], keep_general: float) -> Tried:
     """
     kept = [each for each in tried if each.general >= keep_general * tried[0].general]
     best = max(kept, key=lambda each: each.ndcg)
-    return max((each for each in kept if best.ndcg - each.ndcg <= _error(best, each)), key=lambda each: each.share)
-
-
-def _error(one: Tried, other: Tried) -> float:
-    """Return the standard error of the mean difference of two shares, over the dev queries; 0 of one query."""
-    differences = np.subtract(one.ndcgs, other.ndcgs)
-    return float(np.std(differences, ddof=1) / np.sqrt(len(differences))) if len(differences) > 1 else 0.0
+    return max((each for each in kept if no_worse(each.ndcgs, best.ndcgs)), key=lambda each: each.share)

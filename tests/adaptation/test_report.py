@@ -24,7 +24,13 @@ def report(tmp_path):
         next_steps=[("Search with it:", "lbr search --model my-model"), ("Bring a teacher.", "")],
         scores={"start": {"recall@10": "0.741"}, "end": {"recall@10": "0.812", "nDCG@10": "0.7"}},
         steps=[
-            Step("learn", "stage 1", tmp_path, {"tokens_read": 1000, "nothing": None, "lost": {"copied": 200, "not ended": 1000}}, 90.0)
+            Step(
+                "learn",
+                "stage 1",
+                tmp_path,
+                {"tokens_read": 1000, "nothing": None, "lost": {"copied": 200, "not ended": 1000}},
+                90.0,
+            )
         ],
         gained=[example(20, 1, "<script>alert(1)</script>")],
         lost=[],
