@@ -143,7 +143,7 @@ MUTANTS = [
     ),
     Mutant(
         "strangers: a second query is taken for a text behind an instruction",
-        "data/columns.py",
+        "data/row_reader.py",
         "                    self._instructions.add(own)",
         "                    pass",
         "data/test_columns.py::test_lists_of_two_queries_are_no_instructions",
@@ -258,7 +258,7 @@ MUTANTS = [
     ),
     Mutant(
         "scores: a column of numbers may be of anything",
-        "data/columns.py",
+        "data/row_reader.py",
         "(numbers := [path for path in self._watch.numbers if path != INDEX])",
         "(numbers := [])",
         "data/test_preparing.py::test_of_several_sources_those_without_scores_are_named",
@@ -579,7 +579,7 @@ MUTANTS = [
     ),
     Mutant(
         "judgements: a least score without a column is passed over",
-        "data/columns.py",
+        "data/row_reader.py",
         "if not judge.columns and (numbers",
         "if judge.columns and (numbers",
         "data/test_records.py::test_grades_and_the_least_that_is_an_answer",
@@ -1265,9 +1265,9 @@ MUTANTS = [
     ),
     Mutant(
         "columns: a remedy for judged entries may leave no answer",
-        "data/columns.py",
-        'return any(record.get("relevance") != 0 for record in read(where, values))',
-        "return bool(read(where, values))",
+        "data/trials.py",
+        'return any(record.get("relevance") != 0 for record in records or ())',
+        "return bool(records)",
         "data/test_columns.py::test_a_remedy_for_judged_entries_leaves_an_answer_of_the_row",
     ),
     Mutant(
@@ -1286,9 +1286,9 @@ MUTANTS = [
     ),
     Mutant(
         "columns: a title tells the positive from its negatives",
-        "data/columns.py",
-        "self._negatives(values, are_titled=True)",
-        "self._negatives(values)",
+        "data/row_reader.py",
+        "self._sides.negatives(values, are_titled=True)",
+        "self._sides.negatives(values)",
         "data/test_columns.py::test_titles_of_both_sides_are_joined",
     ),
     Mutant(
@@ -1757,7 +1757,7 @@ MUTANTS = [
     ),
     Mutant(
         "columns: objects of documents are not judged",
-        "data/columns.py",
+        "data/row_reader.py",
         "found.setdefault(key, []).extend(of_each[key])",
         "pass",
         "data/test_columns.py::test_documents_whose_objects_are_judged",
@@ -1778,7 +1778,7 @@ MUTANTS = [
     ),
     Mutant(
         "columns: hard negatives of no query are said to be used",
-        "data/columns.py",
+        "data/row_refusals.py",
         "if negatives.columns:  # of what?",
         "if False:",
         "data/test_columns.py::test_hard_negatives_of_no_query_are_refused",

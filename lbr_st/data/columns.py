@@ -1,66 +1,28 @@
-"""Where the query, the documents and the hard negatives of a row are: usual names, templates, chats, options."""
+"""Where the query, the documents and the hard negatives of a row are: where the user says, or by usual names."""
 
 from __future__ import annotations
 
-import logging
-import re
-import shlex
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
 from lbr_st.data import names
-from lbr_st.data.account import Account
-from lbr_st.data.answers import Answers
-from lbr_st.data.choices import Choice, Numbers, choice_of
 from lbr_st.data.column_texts import (
     asked_in,
     document_in,
     documents_in,
     filled,
-    lifted,
     negatives_in,
     query_in,
     titled_in,
 )
-from lbr_st.data.delimited import INDEX
-from lbr_st.data.judgements import NOTHING, WRITE, Judge, Watch, score_of, word_of
-from lbr_st.data.remedies import options, remedy, running, some_of, texts_of_row
-from lbr_st.data.same_text import same_text
-from lbr_st.data.templates import Template, Values, column_of, excerpt, field_of
-from lbr_st.data.texts import (
-    ASKS,
-    QUESTION_AND_ANSWER,
-    TEXT,
-    cell_text,
-    first_exchange,
-    is_blank,
-    is_conversation,
-    is_instructed,
-    marked_turns,
-    messages_of,
-    other_parts,
-    role_of,
-    said,
-    text_of,
-    texts_of,
-    unfolded,
-    without_instruction,
-)
-from lbr_st.errors import InputError, RowError
-from lbr_st.records import Record
-
-logger = logging.getLogger(__name__)
+from lbr_st.data.templates import Template, Values
+from lbr_st.data.texts import is_blank, messages_of
+from lbr_st.errors import RowError
 
 # Documents under these names may be several, each of which answers the query.
 SEVERAL = ("positive", "pos", "chosen", "answer", "response", "correct_answer")
-_NAMES = re.compile(r"[^\[\].]*[^\[\].\d][^\[\].]*")  # in a path
-ONE_SIDED_TITLE = "with a title before the document and none before its hard negatives"
-TURNS = "of turns of a chat that are one text, read as a question and its answer"
-ONE_TEXT = "that begin with a question and go on with its answer, which stay one text: two columns make a pair of them"
-OTHER_PARTS = "parts of messages that are no text, such as images, were not used"
-USUAL = {"query": names.QUERY, "document": names.DOCUMENT}
 
 
 class Source(NamedTuple):
@@ -104,506 +66,31 @@ class Columns:
     judged_by: str | None = None
 
 
-class RowReader:
-    """Reads the rows of one source, and keeps account of the columns that it uses.
-
-    How a row is read, is decided by the columns it has: they need not be the same in all rows.
+class Sides:
+    """Finds the query, the documents and the hard negatives of a row.
 
     Args:
         columns: What the user says.
-        needed: ``document``, and ``query`` where there must be one.
-        optional: ``query`` and ``negatives`` where they are read if they are there.
-        is_trial: Whether columns are tried on a row: nothing is said of what else there is.
-        is_prepared: Whether rows are of a prepared set, whose texts are texts, also where they look like values that
-            are written out.
-
-    Attributes:
-        ahead: Returns some of the rows that come next, which say more of a column than one row does.
+        wanted: Which of ``query``, ``document`` and ``negatives`` are read.
+        text: Returns the text of a cell, of where it stands, its column and its value.
+        tries: Tells whether a row can be read with other templates, by the name of a side.
     """
 
     def __init__(
         self,
         columns: Columns,
-        needed: Sequence[str],
-        optional: Sequence[str] = (),
-        is_trial: bool = False,
-        is_prepared: bool = False,
+        wanted: Collection[str],
+        text: Callable[..., str],
+        tries: Callable[..., bool],
     ) -> None:
-        self._text = text_of if is_prepared else cell_text
-        self.columns, self.needed, self.wanted, self._is_trial = columns, needed, {*needed, *optional}, is_trial
-        self.account = Account()
-        self.ahead: Callable[[], Sequence[Values]] = tuple
-        self._is_judged = columns.judged_by != NOTHING
-        self._judged_by = columns.judged_by if self._is_judged else None
-        # What it is called, of a path: the last name in it.
-        self._called = (_NAMES.findall(self._judged_by or "") or [self._judged_by])[-1]
-        self._judge = Judge(columns.min_score, self._called)
-        self._watch, self._numbers = Watch(), Numbers(columns.first_option)
-        self._answers, self._beside = Watch(), ""  # of documents that may be judgements, and the text beside them
-        self._instructions: set[str] | None = set()  # before texts; None where one came again, as these do
-        self._instructed = ""  # their column
-        self._is_prepared = is_prepared
-        self._together = Answers(may_be_letters=columns.document is not None)
-        said_by_user = [columns.query, columns.document, *columns.negatives]
-        said_by_user += columns.choices if isinstance(columns.choices, tuple) else ()
-        self._templates = [template for template in said_by_user if template and re.search(r"[\[.]", template.text)]
-        self._readers: dict[tuple[str, ...], Callable[[str, Values], list[Record]]] = {}
+        self._columns, self._wanted, self._text, self._tries = columns, wanted, text, tries
 
-    def __call__(self, where: str, values: Values) -> list[Record]:
-        """Return what is in a row: a record for each document that answers its query, or is judged not to.
-
-        Args:
-            where: Source and line, for messages.
-            values: The row.
-
-        Returns:
-            Records with ``document``, ``query`` and ``negatives`` (a list), those of them that are wanted and there;
-            ``relevance`` where it is not 1, which is 0 for a document that does not answer; and ``is_choice`` for
-            multiple choice.
-
-        Raises:
-            RowError: If a column is missing, or a value is blank or of another kind.
-            InputError: If a column has grades, and nothing says which of them are answers.
-        """
-        values = self._opened(lifted(values))
-        several = self._several(values)
-        is_chat = any(map(is_conversation, values.values()))
-        kind = (*values, several or "", str(is_chat))
-        if kind not in self._readers:
-            self.account.see(values)
-            self._readers[kind] = (
-                self._several_reader(where, values, several) if several else self._reader(where, values)
-            )
-        records = self._readers[kind](where, values)
-        if self._templates:
-            self._count_elements(values)
-        answers = sum(record.get("relevance") != 0 for record in records)
-        if answers:
-            self.account.count("pair" if "query" in records[0] else "document", answers)
-        if "query" in records[0] and not (self._is_prepared or self._is_trial):
-            self._together(records)
-        return records
-
-    def _count_elements(self, values: Values) -> None:
-        """Note of the lists that templates take elements of, how many these are."""
-        taken: dict[tuple[str, int], set[int]] = {}
-        for template in self._templates:
-            for path, there, index in template.elements_in(values):
-                taken.setdefault((path, there), set()).add(index)
-        for (path, there), used in taken.items():
-            self.account.use_elements(path, len(used), there)
-
-    def value(self, values: Values, column: str) -> Any:
-        """Return what is in a column that is used beside texts, such as an id; None where there is none."""
-        if column in values:
-            self.account.use([column])
-        return values.get(column)
-
-    def say(self, source: object) -> None:
-        """Say what was made of the source, after its last row.
-
-        Raises:
-            InputError: If a column looks like judgements, and nothing says whether it has any; if none is in the
-                one that the user names; or if numbers of options may count from 1.
-        """
-        judged_by, pairs = self._judged_by, self.account.counts["pair"]
-        self._numbers.check(source)
-        self._together.check(source, pairs, self.account)
-        self._check_instructions(source)
-        if self._beside and (only := self._answers.judging()):
-            column, values = only
-            raise InputError(
-                f"{source}: column {column!r} has nothing but judgements ({', '.join(map(excerpt, values))}), and "
-                f"{self._beside!r} a text: lbr data prepare --document '{{{self._beside}}}', with --judged-by {column} "
-                f"where the rows have a query; or --document '{{{column}}}' if these are the answers"
-            )
-        judge = self._judge
-        if judge.silent and (flag := judge.flag_alone()) is not None:
-            raise InputError(
-                f"{source}: column {flag!r} is blank in {judge.silent:,} rows and says yes in all others: write 1 and "
-                f"0 there, or lbr data prepare --judged-by {NOTHING} if a blank is an answer too"
-            )
-        if self._judge.columns:
-            self.account.use(self._judge.columns if judged_by is None else [column_of(judged_by, self.account.columns)])
-            self.account.note("not judged and taken for answers", self._judge.silent)
-        elif pairs and judged_by is not None:
-            raise InputError(f"{source}: no row has a judgement in {judged_by!r}, which --judged-by names")
-        elif pairs and self._is_judged and (found := self._watch.found()):
-            path, values = found
-            if "" in values:
-                raise InputError(
-                    f"{source}: {path!r} is blank in some rows and says yes ({excerpt(values[0])}) in all others: "
-                    f"write 1 and 0 there and call it is_relevant, or lbr data prepare --judged-by {NOTHING} if a "
-                    "blank is an answer too"
-                )
-            if any(score_of(value) is None for value in values):
-                raise InputError(
-                    f"{source}: {path!r} looks like judgements ({', '.join(map(excerpt, values))}), and nothing says "
-                    f"which of them are of answers: {WRITE}"
-                )
-            raise InputError(
-                f"{source}: {path!r} looks like judgements ({', '.join(map(excerpt, values))}): lbr data prepare "
-                f"--judged-by '{path}' if it says whether the document of a row answers its query"
-                f"{_which_counts(path, values)}, else --judged-by {NOTHING}"
-            )
-        if self.columns.min_score is not None and pairs and not judge.compared:
-            unscored = f"{source}: no column has scores that --min-score could be compared with"
-            if not judge.columns and (numbers := [path for path in self._watch.numbers if path != INDEX]):
-                raise InputError(
-                    f"{unscored}, unless {numbers[0]!r} has: leave it out, or name that column by lbr data prepare "
-                    "--judged-by"
-                )
-            logger.warning(unscored if judge.columns else f"{unscored}: all of its pairs are taken for answers")
-        self.account.say(source)
-
-    def _check_instructions(self, source: object) -> None:
-        """Refuse what was read as instructions before texts, of which none came again.
-
-        Raises:
-            InputError: If it is such.
-        """
-        if self._instructions and len(self._instructions) > 1:
-            raise InputError(
-                f"{source}: {self._instructed!r} has lists of two texts, and the first of them is another one in every "
-                "row, so that it is no instruction: call the column 'queries' if both ask for the document of the row, "
-                "else write one text"
-            )
-
-    def _opened(self, values: Values) -> Values:
-        """Return a row in which a chat is messages, also where it is one text, or a list of what is said in turns."""
-        columns = self.columns
-        if columns.query or columns.document or self._is_prepared or names.first(values, names.QUERY) is not None:
-            return values
-        talk = names.first(values, names.CONVERSATION[:-1])
-        if talk is not None:
-            turns = values[talk]
-            is_list = isinstance(turns, list) and len(turns) > 1 and all(isinstance(each, str) for each in turns)
-            return values if not is_list else {**values, talk: [
-                {"role": "assistant" if number % 2 else "user", "content": each} for number, each in enumerate(turns)
-            ]}  # fmt: skip
-        texts = names.several(values, names.DOCUMENT)
-        text = values[texts[0]] if len(texts) == 1 and not names.is_preference(texts[0]) else None
-        if not isinstance(text, str):
-            return values
-        # Of a document alone nothing is parted.
-        messages = marked_turns(text) if "query" in self.wanted else None
-        if messages and not is_blank(messages[-1]["content"]):
-            self.account.note(TURNS)
-            return {**values, texts[0]: messages}
-        self.account.note(ONE_TEXT, QUESTION_AND_ANSWER.match(text) is not None)
-        return values
-
-    def _several(self, values: Values) -> str | None:
-        """Return the column with several queries of the row's document; None where there is none."""
-        if self.columns.query is not None or "query" not in self.wanted:
+    def query(self, values: Values) -> Source | None:
+        """Return what reads the query of rows like one; None where it has none, or none is wanted."""
+        if "query" not in self._wanted:
             return None
-        one = names.first(values, names.QUERY)
-        column = names.queries(values) if one is None else one
-        if column is None or (one is None and names.first(values, names.CONVERSATION) is not None):
-            return None
-        several = values[column]
-        if isinstance(several, str):
-            return column if one is None and not is_blank(several) else None
-        are_texts = isinstance(several, list) and all(isinstance(each, str) for each in _flat(several))
-        least = 1 if one is None else 3
-        return column if are_texts and len(several) >= least and not all(map(is_blank, _flat(several))) else None
-
-    def _several_reader(self, where: str, values: Values, column: str) -> Callable[[str, Values], list[Record]]:
-        """Return what reads several queries of one document, each a pair with it."""
-
-        def each_of(where: str, values: Values) -> list[Values]:
-            found = [each for each in _flat(texts_of(where, column, values[column])) if not is_blank(each)]
-            texts = [text_of(where, column, each) for each in found or [""]]
-            return [{**values, column: text} for text in dict.fromkeys(texts)]
-
-        read = self._reader(where, each_of(where, values)[0])
-        asked = self.columns.document.columns_in(values) if self.columns.document else []
-
-        def read_each(where: str, values: Values) -> list[Record]:
-            rows = each_of(where, values)
-            records = [read(where, row) for row in rows]
-            is_parallel = any(isinstance(values[each], list) and len(values[each]) == len(rows) for each in asked)
-            if len(rows) > 1 and (is_parallel or len({record["document"] for record in records[0]}) > 1):
-                detail = (
-                    "several queries and several documents, and nothing says which are a pair: write a row for each"
-                )
-                raise RowError(f"{where}, column {column!r}", "missing column", detail)
-            return [record for found in records for record in found]
-
-        return read_each
-
-    def _reader(self, where: str, values: Values) -> Callable[[str, Values], list[Record]]:
-        """Return what reads rows with the columns of one."""
-        asked = names.first(values, names.QUERY)
-        if self.columns.query is None and asked is not None and is_instructed(values[asked]):
-            return self._instructed_reader(where, values, asked)
-        query, negatives = self._query(values), self._negatives(values)
-        read = self._reader_of_a_kind(where, values, query, negatives)
-        return self._plain_reader(where, values, query, negatives) if read is None else read
-
-    def _plain_reader(
-        self, where: str, values: Values, query: Source | None, negatives: Source
-    ) -> Callable[[str, Values], list[Record]]:
-        """Return what reads a query and documents that are texts."""
-        documents = self._documents(where, values)
-        self._check_sides(where, values, query, documents, negatives)
-        assert documents is not None
-        title = self._title_column(values, documents) if query is not None else ""
-        if title:
-            negatives = self._negatives(values, are_titled=True)
-        if query is None:
-            negatives = Source((), lambda where, values: [])
-        used = [*(query.columns if query else []), *documents.columns]
-        used += negatives.columns
-        judgements = self._judgements(values, used)
-        unused = self._unused(values, used)
-        self.account.use(used)
-        for column in judgements:
-            _check_no_nli(where, used, column, values[column])
-        if query is not None and judgements:
-            self._check_no_option(where, values, documents, used)
-        beside = {} if self.columns.document or self._is_trial or len(documents.columns) > 1 else texts_of_row(values)
-        texts_beside = [path for path in running(beside, 1) if column_of(path, values) not in used]
-        self._beside = self._beside or "".join(texts_beside[:1])
-        are_bare = title != "" and all(_is_bare(column, values[column]) for column in negatives.columns)
-        is_listed = self.columns.document is None and names.first(documents.columns, names.LISTED) is not None
-
-        def read_row(where: str, values: Values) -> list[Record]:
-            question = query.read(where, values) if query else None
-            texts, others = documents.read(where, values), negatives.read(where, values)
-            self._name_inside(negatives.columns, values)
-            self.account.note(OTHER_PARTS, sum(other_parts(values[each]) for each in used if each in values))
-            if are_bare and others and not is_blank(values[title]):
-                self.account.note(ONE_SIDED_TITLE)
-            if texts_beside:
-                self._answers(documents.columns, values)
-            if question and self._is_judged and self._judged_by is None and not judgements:
-                if inside := self._judged_inside(where, values, documents.columns, len(texts)):
-                    return self._records(where, inside, question, texts, others, list(inside))
-            return self._records(where, values, question, texts, others, judgements, is_listed, unused)
-
-        return read_row
-
-    def _reader_of_a_kind(
-        self, where: str, values: Values, query: Source | None, negatives: Source
-    ) -> Callable[[str, Values], list[Record]] | None:
-        """Return what reads multiple choice, conversations or lists of passages; None for rows of another kind."""
-        columns = self.columns
-        if columns.document is None and (query or names.first(values, names.QUERY)):
-            choice = choice_of(where, values, columns.choices, columns.answer, self._numbers)
-            if choice is not None:
-                return self._choice_reader(where, values, query, choice)
-            self._check_answer(where, values)
-        conversation = names.first(values, names.CONVERSATION)
-        if conversation is None and query is None:
-            chats = (each for each in names.several(values, names.DOCUMENT) if is_conversation(values[each]))
-            asking = (each for each in chats if any(role_of(message) in ASKS for message in values[each]))
-            conversation = next(asking, None)
-        if conversation and columns.query is columns.document is None and isinstance(values[conversation], list):
-            return self._conversation_reader(conversation, negatives, values)
-        listed = names.first(values, names.LISTED) or _listed_in_reply(values)
-        if listed and columns.document is None and (query or "query" not in self.wanted):
-            if names.judgements(unfolded(values[listed])):
-                return self._listed_reader(listed, query, negatives)
-        return None
-
-    def _instructed_reader(self, where: str, values: Values, asked: str) -> Callable[[str, Values], list[Record]]:
-        """Return what reads queries and documents that each have an instruction before them, without these."""
-        pairs = [asked, *names.several(values, names.DOCUMENT), *names.negatives(values)]
-
-        def bare(values: Values) -> Values:
-            return {**values, **{column: without_instruction(values[column]) for column in pairs}}
-
-        read = self._reader(where, bare(values))
-
-        def read_bare(where: str, values: Values) -> list[Record]:
-            found = read(where, bare(values))
-            self.account.note("with instructions before the texts, which were not used", is_instructed(values[asked]))
-            if self._instructions is not None and is_instructed(values[asked]):
-                self._instructed, own = asked, values[asked][0]
-                if own in self._instructions:
-                    self._instructions = None
-                else:
-                    self._instructions.add(own)
-            return found
-
-        return read_bare
-
-    def _choice_reader(
-        self, where: str, values: Values, query: Source | None, choice: Choice
-    ) -> Callable[[str, Values], list[Record]]:
-        if query is None and "query" in self.needed:
-            raise self._missing(where, values, ["query"], None)
-        self.account.use([*(query.columns if query else []), *choice.columns_in(values)])
-
-        def read(where: str, values: Values) -> list[Record]:
-            right, others = choice(where, values)
-            record = self._record(query.read(where, values) if query else None, right, others)
-            return [record | {"is_choice": True}]
-
-        return read
-
-    def _conversation_reader(
-        self, column: str, negatives: Source, values: Values
-    ) -> Callable[[str, Values], list[Record]]:
-        """Return what reads the first question of a conversation, with its answer or with documents beside it."""
-        beside = names.several(values, ("positive", "chosen"))
-        judgements, used = self._judgements(values, beside), [column, *beside, *negatives.columns]
-        unused = self._unused(values, used)
-        self.account.use(used)
-
-        def read(where: str, values: Values) -> list[Record]:
-            question, answer, left = first_exchange(where, column, values[column])
-            if not beside and answer is None:
-                detail = "no question of a user with an answer to be learned from"
-                raise RowError(f"{where}, column {column!r}", "no answer", detail)
-            self.account.note("messages of conversations were not used", left + bool(beside and answer))
-            self.account.note(OTHER_PARTS, sum(other_parts(values[each]) for each in (column, *beside)))
-            others = negatives.read(where, values)
-            if beside or answer is None:
-                documents = documents_in(beside, where, values)
-                return self._records(where, values, question, documents, others, judgements, unused=unused)
-            message = values[column][answer]
-            documents = [said(where, column, message)]
-            inside = names.judgements(message) if self._is_judged and not judgements else []
-            if inside and self._judged_by is None:
-                return self._records(where, message, question, documents, others, inside)
-            records = self._records(where, values, question, documents, others, judgements, unused=unused)
-            self._watch_inside(f"{column}[{answer}]", message)
-            return records
-
-        return read
-
-    def _listed_reader(
-        self, column: str, query: Source | None, negatives: Source
-    ) -> Callable[[str, Values], list[Record]]:
-        """Return what reads a list of passages that each say whether they answer, as those of MS MARCO do."""
-        self.account.use([*(query.columns if query else []), column, *negatives.columns])
-
-        def read(where: str, values: Values) -> list[Record]:
-            of_each, place = unfolded(values[column]), f"{where}, column {column!r}"
-            documents = [text_of(where, column, text) for text in of_each.get(names.first(of_each, TEXT) or "", [])]
-            if not documents:
-                raise RowError(place, "no documents", f"expected passages, found {excerpt(values[column])}")
-            question = query.read(where, values) if query else None
-            others, judgements = negatives.read(where, values), names.judgements(of_each)
-            return self._records(place, of_each, question, documents, others, judgements, needs_grades=True)
-
-        return read
-
-    def _records(
-        self,
-        where: str,
-        values: Values,
-        query: str | None,
-        documents: Sequence[Any],
-        negatives: Sequence[str],
-        judgements: Sequence[str],
-        needs_grades: bool = False,
-        unused: Sequence[str] = (),
-    ) -> list[Record]:
-        grades = None
-        if query and self._judged_by is not None and not needs_grades:
-            said = {str(self._called): field_of(values, self._judged_by)}
-            grades = self._judge(where, list(said), said, len(documents))
-        elif query and judgements:
-            grades = self._judge(where, judgements, values, len(documents))
-        if query and grades is None:
-            self._watch(unused, values)
-        if grades is None and query and needs_grades:
-            message = f"nothing says which of the {len(documents)} documents answer the query"
-            raise RowError(where, "no judgements", f"{message}; looked at: {', '.join(judgements)}")
-        if grades is None:
-            return [self._record(query, document, negatives) for document in documents]
-        return [
-            self._record(query, document, negatives) | ({} if grade == 1 else {"relevance": grade})
-            for document, grade in zip(documents, grades, strict=True)
-        ]
-
-    def _judged_inside(self, where: str, values: Values, columns: Sequence[str], count: int) -> dict[str, list[Any]]:
-        """Return what the objects that the documents of a row are, say of them; nothing where they say nothing.
-
-        A score of what is called a positive is one of its search, and no judgement.
-
-        Raises:
-            RowError: If they say something of other documents than those that are read, as of a list of which a
-                template takes one.
-        """
-        found: dict[str, list[Any]] = {}
-        for column in columns:
-            of_each = unfolded([values[column]] if isinstance(values.get(column), Mapping) else values.get(column))
-            judged = names.judgements(of_each)
-            if names.several([column], ("positive", "pos", "chosen")):
-                self.account.see(f"{column}[{key}]" for key in judged if names.is_score(key))
-                judged = [key for key in judged if not names.is_score(key)]
-            for key in judged:
-                found.setdefault(key, []).extend(of_each[key])
-            if not judged and of_each:
-                for number, each in enumerate(values[column] if isinstance(values[column], list) else [values[column]]):
-                    self._watch_inside(f"{column}{'' if each is values[column] else f'[{number}]'}", each)
-        for said_of in found.values():
-            if len(said_of) != count or (self.columns.document is not None and count == 1):
-                raise RowError(
-                    f"{where}, column {columns[0]!r}",
-                    "no judgement",
-                    f"its entries say whether they answer ({', '.join(found)}), and a template takes one whatever it "
-                    f"says: {self._instead(where, values, columns[0], list(found))}",
-                )
-        return found
-
-    def _instead(self, where: str, values: Values, column: str, keys: Sequence[str]) -> str:
-        """Say how judged documents are read of which a template takes one: what leaves an answer of the row."""
-        if self._answered(where, values, document=None):
-            return "leave --document out, so that each is read as judged"
-        renamed = {"passages" if name == column else name: value for name, value in values.items()}
-        if len(renamed) == len(values) and self._answered(where, renamed, document=None):
-            return "leave --document out and rename the column 'passages', so that each is read as judged"
-        template = self.columns.document.text if self.columns.document else ""
-        entry = re.search(rf"{re.escape(column)}(\[\d+\])?", template)
-        paths = [f"{entry[0] if entry else column}[{key}]" for key in keys]
-        ways = [path for path in (*paths, NOTHING) if self._answered(where, values, judged_by=path)]
-        said = [f"--judged-by '{way}'" if way != NOTHING else f"--judged-by {NOTHING} if they say something else"
-                for way in ways]  # fmt: skip
-        return f"lbr data prepare {', or '.join(said)}" if said else "write those that answer to a column 'positives'"
-
-    def _answered(self, where: str, values: Values, **changes: Any) -> bool:
-        """Try other columns on a row: whether they leave an answer of it."""
-        if self._is_trial:
-            return False
-        read = RowReader(replace(self.columns, **changes), self.needed, tuple(self.wanted), is_trial=True)
-        try:
-            return any(record.get("relevance") != 0 for record in read(where, values))
-        except InputError:
-            return False
-
-    def _name_inside(self, columns: Sequence[str], values: Values) -> None:
-        """Name what looks like judgements in objects of which the text alone is used."""
-        for column in columns:
-            value = values.get(column)
-            first = value[0] if isinstance(value, list) and value else value
-            if isinstance(first, Mapping):
-                self.account.see(f"{column}[{key}]" for key in names.judgements(first))
-
-    def _watch_inside(self, path: str, value: Values) -> None:
-        """Watch what stands in an object beside its text."""
-        if self._is_judged and not self._is_trial:
-            text = names.first(value, TEXT)
-            beside = {
-                f"{path}[{key}]": each for key, each in value.items() if key != text and not names.is_id(str(key))
-            }
-            self._watch(list(beside), beside)
-
-    def _record(self, query: str | None, document: str, negatives: Sequence[str]) -> Record:
-        record: Record = {"document": document}
-        if query and "query" in self.wanted:
-            record = {"query": query, "document": document}
-        return record | {"negatives": list(negatives)} if "negatives" in self.wanted else record
-
-    def _query(self, values: Values) -> Source | None:
-        if "query" not in self.wanted:
-            return None
-        if self.columns.query is not None:
-            return Source(self.columns.query.columns_in(values), self.columns.query.fill)
+        if self._columns.query is not None:
+            return Source(self._columns.query.columns_in(values), self._columns.query.fill)
         column = asked_in(values) or names.queries(values)
         is_one = column is not None and isinstance(values[column], str) and not is_blank(values[column])
         if column is not None and (column == asked_in(values) or is_one):
@@ -615,11 +102,16 @@ class RowReader:
         talks = [each for each in talks if len(messages_of(values[each], names.is_preference(each))) > 0]
         return Source(talks[:1], partial(query_in, talks[0], None)) if talks else None
 
-    def _documents(self, where: str, values: Values) -> Source | None:
-        template = self.columns.document
+    def documents(self, where: str, values: Values) -> Source | None:
+        """Return what reads the documents of rows like one; None where it has none.
+
+        Raises:
+            RowError: If a title may be the query's or the document's.
+        """
+        template = self._columns.document
         if template is not None:
             return Source(template.columns_in(values), lambda where, values: [template.fill(where, values)])
-        columns = names.several((column for column in values if column != self._judged_by), names.DOCUMENT)
+        columns = names.several((column for column in values if column != self._columns.judged_by), names.DOCUMENT)
         if not columns:
             listed = names.first(values, names.LISTED)
             is_judged = any(isinstance(values[column], list) for column in names.judgements(values))
@@ -645,189 +137,29 @@ class RowReader:
             raise RowError(where, "missing column", detail)
         return Source([*columns, title], partial(titled_in, columns[0], title, read))
 
-    def _title_column(self, values: Values, documents: Source) -> str:
+    def title_column(self, values: Values, documents: Source) -> str:
         """Return the column of the title that is put before documents; "" where there is none."""
         first, last = documents.columns[0], documents.columns[-1]
         is_title = names.first([last], names.TITLE) is not None or last == names.title_beside(first, values)
-        return last if self.columns.document is None and last != first and is_title else ""
+        return last if self._columns.document is None and last != first and is_title else ""
 
     def _in_templates(self, values: Values) -> set[str]:
-        templates = (self.columns.query, *self.columns.negatives)
+        templates = (self._columns.query, *self._columns.negatives)
         return {column for template in templates if template for column in template.columns_in(values)}
 
-    def _negatives(self, values: Values, are_titled: bool = False) -> Source:
-        if templates := self.columns.negatives:
+    def negatives(self, values: Values, are_titled: bool = False) -> Source:
+        """Return what reads the hard negatives of rows like one, with a title before each where `are_titled`."""
+        if templates := self._columns.negatives:
             columns = [column for template in templates for column in template.columns_in(values)]
             source = Source(columns, partial(filled, templates))
         else:
-            flags = _flags(values)
+            flags = flags_of(values)
             columns = [column for column in names.negatives(values) if column not in flags]
             columns = [*columns, *(each for each in values if _holds_irrelevant(each, values[each]))]
             titled = (column for column in columns if are_titled and isinstance(values[column], str))
             titles = {column: title for column in titled if (title := names.title_beside(column, values))}
             source = Source([*columns, *titles.values()], partial(negatives_in, columns, titles=titles))
-        return source if "negatives" in self.wanted else Source((), lambda where, values: [])
-
-    def _judgements(self, values: Values, used: Sequence[str]) -> list[str]:
-        found = [*names.judgements(values), *_flags(values)]
-        return [each for each in found if each not in used] if self._is_judged else []
-
-    def _unused(self, values: Values, used: Sequence[str]) -> list[str]:
-        """Return the columns to watch: they are not used, and have no ids by their names."""
-        return [each for each in values if each not in used and not names.is_id(str(each))] if self._is_judged else []
-
-    def _check_answer(self, where: str, values: Values) -> None:
-        """Refuse an answer that is none, but says which of the options in other columns is: a letter is no document.
-
-        Raises:
-            RowError: If it is one; with what to do.
-        """
-        said = names.several(values, names.DOCUMENT)
-        if not self._is_trial and said and set(said) <= {*names.every(values, names.OPTION_ANSWERS)}:
-            if flags := options(values, partial(self._tried, where, values), {}):
-                detail = f"{said[0]!r} says which option is right: lbr data prepare takes {flags}"
-                raise RowError(where, "missing column", detail)
-
-    def _check_no_option(self, where: str, values: Values, documents: Source, used: Sequence[str]) -> None:
-        """Refuse one of numbered columns as the document where a number beside them may say which one is right.
-
-        Raises:
-            RowError: If it is one; with what to do.
-        """
-        if self._is_trial or self.columns.document is None or self._judged_by is not None:
-            return
-        tried = partial(self._tried, where, values, document=None)
-        kinds = [kind for kind in names.siblings(values) if {*kind} & {*documents.columns} and not {*kind} <= {*used}]
-        for kind in kinds:
-            left = {name: value for name, value in values.items() if name in kind or name not in used}
-            if flags := options(left, tried, {}):
-                judged = shlex.split(flags.partition("--answer ")[2])[0].rstrip(",")
-                detail = (
-                    f"{judged!r} may say which of {', '.join(kind)} is right: lbr data prepare takes {flags}, without "
-                    f"--document; or --judged-by {shlex.quote(judged)} if it is of {documents.columns[0]} alone"
-                )
-                raise RowError(where, "missing column", detail)
-
-    def _check_sides(
-        self, where: str, values: Values, query: Source | None, documents: Source | None, negatives: Source
-    ) -> None:
-        """Refuse a row in which a side is missing that is needed, or that is there under another name.
-
-        Raises:
-            RowError: If it is one; with what to do.
-        """
-        sides = {"query": query, "document": documents}
-        if missing := [name for name in self.needed if sides[name] is None]:
-            raise self._missing(where, values, missing, documents)
-        for name, source in sides.items():
-            if source is not None and getattr(self.columns, name) is None:
-                self._check_text(where, values, name, source.columns[0])
-        if query is None and documents is not None and self._lacks_query(where, values, documents, negatives):
-            raise self._missing(where, values, ["query"], documents)
-
-    def _check_text(self, where: str, values: Values, name: str, column: str) -> None:
-        """Refuse a column of a usual name that can hold no text, such as an object of another kind.
-
-        Raises:
-            RowError: If it is one; with what to do.
-        """
-        value = values[column]
-        if self._is_trial or is_blank(value) or isinstance(value, str | list) or messages_of(value):
-            return
-        if names.several([column], (*SEVERAL, *names.LISTED)) and texts_of(where, column, value) != [value]:
-            return
-        if name == "query" and isinstance(value, Mapping) and texts_of(where, column, value) != [value]:
-            return
-        inside = {column: value} if isinstance(value, Mapping) else {k: v for k, v in values.items() if k != column}
-        do = remedy([[name]], inside, partial(self._tried, where, values))
-        raise RowError(f"{where}, column {column!r}", "not text", f"expected text, found {excerpt(value)}; {do}")
-
-    def _lacks_query(self, where: str, values: Values, documents: Source, negatives: Source) -> bool:
-        """Tell whether a row from which a query may be left away has one under another name."""
-        if "query" not in self.wanted or self.columns.document is not None or self._is_trial:
-            return False
-        if negatives.columns:  # of what?
-            return True
-        texts = texts_of_row({name: value for name, value in values.items() if name != documents.columns[0]})
-        is_answer = bool(names.several(documents.columns[:1], names.ANSWER))
-        if is_answer and word_of(values[documents.columns[0]]) and not any(map(names.asks, texts)):
-            return False  # the answer may be of whoever judges the text, see `say`
-        other = [path for path in texts if names.is_pair(path, documents.columns[0])]
-        asking = running(texts) if is_answer or other else [path for path in texts if names.asks(path)]
-        return any(self._tried(where, values, query=Template(f"{{{path}}}")) for path in asking)
-
-    def _missing(self, where: str, values: Values, missing: Sequence[str], documents: Source | None) -> RowError:
-        what = " and ".join(f"no column for the {name}" for name in missing)
-        if self._is_trial:
-            return RowError(where, "missing column", what)
-        usual = " and ".join(", ".join(USUAL[name]) for name in missing)
-        sides: list[Sequence[str]] = [missing]
-        if "document" in missing and "query" in self.wanted and self._query(values) is None:
-            sides = [
-                ["query", "document"],
-                *([missing] if len(missing) == 1 else []),
-            ]  # data prepare reads documents alone, too, but pairs are better
-        if len(names.every(values, names.QUERY)) > 1:  # one of them may be what the other asks for, as SQL is
-            sides = [["query", "document"], *sides]
-        there = [] if documents is None else documents.columns[:1]
-        if "query" in missing and there and any(names.is_pair(str(column), there[0]) for column in values):
-            sides, there = [["query", "document"]], []  # which is which?
-        others = [lifted(row) for row in self.ahead()]
-        full = _filled_up(values, others)
-        left = {name: value for name, value in full.items() if name not in there}
-        do = remedy(sides, left, partial(self._tried, where, full), others)
-        if "query" not in self.needed and documents is not None:
-            alone = f"{{{documents.columns[0]}}}"
-            do += f"; --document '{alone}' is for documents alone" if self._tries(where, values, document=alone) else ""
-        detail = f"{what}; found: {some_of(values)}; looked for: {usual}; {do}"
-        return RowError(where, "missing column", detail)
-
-    def _tries(self, where: str, values: Values, **templates: str) -> bool:
-        """Try templates on a row, see `_tried`."""
-        try:
-            return self._tried(where, values, **{name: Template(text) for name, text in templates.items()})
-        except InputError:  # a name that no template can spell
-            return False
-
-    def _tried(self, where: str, values: Values, **changes: Any) -> bool:
-        """Try other columns on a row: whether it can be read with them, and no document is its own query."""
-        needed = {*self.needed, *({"query"} & changes.keys())}
-        read = RowReader(
-            replace(self.columns, judged_by=NOTHING, **changes), tuple(needed), tuple(self.wanted), is_trial=True
-        )
-        try:
-            records = read(where, values)
-        except InputError:
-            return False
-        return all(same_text(record.get("query", "")) != same_text(record["document"]) for record in records)
-
-
-def _filled_up(values: Values, others: Sequence[Values]) -> Values:
-    """Return a row in which a cell that is blank has what the next of other rows has: some lack an answer."""
-    blank = [name for name, value in values.items() if is_blank(value)]
-    found = {name: next((row[name] for row in others if not is_blank(row.get(name))), None) for name in blank}
-    return {**values, **{name: value for name, value in found.items() if value is not None}}
-
-
-def _check_no_nli(where: str, used: Sequence[str], column: str, value: Any) -> None:
-    """Refuse numbers that say of a premise what follows from it, where 0 is that all does.
-
-    Raises:
-        RowError: If it is one.
-    """
-    if names.first(used, ("premise", "hypothesis")) and word_of(value) is None and score_of(value) is not None:
-        detail = f"{excerpt(value)} may be a class of inference, where 0 is entailment; {WRITE}"
-        raise RowError(f"{where}, column {column!r}", "no judgement", detail)
-
-
-def _which_counts(path: str, values: Sequence[Any]) -> str:
-    """Say which of two values of judgements is taken for an answer; nothing where they are words of their own."""
-    yes = [excerpt(value) for value in values if (score_of(value) or 0) > 0]
-    if not yes or len(yes) == len(values):
-        return ""
-    if names.denies(path):
-        return f" ({', '.join(yes)}: it does not)"
-    return f" ({', '.join(yes)}: it does; call it is_irrelevant if it is the other way round)"
+        return source if "negatives" in self._wanted else Source((), lambda where, values: [])
 
 
 def _is_of_query(values: Values, query: str, title: str, document: str) -> bool:
@@ -840,28 +172,9 @@ def _is_of_query(values: Values, query: str, title: str, document: str) -> bool:
     return said == asked or (said in asked and len(said.split()) > 3)
 
 
-def _flags(values: Values) -> list[str]:
+def flags_of(values: Values) -> list[str]:
     """Return the columns that have yes or no under a name of hard negatives: whether the document is ``rejected``."""
     return [column for column in names.negatives(values) if isinstance(values[column], bool)]
-
-
-def _flat(several: Sequence[Any]) -> list[Any]:
-    """Return a list in which lists are not nested."""
-    return [inner for each in several for inner in (each if isinstance(each, list) else [each])]
-
-
-def _is_bare(column: str, value: Any) -> bool:
-    """Tell whether hard negatives are texts without a title: no title is among their columns, nor in them."""
-    texts = value if isinstance(value, list) else [value]
-    return not names.plain(column).endswith("title") and not any(isinstance(text, Mapping) for text in texts)
-
-
-def _listed_in_reply(values: Values) -> str | None:
-    """Return the column of objects with a text that were said in reply, where a row has no other document; or None."""
-    listed = names.first(values, names.LISTED_IN_REPLY)
-    if listed is None or names.first(values, names.DOCUMENT) is not None:
-        return None
-    return listed if names.first(unfolded(values[listed]), TEXT) is not None else None
 
 
 def _holds_irrelevant(column: str, value: Any) -> bool:

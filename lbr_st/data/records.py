@@ -12,7 +12,7 @@ from lbr_st.data import names
 from lbr_st.data.account import Account
 from lbr_st.data.cells import GONE_CELLS, Row, Wrong, stop
 from lbr_st.data.cleaning import clean, clean_record, printable
-from lbr_st.data.columns import Columns, RowReader
+from lbr_st.data.columns import Columns
 from lbr_st.data.data_uris import TAKEN_OUT, without_data_uris
 from lbr_st.data.delimited import EMPTY_CELLS, ERROR_CELLS
 from lbr_st.data.drops import Drops, Waiting, on_wrong_row
@@ -23,6 +23,7 @@ from lbr_st.data.judgements import BOTH_WAYS, JUDGED_OUT, NEGATIVES_NOW, NOTHING
 from lbr_st.data.negatives import TextCheck
 from lbr_st.data.passages import Chunker, read_text_files
 from lbr_st.data.remedies import texts_of_row
+from lbr_st.data.row_reader import RowReader
 from lbr_st.data.rows import Ahead, read_rows
 from lbr_st.data.sources import check_is_there
 from lbr_st.data.templates import Template

@@ -4,7 +4,8 @@ import pytest
 
 from lbr_st.data.account import Account
 from lbr_st.data.answers import MOST_FEW, Answers
-from lbr_st.data.columns import Columns, RowReader
+from lbr_st.data.columns import Columns
+from lbr_st.data.row_reader import RowReader
 from lbr_st.data.templates import Template
 from lbr_st.errors import InputError
 

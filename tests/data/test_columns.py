@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from lbr_st.data.columns import Columns, RowReader
+from lbr_st.data.columns import Columns
 from lbr_st.data.drops import OF_ALL_ROWS
+from lbr_st.data.row_reader import RowReader
 from lbr_st.data.templates import Template, excerpt
 from lbr_st.errors import InputError, RowError
 

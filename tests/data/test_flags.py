@@ -22,7 +22,10 @@ READ = (PREPARE, "data queries", MINE, CHECK, "learn", "align", "evaluate", "ins
 PRINTED_BY = {
     "card": ("learn",),  # the README of a set
     "choices": (PREPARE,),  # behind "lbr data prepare"
-    "columns": (PREPARE,),  # behind "lbr data prepare takes", or where a flag was given
+    # Behind "lbr data prepare takes", or where a flag was given.
+    "columns": (PREPARE,),
+    "row_reader": (PREPARE,),
+    "row_refusals": (PREPARE,),
     "config": (PREPARE,),
     "drops": READ,
     "encodings": (PREPARE,),  # --encoding was given
@@ -40,7 +43,7 @@ PRINTED_BY = {
     "table": (PREPARE,),
 }
 OF_A_FLAG_GIVEN = {
-    ("columns", "--min-score"): ("learn", "align", "evaluate", "inspect", PREPARE),
+    ("row_reader", "--min-score"): ("learn", "align", "evaluate", "inspect", PREPARE),
     ("records", "--target"): ("learn",),
 }
 NO_MESSAGES = {("card", "--same-text"), ("card", "--objective"), ("card", "--data")}  # Markdown that names commands

@@ -2,7 +2,8 @@
 
 import pytest
 
-from lbr_st.data.columns import Columns, RowReader
+from lbr_st.data.columns import Columns
+from lbr_st.data.row_reader import RowReader
 from lbr_st.data.templates import Template, column_of
 from lbr_st.errors import RowError
 
