@@ -162,7 +162,7 @@ def no_worse(one: ArrayLike, best: ArrayLike) -> bool:
     """
     differences = np.subtract(best, one)
     if len(differences) < 2:
-        return bool(differences.sum() <= 0)
+        return True
     error = differences.std(ddof=1) / np.sqrt(len(differences))
     return bool(differences.mean() <= error * (1 + 1e-9))  # of one query both are the same, but for rounding
 

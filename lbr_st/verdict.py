@@ -11,6 +11,7 @@ from lbr_st.errors import InputError
 from lbr_st.metrics import paired_interval
 
 WIN, MARGINAL, REGRESSION = "WIN", "MARGINAL", "REGRESSION"
+FEWEST = 6  # queries: were fewer all to agree, a sign test would not be below 5%, and draws of them are all the same
 THE_START = "the start"
 
 
@@ -19,7 +20,8 @@ class Verdict:
     """What a run came to, on queries that it was not trained on. As a string it is the last line of the run.
 
     Attributes:
-        word: ``WIN`` where the whole interval is above 0, ``REGRESSION`` where it is below, else ``MARGINAL``.
+        word: ``WIN`` where the whole interval is above 0, ``REGRESSION`` where it is below, else ``MARGINAL``,
+            and of fewer than `FEWEST` queries.
         recall: Mean recall@10 of the model at the end.
         difference: How much more that is than at the start.
         low: Lower end of the 95% interval of the difference.
@@ -85,6 +87,6 @@ def verdict(
     if first.shape != last.shape or not first.size:
         raise InputError(f"a verdict needs the same queries twice, got {first.size} at the start and {last.size} after")
     low, high = paired_interval(last[None], first[None], seed=seed)
-    word = WIN if low > 0 else REGRESSION if high < 0 else MARGINAL
+    word = MARGINAL if first.size < FEWEST else WIN if low > 0 else REGRESSION if high < 0 else MARGINAL
     difference = float((last - first).mean())
     return Verdict(word, float(last.mean()), difference, low, high, first.size, against)

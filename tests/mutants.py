@@ -2454,6 +2454,27 @@ MUTANTS = [
     ),
     # Adaptation, and what it is made of.
     Mutant(
+        "verdict: five queries are a proof",
+        "verdict.py",
+        "FEWEST = 6",
+        "FEWEST = 5",
+        "test_verdict.py::test_a_few_queries_that_agree_are_no_proof",
+    ),
+    Mutant(
+        "scoring: what has no word of a query is found first",
+        "adaptation/scoring.py",
+        "(~(of_query < of_query[column])).sum()",
+        "(of_query > of_query[column]).sum() + 1",
+        "adaptation/test_scoring.py::test_what_has_no_word_of_a_query_finds_nothing",
+    ),
+    Mutant(
+        "scoring: of equal scores the answers rank first",
+        "evaluation/fusion.py",
+        "np.lexsort((of_each, -of_query[first]))",
+        "np.lexsort((-of_each, -of_query[first]))",
+        "adaptation/test_scoring.py::test_what_has_no_word_of_a_query_finds_nothing",
+    ),
+    Mutant(
         "verdict: nothing changed is a regression",
         "verdict.py",
         "REGRESSION if high < 0 else",

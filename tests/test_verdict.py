@@ -55,6 +55,13 @@ def test_words(before, after, word):
     assert verdict(first, last, seed=3) == found
 
 
+@pytest.mark.parametrize(("queries", "words"), [(1, "MARGINAL"), (5, "MARGINAL"), (6, "WIN")])
+def test_a_few_queries_that_agree_are_no_proof(queries, words):
+    """Draws of them are all the same, and five tosses of a coin agree once in sixteen times."""
+    found = verdict(np.zeros(queries), np.ones(queries))
+    assert (found.word, found.low, found.high) == (words, 1, 1)
+
+
 def test_queries_count_in_pairs():
     """Where as many others are answered as before, nothing is sure; where the same are, all is."""
     first, last = answered(0, 200), answered(200, 400)

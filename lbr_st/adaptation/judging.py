@@ -19,11 +19,12 @@ from lbr_st.evaluation.fusion import AllScores, in_order_of
 from lbr_st.evaluation.general import general_pairs, general_score
 from lbr_st.evaluation.own_data import local_task, open_for_evaluation
 from lbr_st.evaluation.ranking import BM25
-from lbr_st.verdict import MARGINAL, REGRESSION, WIN, Verdict, verdict
+from lbr_st.verdict import FEWEST, MARGINAL, REGRESSION, WIN, Verdict, verdict
 
 MEANS = {
     WIN: "WIN means that the whole 95% interval of the difference, in brackets, is above 0.",
-    MARGINAL: "MARGINAL means that the 95% interval of the difference, in brackets, holds 0: it may be chance.",
+    MARGINAL: "MARGINAL means that the 95% interval of the difference, in brackets, holds 0, or that there are fewer "
+    f"than {FEWEST} queries: it may be chance.",
     REGRESSION: "REGRESSION means that the whole 95% interval of the difference, in brackets, is below 0.",
 }
 

@@ -12,7 +12,7 @@ from mteb.types import PromptType
 from lbr_st.adaptation.report import Example
 from lbr_st.evaluation.fusion import AllScores, choose_weight, in_order_of, ndcgs_at_10
 from lbr_st.evaluation.own_data import EncoderOfMteb, LocalRetrieval, evaluate
-from lbr_st.evaluation.ranking import fuse, ranks
+from lbr_st.evaluation.ranking import fuse
 from lbr_st.model.opening import open_sentence_transformer
 
 FIRST = 10
@@ -79,19 +79,23 @@ class Judge:
         return searcher
 
     def found(self, queries: Sequence[str], scores: np.ndarray) -> Found:
-        """Return what was found with scores.
+        """Return what was found with scores; of documents with equal scores all have the last rank.
+
+        The documents of the queries come first among all: else what has no word of a query would find them.
 
         Args:
             queries: Ids of the queries, in the order of the rows.
             scores: ``(queries, documents)``.
         """
-        rank = ranks(scores)
-        own = [rank[row, self.relevant[query]] for row, query in enumerate(queries)]
+        own = [
+            np.array([(~(of_query < of_query[column])).sum() for column in self.relevant[query]])
+            for query, of_query in zip(queries, scores, strict=True)
+        ]
         return Found(
             np.array([float(np.mean(each <= FIRST)) for each in own]),
             float(ndcgs_at_10(scores, [self._grades(query) for query in queries]).mean()),
             np.array([int(each.min()) for each in own]),
-            rank.argmin(axis=1),
+            scores.argmax(axis=1),
         )
 
     def _grades(self, query: str) -> Mapping[int, int]:

@@ -203,6 +203,8 @@ def choose_weight(dense: AllScores, lexical: AllScores, judgements: Mapping[str,
 def ndcgs_at_10(scores: np.ndarray, relevant: Sequence[Mapping[int, int]]) -> np.ndarray:
     """Return the nDCG@10 of each query, with gains and discounts as trec_eval has them.
 
+    Of documents with equal scores those that answer come last, as in `lbr_st.evaluation.ranking.ranks_of`.
+
     Args:
         scores: ``(queries, documents)``.
         relevant: For each query the grades of documents by their position, one above 0 at least.
@@ -210,7 +212,10 @@ def ndcgs_at_10(scores: np.ndarray, relevant: Sequence[Mapping[int, int]]) -> np
     discounts = 1 / np.log2(np.arange(2, 12))
     values = []
     for of_query, grades in zip(scores, relevant, strict=True):
-        gains = [grades.get(int(number), 0) for number in np.argsort(-of_query, kind="stable")[:10]]
+        tenth = -np.partition(-of_query, 9)[9] if len(of_query) > 10 else -np.inf
+        first = np.flatnonzero(~(of_query < tenth))
+        of_each = np.array([grades.get(int(number), 0) for number in first])
+        gains = of_each[np.lexsort((of_each, -of_query[first]))][:10]
         ideal = sorted(grades.values(), reverse=True)[:10]
         values.append(np.dot(gains, discounts[: len(gains)]) / np.dot(ideal, discounts[: len(ideal)]))
     return np.array(values)

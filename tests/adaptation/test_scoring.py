@@ -34,6 +34,20 @@ def test_what_a_judge_finds():
     assert (two.query, two.document, two.after) == ("two", "d1", rank)
 
 
+def test_what_has_no_word_of_a_query_finds_nothing():
+    """The documents that answer stand first in the corpus: of equal scores they have the last rank."""
+    records = [{"id": str(n), "query": f"asks {n}", "document": f"d{n}"} for n in range(3)]
+    more = [{"id": f"m{n}", "document": f"d{n}"} for n in range(3, 14)]
+    judge = Judge(LocalRetrieval(records, more, name="toy", revision="1"))
+    assert judge.documents[:3] == ["d0", "d1", "d2"]
+    scores = np.zeros((3, 14), np.float32)
+    scores[1, 8:] = 1  # six others have a word of it, and eight none
+    scores[2, [2, 5]] = 1  # its own, and another that is as good
+    found = judge.found(["0", "1", "2"], scores)
+    assert (found.ranks.tolist(), found.recall.tolist()) == ([14, 14, 2], [0, 0, 1])
+    assert found.ndcg == pytest.approx(1 / np.log2(3) / 3)
+
+
 def test_documents_are_encoded_once_to_the_same_scores(embedding_model, monkeypatch):
     """Dev and test ask of one corpus, which each has in its own order."""
     rows = [{"id": str(n), "query": f"where is {n}", "document": "iron " * (n % 5) + str(n)} for n in range(30)]
