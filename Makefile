@@ -246,4 +246,4 @@ dist: $(INSTALLED)
 	$(BIN)/python tools/try_wheel.py dist/*.whl
 
 clean:
-	rm -rf .venv $(INTEGRATIONS) .versions .fuzz dist build quickstart lbr-model lbr-model-*
+	rm -rf .venv $(INTEGRATIONS) .versions .fuzz dist build quickstart lbr-model

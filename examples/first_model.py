@@ -58,11 +58,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     sizes = {"max_length": 96, "per_device_train_batch_size": 16, "logging_steps": 5}
     stage1, aligned = str(folder / "stage1"), str(folder / "model")
     folder_of_set = str(data.folder)
-    learn = lbr_st.LearnConfig(model=args.model, data=[folder_of_set], output_dir=stage1, learning_rate=1e-4, **sizes)
+    learn = lbr_st.LearnConfig(model=args.model, data=[folder_of_set], output_dir=stage1, **sizes)
     lbr_st.learn(learn)
 
     # Stage 2: pairs align what it knows. What comes back is a SentenceTransformer.
-    align = lbr_st.AlignConfig(model=stage1, data=folder_of_set, output_dir=aligned, learning_rate=5e-5, **sizes)
+    align = lbr_st.AlignConfig(model=stage1, data=folder_of_set, output_dir=aligned, **sizes)
     model = lbr_st.align(align)
 
     # BM25 belongs beside every model.

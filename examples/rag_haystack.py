@@ -1,6 +1,6 @@
 """Search a folder of text with Haystack: a saved model, its prompts on both sides, a vector store on disk.
 
-    pip install . haystack-ai==3.4.0 sentence-transformers-haystack==2.0.0
+    pip install '.[data]' haystack-ai==3.4.0 sentence-transformers-haystack==2.0.0
     pip install faiss-haystack==3.0.0 "pyarrow<26"     # it wants numpy 1, which pyarrow 26 does not take; or one of
     pip install chroma-haystack==5.0.0
     pip install qdrant-haystack==13.1.0

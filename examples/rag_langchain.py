@@ -1,6 +1,6 @@
 """Search a folder of text with LangChain: a saved model, its prompts on both sides, a vector store on disk.
 
-    pip install . langchain-core==1.7.2 langchain-chroma==1.1.0 langchain-qdrant==1.1.0
+    pip install '.[data]' langchain-core==1.7.2 langchain-chroma==1.1.0 langchain-qdrant==1.1.0
 
     python examples/rag_langchain.py --model lbr-model --folder docs --store chroma --index index-langchain \
         "How is a model saved?"

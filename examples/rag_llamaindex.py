@@ -1,6 +1,6 @@
 """Search a folder of text with LlamaIndex: a saved model, its prompts on both sides, a vector store on disk.
 
-    pip install . llama-index-core==0.14.25 llama-index-embeddings-huggingface==0.8.0
+    pip install '.[data]' llama-index-core==0.14.25 llama-index-embeddings-huggingface==0.8.0
     pip install llama-index-vector-stores-faiss==0.7.0 faiss-cpu==1.15.1     # or one of
     pip install llama-index-vector-stores-chroma==0.6.0
     pip install llama-index-vector-stores-qdrant==0.10.4

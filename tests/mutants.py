@@ -2454,6 +2454,27 @@ MUTANTS = [
     ),
     # Adaptation, and what it is made of.
     Mutant(
+        "adapt: hard negatives of another teacher are taken",
+        "adaptation/layout.py",
+        '                "teacher": content_of(config.teacher),\n',
+        "",
+        "adaptation/test_layout.py::test_every_step_that_reads_a_file_knows_its_contents",
+    ),
+    Mutant(
+        "adapt: steps within the corpus make another corpus of it",
+        "adaptation/layout.py",
+        "sha256(files_below(Path(source)).files) if Path(source).is_dir() else content_of(source)",
+        "content_of(source)",
+        "adaptation/test_layout.py::test_steps_may_lie_in_the_corpus",
+    ),
+    Mutant(
+        "filter: a heading asks for its first passage alone",
+        "adaptation/filtering.py",
+        'if before != number and not (is_of_several and row["document"] != rows[before]["document"]):',
+        "if before != number:",
+        "adaptation/test_filtering.py::test_a_heading_over_several_passages_asks_for_each_of_them",
+    ),
+    Mutant(
         "verdict: five queries are a proof",
         "verdict.py",
         "FEWEST = 6",

@@ -39,6 +39,7 @@ from lbr_st.records import QUERIES_FILE, Record
 
 # Settings of the bottleneck, which a model keeps that has one.
 BOTTLENECK = {"bottleneck_tokens", "compression_ratio", "nested"}
+PROMPTS = ("query_prompt", "document_prompt")
 BYTES = 4  # of a number of a model that is trained
 # Numbers that a checkpoint has for one of the model: itself, and the two of AdamW.
 IN_A_CHECKPOINT = 3
@@ -104,6 +105,13 @@ def _check_stages(layout: Layout) -> None:
                 f"--align {name}: stage 2 has the bottleneck of stage 1; write --learn {name}={config.align[name]}"
             )
         learning.check_model(learn_config(layout, {}, config.model, Path("set"), Path("learn")))
+    for name in PROMPTS:
+        if layout.merges and name in config.align and config.align[name] != config.learn.get(name):
+            do = f"write --learn {name}=... too, or " if layout.learns else ""
+            raise InputError(
+                f"--align {name}: the end is merged with what it was made from, which has not this prompt; {do}add "
+                "--skip merge"
+            )
     alignment.check_model(align_config(layout, {}, config.model, Path("align.jsonl"), Path("align")))
 
 

@@ -103,6 +103,8 @@ class AdaptConfig:
     def _check_together(self) -> None:
         if self.teacher is not None and self.reranker is not None:
             raise InputError("--teacher and --reranker are two teachers; leave out one of them")
+        if self.reranker is not None and "negatives" in self.skip:
+            raise InputError("--reranker teaches how hard negatives rank: leave out --skip negatives, or it")
         if self.weak_teacher and self.teacher is None and self.reranker is None:
             raise InputError("--weak-teacher is for a teacher: give --teacher or --reranker")
         if (self.generator is None) != (self.generator_model is None):

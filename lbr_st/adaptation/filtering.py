@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from sentence_transformers import CrossEncoder
 
-from lbr_st.adaptation.kinds import GIVEN
+from lbr_st.adaptation.kinds import GIVEN, TITLE
 from lbr_st.adaptation.queries import QUERIES, read_about
 from lbr_st.data.drops import ON_ERROR, Drops, on_wrong_row
 from lbr_st.data.near_duplicates import SHINGLE_WORDS, THRESHOLD, as_array, check_threshold, near_pairs, shingles
@@ -280,13 +280,17 @@ def _least_score(model: CrossEncoder, name: str) -> float:
 
 
 def _different(given: Sequence[Record], written: Sequence[Record], config: FilterConfig, drops: Drops) -> list[Record]:
-    """Return the written rows without those whose query is that of a row before them or of a given one, or nearly."""
+    """Return the written rows without those whose query is that of a row before them or of a given one, or nearly.
+
+    A heading over several passages asks for each of them.
+    """
     rows = [*given, *written]
     first: dict[str, int] = {}
     like: dict[int, tuple[str, int]] = {}
     for number, row in enumerate(rows):
         before = first.setdefault(same_text(row["query"], config.same_text), number)
-        if before != number:
+        is_of_several = row.get("kind") == rows[before].get("kind") == TITLE
+        if before != number and not (is_of_several and row["document"] != rows[before]["document"]):
             like[number] = "asked already", before
     if config.near_duplicates:
         own = list(first.values())

@@ -16,8 +16,8 @@ KINDS = {
     "keywords": "what is typed into a search engine",
     "claim": "statements that a passage supports",
 }
-GIVEN = "given"
-FOUND = (GIVEN, "title")
+GIVEN, TITLE = "given", "title"
+FOUND = (GIVEN, TITLE)
 WRITTEN = ("question", "keywords", "claim")
 
 # One kind at a time: small models do one thing of several. The language is said, and never guessed by its name. Where

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lbr_st.adaptation.config import AdaptConfig
+from lbr_st.data.folders import files_below
 from lbr_st.files import file_sha256, sha256
 from lbr_st.learning.objectives import Arm, parse_objective
 from lbr_st.model.adapters import find_adapter
@@ -169,7 +170,7 @@ class Layout:
         return {
             "start": {"model": content_of(config.model)},
             "passages": {
-                "sources": [content_of(each) for each in config.sources],
+                "sources": [content_of_corpus(each) for each in config.sources],
                 "max_length": config.max_length,
                 "on_error": config.on_error,
             },
@@ -185,7 +186,11 @@ class Layout:
             "set": {"seed": config.seed},
             "learn": dict(config.learn) | {"objective": self.objective},
             "write": {"per_passage": config.per_passage, "most": config.most_passages, "seed": config.seed},
-            "negatives": {"number": NEGATIVES, "relative_margin": RELATIVE_MARGIN},
+            "negatives": {
+                "number": NEGATIVES,
+                "relative_margin": RELATIVE_MARGIN,
+                "teacher": content_of(config.teacher),
+            },
             "align": dict(config.align) | {"weak_teacher": config.weak_teacher} | taught,
             "merge": {"keep_general": config.keep_general, "general": content_of(config.general)},
             "verdict": {"keep": config.keep, "general": content_of(config.general)},
@@ -209,9 +214,14 @@ STEPS = {
 
 
 def content_of(source: str | Path | None) -> str | None:
-    """Return what a source or a model is known again by: the hash of its files; of the Hub its id."""
+    """Return what a file or a model is known again by: the hash of its files; of the Hub its id."""
     if source is None or not Path(source).exists():
         return None if source is None else str(source)
     path = Path(source)
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
     return file_sha256(path) if path.is_file() else sha256(files)
+
+
+def content_of_corpus(source: str | Path) -> str | None:
+    """Return the same of a source of passages, of a folder without what is not read, where the steps may lie too."""
+    return sha256(files_below(Path(source)).files) if Path(source).is_dir() else content_of(source)

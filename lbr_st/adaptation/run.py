@@ -21,6 +21,8 @@ from lbr_st.adaptation.layout import Layout
 from lbr_st.adaptation.report import REPORT
 from lbr_st.adaptation.steps import Step, Steps
 from lbr_st.files import remove_unfinished, replacing_folder
+from lbr_st.model.opening import open_sentence_transformer
+from lbr_st.model.saving import save_any
 from lbr_st.verdict import Verdict
 
 # What does a step; the last one is `lbr_st.adaptation.judging.judge`, which is told of all others.
@@ -80,7 +82,14 @@ def adapt(config: AdaptConfig) -> Adapted:
     target = Path(config.output_dir)
     remove_unfinished(target.parent, target.name)
     with steps.saying_how_to_go_on("saving the model"), replacing_folder(target) as folder:
-        chosen = layout.end if last.said["saved"] == "end" else layout.start
-        shutil.copytree(chosen, folder, dirs_exist_ok=True)
+        _save(layout.end if last.said["saved"] == "end" else layout.start, folder)
         shutil.copyfile(last.folder / REPORT, folder / REPORT)
     return Adapted(config, verdict_of(last.said), target / REPORT, last.said["saved"], steps.done)
+
+
+def _save(model: str, folder: Path) -> None:
+    """Write the model that was chosen, which is on this machine, or a start on the Hub."""
+    if Path(model).is_dir():
+        shutil.copytree(model, folder, dirs_exist_ok=True)
+    else:
+        save_any(open_sentence_transformer(model), folder)

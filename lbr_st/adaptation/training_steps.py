@@ -61,6 +61,8 @@ def find_negatives(layout: Layout, folder: Path) -> dict[str, Any]:
     try:
         mined = with_negatives(pairs, opened, config, corpus, own.same_text)
     except InputError as error:  # there may be none in so few passages
+        if layout.config.reranker is not None:
+            raise InputError(f"{error}; --reranker teaches how they rank: leave it out") from error
         logger.warning("stage 2 does without hard negatives: %s", error)
         mined = []
     negatives = {record["id"]: record["negatives"] for record in mined}

@@ -44,8 +44,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     asked.add_argument("--queries", metavar="FILE", help="queries with their passages; none are written then")
     asked.add_argument("--generator", metavar="URL", help="a server like OpenAI's writes queries, instead of --model")
     asked.add_argument("--generator-model", metavar="NAME", help="the name of the model there")
-    asked.add_argument("--per-passage", type=positive_int, metavar="N", help="queries written for a passage")
-    asked.add_argument("--most-passages", type=positive_int, metavar="N", help="passages that queries are written for")
+    asked.add_argument(
+        "--per-passage",
+        type=positive_int,
+        metavar="N",
+        help="queries written for a passage; one of each kind if absent",
+    )
+    asked.add_argument(
+        "--most-passages", type=positive_int, metavar="N", help="passages that queries are written for; all if absent"
+    )
     taught = parser.add_argument_group("teachers, in stage 2")
     taught.add_argument("--teacher", metavar="DIR_OR_ID", help="sentence-transformers model to learn rankings from")
     taught.add_argument("--reranker", metavar="DIR_OR_ID", help="CrossEncoder to learn rankings from")

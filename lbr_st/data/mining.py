@@ -93,6 +93,11 @@ class MineConfig:
             if getattr(self, name) < least:
                 flag = name.replace("_", "-")
                 raise InputError(f"--{flag} must be at least {least}, got {getattr(self, name)}")
+        if self.relative_margin is not None and not (self.margin is self.max_score is None):
+            raise InputError(
+                "--relative-margin measures similarities from the mean of the documents, --margin and --max-score do "
+                "not: leave out one or the other"
+            )
 
     @property
     def command(self) -> str:
@@ -205,7 +210,7 @@ def with_negatives(
             raise InputError(f"--{name} {getattr(config, name)}: there are {len(texts)} documents to find them in")
     from_mean = contextlib.nullcontext() if config.relative_margin is None else _less_the_mean(model, [*texts.values()])
     try:
-        with saying_what_is_longer(model), from_mean:
+        with from_mean, saying_what_is_longer(model):
             found = mine_hard_negatives(
                 Dataset.from_list(
                     [{"anchor": r["query"], "positive": text} for r, text in zip(records, spelled, strict=True)]

@@ -102,6 +102,7 @@ def choose_share(
         model = merge([start, end], [1 - share, share])
         found = evaluator(model)
         tried.append(Tried(share, evaluator.ndcgs, found[RECALL], general_score(model, general, batch_size)))
+        del model  # before the next one is merged
     return Choice(tried, best_share(tried, keep_general), keep_general)
 
 

@@ -87,6 +87,7 @@ def merge(models: Sequence[str], weights: Sequence[float]) -> SentenceTransforme
             for key, theirs in other.named_parameters():
                 parameters[key].add_(theirs.to(parameters[key].device), alpha=shares[number])
             history[number] = getattr(other[0], "history", [])
+            del other, theirs  # before the next one is opened
             progress.update()
         for parameter, rows in kept:
             parameter[module.bottleneck_token_ids] = rows

@@ -42,6 +42,10 @@ from lbr_st.errors import InputError, UnfinishedError
             {"align": {"bottleneck_tokens": 2}},
             "^--align bottleneck_tokens: stage 2 has the bottleneck of stage 1; write --learn bottleneck_tokens=2$",
         ),
+        (
+            {"align": {"query_prompt": "ask: "}},
+            "^--align query_prompt: the end is merged .* write --learn query_prompt=... too, or add --skip merge$",
+        ),
         ({"align": {"nested": True}}, "^--align nested: .* write --learn nested=True$"),
         ({"max_length": 100_000}, "^--max-length 100000: "),
         ({"max_length": 200}, "^--max-length 200: stage 1 reads a text and its target in one row"),

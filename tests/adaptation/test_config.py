@@ -20,6 +20,7 @@ MADE = {"sources": ["handbook"], "model": "m", "output_dir": "out"}
         ({"learn": {"output_dir": "x"}}, "--learn output_dir: the path decides it"),
         ({"align": {"seed": 3}}, "--align seed: the path decides it"),
         ({"teacher": "a", "reranker": "b"}, "--teacher and --reranker are two teachers"),
+        ({"reranker": "b", "skip": ["negatives"]}, "--reranker teaches how hard negatives rank: leave out --skip neg"),
         ({"weak_teacher": True}, "--weak-teacher is for a teacher"),
         ({"skip": ["learn"], "learn": {"max_steps": 1}}, "--learn: --skip learn leaves stage 1 out"),
         ({"generator": "http://localhost"}, "--generator URL and --generator-model NAME belong together"),

@@ -141,6 +141,19 @@ def test_what_people_asked_stays():
     assert drops.samples[0]["like_id"] == "given"
 
 
+def test_a_heading_over_several_passages_asks_for_each_of_them():
+    """But for one passage once, and not where a question says the same."""
+    rows = [
+        row("one", "gout", "gout-found", "title"),
+        row("two", "gout", "gout-treated", "title"),
+        row("again", "Gout", "gout-treated", "title"),
+        row("written", "gout", "gout-treated"),
+    ]
+    rows[2]["document"] = rows[0]["document"]
+    kept, drops = filter_queries(rows, PASSAGES, FilterConfig(keep_first=40))
+    assert ids(kept) == ["one", "two"] and drops.counts == {"asked already": 2}
+
+
 def test_given_ones_are_left_where_no_other_is(caplog):
     rows = [row("given", "zebra", "rabies-found", "given"), row("lost", "zebra", "rabies-found")]
     assert ids(filter_queries(rows, PASSAGES, FilterConfig())[0]) == ["given"]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import lbr_st
-from lbr_st.adaptation.layout import Layout, content_of
+from lbr_st.adaptation.layout import Layout, content_of, content_of_corpus
 
 
 def test_the_steps_of_each_kind_of_start(config, embedding_model, model, tmp_path):
@@ -66,7 +66,7 @@ def test_a_trial_reads_what_is_done(config):
 
 @pytest.mark.parametrize(
     ("setting", "steps"),
-    [("general", ["merge", "verdict"]), ("pairs", ["queries"]), ("teacher", ["filter", "align"])],
+    [("general", ["merge", "verdict"]), ("pairs", ["queries"]), ("teacher", ["filter", "negatives", "align"])],
 )
 def test_every_step_that_reads_a_file_knows_its_contents(config, tmp_path, setting, steps):
     """A file of other contents by the same name, or none, is another step: what was done before is not taken."""
@@ -89,3 +89,17 @@ def test_a_source_is_known_by_its_contents(tmp_path):
     (tmp_path / "two" / "a").write_text("b")
     assert content_of(tmp_path / "two") != first
     assert (content_of("an/id"), content_of(None)) == ("an/id", None)
+
+
+def test_steps_may_lie_in_the_corpus(tmp_path):
+    """They are not read as its passages, and it is the same corpus when they are there."""
+    (tmp_path / "page.md").write_text("# Iron")
+    first = content_of_corpus(tmp_path)
+    step = tmp_path / "my-model.work" / "1-start"
+    step.mkdir(parents=True)
+    (step / "lbr_step.json").write_text("{}")
+    (step / "text.md").write_text("# Salt")
+    assert content_of_corpus(tmp_path) == first
+    assert content_of_corpus(tmp_path / "page.md") == content_of(tmp_path / "page.md")
+    (tmp_path / "other.md").write_text("# Salt")
+    assert content_of_corpus(tmp_path) != first

@@ -15,7 +15,7 @@ from peft import LoraConfig, get_peft_model
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModelForCausalLM
 
-from lbr_st.adaptation import judging, writers
+from lbr_st.adaptation import judging, run, writers
 from lbr_st.adaptation.data_steps import rows_of
 from lbr_st.adaptation.run import adapt
 from lbr_st.cli.adapt import main
@@ -292,3 +292,13 @@ def test_an_end_that_finds_less_is_not_saved_unless_asked_for(config, tmp_path, 
     vectors = [SentenceTransformer(str(folder)).encode(["iron", "salt"]) for folder in (chosen, tmp_path / "out")]
     assert np.array_equal(*vectors)
     assert ("The end finds less: the start was saved again." in made.report.read_text()) == (saved == "start")
+
+
+def test_a_start_of_the_hub_is_saved_after_a_regression(embedding_model, tmp_path, monkeypatch):
+    """It is no folder that could be copied."""
+    opened = SentenceTransformer(embedding_model)
+    monkeypatch.setattr(run, "open_sentence_transformer", {"owner/name": opened}.__getitem__)
+    run._save("owner/name", tmp_path / "hub")
+    run._save(embedding_model, tmp_path / "local")
+    vectors = [SentenceTransformer(str(tmp_path / name)).encode(["iron"]) for name in ("hub", "local")]
+    assert np.array_equal(*vectors) and np.array_equal(vectors[0], opened.encode(["iron"]))

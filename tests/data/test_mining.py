@@ -145,6 +145,7 @@ def test_numbers_out_of_range():
         ({"negatives": 0}, "--negatives must be at least 1, got 0"),
         ({"skip": -1}, "--skip must be at least 0, got -1"),
         ({"batch_size": 0}, "--batch-size must be at least 1, got 0"),
+        ({"relative_margin": 0.05, "max_score": 0.9}, "--relative-margin measures similarities from the mean"),
     ):
         with pytest.raises(InputError, match=message):
             settings(**changes)

@@ -130,12 +130,17 @@ def furnished(tmp_path_factory):
     for name, rows in parts.items():
         write_jsonl(folder / f"{name}.jsonl", rows)
     write_jsonl(folder / "queries.jsonl", pairs[:30])
+    write_jsonl(folder / "other-topic.jsonl", pairs[:10])
     write_choices(folder)
     write_jsonl(folder / "corpus.jsonl", [{"text": pair["answer"]} for pair in pairs])
     write_jsonl(folder / "forum.jsonl", [{"title": p["question"], "answers": [{"body": p["answer"]}]} for p in pairs])
     options = [pair["answer"] for pair in pairs]
     exam = [
-        {"question": pair["question"], "choices": [options[i - 1], options[i], options[i - 2]], "answer": 1}
+        {
+            "question": pair["question"],
+            "choices": [options[(i + i % 3 - n) % len(options)] for n in range(3)],
+            "answer": i % 3,
+        }
         for i, pair in enumerate(pairs)
     ]
     write_jsonl(folder / "exam.jsonl", exam)
