@@ -17,7 +17,7 @@ from mteb.models.search_wrappers import SearchEncoderWrapper
 
 from lbr_st.evaluation.bm25 import BM25OfAnyScript
 from lbr_st.evaluation.own_data import BM25, LocalRetrieval, evaluate, open_for_evaluation
-from lbr_st.evaluation.ranking import RRF, Weight, blocks, fuse
+from lbr_st.evaluation.ranking import RRF, Weight, best_of, blocks, fuse
 from lbr_st.metrics import no_worse
 
 # Share of the embedding model, and of BM25 the rest.
@@ -85,8 +85,8 @@ class _AllSimilarities:
             for start, end in blocks(len(embeddings), len(self._documents))
         )
         self.scores = np.concatenate(list(found))
-        order = np.argsort(-self.scores, axis=1, kind="stable")[:, :top_k]
-        return np.take_along_axis(self.scores, order, axis=1).tolist(), order.tolist()
+        order = [best_of(of_query, top_k) for of_query in self.scores]
+        return [of_query[found].tolist() for of_query, found in zip(self.scores, order, strict=True)], order
 
     def clear(self) -> None:
         self._documents = None
@@ -115,8 +115,13 @@ class Fused:
 
     def search(self, queries: Any, *, top_k: int, **kwargs: Any) -> dict[str, dict[str, float]]:
         """Return the best documents by the scores of both."""
-        fused = fuse(self.dense.scores, in_order_of(self.dense, self.lexical), self.weight)
-        return best(self.dense.queries, self.dense.documents, fused, top_k)
+        dense, row = self.dense, {query: number for number, query in enumerate(self.lexical.queries)}
+        found: dict[str, dict[str, float]] = {}
+        for start, end in blocks(len(dense.queries), len(dense.documents)):  # as they take several times the memory
+            some = dense.queries[start:end]
+            fused = fuse(dense.scores[start:end], self.lexical.scores[[row[query] for query in some]], self.weight)
+            found |= best(some, dense.documents, fused, top_k)
+        return found
 
 
 class WithBM25(NamedTuple):
@@ -229,5 +234,7 @@ def in_order_of(one: AllScores, other: AllScores) -> np.ndarray:
 
 def best(queries: list[str], documents: list[str], scores: np.ndarray, top_k: int) -> dict[str, dict[str, float]]:
     """Return the scores of the best documents by query, as mteb wants them."""
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :top_k]
-    return {query: {documents[n]: float(scores[row, n]) for n in order[row]} for row, query in enumerate(queries)}
+    return {
+        query: {documents[n]: float(of_query[n]) for n in best_of(of_query, top_k)}
+        for query, of_query in zip(queries, scores, strict=True)
+    }

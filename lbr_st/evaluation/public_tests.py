@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import mteb
 from mteb.abstasks import AbsTask
+from mteb.abstasks.aggregated_task import AbsTaskAggregate
 
 from lbr_st.errors import InputError, one_line, shortened
 from lbr_st.evaluation.own_data import watching
@@ -68,8 +69,11 @@ def evaluate_on_tasks(models: Mapping[str, Any], tasks: Sequence[AbsTask], resul
     outcomes = []
     for task in tasks:
         name, metric = task.metadata.name, task.metadata.main_score
+        # An aggregate has no data of its own.
+        parts: Sequence[AbsTask] = task.metadata.tasks if isinstance(task, AbsTaskAggregate) else [task]
         try:
-            task.load_data()
+            for part in parts:
+                part.load_data()
         except Exception as error:  # what a loader raises of a network, a gate or a script is not foreseeable
             outcomes.append(Outcome(name, metric, {}, shortened(one_line(error), 160)))
             continue
@@ -78,7 +82,8 @@ def evaluate_on_tasks(models: Mapping[str, Any], tasks: Sequence[AbsTask], resul
             with watching(model):
                 found = mteb.evaluate(model, task, cache=cache)
             scores[label] = float(found.task_results[0].get_score())
-        task.unload_data()
+        for part in parts:
+            part.unload_data()
         outcomes.append(Outcome(name, metric, scores))
     return outcomes
 

@@ -20,7 +20,7 @@ class Made:
         model_sha256: Fingerprint of the model that it was made from.
         cosine: Lowest cosine of one of its vectors to the original's.
         comparisons: Number of vectors that were compared.
-        files: Hashes of the tokenizer and of the files that the runtime reads, by their paths in the folder.
+        files: Hashes of what the model is opened from, by the paths in the folder.
     """
 
     runtime: str

@@ -18,8 +18,11 @@ from lbr_st.publish.results import require_whole
 
 logger = logging.getLogger(__name__)
 
-# Files of training, and unfinished ones: a model is published, the way to it is not.
-LEFT_OUT = ["checkpoints/*", "lbr_run.json", ".*", "*.unfinished"]
+# Files of training, and unfinished ones: a model is published, the way to it is not. The page of an adaptation has
+# passages of the corpus and queries of the test.
+LEFT_OUT = [
+    "checkpoints/*", "lbr_run.json", "training_log.json", "verdict.json", "report.html", ".*", "*.unfinished",
+]  # fmt: skip
 
 
 class Pushed(NamedTuple):

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from keyword import iskeyword
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -120,7 +121,7 @@ def prepare_submission(config: SubmissionConfig) -> Submission:
     if failed := try_out(folder):
         raise InputError(f"mteb's mock tasks fail: {', '.join(failed)}")
     files = public_results(config)
-    owner, name = (re.sub(r"\W", "_", part.lower()) for part in config.name.split("/"))
+    owner, name = map(_name_in_python, config.name.split("/"))
     results = Path("results", config.name.replace("/", "__"), config.revision)
     with replacing_folder(output) as unfinished:
         (unfinished / results).mkdir(parents=True)
@@ -129,6 +130,11 @@ def prepare_submission(config: SubmissionConfig) -> Submission:
         write_json(unfinished / results / "model_meta.json", json.loads(json.dumps(meta.to_dict(), default=str)))
         write_text(unfinished / f"{owner}_models.py", IMPORTS + f"{name} = {meta.to_python()}\n")
     return Submission(output, output / f"{owner}_models.py", output / results, [file.stem for file in files])
+
+
+def _name_in_python(name: str) -> str:
+    name = re.sub(r"\W", "_", name.lower())
+    return name if name.isidentifier() and not iskeyword(name) else f"_{name}"
 
 
 def describe(config: SubmissionConfig, license: str) -> ModelMeta:

@@ -48,6 +48,23 @@ class Asked:
     dimensions: int | None
 
 
+def needs_tokens(model: SentenceTransformer, lengths: Lengths) -> bool:
+    """Tell whether a text without a token has no vector: of a table of words it is zero, and some models count none."""
+    return reads_by_layers(model) and lengths(["word"], "document") != [0]
+
+
+def require_tokens(field: str, texts: Sequence[str], lengths: Sequence[int]) -> None:
+    """Refuse a text that no token is made of, as an empty one may be: it would have no vector.
+
+    Raises:
+        ApiError: With the first such text.
+    """
+    if 0 in lengths:
+        number = lengths.index(0)
+        text = shortened(repr(texts[number]), SHOWN)
+        raise wrong(field, f"has no token in text {number}, {text}: the model has no vector for it", "empty_text")
+
+
 class Reader:
     """Reads requests for one model.
 
@@ -63,8 +80,7 @@ class Reader:
         self.cuts = trained_dimensions(model)
         name = config.served_name
         self.roles = {name: None, name + OF_QUERIES: "query"}
-        # A table of words has the vector zero where it knows none; of some models nothing counts the tokens.
-        self._needs_tokens = reads_by_layers(model) and lengths(["word"], "document") != [0]
+        self._needs_tokens = needs_tokens(model, lengths)
 
     def __call__(self, body: bytes) -> Asked:
         """Return what a body asks for.
@@ -80,7 +96,8 @@ class Reader:
             raise wrong("encoding_format", f"must be {' or '.join(FORMATS)}")
         dimensions = self._dimensions(values.get("dimensions"))
         lengths = self.lengths(texts, role)
-        self.require_tokens("input", texts, lengths)
+        if self._needs_tokens:
+            require_tokens("input", texts, lengths)
         if sum(lengths) > self.config.max_tokens:
             raise ApiError(
                 422,
@@ -89,17 +106,6 @@ class Reader:
                 code="too_many_tokens",
             )
         return Asked(name, texts, lengths, role, encoding, dimensions)
-
-    def require_tokens(self, field: str, texts: Sequence[str], lengths: Sequence[int]) -> None:
-        """Refuse a text that no token is made of, as an empty one may be: it would have no vector.
-
-        Raises:
-            ApiError: With the first such text.
-        """
-        if self._needs_tokens and 0 in lengths:
-            number = lengths.index(0)
-            text = shortened(repr(texts[number]), SHOWN)
-            raise wrong(field, f"has no token in text {number}, {text}: the model has no vector for it", "empty_text")
 
     def _model(self, values: Mapping[str, Any]) -> tuple[str, str]:
         name = values.get("model") or self.config.served_name

@@ -44,6 +44,9 @@ class Gate:
         try:
             error = self._refusal(request)
             await (self.app if error is None else error.reply())(scope, receive, counted)
+        except Exception:  # Starlette answers with 500, outside of this
+            status = 500 if status == GONE else status
+            raise
         finally:
             path = scope["path"]
             path = path if path == "/" else next((each for each in PATHS[1:] if path.startswith(each)), "other")

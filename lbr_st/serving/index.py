@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
+from lbr_st.data.drops import Drops, on_wrong_row
 from lbr_st.errors import InputError, naming_the_extra
 from lbr_st.evaluation.ranking import RRF, best_of, fuse, ranks
 from lbr_st.serving.passages import ROWS_AT_ONCE, Change, Embed, Passages, read_and_embed
@@ -59,7 +60,7 @@ class Index:
         if is_encoded(source):
             open_encoded(source, name)
         else:
-            require_sources([source])
+            require_sources([source], on_wrong_row(on_error, Drops()))
 
     def __len__(self) -> int:
         return len(self._state.passages.ids) if self._state else 0

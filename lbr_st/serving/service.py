@@ -19,7 +19,7 @@ from lbr_st.errors import InputError, foreseen, one_line
 from lbr_st.serving import metrics as named
 from lbr_st.serving.batching import Batcher, Vectors
 from lbr_st.serving.config import MIB, ServeConfig
-from lbr_st.serving.embeddings import Reader, answer, check_names
+from lbr_st.serving.embeddings import Reader, answer, check_names, require_tokens
 from lbr_st.serving.index import BM25, BY, DENSE
 from lbr_st.serving.metrics import Metrics
 from lbr_st.serving.passages import Change
@@ -145,7 +145,8 @@ class Service:
             vector = None
             if by != BM25:
                 lengths = await _in(self._readers, lambda: side.batcher.lengths([question], "query"))
-                self.read.require_tokens("q", [question], lengths)
+                if side.needs_tokens:
+                    require_tokens("q", [question], lengths)
                 [vector] = await _vectors(side.batcher, request, [question], "query", lengths)
             try:
                 hits = await _in(self._searcher, lambda: index.search(question, vector, int(k), by))

@@ -11,6 +11,7 @@ from sentence_transformers import SentenceTransformer
 
 from lbr_st.model.lengths import describe_longer
 from lbr_st.serving.batching import TEXTS_AT_ONCE, Batcher, Vectors
+from lbr_st.serving.embeddings import needs_tokens
 from lbr_st.serving.index import Index
 from lbr_st.serving.passages import Change
 from lbr_st.serving.replies import ApiError
@@ -38,6 +39,7 @@ class Side:
         cut_for: SentenceTransformer | None = None,
     ) -> None:
         self.name, self.model, self.batcher, self.index = name, model, batcher, index
+        self.needs_tokens = needs_tokens(model, batcher.lengths)
         self.cut_for = cut_for or model
         self.is_stopping = False
 

@@ -115,7 +115,7 @@ def export(model: str | Path, to: str, output_dir: str | Path, weights_as: str |
             cosines = compare(format_.open(file), tokenizer, original, format_, needs.values())
             size = sum(each.stat().st_size for each in file.parent.iterdir() if to != "gguf" or each == file)
             if to != "gguf":
-                computed = [folder / "tokenizer.json", *sorted(file.parent.iterdir())]
+                computed = sorted(each for each in folder.rglob("*") if each.is_file())
                 hashes = {each.relative_to(folder).as_posix(): file_sha256(each) for each in computed}
                 Made(to, fingerprint(source), min(cosines), len(cosines), hashes).write(folder)
     return Exported(

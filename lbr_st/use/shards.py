@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 
 from lbr_st.data.cells import Wrong, stop
 from lbr_st.data.cleaning import printable
+from lbr_st.data.folders import text_files
 from lbr_st.data.ids import UniqueIds
 from lbr_st.data.passages import Chunker
 from lbr_st.data.prepared_set import file_of
@@ -199,8 +200,8 @@ def describe_origin(job: Job, sources: Sequence[str]) -> dict[str, Any]:
     """Return what embeddings are made of: the settings, the weights, and, of files, whether they are still the same."""
     found: list[list[Any]] = []
     for source in sources:
-        path = Path(source)
-        files = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
+        path = Path(file_of(source, "corpus"))
+        files = text_files(path) if path.is_dir() else [path] if path.is_file() else []  # a Hub dataset has none here
         found.append([source, [[each.stat().st_size, each.stat().st_mtime_ns] for each in files]])
     weights = fingerprint(job.model) if os.path.isdir(job.model) else None
     return {"job": asdict(job), "model_sha256": weights, "data": found}

@@ -12,10 +12,11 @@ from lbr_st.evaluation.fusion import (
     best,
     choose_weight,
     evaluate_with_bm25,
+    in_order_of,
     ndcgs_at_10,
 )
 from lbr_st.evaluation.own_data import BM25, LocalRetrieval, evaluate, local_task, open_for_evaluation
-from lbr_st.evaluation.ranking import RRF
+from lbr_st.evaluation.ranking import RRF, fuse
 from lbr_st.files import write_jsonl
 
 DOCUMENTS = [
@@ -112,6 +113,14 @@ def test_the_memory_of_all_scores_is_bounded(searched, monkeypatch):
         again = AllScores(open_for_evaluation(name) if name == BM25 else whole.searcher.model)
         evaluate(again, task)
         assert np.abs(again.scores - whole.scores).max() < 1e-6 and again.queries == whole.queries
+    columns = {"id": dense.queries}
+    for weight in (RRF, 0.6):
+        found = Fused(dense, lexical, weight).search(columns, top_k=3)
+        scores = fuse(dense.scores, in_order_of(dense, lexical), weight)
+        assert list(found) == dense.queries
+        for row, of_query in zip(scores, found.values(), strict=True):
+            first = np.argsort(-row, kind="stable")[:3]
+            assert of_query == {dense.documents[n]: pytest.approx(float(row[n]), abs=1e-6) for n in first}
 
 
 def given(scores):

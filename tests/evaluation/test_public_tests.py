@@ -71,6 +71,18 @@ def test_scores_of_what_can_be_loaded(saved, nfcorpus, tmp_path):
     assert again.scores["ours"] == found.scores["ours"]
 
 
+def test_a_task_of_several(saved, nfcorpus, tmp_path):
+    """It has no data of its own, and the mean of its parts; one that cannot be loaded says why."""
+    several = mteb.get_task("CQADupstackRetrieval")
+    models = {"ours": open_for_evaluation(saved)}
+    [part] = evaluate_on_tasks(models, tasks_of(["NFCorpus"]), tmp_path / "results")
+    for parts, scores in ((["NFCorpus"], part.scores), (["NFCorpus", "SciFact"], {})):
+        tasks = [mteb.get_task(name) for name in parts]
+        own = type("Own", (type(several),), {"metadata": several.metadata.model_copy(update={"tasks": tasks})})
+        [found] = evaluate_on_tasks(models, [own()], tmp_path / "results")
+        assert (found.task, found.scores) == ("CQADupstackRetrieval", scores)
+
+
 class DoesNotEncode:
     def __init__(self, saved):
         self.mteb_model_meta = open_for_evaluation(saved).mteb_model_meta

@@ -36,6 +36,11 @@ def test_submission(saved, results, tmp_path, revision):
         prepare_submission(config)
 
 
+@pytest.mark.parametrize(("name", "expected"), [("Lbr-Python", "lbr_python"), ("3B-law", "_3b_law"), ("in", "_in")])
+def test_a_name_in_python(name, expected):
+    assert leaderboard._name_in_python(name) == expected
+
+
 def check_description(source, model):
     """The Python that mteb takes makes a ModelMeta of which every field is filled, with what the model is."""
     ast.parse(source)

@@ -238,6 +238,8 @@ def test_a_model_that_fails(serving, monkeypatch, caplog):
         monkeypatch.setattr(service, "answer", fail)
         status, answer = served.embed("text")
         assert status == 500 and "a bug of lbr-st" in answer["error"]["message"]
+        counted = served.ask("GET", "/metrics")[2]
+        assert 'path="/v1/embeddings",status="500"} 2' in counted and 'status="499"' not in counted
         monkeypatch.undo()
         assert served.embed("text")[0] == 200 and served.service.taken == 0
 

@@ -122,6 +122,8 @@ def test_what_cannot_be_read_changes_nothing(tmp_path, saved, opened):
     data.write_text("\n".join(lines))
     skipping = Index(str(data), str(saved), "skip")
     assert load(skipping, opened)[0].passages == 1
+    data.write_text("\n".join(reversed(lines)))  # also where it is the first
+    assert load(Index(str(data), str(saved), "skip"), opened)[0].passages == 1
 
 
 def test_a_prepared_set(prepare, tmp_path, saved, opened):

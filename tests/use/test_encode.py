@@ -262,6 +262,23 @@ def test_what_another_run_cannot_do_leaves_the_first_as_it_is(config, backbone, 
         encode_corpus(replace(config, batch_tokens=8))
 
 
+def test_vectors_may_lie_in_the_folder_that_is_encoded(config, tmp_path):
+    """They are not read, nor is what is hidden: the texts are the same ones when a run goes on."""
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.md").write_text("iron")
+
+    def data():
+        return shards.describe_origin(config.job, [str(tmp_path / "docs")])["data"]
+
+    first = data()
+    for name in ("vectors/_manifest.json", "vectors/part-00000.parquet", ".git/index"):
+        (tmp_path / "docs" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "docs" / name).write_text("{}")
+    assert data() == first
+    (tmp_path / "docs" / "b.md").write_text("salt")
+    assert data() != first
+
+
 def test_a_file_that_is_gone_since(config, straight, tmp_path):
     shutil.copytree(straight("float32"), tmp_path / "output")
     manifest = manifest_of(tmp_path / "output")

@@ -118,14 +118,15 @@ def test_an_export_is_a_model(saved, exported, cache, runtime):
         Computing("onnx-int8").check(folder)
 
 
-def test_an_export_with_a_file_of_another(exported, tmp_path):
-    """Nobody has compared its vectors, whatever the folder says of the cosine."""
+@pytest.mark.parametrize("name", ["tokenizer.json", "config_sentence_transformers.json", "1_Pooling/config.json"])
+def test_an_export_with_a_file_of_another(exported, tmp_path, name):
+    """Nobody has compared its vectors, whatever the folder says of the cosine; prompts and pooling count too."""
     folder = tmp_path / "export"
     shutil.copytree(exported("onnx"), folder)
-    with (folder / "tokenizer.json").open("a") as file:
+    with (folder / name).open("a") as file:
         file.write("\n")
     with pytest.raises(
-        InputError, match=f"^--model {folder} .*/tokenizer.json is not the file that was exported; remove {folder}"
+        InputError, match=f"^--model {folder} .*/{name} is not the file that was exported; remove {folder}"
     ):
         Computing().open(str(folder))
 
