@@ -2475,6 +2475,27 @@ MUTANTS = [
         "adaptation/test_filtering.py::test_a_heading_over_several_passages_asks_for_each_of_them",
     ),
     Mutant(
+        "resume: the last step is not scored where its evaluation failed",
+        "training/resume.py",
+        "            _score_the_last(trainer, checkpoint)\n",
+        "",
+        "training/test_endings.py::test_the_last_step_is_scored_when_its_evaluation_failed",
+    ),
+    Mutant(
+        "resume: a run is saved as often as it was at first",
+        "training/resume.py",
+        "        state.compute_steps(args, state.max_steps)\n",
+        "        pass\n",
+        "training/test_endings.py::test_a_run_that_goes_on_saves_as_often_as_it_is_told_now",
+    ),
+    Mutant(
+        "publish: the page of an adaptation goes to the Hub",
+        "publish/hub.py",
+        '"verdict.json", "report.html", ',
+        '"verdict.json", ',
+        "publish/test_hub.py::test_push",
+    ),
+    Mutant(
         "verdict: five queries are a proof",
         "verdict.py",
         "FEWEST = 6",

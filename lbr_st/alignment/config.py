@@ -24,6 +24,8 @@ NOT_SUPPORTED = {
     "router_mapping": "models with several routes cannot be trained",
     "auto_find_batch_size": "a smaller batch has other negatives; --mini-batch-size saves memory",
     "prompts": "--query-prompt and --document-prompt are saved with the model too",
+    "bf16_full_eval": "an evaluation while training is computed as training is; say --bf16",
+    "fp16_full_eval": "an evaluation while training is computed as training is; say --fp16",
     "load_best_model_at_end": "say --keep best or --keep last",
     "metric_for_best_model": "the best is that of dev nDCG@10; say --keep best or --keep last",
     "fsdp": "each process holds a whole model; what does not fit is trained with --lora-rank",
@@ -129,6 +131,8 @@ class AlignConfig(StageConfig, SentenceTransformerTrainingArguments):
         Raises:
             InputError: With the flags, and why.
         """
+        if self.schedule_by_scores is not None:  # which asks for a metric by itself
+            raise InputError(f"--lr-scheduler-type {self.schedule_by_scores}: stage 2 has no loss on dev to follow")
         self.refuse(NOT_SUPPORTED)
         super().check()
         # The classes' defaults.

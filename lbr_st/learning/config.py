@@ -31,6 +31,8 @@ NOT_SUPPORTED = {
     "neftune_noise_alpha": "noise on the embeddings would be noise on X too",
     "dataloader_drop_last": "it would drop held-out examples too",
     "batch_eval_metrics": "held-out losses are summed over all examples",
+    "bf16_full_eval": "an evaluation while training is computed as training is; say --bf16",
+    "fp16_full_eval": "an evaluation while training is computed as training is; say --fp16",
     "dataloader_persistent_workers": "the trainer would keep the loader of the first held-out examples for all",
     "use_liger_kernel": "the loss uses liger-kernel wherever it is installed and a GPU is there",
 }
@@ -136,6 +138,11 @@ class LearnConfig(StageConfig):
         super().check()
         self.arm = Arm(self.arm)
         self.refuse(NOT_SUPPORTED)
+        if self.schedule_by_scores is not None and self.select_by is not None and SELECT_BY[self.select_by][1]:
+            raise InputError(
+                f"--lr-scheduler-type {self.schedule_by_scores} lowers the rate where a loss no longer falls, and "
+                f"--select-by {self.select_by} is a score that rises; say --select-by loss, or another schedule"
+            )
         self.at_least(1, "pack_length", "layers")
         if not self.eval_do_concat_batches:
             raise InputError("--eval-do-concat-batches false: held-out losses are summed over all examples")

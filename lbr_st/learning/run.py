@@ -471,6 +471,8 @@ def _maker(
 
 def _packed(examples: Dataset, row_length: int, seed: int) -> PackedRows:
     lengths = [len(ids) for ids in examples["input_ids"]]
+    if (longest := max(lengths)) > row_length:
+        raise InputError(f"--pack-length {row_length}: an example has {longest} tokens; say {longest} or more")
     rows = pack(lengths, row_length, seed)
     logger.info("packed into %d rows, %.0f%% full", len(rows), 100 * sum(lengths) / len(rows) / row_length)
     return PackedRows(examples, rows, lengths)

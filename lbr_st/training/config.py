@@ -20,7 +20,7 @@ from lbr_st.model.bottleneck import check_nested, check_ratio, check_room
 from lbr_st.model.trainable import DEFAULT_MAX_LENGTH
 from lbr_st.training.flags import flag, required, told
 from lbr_st.training.launch import check_environment
-from lbr_st.training.packages import check_packages
+from lbr_st.training.packages import BY_EVALUATION, check_packages
 from lbr_st.training.resume import checkpoint_dir
 
 LARGEST_RANK = 65_536  # of LoRA: wider than any layer, of which all ranks are one
@@ -126,6 +126,11 @@ class RunConfig(TrainingArguments):
         for name, reason in reasons.items():
             if getattr(self, name):
                 raise InputError(f"{flag(name)}: {reason}")
+
+    @property
+    def schedule_by_scores(self) -> str | None:
+        """The schedule of the learning rate where it wants a score of each evaluation, else None."""
+        return next((name for name in BY_EVALUATION if self.lr_scheduler_type == name), None)
 
     def for_trainer(self) -> Self:
         """Return a copy for the trainer: it writes its checkpoints below the model, and its settings may be changed."""

@@ -40,12 +40,13 @@ SCORES = {
 
 
 def set_prompts(model: SentenceTransformer, config: StageConfig) -> None:
-    """Store the prompts that were given with the model; those not given stay what the model has.
+    """Store the prompts that were given with the model; those not given stay what the model has, and need room too.
 
     Raises:
         InputError: If a prompt leaves no room for text.
     """
-    for name, prompt in config.given_prompts.items():
+    for name, given in config.given_prompts.items():
+        prompt = model.prompts.get(name) if given is None else given
         if prompt is None:
             continue
         if isinstance(model[0], BottleneckTransformer):
@@ -153,6 +154,13 @@ def _gathered(trainer: Trainer, output_dir: Path) -> SentenceTransformer:
     return model
 
 
+def free_optimizer(trainer: Trainer) -> None:
+    """Let go of the optimizer and its states, eight bytes for each weight."""
+    handler = trainer.callback_handler
+    trainer.optimizer = trainer.lr_scheduler = handler.optimizer = handler.lr_scheduler = None
+    trainer.accelerator.free_memory()
+
+
 def leave_training(trainer: Trainer) -> None:
     """Undo what training does to a model in memory: what is saved is compared with it, exactly."""
     if trainer.args.tf32 or trainer.args.torch_compile:
@@ -160,5 +168,4 @@ def leave_training(trainer: Trainer) -> None:
     # Mixed precision wraps the model's forward for good.
     trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     # What the optimizer holds would stand beside the copy of the model that is compared.
-    trainer.optimizer = trainer.lr_scheduler = None
-    trainer.accelerator.free_memory()
+    free_optimizer(trainer)

@@ -75,8 +75,10 @@ class HeldOutEvaluator(InformationRetrievalEvaluator):
 
     @property
     def names(self) -> list[str]:
-        """What it gives, of a corpus of several documents."""
-        ours = ["alignment", "variance", "separation_ratio", "uniformity", "mean_cosine"]
+        """What it gives: of one document there is no spacing, and where all of them answer every query no ratio."""
+        ours = ["alignment", *(["variance", "uniformity", "mean_cosine"] if len(self.corpus) > 1 else [])]
+        if any(len(each) < len(self.corpus) for each in self.pairs.relevant):
+            ours.append("separation_ratio")
         return [NDCG, RECALL, *(f"{DEV}_{name}" for name in ours)]
 
     def embed_inputs(  # type: ignore[override]
@@ -116,7 +118,7 @@ class HeldOutEvaluator(InformationRetrievalEvaluator):
                 f"{DEV}_mean_cosine": metrics.anisotropy(documents),
                 f"{DEV}_variance": metrics.variance(documents),
             }
-        if any(len(each) < len(documents) for each in relevant):  # a document that is no answer to a query
+        if f"{DEV}_separation_ratio" in self.names:
             found[f"{DEV}_separation_ratio"] = metrics.separation_ratio(queries, documents, relevant)
             if self.confidence is not None:
                 low, high = metrics.separation_interval(queries, documents, relevant, confidence=self.confidence)

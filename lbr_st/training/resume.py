@@ -176,6 +176,9 @@ def leaving_nothing(output_dir: str | Path) -> Iterator[None]:
 def _take_back(folder: Path) -> None:
     """Remove what is no use without a checkpoint; what a tracker wrote stays, and with it the file of the run."""
     checkpoints = checkpoint_dir(folder)
+    evaluations = checkpoints / "eval"  # where sentence-transformers would write what an evaluation gives
+    if evaluations.is_dir() and not any(evaluations.iterdir()):
+        evaluations.rmdir()
     for unfinished in checkpoints.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
         shutil.rmtree(unfinished, ignore_errors=True)
     with contextlib.suppress(OSError):
@@ -260,6 +263,10 @@ class _Steps(TrainerCallback):
             raise KeyboardInterrupt
         logger.warning("\nstopping after this step; Ctrl-C once more ends it at once")
 
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        """Let a run that goes on log, score and save as often as it is told now, and not as it was at first."""
+        state.compute_steps(args, state.max_steps)
+
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Note it, unless the run is to end."""
         self._end_if_asked()
@@ -325,7 +332,10 @@ def with_weights_on_disk(trainer: Trainer, output_dir: str | Path) -> Iterator[N
     """
     args, state = trainer.args, trainer.state
     is_best = args.load_best_model_at_end and state.best_model_checkpoint is not None
-    for_now = args.save_strategy in (SaveStrategy.NO, SaveStrategy.BEST) and not is_best
+    # Where only the best are saved, the last step has to be there too: else it would be trained again.
+    last = checkpoint_dir(output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+    for_now = args.save_strategy == SaveStrategy.BEST or (args.save_strategy == SaveStrategy.NO and not is_best)
+    for_now = for_now and not last.is_dir()
     if for_now:
         with contextlib.suppress(OSError):  # a disk with room for one model only
             _save_now(trainer, output_dir, save_only_model=True)
@@ -339,10 +349,24 @@ def with_weights_on_disk(trainer: Trainer, output_dir: str | Path) -> Iterator[N
                 "--resume saves the model without training again"
             )
         raise
-    if for_now and args.save_strategy == SaveStrategy.NO and args.should_save:
-        shutil.rmtree(checkpoint_dir(output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}", ignore_errors=True)
+    if for_now and (is_best or args.save_strategy == SaveStrategy.NO) and args.should_save:
+        shutil.rmtree(last, ignore_errors=True)
         with contextlib.suppress(OSError):  # what a tracker wrote stays
             checkpoint_dir(output_dir).rmdir()
+
+
+def _score_the_last(trainer: Trainer, checkpoint: str) -> None:
+    """Score the last step where its evaluation failed or was killed: it may be the best."""
+    state, metric = trainer.state, trainer.args.metric_for_best_model or "loss"
+    name = f"eval_{metric.removeprefix('eval_')}"
+    scored = any(name in entry for entry in state.log_history if entry.get("step") == state.global_step)
+    if scored or not trainer.args.load_best_model_at_end:
+        return
+    trainer._load_from_checkpoint(checkpoint)
+    if trainer._determine_best_metric(trainer.evaluate(), trial=None):
+        state.best_model_checkpoint = checkpoint
+    if trainer.args.should_save:
+        state.save_to_json(os.path.join(checkpoint, "trainer_state.json"))
 
 
 def _train(trainer: Trainer, output_dir: str | Path) -> None:
@@ -352,6 +376,7 @@ def _train(trainer: Trainer, output_dir: str | Path) -> None:
         stopped_early = state.stateful_callbacks["TrainerControl"]["args"]["should_training_stop"]
         if stopped_early or state.global_step >= state.max_steps:
             trainer.state = state
+            _score_the_last(trainer, checkpoint)
             if trainer.args.load_best_model_at_end and state.best_model_checkpoint is not None:
                 # Where it is now: the folder may have been moved.
                 checkpoint = str(checkpoint_dir(output_dir) / Path(state.best_model_checkpoint).name)

@@ -31,6 +31,7 @@ from transformers.trainer_utils import SaveStrategy
 from lbr_st.errors import InputError
 from lbr_st.training.callbacks import SetEpoch
 from lbr_st.training.config import StageConfig
+from lbr_st.training.finish import free_optimizer
 from lbr_st.training.held_out import NDCG
 from lbr_st.training.resume import Run
 
@@ -323,7 +324,7 @@ def _try_rate(trainer: Trainer, rate: float, metric: str) -> Tried:
         trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     first, last = statistics.fmean(losses[:LOSS_STEPS]), statistics.fmean(losses[-LOSS_STEPS:])
-    trainer.optimizer = trainer.lr_scheduler = None  # evaluation needs the room more
+    free_optimizer(trainer)  # evaluation needs the room more
     return Tried(rate, first, last, trainer.evaluate()[metric] if math.isfinite(last) else math.nan)
 
 

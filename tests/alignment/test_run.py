@@ -393,6 +393,11 @@ def test_stage_1_alone_is_an_embedding_model(config, tmp_path):
         ({"early_stopping": 2, "keep": "last"}, "--early-stopping waits for a better checkpoint"),
         ({"keep": "best", "save_strategy": "no"}, "--keep best needs checkpoints"),
         ({"batch_sampler": "no_duplicates"}, "--batch-sampler, --train-sampling-strategy: batches are made so that"),
+        ({"fp16_full_eval": True}, "--fp16-full-eval: an evaluation while training is computed as training is"),
+        (
+            {"lr_scheduler_type": "reduce_lr_on_plateau", "eval_strategy": "steps"},
+            "--lr-scheduler-type reduce_lr_on_plateau: stage 2 has no loss on dev to follow",
+        ),
         ({"neftune_noise_alpha": 1.0}, "--neftune-noise-alpha: noise on the embeddings would be"),
         ({"auto_find_batch_size": True}, "--auto-find-batch-size: a smaller batch has other negatives"),
         ({"load_best_model_at_end": True, "eval_strategy": "steps"}, "--load-best-model-at-end: say --keep best or"),

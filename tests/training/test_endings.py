@@ -19,7 +19,7 @@ from lbr_st.learning.config import LearnConfig
 from lbr_st.learning.run import learn
 from lbr_st.model import saving
 from lbr_st.model.contract import VerificationError
-from lbr_st.training.held_out import HeldOutEvaluator
+from lbr_st.training.held_out import NDCG, HeldOutEvaluator
 from lbr_st.training.resume import last_whole_checkpoint
 
 
@@ -170,6 +170,63 @@ def test_an_evaluation_that_fails_costs_no_step(config, tmp_path, monkeypatch, c
         "--resume goes on there"
     )
     assert last_whole_checkpoint(tmp_path / "out") == str(checkpoint)
+    align(replace(settings, resume=True))
+    assert same_weights(tmp_path / "straight", tmp_path / "out")
+
+
+def test_a_run_that_goes_on_saves_as_often_as_it_is_told_now(config, tmp_path, monkeypatch, capsys):
+    from lbr_st.alignment.trainer import AlignTrainer
+
+    step = AlignTrainer.training_step
+
+    def fails_at_the_third(self, *args, **kwargs):
+        if self.state.global_step == 2:
+            raise RuntimeError("the third")
+        return step(self, *args, **kwargs)
+
+    settings = replace(config, save_steps=2, save_total_limit=None)
+    with monkeypatch.context() as broken:
+        broken.setattr(AlignTrainer, "training_step", fails_at_the_third)
+        message_of(lambda: align(settings), capsys)
+    align(replace(settings, save_steps=1, resume=True))
+    names = {folder.name for folder in (tmp_path / "out" / "checkpoints").iterdir()}
+    assert names >= {"checkpoint-2", "checkpoint-3", "checkpoint-4"}
+
+
+def test_a_first_step_that_fails_after_dev_was_scored_leaves_nothing(config, tmp_path, monkeypatch, capsys):
+    """The evaluation before it makes a folder for what it could write."""
+    from lbr_st.alignment.trainer import AlignTrainer
+
+    def fails(*args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(AlignTrainer, "training_step", fails)
+    message_of(lambda: align(replace(config, dev_data=config.data, allow_overlap=True)), capsys)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("is_best", [True, False])
+def test_the_last_step_is_scored_when_its_evaluation_failed(config, tmp_path, monkeypatch, capsys, is_best):
+    """It may be the best: the run that goes on keeps what one that was not interrupted does."""
+    settings = replace(
+        config, dev_data=config.data, allow_overlap=True, eval_strategy="steps", eval_steps=2, save_strategy="steps",
+        save_steps=2, keep="best", save_total_limit=None,
+    )  # fmt: skip
+    failing = [False]
+
+    def scores(self, model, output_path=None, epoch=-1, steps=-1, **kwargs):
+        if steps == 4 and failing[0]:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        found = {name: 0.5 for name in self.names}
+        self.recalls, self.ndcgs = [0.5], [0.5]
+        value = {2: 0.6, 4: 0.7 if is_best else 0.55}.get(steps, 0.5)
+        return found | {NDCG: value}
+
+    monkeypatch.setattr(HeldOutEvaluator, "__call__", scores)
+    align(replace(settings, output_dir=str(tmp_path / "straight")))
+    failing[0] = True
+    message_of(lambda: align(settings), capsys)
+    failing[0] = False
     align(replace(settings, resume=True))
     assert same_weights(tmp_path / "straight", tmp_path / "out")
 
