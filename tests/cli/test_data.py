@@ -57,11 +57,11 @@ def test_every_flag_is_a_field(made):
         regime="corpus-taught", name="n", license="MIT", derived_from=["medquad", "o/n"],
     )  # fmt: skip
     assert made(*shlex.split(config.command)[2:]) == config
-    mining = MineConfig(
-        source="set", model="m", output_dir="DIR", negatives=2, corpus="c.jsonl", margin=0.1, relative_margin=0.05,
-        max_score=0.9, skip=3, min_score=2.0,
-    )  # fmt: skip
-    assert made(*shlex.split(mining.command)[2:]) == mining
+    for filters in ({"margin": 0.1, "max_score": 0.9}, {"relative_margin": 0.05}):
+        mining = MineConfig(
+            source="set", model="m", output_dir="DIR", negatives=2, corpus="c.jsonl", skip=3, min_score=2.0, **filters
+        )
+        assert made(*shlex.split(mining.command)[2:]) == mining
     shared = {
         "output_dir": "DIR", "pairs": "p.jsonl", "kinds": ["title", "claim"], "per_passage": 2, "most": 9, "seed": 4,
         "temperature": 0.5, "on_error": "skip", "min_score": 2.0,
