@@ -58,8 +58,7 @@ Protocol, fixed before it ran:
   0.474 in chemistry (0.499 with BM25) and 0.925 in medicine, where its 20 dev queries gave BM25 no weight at all. So
   the weight is since then the nearest to 0.7 that is within a standard error of the best. Documents that BM25 cannot
   tell apart, having no word of the question, count as not found since then; BM25 had 0.271 in chemistry before.
-  `200_teacher` has its negatives by the rule
-  before: the teacher's similarities lie apart.
+  `200_teacher` has its negatives by the rule before: the teacher's similarities lie apart.
 
 An arm whose result file is there is not run again, and one that was interrupted goes on in its `.work` folder.
 `--domains` and `--arms` run some. The summary is of all that is there, and what is missing is named.

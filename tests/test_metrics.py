@@ -101,3 +101,17 @@ def test_paired_interval():
     assert (low, high) == pytest.approx((difference.mean() - half, difference.mean() + half), abs=half / 10)
     assert metrics.paired_interval(one, one) == (0, 0)
     assert metrics.paired_interval(one, other, seed=1) != (low, high)
+
+
+@pytest.mark.parametrize(
+    ("one", "best", "is_so"),
+    [
+        ([0.4], [1.0], True),  # of one query nothing can be told
+        ([1.0, 0.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0], True),  # and one that differs is chance
+        ([0.0, 0.0, 1.0, 1.0, 1.0, 1.0], [1.0] * 6, False),  # 0.333 below, where the standard error is 0.211
+        ([0.9, 0.9], [1.0, 1.0], False),  # always the same, and no error
+        ([1.0, 0.5], [1.0, 0.5], True),
+    ],
+)
+def test_no_worse_is_within_a_standard_error(one, best, is_so):
+    assert metrics.no_worse(one, best) is is_so

@@ -50,7 +50,7 @@ def judge(layout: Layout, done: Sequence[Step], folder: Path) -> dict[str, Any]:
     start_scores = test.scores(start)
     queries = end_scores.queries
     found: dict[str, Found] = {
-        "start": test.found(queries, in_order_of(end_scores, start_scores)),
+        "start": test.found(queries, in_order_of(queries, start_scores)),
         "end": test.found(queries, end_scores.scores),
         "bm25": test.found(lexical.queries, lexical.scores),
         "fused": test.found(queries, fused(end_scores, lexical, weight)),

@@ -124,4 +124,4 @@ class Judge:
 
 def fused(dense: AllScores, lexical: AllScores, weight: float) -> np.ndarray:
     """Return the scores of a model and BM25 together, ``(queries, documents)``, in the order of the model's queries."""
-    return fuse(dense.scores, in_order_of(dense, lexical), weight)
+    return fuse(dense.scores, in_order_of(dense.queries, lexical), weight)

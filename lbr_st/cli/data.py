@@ -307,7 +307,9 @@ def _add_mine(parser: argparse.ArgumentParser) -> None:
         metavar="M",
         help="the same as a share of the document's similarity; 0.05 is that of NV-Retriever (arXiv 2407.15831)",
     )
-    filters.add_argument("--max-score", type=float, metavar="S", help="a negative is at most this similar")
+    filters.add_argument(
+        "--max-score", type=float, metavar="S", help="a negative is at most this similar; not with --relative-margin"
+    )
     filters.add_argument("--skip", type=int, default=0, metavar="N", help="leave out the N most similar ones")
     add_batch_size(parser, 32)
 

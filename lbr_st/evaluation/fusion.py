@@ -115,11 +115,11 @@ class Fused:
 
     def search(self, queries: Any, *, top_k: int, **kwargs: Any) -> dict[str, dict[str, float]]:
         """Return the best documents by the scores of both."""
-        dense, row = self.dense, {query: number for number, query in enumerate(self.lexical.queries)}
+        dense = self.dense
         found: dict[str, dict[str, float]] = {}
         for start, end in blocks(len(dense.queries), len(dense.documents)):  # as they take several times the memory
             some = dense.queries[start:end]
-            fused = fuse(dense.scores[start:end], self.lexical.scores[[row[query] for query in some]], self.weight)
+            fused = fuse(dense.scores[start:end], in_order_of(some, self.lexical), self.weight)
             found |= best(some, dense.documents, fused, top_k)
         return found
 
@@ -198,7 +198,7 @@ def choose_weight(dense: AllScores, lexical: AllScores, judgements: Mapping[str,
     """
     column = {document: number for number, document in enumerate(dense.documents)}
     relevant = [{column[name]: grade for name, grade in judgements[query].items()} for query in dense.queries]
-    of_bm25 = in_order_of(dense, lexical)
+    of_bm25 = in_order_of(dense.queries, lexical)
     reached = {weight: ndcgs_at_10(fuse(dense.scores, of_bm25, weight), relevant) for weight in WEIGHTS}
     best_one = max(reached.values(), key=np.mean)
     good = [weight for weight in WEIGHTS if no_worse(reached[weight], best_one)]
@@ -226,10 +226,10 @@ def ndcgs_at_10(scores: np.ndarray, relevant: Sequence[Mapping[int, int]]) -> np
     return np.array(values)
 
 
-def in_order_of(one: AllScores, other: AllScores) -> np.ndarray:
-    """Return the scores of another searcher, ``(queries, documents)``, with the queries in the order of the first."""
+def in_order_of(queries: Sequence[str], other: AllScores) -> np.ndarray:
+    """Return the scores of a searcher for some of its queries, in their order, ``(queries, documents)``."""
     row = {query: number for number, query in enumerate(other.queries)}
-    return other.scores[[row[query] for query in one.queries]]
+    return other.scores[[row[query] for query in queries]]
 
 
 def best(queries: list[str], documents: list[str], scores: np.ndarray, top_k: int) -> dict[str, dict[str, float]]:

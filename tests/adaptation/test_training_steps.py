@@ -3,8 +3,11 @@
 import json
 from types import SimpleNamespace
 
+import pytest
+
 from lbr_st.adaptation import training_steps
-from lbr_st.adaptation.training_steps import dev_corpus
+from lbr_st.adaptation.training_steps import dev_corpus, find_negatives
+from lbr_st.errors import InputError
 
 
 def test_dev_queries_are_asked_of_so_many_passages_and_no_more(tmp_path, monkeypatch):
@@ -18,3 +21,27 @@ def test_dev_queries_are_asked_of_so_many_passages_and_no_more(tmp_path, monkeyp
     assert drawn == [record["document"] for record in dev_corpus(layout)]
     monkeypatch.setattr(training_steps, "DEV_CORPUS", 1)
     assert dev_corpus(layout) == []
+
+
+@pytest.mark.parametrize("reranker", [None, "a"])
+def test_a_reranker_has_nothing_to_teach_without_hard_negatives(tmp_path, monkeypatch, reranker):
+    """Without one, stage 2 does without them."""
+
+    def none(*args):
+        raise InputError("2 hard negatives were found for none of 1 pairs")
+
+    pairs = [{"id": "1", "query": "q", "document": "d", "negatives": []}]
+    own = SimpleNamespace(file=lambda name: tmp_path / name, same_text="auto")
+    config = SimpleNamespace(reranker=reranker)
+    layout = SimpleNamespace(set=tmp_path, searcher="model", config=config)
+    for name, value in {
+        "opened_set": lambda folder: own, "read_tuples": lambda file: pairs, "read_records": lambda *file: [],
+        "without_held_out": lambda own, corpus: corpus, "open_sentence_transformer": lambda name: None,
+        "with_negatives": none,
+    }.items():  # fmt: skip
+        monkeypatch.setattr(training_steps, name, value)
+    if reranker is None:
+        assert find_negatives(layout, tmp_path) == {"pairs": 1, "with_hard_negatives": 0}
+    else:
+        with pytest.raises(InputError, match="for none of 1 pairs; --reranker teaches how they rank: leave it out$"):
+            find_negatives(layout, tmp_path)

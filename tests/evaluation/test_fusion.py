@@ -116,7 +116,7 @@ def test_the_memory_of_all_scores_is_bounded(searched, monkeypatch):
     columns = {"id": dense.queries}
     for weight in (RRF, 0.6):
         found = Fused(dense, lexical, weight).search(columns, top_k=3)
-        scores = fuse(dense.scores, in_order_of(dense, lexical), weight)
+        scores = fuse(dense.scores, in_order_of(dense.queries, lexical), weight)
         assert list(found) == dense.queries
         for row, of_query in zip(scores, found.values(), strict=True):
             first = np.argsort(-row, kind="stable")[:3]

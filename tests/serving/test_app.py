@@ -425,6 +425,14 @@ def test_reading_again_that_fails_for_one_model_changes_none(comparing, docs, mo
         assert comparing.ask("GET", f"/search?q=late&by=bm25&side={side}")[2]["hits"][0]["text"] == "late"
 
 
+def test_each_model_is_asked_by_its_own_tokens(comparing, monkeypatch):
+    """One that counts none, as a table of words may, answers where the other one has no vector."""
+    for side in (comparing.service.side, comparing.service.before):
+        monkeypatch.setattr(side.batcher, "lengths", lambda texts, role: [0] * len(texts))
+    monkeypatch.setattr(comparing.service.before, "needs_tokens", False)
+    assert [comparing.ask("GET", f"/search?q=iron&side={side}")[0] for side in ("after", "before")] == [400, 200]
+
+
 def test_two_models_side_by_side(comparing):
     """Both search the same passages, each with its own vectors, and both read them again."""
     other = comparing.service.before.model

@@ -193,6 +193,28 @@ def test_a_run_that_goes_on_saves_as_often_as_it_is_told_now(config, tmp_path, m
     assert names >= {"checkpoint-2", "checkpoint-3", "checkpoint-4"}
 
 
+def test_a_run_that_keeps_its_best_steps_alone_is_not_trained_again(config, tmp_path, monkeypatch, capsys):
+    """Its saving failed: the last step is on disk until the model is."""
+    settings = replace(
+        config, dev_data=config.data, allow_overlap=True, eval_strategy="steps", eval_steps=1, save_strategy="best",
+        keep="best",
+    )  # fmt: skip
+    score = HeldOutEvaluator.__call__
+
+    def best_at_two(self, model, output_path=None, epoch=-1, steps=-1, **kwargs):
+        return score(self, model, output_path, epoch, steps, **kwargs) | {NDCG: 0.9 if steps == 2 else 0.5}
+
+    monkeypatch.setattr(HeldOutEvaluator, "__call__", best_at_two)
+    align(replace(settings, output_dir=str(tmp_path / "straight")))
+    assert not (tmp_path / "straight" / "checkpoints" / "checkpoint-4").exists()
+    with monkeypatch.context() as broken:
+        broken.setattr("lbr_st.model.saving.verify", wrong)
+        message_of(lambda: align(settings), capsys)
+    monkeypatch.setattr("transformers.Trainer.train", lambda *args, **kwargs: pytest.fail("trained again"))
+    align(replace(settings, resume=True))
+    assert same_weights(tmp_path / "straight", tmp_path / "out")
+
+
 def test_a_first_step_that_fails_after_dev_was_scored_leaves_nothing(config, tmp_path, monkeypatch, capsys):
     """The evaluation before it makes a folder for what it could write."""
     from lbr_st.alignment.trainer import AlignTrainer
