@@ -258,7 +258,7 @@ MUTANTS = [
     ),
     Mutant(
         "scores: a column of numbers may be of anything",
-        "data/row_reader.py",
+        "data/row_judgements.py",
         "(numbers := [path for path in self._watch.numbers if path != INDEX])",
         "(numbers := [])",
         "data/test_preparing.py::test_of_several_sources_those_without_scores_are_named",
@@ -579,9 +579,9 @@ MUTANTS = [
     ),
     Mutant(
         "judgements: a least score without a column is passed over",
-        "data/row_reader.py",
-        "if not judge.columns and (numbers",
-        "if judge.columns and (numbers",
+        "data/row_judgements.py",
+        "if not self._judge.columns and (numbers",
+        "if self._judge.columns and (numbers",
         "data/test_records.py::test_grades_and_the_least_that_is_an_answer",
     ),
     Mutant(
@@ -1757,7 +1757,7 @@ MUTANTS = [
     ),
     Mutant(
         "columns: objects of documents are not judged",
-        "data/row_reader.py",
+        "data/row_judgements.py",
         "found.setdefault(key, []).extend(of_each[key])",
         "pass",
         "data/test_columns.py::test_documents_whose_objects_are_judged",

@@ -94,7 +94,6 @@ class Judge:
         self._scores: dict[str, list[float]] = defaultdict(list)
         self._said: dict[str, list[str]] = defaultdict(list)  # the same as rows have it
         self._topics: set[str] = set()
-        self._rivals: list[str] = []  # columns of scores of a row
 
     def __call__(self, where: str, columns: Sequence[str], values: Values, count: int) -> list[int] | None:
         """Return the grade of each document of a row, 0 where it is no answer; None where nothing is said.
@@ -112,9 +111,9 @@ class Judge:
         """
         said = [column for column in columns if not is_blank(values[column])]
         self.silent += not said
-        self._rivals = [column for column in said if score_of(values[column]) is not None]
+        rivals = [column for column in said if score_of(values[column]) is not None]
         if self.min_score is not None:
-            self._check_scores(where, self._rivals)
+            self._check_scores(where, rivals)
         for column in said:
             value = values[column]
             several = value if isinstance(value, list) else [value] * count
@@ -124,7 +123,7 @@ class Judge:
             if len(several) != count:
                 detail = f"expected a judgement of each of {count} documents, found {excerpt(value)}; {WRITE}"
                 raise RowError(f"{where}, column {column!r}", "no judgement", detail)
-            grades = [self._grade(where, column, each) for each in several]
+            grades = [self._grade(where, column, each, len(rivals) > 1) for each in several]
             judged = [grade for grade in grades if grade is not None]
             if len(judged) == count:
                 self.columns.add(column)
@@ -144,7 +143,7 @@ class Judge:
                 "prepare --judged-by says which"
             )
 
-    def _grade(self, where: str, column: str, value: Any) -> int | None:
+    def _grade(self, where: str, column: str, value: Any, has_rivals: bool) -> int | None:
         word = word_of(value)
         score = score_of(value)
         if column in (self._scores if score is None else self._topics):
@@ -160,12 +159,12 @@ class Judge:
         if score not in scores and len(scores) < MOST_SHOWN:
             scores.append(score)
             self._said[column].append(str(value).strip() if word is not None else f"{score:g}")
-        answers = bool(score) if word is not None else self._answers(where, column, score)
+        answers = bool(score) if word is not None else self._answers(where, column, score, has_rivals)
         if answers == names.denies(column):
             return 0
         return int(score) if score > 1 and names.plain(column) == "relevance" and score.is_integer() else 1
 
-    def _answers(self, where: str, column: str, score: float) -> bool:
+    def _answers(self, where: str, column: str, score: float, has_rivals: bool) -> bool:
         if self.min_score is not None:
             self.compared = True
             return score >= self.min_score
@@ -177,7 +176,7 @@ class Judge:
             raise InputError(
                 f"{where}: column {column!r} grades the documents ({self._others(column)}): say --min-score S, here "
                 f"or, where there is no such flag, to lbr data prepare: the least of one that {which} its query; "
-                f"{f'lbr data prepare --judged-by {column} says that it is of this one; ' * (len(self._rivals) > 1)}"
+                f"{f'lbr data prepare --judged-by {column} says that it is of this one; ' * has_rivals}"
                 f"others are hard negatives; if it says something else, lbr data prepare --judged-by {NOTHING}"
             )
         return score == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,12 +11,10 @@ from lbr_st.data.account import Account
 from lbr_st.data.answers import Answers
 from lbr_st.data.choices import Choice, Numbers, choice_of
 from lbr_st.data.column_texts import documents_in, lifted
-from lbr_st.data.columns import Columns, Sides, Source, flags_of
-from lbr_st.data.delimited import INDEX
-from lbr_st.data.judgements import NOTHING, WRITE, Judge, Watch, score_of
-from lbr_st.data.remedies import running, texts_of_row
+from lbr_st.data.columns import Columns, Sides, Source
+from lbr_st.data.row_judgements import RowJudgements
 from lbr_st.data.row_refusals import Refusals, check_no_nli
-from lbr_st.data.templates import Values, column_of, excerpt, field_of
+from lbr_st.data.templates import Values, excerpt
 from lbr_st.data.texts import (
     ASKS,
     QUESTION_AND_ANSWER,
@@ -40,9 +37,6 @@ from lbr_st.data.trials import Trials
 from lbr_st.errors import InputError, RowError
 from lbr_st.records import Record
 
-logger = logging.getLogger(__name__)
-
-_NAMES = re.compile(r"[^\[\].]*[^\[\].\d][^\[\].]*")  # in a path
 ONE_SIDED_TITLE = "with a title before the document and none before its hard negatives"
 TURNS = "of turns of a chat that are one text, read as a question and its answer"
 ONE_TEXT = "that begin with a question and go on with its answer, which stay one text: two columns make a pair of them"
@@ -77,13 +71,7 @@ class RowReader:
         self.columns, self.needed, self.wanted, self._is_trial = columns, needed, {*needed, *optional}, is_trial
         self.account = Account()
         self.ahead: Callable[[], Sequence[Values]] = tuple
-        self._is_judged = columns.judged_by != NOTHING
-        self._judged_by = columns.judged_by if self._is_judged else None
-        # What it is called, of a path: the last name in it.
-        self._called = (_NAMES.findall(self._judged_by or "") or [self._judged_by])[-1]
-        self._judge = Judge(columns.min_score, self._called)
-        self._watch, self._numbers = Watch(), Numbers(columns.first_option)
-        self._answers, self._beside = Watch(), ""  # of documents that may be judgements, and the text beside them
+        self._numbers = Numbers(columns.first_option)
         self._instructions: set[str] | None = set()  # before texts; None where one came again, as these do
         self._instructed = ""  # their column
         self._is_prepared = is_prepared
@@ -93,6 +81,7 @@ class RowReader:
         self._templates = [template for template in said_by_user if template and re.search(r"[\[.]", template.text)]
         self._readers: dict[tuple[str, ...], Callable[[str, Values], list[Record]]] = {}
         self._trials = Trials(columns, needed, self.wanted, self._trial)
+        self._judgements = RowJudgements(columns, self.account, self._trials, is_trial)
         text = text_of if is_prepared else cell_text
         self._sides = Sides(columns, self.wanted, text, self._trials.fits_templates)
         self._refusals = Refusals(self._trials, self._sides, lambda: self.ahead(), is_trial)
@@ -154,54 +143,11 @@ class RowReader:
             InputError: If a column looks like judgements, and nothing says whether it has any; if none is in the
                 one that the user names; or if numbers of options may count from 1.
         """
-        judged_by, pairs = self._judged_by, self.account.counts["pair"]
+        pairs = self.account.counts["pair"]
         self._numbers.check(source)
         self._together.check(source, pairs, self.account)
         self._check_instructions(source)
-        if self._beside and (only := self._answers.judging()):
-            column, values = only
-            raise InputError(
-                f"{source}: column {column!r} has nothing but judgements ({', '.join(map(excerpt, values))}), and "
-                f"{self._beside!r} a text: lbr data prepare --document '{{{self._beside}}}', with --judged-by {column} "
-                f"where the rows have a query; or --document '{{{column}}}' if these are the answers"
-            )
-        judge = self._judge
-        if judge.silent and (flag := judge.flag_alone()) is not None:
-            raise InputError(
-                f"{source}: column {flag!r} is blank in {judge.silent:,} rows and says yes in all others: write 1 and "
-                f"0 there, or lbr data prepare --judged-by {NOTHING} if a blank is an answer too"
-            )
-        if self._judge.columns:
-            self.account.use(self._judge.columns if judged_by is None else [column_of(judged_by, self.account.columns)])
-            self.account.note("not judged and taken for answers", self._judge.silent)
-        elif pairs and judged_by is not None:
-            raise InputError(f"{source}: no row has a judgement in {judged_by!r}, which --judged-by names")
-        elif pairs and self._is_judged and (found := self._watch.found()):
-            path, values = found
-            if "" in values:
-                raise InputError(
-                    f"{source}: {path!r} is blank in some rows and says yes ({excerpt(values[0])}) in all others: "
-                    f"write 1 and 0 there and call it is_relevant, or lbr data prepare --judged-by {NOTHING} if a "
-                    "blank is an answer too"
-                )
-            if any(score_of(value) is None for value in values):
-                raise InputError(
-                    f"{source}: {path!r} looks like judgements ({', '.join(map(excerpt, values))}), and nothing says "
-                    f"which of them are of answers: {WRITE}"
-                )
-            raise InputError(
-                f"{source}: {path!r} looks like judgements ({', '.join(map(excerpt, values))}): lbr data prepare "
-                f"--judged-by '{path}' if it says whether the document of a row answers its query"
-                f"{_which_counts(path, values)}, else --judged-by {NOTHING}"
-            )
-        if self.columns.min_score is not None and pairs and not judge.compared:
-            unscored = f"{source}: no column has scores that --min-score could be compared with"
-            if not judge.columns and (numbers := [path for path in self._watch.numbers if path != INDEX]):
-                raise InputError(
-                    f"{unscored}, unless {numbers[0]!r} has: leave it out, or name that column by lbr data prepare "
-                    "--judged-by"
-                )
-            logger.warning(unscored if judge.columns else f"{unscored}: all of its pairs are taken for answers")
+        self._judgements.check(source, pairs)
         self.account.say(source)
 
     def _check_instructions(self, source: object) -> None:
@@ -303,30 +249,28 @@ class RowReader:
             negatives = Source((), lambda where, values: [])
         used = [*(query.columns if query else []), *documents.columns]
         used += negatives.columns
-        judgements = self._judgements(values, used)
-        unused = self._unused(values, used)
+        judgements = self._judgements.columns_in(values, used)
+        unused = self._judgements.watched_in(values, used)
         self.account.use(used)
         for column in judgements:
             check_no_nli(where, used, column, values[column])
         if query is not None and judgements:
             self._refusals.check_no_option(where, values, documents, used)
-        beside = {} if self.columns.document or self._is_trial or len(documents.columns) > 1 else texts_of_row(values)
-        texts_beside = [path for path in running(beside, 1) if column_of(path, values) not in used]
-        self._beside = self._beside or "".join(texts_beside[:1])
+        may_judge = self._judgements.may_be_documents(values, documents.columns, used)
         are_bare = title != "" and all(_is_bare(column, values[column]) for column in negatives.columns)
         is_listed = self.columns.document is None and names.first(documents.columns, names.LISTED) is not None
 
         def read_row(where: str, values: Values) -> list[Record]:
             question = query.read(where, values) if query else None
             texts, others = documents.read(where, values), negatives.read(where, values)
-            self._name_inside(negatives.columns, values)
+            self._judgements.name_in_objects(negatives.columns, values)
             self.account.note(OTHER_PARTS, sum(other_parts(values[each]) for each in used if each in values))
             if are_bare and others and not is_blank(values[title]):
                 self.account.note(ONE_SIDED_TITLE)
-            if texts_beside:
-                self._answers(documents.columns, values)
-            if question and self._is_judged and self._judged_by is None and not judgements:
-                if inside := self._judged_inside(where, values, documents.columns, len(texts)):
+            if may_judge:
+                self._judgements.watch_documents(documents.columns, values)
+            if question and not judgements:
+                if inside := self._judgements.of_documents(where, values, documents.columns, len(texts)):
                     return self._records(where, inside, question, texts, others, list(inside))
             return self._records(where, values, question, texts, others, judgements, is_listed, unused)
 
@@ -396,8 +340,8 @@ class RowReader:
     ) -> Callable[[str, Values], list[Record]]:
         """Return what reads the first question of a conversation, with its answer or with documents beside it."""
         beside = names.several(values, ("positive", "chosen"))
-        judgements, used = self._judgements(values, beside), [column, *beside, *negatives.columns]
-        unused = self._unused(values, used)
+        judgements, used = self._judgements.columns_in(values, beside), [column, *beside, *negatives.columns]
+        unused = self._judgements.watched_in(values, used)
         self.account.use(used)
 
         def read(where: str, values: Values) -> list[Record]:
@@ -413,11 +357,10 @@ class RowReader:
                 return self._records(where, values, question, documents, others, judgements, unused=unused)
             message = values[column][answer]
             documents = [said(where, column, message)]
-            inside = names.judgements(message) if self._is_judged and not judgements else []
-            if inside and self._judged_by is None:
+            if not judgements and (inside := self._judgements.of_message(message)):
                 return self._records(where, message, question, documents, others, inside)
             records = self._records(where, values, question, documents, others, judgements, unused=unused)
-            self._watch_inside(f"{column}[{answer}]", message)
+            self._judgements.watch_object(f"{column}[{answer}]", message)
             return records
 
         return read
@@ -450,17 +393,9 @@ class RowReader:
         needs_grades: bool = False,
         unused: Sequence[str] = (),
     ) -> list[Record]:
-        grades = None
-        if query and self._judged_by is not None and not needs_grades:
-            said = {str(self._called): field_of(values, self._judged_by)}
-            grades = self._judge(where, list(said), said, len(documents))
-        elif query and judgements:
-            grades = self._judge(where, judgements, values, len(documents))
-        if query and grades is None:
-            self._watch(unused, values)
-        if grades is None and query and needs_grades:
-            message = f"nothing says which of the {len(documents)} documents answer the query"
-            raise RowError(where, "no judgements", f"{message}; looked at: {', '.join(judgements)}")
+        grades = (
+            self._judgements.grades(where, values, judgements, len(documents), unused, needs_grades) if query else None
+        )
         if grades is None:
             return [self._record(query, document, negatives) for document in documents]
         return [
@@ -468,98 +403,14 @@ class RowReader:
             for document, grade in zip(documents, grades, strict=True)
         ]
 
-    def _judged_inside(self, where: str, values: Values, columns: Sequence[str], count: int) -> dict[str, list[Any]]:
-        """Return what the objects that the documents of a row are, say of them; nothing where they say nothing.
-
-        A score of what is called a positive is one of its search, and no judgement.
-
-        Raises:
-            RowError: If they say something of other documents than those that are read, as of a list of which a
-                template takes one.
-        """
-        found: dict[str, list[Any]] = {}
-        for column in columns:
-            of_each = unfolded([values[column]] if isinstance(values.get(column), Mapping) else values.get(column))
-            judged = names.judgements(of_each)
-            if names.several([column], ("positive", "pos", "chosen")):
-                self.account.see(f"{column}[{key}]" for key in judged if names.is_score(key))
-                judged = [key for key in judged if not names.is_score(key)]
-            for key in judged:
-                found.setdefault(key, []).extend(of_each[key])
-            if not judged and of_each:
-                for number, each in enumerate(values[column] if isinstance(values[column], list) else [values[column]]):
-                    self._watch_inside(f"{column}{'' if each is values[column] else f'[{number}]'}", each)
-        for said_of in found.values():
-            if len(said_of) != count or (self.columns.document is not None and count == 1):
-                raise RowError(
-                    f"{where}, column {columns[0]!r}",
-                    "no judgement",
-                    f"its entries say whether they answer ({', '.join(found)}), and a template takes one whatever it "
-                    f"says: {self._instead(where, values, columns[0], list(found))}",
-                )
-        return found
-
-    def _instead(self, where: str, values: Values, column: str, keys: Sequence[str]) -> str:
-        """Say how judged documents are read of which a template takes one: what leaves an answer of the row."""
-        if self._leaves_an_answer(where, values, document=None):
-            return "leave --document out, so that each is read as judged"
-        renamed = {"passages" if name == column else name: value for name, value in values.items()}
-        if len(renamed) == len(values) and self._leaves_an_answer(where, renamed, document=None):
-            return "leave --document out and rename the column 'passages', so that each is read as judged"
-        template = self.columns.document.text if self.columns.document else ""
-        entry = re.search(rf"{re.escape(column)}(\[\d+\])?", template)
-        paths = [f"{entry[0] if entry else column}[{key}]" for key in keys]
-        ways = [path for path in (*paths, NOTHING) if self._leaves_an_answer(where, values, judged_by=path)]
-        said = [f"--judged-by '{way}'" if way != NOTHING else f"--judged-by {NOTHING} if they say something else"
-                for way in ways]  # fmt: skip
-        return f"lbr data prepare {', or '.join(said)}" if said else "write those that answer to a column 'positives'"
-
-    def _name_inside(self, columns: Sequence[str], values: Values) -> None:
-        """Name what looks like judgements in objects of which the text alone is used."""
-        for column in columns:
-            value = values.get(column)
-            first = value[0] if isinstance(value, list) and value else value
-            if isinstance(first, Mapping):
-                self.account.see(f"{column}[{key}]" for key in names.judgements(first))
-
-    def _watch_inside(self, path: str, value: Values) -> None:
-        """Watch what stands in an object beside its text."""
-        if self._is_judged and not self._is_trial:
-            text = names.first(value, TEXT)
-            beside = {
-                f"{path}[{key}]": each for key, each in value.items() if key != text and not names.is_id(str(key))
-            }
-            self._watch(list(beside), beside)
-
     def _record(self, query: str | None, document: str, negatives: Sequence[str]) -> Record:
         record: Record = {"document": document}
         if query and "query" in self.wanted:
             record = {"query": query, "document": document}
         return record | {"negatives": list(negatives)} if "negatives" in self.wanted else record
 
-    def _judgements(self, values: Values, used: Sequence[str]) -> list[str]:
-        found = [*names.judgements(values), *flags_of(values)]
-        return [each for each in found if each not in used] if self._is_judged else []
-
-    def _unused(self, values: Values, used: Sequence[str]) -> list[str]:
-        """Return the columns to watch: they are not used, and have no ids by their names."""
-        return [each for each in values if each not in used and not names.is_id(str(each))] if self._is_judged else []
-
     def _trial(self, columns: Columns, needed: Sequence[str]) -> RowReader:
         return RowReader(columns, needed, tuple(self.wanted), is_trial=True)
-
-    def _leaves_an_answer(self, where: str, values: Values, **changes: Any) -> bool:
-        return not self._is_trial and self._trials.leaves_an_answer(where, values, **changes)
-
-
-def _which_counts(path: str, values: Sequence[Any]) -> str:
-    """Say which of two values of judgements is taken for an answer; nothing where they are words of their own."""
-    yes = [excerpt(value) for value in values if (score_of(value) or 0) > 0]
-    if not yes or len(yes) == len(values):
-        return ""
-    if names.denies(path):
-        return f" ({', '.join(yes)}: it does not)"
-    return f" ({', '.join(yes)}: it does; call it is_irrelevant if it is the other way round)"
 
 
 def _flat(several: Sequence[Any]) -> list[Any]:

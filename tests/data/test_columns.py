@@ -48,7 +48,7 @@ def account(*rows, optional=("negatives",), needed=("query", "document"), **sett
     reader = RowReader(Columns(**settings), needed, optional)
     for row in rows:
         reader("f, line 1", row)
-    reader.account.use(reader._judge.columns)
+    reader.say("f")
     return str(reader.account)
 
 
@@ -554,7 +554,7 @@ def test_documents_alone_have_no_query_to_be_judged_for():
 def test_a_label_beside_options_is_the_answer():
     row = {"question": "q", "options": ["a", "b", "c"], "label": 1, "score": 0.3}
     assert read(row) == CHOICE
-    assert account(row) == "1 pair; columns used: question, options, label; not used: score"
+    assert account(row, first_option=0) == "1 pair; columns used: question, options, label; not used: score"
 
 
 def test_documents_that_are_judged_one_by_one():

@@ -24,7 +24,7 @@ PRINTED_BY = {
     "choices": (PREPARE,),  # behind "lbr data prepare"
     # Behind "lbr data prepare takes", or where a flag was given.
     "columns": (PREPARE,),
-    "row_reader": (PREPARE,),
+    "row_judgements": (PREPARE,),
     "row_refusals": (PREPARE,),
     "config": (PREPARE,),
     "drops": READ,
@@ -43,7 +43,7 @@ PRINTED_BY = {
     "table": (PREPARE,),
 }
 OF_A_FLAG_GIVEN = {
-    ("row_reader", "--min-score"): ("learn", "align", "evaluate", "inspect", PREPARE),
+    ("row_judgements", "--min-score"): ("learn", "align", "evaluate", "inspect", PREPARE),
     ("records", "--target"): ("learn",),
 }
 NO_MESSAGES = {("card", "--same-text"), ("card", "--objective"), ("card", "--data")}  # Markdown that names commands
