@@ -1045,6 +1045,13 @@ MUTANTS = [
         "learning/test_batches.py",
     ),
     Mutant(
+        "batches: the longest of fifty come first",
+        "learning/batches.py",
+        "drawn = torch.randperm(len(others), generator=self.generator).tolist()",
+        "drawn = range(len(others))",
+        "learning/test_batches.py",
+    ),
+    Mutant(
         "nats: not beside the loss with its own X",
         "learning/trainer.py",
         'wrong[f"{part}loss_sums"] - found[f"{part}loss_sums"]',

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 import random
 from collections.abc import Iterator, Sequence
 from typing import Any, TypedDict
@@ -101,9 +102,11 @@ def join(examples: Sequence[Example]) -> Example:
 
 
 class StratifiedSampler(LengthGroupedSampler):
-    """Batches of examples of like length, in another order every epoch, which a resumed run finds again.
+    """Batches of examples of like length, in an order drawn anew every epoch, which a resumed run finds again.
 
-    transformers' own draws from the state that random numbers happen to be in.
+    transformers' own draws from the state that random numbers happen to be in, and of every fifty batches the longest
+    come first: a run of fewer steps would read long examples alone, of a mixture those of one objective. Here only the
+    first batch is the longest, so that memory runs out at once where it does.
 
     Args:
         batch_size: Examples of one step of the optimizer, over all processes.
@@ -122,7 +125,11 @@ class StratifiedSampler(LengthGroupedSampler):
 
     def __iter__(self) -> Iterator[int]:
         self.generator = torch.Generator().manual_seed(self.seed + self.epoch)
-        return super().__iter__()
+        order = list(super().__iter__())
+        whole = len(order) // self.batch_size * self.batch_size
+        longest, *others = [order[at : at + self.batch_size] for at in range(0, whole, self.batch_size)] or [[]]
+        drawn = torch.randperm(len(others), generator=self.generator).tolist()
+        return itertools.chain(longest, *(others[index] for index in drawn), order[whole:])
 
 
 class PackedRows(Dataset[Example]):

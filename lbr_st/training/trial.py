@@ -150,8 +150,8 @@ def measure(trainer: Trainer, timed_steps: int = TIMED_STEPS) -> Plan:
     """Measure what a run takes by a few of its steps, of the batches that it would begin with.
 
     A first step is not timed: it makes what the optimizer holds. The second is on the longest batch of the epoch and
-    shows the memory. The timed ones are spread evenly over the sizes of all steps of the epoch, as batches of like
-    length begin with the longest. Last the dev data are scored once, if there are any.
+    shows the memory. The timed ones are spread evenly over the sizes of all steps of the epoch, as batches are of
+    like length. Last the dev data are scored once, if there are any.
 
     Args:
         trainer: What `trial` gives. Its weights change.

@@ -61,6 +61,17 @@ def test_strata_are_batches_of_like_length_in_another_order_every_epoch():
     batches = [[lengths[i] for i in order[at : at + 8]] for order in epochs for at in range(0, 400, 8)]
     spreads = [max(batch) - min(batch) for batch in batches]
     assert statistics.median(spreads) <= 5  # about 33 in batches drawn at random
+    assert all(max(lengths) in map(lengths.__getitem__, order[:8]) for order in epochs)
     again = StratifiedSampler(8, lengths, seed=3)  # as a resumed run makes it
     again.set_epoch(1)
     assert list(again) == epochs[1]
+
+
+@pytest.mark.parametrize("total", [4000, 4003, 5])
+def test_a_part_of_an_epoch_has_examples_of_all_lengths(total):
+    """transformers sorts fifty batches at a time by falling length, and the first ten would be long ones alone."""
+    lengths = [10 if n % 2 else 90 for n in range(total)]
+    read = list(StratifiedSampler(16, lengths, seed=0))
+    assert sorted(read) == list(range(total))
+    means = [statistics.mean(lengths[index] for index in read[at : at + 400]) for at in range(0, total - 399, 400)]
+    assert all(30 < mean < 70 for mean in means)
