@@ -31,7 +31,7 @@ INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u200b\u2060\ufeff\ufdd0
 LINE_BREAKS = re.compile("\r\n|[\r\x0b\x0c\x1c-\x1e\x85\u2028]")
 SPACES = re.compile(r"[^\S\n\t]+")
 OTHER_SPACES = re.compile(r"[^\S\n\t ]")
-TRAILING = re.compile(r"[ \t]+$", re.MULTILINE)
+TRAILING = re.compile(r"(?<![ \t])[ \t]+$", re.MULTILINE)
 BLANK_LINES = re.compile(r"\n{3,}")
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shlex
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, fields
+from fractions import Fraction
 from pathlib import Path
 
 from lbr_st.data import registry
@@ -225,7 +227,9 @@ def _check_choice(name: str, value: object, choices: Collection[object]) -> None
 
 
 def size_of(size: str, total: int, name: str) -> int:
-    """Return a number of records: ``100``, or ``10%`` of ``total``.
+    """Return a number of records: ``100``, or ``10%`` of ``total``, which is rounded.
+
+    That of ``learn`` is rounded down and that of ``align`` up, so that both shares of a whole share no record.
 
     Raises:
         InputError: If it is neither; with how to write it.
@@ -237,4 +241,4 @@ def size_of(size: str, total: int, name: str) -> int:
         file = ", or the path of a file" if name in HELD_OUT else ""
         how = f"write a number of records (--{name} 100) or a share (--{name} 10%){file}"
         raise InputError(f"--{name} {size}: {'no such file; ' if file and PATH.search(size) else ''}{how}")
-    return round(float(share[1]) * total / 100)
+    return {"learn": math.floor, "align": math.ceil}.get(name, round)(Fraction(share[1]) * total / 100)

@@ -27,7 +27,7 @@ from lbr_st.data.passages import Chunker
 from lbr_st.data.records import RecordReader, read_text_records
 from lbr_st.data.rows import read_rows
 from lbr_st.data.sources import NO_FILE, check_is_there, what_it_is
-from lbr_st.data.texts import title_of
+from lbr_st.data.texts import is_blank, title_of
 from lbr_st.errors import InputError, RowError
 from lbr_st.records import SET_FILE, Record, is_hub_id, is_of_prepared_set, is_table, is_text_file
 
@@ -176,8 +176,8 @@ def _heading_of(row: Row, document: str, keep_html: bool, account: Account) -> s
 def _group_of(where: str, values: Mapping[str, Any], name: str | None) -> str | None:
     if name is None:
         return None
-    if name in values and values[name] is None:
-        detail = f"column {name!r} is null, and --group-by needs a group in every row: write one there"
+    if name in values and is_blank(values[name]):
+        detail = f"column {name!r} is blank, and --group-by needs a group in every row: write one there"
         raise RowError(where, "no group", detail)
     if name not in values:
         raise RowError(where, "no group", f"no column {name!r} to group by (found: {', '.join(map(str, values))})")

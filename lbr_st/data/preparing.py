@@ -296,7 +296,9 @@ def _describe(
         },
         "tokens_are": unit_of(config.tokenizer),
         "tokenizer": config.tokenizer,
-        "searched_only": len(table.on("corpus")),
+        "searched_only": len(
+            np.setdiff1d(table.document[table.on("corpus")], table.document[table.on("train", *HELD_OUT)])
+        ),
         "in_both_stages": int(np.isin(files.get("learn", []), files.get("align", [])).sum()),
         "pairs_with_hard_negatives": int(table.has_negatives(files["align"]).sum()) if "align" in files else 0,
         "dropped": dict(sorted(table.drops.counts.items())),

@@ -350,7 +350,8 @@ def _check_texts(where: str, records: Sequence[Record], account: Account) -> Non
     for record in records:
         for name in FIELDS:
             if not record.get(name, "something"):
-                account.count("pair" if "query" in record else "document", -len(records))
+                answers = sum(each.get("relevance") != 0 for each in records)
+                account.count("pair" if "query" in record else "document", -answers)
                 raise RowError(where, "empty text", f"nothing is left of the {name} once it is clean")
 
 

@@ -58,11 +58,20 @@ def test_all_pairs_are_found(seed, threshold):
     assert found == expected
 
 
-def test_many_copies_of_one_text_are_one_group():
-    """Too many to compare each with each: all hang together all the same."""
-    texts = ["the same few words in every text of these"] * 100 + ["another text of which there is one"]
-    pairs = {(i, j) for i, j, _ in near_pairs(arrays(texts))}
-    assert {j for i, j in pairs if i == 0} == set(range(1, 100)) and len(pairs) < 300
+def test_many_texts_of_one_template_are_compared_each_with_each():
+    words = [f"w{number}" for number in range(80)]
+    texts = [" ".join([*words[:20], f"a{n % 9}", *words[20:50], f"b{n % 13}", *words[50:]]) for n in range(117)]
+    sets = arrays(texts)
+    pairs = {(i, j) for i, j, _ in near_pairs(sets)}
+    own = [set(each.tolist()) for each in sets]
+    every = [(i, j) for i in range(len(texts)) for j in range(i + 1, len(texts))]
+    assert pairs == {(i, j) for i, j in every if similarity(own[i], own[j]) >= 0.9}
+    assert 0 < len(pairs) < len(every)
+
+
+def test_thousands_of_copies_of_one_text_hang_together():
+    pairs = {(i, j) for i, j, _ in near_pairs(arrays(["the same few words in every text of these"] * 2500))}
+    assert {j for i, j in pairs if i == 0} == set(range(1, 2500)) and len(pairs) < 2500 * 2499 // 2
 
 
 def test_no_texts():
