@@ -22,7 +22,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 
 from lbr_st.data.same_text import AUTO, LOOSE, folded, is_formula, same_text
 from lbr_st.data.words import words
@@ -153,6 +152,8 @@ def _pairs_of(bucket: list[int]) -> list[Pair]:
 
 def _near_of_many(bucket: Sequence[int], sets: Sequence[Shingles], threshold: float) -> dict[Pair, float]:
     """Return the near-duplicates of many texts, which have a shingle in common."""
+    from scipy.sparse import csr_matrix  # what few texts are compared with, opens without it
+
     numbers = np.array(bucket)
     sizes = np.array([len(sets[number]) for number in bucket])
     _, columns = np.unique(np.concatenate([sets[number] for number in bucket]), return_inverse=True)

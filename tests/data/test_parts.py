@@ -112,7 +112,7 @@ def test_source_and_group(tmp_path):
     path = write_jsonl(tmp_path / "f.jsonl", rows)
     [part] = parts_of(path, Reading(group="question"))
     assert [(r["source"], r["group"], r["id"]) for r in part.records()] == [("book", "q", "1"), ("f.jsonl", "r", "2")]
-    with pytest.raises(InputError, match="line 2: column 'source' is null, and --group-by needs a group"):
+    with pytest.raises(InputError, match="line 2: column 'source' is blank, and --group-by needs a group"):
         list(parts_of(path, Reading(group="source"))[0].records())
 
 
