@@ -1632,9 +1632,9 @@ MUTANTS = [
     Mutant(
         "near-duplicates: many copies fall apart",
         "data/near_duplicates.py",
-        "others = np.unique(np.r_[:half, start : min(start + half, len(bucket))])",
-        "others = np.r_[start : min(start + half, len(bucket))]",
-        "data/test_near_duplicates.py::test_thousands_of_copies_of_one_text_hang_together",
+        "group = _joined(group, pairs)",
+        "group = np.zeros_like(group)",
+        "data/test_near_duplicates.py::test_hundreds_of_texts_of_one_template_hang_together_as_all_pairs_have_them",
     ),
     Mutant(
         "near-duplicates: a compound is like another",

@@ -5,7 +5,7 @@ script has no spaces between words. Case counts where it does for `lbr_st.data.s
 alone: an atom more or less makes another compound. Pairs are found by prefix filtering
 (Chaudhuri et al. 2006): two sets with an index of at least t share one of the first ``floor((1 - t) * size) + 1`` of
 their elements, whatever order the elements of all sets are in. With the rarest first, few sets have to be compared.
-All pairs are found, unless thousands of texts share such a shingle.
+All pairs are found, unless hundreds of texts share such a shingle: then what they make hang together is found.
 
 It replaced MinHash (datasketch), which misses 1 pair in 20 at 0.8. Measured side by side at 0.9, 50,000 texts each, CPU
 seconds of one process with the shingles: synthetic answers 2.3 (MinHash 4.0), synthetic questions 0.8 (2.0), Python
@@ -35,7 +35,7 @@ LOWEST_THRESHOLD = 0.8
 # many with so many.
 ONE_BY_ONE = 32
 AT_ONCE = 256
-# Texts that each of them is compared with at most.
+# Texts that each of them is compared with, about.
 MOST_COMPARED = 2048
 MOST_SLOTS = 1 << 22
 
@@ -115,8 +115,8 @@ class RarestFirst:
 def near_pairs(sets: Sequence[Shingles], threshold: float = THRESHOLD) -> Iterator[tuple[int, int, float]]:
     """Yield (index, larger index, similarity) of texts that are near-duplicates.
 
-    Where more than `MOST_COMPARED` texts share a rare shingle, each is compared with the first half as many of these,
-    and with as many that come after it.
+    Where more than `AT_ONCE` texts share a rare shingle, pairs are left out whose texts hang together by others. Where
+    more than `MOST_COMPARED` do, each is compared with about so many: the first ones, and those that come after it.
 
     Args:
         sets: Shingles of each text.
@@ -128,9 +128,7 @@ def near_pairs(sets: Sequence[Shingles], threshold: float = THRESHOLD) -> Iterat
         for shingle in order.prefix(each, threshold, shared_by=2):
             by_shingle[shingle].append(number)
     large = {tuple(bucket) for bucket in by_shingle.values() if len(bucket) > ONE_BY_ONE}
-    found: dict[Pair, float] = {}
-    for bucket in large:
-        found.update(_near_of_many(bucket, sets, threshold))
+    found = _near_in_large(sorted(large), sets, threshold)
     if (most := max(map(len, large), default=0)) > MOST_COMPARED:
         logger.info(
             "%s texts share a rare shingle: each is compared with %s of them", f"{most:,}", f"{MOST_COMPARED:,}"
@@ -150,26 +148,48 @@ def _pairs_of(bucket: list[int]) -> list[Pair]:
     return [(i, j) for at, i in enumerate(bucket) for j in bucket[at + 1 :]] if len(bucket) <= ONE_BY_ONE else []
 
 
-def _near_of_many(bucket: Sequence[int], sets: Sequence[Shingles], threshold: float) -> dict[Pair, float]:
-    """Return the near-duplicates of many texts, which have a shingle in common."""
-    from scipy.sparse import csr_matrix  # what few texts are compared with, opens without it
+def _near_in_large(buckets: Sequence[Sequence[int]], sets: Sequence[Shingles], threshold: float) -> dict[Pair, float]:
+    """Return near-duplicates of each bucket, of a very large one as many as say what hangs together."""
+    found: dict[Pair, float] = {}
+    group = np.arange(len(sets))
+    for bucket in buckets:
+        for pairs, values in _near_of_many(bucket, sets, threshold):
+            if len(bucket) > AT_ONCE:  # one pair of two groups is enough, where all would fill the memory
+                own = np.sort(group[pairs], axis=1)
+                apart = np.flatnonzero(own[:, 0] != own[:, 1])
+                _, first = np.unique(own[apart], axis=0, return_index=True)
+                pairs, values = pairs[apart[first]], values[apart[first]]
+                group = _joined(group, pairs)
+            found.update(zip(map(tuple, pairs.tolist()), values.tolist(), strict=True))
+    return found
 
-    numbers = np.array(bucket)
+
+def _joined(group: NDArray[np.int64], pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the groups of texts once each of some pairs is in one."""
+    from scipy.sparse import coo_matrix  # what few texts are compared with, opens without it
+    from scipy.sparse.csgraph import connected_components
+
+    ends = group[pairs[:, 0]], group[pairs[:, 1]]
+    graph = coo_matrix((np.ones(len(pairs), np.int8), ends), shape=(len(group), len(group)))
+    return connected_components(graph, directed=False)[1][group]
+
+
+def _near_of_many(
+    bucket: Sequence[int], sets: Sequence[Shingles], threshold: float
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
+    """Yield near-duplicates of many texts that have a shingle in common, so many pairs with their similarities."""
+    from scipy.sparse import csr_matrix
+
+    numbers, half = np.array(bucket), MOST_COMPARED // 2
     sizes = np.array([len(sets[number]) for number in bucket])
     _, columns = np.unique(np.concatenate([sets[number] for number in bucket]), return_inverse=True)
     has = csr_matrix((np.ones(len(columns), np.int32), columns, np.r_[0, np.cumsum(sizes)]))
-    found: dict[Pair, float] = {}
     for start in range(0, len(bucket), AT_ONCE):
         others = np.arange(len(bucket))
         if len(bucket) > MOST_COMPARED:
-            half = MOST_COMPARED // 2
             others = np.unique(np.r_[:half, start : min(start + half, len(bucket))])
         shared = (has[start : start + AT_ONCE] @ has[others].T).tocoo()
         one, other = shared.row + start, others[shared.col]
-        value = shared.data / (sizes[one] + sizes[other] - shared.data)
-        near = (value >= threshold) & (one != other)
-        for i, j, each in zip(
-            numbers[one[near]].tolist(), numbers[other[near]].tolist(), value[near].tolist(), strict=True
-        ):
-            found[min(i, j), max(i, j)] = each
-    return found
+        values = shared.data / (sizes[one] + sizes[other] - shared.data)
+        near = (values >= threshold) & (one != other)
+        yield np.sort(np.stack([numbers[one[near]], numbers[other[near]]], axis=1), axis=1), values[near]

@@ -20,6 +20,12 @@ def test_sizes(size, expected):
     assert size_of(size, 100, "test") == expected
 
 
+@pytest.mark.parametrize("total", [7, 8, 100])
+@pytest.mark.parametrize("of_learn", [50, 30, 66.6, 0])
+def test_both_shares_of_a_whole_share_no_record(total, of_learn):
+    assert size_of(f"{of_learn}%", total, "learn") + size_of(f"{100 - of_learn:g}%", total, "align") == total
+
+
 @pytest.mark.parametrize(
     "size", ["-1", "1.5", "ten", "nan", "-0.5", "inf", "0.1", "1.0", "101%", "-1%", "%", "1 %", "٣"]
 )

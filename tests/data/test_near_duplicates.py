@@ -8,6 +8,7 @@ from shapes import variants
 
 from lbr_st.data.near_duplicates import RarestFirst, as_array, check_threshold, near_pairs, shingles, similarity
 from lbr_st.data.same_text import CASE, LOOSE
+from lbr_st.data.split import connected
 from lbr_st.errors import InputError
 
 
@@ -69,9 +70,20 @@ def test_many_texts_of_one_template_are_compared_each_with_each():
     assert 0 < len(pairs) < len(every)
 
 
-def test_thousands_of_copies_of_one_text_hang_together():
-    pairs = {(i, j) for i, j, _ in near_pairs(arrays(["the same few words in every text of these"] * 2500))}
-    assert {j for i, j in pairs if i == 0} == set(range(1, 2500)) and len(pairs) < 2500 * 2499 // 2
+def test_hundreds_of_texts_of_one_template_hang_together_as_all_pairs_have_them():
+    words = [f"w{number}" for number in range(80)]
+    slots = [(f"a{n % 2}", f"b{n // 2 % 2}", f"c{n}") for n in range(600)]
+    texts = [" ".join([*words[:20], a, *words[20:40], b, *words[40:60], c, *words[60:]]) for a, b, c in slots]
+    own = [set(each.tolist()) for each in arrays(texts)]
+    every = [(i, j) for i in range(600) for j in range(i + 1, 600) if similarity(own[i], own[j]) >= 0.9]
+    pairs = [(i, j) for i, j, _ in near_pairs(arrays(texts))]
+    assert set(pairs) <= set(every) and len(pairs) < len(every)
+    assert connected([np.arange(600)], pairs).tolist() == connected([np.arange(600)], every).tolist()
+
+
+def test_thousands_of_copies_of_one_text_hang_together_by_few_pairs():
+    pairs = [(i, j) for i, j, _ in near_pairs(arrays(["the same few words in every text of these"] * 2500))]
+    assert len(pairs) < 300_000 and len(set(connected([np.arange(2500)], pairs).tolist())) == 1
 
 
 def test_no_texts():

@@ -112,6 +112,10 @@ def test_source_and_group(tmp_path):
     path = write_jsonl(tmp_path / "f.jsonl", rows)
     [part] = parts_of(path, Reading(group="question"))
     assert [(r["source"], r["group"], r["id"]) for r in part.records()] == [("book", "q", "1"), ("f.jsonl", "r", "2")]
+    rows[1]["source"] = " "  # as NULL of a CSV is
+    blank = write_jsonl(tmp_path / "blank.jsonl", rows)
+    with pytest.raises(InputError, match="line 2: column 'source' is blank"):
+        list(parts_of(blank, Reading(group="source"))[0].records())
     with pytest.raises(InputError, match="line 2: column 'source' is blank, and --group-by needs a group"):
         list(parts_of(path, Reading(group="source"))[0].records())
 
