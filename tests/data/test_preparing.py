@@ -148,6 +148,22 @@ def test_graded_judgements(prepare, tmp_path):
     assert first["document"] == f"{PAIRS[40]['focus']} {PAIRS[40]['answer']}"
 
 
+def test_documents_of_a_collection_that_nobody_asks_for_are_counted(prepare, tmp_path):
+    folder = tmp_path / "beir"
+    (folder / "qrels").mkdir(parents=True)
+    write_jsonl(
+        folder / "corpus.jsonl", [{"_id": f"d{n}", "text": f"{topic} is a thing"} for n, topic in enumerate(TOPICS)]
+    )
+    write_jsonl(
+        folder / "queries.jsonl", [{"_id": f"q{n}", "text": f"what is {topic}"} for n, topic in enumerate(TOPICS[:8])]
+    )
+    judged = "".join(f"q{n}\td{n}\t1\n" for n in range(8))
+    (folder / "qrels" / "train.tsv").write_text(f"query-id\tcorpus-id\tscore\n{judged}")
+    made = prepare(folder, test=2, dev=1)
+    assert about(made)["searched_only"] == len(TOPICS) - 8
+    assert about(made)["files"]["corpus"]["records"] == len(TOPICS)
+
+
 def test_rows_judged_no_answer(prepare, tmp_path, caplog):
     """Hard negatives of their query on their side, or left out; whichever row comes first."""
     caplog.set_level("INFO", logger="lbr_st")

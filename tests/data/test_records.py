@@ -491,3 +491,11 @@ def test_a_remedy_looks_at_the_rows_that_come_next(tmp_path, rows, said):
         file.write("{\n")
     with pytest.raises(InputError, match="line 1: no column for the document"):
         read_records(tmp_path / "g.jsonl", ("document",))
+
+
+def test_a_row_that_judges_and_is_skipped_was_no_pair(tmp_path, caplog):
+    rows = [{"query": "q", "document": "d", "label": 1}, {"query": "r", "document": "e", "label": 1}]
+    write_jsonl(tmp_path / "f.jsonl", [*rows, {"query": "r", "document": "<p></p>", "label": 0}])
+    with caplog.at_level("INFO"):
+        assert len(read_tuples(tmp_path / "f.jsonl", on_error="skip")) == 2
+    assert "f.jsonl: 2 pairs;" in caplog.text
