@@ -59,6 +59,8 @@ Protocol, fixed before it ran:
   the weight is since then the nearest to 0.7 that is within a standard error of the best. Documents that BM25 cannot
   tell apart, having no word of the question, count as not found since then; BM25 had 0.271 in chemistry before.
   `200_teacher` has its negatives by the rule before: the teacher's similarities lie apart.
+- Medical and chemistry were measured before the sampler of stage 1 mixed the lengths: the first of its 18 steps held
+  the longest examples. The packages and the ablation, whose whole arm is the one measured before, come after that.
 
 An arm whose result file is there is not run again, and one that was interrupted goes on in its `.work` folder.
 `--domains` and `--arms` run some. The summary is of all that is there, and what is missing is named.
