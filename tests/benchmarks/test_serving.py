@@ -93,11 +93,16 @@ def toy(*answers):
     listener = socket.create_server(("127.0.0.1", 0))
 
     def work():
-        for answer in answers:
-            with listener.accept()[0] as connection:
-                connection.recv(2**16)
+        for number, answer in enumerate(answers, 1):
+            with listener.accept()[0] as connection, connection.makefile("rb") as request:
+                # Read whole: what is closed with something unread is a connection reset.
+                head = list(iter(request.readline, b"\r\n"))
+                request.read(
+                    sum(int(line.split(b":")[1]) for line in head if line.lower().startswith(b"content-length"))
+                )
+                if number == len(answers):
+                    listener.close()
                 connection.sendall(answer)
-        listener.close()
 
     thread = threading.Thread(target=work)
     thread.start()
