@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,14 @@ from lbr_st.data.near_duplicates import THRESHOLD, check_threshold
 from lbr_st.data.overlap import describe, overlaps
 from lbr_st.data.parts import INSTALLED
 from lbr_st.data.passages import CHUNK_TOKENS
-from lbr_st.data.prepared_set import REGIMES, file_of, same_text_of
+from lbr_st.data.prepared_set import REGIMES, PreparedSet, file_of, same_text_of
 from lbr_st.data.records import read_records, read_tuples
 from lbr_st.data.same_text import AUTO, LEVELS, MEANINGS
 from lbr_st.data.terms import LEAST_COUNT, LEAST_PIECES, MOST_TERMS, find_terms, training_texts, write_terms
 from lbr_st.errors import InputError, naming_the_extra
 from lbr_st.evaluation.tables import markdown_table
 from lbr_st.files import parents_that_go, require_new_file
-from lbr_st.records import FIELDS
+from lbr_st.records import FIELDS, Record
 
 MOST_TERMS_SHOWN = 30
 
@@ -338,14 +339,25 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
 def _check(args: argparse.Namespace) -> None:
     check_threshold(args.near_duplicates)
     fields_ = FIELDS if args.isolate == "both" else ("query",)
-    files = file_of(args.train, "align"), file_of(args.held_out, "test")
-    train = read_tuples(files[0], args.min_score, args.on_error)
-    held_out = read_records(files[1], FIELDS, args.min_score, args.on_error)
-    same = args.same_text or same_text_of(files[0])
+    trained, train = _each_once(args.train, ("learn", "align"), read_tuples, args)
+    tested, held_out = _each_once(args.held_out, ("dev", "test"), partial(read_records, fields=FIELDS), args)
+    same = args.same_text or same_text_of(args.train)
     found = list(overlaps(train, held_out, fields_, args.near_duplicates, same))
     if found:
-        raise InputError(f"{files[0]} and {files[1]} overlap in {describe(found)}")
-    print(f"no overlap of {len(train):,} records of {files[0]} with {len(held_out):,} of {files[1]}")  # noqa: T201
+        raise InputError(f"{trained} and {tested} overlap in {describe(found)}")
+    print(f"no overlap of {len(train):,} records of {trained} with {len(held_out):,} of {tested}")  # noqa: T201
+
+
+def _each_once(
+    source: str, names: Sequence[str], read: Callable[..., list[Record]], args: argparse.Namespace
+) -> tuple[str, list[Record]]:
+    """Return what a source is called, and its records; of a prepared set those of several files, each record once."""
+    own = PreparedSet.open(source) if Path(source).is_dir() else None
+    files = [file_of(source, name) for name in names if own and own.has(name)] or [file_of(source, names[-1])]
+    records = [read(file, min_score=args.min_score, on_error=args.on_error) for file in files]
+    if len(files) == 1:
+        return files[0], records[0]
+    return " and ".join(files), list({record["id"]: record for each in records for record in each}.values())
 
 
 def _add_terms(parser: argparse.ArgumentParser) -> None:

@@ -36,10 +36,20 @@ class BeirCollection:
         queries: Reads its queries, ``_id`` and ``text``.
         wrong: Called with a `RowError` for each row that cannot be used; reading goes on if it returns.
         keep_html: Whether markup stays in texts.
+        min_score: Least grade of a document that answers its query; default is 1.
     """
 
-    def __init__(self, name: str, corpus: Rows, queries: Rows, wrong: Wrong, keep_html: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        corpus: Rows,
+        queries: Rows,
+        wrong: Wrong,
+        keep_html: bool = False,
+        min_score: float | None = None,
+    ) -> None:
         self.name, self._wrong, self.keep_html = name, wrong, keep_html
+        self._least = 1 if min_score is None else min_score
         self._read = {"corpus": corpus, "queries": queries}
         self._texts: dict[str, dict[str, str]] = {}
         self._titles: dict[str, str] = {}
@@ -109,6 +119,7 @@ class BeirCollection:
     def _judgement(self, row: Row) -> Record:
         query, document, score = (_value(row, *names) for names in JUDGEMENT)
         grade = _grade(row.where, score)
+        grade = grade if grade >= self._least else 0
         for kind, id_ in (("queries", query), ("corpus", document)):
             if id_ not in self.texts(kind):
                 raise RowError(row.where, "judges what is not there", f"there is no {id_!r} in the {kind}")

@@ -24,6 +24,20 @@ HTML_ENTITY = re.compile(r"&(#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z]{2,31}\d{0,2
 BLOCK_TAG = re.compile(r"<(br|/?(p|div|li|tr|h[1-6]|table|ul|ol|dl|dt|dd|blockquote|pre))\b[^<>]*>", re.IGNORECASE)
 CELL_TAG = re.compile(r"<(td|th)\b[^<>]*>", re.IGNORECASE)  # what is in two cells are two words
 HIDDEN = ("script", "style")
+# What else than these is no tag: a parser takes all for one that stands between x <y and the next bracket.
+_ATTRIBUTES = r"(\s+[\w:-]+\s*=\s*(\"[^\"]*\"|'[^']*'|[^\s\"'<>=]+))*\s*/?>"
+_ELEMENTS = (
+    "abbr|address|area|article|aside|audio|base|bdi|bdo|big|blockquote|body|br|button|canvas|caption|center|cite|code|"
+    "col|colgroup|data|datalist|dd|del|details|dfn|dialog|div|dl|dt|em|embed|fieldset|figcaption|figure|font|footer|"
+    "form|frame|frameset|h[1-6]|head|header|hgroup|hr|html|iframe|img|input|ins|kbd|label|legend|li|link|main|map|mark|"
+    "menu|meta|meter|nav|nobr|noscript|object|ol|optgroup|option|output|param|picture|pre|progress|rp|rt|ruby|samp|"
+    "script|search|section|select|slot|small|source|span|strike|strong|style|sub|summary|sup|svg|table|tbody|td|"
+    "template|textarea|tfoot|th|thead|time|title|tr|track|tt|ul|var|video|wbr"
+)
+NO_TAG = re.compile(
+    rf"<(?!/?({_ELEMENTS})\b[^<>]*>|a\s[^<>]*\bhref\s*=[^<>]*>|/?[a-z][\w:-]*{_ATTRIBUTES}|!--|!doctype\b|!\[|\?)",
+    re.IGNORECASE,
+)
 
 # What is seen by nobody and stands in texts by accident: controls but tab and newline, halves of surrogate pairs,
 # noncharacters, soft hyphens, zero-width spaces and marks of byte order. Joiners stay: scripts are written with them.
@@ -78,14 +92,24 @@ def without_html(text: str) -> str:
     """Return the text of HTML, with a line for every block; what is no HTML comes back as it is, entities resolved."""
     if "<" in text and HTML_TAG.search(text):
         parser = _TextOfHtml()
+        marked = NO_TAG.sub("&lt;", _without_open_ends(text))
         try:
-            parser.feed(CELL_TAG.sub(r" \g<0>", BLOCK_TAG.sub(r"\n\g<0>", text)))
+            parser.feed(CELL_TAG.sub(r" \g<0>", BLOCK_TAG.sub(r"\n\g<0>", marked)))
             parser.close()
         except AssertionError:  # a declaration that it does not know: no HTML of anybody
             return text
         lines = (SPACES.sub(" ", line).strip() for line in joined(parser.pieces).split("\n"))
         return re.sub(r"\n{2,}", "\n", "\n".join(lines)).strip()
     return html.unescape(text) if "&" in text and HTML_ENTITY.search(text) else text
+
+
+def _without_open_ends(text: str) -> str:
+    """Return HTML without the beginnings of hidden elements that end nowhere: all that follows would be hidden."""
+    for name in HIDDEN:
+        ends = [end.end() for end in re.finditer(rf"</{name}\b", text, re.IGNORECASE)]
+        last = ends[-1] if ends else 0
+        text = text[:last] + re.sub(rf"<{name}\b[^<>]*>", "", text[last:], flags=re.IGNORECASE)
+    return text
 
 
 class _TextOfHtml(HTMLParser):

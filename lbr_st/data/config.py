@@ -25,6 +25,10 @@ HELD_OUT = ("test", "dev")
 # Of the pairs, and of the training pairs; as far as there is enough.
 DEFAULT_SIZES = {"test": "10%", "dev": "5%", "learn": "100%", "align": "100%"}
 ISOLATE = ("both", "query")
+# What says how the rows of a source are read.
+ROW_FIELDS = (
+    "query", "document", "negative", "choices", "answer", "first_option", "min_score", "judged_by", "id",
+)  # fmt: skip
 NUMBER = re.compile(r"\d+", re.ASCII)
 PATH = re.compile(r"[/\\]|\.[^\W\d]")  # is in the name of a file, and in no number
 SHARE = re.compile(r"(\d+(?:\.\d+)?)%", re.ASCII)
@@ -120,10 +124,10 @@ class PrepareConfig:
         for name in ("query_characters", "document_characters"):
             least, most = getattr(self, name)
             if not 1 <= least <= most:
-                raise InputError(f"{_flag(name)} must be two numbers from 1, the smaller first, got {least} {most}")
+                raise InputError(f"{flag(name)} must be two numbers from 1, the smaller first, got {least} {most}")
         for name in ("chunk_tokens", "num_proc"):
             if getattr(self, name) < 1:
-                raise InputError(f"{_flag(name)} must be at least 1, got {getattr(self, name)}")
+                raise InputError(f"{flag(name)} must be at least 1, got {getattr(self, name)}")
         _check_choice("on_error", self.on_error, ON_ERROR)
         _check_choice("regime", self.regime, REGIMES)
         _check_choice("same_text", self.same_text, LEVELS)
@@ -167,16 +171,16 @@ class PrepareConfig:
         """Command that makes the set again, without where and how fast: the same data give the same card."""
         argv = ["lbr", "data", "prepare", *map(str, self.sources)]
         for each in fields(self):
-            value, flag = getattr(self, each.name), _flag(each.name)
+            value, said = getattr(self, each.name), flag(each.name)
             value = tuple(value) if isinstance(value, list) else value
             if each.name in ("sources", "output_dir", "num_proc") or value == each.default:
                 continue
             if each.name == "negative":
-                argv += [part for template in value for part in (flag, template)]
+                argv += [part for template in value for part in (said, template)]
             elif value is True:
-                argv.append(flag)
+                argv.append(said)
             else:
-                argv += [flag, *map(str, value if isinstance(value, tuple) else [value])]
+                argv += [said, *map(str, value if isinstance(value, tuple) else [value])]
         return shlex.join([*argv, "--output-dir", "DIR"])
 
     def file(self, name: str) -> str | None:
@@ -190,6 +194,10 @@ class PrepareConfig:
         """Return the size of a part as it was asked for, or the default."""
         value = getattr(self, name)
         return DEFAULT_SIZES[name] if value is None else str(value)
+
+    def is_asked(self, name: str) -> bool:
+        """Tell whether the user asks for a number or a share of records, and not for none."""
+        return getattr(self, name) is not None and self.file(name) is None and self.share(name, 10**6) > 0
 
     def share(self, name: str, total: int) -> int:
         """Return how many of ``total`` records a part is asked to have, which may be more than there are.
@@ -216,14 +224,15 @@ class PrepareConfig:
         return size
 
 
-def _flag(name: str) -> str:
+def flag(name: str) -> str:
+    """Return the flag of a field."""
     return "--" + name.replace("_", "-")
 
 
 def _check_choice(name: str, value: object, choices: Collection[object]) -> None:
     if value not in choices:
         allowed = " or ".join(str(choice) for choice in choices if choice is not None)
-        raise InputError(f"{_flag(name)} must be {allowed}, got {value}")
+        raise InputError(f"{flag(name)} must be {allowed}, got {value}")
 
 
 def size_of(size: str, total: int, name: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -70,7 +70,8 @@ def drop_duplicates(table: Table, clusters: Clusters, threshold: float) -> None:
         clusters: What `clusters_of` returned.
         threshold: Least similarity of near-duplicates; 0 for none.
     """
-    sides = np.unique(table.given, return_inverse=True)[1]
+    given = table.given
+    sides = np.unique(np.where(given == "", "train", given), return_inverse=True)[1]
     alike = np.stack([clusters["query"], clusters["document"], sides], axis=1)
     _, groups, sizes = np.unique(alike, axis=0, return_inverse=True, return_counts=True)
     groups = groups.ravel()
@@ -109,8 +110,12 @@ def _alike(table: Table, index: int, other: int, threshold: float) -> str | None
     return "near-duplicate" if is_near else None
 
 
+# A text that many are like is compared with all of them.
+_shingles_of_text = lru_cache(10_000)(shingles)
+
+
 def _is_near(table: Table, name: str, index: int, other: int, threshold: float) -> bool:
     if table.key[name][index] == table.key[name][other]:
         return True
-    one, two = (shingles(table.text(name, each) or "", table.same) for each in (index, other))
+    one, two = (_shingles_of_text(table.text(name, each) or "", table.same) for each in (index, other))
     return similarity(one, two) >= threshold

@@ -137,7 +137,10 @@ def mine(config: MineConfig) -> PreparedSet:
     logger.info("mining for the pairs of %s%s", file, f", in {corpus_file} too" if corpus_file else "")
     if source:
         _check_isolation(source)
-        corpus = without_held_out(source, corpus)
+    if corpus_file is not None:  # what a set holds out whose file this is, or that; one set may be both
+        sets = (PreparedSet.open(each) for each in (file, corpus_file))
+        for own in {own.folder: own for own in sets if own}.values():
+            corpus = without_held_out(own, corpus)
     mined = with_negatives(pairs, open_sentence_transformer(config.model), config, corpus, same_text_of(file))
     drops = Drops()
     kept = {record["id"] for record in mined}

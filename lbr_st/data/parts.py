@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from lbr_st.data.cells import Row, Wrong, stop
 from lbr_st.data.cleaning import clean, clean_record
 from lbr_st.data.column_texts import lifted
 from lbr_st.data.columns import Columns
+from lbr_st.data.config import ROW_FIELDS
 from lbr_st.data.drops import Waiting
 from lbr_st.data.folders import holds_no_data, note_files, tables_in
 from lbr_st.data.judgements import JUDGED
@@ -77,6 +78,7 @@ class Part(NamedTuple):
     Attributes:
         name: Name of the source, without its folder.
         side: ``train``, ``dev`` or ``test``, where the source says so.
+        asks: What may be said of how it is read, by the names of `lbr_st.data.config.ROW_FIELDS`.
         records: Reads it, to clean records with ``id``, ``document``, ``negatives``, ``source`` and, where they have
             them, ``query``, ``title`` (as it came), ``relevance``, ``group``, ``document_id``, ``is_choice``, and
             ``row``, its number.
@@ -84,6 +86,7 @@ class Part(NamedTuple):
 
     name: str
     side: str | None
+    asks: Collection[str]
     records: Callable[[], Iterator[Record]]
 
 
@@ -103,14 +106,14 @@ def parts_of(source: str, reading: Reading, side: str | None = None) -> list[Par
     if path.is_dir():
         return _folder(path, reading, side)
     if is_text_file(path):
-        return [Part(path.name, side, lambda: _texts(path, path.name, reading))]
+        return [Part(path.name, side, (), lambda: _texts(path, path.name, reading))]
     if path.is_file():
         check_is_there(path)
         waiting = Waiting(reading.wrong)
         own = replace(reading, is_prepared=is_of_prepared_set(path), wrong=waiting)
         return [_rows_part(path.name, side, partial(read_rows, path, reading.encoding, waiting), own)]
     if source == INSTALLED:
-        return [Part(INSTALLED, side, lambda: _installed(reading))]
+        return [Part(INSTALLED, side, (), lambda: _installed(reading))]
     sets = registry.load()
     if source in sets:
         return _of_registry(sets[source], reading, side)
@@ -122,8 +125,10 @@ def parts_of(source: str, reading: Reading, side: str | None = None) -> list[Par
     raise InputError(f"{source}: no such file or folder, no id of a Hub dataset, and none of {', '.join(sets)}")
 
 
-def _rows_part(name: str, side: str | None, rows: Callable[[], Iterator[Row]], reading: Reading) -> Part:
-    return Part(name, side, lambda: records_of(rows(), name, reading))
+def _rows_part(
+    name: str, side: str | None, rows: Callable[[], Iterator[Row]], reading: Reading, asks: Collection[str] = ROW_FIELDS
+) -> Part:
+    return Part(name, side, asks, lambda: records_of(rows(), name, reading))
 
 
 def records_of(rows: Iterable[Row], name: str, reading: Reading) -> Iterator[Record]:
@@ -222,9 +227,7 @@ def _folder(folder: Path, reading: Reading, side: str | None) -> list[Part]:
         if reading.group is not None:
             raise InputError(f"--group-by {reading.group}: {folder} is a collection of BEIR, whose rows have no groups")
         rows = lambda path: partial(read_rows, path, reading.encoding)  # noqa: E731
-        collection = BeirCollection(
-            folder.resolve().name, rows(corpus), rows(queries), reading.wrong, reading.keep_html
-        )
+        collection = _beir(folder.resolve().name, rows(corpus), rows(queries), reading)
         judged = [(side or SIDES.get(file.stem.lower()), file.name, rows(file)) for file in qrels]
         _say_files(folder, [corpus, queries, *qrels])
         return _beir_parts(collection, judged)
@@ -249,7 +252,7 @@ def _folder(folder: Path, reading: Reading, side: str | None) -> list[Part]:
         _say_files(folder, [file for file, of_file in sides.items() if of_file])
         return parts
     name = folder.resolve().name
-    return [Part(name, side, lambda: _texts(folder, name, reading))]
+    return [Part(name, side, (), lambda: _texts(folder, name, reading))]
 
 
 def _say_files(folder: Path, read: Sequence[Path]) -> None:
@@ -272,17 +275,25 @@ def _texts(path: Path, name: str, reading: Reading) -> Iterator[Record]:
         yield record | {"source": name, "group": group, "negatives": []}
 
 
+def _beir(name: str, corpus: Rows, queries: Rows, reading: Reading) -> BeirCollection:
+    return BeirCollection(name, corpus, queries, reading.wrong, reading.keep_html, reading.columns.min_score)
+
+
 def _beir_parts(collection: BeirCollection, judged: Sequence[tuple[str | None, str, Rows]]) -> list[Part]:
     """Return a part for each file of judgements, and one of all documents."""
-    parts = [Part(f"{collection.name}/{name}", side, partial(collection.judged, rows)) for side, name, rows in judged]
-    return [*parts, Part(f"{collection.name}/corpus", None, collection.documents_alone)]
+    parts = [
+        Part(f"{collection.name}/{name}", side, ("min_score",), partial(collection.judged, rows))
+        for side, name, rows in judged
+    ]
+    return [*parts, Part(f"{collection.name}/corpus", None, (), collection.documents_alone)]
 
 
 def _of_registry(entry: registry.Entry, reading: Reading, side: str | None) -> list[Part]:
     rows = lambda part, split: lambda wrong: hub_rows(part["hub"], part.get("config"), split)  # noqa: E731
     if entry.qrels:
         corpus, queries = (rows(part, part["split"]) for part in (entry.corpus, entry.queries))
-        collection = BeirCollection(entry.name, corpus, queries, reading.wrong, reading.keep_html or entry.keep_html)
+        own = replace(reading, keep_html=reading.keep_html or entry.keep_html)
+        collection = _beir(entry.name, corpus, queries, own)
         judged = [(side or ours, theirs, rows(entry.qrels, theirs)) for ours, theirs in entry.splits.items()]
         return _beir_parts(collection, judged)
     wrong = partial(_lacks_text, reading) if entry.incomplete else reading.wrong
@@ -290,7 +301,9 @@ def _of_registry(entry: registry.Entry, reading: Reading, side: str | None) -> l
     # A set that comes as one split says nothing about sides.
     sides = [(None if len(entry.splits) == 1 else ours, theirs) for ours, theirs in entry.splits.items()]
     return [
-        _rows_part(f"{entry.name}/{theirs}", side or ours, partial(hub_rows, entry.hub, entry.config, theirs), own)
+        _rows_part(
+            f"{entry.name}/{theirs}", side or ours, partial(hub_rows, entry.hub, entry.config, theirs), own, ("id",)
+        )
         for ours, theirs in sides
     ]
 

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from lbr_st.data import card, registry
 from lbr_st.data.cleaning import printable
-from lbr_st.data.config import HELD_OUT, PrepareConfig
+from lbr_st.data.config import HELD_OUT, ROW_FIELDS, PrepareConfig, flag
 from lbr_st.data.deduplicate import clusters_of, drop_duplicates
 from lbr_st.data.drops import Drops, on_wrong_row
 from lbr_st.data.ids import TWICE, UniqueIds
@@ -73,6 +73,7 @@ def prepare(config: PrepareConfig, watch: Stopwatch | None = None) -> PreparedSe
     drops, watch = Drops(), watch or Stopwatch()
     count_tokens = counter_of(config.tokenizer)
     parts = _parts(config, Chunker(config.chunk_tokens, count_tokens), drops)
+    _check_asked(parts, config)
     logger.info("reading %s", ", ".join(part.name for part in parts))
     try:
         if target.is_dir():  # what could not be replaced in the end is found out now
@@ -89,6 +90,7 @@ def prepare(config: PrepareConfig, watch: Stopwatch | None = None) -> PreparedSe
                 clusters = clusters_of(table, config.near_duplicates)
                 drop_duplicates(table, clusters, config.near_duplicates)
             _search_what_has_no_query(table)
+            _check_queries(table, config)
             # What is held out already, before more is cut off: a set is then as large as was asked.
             with watch("isolation"):
                 overlaps = isolate(table, isolated, config)
@@ -163,22 +165,32 @@ def _on_disk(file: str, records: Iterable[Record]) -> Dataset:
 
 
 def _answers(dataset: Dataset, drops: Drops) -> Iterator[Record]:
-    """Yield the records that answer their query, with those of it that do not, on the same side, as hard negatives."""
+    """Yield the records that answer their query, with those of it that do not, on the same side, as hard negatives.
+
+    Documents that answer nothing are yielded too, each once and without a query: they are to be searched. Neither which
+    of a query's many documents become hard negatives nor their order depends on that of the rows.
+    """
     queries: list[int] = []
     documents: list[int] = []
     answers: list[bool] = []
     for batch in dataset.select_columns(["side", "query", "document", "relevance"]).iter(batch_size=1000):
-        queries += map(content_hash, batch["side"], batch["query"])
+        queries += map(content_hash, (side or "train" for side in batch["side"]), batch["query"])
         documents += map(content_hash, batch["document"])
         answers += [relevance != 0 for relevance in batch["relevance"]]
-    joined = join(queries, documents, answers)
+    by_text = sorted(range(len(dataset)), key=documents.__getitem__)
+    joined = join(*([each[index] for index in by_text] for each in (queries, documents, answers)))
+    negatives = {by_text[row]: [by_text[other] for other in others] for row, others in joined.negatives.items()}
     texts, own = dataset.data.column("document"), dataset.data.column("negatives")
+    there = {document for document, is_answer in zip(documents, answers, strict=True) if is_answer}
     for index, record in enumerate(dataset):
         if answers[index]:
-            more = (text for other in joined.negatives.get(index, ()) for text in (texts[other], *own[other]))
+            more = (text for other in negatives.get(index, ()) for text in (texts[other], *own[other]))
             yield record | {"negatives": list(dict.fromkeys([*record["negatives"], *(text.as_py() for text in more)]))}
+        elif there and documents[index] not in there:
+            there.add(documents[index])
+            yield record | {"query": None, "negatives": [], "relevance": None, "side": None}
     for reason, indices in ((JUDGED, joined.left_out), (BOTH_WAYS, joined.both_ways)):
-        for index in indices:
+        for index in sorted(by_text[each] for each in indices):
             drops.add(reason, dataset[index]["id"], dataset[index]["query"])
     numbers = {JUDGED_OUT: len(joined.left_out), BOTH_WAYS: len(joined.both_ways)}
     numbers = {NEGATIVES_NOW: answers.count(False) - sum(numbers.values())} | numbers
@@ -194,7 +206,8 @@ def _records(parts: Sequence[Part], config: PrepareConfig, drops: Drops) -> Iter
             reason = _reason_to_leave_out(record, config)
             if reason is None:
                 judged = "no answer" if record.get("relevance") == 0 else None
-                key = content_hash(part.side, judged, record.get("query"), record["document"], *record["negatives"])
+                side = part.side or "train"  # what nobody says a side of may come to any
+                key = content_hash(side, judged, record.get("query"), record["document"], *record["negatives"])
                 reason = "exact duplicate" if key in seen else None
                 seen.add(key)
             if reason is not None:
@@ -226,6 +239,47 @@ def _reason_to_leave_out(record: Record, config: PrepareConfig) -> str | None:
             if len(text) > most:
                 return f"{name} longer than {most} characters"
     return None
+
+
+def _check_asked(parts: Sequence[Part], config: PrepareConfig) -> None:
+    """Refuse what is said of rows where no source has such rows, and a size of what a source has already.
+
+    Raises:
+        InputError: If there is such a flag.
+    """
+    said = [name for name in ROW_FIELDS if getattr(config, name) not in (None, (), [])]
+    for name in said:
+        if not any(name in part.asks for part in parts):
+            raise InputError(
+                f"{flag(name)} is of no use: {', '.join(map(str, config.sources))} has no rows that it could be said "
+                "of; a collection of BEIR, a set of lbr data list, texts and installed packages are read in one way"
+            )
+    for name in HELD_OUT:
+        own = next((part.name for part in parts if part.side == name), None)
+        if own is not None and config.is_asked(name):
+            raise InputError(
+                f"--{name} {config.asked(name)}: {own} is {name} already; leave the number out, or forget the sides of "
+                "the sources with --resplit"
+            )
+
+
+def _check_queries(table: Table, config: PrepareConfig) -> None:
+    """Refuse what needs queries where there are none, and say of which side of a source nothing can be asked.
+
+    Raises:
+        InputError: If the user asks for it.
+    """
+    if not table.has_pairs:
+        for name in ("test", "align"):
+            if config.is_asked(name):
+                raise InputError(f"--{name} {config.asked(name)}: no record has a query; leave it out, or give pairs")
+    for name in HELD_OUT:
+        kept = table.on(name)
+        if name in table.given and not (table.has_query[kept].any() or (name == "dev" and not table.has_pairs)):
+            why = f"no record of {name} has a query, so that nothing can be asked"
+            if (file := config.file(name)) is not None:
+                raise InputError(f"--{name} {file}: {why}; give pairs")
+            logger.warning("%s", why)
 
 
 def _check_sides(parts: Sequence[Part], dataset: Dataset, drops: Drops) -> None:

@@ -37,6 +37,7 @@ FEATURES = Features(
         "is_choice": Value("bool"),
     }
 )
+LAST_BITS = (1 << 16) - 1
 LEFT_OUT = ""  # the side of a record that is on none
 
 
@@ -197,13 +198,22 @@ def mapped(
 def _measures(count: Callable[[str], int], same: str, batch: dict[str, list[Any]]) -> dict[str, Any]:
     queries, documents = batch["query"], batch["document"]
     return {
-        "order": [content_hash(q, d, *n) for q, d, n in zip(queries, documents, batch["negatives"], strict=True)],
+        "order": list(map(_order, queries, documents, batch["negatives"])),
         "text": [content_hash(text) for text in documents],
         "query": [-1 if text is None else content_hash(same_text(text, same)) for text in queries],
         "document": [content_hash(same_text(text, same)) for text in documents],
         "queries": [0 if text is None else count(text) for text in queries],
         "documents": [count(text) for text in documents],
     }
+
+
+def _order(query: str | None, document: str, negatives: list[str]) -> int:
+    """Return the hash that says where a record comes: by its query and document, and last by its hard negatives.
+
+    These are joined of several rows, so that their order is not theirs.
+    """
+    own = content_hash(query, document)
+    return own & ~LAST_BITS | content_hash(*sorted(negatives)) & LAST_BITS if negatives else own
 
 
 def content_hash(*texts: str | None) -> int:

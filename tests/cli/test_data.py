@@ -148,11 +148,23 @@ def test_prepare_mine_and_check(model, tmp_path, capsys, monkeypatch):
     other = [row | {"question": f"{row['focus']}: {n}?", "answer": f"{n} of {n}"} for n, row in enumerate(PAIRS)]
     write_jsonl(tmp_path / "other.jsonl", other)
     main(["check", "set", "other.jsonl"])
-    assert capsys.readouterr().out == "no overlap of 51 records of set/align.jsonl with 60 of other.jsonl\n"
+    both = "set/learn.jsonl and set/align.jsonl"
+    assert capsys.readouterr().out == f"no overlap of 51 records of {both} with 60 of other.jsonl\n"
     with pytest.raises(InputError, match="overlap in 6 queries .6 exact. and 6 documents .6 exact."):
         main(["check", "set/test.jsonl", "set"])
     with pytest.raises(InputError, match="overlap in 6 queries .6 exact.: query of"):
         main(["check", "set/test.jsonl", "set", "--isolate", "query"])
+    # Of a set all that is trained on is compared, with all that is held out.
+    main(
+        ["prepare", "qa.jsonl", "--output-dir", "parts", "--test", "6", "--dev", "4", "--learn", "20", "--align", "20"]
+    )
+    for train, held_out in (
+        ("parts", "parts/learn.jsonl"),
+        ("parts", "parts/align.jsonl"),
+        ("parts/dev.jsonl", "parts"),
+    ):
+        with pytest.raises(InputError, match="overlap in (20|4) queries"):
+            main(["check", train, held_out])
 
 
 def test_check_follows_the_set(tmp_path, monkeypatch, capsys):

@@ -80,3 +80,22 @@ def test_clean_text_is_what_it_promises(text):
 @given(ANY_TEXT)
 def test_any_text_is_cleaned(text):
     clean(text).encode()
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ("if x <y and then <p>more</p> of it", "if x <y and then\nmore\nof it"),
+        ("<p>a <b and c> d</p>", "a <b and c> d"),
+        ("<p>p <0.05</p>", "p <0.05"),
+        ("<p>mail <a@b.c></p>", "mail <a@b.c>"),
+        ("<p>a <input disabled> b<video controls>c</video></p>", "a bc"),
+        ('<p>a <a href="x" download>b</a> <a name=z>c</a></p>', "a b c"),
+        ('<img alt="a>b" src="x"><p>c</p>', "c"),
+        ("<!-- c --><o:p>a</o:p><p>b</p>", "a\nb"),
+        ("a <script>var x; <p>text</p> more", "a var x;\ntext\nmore"),
+        ("<STYLE>p {}</STYLE><p>b</p><style>never <p>c</p>", "b\nnever\nc"),
+    ],
+)
+def test_what_is_no_tag_hides_nothing(text, seen):
+    assert clean(text) == seen

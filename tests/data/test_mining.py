@@ -215,6 +215,17 @@ def test_what_is_held_out_is_no_negative(prepare, folder, config):
     assert not list(overlaps(mined, read(source, "test")))
 
 
+def test_what_the_corpus_or_the_set_of_a_file_holds_out_is_no_negative(prepare, folder, config):
+    """Pairs that are a file have the test of the set whose corpus is searched, and of the set that they are of."""
+    source = prepare(**qa(folder), test=20, dev=10)
+    held_out = {row["document"] for name in ("dev", "test") for row in read(source, name)}
+    pairs = write_jsonl(folder / "pairs.jsonl", [row | {"negatives": []} for row in read(source, "align")])
+    texts = write_jsonl(folder / "corpus.jsonl", [{"text": text} for text in held_out])
+    for pairs_of, corpus, name in ((pairs, source, "one"), (str(source / "align.jsonl"), texts, "two")):
+        made = mine(replace(config, source=pairs_of, corpus=str(corpus), output_dir=folder / name))
+        assert not {text for row in read(made.folder, "align") for text in row["negatives"]} & held_out
+
+
 def test_a_set_that_is_not_isolated_is_not_kept(prepare, folder, config, monkeypatch):
     """The files that were written are compared, whatever was searched."""
     source = prepare(**qa(folder))

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from shapes import PAIRS, beir, write_jsonl
+from shapes import PAIRS, beir, read, write_jsonl
 
 from lbr_st.data.drops import Drops, on_wrong_row
 from lbr_st.data.parts import Reading, parts_of
@@ -170,3 +170,42 @@ def test_the_title_is_before_each_passage_of_a_row_that_is_cut(tmp_path, caplog,
         assert all(each.startswith(heading) for each in documents)
         assert " ".join(each.removeprefix(heading).strip() for each in documents) == text
     assert f"1 cut, as they are longer than a passage; {len(passages)} passages of these" in caplog.text
+
+
+def test_the_least_grade_of_an_answer(prepare, tmp_path):
+    """Grades of BEIR are 2, and 0 or 1 for others: of 2 on, those of 1 are none, and hard negatives."""
+    folder = prepare(**beir(tmp_path), min_score=2)
+    answers = {p["question"]: p["answer"] for p in PAIRS}
+    rows = [row for name in ("dev", "test") for row in read(folder, name)]
+    assert len(rows) == 20 == sum("negatives" in row for row in rows)
+    assert all(row["relevance"] == 2 and row["document"].endswith(answers[row["query"]]) for row in rows)
+    more = prepare(tmp_path / "beir", folder="more")
+    assert [row["relevance"] for row in read(more, "test")].count(1) == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("query", "{a}"), ("document", "{a}"), ("negative", ["{a}"]), ("choices", ["a"]), ("answer", "a"),
+     ("first_option", 1), ("judged_by", "none"), ("id", "a"), ("min_score", 2)],
+)  # fmt: skip
+def test_what_is_said_of_rows_that_nobody_has(name, value, prepare, tmp_path):
+    """Folders of text and BEIR are read in one way; beside a file of rows it is that of the rows."""
+    root = tmp_path / "notes"
+    root.mkdir()
+    (root / "a.md").write_text("Gout is caused by urate.")
+    flag = "--" + name.replace("_", "-")
+    with pytest.raises(InputError, match=f"{flag} is of no use: .*notes has no rows that it could be said of"):
+        prepare(root, **{name: value})
+    source = beir(tmp_path)["sources"][0]
+    if name != "min_score":
+        with pytest.raises(InputError, match=f"{flag} is of no use: .*beir has no rows"):
+            prepare(source, **{name: value})
+    assert not (tmp_path / "set").exists()
+
+
+def test_an_id_of_rows_beside_text(prepare, tmp_path):
+    """One source that has what is said of is enough."""
+    (tmp_path / "a.txt").write_text("Gout is caused by urate.")
+    rows = [{"key": f"k{n}", "question": p["question"], "answer": p["answer"]} for n, p in enumerate(PAIRS)]
+    folder = prepare(tmp_path / "a.txt", write_jsonl(tmp_path / "rows.jsonl", rows), id="key", test=6, dev=4)
+    assert {row["id"][0] for row in read(folder, "test")} == {"k"}

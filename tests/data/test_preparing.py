@@ -400,3 +400,83 @@ def test_a_full_disk(tmp_path):
         == [f"{tmp_path}/set was not written: File too large; let files be larger, with ulimit -f"] * 2
     ), run.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["qa.jsonl"]
+
+
+def test_a_size_of_what_a_source_has_already(prepare, tmp_path):
+    """Refused, unless the sides are forgotten; no size at all is none."""
+    source = sides(tmp_path)["sources"][0]
+    with pytest.raises(InputError, match="--dev 5: dev.jsonl is dev already; leave the number out, or .*--resplit"):
+        prepare(source, dev=5)
+    assert about(prepare(source, dev="0%"))["files"]["dev"]["records"] == 8
+    assert about(prepare(source, dev=5, test=6, resplit=True, folder="more"))["files"]["dev"]["records"] == 5
+
+
+@pytest.mark.parametrize(("name", "value"), [("test", 6), ("test", "10%"), ("align", "50%")])
+def test_what_needs_queries_where_there_are_none(name, value, prepare, tmp_path):
+    source = write_jsonl(tmp_path / "texts.jsonl", [{"text": p["answer"]} for p in PAIRS])
+    with pytest.raises(InputError, match=f"--{name} {value}: no record has a query; leave it out, or give pairs"):
+        prepare(source, **{name: value})
+    assert set(about(prepare(source, **{name: 0}))["files"]) == {"passages", "dev", "corpus"}
+
+
+def test_a_test_without_queries(prepare, tmp_path, caplog):
+    """A file that the user names is refused; one that a source has is said to be of no use."""
+    test = write_jsonl(tmp_path / "test.jsonl", [{"text": p["answer"]} for p in PAIRS[50:]])
+    with pytest.raises(InputError, match=r"--test .*test.jsonl: no record of test has a query, so that nothing can be"):
+        prepare(write_jsonl(tmp_path / "qa.jsonl", PAIRS[:50]), test=test, folder="one")
+    with pytest.raises(InputError, match=r"--test .*test.jsonl: no record of test has a query"):
+        prepare(write_jsonl(tmp_path / "texts.jsonl", [{"text": p["answer"]} for p in PAIRS[:50]]), test=test)
+    source = sides(tmp_path)["sources"][0]
+    write_jsonl(tmp_path / "sides" / "test.jsonl", [{"text": p["answer"]} for p in PAIRS[50:]])
+    assert "test" not in about(prepare(source, folder="two"))["files"]
+    assert "no record of test has a query, so that nothing can be asked" in caplog.text
+    # Of documents alone dev says how well they are learnt.
+    texts = [{"text": p["answer"]} for p in PAIRS]
+    dev = write_jsonl(tmp_path / "dev.jsonl", texts[:9])
+    folder = prepare(write_jsonl(tmp_path / "texts.jsonl", texts[9:]), dev=dev, folder="three")
+    assert about(folder)["files"]["dev"]["records"] == 9
+
+
+def judged_rows():
+    """Two answers of each of 20 questions, and three documents that answer none of them; two of them two have."""
+    rows = []
+    for n, p in enumerate(PAIRS[:20]):
+        rows += [{"query": p["question"], "text": f"{p['answer']} {k}", "relevance": 1} for k in ("Yes.", "So it is.")]
+        rows += [{"query": p["question"], "text": f"Another matter, {n // 2}, {k}.", "relevance": 0} for k in "ab"]
+        rows += [{"query": p["question"], "text": f"A third matter, {n}.", "relevance": 0}]
+    return rows
+
+
+def test_the_order_of_judged_rows_is_nothing(prepare, tmp_path):
+    """Backwards, every file has the same queries, documents and hard negatives."""
+    rows, found = judged_rows(), []
+    for name, each in (("forth", rows), ("back", rows[::-1])):
+        folder = prepare(write_jsonl(tmp_path / f"{name}.jsonl", each), folder=name, test=6, dev=6, align="50%")
+        found.append(
+            {
+                file: [(row.get("query"), row["document"], row.get("negatives")) for row in read(folder, file)]
+                for file in ("learn", "align", "dev", "test", "corpus")
+            }
+        )
+    assert found[0] == found[1]
+    assert {len(negatives) for _, _, negatives in found[0]["align"]} == {3}
+
+
+def test_documents_that_answer_nothing_are_searched(prepare, tmp_path):
+    """Each once, and they are in no other file."""
+    folder = prepare(write_jsonl(tmp_path / "judged.jsonl", judged_rows()), test=6, dev=6)
+    corpus = [row["document"] for row in read(folder, "corpus")]
+    assert len(corpus) == len(set(corpus)) == 40 + 20 + 20
+    matters = {text for text in corpus if "matter" in text}
+    assert len(matters) == 40 == about(folder)["searched_only"]
+    others = {row["document"] for name in ("learn", "align", "passages", "dev", "test") for row in read(folder, name)}
+    assert not matters & others
+
+
+def test_a_pair_of_train_is_a_duplicate_of_one_that_may_come_to_it(prepare, tmp_path):
+    """What no source says a side of is parted with what is said to be training."""
+    sides(tmp_path)
+    more = [PAIRS[0], PAIRS[1] | {"question": PAIRS[1]["question"].upper()}]
+    folder = prepare(tmp_path / "sides", write_jsonl(tmp_path / "more.jsonl", more))
+    assert about(folder)["files"]["learn"]["records"] == 40
+    assert about(folder)["dropped"] == {"exact duplicate": 1, "normalised duplicate": 1}
