@@ -178,7 +178,9 @@ def _answers(dataset: Dataset, drops: Drops) -> Iterator[Record]:
         documents += map(content_hash, batch["document"])
         answers += [relevance != 0 for relevance in batch["relevance"]]
     by_text = sorted(range(len(dataset)), key=documents.__getitem__)
-    joined = join(*([each[index] for index in by_text] for each in (queries, documents, answers)))
+    joined = join(
+        [queries[row] for row in by_text], [documents[row] for row in by_text], [answers[row] for row in by_text]
+    )
     negatives = {by_text[row]: [by_text[other] for other in others] for row, others in joined.negatives.items()}
     texts, own = dataset.data.column("document"), dataset.data.column("negatives")
     there = {document for document, is_answer in zip(documents, answers, strict=True) if is_answer}
