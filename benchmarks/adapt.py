@@ -112,7 +112,12 @@ PAIRS, GENERAL = 200, 100
 TESTED, DISTRACTORS, READ = 1000, 1500, 600
 WRITTEN_FOR = 300
 LEARN_STEPS = 18
-MORE_LEARN = {"max_steps": LEARN_STEPS, "save_steps": 6, "save_total_limit": 1}
+MORE_LEARN = {
+    "max_steps": LEARN_STEPS,
+    "save_steps": 6,
+    "save_total_limit": 1,
+    "train_sampling_strategy": "group_by_length",  # as the command has it
+}
 
 AS_THEY_ARE = ("start", "teacher", BM25)
 ADAPTED = ("none", "200", "200_teacher")

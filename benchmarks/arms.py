@@ -10,13 +10,12 @@ import argparse
 import dataclasses
 import functools
 import itertools
-import json
 import random
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +26,15 @@ import torch
 from domains import REGIMES, SPLITS, Domain, code_backbone_texts, prepare
 from flags import program_parser, training_settings
 from nano import NanoConfig, train_backbone
+from sentence_transformers import SentenceTransformer
+from transformers import AutoTokenizer
 
 import lbr_st
+from lbr_st.adaptation.scoring import Judge, fused
 from lbr_st.data.records import read_records
 from lbr_st.errors import InputError
-from lbr_st.evaluation.fusion import AllScores, Fused
-from lbr_st.evaluation.own_data import evaluate, local_task, open_for_evaluation
+from lbr_st.evaluation.fusion import DENSE_WEIGHT, AllScores
+from lbr_st.evaluation.own_data import EncoderOfMteb, evaluate, local_task, open_for_evaluation
 from lbr_st.files import sha256, write_jsonl
 from lbr_st.learning.examples import ExampleMaker, build_examples
 from lbr_st.learning.masked_model import CutOffModel
@@ -104,6 +106,8 @@ SCALES = {
             "per_device_train_batch_size": 8,
             "gradient_accumulation_steps": 4,
             "attention": "eager",
+            # A step of like lengths is nearly one objective of a mixture; in few steps all should have their shares.
+            "train_sampling_strategy": "random",
         },
         stage2={"per_device_train_batch_size": 32, "mini_batch_size": 16, "attention": "eager"},
         epochs={200: 2, 1000: 1},
@@ -241,7 +245,7 @@ class Lab:
         stage, backbone = like or STAGE1[name], self.backbone(domain)
         if stage is None:
             return backbone
-        output = self.work / domain.name / f"{regime}-{name}-seed{seed}"
+        output = self.stage1_folder(domain, regime, name, seed)
         files = stage.files(domain, regime)
         data = [f"{each}={file}" for each, file in files.items()] if len(files) > 1 else [str(*files.values())]
         settings: dict[str, Any] = {
@@ -254,8 +258,16 @@ class Lab:
             **self.training,
         }
         config = lbr_st.LearnConfig(model=str(backbone), data=data, output_dir=str(output), resume=True, **settings)
-        lbr_st.learn(config, stage.training_model)
+        read: list[list[int]] = []
+        lbr_st.learn(config, partial(_remembering, stage.training_model, read))
+        if read:  # nothing of a model that is there already
+            tokenizer = AutoTokenizer.from_pretrained(str(output))
+            write_jsonl(read_by(output), ({"text": text} for text in tokenizer.batch_decode(read)))
         return output
+
+    def stage1_folder(self, domain: Domain, regime: str, name: str, seed: int) -> Path:
+        """Return the folder of a model of stage 1."""
+        return self.work / domain.name / f"{regime}-{name}-seed{seed}"
 
     def stage1_steps(self, domain: Domain, regime: str, stage: Stage1) -> int:
         """Return how many steps read the budget of tokens, by the mean length of 1,000 examples drawn at random."""
@@ -332,7 +344,7 @@ class Lab:
         """Choose the setting of stage 2 for a model, align the model with it (seed 0), and return its scores too."""
         setting, scores = self.choose(domain, model, name, pairs)
         trained = self.stage2(domain, model, name, pairs, setting, 0)
-        found = score(open_to_score(trained), domain, self.work / domain.name)
+        found = score(open_to_score(trained), domain)
         shutil.rmtree(trained)
         return {**found, "setting": setting, "dev_ndcg_at_10": scores}
 
@@ -391,7 +403,7 @@ def begin(
         parser.add_argument("--regimes", nargs="+", choices=REGIMES, help="(default: both)")
     parser.add_argument("--scale", choices=SCALES, default=scale, help="paper: for a GPU (default: %(default)s)")
     parser.add_argument("--backbone", help="language model to start from (default: that of the scale)")
-    parser.add_argument("--work-dir", type=Path, default=Path("runs") / "evidence", help="models and mteb's files")
+    parser.add_argument("--work-dir", type=Path, help="models and data (default: runs/evidence/SCALE)")
     args, flags = parser.parse_known_args(argv)
     asked = Asked(
         argv,
@@ -405,7 +417,9 @@ def begin(
     sizes = SCALES[args.scale]
     if args.backbone is not None:
         sizes = dataclasses.replace(sizes, backbone=args.backbone)
-    lab = Lab(sizes, args.work_dir, training_settings(flags))
+    # Scales differ in what the files of a domain hold.
+    work = Path("runs", "evidence", args.scale) if args.work_dir is None else args.work_dir
+    lab = Lab(sizes, work, training_settings(flags))
     settings = {"flags": flags, "scale": args.scale, "backbone": sizes.backbone}
     if files := _data_files(asked):
         settings["data_sha256"] = sha256(files)
@@ -434,6 +448,23 @@ def write_summary(program: str, asked: Asked, figures: dict[str, float], files: 
         results.write_summary(program, figures, files, asked.argv)
     else:
         print("The summary is written by a run for all domains")
+
+
+def read_by(stage1: Path) -> Path:
+    """Return the file of the texts that a model of stage 1 has read, one a row of its batches, special tokens too."""
+    return stage1.with_name(f"{stage1.name}-read.jsonl")
+
+
+def _remembering(training_model: Callable[..., CutOffModel], read: list[list[int]], *args: Any, **more: Any) -> Any:
+    """Return what computes the loss of stage 1, and adds the tokens of each row that it trains on to a list."""
+    made = training_model(*args, **more)
+
+    def remember(module: torch.nn.Module, _: Any, inputs: dict[str, Any]) -> None:
+        if module.training:
+            read.extend(inputs["input_ids"].tolist())
+
+    made.register_forward_pre_hook(remember, with_kwargs=True)
+    return made
 
 
 @functools.cache
@@ -479,19 +510,19 @@ def _bf16_is_faster() -> bool:
 def score(
     model: Any,
     domain: Domain,
-    work: Path,
     lexical: AllScores | None = None,
     corpora: Mapping[str, Path | None] | None = None,
+    tested: int | None = None,
 ) -> dict[str, Any]:
-    """Score a model on the test queries with mteb.
+    """Score a model on the test queries by mteb's search; of documents with equal scores the right one comes last.
 
     Args:
         model: What mteb takes.
         domain: The domain.
-        work: Folder for mteb's files.
         lexical: BM25, to score both together too; see `lbr_st.evaluation.fusion`.
         corpora: For each corpus, by its name, the documents that join those of test. Default is none of ``test``, and
             those of all training records in ``full``.
+        tested: Number of test queries, the first ones; default is all.
 
     Returns:
         ``scores``, recall@10 and nDCG@10 by corpus, and ``hits_at_10``: for each query in order, whether its document
@@ -499,34 +530,25 @@ def score(
     """
     scores: dict[str, float] = {}
     hits: dict[str, str] = {}
+    test = domain.test
+    if tested is not None:
+        test = domain.folder / f"test-{tested}.jsonl"
+        if not test.is_file():
+            write_jsonl(test, read_records(domain.test)[:tested])
     for corpus, extra in (corpora or {"test": None, "full": domain.full}).items():
-        task = local_task(domain.test, extra)
-        systems = {corpus: model}
+        judge = Judge(local_task(test, extra))
+        dense = judge.scores(EncoderOfMteb(model) if isinstance(model, SentenceTransformer) else model)
+        systems = {corpus: dense.scores}
         if lexical is not None:
-            dense = AllScores(model)
-            evaluate(lexical, task)
-            systems = {corpus: dense, f"{corpus}_fused": Fused(dense, lexical)}
-        for name, system in systems.items():
-            found, is_hit = _scored(system, task, work)
-            scores |= {f"{metric}_{name}": found[metric] for metric in ("recall_at_10", "ndcg_at_10")}
-            hits[name] = "".join("01"[hit] for hit in is_hit)
+            evaluate(lexical, judge.task)
+            systems[f"{corpus}_fused"] = fused(dense, lexical, DENSE_WEIGHT)
+        for name, each in systems.items():
+            found = judge.found(dense.queries, each)
+            values = {"recall_at_10": float(found.recall.mean()), "ndcg_at_10": found.ndcg}
+            scores |= {f"{metric}_{name}": round(value, 5) for metric, value in values.items()}
+            of_query = dict(zip(dense.queries, found.recall, strict=True))
+            hits[name] = "".join("01"[int(of_query[id_])] for id_ in judge.task.queries.values())
     return {"scores": scores, "hits_at_10": hits}
-
-
-def _scored(model: Any, task: Any, work: Path) -> tuple[dict[str, float], list[bool]]:
-    relevant = {task.queries[r["query"]]: task.documents[r["document"]] for r in task.records}
-    with tempfile.TemporaryDirectory() as folder:
-        found = evaluate(model, task, results_dir=work / "mteb", predictions=Path(folder))
-        file = Path(folder, f"{task.metadata.name}_predictions.json")
-        ranked = json.loads(file.read_text(encoding="utf-8"))["default"]["test"]
-    is_hit = [relevant[id_] in _first(ranked[id_], 10) for id_ in task.queries.values()]
-    assert abs(np.mean(is_hit) - found["recall_at_10"]) < 1e-4, (np.mean(is_hit), found["recall_at_10"])
-    return found, is_hit
-
-
-def _first(ranked: dict[str, float], number: int) -> set[str]:
-    # trec_eval, which mteb asks, puts the later id first where scores are equal.
-    return set(sorted(ranked, key=lambda id_: (ranked[id_], id_), reverse=True)[:number])
 
 
 def hits_of(found: Sequence[dict[str, Any]]) -> np.ndarray:

@@ -39,7 +39,7 @@ def run_domain(domain: Domain, lab: Lab, settings: dict[str, Any]) -> dict[str, 
     model, setting = explore.stage1_of(name, domain, 0, lab), (rate, explore.TEMPERATURE)
     trained = lab.stage2(domain, model, PROGRAM, thesis.MANY_PAIRS, setting, 0)
     print(f"{domain.name}: {trained}")
-    found = arms.score(arms.open_to_score(trained), domain, lab.work / domain.name)
+    found = arms.score(arms.open_to_score(trained), domain)
     return {**found, "stage1": name, "setting": setting}
 
 

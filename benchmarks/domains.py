@@ -21,13 +21,14 @@ import hashlib
 import json
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lbr_st.data.installed_packages import documented_functions, installed_files, installed_pairs
 from lbr_st.data.same_text import LOOSE, same_text
-from lbr_st.files import write_jsonl
+from lbr_st.errors import InputError
+from lbr_st.files import read_json, sha256, write_json, write_jsonl
 from lbr_st.records import FIELDS, Record
 
 DOMAINS = ("medical", "chemistry", "code")
@@ -40,7 +41,7 @@ LOCANT = re.compile(r"(^|[^a-z0-9])(\d+[a-z]?|n|o|s|alpha|beta|gamma)'*[,-]")
 CODE_SIZES = {"dev": 500, "test": 1500}
 MOST_CODE_PAIRS = 20_000
 DEV_DISTRACTORS = 2000
-TAUGHT = "taught"  # the file that says that the others are whole
+TAUGHT = "taught.json"  # the file that says that the others are whole, and what they are made of
 
 
 class Domain(NamedTuple):
@@ -95,8 +96,9 @@ def prepare(name: str, data: Path | None, folder: Path, pairs: int, records: int
         records: Training records in all, those pairs among them, at the most.
     """
     domain = Domain(name, folder)
-    done = folder / TAUGHT
-    if done.is_file():
+    files = [] if name == "code" or data is None else [data / name / f"{split}.jsonl" for split in SPLITS]
+    of = {"pairs": pairs, "records": records, "data_sha256": sha256(files) if files else None}
+    if is_written(folder, of):
         return domain
     folder.mkdir(parents=True, exist_ok=True)
     if name == "code":
@@ -123,8 +125,26 @@ def prepare(name: str, data: Path | None, folder: Path, pairs: int, records: int
     documents = [{"id": record["id"], "document": record["document"]} for record in train]
     write_jsonl(domain.full, documents)
     write_jsonl(domain.dev_corpus, random.Random(0).sample(documents, min(len(documents), DEV_DISTRACTORS)))
-    done.touch()
+    write_json(folder / TAUGHT, of)
     return domain
+
+
+def is_written(folder: Path, of: Mapping[str, Any]) -> bool:
+    """Tell whether the files of a domain are there.
+
+    Args:
+        folder: Where they are.
+        of: What they are made of.
+
+    Raises:
+        InputError: If they are made of something else: what is trained on them is, too.
+    """
+    done = folder / TAUGHT
+    if not done.is_file():
+        return False
+    if (found := read_json(done)) != of:
+        raise InputError(f"{folder} was made of {found}, not of {of}: name another --work-dir, or delete it")
+    return True
 
 
 def medical_record(row: dict[str, Any]) -> Record:

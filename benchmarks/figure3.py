@@ -56,12 +56,12 @@ def run_arm(share: int, domain: Domain, lab: Lab, settings: dict[str, Any]) -> d
     name = f"share-{share}" if share else stage1
     model = part.stage1(domain, domains.REGIMES[0], name, 0, arms.STAGE1[stage1])
     if share == 100:
-        return arms.score(arms.open_to_score(Path(model)), domain, lab.work / domain.name)
+        return arms.score(arms.open_to_score(Path(model)), domain)
     setting = thesis.setting_of(domain, stage1, lab, settings)
     steps = stage2_steps(domain, lab, total * (100 - share) / 100)
     name = f"share-{share}"
     trained = lab.stage2(domain, model, name, thesis.MANY_PAIRS, setting, 0, {"max_steps": steps})
-    found = arms.score(arms.open_to_score(trained), domain, lab.work / domain.name)
+    found = arms.score(arms.open_to_score(trained), domain)
     shutil.rmtree(trained)
     return {**found, "stage2_steps": steps}
 

@@ -20,8 +20,8 @@ Protocol, fixed before any of these models was trained:
   more than one vector of the same model, and no less than the same numbers by length. Beside that what it finds more
   than ``one``, ``r500`` and all 8, and what one vector of ``nested`` finds more than ``one``: the price of nesting.
   Intervals are 95% of a paired bootstrap over queries.
-- Minutes on one core, by 7,000 tokens a minute of stage 1 in `objectives.py`: of an arm stage 1 15, stage 2 22,
-  encoding 20, and 20 more for the losses of ``nested``: 190 in all.
+- Minutes on one core, estimated by 75 tokens a second in training and 350 encoded: of an arm stage 1 22, stage 2 28,
+  encoding 15, and 20 more for the losses of ``nested``: 215 in all.
 - Cut, before any of it ran: from 200,000 tokens of stage 1, and two epochs of stage 2.
 
 An arm whose result file is there is not run again; `--arms` runs some, so that two processes share the work, and the
@@ -75,6 +75,7 @@ LONG: dict[str, Any] = {
         "per_device_train_batch_size": 2,
         "gradient_accumulation_steps": 8,
         "attention": "sdpa",
+        "train_sampling_strategy": "random",
     },
     "stage2": {"per_device_train_batch_size": 16, "mini_batch_size": 4, "attention": "sdpa"},
     "epochs": {200: 1},
@@ -198,6 +199,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = program_parser(__doc__)
     parser.add_argument("--arms", nargs="+", choices=STAGE1, default=[*STAGE1], help="(default: all)")
     asked, lab, settings = arms.begin(argv, __doc__, ("medical",), scale="smollm2", parser=parser)
+    medical = lab.domain("medical", asked.data)
     if asked.scale == "smollm2":
         lab = dataclasses.replace(lab, scale=dataclasses.replace(lab.scale, **LONG))
     if lab.scale.backbone == TINY.backbone:
@@ -205,7 +207,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not folder.is_dir():
             make_backbone(folder, "llama", max_position_embeddings=POSITIONS)
         lab = dataclasses.replace(lab, scale=dataclasses.replace(lab.scale, backbone=str(folder)))
-    medical = lab.domain("medical", asked.data)
     domain = of_length(medical, lab, f"medical-{PROGRAM}", LENGTHS, max(lab.scale.epochs), DOCUMENTS)
     program = f"{PROGRAM}_tiny" if asked.scale == "tiny" else PROGRAM
     for arm in asked.chosen.arms:

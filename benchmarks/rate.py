@@ -48,7 +48,7 @@ def run_arm(stage1: str, pairs: int, seed: int, domain: Domain, lab: Lab, settin
     setting = (rate, explore.TEMPERATURE)
     model = explore.stage1_of(variant, domain, seed, lab)
     trained = lab.stage2(domain, model, f"{PROGRAM}-{stage1}-{pairs}-seed{seed}", pairs, setting, seed)
-    found = arms.score(arms.open_to_score(trained), domain, lab.work / domain.name)
+    found = arms.score(arms.open_to_score(trained), domain)
     shutil.rmtree(trained)
     return {**found, "setting": setting}
 

@@ -26,8 +26,8 @@ Protocol, fixed before any of these models ranked a test item:
   the ten items for all who chose them. Beside both, the same by popularity, where such an item comes last. Few, so
   their intervals are wide.
 - Minutes on one core, estimated before it ran: a run of ``nano`` 8, all 27 of a language model 4 hours; of ``smollm2``
-  20, 100 for its five runs. `--arms` runs some, so that two processes share the work.
-- Cut, before any of it ran: on SmolLM2 from 300 steps and 600 joint ones, and the other values of g.
+  20, by 75 tokens a second, 100 for its five runs. `--arms` runs some, so that two processes share the work.
+- Cut, before any of it ran: on SmolLM2 from 300 steps of 32 and 600 joint ones, and the other values of g.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ SCALES: dict[str, dict[str, Any]] = {
         "learning_rate": 5e-4, "max_length": 128,
     },
     "smollm2": {
-        "recommender_steps": 2000, "rounds": 2, "steps": 100, "joint_steps": 200, "batch_size": 32,
+        "recommender_steps": 2000, "rounds": 2, "steps": 60, "joint_steps": 90, "batch_size": 16,
         "learning_rate": 1e-4, "max_length": 128,
     },
 }  # fmt: skip
@@ -155,15 +155,21 @@ class Bench:
         trained = self.trained(MIDDLE, seed, known)
         vectors, counts = trained.vectors, torch.from_numpy(known.counts).float()
         of, split = self.interactions, self.interactions.split
-        ranks: dict[str, dict[str, list[int]]] = {"users": {LANGUAGE_MODEL: [], POPULARITY: []}}
-        ranks["items"] = {LANGUAGE_MODEL: [], JOINED: [], POPULARITY: []}
+        ranks: dict[str, dict[str, list[int]]] = {
+            kind: {LANGUAGE_MODEL: [], JOINED: [], POPULARITY: []} for kind in ("users", "items")
+        }
         no_vector = torch.zeros(1, vectors.users.shape[1])
         for user in users:
             text = trained.texts.user(None, split.train[user])
             feature = torch.from_numpy(trained.model.encode_query([text], show_progress_bar=False))
             others = {*range(len(of.items))} - {*split.train[user], split.dev[user]}
-            for name, scores in ((LANGUAGE_MODEL, vectors.scores(no_vector, feature)[0]), (POPULARITY, counts)):
-                ranks["users"][name].append(rank_of(scores, split.test[user], others))
+            of_user = {
+                LANGUAGE_MODEL: feature[0] @ vectors.item_features.T,
+                JOINED: vectors.scores(no_vector, feature)[0],
+                POPULARITY: counts,
+            }
+            for name, found in ranks["users"].items():
+                found.append(rank_of(of_user[name], split.test[user], others))
         scorers = trained.scorers()
         left = [user for user in range(len(of.users)) if user not in users]
         for number, user in enumerate(left):
@@ -287,7 +293,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     of_runs = all_if_measured(program, runs, settings)
     if of_runs is not None:
         found = {name: [each for (arm, _), each in zip(runs, of_runs, strict=True) if arm == name] for name in names}
-        results.write_summary(program, figures_of(found, bench.interactions), of_runs, argv)
+        results.write_summary(program, figures_of(found, bench.interactions), of_runs, argv, PROGRAM)
 
 
 if __name__ == "__main__":

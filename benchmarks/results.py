@@ -127,7 +127,11 @@ def spread(name: str, values: Sequence[float]) -> dict[str, float]:
 
 
 def write_summary(
-    program: str, figures: dict[str, float], arms: Sequence[dict[str, Any]], argv: Sequence[str] | None
+    program: str,
+    figures: dict[str, float],
+    arms: Sequence[dict[str, Any]],
+    argv: Sequence[str] | None,
+    of: str | None = None,
 ) -> None:
     """Write ``summary.json`` with the figures of a program, by name, and the conditions its arms were measured in.
 
@@ -136,10 +140,11 @@ def write_summary(
         figures: By name.
         arms: What `read_arm` gave.
         argv: What the program was called with; None is the command line.
+        of: Name of the file of the program, where its results have another name.
     """
     conditions_of_arms = {}
     for key in ("commit", "versions", "hardware"):
         different = [value for n, value in enumerate(a[key] for a in arms) if value not in [a[key] for a in arms[:n]]]
         conditions_of_arms[key] = different[0] if len(different) == 1 else different
-    command = " ".join(["python", f"benchmarks/{program}.py", *(sys.argv[1:] if argv is None else argv)])
+    command = " ".join(["python", f"benchmarks/{of or program}.py", *(sys.argv[1:] if argv is None else argv)])
     write_json(RESULTS / program / "summary.json", {"figures": figures, **conditions_of_arms, "command": command})

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
+from mteb.models.model_implementations.bm25 import BM25Search
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Normalize, Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
@@ -23,11 +24,11 @@ from transformers import (
 
 from lbr_st.data.records import read_records
 from lbr_st.errors import InputError
-from lbr_st.evaluation.own_data import BM25, open_for_evaluation
+from lbr_st.evaluation.bm25 import BM25OfAnyScript
 from lbr_st.files import replacing_folder
 from lbr_st.training.config import RunConfig
 
-BGE = "BAAI/bge-small-en-v1.5"  # on the Hub alone
+BGE = "BAAI/bge-small-en-v1.5"  # on the Hub alone: no package holds it
 MASKED = 0.2  # of the tokens, as LLM2Vec masks for Llama
 
 
@@ -37,14 +38,12 @@ def trigrams(text: str) -> list[str]:
     return [text[at : at + 3] for at in range(len(text) - 2)]
 
 
-def bm25_of_trigrams() -> Any:
-    """Return mteb's BM25 over trigrams of characters: where words are names, these have the parts in common."""
-    from mteb.models.model_implementations.bm25 import BM25Search  # needs the extra that the next line asks for
+class BM25OfTrigrams(BM25OfAnyScript):
+    """mteb's BM25 over trigrams of characters: where words are names, these have the parts in common."""
 
-    of_words = open_for_evaluation(BM25)
-    model: Any = BM25Search(tokenizer=trigrams)
-    model.mteb_model_meta = of_words.mteb_model_meta
-    return model
+    def __init__(self) -> None:
+        super().__init__("no task")
+        self._mtebs = BM25Search(tokenizer=trigrams)
 
 
 def assemble(model: Path | str, tokenizer: Path | str, length: int, pooling: str) -> SentenceTransformer:
@@ -122,7 +121,8 @@ def llm2vec(
     of_trainer = {name: value for name, value in training.items() if name in known}
     arguments = RunConfig(output_dir=f"{output}-checkpoints", save_strategy="no", seed=0, **of_trainer)
     mean = sum(map(len, rows["input_ids"])) / len(rows)
-    arguments.max_steps = max(1, round(tokens / (mean * arguments.per_device_train_batch_size)))
+    batch = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps
+    arguments.max_steps = max(1, round(tokens / (mean * batch)))
     # The loss of a causal model is that of the next token: a masked token is predicted from the one before it.
     collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=MASKED)
     Trainer(model=model, args=arguments, train_dataset=rows, data_collator=collator).train()

@@ -58,9 +58,9 @@ def without_stage2(system: str, domain: Domain, lab: Lab, seed: int = 0) -> dict
     stage1, by_bottleneck = WITHOUT_STAGE2[system]
     model = lab.stage1(domain, REGIME, stage1, seed)
     if by_bottleneck:
-        return arms.score(arms.open_to_score(Path(model)), domain, lab.work / domain.name)
+        return arms.score(arms.open_to_score(Path(model)), domain)
     opened = systems.assemble(model, lab.backbone(domain), lab.scale.length, "lasttoken")
-    return arms.score(arms.half(opened), domain, lab.work / domain.name)
+    return arms.score(arms.half(opened), domain)
 
 
 def bidirectional(domain: Domain, lab: Lab) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def minilm(domain: Domain, lab: Lab) -> dict[str, Any]:
     """Score all-MiniLM-L6-v2 as it is."""
     model = open_sentence_transformer(str(systems.minilm()))
     model.max_seq_length = lab.scale.length
-    return arms.score(arms.half(model), domain, lab.work / domain.name)
+    return arms.score(arms.half(model), domain)
 
 
 def minilm_cl(domain: Domain, lab: Lab) -> dict[str, Any]:

@@ -38,7 +38,7 @@ from transformers import AutoTokenizer
 import lbr_st
 from lbr_st.cli.main import run_command
 from lbr_st.data.records import read_records
-from lbr_st.files import write_jsonl
+from lbr_st.files import read_json, write_json, write_jsonl
 
 PROGRAM = "table5"
 RATIOS, TEMPERATURES = (10, 100, 500, 1000), (0.01, 0.02, 0.05)
@@ -73,7 +73,9 @@ def of_length(medical: Domain, lab: Lab, name: str, tokens: tuple[float, float],
         documents: Number of training documents in the full corpus, at the most.
     """
     domain = Domain(name, lab.work / name)
-    if domain.full.is_file():
+    of = {"of": read_json(medical.folder / domains.TAUGHT), "tokens": [*map(str, tokens)], "pairs": pairs}
+    of |= {"documents": documents, "backbone": str(lab.backbone(medical))}
+    if domains.is_written(domain.folder, of):
         return domain
     domain.folder.mkdir(parents=True, exist_ok=True)
     tokenizer = AutoTokenizer.from_pretrained(str(lab.backbone(medical)))
@@ -90,6 +92,7 @@ def of_length(medical: Domain, lab: Lab, name: str, tokens: tuple[float, float],
     write_jsonl(domain.test, long_ones(medical.test))
     found = long_ones(medical.full, ("document",))
     write_jsonl(domain.full, random.Random(0).sample(found, min(len(found), documents)))
+    write_json(domain.folder / domains.TAUGHT, of)
     return domain
 
 
@@ -100,7 +103,7 @@ def run_arm(ratio: int, temperature: float, domain: Domain, lab: Lab) -> dict[st
     setting = (lab.scale.learning_rates[0], temperature)
     tokens = lbr_st.load(str(model))[0].num_bottleneck_tokens
     trained = lab.stage2(domain, model, f"ratio-{ratio}-{temperature}", PAIRS, setting, 0)
-    found = arms.score(arms.open_to_score(trained), domain, lab.work / domain.name)
+    found = arms.score(arms.open_to_score(trained), domain)
     shutil.rmtree(trained)
     return {**found, "bottleneck_tokens": tokens}
 

@@ -77,7 +77,7 @@ DEFAULT = "ibgl-read-out"  # what `lbr learn` does with a corpus-taught set unle
 MINOR = ("ibgl-sft", "ibgl-prefix-suffix")
 WITH_MANY_PAIRS = (NONE, "pt", "gl", "ibgl-reconstruct", DEFAULT)
 TRIGRAMS = "bm25_trigrams"
-LEXICAL = {BM25: lambda: open_for_evaluation(BM25), TRIGRAMS: systems.bm25_of_trigrams}
+LEXICAL = {BM25: lambda: open_for_evaluation(BM25), TRIGRAMS: systems.BM25OfTrigrams}
 
 
 class Arm(NamedTuple):
@@ -153,7 +153,7 @@ def run_arm(arm: Arm, seed: int, domain: Domain, lab: Lab, settings: dict[str, A
     times.append(time.monotonic())
     trained = lab.stage2(domain, model, f"{arm.name}-seed{seed}", arm.pairs, setting, seed)
     times.append(time.monotonic())
-    found = arms.score(arms.open_to_score(trained), domain, lab.work / domain.name)
+    found = arms.score(arms.open_to_score(trained), domain)
     times.append(time.monotonic())
     shutil.rmtree(trained)
     took = dict(zip(("stage1", "grid", "stage2", "scores"), np.diff(times) / 60, strict=True))
@@ -179,7 +179,7 @@ def measured_lexical(system: str, domain: Domain, lab: Lab, settings: dict[str, 
     """Return the result of one of `LEXICAL`, which is measured if it was not."""
     name = f"{domain.name}-{system}"
     if not results.is_measured(PROGRAM, name, 0, settings):
-        found = arms.score(LEXICAL[system](), domain, lab.work / domain.name)
+        found = arms.score(LEXICAL[system](), domain)
         results.write_arm(PROGRAM, name, 0, {**found, "settings": settings})
     return results.read_arm(PROGRAM, name, 0)
 

@@ -7,9 +7,9 @@ Protocol, fixed before the test set was touched with these models:
 - Hits at 10 in the full corpus of `smollm2_thesis.py` with 200 pairs, seed 0: stage 2 alone (`cl`) and IB-GL with the
   read-out loss (`ibgl`), corpus-taught and strict. Nothing is trained here.
 - What a test question asks for, its entity: in medicine the disease (`focus`), in chemistry the name that is asked.
-- The questions are split in three. `in_stage1`: the entity stands in a text that stage 1 read, as whole words, capitals
-  aside. `in_stage2`: if not, it stands in a pair of stage 2. `in_neither`. In chemistry they are split by the kind of
-  name, too: `trivial` and `systematic`.
+- The questions are split in three. `in_stage1`: the entity stands in a text that stage 1 has read, of all those that
+  it might have, as whole words, capitals aside. `in_stage2`: if not, it stands in a pair of stage 2. `in_neither`. In
+  chemistry they are split by the kind of name, too: `trivial` and `systematic`.
 - The backbone's perplexity of the entity, in nats a token after BOS alone: how it is ranked by Spearman with the gain
   (hit of `ibgl` less hit of `cl`) over the questions, and the gain in each quarter of the questions, from the best
   known entities to the least known.
@@ -33,9 +33,10 @@ import results
 import smollm2_thesis
 import torch
 import torch.nn.functional as F
+from arms import Lab
 from domains import REGIMES, Domain
 from scipy.stats import spearmanr
-from smollm2_thesis import DEFAULT, DOMAINS, FEW, STRICT, Cell
+from smollm2_thesis import DEFAULT, DOMAINS, FEW, STRICT, TESTED, Cell
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lbr_st.cli.main import run_command
@@ -81,27 +82,25 @@ def nats_a_token(entities: Sequence[str], backbone: Path | str) -> np.ndarray:
     return np.array(found)
 
 
-def measure(
-    name: str, domain: Domain, data: Path, backbone: Path | str, of_thesis: Mapping[str, Any]
-) -> dict[str, Any]:
+def measure(name: str, data: Path, lab: Lab, of_thesis: Mapping[str, Any]) -> dict[str, Any]:
     """Split the questions of a domain in both regimes, and say what stage 1 gained in each part.
 
     Args:
         name: Name of the domain.
-        domain: The domain.
         data: Folder with its data.
-        backbone: Language model whose perplexity is asked for.
-        of_thesis: Settings of the results of `smollm2_thesis.py`.
+        lab: Where `smollm2_thesis.py` has trained.
+        of_thesis: Settings of its results.
     """
-    entities = entities_of(domain, data)
-    nats = nats_a_token(entities, backbone)
+    domain = lab.domain(name, data)
+    entities = entities_of(domain, data)[:TESTED]
+    nats = nats_a_token(entities, lab.backbone(domain))
     pairs = [text for record in read_records(domain.pairs)[:FEW] for text in (record["query"], record["document"])]
-    in_stage2, kinds = stand_in(entities, pairs), np.array(domains.kinds(domain))
+    in_stage2, kinds = stand_in(entities, pairs), np.array(domains.kinds(domain)[:TESTED])
     figures: dict[str, float] = {}
     for regime in REGIMES:
         ours = hits(Cell(name, DEFAULT, FEW, regime), of_thesis)
         others = hits(Cell(name, "cl", FEW), of_thesis)
-        in_stage1 = stand_in(entities, stage1_texts(domain, regime))
+        in_stage1 = stand_in(entities, stage1_texts(lab, domain, regime))
         groups = {
             "in_stage1": in_stage1,
             "in_stage2": in_stage2 & ~in_stage1,
@@ -124,11 +123,16 @@ def measure(
     return {"figures": {name: round(value, 4) for name, value in figures.items()}}
 
 
-def stage1_texts(domain: Domain, regime: str) -> list[str]:
-    """Return what stage 1 reads of a domain: queries and documents of its pairs, and its passages."""
-    pairs = read_records(domain.stage1(regime, "pairs"))
-    passages = read_records(domain.stage1(regime, "passages"), ("document",))
-    return [record[field] for record in pairs for field in ("query", "document")] + [p["document"] for p in passages]
+def stage1_texts(lab: Lab, domain: Domain, regime: str) -> list[str]:
+    """Return the texts that stage 1 of the thesis has read, of all those that it might have.
+
+    Raises:
+        InputError: If it was trained elsewhere.
+    """
+    file = arms.read_by(lab.stage1_folder(domain, regime, f"{smollm2_thesis.PROGRAM}-{DEFAULT}", 0))
+    if not file.is_file():
+        raise InputError(f"{file} is not there: run benchmarks/smollm2_thesis.py here first, with the same --work-dir")
+    return [json.loads(line)["text"] for line in file.read_text(encoding="utf-8").splitlines()]
 
 
 def hits(cell: Cell, settings: Mapping[str, Any]) -> np.ndarray:
@@ -149,8 +153,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     assert asked.data is not None
     found = {}
     for name in asked.domains:
-        domain = lab.domain(name, asked.data)
-        run = partial(measure, name, domain, asked.data, lab.backbone(domain), settings)
+        run = partial(measure, name, asked.data, lab, settings)
         found[name] = arms.measured(PROGRAM, name, 0, settings, run)
     figures = {f"{name}_{figure}": value for name, each in found.items() for figure, value in each["figures"].items()}
     arms.write_summary(PROGRAM, asked, figures, list(found.values()))

@@ -1,5 +1,6 @@
 """What each stage may read, and what is held out."""
 
+import pytest
 from toy_domains import rows
 
 
@@ -57,3 +58,22 @@ def test_groups_of_packages_are_apart(monkeypatch):
     assert {domains.group_of(package) for package in packages["train"]} == {1}
     assert len(splits["dev"]) == len(splits["test"]) == 5
     assert next(record["title"] for record in splits["train"]).startswith("f")
+
+
+def test_files_of_other_sizes_are_not_taken(tmp_path, argv):
+    """A scale that wants other files is refused; the same ones are written once."""
+    import domains
+
+    from lbr_st.errors import InputError
+
+    folder = tmp_path / "medical"
+    domain = domains.prepare("medical", tmp_path / "data", folder, pairs=4, records=6)
+    domain.dev.unlink()
+    assert domains.prepare("medical", tmp_path / "data", folder, pairs=4, records=6) == domain
+    assert not domain.dev.exists()
+    for pairs, records in ((3, 6), (4, 5)):
+        with pytest.raises(InputError, match=f"medical was made of .*, not of .*'records': {records}.*--work-dir"):
+            domains.prepare("medical", tmp_path / "data", folder, pairs=pairs, records=records)
+    (tmp_path / "data" / "medical" / "test.jsonl").write_text("{}\n")
+    with pytest.raises(InputError, match="medical was made of"):
+        domains.prepare("medical", tmp_path / "data", folder, pairs=4, records=6)

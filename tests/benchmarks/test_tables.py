@@ -313,14 +313,21 @@ def what_follows_from_the_thesis(tmp_path, argv, monkeypatch, results):
         for metric in ("recall_at_10", "ndcg_at_10")
     }
 
+    # What stage 1 has read decides, of all that it might have.
+    folder = tmp_path / "work" / "medical"
+    read = folder / "corpus-taught-smollm2_thesis-ibgl-seed0-read.jsonl"
+    lines = rows(read)
+    known = {row["document"] for row in rows(folder / "corpus-taught-passages.jsonl")}
+    assert len(lines) == 4 and all(any(row["text"].partition("<|")[0] in text for text in known) or
+                                   row["text"].startswith("What is ") for row in lines)  # fmt: skip
+    read.write_text("".join(f"{json.dumps(row)}\n" for row in [{"text": "Of TEST 1 disease."}, {"text": "Train 1"}]))
     what_was_taught.main(argv)
     found = figures("what_was_taught")
     ours, others = (results.read_arm("smollm2_thesis", f"medical-{arm}-2", 0) for arm in ("ibgl", "cl"))
-    gain = np.mean(
-        [int(a) - int(b) for a, b in zip(ours["hits_at_10"]["full"], others["hits_at_10"]["full"], strict=True)]
-    )
-    # The corpus has taught each disease, the training records none.
-    assert (found["medical_in_stage1_questions"], found["medical_in_neither_questions"]) == (4, 0)
+    [_, gain, *_] = [
+        int(a) - int(b) for a, b in zip(ours["hits_at_10"]["full"], others["hits_at_10"]["full"], strict=True)
+    ]
+    assert (found["medical_in_stage1_questions"], found["medical_in_neither_questions"]) == (1, 3)
     assert found["medical_in_stage1_gain"] == pytest.approx(gain, abs=1e-4)
     assert (found["medical_in_stage1_questions_strict"], found["medical_in_neither_questions_strict"]) == (0, 4)
 
@@ -558,7 +565,7 @@ def test_bm25_of_trigrams(lab, medical):
     names = ["methylbenzene", "ethylbenzene", "methylpropane", "propylbutane"]  # each asked for by the next
     records = [{"query": other, "document": f"1-{name}"} for name, other in zip(names, names[1:], strict=False)]
     medical.test.write_text("".join(f"{json.dumps(record)}\n" for record in records))
-    found = arms.score(systems.bm25_of_trigrams(), medical, lab.work / "medical")
+    found = arms.score(systems.BM25OfTrigrams(), medical)
     test, full = rows(medical.test), rows(medical.full)
 
     def cut(text):
