@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
 import glob
 import hashlib
 import json
@@ -13,6 +14,8 @@ import tempfile
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from lbr_st.errors import InputError
 
@@ -85,6 +88,30 @@ def remove_unfinished(folder: str | Path, name: str | None = None) -> None:
 
 
 @contextlib.contextmanager
+def alone_in(folder: str | Path, waits: bool = False) -> Iterator[None]:
+    """Let no other process of this user and machine, that asks for the same, work in a folder meanwhile.
+
+    Args:
+        folder: The folder, which need not be there.
+        waits: Whether to wait for one that is at work there.
+
+    Raises:
+        InputError: If one is, and it is not waited for.
+    """
+    # Beside other temporary files: what is in the folder, and beside it, is the user's.
+    name = hashlib.sha256(str(Path(folder).resolve()).encode()).hexdigest()[:16]
+    lock = FileLock(Path(tempfile.gettempdir()) / f"lbr-st-{getpass.getuser()}-{name}.lock")
+    try:
+        lock.acquire(timeout=-1 if waits else 0)
+    except Timeout as error:
+        raise InputError(f"another process is at work in {folder}: wait for it, or choose another folder") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
 def filling(path: str | Path, last: str, stale: Collection[str] = ()) -> Iterator[Path]:
     """Give a folder to make files in, which are then moved into ``path`` one by one, beside the others that are there.
 
@@ -97,7 +124,7 @@ def filling(path: str | Path, last: str, stale: Collection[str] = ()) -> Iterato
         A folder within ``path`` whose name ends with `UNFINISHED`. Those of earlier processes that were killed go.
     """
     path = Path(path)
-    with parents_that_go(path):
+    with alone_in(path), parents_that_go(path):
         for leftover in path.glob(f".filling-*{UNFINISHED}"):
             shutil.rmtree(leftover)
         with tempfile.TemporaryDirectory(prefix=".filling-", suffix=UNFINISHED, dir=path) as name:

@@ -67,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     computing.check(args.model)
     wanted = (args.question, args.top_k, weight, args.memory_mib or MEMORY_MIB)
     files = ["--model", args.model, "--data", args.data]
+    skipping = [] if args.on_error == "stop" else ["--on-error", args.on_error]
     if is_encoded(args.data):
         encoded = open_encoded(args.data, args.model)
         if args.fuse:
@@ -80,7 +81,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     else:
         model, passages = _read(args, computing)
         found, size = search(model, passages, *wanted), len(passages)
-        command = shlex.join(["lbr", "encode", *files, *flags_of(args), "--with-text", "--output-dir", "vectors"])
+        command = shlex.join(
+            ["lbr", "encode", *files, *flags_of(args), *skipping, "--with-text", "--output-dir", "vectors"]
+        )
         after = f"{command}, to keep their embeddings, which --data takes too"
     for question, hits in zip(args.question, found, strict=True):
         print(format_hits(printable(question), hits))  # noqa: T201

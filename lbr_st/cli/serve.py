@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 from collections.abc import Sequence
@@ -70,5 +71,5 @@ def _example(config: ServeConfig, url: str) -> str:
     key = ["-H", "Authorization: Bearer KEY"] if config.api_key is not None else []
     if config.data is not None:
         return f"open {url}, or {shlex.join(['curl', *key, f'{url}/search?q=your+question&k=3'])}"
-    body = f'{{"model": "{config.served_name}", "input": "your text"}}'
+    body = json.dumps({"model": config.served_name, "input": "your text"}, ensure_ascii=False)
     return shlex.join(["curl", *key, f"{url}/v1/embeddings", "-d", body])

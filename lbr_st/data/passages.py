@@ -106,6 +106,7 @@ def read_text_files(
     encoding: str = "utf-8",
     wrong: Wrong = stop,
     account: Account | None = None,
+    with_headings: bool = False,
 ) -> Iterator[Record]:
     """Yield the passages of text files.
 
@@ -116,6 +117,8 @@ def read_text_files(
         encoding: Encoding of the files.
         wrong: Called with a `RowError` for a file that is not in it; reading goes on if it returns.
         account: Takes note of files without text, and of front matter that cannot be read.
+        with_headings: Whether headings and docstrings stay in the passages, which have no queries then: what is to be
+            found by these words.
 
     Yields:
         Records with ``id`` (file and line, with a number from the second passage of one line on; of HTML file and
@@ -144,7 +147,7 @@ def read_text_files(
         except (OSError, UnicodeError) as error:
             raise InputError(f"{file}: cannot be read: {one_line(error)}") from error
         times: Counter[str] = Counter()
-        for passage in passages_of(name, text, chunker, account):
+        for passage in passages_of(name, text, chunker, account, with_headings):
             times[passage["id"]] += 1
             again = times[passage["id"]]  # a long line is cut into several that all start in it
             own = passage["id"] if again == 1 else f"{passage['id']}#{again}"
@@ -152,7 +155,9 @@ def read_text_files(
         account.note(NO_TEXT, not times)
 
 
-def passages_of(name: str, text: str, chunker: Chunker, account: Account | None = None) -> Iterator[Record]:
+def passages_of(
+    name: str, text: str, chunker: Chunker, account: Account | None = None, with_headings: bool = False
+) -> Iterator[Record]:
     """Yield ``id``, ``document`` and, where there is one, ``query`` of the passages of one file."""
     suffix = Path(name).suffix.lower()
     title, text, is_broken = split_front_matter(text, suffix)
@@ -165,11 +170,11 @@ def passages_of(name: str, text: str, chunker: Chunker, account: Account | None 
         title = title or of_note
     if suffix in HTML:
         of_page, body = _from_html(text)
-        yield from _sections(body, chunker, lambda _, number: f"{name}#{number}", title or of_page)
+        yield from _sections(body, chunker, lambda _, number: f"{name}#{number}", title or of_page, with_headings)
     elif suffix in MARKDOWN:
-        yield from _sections(text, chunker, lambda line, _: f"{name}:{line}", title)
+        yield from _sections(text, chunker, lambda line, _: f"{name}:{line}", title, with_headings)
     elif suffix == ".py":
-        yield from _python(name, text, chunker)
+        yield from _python(name, text, chunker, with_headings)
     elif suffix not in CODE and (elements := _documents_of(text, suffix, account or Account())):
         for element in elements:
             yield from _element(element, element.id or f"{name}:{element.line}", chunker)
@@ -209,8 +214,10 @@ def _from_html(text: str) -> tuple[str, str]:
     return title, require("markdownify", "HTML").markdownify(str(soup), heading_style="atx")
 
 
-def _sections(text: str, chunker: Chunker, id_of: Callable[[int, int], str], page: str) -> Iterator[Record]:
-    """Yield the passages of Markdown; the headings above a passage are its query: ``Guide > Install``.
+def _sections(
+    text: str, chunker: Chunker, id_of: Callable[[int, int], str], page: str, with_headings: bool
+) -> Iterator[Record]:
+    """Yield the passages of Markdown; the headings above a passage are its query, or before it: ``Guide > Install``.
 
     The title of the page is above all of them, where none of them says it again.
     """
@@ -229,22 +236,35 @@ def _sections(text: str, chunker: Chunker, id_of: Callable[[int, int], str], pag
         if title.strip() and same_text(title) != same_text(page):
             trail[level] = " ".join(title.split())
         end = starts[section + 1][0] if section + 1 < len(starts) else len(lines)
-        for line, chunk in chunker.cut("\n".join(lines[begin:end])):
-            if THEMATIC_BREAKS.fullmatch(chunk):
+        above, body = TRAIL.join(trail.values()), "\n".join(lines[begin:end])
+        for line, chunk in _below(above, body, chunker) if above and with_headings else chunker.cut(body):
+            if THEMATIC_BREAKS.fullmatch(chunk.removeprefix(f"{above}\n")):
                 continue
             number += 1
             passage = {"id": id_of(begin + line, number), "document": chunk}
-            yield {**passage, "query": TRAIL.join(trail.values())} if trail else passage
+            yield {**passage, "query": above} if above and not with_headings else passage
 
 
-def _python(name: str, text: str, chunker: Chunker) -> Iterator[Record]:
-    """Yield documented functions with their docstring as query, then what is left of the file."""
+def _below(above: str, text: str, chunker: Chunker) -> Iterator[tuple[int, str]]:
+    """Yield (line from 1, passage) with the headings before each; long ones are before the first alone."""
+    before = f"{above}\n"
+    if 2 * chunker.count(before) > chunker.tokens:
+        yield from ((max(line - 1, 1), chunk) for line, chunk in chunker.cut(before + text))
+        return
+    beside = Chunker(chunker.tokens, lambda chunk: chunker.count(before + chunk))
+    yield from ((line, before + chunk) for line, chunk in beside.cut(text))
+
+
+def _python(name: str, text: str, chunker: Chunker, with_docstrings: bool) -> Iterator[Record]:
+    """Yield documented functions with their docstring as query, or in them, then what is left of the file."""
     lines: list[Any] = text.split("\n")
     for function in documented_functions(text, nested=False):
-        for line, chunk in chunker.cut(function.code):
+        whole = "\n".join(lines[function.start - 1 : function.end]) if with_docstrings else function.code
+        for line, chunk in chunker.cut(whole):
             # A line of code is further down than in the file once the docstring above it is cut out.
-            yield {"id": f"{name}:{function.line}+{line - 1}" if line > 1 else f"{name}:{function.line}",
-                   "query": function.docstring, "document": chunk}  # fmt: skip
+            id_ = f"{name}:{function.line}+{line - 1}" if line > 1 else f"{name}:{function.line}"
+            passage = {"id": id_, "document": chunk}
+            yield passage if with_docstrings else {**passage, "query": function.docstring}
         lines[function.start - 1 : function.end] = [None] * (function.end - function.start + 1)
     start = 0
     for at in range(len(lines) + 1):

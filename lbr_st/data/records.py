@@ -233,12 +233,25 @@ def read_queries(path: str | Path, on_error: str | None = None) -> list[str]:
     Raises:
         InputError: See `read_records`.
     """
+    drops = Drops()
+    queries = dict.fromkeys(query["document"] for query in iterate_queries(path, on_wrong_row(on_error, drops)))
+    if drops.counts:
+        logger.warning("%s: %s", path, drops.describe())
+    return list(queries)
+
+
+def iterate_queries(path: str | Path, wrong: Wrong = stop) -> Iterator[Record]:
+    """Yield queries alone, see `read_queries`, each with its ``id`` and, as other texts have it, as ``document``."""
     if file_format(path) == ".txt" and is_text_file(Path(path)):
-        lines = dict.fromkeys(clean(line, keep_html=True, one_line=True) for _, line in read_lines(path))
-        if not any(lines):
+        name, number = Path(path).name, 0
+        for at, line in read_lines(path):
+            if query := clean(line, keep_html=True, one_line=True):
+                number += 1
+                yield {"id": f"{name}:{at}", "document": query}
+        if not number:
             raise InputError(f"{path}: no queries; a text file has one a line")
-        logger.info("%s: %s queries, one a line", path, f"{len(lines):,}")
-        return [line for line in lines if line]
+        logger.info("%s: %s queries, one a line", path, f"{number:,}")
+        return
     first = next(iter(read_rows(path, wrong=lambda error: None)), None)
     is_prepared = is_of_prepared_set(path)
 
@@ -247,18 +260,13 @@ def read_queries(path: str | Path, on_error: str | None = None) -> list[str]:
         return RecordReader(columns, ("document",), () if alone else ("query",), is_prepared=is_prepared)
 
     read = reader(None if first is None else _query_alone(first, reader(None)))
-    drops = Drops()
-    texts = [
-        record["query" if "query" in record else "document"]
-        for record in _records(path, read, on_wrong_row(on_error, drops))
-    ]
+    for record in _records(path, read, wrong):
+        text = record["query" if "query" in record else "document"]
+        yield {"id": record["id"], "document": clean(text, keep_html=True, one_line=True)}
     counts = read.account.counts
     if number := counts.pop("document", 0):
         counts["query"] = number
     read.say(path)
-    if drops.counts:
-        logger.warning("%s: %s", path, drops.describe())
-    return list(dict.fromkeys(clean(text, keep_html=True, one_line=True) for text in texts))
 
 
 def _query_alone(row: Row, read: RecordReader) -> Template | None:
@@ -359,7 +367,8 @@ def read_passages(path: str | Path, make_chunker: Callable[[], Chunker] = Chunke
     """Read what is to be searched: a file of documents, or a folder of text.
 
     Args:
-        path: See `read_records`; or a text, Markdown, HTML or source file, or a folder of them, cut into passages.
+        path: See `read_records`; or a text, Markdown, HTML or source file, or a folder of them, cut into passages. The
+            headings above a passage are before it: they are searched too.
         make_chunker: Makes what cuts them; for passages that a model reads to their end it is
             `lbr_st.use.passages.chunker_of`.
         wrong: Called with a `RowError` for each row or file that cannot be used; reading goes on if it returns.
@@ -379,7 +388,7 @@ def iterate_passages(
     """Yield what `read_passages` reads, one after the other: of a corpus that memory cannot hold."""
     path = Path(path)
     if path.is_dir() or is_text_file(path):
-        unique, records = UniqueIds(), read_text_records(path, make_chunker(), wrong=wrong)
+        unique, records = UniqueIds(), read_text_records(path, make_chunker(), wrong=wrong, with_headings=True)
         for number, record in enumerate(records, start=1):
             yield {"id": unique(record["id"], number), "document": record["document"]}
         return
@@ -389,7 +398,9 @@ def iterate_passages(
     read.say(path)
 
 
-def read_text_records(path: Path, chunker: Chunker, encoding: str = "utf-8", wrong: Wrong = stop) -> Iterator[Record]:
+def read_text_records(
+    path: Path, chunker: Chunker, encoding: str = "utf-8", wrong: Wrong = stop, with_headings: bool = False
+) -> Iterator[Record]:
     """Yield the passages of a text file or of a folder as records, the same in every command; say what was read.
 
     They are clean, and markup in them is meant. Passages of which nothing is left are none; see `read_text_files`.
@@ -403,7 +414,7 @@ def read_text_records(path: Path, chunker: Chunker, encoding: str = "utf-8", wro
         check_is_there(path)  # nothing is left where it alone is skipped
     else:
         note_files(account, folder, files)
-    for record in read_text_files(files, folder, chunker, encoding, wrong, account):
+    for record in read_text_files(files, folder, chunker, encoding, wrong, account, with_headings):
         cleaned = clean_record(record | {name: printable(record[name]) for name in ("id", "file")}, keep_html=True)
         if cleaned["document"]:
             account.count("passage")

@@ -81,6 +81,16 @@ class _Batch:
     by: SharedPrompt | Packing | None = None
 
 
+def check_are_texts(texts: Sequence[str]) -> None:
+    """Refuse one text where several are meant: each of its letters would be one.
+
+    Raises:
+        TypeError: If it is one.
+    """
+    if isinstance(texts, str):
+        raise TypeError(f"expected a list of texts, got the text {shortened(texts, EXCERPT)!r}: put it into a list")
+
+
 class TextEncoder:
     """Encodes texts with a model, which must not change meanwhile.
 
@@ -121,7 +131,9 @@ class TextEncoder:
 
         Raises:
             InputError: If a vector is not finite, or zero where that is not for want of a word that the model knows.
+            TypeError: If there is one text, and no list.
         """
+        check_are_texts(texts)
         if not texts:
             return torch.empty(0, self.model.get_embedding_dimension() or 0)
         prompt = prompt_of(self.model, role) if prompt is None else prompt

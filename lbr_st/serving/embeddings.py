@@ -212,7 +212,7 @@ def answer(asked: Asked, vectors: Vectors, tokens: int) -> bytes:
         vectors: Vectors of its texts.
         tokens: Number of tokens that the model read.
     """
-    if asked.dimensions is not None:
+    if asked.dimensions is not None and asked.dimensions < vectors.shape[1]:
         vectors = vectors[:, : asked.dimensions]
         vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
     # One vector at a time: a thread that makes a long text of numbers lets no other one run meanwhile.

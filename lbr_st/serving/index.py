@@ -16,6 +16,7 @@ from sentence_transformers import SentenceTransformer
 from lbr_st.data.drops import Drops, on_wrong_row
 from lbr_st.errors import InputError, naming_the_extra
 from lbr_st.evaluation.ranking import RRF, best_of, fuse, ranks
+from lbr_st.model.contract import encoders_of_documents
 from lbr_st.serving.passages import ROWS_AT_ONCE, Change, Embed, Passages, read_and_embed
 from lbr_st.use.passages import is_encoded, open_encoded, require_sources
 from lbr_st.use.vectors import COSINE, DOT, unit
@@ -57,6 +58,7 @@ class Index:
     def __init__(self, source: str, name: str, on_error: str = "stop") -> None:
         self.source, self.name, self.on_error = source, name, on_error
         self._state: _State | None = None
+        self._encoders = encoders_of_documents(name) if is_encoded(source) else None
         if is_encoded(source):
             open_encoded(source, name)
         else:
@@ -78,6 +80,8 @@ class Index:
         """
         before = self._state.passages if self._state else None
         if is_encoded(self.source):
+            if encoders_of_documents(self.name) != self._encoders:
+                raise InputError(f"{self.name} is another model by now than what answers: start the server again")
             encoded = open_encoded(self.source, self.name)
             passages = Passages(*encoded.columns(), encoded.vectors(model))
             change = Change(len(passages.ids), encoded=0, kept=len(passages.ids), removed=0)

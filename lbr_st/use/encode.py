@@ -12,7 +12,6 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from tqdm.auto import tqdm
 
 from lbr_st.data.drops import ON_ERROR, Drops, on_wrong_row
 from lbr_st.errors import InputError, not_written, one_line, require
-from lbr_st.files import parents_that_go, require_place
+from lbr_st.files import alone_in, parents_that_go, require_place
 from lbr_st.model.encoding import TextEncoder
 from lbr_st.model.lengths import TextLimit, describe_longer
 from lbr_st.model.token_batches import default_budget
@@ -53,7 +52,8 @@ PRECISIONS = ("float32", "float16", "int8", "binary")
 ENGINES = ("local", "ray")
 CHOICES = {"role": ROLES, "precision": PRECISIONS, "dtype": (*DTYPES, AUTO), "engine": ENGINES, "on_error": ON_ERROR}
 
-CALIBRATION_ROWS = 1000  # that say how far each dimension goes, for int8
+CALIBRATION_ROWS, CALIBRATION_SHARDS = 1000, 50  # that say how far each dimension goes, for int8
+FEWEST_CALIBRATED = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,15 +205,27 @@ class Encoder:
         return self.texts.batch_tokens
 
     def calibrate(self, shards: int) -> np.ndarray:
-        """Return how far each dimension goes, ``(2, dimensions)`` float32: in the first rows, unless it is known.
+        """Return how far each dimension goes, ``(2, dimensions)`` float32, unless it is known.
+
+        It is that of a thousand different texts from all over the corpus: the first ones may be of one kind.
 
         Args:
             shards: Number of the shards, none of which is encoded yet.
         """
         if self.ranges is None:
-            texts = (text for shard in range(shards) for text in read_texts(self.folder, shard)["document"].to_pylist())
-            embeddings = self.embed(list(islice(texts, CALIBRATION_ROWS)))
+            read = np.unique(np.linspace(0, shards - 1, min(shards, CALIBRATION_SHARDS)).astype(int)).tolist()
+            texts: dict[str, None] = {}
+            for at, shard in enumerate(read, start=1):
+                different = list(dict.fromkeys(read_texts(self.folder, shard)["document"].to_pylist()))
+                wanted = max(1, CALIBRATION_ROWS * at // len(read) - len(texts))
+                texts |= dict.fromkeys(different[:: -(-len(different) // wanted)])
+            embeddings = self.embed(list(texts))
             self.ranges = np.stack([embeddings.min(axis=0), embeddings.max(axis=0)])
+            if len(texts) < FEWEST_CALIBRATED:
+                logger.warning(
+                    "--precision int8 is scaled by %d different texts alone: what goes beyond their ranges is cut off",
+                    len(texts),
+                )
         return self.ranges
 
     def encode(self, shard: int, on_rows: Callable[[int], Any] | None = None) -> None:
@@ -258,15 +270,20 @@ def encode_corpus(config: EncodeConfig) -> Manifest:
 
     Raises:
         InputError: If the model, the data or the folder cannot be used, the folder holds embeddings of a run with
-            other settings, data or weights, or Ray is asked for and not installed.
+            other settings, data or weights, another process is at work in it, or Ray is asked for and not installed.
         UnfinishedError: If the disk does not take it.
     """
-    folder, job, drops = Path(config.output_dir), config.job, Drops()
     if config.engine == "ray":
         require("ray.data", "--engine ray")
+    with alone_in(config.output_dir):
+        return _encode(config)
+
+
+def _encode(config: EncodeConfig) -> Manifest:
+    folder, job, drops = Path(config.output_dir), config.job, Drops()
     require_place(folder)
     computing_of(job).check(config.model)
-    require_sources(config.data, on_wrong_row(config.on_error, Drops()))
+    require_sources(config.data, on_wrong_row(config.on_error, Drops()), job.role)
     sources = [_absolute(source) for source in config.data]
     origin = describe_origin(job, sources)
     manifest = Manifest.read(folder, origin)
@@ -289,7 +306,7 @@ def encode_corpus(config: EncodeConfig) -> Manifest:
             if manifest is None:
                 take_back(folder)
                 make_chunker, wrong = partial(chunker_of, encoder.model, job.role), on_wrong_row(config.on_error, drops)
-                laid_down = lay_down(sources, folder, job.shard_rows, make_chunker, wrong)
+                laid_down = lay_down(sources, folder, job.shard_rows, make_chunker, wrong, job.role)
                 manifest = Manifest.begin(folder, origin, *laid_down)
             if drops.counts:
                 logger.warning("%s", drops.describe())

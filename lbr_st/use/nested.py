@@ -12,6 +12,8 @@ from tqdm.auto import tqdm
 
 from lbr_st.errors import InputError
 from lbr_st.model.bottleneck import BottleneckTransformer, bottleneck_module
+from lbr_st.model.encoding import check_are_texts
+from lbr_st.model.lengths import prompt_of
 from lbr_st.model.nested import sizes
 from lbr_st.model.precision import evaluating
 
@@ -46,6 +48,7 @@ def encode_vectors(
         InputError: If the bottleneck is not nested, has fewer tokens, or both a number and a margin are given; or the
             margin is below 0.
     """
+    check_are_texts(texts)
     module = bottleneck_module(model)
     most = module.num_bottleneck_tokens
     module.check_numbers([most if number is None else number])
@@ -81,6 +84,7 @@ def read_out_losses(
     Raises:
         InputError: If the bottleneck is not nested.
     """
+    check_are_texts(texts)
     module = bottleneck_module(model)
     module.check_numbers([])
     batches = [_losses(module, batch, states) for batch, states in _states(model, texts, role, batch_size)]
@@ -104,7 +108,7 @@ def _states(
 ) -> Iterator[tuple[Sequence[str], Tensor]]:
     """Yield texts of a batch, and the states of all their bottleneck tokens, ``(texts, tokens, width)``."""
     module: Any = bottleneck_module(model)
-    prompt = model.prompts.get(role) or None
+    prompt = prompt_of(model, role) or None
     with torch.inference_mode(), evaluating(model):
         for start in tqdm(range(0, len(texts), batch_size), desc="Encoding", disable=None):
             batch = texts[start : start + batch_size]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,22 +12,44 @@ from sentence_transformers import SentenceTransformer
 from lbr_st.data.cells import Wrong, stop
 from lbr_st.data.passages import CHUNK_TOKENS, Chunker
 from lbr_st.data.prepared_set import file_of
-from lbr_st.data.records import iterate_passages
+from lbr_st.data.records import iterate_passages, iterate_queries
 from lbr_st.data.sources import check_is_there
 from lbr_st.errors import InputError, naming_the_extra
 from lbr_st.model.lengths import TextLimit
-from lbr_st.records import MANIFEST
+from lbr_st.records import MANIFEST, Record
 
 if TYPE_CHECKING:
     from lbr_st.use.encoded import Encoded
 
 
-def require_sources(sources: Sequence[str], wrong: Wrong = stop) -> None:
+def texts_of(
+    source: str, role: str, make_chunker: Callable[[], Chunker] = Chunker, wrong: Wrong = stop
+) -> Iterator[Record]:
+    """Yield the texts of a source with their ids, the text of each as ``document``.
+
+    Args:
+        source: A prepared set, a file, a folder of text files or a Hub dataset.
+        role: ``document`` for documents, of a set its corpus; ``query`` for the queries of a file.
+        make_chunker: Makes what cuts text files.
+        wrong: Called with a `RowError` for each row that cannot be used; reading goes on if it returns.
+
+    Raises:
+        InputError: If a row cannot be used, or there is none; or queries are asked for of a set or a folder.
+    """
+    if role == "document":
+        return iterate_passages(file_of(source, "corpus"), make_chunker, wrong)
+    if os.path.isdir(source):
+        raise InputError(f"--role query: {source} is a folder; name the file with the queries, such as its test.jsonl")
+    return iterate_queries(source, wrong)
+
+
+def require_sources(sources: Sequence[str], wrong: Wrong = stop, role: str = "document") -> None:
     """Refuse a source that is not there, or that does not begin with what can be read, before another one is read.
 
     Args:
         sources: Prepared sets, files, folders of text files and Hub datasets.
         wrong: Called with a `RowError` for each row that cannot be used, until one can.
+        role: Whether documents or queries are read.
 
     Raises:
         InputError: If there is no file or folder by a name that is no Hub id, a prepared set has no corpus, or there
@@ -35,13 +57,13 @@ def require_sources(sources: Sequence[str], wrong: Wrong = stop) -> None:
     """
     for source in sources:
         _refuse_parts(source)
-    files = [file_of(source, "corpus") for source in sources]
+    files = [file_of(source, "corpus") if role == "document" else source for source in sources]
     for file in files:
         if not os.path.isdir(file):
             check_is_there(file)
     for file in files:
         if os.path.exists(file):
-            next(iterate_passages(file, wrong=wrong))
+            next(texts_of(file, role, wrong=wrong))
 
 
 def is_encoded(source: str) -> bool:

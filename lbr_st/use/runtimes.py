@@ -22,7 +22,7 @@ from transformers import PretrainedConfig
 from transformers.modeling_outputs import BaseModelOutput
 
 from lbr_st.errors import InputError, check_installed, one_line
-from lbr_st.files import read_json, replacing_folder, require_place
+from lbr_st.files import alone_in, read_json, remove_unfinished, replacing_folder, require_place
 from lbr_st.model.backbone import config_of_transformers
 from lbr_st.model.contract import VerificationError, fingerprint
 from lbr_st.model.dimensions import check_dimensions_kept, dimensions_of, keep_dimensions
@@ -212,10 +212,13 @@ def _kept_export(name: str, runtime: str) -> Path:
     folder = cache_folder() / f"{fingerprint(name)[:OF_A_NAME]}-{runtime}"
     if read_made(folder) is None:
         require_place(folder.parent, "--runtime: exports are kept below XDG_CACHE_HOME, else ~/.cache:")
-        logger.info("exporting %s for %s, once", name, runtime)
         try:
-            with replacing_folder(folder) as unfinished:
-                export(name, runtime, unfinished)
+            with alone_in(folder, waits=True):
+                remove_unfinished(folder.parent, folder.name)
+                if read_made(folder) is None:
+                    logger.info("exporting %s for %s, once", name, runtime)
+                    with replacing_folder(folder) as unfinished:
+                        export(name, runtime, unfinished)
         except VerificationError as error:
             raise InputError(f"--model {name}, --runtime {runtime}: {error}") from error
         except OSError:

@@ -23,7 +23,7 @@ from lbr_st.evaluation.ranking import (
     ranks,
     similarities,
 )
-from lbr_st.model.encoding import TextEncoder
+from lbr_st.model.encoding import TextEncoder, check_are_texts
 from lbr_st.model.lengths import warn_of_longer
 from lbr_st.records import Record
 from lbr_st.use.vectors import Floats
@@ -142,6 +142,7 @@ def search_encoded(
 
 def _cleaned(questions: Sequence[str]) -> list[str]:
     """Return questions without what no tokenizer takes, as it is left out of documents."""
+    check_are_texts(questions)
     return [clean(question, keep_html=True, one_line=True) for question in questions]
 
 

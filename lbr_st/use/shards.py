@@ -11,7 +11,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,11 @@ from lbr_st.data.folders import text_files
 from lbr_st.data.ids import UniqueIds
 from lbr_st.data.passages import Chunker
 from lbr_st.data.prepared_set import file_of
-from lbr_st.data.records import iterate_passages
 from lbr_st.errors import InputError, one_line
 from lbr_st.files import UNFINISHED, read_json, replacing, replacing_folder, require_empty, write_json
 from lbr_st.model.contract import encoders_of_documents, fingerprint
 from lbr_st.records import MANIFEST
+from lbr_st.use.passages import texts_of
 from lbr_st.use.runtimes import AUTO
 
 # Readers of Parquet folders leave out what begins with a dot; with this name it does not count as a file of the folder.
@@ -71,6 +71,9 @@ class Job:
     batch_tokens: int | None = None
     shard_rows: int = 10_000
     with_text: bool = False
+
+
+DEFAULTS = {each.name: each.default for each in fields(Job) if each.default is not MISSING}
 
 
 def part(folder: Path, shard: int) -> Path:
@@ -149,6 +152,7 @@ def lay_down(
     shard_rows: int,
     make_chunker: Callable[[], Chunker] = Chunker,
     wrong: Wrong = stop,
+    role: str = "document",
 ) -> tuple[int, int]:
     """Write the texts of a corpus as shards, all or none; return the numbers of rows and of shards.
 
@@ -158,6 +162,7 @@ def lay_down(
         shard_rows: Number of rows of a shard.
         make_chunker: Makes what cuts text files.
         wrong: Called with a `RowError` for each row that cannot be used; reading goes on if it returns.
+        role: Whether documents or queries are read, see `lbr_st.use.passages.texts_of`.
 
     Raises:
         InputError: If a row cannot be used, or there is none.
@@ -165,7 +170,7 @@ def lay_down(
     remove_texts(folder)
     rows = shards = 0
     with replacing_folder(folder / TEXTS) as unfinished:
-        for shard, texts in enumerate(_batches(_passages(sources, make_chunker, wrong), shard_rows)):
+        for shard, texts in enumerate(_batches(_texts(sources, make_chunker, wrong, role), shard_rows)):
             write_table(pa.Table.from_pylist(texts, TEXT_SCHEMA), part(unfinished, shard))
             rows, shards = rows + len(texts), shard + 1
     return rows, shards
@@ -188,11 +193,13 @@ def _batches(rows: Iterator[dict[str, Any]], size: int) -> Iterator[list[dict[st
         yield batch
 
 
-def _passages(sources: Sequence[str], make_chunker: Callable[[], Chunker], wrong: Wrong) -> Iterator[dict[str, Any]]:
+def _texts(
+    sources: Sequence[str], make_chunker: Callable[[], Chunker], wrong: Wrong, role: str
+) -> Iterator[dict[str, Any]]:
     unique = UniqueIds()
     for number, source in enumerate(sources, start=1):
         of_several = f"{unique(printable(Path(source).name), number)}:" if len(sources) > 1 else ""
-        for record in iterate_passages(file_of(source, "corpus"), make_chunker, wrong):
+        for record in texts_of(source, role, make_chunker, wrong):
             yield record | {"id": of_several + record["id"]}
 
 
@@ -202,7 +209,7 @@ def describe_origin(job: Job, sources: Sequence[str]) -> dict[str, Any]:
     for source in sources:
         path = Path(file_of(source, "corpus"))
         files = text_files(path) if path.is_dir() else [path] if path.is_file() else []  # a Hub dataset has none here
-        found.append([source, [[each.stat().st_size, each.stat().st_mtime_ns] for each in files]])
+        found.append([source, [[str(each), each.stat().st_size, each.stat().st_mtime_ns] for each in files]])
     weights = fingerprint(job.model) if os.path.isdir(job.model) else None
     return {"job": asdict(job), "model_sha256": weights, "data": found}
 
@@ -394,6 +401,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     file = folder / MANIFEST
     try:
         about = read_json(file)
+        about["job"] = DEFAULTS | about["job"]  # an older one may lack a setting that came later
         _ = [about[name] for name in (*ORIGIN, "rows", "shards", "finished", *FOUND)]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{file} is not what lbr encode wrote: {error!r}") from error
@@ -402,7 +410,9 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 
 def _difference(name: str, before: Any, now: Any) -> str:
     if name == "job":
-        field = next(key for key in now if before.get(key) != now[key])
+        field = next((key for key in now if before.get(key) != now[key]), None)
+        if field is None:
+            return "by another version of lbr-st"
         flag, (was, is_) = f"--{field.replace('_', '-')}", (before.get(field), now[field])
         return (
             f"without {flag}, now it is {is_}" if was is None else f"with {flag} {was}, now it is {is_ or 'left out'}"

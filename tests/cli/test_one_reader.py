@@ -237,7 +237,7 @@ def test_names_of_files_that_are_no_text(prepare, tmp_path, caplog, monkeypatch)
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "caf\udce9.md").write_text("# \x00Title\n\nOne \x00line.")
     [passage] = read_passages(tmp_path / "texts")
-    assert passage == {"id": "caf.md:3", "document": "One line."}
+    assert passage == {"id": "caf.md:3", "document": "\ufffdTitle\nOne line."}
     rows = [{"question": f"{n}?", "answer": f"{n}."} for n in range(3)]
     folder = prepare(write_jsonl(tmp_path / "caf\udce9.jsonl", rows), dev=0, test=0)
     assert {row["source"] for row in read(folder, "align")} == {"caf.jsonl"}

@@ -1,6 +1,7 @@
 """Passages: what is cut where, and that ids lead back."""
 
 import unicodedata
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from lbr_st.data.account import Account
 from lbr_st.data.folders import note_files, text_files
 from lbr_st.data.passages import Chunker, passages_of, read_text_files
+from lbr_st.data.records import read_passages, read_text_records
 from lbr_st.data.words import count_words
 from lbr_st.errors import InputError
 
@@ -295,3 +297,21 @@ def test_tokens_of_a_model_are_what_is_counted():
     chunks = [chunk for _, chunk in Chunker(30, count=lambda text: len(text.encode())).cut(text)]
     assert all(len(chunk.encode()) <= 30 for chunk in chunks)
     assert "".join("".join(chunks).split()) == "".join(text.split())
+
+
+def test_headings_of_what_is_searched(tmp_path):
+    """They stand before each passage and are counted; docstrings stay in their functions; ids are those of a set."""
+    long = " ".join(f"Dose {n} is taken at night." for n in range(30))
+    (tmp_path / "drugs.md").write_text(f"Before.\n\n# Metoprolol\n\n{long}\n\n## Deep\n\n---\n\nMore.\n")
+    (tmp_path / "code.py").write_text('X = 1\n\n\ndef g(s):\n    """Parse a date."""\n    return s\n')
+    make = partial(Chunker, 40)
+    found = {each["id"]: each["document"] for each in read_passages(tmp_path, make)}
+    assert found["code.py:4"] == 'def g(s):\n    """Parse a date."""\n    return s'
+    assert found["drugs.md:1"] == "Before."
+    [*_, last] = found.values()
+    assert last.startswith("Metoprolol > Deep\n") and last.endswith("More.")
+    of_long = [text for id_, text in found.items() if id_.startswith("drugs.md:5")]
+    assert len(of_long) > 3 and all(text.startswith("Metoprolol\n") and count_words(text) <= 40 for text in of_long)
+    assert " ".join(text.removeprefix("Metoprolol\n") for text in of_long) == long
+    in_a_set = [each["id"] for each in read_text_records(tmp_path, make())]
+    assert {"code.py:4", "code.py:1", "drugs.md:1", "drugs.md:5"} <= set(in_a_set) & set(found)

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -193,6 +194,24 @@ def test_what_lbr_encode_wrote_with_another_model_is_refused_at_once(corpus, sav
     write_json(tmp_path / "vectors" / "_manifest.json", about | {"model_sha256": "0" * 64})
     with pytest.raises(InputError, match="was encoded with another model"):
         Index(str(tmp_path / "vectors"), str(saved))
+
+
+def test_a_model_that_was_exchanged_is_not_searched_with(corpus, saved, opened, tmp_path):
+    """Vectors of the new one on disk are not what the old one in memory gives: the server keeps what it has."""
+    shutil.copytree(saved, tmp_path / "served")
+    served, folder = str(tmp_path / "served"), tmp_path / "vectors"
+    encode_corpus(EncodeConfig(model=served, data=corpus, output_dir=folder))
+    index = Index(str(folder), served)
+    load(index, opened)
+    before = found(index, opened, TEXTS[0], "dense", 1)
+    config = tmp_path / "served" / "config.json"
+    config.write_text(config.read_text() + " ")
+    shutil.rmtree(folder)
+    encode_corpus(EncodeConfig(model=served, data=corpus, output_dir=folder))
+    with pytest.raises(InputError, match="served is another model by now than what answers: start the server again"):
+        load(index, opened)
+    assert found(index, opened, TEXTS[0], "dense", 1) == before
+    load(Index(str(folder), served), opened)
 
 
 def test_encoded_without_texts(corpus, saved, opened, tmp_path):

@@ -9,6 +9,7 @@ import sys
 import time
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from lbr_st.errors import InputError, UnfinishedError
-from lbr_st.files import write_jsonl
+from lbr_st.files import alone_in, write_jsonl
 from lbr_st.model import encoding
 from lbr_st.use import dtypes, encode, shards
 from lbr_st.use.encode import EncodeConfig, encode_corpus
@@ -92,8 +93,8 @@ def test_the_embeddings_of_the_model(config, original, tmp_path, role):
 
 
 def test_precisions(config, original, tmp_path, monkeypatch):
-    """Half floats; 256 steps between the extremes of the first rows; the signs of eight dimensions in a byte."""
-    monkeypatch.setattr(encode, "CALIBRATION_ROWS", 12)  # more than a file has
+    """Half floats; 256 steps between the extremes of some rows of each file; signs of eight dimensions in a byte."""
+    monkeypatch.setattr(encode, "CALIBRATION_ROWS", 12)
     exact = expected(original)
     found = {}
     for precision in ("float16", "int8", "binary"):
@@ -104,7 +105,8 @@ def test_precisions(config, original, tmp_path, monkeypatch):
     assert (
         np.allclose(found["float16"], exact, atol=1e-3) and (found["float16"] == exact.astype(np.float16)).mean() > 0.99
     )
-    low, high = exact[:12].min(axis=0), exact[:12].max(axis=0)
+    some = exact[[0, 3, 6, 9, 10, 13, 16, 19, 20, 22, 24]]
+    low, high = some.min(axis=0), some.max(axis=0)
     steps = np.clip(np.floor((exact - low) / (high - low) * 255), 0, 255) - 128
     assert np.abs(found["int8"] - steps).max() <= 1
     bits = (exact > 0).reshape(len(ROWS), -1, 8) @ (2 ** np.arange(7, -1, -1))
@@ -519,9 +521,9 @@ def test_passages_of_a_folder_fit_the_model(config, original, tmp_path, caplog):
     texts = [original.prompts["document"] + text for text in table["document"].to_pylist()]
     lengths = [len(ids) for ids in original.tokenizer(texts, truncation=False)["input_ids"]]
     assert len(texts) > 3 and 20 < max(lengths) <= 24
-    assert "".join(table["document"].to_pylist()).replace(" ", "").replace("\n", "") == (
-        f"{words}日本語の文章は空白がない。".replace(" ", "")
-    )
+    # The headings take more than half of what the model reads: they are before the first passage alone.
+    whole = "".join(table["document"].to_pylist()).replace(" ", "").replace("\n", "")
+    assert whole == f"T>Head{words}日本語の文章は空白がない。".replace(" ", "")
     assert not longer_than_read(caplog)
 
 
@@ -667,3 +669,57 @@ def test_ray_is_an_extra(config, tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, "ray.data", raising=False)
     message = "--engine ray needs ray, which is not installed: pip install 'lbr-st[ray]'"
     assert refusal(config, tmp_path, engine="ray") == message
+
+
+def test_queries_of_a_file_of_pairs(config, original, tmp_path):
+    """Its questions are encoded, and not its answers; a file of queries alone is one; a folder has none."""
+    rows = [{"id": f"q{n}", "query": f"What is {n}?", "document": f"It is {n}."} for n in range(6)]
+    pairs, alone = tmp_path / "pairs.jsonl", tmp_path / "alone.jsonl"
+    for file, keys in ((pairs, ("id", "query", "document")), (alone, ("id", "query"))):
+        file.write_text(
+            "".join(json.dumps({key: row[key] for key in keys}) + "\n" for row in [*rows, rows[0] | {"id": "q6"}])
+        )
+    lines = tmp_path / "lines.txt"
+    lines.write_text("What is 0?\n\nWhat is 1?\n")
+    exact = original.encode_query([row["query"] for row in [*rows, rows[0]]])
+    for file in (pairs, alone, lines):
+        encode_corpus(replace(config, data=[str(file)], role="query", output_dir=tmp_path / f"of-{file.stem}"))
+        ids, found = read(tmp_path / f"of-{file.stem}")
+        assert ids == (["lines.txt:1", "lines.txt:3"] if file == lines else [f"q{n}" for n in range(7)])
+        assert np.allclose(found, exact[: len(ids)], atol=1e-5)
+    with pytest.raises(InputError, match="--role query: .* is a folder; name the file with the queries"):
+        encode_corpus(replace(config, data=[str(tmp_path)], role="query", output_dir=tmp_path / "of-folder"))
+
+
+def test_two_at_once(config, tmp_path):
+    """The second one is refused, and changes nothing; afterwards the folder is free."""
+    with alone_in(config.output_dir), pytest.raises(InputError, match="another process is at work in .*: wait for it"):
+        encode_corpus(config)
+    assert not Path(config.output_dir).exists()
+    assert encode_corpus(config).finished
+
+
+def test_a_manifest_without_a_setting_that_came_later(config, tmp_path):
+    """It has the default of it; one with a setting that nobody knows is of another version."""
+    encode_corpus(config)
+    file = Path(config.output_dir) / "_manifest.json"
+    about = json.loads(file.read_text())
+    del about["job"]["ranges_from"]
+    file.write_text(json.dumps(about))
+    assert encode_corpus(config).finished
+    with pytest.raises(InputError, match="was begun without --ranges-from|without --dimensions"):
+        encode_corpus(replace(config, dimensions=16))
+    file.write_text(json.dumps(about | {"job": about["job"] | {"another": 1}}))
+    with pytest.raises(InputError, match="was begun by another version of lbr-st"):
+        encode_corpus(config)
+
+
+def test_ranges_of_a_corpus_whose_first_rows_are_alike(config, tmp_path, monkeypatch, caplog):
+    """Texts from all over the corpus, each once, say how far a dimension goes; few of them are said."""
+    monkeypatch.setattr(encode, "CALIBRATION_ROWS", 12)
+    rows = [{"id": f"{n}", "text": "Copyright 2024" if n < 20 else f"passage {n} of {n % 3}"} for n in range(40)]
+    (tmp_path / "alike.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    encode_corpus(replace(config, data=[str(tmp_path / "alike.jsonl")], precision="int8"))
+    _, found = read(Path(config.output_dir))
+    assert len(np.unique(found, axis=0)) == 21
+    assert "--precision int8 is scaled by 11 different texts alone" in caplog.text

@@ -10,6 +10,7 @@ from sentence_transformers import SentenceTransformer
 from lbr_st.data.records import read_passages
 from lbr_st.errors import InputError
 from lbr_st.model.encoding import TextEncoder
+from lbr_st.use.nested import encode_vectors
 from lbr_st.use.passages import open_encoded
 from lbr_st.use.search import format_hits, search, search_encoded
 
@@ -169,3 +170,14 @@ def test_layout():
     ranks = {"model": 12, "bm25": None}
     hits = [(0.03, {"id": "a", "document": "x", "ranks": ranks}), (0.02, {"id": "b", "document": "y"})]
     assert format_hits("why?", hits) == "\n> why?\n  0.030  a  (model 12, bm25 -)\n    x\n  0.020  b\n    y"
+
+
+def test_one_text_is_no_list_of_texts(model):
+    """Each of its letters would be one."""
+    for call in (
+        lambda: search(model, [{"id": "a", "document": "iron"}], "what is iron?"),
+        lambda: TextEncoder(model).encode("what is iron?"),
+        lambda: encode_vectors(model, "what is iron?"),
+    ):
+        with pytest.raises(TypeError, match="expected a list of texts, got the text 'what is iron\\?': put it into a"):
+            call()
