@@ -3071,6 +3071,27 @@ MUTANTS = [
         "serving/test_index.py::test_a_model_that_was_exchanged_is_not_searched_with",
     ),
     Mutant(
+        "publish: what another model has left stays in the repository",
+        "publish/hub.py",
+        "delete_patterns=READ_WITH_IT,",
+        "delete_patterns=[],",
+        "publish/test_hub.py::test_what_another_model_has_left_goes",
+    ),
+    Mutant(
+        "publish: a public repository is taken unasked",
+        "publish/hub.py",
+        "if not public and not is_private:",
+        "if public and not is_private and not model:",
+        "publish/test_hub.py::test_a_repository_that_is_there",
+    ),
+    Mutant(
+        "card: scores of the weights before are shown",
+        "model/card.py",
+        "for step in history[-1:]",
+        "for step in history",
+        "model/test_card.py::test_recipe_data_scores_and_limits",
+    ),
+    Mutant(
         "serve: any key opens",
         "serving/gate.py",
         "is_right = hmac.compare_digest(",

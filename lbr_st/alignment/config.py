@@ -18,6 +18,7 @@ RERANKER_TEMPERATURE = 1.0  # rerankers are trained on their scores as they are
 
 # Training arguments that would be wrong here, or do nothing.
 NOT_SUPPORTED = {
+    "push_to_hub": "it would send checkpoints, and in them the token; lbr publish push sends the finished model",
     "label_names": "InfoNCE has no labels",
     "label_smoothing_factor": "the loss is InfoNCE",
     "neftune_noise_alpha": "noise on the embeddings would be noise on what is compared",

@@ -51,7 +51,7 @@ from lbr_st.training.describe import describe_run, open_folder
 from lbr_st.training.finish import finish, set_prompts, write_log
 from lbr_st.training.flags import flag
 from lbr_st.training.held_out import NDCG, HeldOutEvaluator
-from lbr_st.training.launch import check_hub, check_launch, making_a_trainer
+from lbr_st.training.launch import check_launch, making_a_trainer
 from lbr_st.training.lora import adapter_for, merged, open_for_training, quantization
 from lbr_st.training.rates import set_learning_rate
 from lbr_st.training.resume import (
@@ -154,9 +154,15 @@ def align(config: AlignConfig) -> SentenceTransformer:
             if trainer.adapter is not None:
                 model = merged(model, trainer.adapter, config)
             matryoshka_dims = check_dimensions(config.matryoshka_dims, model.get_embedding_dimension())
-            if matryoshka_dims is not None and hasattr(model[0], "model"):
+            if hasattr(model[0], "model"):
                 language_model: Any = model[0].model
-                language_model.config.matryoshka_dimensions = matryoshka_dims  # vLLM offers these
+                if matryoshka_dims is not None:
+                    language_model.config.matryoshka_dimensions = matryoshka_dims  # vLLM offers these
+                elif getattr(language_model.config, "matryoshka_dimensions", None):
+                    logger.warning(
+                        "--matryoshka-dims: the first dimensions were not trained alone, and are offered no more"
+                    )
+                    del language_model.config.matryoshka_dimensions
             return finish(model, trainer, "align", run)
 
 
@@ -206,7 +212,6 @@ def prepare(config: AlignConfig, arguments: AlignConfig) -> tuple[Run, AlignTrai
         InputError: If the settings, the data or the model cannot be used.
     """
     check_launch(config)
-    check_hub(arguments)
     check_model(config)
     sources = find_sources(config)
     teacher = teacher_of(config)

@@ -26,6 +26,7 @@ SELECT_BY_PAIRS = ("separation-ratio", "recall")
 
 # Training arguments that would be wrong here, or do nothing.
 NOT_SUPPORTED = {
+    "push_to_hub": "it would send checkpoints, and in them the token; lbr publish push sends the finished model",
     "label_names": "the labels of stage 1 are its own",
     "label_smoothing_factor": "the loss of stage 1 is plain cross-entropy",
     "neftune_noise_alpha": "noise on the embeddings would be noise on X too",

@@ -46,7 +46,7 @@ from lbr_st.training.callbacks import evaluate_while_training, keep_best
 from lbr_st.training.describe import describe_run, open_folder
 from lbr_st.training.finish import finish, set_prompts, write_log
 from lbr_st.training.held_out import NDCG, HeldOutEvaluator
-from lbr_st.training.launch import check_hub, check_launch, making_a_trainer
+from lbr_st.training.launch import check_launch, making_a_trainer
 from lbr_st.training.lora import adapter_for, merged, open_for_training, quantization
 from lbr_st.training.rates import set_learning_rate
 from lbr_st.training.resume import (
@@ -227,7 +227,6 @@ def prepare(
         InputError: If the settings, the data or the model cannot be used.
     """
     check_launch(config)
-    check_hub(arguments)
     if config.attention == "flex_attention" and config.device.type == "cpu":
         raise InputError("--attention flex_attention: it has no backward pass on a CPU")
     check_model(config)

@@ -179,7 +179,7 @@ def _metadata(
     language: str | None,
 ) -> ModelCardData:
     """Return what the Hub lists and filters models by."""
-    datasets = [source for step in history for source in _sources(step) if is_hub_id(source)]
+    datasets = [source.partition(":")[0] for step in history for source in _sources(step) if is_hub_id(source)]
     first = history[0].get("model") if history else None
     return ModelCardData(
         model_name=name,
@@ -240,7 +240,7 @@ def _rows(history: Sequence[Mapping[str, Any]], scores: Sequence[Score]) -> list
     """Return the table of scores: what they are on, the metric, the value."""
     own = [
         (f"held-out pairs of training ({STAGES[step['stage']]})", name, f"{value:.4f}")
-        for step in history
+        for step in history[-1:]  # those of earlier ones are of other weights
         for name, value in step.get("scores", {}).items()
     ]
     return own + [(f"{score.task}, {score.split}", score.metric, f"{score.value:.4f}") for score in scores]

@@ -247,6 +247,9 @@ def _described(model: SentenceTransformer) -> dict[str, Any]:
         settings = module.get_config_dict() if hasattr(module, "get_config_dict") else {}
         found |= {f"{key} of {type(module).__name__}": value for key, value in settings.items()}
     found["its prompts"] = {role: prompt for role, prompt in model.prompts.items() if prompt}
+    found["its default prompt"] = model.default_prompt_name
+    found["its truncate_dim"] = model.truncate_dim
+    found["its similarity"] = model.similarity_fn_name
     found |= {f"its tokenizer ({part})": value for part, value in _parts_of_tokenizer(model.tokenizer).items()}
     config = getattr(model.transformers_model, "config", None)
     if config is not None:

@@ -26,6 +26,7 @@ from lbr_st.files import filling, read_json, write_json
 from lbr_st.model import card as model_card
 from lbr_st.model.bottleneck import BottleneckTransformer, bottleneck_module
 from lbr_st.model.contract import (
+    BESIDE_THE_TOKENIZER,
     LAST_TOKEN_POOLING,
     POOLING_CONFIG,
     PORTABLE_MODULES,
@@ -48,6 +49,7 @@ STALE = [
     "chat_template.jinja",
     "generation_config.json",
     REFERENCE,
+    *BESIDE_THE_TOKENIZER,
 ]
 
 

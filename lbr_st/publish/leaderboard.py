@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 import mteb
+import yaml
 from huggingface_hub import ModelCard
 from mteb.models import ModelMeta
 from mteb.models.model_meta import ScoringFunction
@@ -186,7 +187,12 @@ def license_of(folder: Path) -> str:
         InputError: If it states none.
     """
     card = folder / CARD
-    license_ = ModelCard.load(card).data.license if card.is_file() else None
+    try:
+        license_ = ModelCard.load(card).data.license if card.is_file() else None
+    except (ValueError, TypeError, yaml.YAMLError) as error:
+        raise InputError(f"{card} cannot be read: {one_line(error)}; give --license") from error
+    if isinstance(license_, list):
+        raise InputError(f"{card} states several licenses, {', '.join(map(str, license_))}; say one with --license")
     if not license_:
         raise InputError(f"{card} states no license; give --license, or write it with lbr publish card --license")
     return license_

@@ -32,8 +32,12 @@ def scores_of(files: Iterable[Path]) -> Iterator[Score]:
     """Yield the scores in result files, with the place of their data on the Hub."""
     mteb = require("mteb", "a table of scores")
     for file in files:
-        found = read_json(file)
-        name = found["task_name"]
+        try:
+            found = read_json(file)
+            name = found["task_name"]
+            _ = found["dataset_revision"], [scores.items() for scores in found["scores"].values() for scores in scores]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{file} is no result of mteb: {error!r}; evaluate again") from error
         try:
             dataset = mteb.get_task(name).metadata.dataset["path"]
         except KeyError:  # a task of a local file

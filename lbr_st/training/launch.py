@@ -8,8 +8,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from accelerate.utils import DynamoBackend, PrecisionType, str_to_bool
-from huggingface_hub import HfApi
-from huggingface_hub.errors import LocalTokenNotFoundError
 from transformers import TrainingArguments
 
 from lbr_st.errors import NO_NETWORK, InputError, foreseen, one_line
@@ -67,24 +65,6 @@ def check_environment(environment: Mapping[str, str] = os.environ) -> None:
     if (several or int(there.get("LOCAL_RANK", -1)) >= 0) and not environment.get("MASTER_ADDR"):
         said = " ".join(f"{name}={value}" for name, value in there.items())
         raise InputError(f"the environment says {said}, as of one of several processes, but no MASTER_ADDR: {remedy}")
-
-
-def check_hub(arguments: TrainingArguments) -> None:
-    """Refuse ``--push-to-hub`` for somebody whom the Hub does not know, before any long work.
-
-    Raises:
-        InputError: If there is no token.
-        OSError: If there is no network, or the Hub does not take the token.
-    """
-    if not arguments.push_to_hub:
-        return
-    try:
-        HfApi(token=arguments.hub_token).whoami()
-    except LocalTokenNotFoundError as error:
-        raise InputError("--push-to-hub: there is no token; give --hub-token, or log in with hf auth login") from error
-    except OSError as error:
-        error.add_note("--push-to-hub needs the Hub; without it, the model stays on this machine")
-        raise
 
 
 def check_launch(arguments: TrainingArguments, several: bool = True) -> None:

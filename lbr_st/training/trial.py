@@ -134,7 +134,6 @@ def trial(config: Config, prepare: Callable[[Config, Config], tuple[Run, AnyTrai
         InputError: As a run does; or if it is finished already.
     """
     arguments = config.for_trainer()
-    arguments.push_to_hub = False  # the trainer would make the repository
     with tempfile.TemporaryDirectory() as folder:
         arguments.output_dir = folder
         prepared = prepare(config, arguments)

@@ -1,5 +1,7 @@
 """A model on the Hub, up to the network: what would be sent, and what the Hub says in one line."""
 
+from types import SimpleNamespace
+
 import pytest
 from huggingface_hub import HfApi
 from huggingface_hub.utils import filter_repo_objects
@@ -16,7 +18,14 @@ def sent(monkeypatch, revision):
     class Commit:
         oid = revision
 
-    monkeypatch.setattr(HfApi, "create_repo", lambda self, repo_id, **kw: calls.update(kw) or f"https://hub/{repo_id}")
+    def create_repo(self, repo_id, private, **more):
+        calls.update(more)
+        calls.setdefault("private", private)  # of one that was there nothing changes
+        return f"https://hub/{repo_id}"
+
+    monkeypatch.setattr(HfApi, "create_repo", create_repo)
+    monkeypatch.setattr(HfApi, "repo_info", lambda self, repo_id: SimpleNamespace(private=calls["private"]))
+    monkeypatch.setattr(HfApi, "update_repo_settings", lambda self, repo_id, **more: calls.update(more))
     monkeypatch.setattr(HfApi, "upload_folder", lambda self, **kw: calls.update(kw) or Commit)
     return calls
 
@@ -44,6 +53,32 @@ def test_an_id_that_is_none_is_refused_before_anything_else(saved, sent, caplog,
 def test_push_for_everyone(saved, sent):
     push(saved, "owner/name", public=True)
     assert sent["private"] is False
+
+
+def test_a_repository_that_is_there(saved, sent):
+    """A private one becomes public where it is asked for, after the model; into a public one nothing goes unasked."""
+    sent["private"] = True
+    push(saved, "owner/name", public=True)
+    assert sent["private"] is False
+    del sent["folder_path"]
+    with pytest.raises(
+        InputError, match="^--repo-id owner/name: this repository is public; --public says that all may"
+    ):
+        push(saved, "owner/name")
+    assert "folder_path" not in sent
+    with pytest.raises(InputError, match="^--repo-id name: name its owner too, owner/name"):
+        push(saved, "name")
+
+
+def test_what_another_model_has_left_goes(saved, sent):
+    """Adapters, pickles, shards and files of another tokenizer or layout would be read with the model."""
+    push(saved, "owner/name")
+    there = [
+        "adapter_config.json", "adapter_model.safetensors", "pytorch_model.bin", "model-00001-of-00002.safetensors",
+        "model.safetensors.index.json", "vocab.json", "merges.txt", "1_Dense/config.json", "chat_template.jinja",
+    ]  # fmt: skip
+    others = ["README.md", ".gitattributes", "model-q8_0.gguf", "onnx/model.onnx", "onnx/config.json", "training.png"]
+    assert [*filter_repo_objects([*there, *others], allow_patterns=sent["delete_patterns"])] == there
 
 
 def test_a_card_that_is_not_there_is_written(saved, sent):

@@ -5,12 +5,10 @@ from dataclasses import replace
 
 import pytest
 from helpers import MANY, make_bert
-from huggingface_hub.errors import LocalTokenNotFoundError
 
 import lbr_st
 from lbr_st.alignment import run as of_align
 from lbr_st.alignment.config import AlignConfig
-from lbr_st.cli.main import run_command
 from lbr_st.errors import InputError
 from lbr_st.files import write_jsonl
 from lbr_st.learning import run as of_learn
@@ -205,18 +203,7 @@ def test_a_run_that_fails_before_its_first_checkpoint_leaves_nothing(stage, conf
 
 
 @STAGE
-def test_pushing_needs_the_hub_before_the_data_are_read(stage, config_of, monkeypatch, capsys):
-    """No network is no fault of the input."""
-    config = config_of(stage, push_to_hub=True, hub_token="hf_none")
-    with pytest.raises(SystemExit) as end:
-        run_command(lambda: start(stage, config))
-    said = capsys.readouterr().err.splitlines()[-1]
-    assert end.value.code == 1 and "is there a network?" in said
-    assert said.endswith("--push-to-hub needs the Hub; without it, the model stays on this machine")
-
-    def nobody(self):
-        raise LocalTokenNotFoundError("Token is required")
-
-    monkeypatch.setattr("lbr_st.training.launch.HfApi.whoami", nobody)
-    with pytest.raises(InputError, match="^--push-to-hub: there is no token; give --hub-token, or log in with hf auth"):
-        start(stage, config)
+def test_checkpoints_are_not_pushed(stage, config_of):
+    """They hold paths of this machine and the token, and the finished model is not among them."""
+    with pytest.raises(InputError, match="^--push-to-hub: it would send checkpoints, .*; lbr publish push sends the"):
+        config_of(stage, push_to_hub=True, hub_token="hf_none")

