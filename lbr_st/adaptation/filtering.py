@@ -219,7 +219,9 @@ def _found(
                 *(name, f"{found:,}", f"{len(missed):,}", first, f"{len(texts):,}"),
             )
             missed = [row for row, rank in zip(missed, ranks, strict=True) if rank > first]
-    reason = f"passage not among the first {first} of {' or '.join(config.searchers)}"
+    # A card, and results, are read elsewhere: of a directory its name is enough.
+    named = ["/".join(Path(each).parts[-2:]) if Path(each).is_absolute() else each for each in config.searchers]
+    reason = f"passage not among the first {first} of {' or '.join(named)}"
     for row in missed:
         drops.add(reason, row["id"], row["query"])
     lost = {id(row) for row in missed}
