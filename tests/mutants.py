@@ -3044,7 +3044,7 @@ MUTANTS = [
     ),
     Mutant(
         "encode: queries of pairs are their answers",
-        "use/passages.py",
+        "use/texts.py",
         'if role == "document":\n        return iterate_passages(',
         "if role:\n        return iterate_passages(",
         "use/test_encode.py::test_queries_of_a_file_of_pairs",

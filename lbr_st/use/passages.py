@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,35 +12,14 @@ from sentence_transformers import SentenceTransformer
 from lbr_st.data.cells import Wrong, stop
 from lbr_st.data.passages import CHUNK_TOKENS, Chunker
 from lbr_st.data.prepared_set import file_of
-from lbr_st.data.records import iterate_passages, iterate_queries
 from lbr_st.data.sources import check_is_there
 from lbr_st.errors import InputError, naming_the_extra
 from lbr_st.model.lengths import TextLimit
-from lbr_st.records import MANIFEST, Record
+from lbr_st.records import MANIFEST
+from lbr_st.use.texts import texts_of
 
 if TYPE_CHECKING:
     from lbr_st.use.encoded import Encoded
-
-
-def texts_of(
-    source: str, role: str, make_chunker: Callable[[], Chunker] = Chunker, wrong: Wrong = stop
-) -> Iterator[Record]:
-    """Yield the texts of a source with their ids, the text of each as ``document``.
-
-    Args:
-        source: A prepared set, a file, a folder of text files or a Hub dataset.
-        role: ``document`` for documents, of a set its corpus; ``query`` for the queries of a file.
-        make_chunker: Makes what cuts text files.
-        wrong: Called with a `RowError` for each row that cannot be used; reading goes on if it returns.
-
-    Raises:
-        InputError: If a row cannot be used, or there is none; or queries are asked for of a set or a folder.
-    """
-    if role == "document":
-        return iterate_passages(file_of(source, "corpus"), make_chunker, wrong)
-    if os.path.isdir(source):
-        raise InputError(f"--role query: {source} is a folder; name the file with the queries, such as its test.jsonl")
-    return iterate_queries(source, wrong)
 
 
 def require_sources(sources: Sequence[str], wrong: Wrong = stop, role: str = "document") -> None:

@@ -30,8 +30,8 @@ from lbr_st.errors import InputError, one_line
 from lbr_st.files import UNFINISHED, read_json, replacing, replacing_folder, require_empty, write_json
 from lbr_st.model.contract import encoders_of_documents, fingerprint
 from lbr_st.records import MANIFEST
-from lbr_st.use.passages import texts_of
 from lbr_st.use.runtimes import AUTO
+from lbr_st.use.texts import texts_of
 
 # Readers of Parquet folders leave out what begins with a dot; with this name it does not count as a file of the folder.
 TEXTS = f".texts{UNFINISHED}"
@@ -162,7 +162,7 @@ def lay_down(
         shard_rows: Number of rows of a shard.
         make_chunker: Makes what cuts text files.
         wrong: Called with a `RowError` for each row that cannot be used; reading goes on if it returns.
-        role: Whether documents or queries are read, see `lbr_st.use.passages.texts_of`.
+        role: Whether documents or queries are read, see `lbr_st.use.texts.texts_of`.
 
     Raises:
         InputError: If a row cannot be used, or there is none.
