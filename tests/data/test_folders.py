@@ -31,7 +31,7 @@ def folder(tmp_path):
 def test_the_line(folder, prepare, tmp_path, caplog):
     caplog.set_level(logging.INFO, logger="lbr_st")
     passages = read_passages(folder)
-    assert [passage["document"] for passage in passages] == ["One.", "x = 1", "Two."]
+    assert [passage["document"] for passage in passages] == ["A\nOne.", "x = 1", "Two."]
     assert passages == list(iterate_passages(folder))
     (tmp_path / "docs" / "e.jsonl").rename(tmp_path / "docs" / "sub" / "e.jsonl")  # above, it would be asked for
     prepare(folder, dev=0, test=0)
