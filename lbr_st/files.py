@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
 import glob
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -18,6 +18,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lbr_st.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 # What a name ends with until the file or folder is whole.
 UNFINISHED = ".unfinished"
@@ -91,6 +93,8 @@ def remove_unfinished(folder: str | Path, name: str | None = None) -> None:
 def alone_in(folder: str | Path, waits: bool = False) -> Iterator[None]:
     """Let no other process of this user and machine, that asks for the same, work in a folder meanwhile.
 
+    Where temporary files cannot be locked, all go on as if alone: no work is lost for want of a lock.
+
     Args:
         folder: The folder, which need not be there.
         waits: Whether to wait for one that is at work there.
@@ -100,11 +104,14 @@ def alone_in(folder: str | Path, waits: bool = False) -> Iterator[None]:
     """
     # Beside other temporary files: what is in the folder, and beside it, is the user's.
     name = hashlib.sha256(str(Path(folder).resolve()).encode()).hexdigest()[:16]
-    lock = FileLock(Path(tempfile.gettempdir()) / f"lbr-st-{getpass.getuser()}-{name}.lock")
+    user = os.getuid() if hasattr(os, "getuid") else ""  # a container may know no name for it
+    lock = FileLock(Path(tempfile.gettempdir()) / f"lbr-st-{user}-{name}.lock")
     try:
         lock.acquire(timeout=-1 if waits else 0)
     except Timeout as error:
         raise InputError(f"another process is at work in {folder}: wait for it, or choose another folder") from error
+    except (OSError, NotImplementedError) as error:
+        logger.debug("%s is not locked: %s", folder, error)
     try:
         yield
     finally:
@@ -124,7 +131,7 @@ def filling(path: str | Path, last: str, stale: Collection[str] = ()) -> Iterato
         A folder within ``path`` whose name ends with `UNFINISHED`. Those of earlier processes that were killed go.
     """
     path = Path(path)
-    with alone_in(path), parents_that_go(path):
+    with alone_in(path, waits=True), parents_that_go(path):  # what is saved may be hours of work
         for leftover in path.glob(f".filling-*{UNFINISHED}"):
             shutil.rmtree(leftover)
         with tempfile.TemporaryDirectory(prefix=".filling-", suffix=UNFINISHED, dir=path) as name:

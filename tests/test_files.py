@@ -2,12 +2,14 @@
 
 import errno
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from lbr_st.errors import InputError
 from lbr_st.files import (
+    alone_in,
     filling,
     read_json,
     replacing_folder,
@@ -120,3 +122,12 @@ def test_a_file_that_cannot_be_made(tmp_path, name, message):
         require_new_file(tmp_path / name, "--output")
     require_new_file(tmp_path / "new" / "file", "--output")
     assert [each.name for each in tmp_path.iterdir()] == ["there"]
+
+
+def test_where_nothing_can_be_locked_work_is_saved(tmp_path, monkeypatch):
+    """A disk without locks is no reason to lose it."""
+    (tmp_path / "no-folder").write_text("")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "no-folder"))
+    with alone_in(tmp_path / "out"):
+        (tmp_path / "out").write_text("whole")
+    assert (tmp_path / "out").read_text() == "whole"

@@ -41,7 +41,12 @@ def _parser() -> Parser:
     parser.add_argument(
         "--output-dir", required=True, metavar="DIR", help="new or empty folder, or that of the same run, to go on with"
     )
-    parser.add_argument("--role", choices=ROLES, default="document", help="whose prompt is put before a text")
+    parser.add_argument(
+        "--role",
+        choices=ROLES,
+        default="document",
+        help="documents, or the queries of a file; each has its prompt before it",
+    )
     parser.add_argument(
         "--precision",
         choices=PRECISIONS,

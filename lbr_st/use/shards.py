@@ -48,7 +48,7 @@ class Job:
 
     Attributes:
         model: Directory or Hub id of a sentence-transformers model.
-        role: ``document`` or ``query``: whose prompt is put before a text.
+        role: ``document`` for documents, ``query`` for the queries of a file; each has its prompt before it.
         precision: Type of the numbers that are written: float32, float16, int8 or binary.
         ranges_from: Folder of int8 embeddings whose ranges the numbers are scaled by; default is ranges of their own.
         runtime: What runs the model, see `lbr_st.use.runtimes.RUNTIMES`.
