@@ -723,3 +723,14 @@ def test_ranges_of_a_corpus_whose_first_rows_are_alike(config, tmp_path, monkeyp
     _, found = read(Path(config.output_dir))
     assert len(np.unique(found, axis=0)) == 21
     assert "--precision int8 is scaled by 11 different texts alone" in caplog.text
+
+
+def test_a_file_that_was_renamed_is_another_corpus(config, tmp_path):
+    """Its ids name the file that is not there any more."""
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "2023.txt").write_text("A text of some words.")
+    of_folder = replace(config, data=[str(tmp_path / "texts")])
+    encode_corpus(of_folder)
+    (tmp_path / "texts" / "2023.txt").rename(tmp_path / "texts" / "2021.txt")
+    with pytest.raises(InputError, match="was begun with data that has changed since"):
+        encode_corpus(of_folder)
