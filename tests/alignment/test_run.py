@@ -315,6 +315,7 @@ def test_triplets(config, tmp_path, caplog):
     assert lbr_st.load(str(tmp_path / "out")).prompts == {"query": "q: ", "document": "d: "}
 
 
+@pytest.mark.slow
 def test_a_cached_joint_run_resumes_to_the_same_weights(config):
     run_and_resume(replace(config, mini_batch_size=3, lm_weight=0.5, save_total_limit=9))
 

@@ -365,6 +365,7 @@ def test_a_run_with_a_reranker(config, reranker, tmp_path):
     assert not same_weights(out, tmp_path / "alone")
 
 
+@pytest.mark.slow
 def test_what_a_run_takes_includes_the_teacher(config, tmp_path):
     found = plan(replace(config, dry_run=True))
     without = plan(replace(config, dry_run=True, teacher=None))

@@ -54,6 +54,7 @@ def test_shares(models, tmp_path, capsys, number, weight, shares):
     assert {path.suffix for path in out.iterdir()} & {".unfinished"} == set()
 
 
+@pytest.mark.slow
 def test_auto(models, tmp_path, capsys, monkeypatch):
     """It is the share that the table says; the pairs of another domain are those of the installed packages."""
     general = [{"query": f"what {n}", "document": f"{n} is that"} for n in range(12)]

@@ -29,6 +29,7 @@ def test_card(saved, capsys):
 
 def test_push(saved, capsys, monkeypatch):
     monkeypatch.setattr(HfApi, "create_repo", lambda self, repo_id, private, **kw: f"https://hub/{repo_id} {private}")
+    monkeypatch.setattr(HfApi, "repo_info", lambda self, repo_id: SimpleNamespace(private=False))
     monkeypatch.setattr(HfApi, "upload_folder", lambda self, **kw: SimpleNamespace(oid=REVISION))
     publish.main(["push", "--model", saved, "--repo-id", "owner/name", "--public"])
     shown = capsys.readouterr().out

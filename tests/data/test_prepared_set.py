@@ -35,7 +35,7 @@ def stage2(model, data, output_dir, **settings):
 
 
 # Of three shapes plain pairs come out, as of BEIR.
-SLOW = {"qa", "sides", "chemistry"}
+SLOW = {"qa", "sides", "chemistry", "choice"}
 
 
 @pytest.mark.parametrize("shape", [pytest.param(s, marks=[pytest.mark.slow] if s in SLOW else []) for s in SHAPES])

@@ -225,6 +225,7 @@ def test_the_same_bytes_again(prepare, tmp_path, monkeypatch):
         assert read(turned, name) == read(first, name)
 
 
+@pytest.mark.slow
 def test_processes_make_no_difference(prepare, tmp_path):
     rows = [{"id": n, "question": f"question number {n}", "answer": f"answer {n % 1000} " + f"w{n % 1000} " * 20}
             for n in range(2000)]  # fmt: skip

@@ -92,6 +92,7 @@ def test_beir(name, hub):
     assert [record["document"] for record in corpus.records()] == ["t d", "e"]
 
 
+@pytest.mark.slow
 def test_tasks_exist_in_mteb():
     every = {task.metadata.name for task in mteb.get_tasks(exclude_superseded=False)}
     named = {task for entry in registry.load().values() for task in entry.mteb}

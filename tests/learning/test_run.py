@@ -163,10 +163,10 @@ def test_losses_and_control_arms(config, tmp_path):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"arm": "plain"},
+        pytest.param({"arm": "plain"}, marks=pytest.mark.slow),
         {"arm": "plain", "objective": "reconstruct"},
         {"pack_length": 96},
-        {"gradient_checkpointing": True, "gradient_accumulation_steps": 2},
+        pytest.param({"gradient_checkpointing": True, "gradient_accumulation_steps": 2}, marks=pytest.mark.slow),
         {"bf16": True, "lora_rank": 2},
     ],
     ids=str,
@@ -208,6 +208,7 @@ def test_mixture_of_pairs_and_passages(config, tmp_path, caplog):
     assert stage["data"] == ["sft=pairs.jsonl", "reconstruct=corpus.jsonl"]
 
 
+@pytest.mark.slow
 def test_run_over_strata_resumes_to_the_same_weights(config, tmp_path):
     """A mixture, packed rows and mixed k, cut off in the second epoch: the order of the batches is found again."""
     rows = [{"query": f"{n} " * (1 + n % 9), "document": f"so {n}"} for n in range(40)]

@@ -14,6 +14,7 @@ from lbr_st.publish import leaderboard
 from lbr_st.publish.leaderboard import SubmissionConfig, prepare_submission
 
 
+@pytest.mark.slow
 def test_submission(saved, results, tmp_path, revision):
     config = SubmissionConfig(
         model=saved,

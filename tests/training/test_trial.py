@@ -262,7 +262,7 @@ def test_nothing_is_left(stage, function, config_of, tmp_path, monkeypatch):
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@STAGE
+@pytest.mark.parametrize("stage", ["learn", pytest.param("align", marks=pytest.mark.slow)])
 def test_a_run_after_it_is_the_run_without_it(stage, config_of, tmp_path, monkeypatch):
     """In the same process: the weights, and with them the order of the batches."""
     monkeypatch.setattr(module, "RATE_STEPS", 2)
@@ -342,6 +342,7 @@ def test_without_a_rate_that_of_the_size_is_tried(stage, config_of, monkeypatch)
     assert found.tries[1].rate == by_size
 
 
+@pytest.mark.slow
 def test_dev_data_without_pairs_are_judged_by_the_loss(config_of, tmp_path, monkeypatch):
     """Less of it is better."""
     monkeypatch.setattr(module, "FACTORS", (1e-4, 1))
