@@ -11,7 +11,7 @@ from lbr_st.errors import InputError
 from lbr_st.metrics import paired_interval
 
 WIN, MARGINAL, REGRESSION = "WIN", "MARGINAL", "REGRESSION"
-FEWEST = 6  # queries: were fewer all to agree, a sign test would not be below 5%, and draws of them are all the same
+FEWEST = 6  # queries that find more or less: were fewer all to agree, a sign test would not be below 5%
 THE_START = "the start"
 
 
@@ -21,7 +21,7 @@ class Verdict:
 
     Attributes:
         word: ``WIN`` where the whole interval is above 0, ``REGRESSION`` where it is below, else ``MARGINAL``,
-            and of fewer than `FEWEST` queries.
+            and where fewer than `FEWEST` queries find more or less than before.
         recall: Mean recall@10 of the model at the end.
         difference: How much more that is than at the start.
         low: Lower end of the 95% interval of the difference.
@@ -87,6 +87,7 @@ def verdict(
     if first.shape != last.shape or not first.size:
         raise InputError(f"a verdict needs the same queries twice, got {first.size} at the start and {last.size} after")
     low, high = paired_interval(last[None], first[None], seed=seed)
-    word = MARGINAL if first.size < FEWEST else WIN if low > 0 else REGRESSION if high < 0 else MARGINAL
+    changed = np.count_nonzero(last - first)
+    word = MARGINAL if changed < FEWEST else WIN if low > 0 else REGRESSION if high < 0 else MARGINAL
     difference = float((last - first).mean())
     return Verdict(word, float(last.mean()), difference, low, high, first.size, against)

@@ -1475,6 +1475,35 @@ MUTANTS = [
         "evaluation/test_own_data.py::test_a_model_that_is_run_otherwise_has_scores_of_its_own",
     ),
     Mutant(
+        "evaluate: what is judged no answer leaves the corpus",
+        "evaluation/own_data.py",
+        "extra = [*others, *(record",
+        "extra = [*(record",
+        "evaluation/test_own_data.py::test_hard_negatives_are_searched_among "
+        "evaluation/test_own_data.py::test_a_document_that_is_judged_no_answer_is_asked_for_by_no_query",
+    ),
+    Mutant(
+        "evaluate: data are told apart by their questions alone",
+        "evaluation/own_data.py",
+        'told = [record.get("query"), record["document"], record.get("relevance", 1)]',
+        'told = [record.get("query")]',
+        "evaluation/test_own_data.py::test_other_data_have_another_file_of_results",
+    ),
+    Mutant(
+        "evaluate: a document without a word of the query is found",
+        "evaluation/bm25.py",
+        "for name, score in of.items() if score > 0}",
+        "for name, score in of.items() if score >= 0}",
+        "evaluation/test_bm25.py::test_a_document_without_a_word_of_the_query_is_not_found",
+    ),
+    Mutant(
+        "evaluate: a score is of all that was ever asked for",
+        "evaluation/public_tests.py",
+        ".validate_and_filter_scores(task).get_score()",
+        ".get_score()",
+        "evaluation/test_public_tests.py::test_scores_are_of_what_is_asked_for",
+    ),
+    Mutant(
         "encode: queries get the prompt of documents",
         "use/encode.py",
         "self.texts.encode(texts, self.job.role, on_texts=on_texts)",

@@ -60,6 +60,9 @@ def test_a_few_queries_that_agree_are_no_proof(queries, words):
     """Draws of them are all the same, and five tosses of a coin agree once in sixteen times."""
     found = verdict(np.zeros(queries), np.ones(queries))
     assert (found.word, found.low, found.high) == (words, 1, 1)
+    # Nor where they are among others for which nothing has changed: these toss no coin.
+    among = verdict(np.zeros(40), answered(0, queries, 40))
+    assert among.word == words and among.high > 0
 
 
 def test_queries_count_in_pairs():

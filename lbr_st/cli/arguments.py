@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -38,6 +39,17 @@ class Parser(argparse.ArgumentParser):
             InputError: Always.
         """
         raise InputError(f"{self.prog}: {message} (see {self.prog} --help)")
+
+
+def finite(text: str) -> float:
+    """Read a number that others can be compared with, as the ``type`` of an argument."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"must be a number, got {text}")
+    return number
 
 
 def positive_int(text: str) -> int:
@@ -110,7 +122,7 @@ def add_output_dir(parser: argparse.ArgumentParser, what: str) -> None:
 
 def add_min_score(parser: Any) -> None:
     """Add ``--min-score``, from which on a graded document answers its query."""
-    parser.add_argument("--min-score", type=float, metavar="S", help=MIN_SCORE)
+    parser.add_argument("--min-score", type=finite, metavar="S", help=MIN_SCORE)
 
 
 def add_batch_tokens(parser: argparse.ArgumentParser) -> None:

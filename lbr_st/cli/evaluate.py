@@ -15,7 +15,7 @@ from torch import Tensor
 from lbr_st.cli.arguments import Parser, add_batch_tokens, add_fuse, add_memory, add_min_score, add_on_error, share
 from lbr_st.cli.computing import add_computing, flags_of
 from lbr_st.data.prepared_set import file_of
-from lbr_st.data.records import read_records
+from lbr_st.data.records import read_test
 from lbr_st.errors import InputError
 from lbr_st.evaluation.fusion import DENSE_WEIGHT, evaluate_with_bm25
 from lbr_st.evaluation.own_data import LocalRetrieval, evaluate, local_task, open_for_evaluation
@@ -184,13 +184,13 @@ def dev_task(source: str, min_score: float | None, task: LocalRetrieval, on_erro
     Raises:
         InputError: If the file cannot be used, or has queries of the test.
     """
-    records = read_records(file_of(source, "dev"), min_score=min_score, on_error=on_error)
+    records, others = read_test(file_of(source, "dev"), min_score, on_error)
     if known := sum(record["query"] in task.queries for record in records):
         raise InputError(
             f"--fuse-dev {source}: {known} of its {len(records)} queries are in --data too; choose the weight on others"
         )
     corpus = [{"id": id_, "document": text} for text, id_ in task.documents.items()]
-    return LocalRetrieval(records, corpus, name="dev", revision=task.metadata.revision)
+    return LocalRetrieval(records, [*corpus, *others], name="dev", revision=task.metadata.revision)
 
 
 def _on_tasks(args: argparse.Namespace) -> str:
@@ -199,8 +199,8 @@ def _on_tasks(args: argparse.Namespace) -> str:
     outcomes = evaluate_on_tasks(models, tasks, args.results_dir)
     if not any(each.scores for each in outcomes):
         raise InputError(
-            f"not one task could be run ({outcomes[0].task}: {outcomes[0].why_not}): is there a network, and is "
-            "HF_HUB_OFFLINE unset?"
+            f"not one task could be run ({outcomes[0].task}: {outcomes[0].why_not}); where data are missing: is there "
+            "a network, and is HF_HUB_OFFLINE unset?"
         )
     shown = format_outcomes(outcomes, {name: trained_on(name) for name in models})
     model = next((name for name in args.model if name != BM25), "DIR")

@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from lbr_st.cli.arguments import Parser, add_batch_size, add_min_score, add_on_error, check_asked
 from lbr_st.data.cleaning import printable
 from lbr_st.data.prepared_set import file_of
-from lbr_st.data.records import read_records
+from lbr_st.data.records import read_test
 from lbr_st.evaluation.inspect import format_numbers, inspect
 from lbr_st.evaluation.read_out import read_out, warn_of_unlearned
 from lbr_st.metrics import Pairs
 from lbr_st.model.named import check_embedder_exists, has_bottleneck_tokens
 from lbr_st.model.opening import open_with_language_model
-from lbr_st.records import FIELDS
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -49,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(
             f"only a model of lbr-st says its embeddings in words, and {args.model} is none; give --data alone"
         )
-    records = read_records(file_of(args.data, "dev"), FIELDS, args.min_score, args.on_error) if args.data else []
+    records, others = read_test(file_of(args.data, "dev"), args.min_score, args.on_error) if args.data else ([], [])
     model = open_with_language_model(args.model)
     if args.text:
         warn_of_unlearned(model)
@@ -57,7 +56,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"{text}\n    {', '.join(f'{word} {weight:.2f}' for word, weight in words)}")  # noqa: T201
     command = ["lbr", "search", "--model", args.model, "--data", "DOCUMENTS", *args.text[:1]]
     if args.data:
-        numbers, pairs = inspect(model, records, args.batch_size), Pairs.of(records)
+        numbers, pairs = inspect(model, records, args.batch_size, others), Pairs.of(records, others)
         print(f"{len(pairs.queries)} queries, {len(pairs.documents)} documents\n{format_numbers(numbers)}")  # noqa: T201
         command = ["lbr", "evaluate", "--model", args.model, "bm25", "--data", args.data]
+        command += [] if args.min_score is None else ["--min-score", f"{args.min_score:g}"]
+        command += ["--on-error", args.on_error] if args.on_error == "skip" else []
     print(f"\nnext: {shlex.join(command)}")  # noqa: T201

@@ -19,7 +19,7 @@ from lbr_st.data.drops import Drops, Waiting, on_wrong_row
 from lbr_st.data.encodings import read_lines
 from lbr_st.data.folders import note_files, text_files
 from lbr_st.data.ids import TWICE, IdReader, UniqueIds, part_id
-from lbr_st.data.judgements import BOTH_WAYS, JUDGED_OUT, NEGATIVES_NOW, NOTHING, join
+from lbr_st.data.judgements import BOTH_WAYS, IN_CORPUS, JUDGED_OUT, NEGATIVES_NOW, NOTHING, join
 from lbr_st.data.negatives import TextCheck
 from lbr_st.data.passages import Chunker, read_text_files
 from lbr_st.data.remedies import texts_of_row
@@ -220,6 +220,28 @@ def read_tuples(path: str | Path, min_score: float | None = None, on_error: str 
     return _judged(path, min_score, on_error, FIELDS, ("negatives",))
 
 
+def read_test(
+    path: str | Path, min_score: float | None = None, on_error: str | None = None
+) -> tuple[list[Record], list[Record]]:
+    """Read pairs that a model is tested on, and what their queries are to be told apart from.
+
+    Args:
+        path: See `read_records`.
+        min_score: See `read_records`.
+        on_error: See `read_records`.
+
+    Returns:
+        The pairs; and records whose ``document`` answers no query by the same file: those that are judged so, and hard
+        negatives. They belong to the corpus: without them it would be easier than the file is.
+
+    Raises:
+        InputError: See `read_tuples`.
+    """
+    others: list[Record] = []
+    pairs = _judged(path, min_score, on_error, FIELDS, ("negatives",), others=others)
+    return pairs, [*others, *({"document": text} for pair in pairs for text in pair.pop("negatives"))]
+
+
 def read_queries(path: str | Path, on_error: str | None = None) -> list[str]:
     """Read queries alone: of pairs, of a file that has nothing else, or of a text file with one a line.
 
@@ -301,8 +323,12 @@ def _judged(
     needed: Sequence[str],
     optional: Sequence[str] = (),
     target: Template | None = None,
+    others: list[Record] | None = None,
 ) -> list[Record]:
-    """Return the records that are answers, and make the others hard negatives of their query, where they are wanted."""
+    """Return the records that are answers; the others go to a list, where there is one.
+
+    Without one they become hard negatives of their query, where they are wanted.
+    """
     columns, is_prepared = Columns(min_score=min_score), is_of_prepared_set(path)
     read = RecordReader(columns, needed, optional, is_prepared=is_prepared, target=target)
     drops = Drops()
@@ -310,14 +336,21 @@ def _judged(
     answers = [record.get("relevance") != 0 for record in records]
     if not all(answers):
         joined = join([record.get("query") for record in records], [record["document"] for record in records], answers)
-        if read.wants_negatives:
-            for index, others in joined.negatives.items():
-                more = (text for other in others for text in (records[other]["document"], *records[other]["negatives"]))
-                records[index]["negatives"] = list(dict.fromkeys([*records[index]["negatives"], *more]))
         number = answers.count(False) - len(joined.both_ways)
-        left_out = len(joined.left_out) if read.wants_negatives else number
-        read.account.note(NEGATIVES_NOW, number - left_out)
-        read.account.note(JUDGED_OUT, left_out)
+        if others is not None:
+            found = [record for record, is_answer in zip(records, answers, strict=True) if not is_answer]
+            others += [
+                {name: record[name] for name in ("document", "document_id") if name in record} for record in found
+            ]
+            read.account.note(IN_CORPUS, number)
+        elif read.wants_negatives:
+            for index, wrong in joined.negatives.items():
+                more = (text for other in wrong for text in (records[other]["document"], *records[other]["negatives"]))
+                records[index]["negatives"] = list(dict.fromkeys([*records[index]["negatives"], *more]))
+            read.account.note(NEGATIVES_NOW, number - len(joined.left_out))
+            read.account.note(JUDGED_OUT, len(joined.left_out))
+        else:
+            read.account.note(JUDGED_OUT, number)
         read.account.note(BOTH_WAYS, len(joined.both_ways))
     read.say(path)
     if drops.counts:

@@ -80,6 +80,7 @@ LANGUAGES = {
 OTHER = Language("und-Zyyy", "another language")
 MTEBS_MODEL = "mteb/baseline-bm25s"
 MTEBS = {language.code for language in LANGUAGES.values() if language.by}
+NOTHING = "(nothing)"  # id of no document
 # Texts, and characters of each, that are looked at.
 MOST_TEXTS, MOST_CHARACTERS = 10_000, 1_000
 # Shares of the letters: what is less than some is quoted, what is left of most are names. Japanese has some kana.
@@ -178,6 +179,16 @@ def _index(searcher: Any, corpus: Any, **kwargs: Any) -> None:
         ) from error
 
 
+def with_a_word(found: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """Return the documents that BM25 found, by query, without those that have no word of it.
+
+    mteb orders documents of equal scores by their ids: such a one would be found by its name. What found nothing keeps
+    `NOTHING`, as mteb counts no query without a document.
+    """
+    scored = {query: {name: score for name, score in of.items() if score > 0} for query, of in found.items()}
+    return {query: of or {NOTHING: 0.0} for query, of in scored.items()}
+
+
 class BM25OfAnyScript:
     """mteb's BM25, a searcher of mteb; for languages that it has no tokenizer for, with ours.
 
@@ -190,7 +201,7 @@ class BM25OfAnyScript:
         self._mtebs: Any = mteb.get_model(MTEBS_MODEL)
         self.mteb_model_meta = self._mtebs.mteb_model_meta
         self._searcher: Any = self._mtebs
-        self._size = 0
+        self._size, self._is_local = 0, False
 
     def index(self, corpus: Any, *, task_metadata: Any, **kwargs: Any) -> None:
         """Take the documents.
@@ -198,14 +209,15 @@ class BM25OfAnyScript:
         Raises:
             InputError: If there is not one word in them.
         """
-        is_ours = task_metadata.dataset["path"].startswith(self.local)
-        self._searcher = _searcher(task_metadata.eval_langs, self._mtebs) if is_ours else self._mtebs
+        self._is_local = task_metadata.dataset["path"].startswith(self.local)
+        self._searcher = _searcher(task_metadata.eval_langs, self._mtebs) if self._is_local else self._mtebs
         _index(self._searcher, corpus, task_metadata=task_metadata, **kwargs)
         self._size = len(corpus)
 
     def search(self, queries: Any, **kwargs: Any) -> Any:
-        """Return the best documents by query."""
-        return self._searcher.search(queries, **kwargs)
+        """Return the best documents by query; of a user's own pairs none without a word of it."""
+        found = self._searcher.search(queries, **kwargs)
+        return with_a_word(found) if self._is_local else found
 
     def scores(self, queries: Sequence[str]) -> Iterator[tuple[int, Scores]]:
         """Yield (first query, scores of all documents) for some queries at a time."""

@@ -15,7 +15,7 @@ from mteb.models.model_meta import ModelMeta
 from mteb.models.models_protocols import EncoderProtocol
 from mteb.models.search_wrappers import SearchEncoderWrapper
 
-from lbr_st.evaluation.bm25 import BM25OfAnyScript
+from lbr_st.evaluation.bm25 import BM25OfAnyScript, with_a_word
 from lbr_st.evaluation.own_data import BM25, LocalRetrieval, evaluate, open_for_evaluation
 from lbr_st.evaluation.ranking import RRF, Weight, best_of, blocks, fuse
 from lbr_st.metrics import no_worse
@@ -56,9 +56,9 @@ class AllScores:
         self.queries = list(queries["id"])
         if isinstance(self.searcher, BM25OfAnyScript):
             self.scores = np.concatenate([scores for _, scores in self.searcher.scores(list(queries["text"]))])
-        else:
-            self.searcher.search(queries, top_k=1, **kwargs)
-            self.scores = self._similarities.scores
+            return with_a_word(best(self.queries, self.documents, self.scores, top_k))
+        self.searcher.search(queries, top_k=1, **kwargs)
+        self.scores = self._similarities.scores
         return best(self.queries, self.documents, self.scores, top_k)
 
 

@@ -22,8 +22,8 @@ CONFIDENCE = 0.95
 RATIO = "Separation Ratio"
 MEANINGS = {
     RATIO: "how far positive pairs lie above negative ones, in units of their spread; 0: not at all",
-    "recall@10": "share of queries with their document among the first ten",
-    "nDCG@10": "the same, with its rank",
+    "recall@10": "share of the documents of a query that are among the first ten, on average",
+    "nDCG@10": "the same, with their ranks; all that answer count alike",
     "alignment": "mean squared distance of a query to its document; 0 is best",
     "uniformity": "how evenly documents fill the sphere; lower is better, 0 where all are equal",
     "anisotropy": "mean cosine of two random documents; 1 where all are equal",
@@ -33,7 +33,9 @@ MEANINGS = {
 }
 
 
-def inspect(model: SentenceTransformer, pairs: Sequence[Record], batch_size: int = 32) -> dict[str, float]:
+def inspect(
+    model: SentenceTransformer, pairs: Sequence[Record], batch_size: int = 32, more_documents: Sequence[Record] = ()
+) -> dict[str, float]:
     """Return the numbers of `MEANINGS`, and ``low`` and ``high`` of the ratio's bootstrap interval.
 
     How many texts are longer than the model reads is said.
@@ -43,12 +45,14 @@ def inspect(model: SentenceTransformer, pairs: Sequence[Record], batch_size: int
             ``nats``.
         pairs: Held-out pairs, with ``query`` and ``document``.
         batch_size: Number of texts encoded at once.
+        more_documents: Records whose documents are searched among too.
 
     Raises:
-        InputError: If the pairs have fewer than two different documents, or texts leave no room for the bottleneck.
+        InputError: If there are fewer than two different documents, or texts leave no room for the bottleneck.
     """
-    warn_of_longer(model, (pair["query"] for pair in pairs), (pair["document"] for pair in pairs))
-    found = HeldOutEvaluator(pairs, batch_size=batch_size, confidence=CONFIDENCE)(model)
+    documents = (record["document"] for record in [*pairs, *more_documents])
+    warn_of_longer(model, (pair["query"] for pair in pairs), documents)
+    found = HeldOutEvaluator(pairs, more_documents, batch_size=batch_size, confidence=CONFIDENCE)(model)
     if f"{DEV}_separation_ratio" not in found:
         raise InputError("at least two different documents are needed, one of them to be a negative")
     numbers = {

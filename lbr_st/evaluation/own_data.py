@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import re
 from collections.abc import Callable, Sequence
@@ -21,17 +23,16 @@ from tqdm.auto import tqdm
 
 from lbr_st.data.ids import UniqueIds
 from lbr_st.data.prepared_set import PreparedSet
-from lbr_st.data.records import read_records
+from lbr_st.data.records import read_records, read_test
 from lbr_st.errors import InputError, require
 from lbr_st.evaluation.bm25 import BM25OfAnyScript, tokens_of
 from lbr_st.evaluation.ranking import BM25, MEMORY_MIB, rows_within
-from lbr_st.files import sha256
 from lbr_st.model.contract import fingerprint
 from lbr_st.model.encoding import TextEncoder
 from lbr_st.model.lengths import saying_what_is_longer
 from lbr_st.model.opening import open_sentence_transformer
 from lbr_st.model.quiet import silently
-from lbr_st.records import FIELDS, Record
+from lbr_st.records import Record
 
 logger = logging.getLogger(__name__)
 
@@ -67,8 +68,9 @@ class LocalRetrieval(AbsTaskRetrieval):
         super().__init__()
         texts = dict.fromkeys(record["document"] for record in [*records, *extra_documents])
         # A document is called what its row calls it, where one does.
-        names = {record["document"]: record["id"] for record in extra_documents}
-        names |= {record["document"]: record["document_id"] for record in records if "document_id" in record}
+        names = {record["document"]: record["id"] for record in extra_documents if "id" in record}
+        named = (record for record in [*extra_documents, *records] if "document_id" in record)
+        names |= {record["document"]: record["document_id"] for record in named}
         unique = UniqueIds()
         self.documents = {text: unique(names.get(text), f"d{number}") for number, text in enumerate(texts)}
         self.renamed = {names[text]: id_ for text, id_ in self.documents.items() if names.get(text, id_) != id_}
@@ -89,7 +91,8 @@ class LocalRetrieval(AbsTaskRetrieval):
         """Grades of the documents that answer a query, by their ids."""
         relevant: dict[str, dict[str, int]] = {id_: {} for id_ in self.queries.values()}
         for record in self.records:
-            relevant[self.queries[record["query"]]][self.documents[record["document"]]] = record.get("relevance", 1)
+            grades, document = relevant[self.queries[record["query"]]], self.documents[record["document"]]
+            grades[document] = max(record.get("relevance", 1), grades.get(document, 0))  # a pair may come twice
         return relevant
 
     def load_data(self, num_proc: int | None = None, **kwargs: Any) -> None:
@@ -139,14 +142,16 @@ def local_task(
     prepared = data if isinstance(data, PreparedSet) else PreparedSet.open(data) if Path(data).is_dir() else None
     files = [prepared.file("test"), prepared.file("corpus")] if prepared else [str(data)]
     files += [str(corpus_extra)] if corpus_extra else []
-    records = read_records(files[0], FIELDS, min_score, on_error)
+    records, others = read_test(files[0], min_score, on_error)
     corpora = [read_records(file, ("document",), on_error=on_error) for file in files[1:]]
-    extra = [record for corpus in corpora for record in corpus]
+    extra = [*others, *(record for corpus in corpora for record in corpus)]
     parts = [*([prepared.about["name"]] if prepared else []), *(Path(file).stem for file in files)]
-    name = re.sub(r"[^\w.-]+", "-", "-".join(parts))  # mteb makes a file name of it
-    task = LocalRetrieval(records, extra, name=name, revision=sha256(files)[:40])
+    revision = _digest(records, extra)
+    # mteb makes a file name of it: that of no other data, and of no public test.
+    name = re.sub(r"[^\w.-]+", "-", "-".join([*parts, revision[:8]]))
+    task = LocalRetrieval(records, extra, name=name, revision=revision)
     if corpus_extra:
-        known = {record["document"] for part in (records, *corpora[:-1]) for record in part}
+        known = {record["document"] for part in (records, others, *corpora[:-1]) for record in part}
         if already := sum(record["document"] in known for record in corpora[-1]):
             logger.info("%s: %d of its %d documents are in the corpus already", corpus_extra, already, len(corpora[-1]))
     if task.renamed:
@@ -154,6 +159,15 @@ def local_task(
         said = "documents have an id that another text has: mteb's files call them by a number too"
         logger.info("%s: %d %s, such as %s for %s", corpus_extra or data, len(task.renamed), said, now, given)
     return task
+
+
+def _digest(records: Sequence[Record], extra_documents: Sequence[Record]) -> str:
+    """Return 40 digits that tell data from others: what is asked, what answers it how well, and what is searched."""
+    digest = hashlib.sha256()
+    for record in (*records, *extra_documents):
+        told = [record.get("query"), record["document"], record.get("relevance", 1)]
+        digest.update(json.dumps(told).encode())
+    return digest.hexdigest()[:40]
 
 
 class EncoderOfMteb(SentenceTransformerEncoderWrapper):

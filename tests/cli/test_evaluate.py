@@ -43,7 +43,7 @@ def test_a_table_of_models(model, pairs, tmp_path, capsys):
         f"\n12 queries, 18 documents\n{score_table(scores)}\n\nSaved mteb's result files in {results}.\n"
         f"next: lbr search --model {folder} --data {pairs} 'your question'\n"
     )
-    assert len(list((tmp_path / "results").rglob("test-train.json"))) == 2
+    assert len(list((tmp_path / "results").rglob("test-train-*.json"))) == 2
 
 
 def test_models_with_bm25(model, pairs, tmp_path, capsys):
@@ -65,7 +65,7 @@ def test_models_with_bm25(model, pairs, tmp_path, capsys):
         assert names == ["model", "bm25 (English)", folder, *of_both]
         assert f"lbr search --model {folder} --fuse bm25 --fuse-weight {weight} --data {pairs} " in printed
     assert float(rows[1].split("|")[3]) == pytest.approx(lbr_st.evaluate("bm25", pairs)["ndcg_at_10"], abs=1e-3)
-    seen = {path.parent.parent.name for path in (tmp_path / "results").rglob("test.json")}
+    seen = {path.parent.parent.name for path in (tmp_path / "results").rglob("test-*.json")}
     assert {"local__model", "local__model-with-bm25-rrf", "local__model-with-bm25-0.25"} <= seen
     of_the_model = {path.parent.parent.name for path in results_of(results, folder)}
     assert of_the_model == {"local__model"}  # whose card has no scores of both
@@ -122,7 +122,7 @@ def test_vectors_in_int8_have_scores_of_their_own(vectors, pairs, tmp_path, caps
     flags = ["--corpus-extra", str(tmp_path / "train.jsonl"), "--results-dir", str(results)]
     main(["--model", folder, "--data", pairs, *flags, "--vectors", of_documents])
     assert f"| {folder} (int8) |" in capsys.readouterr().out
-    [file] = results.rglob("test-train.json")
+    [file] = results.rglob("test-train-*.json")
     revision = fingerprint(folder)[:40]
     assert file.parent.name == f"{revision}-int8" and file.parent.parent.name == "local__model-int8"
     assert list(results_of(results, folder)) == []
@@ -189,7 +189,7 @@ def test_public_tests(tmp_path, monkeypatch, capsys):
     assert asked == [({"bm25": (3, ""), "ours": (3, "-8d")}, ["task NFCorpus", "task SciFact"], "results")]
     printed = capsys.readouterr().out
     assert "| NFCorpus | 0.2500 | (trained on) 0.2500 | ndcg_at_10 |" in printed
-    assert "Not run, 1 of 2, as their data cannot be loaded:\n  SciFact: gone" in printed
+    assert "Not run, 1 of 2:\n  SciFact: gone" in printed
     assert printed.endswith("Saved mteb's result files in results.\n")  # a card has no scores of fewer dimensions
     main(["--model", "ours", "--tasks", "NFCorpus", "SciFact"])
     assert capsys.readouterr().out.endswith("next: lbr publish card --model ours --results-dir results\n")
@@ -197,7 +197,9 @@ def test_public_tests(tmp_path, monkeypatch, capsys):
 
 def test_nothing_can_be_run(tmp_path, capsys):
     """What mteb's loader says of SciFact without a network."""
-    with pytest.raises(InputError, match=r"not one task could be run \(SciFact: .*\): is there a network"):
+    with pytest.raises(
+        InputError, match=r"not one task could be run \(SciFact: .*\); where data are missing: is there a network"
+    ):
         main(["--model", "bm25", "--tasks", "SciFact", "--results-dir", str(tmp_path)])
     assert capsys.readouterr().out == ""
 

@@ -35,6 +35,12 @@ def test_a_model_of_this_package(model, pairs, tmp_path, capsys):
     assert all(float(value) == pytest.approx(expected[name], abs=1e-3) for name, value in numbers.items())
     assert f"{expected['low']:8.4f} to {expected['high']:.4f}" in printed
     assert last == f"next: lbr evaluate --model {tmp_path / 'ours'} bm25 --data {pairs}"
+    others = [{"query": RECORDS[0]["query"], "document": text, "score": 0.2} for text in ("another", "one more")]
+    write_jsonl(tmp_path / "judged.jsonl", [*({**record, "score": 0.9} for record in RECORDS), *others])
+    judged = str(tmp_path / "judged.jsonl")
+    main(["--model", str(tmp_path / "ours"), "--data", judged, "--min-score", "0.5", "--on-error", "skip"])
+    head, *_, last = capsys.readouterr().out.splitlines()
+    assert head == "3 queries, 5 documents" and last.endswith(f"--data {judged} --min-score 0.5 --on-error skip")
     (tmp_path / "ours" / "model.safetensors").write_bytes(b"no weights")
     with pytest.raises(InputError, match="ours"):
         main(["--model", str(tmp_path / "ours"), "--data", pairs])

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 import sys
 
@@ -81,7 +82,8 @@ def test_a_model_and_a_task_in_memory(original, pairs, tmp_path, monkeypatch):
     assert main_scores(lbr_st.evaluate(original, task)) == expected
     assert sorted(tmp_path.rglob("*")) == before
     assert main_scores(lbr_st.evaluate(original, task, results_dir=tmp_path / "results")) == expected
-    assert [file.name for file in (tmp_path / "results").rglob("test*.json")] == ["test-train.json"]
+    [file] = (tmp_path / "results").rglob("test*.json")
+    assert file.stem == task.metadata.name
     with pytest.raises(InputError, match="the corpus of a task is made already"):
         lbr_st.evaluate(original, task, corpus_extra=pairs)
 
@@ -125,7 +127,7 @@ def test_a_prepared_set(original, tmp_path):
     about = {"name": "my set", "files": {"test": {}, "corpus": {}}, "objective": "sft", "isolated": [], "mteb": []}
     prepared = PreparedSet(folder, about | {"regime": "strict"})
     task = local_task(prepared)
-    assert task.metadata.name == "my-set-test-corpus" and len(task.documents) == 18
+    assert re.fullmatch("my-set-test-corpus-[0-9a-f]{8}", task.metadata.name) and len(task.documents) == 18
     expected = by_hand(original, ANSWERS + TEXTS)
     assert main_scores(lbr_st.evaluate(original, prepared)) == expected
 
@@ -139,6 +141,33 @@ def test_documents_are_called_what_their_rows_call_them(pairs, tmp_path):
     assert documents["Gout It hurts."] == "MED-10" and documents[PAIRS[0]["answer"]] == "7"
     assert documents[PAIRS[3]["answer"]] == "d3" and len(set(documents.values())) == len(documents) == 15
     assert documents["Another."].startswith("MED-10#") and documents["One more."].startswith("d3#")
+
+
+def test_hard_negatives_are_searched_among(original, tmp_path):
+    """As they are in a file: without them it would be easier than it is."""
+    rows = [{"query": p["question"], "positive": p["answer"], "negatives": TEXTS} for p in PAIRS]
+    write_jsonl(tmp_path / "hard.jsonl", rows)
+    task = local_task(tmp_path / "hard.jsonl")
+    assert [*task.documents] == ANSWERS + TEXTS and sum(map(len, task.judgements.values())) == len(PAIRS)
+    assert main_scores(lbr_st.evaluate(original, task)) == by_hand(original, ANSWERS + TEXTS)
+
+
+def test_a_pair_that_comes_twice_has_its_higher_grade(tmp_path):
+    rows = [{"query": "q", "document": "d", "relevance": grade} for grade in (2, 3, 1)]
+    write_jsonl(tmp_path / "f.jsonl", rows)
+    assert [*local_task(tmp_path / "f.jsonl").judgements.values()] == [{"d0": 3}]
+
+
+def test_other_data_have_another_file_of_results(pairs, tmp_path):
+    """Whatever their file is called: what was measured before is kept, and no public test's name is taken."""
+    renamed = shutil.copy(pairs, tmp_path / "SciFact.jsonl")
+    one, same = local_task(pairs).metadata, local_task(renamed).metadata
+    assert one.revision == same.revision and same.name == f"SciFact-{same.revision[:8]}"
+    others = [local_task(pairs, tmp_path / "train.jsonl").metadata]
+    for changed in ({"question": "other"}, {"answer": "other"}, {"relevance": 2}):
+        write_jsonl(tmp_path / "test.jsonl", [PAIRS[0] | changed, *PAIRS[1:]])
+        others.append(local_task(pairs).metadata)
+    assert len({each.name for each in (one, *others)}) == len({each.revision for each in (one, *others)}) == 5
 
 
 def test_what_joins_a_corpus_that_is_there_already_is_said(pairs, tmp_path, caplog):
@@ -218,7 +247,7 @@ def test_a_model_that_is_run_otherwise_has_scores_of_its_own(saved, original):
 def test_bm25(pairs, tmp_path, monkeypatch):
     scores = lbr_st.evaluate("bm25", pairs, results_dir=tmp_path / "results")
     assert scores["recall_at_10"] > 0.5
-    assert len(list((tmp_path / "results").rglob("test.json"))) == 1
+    assert len(list((tmp_path / "results").rglob("test-*.json"))) == 1
     monkeypatch.setitem(sys.modules, "bm25s", None)
     message = r"--model bm25 needs bm25s, which is not installed: pip install 'lbr-st\[eval\]'"
     with pytest.raises(InputError, match=message):
@@ -260,6 +289,6 @@ def test_a_document_that_is_judged_no_answer_is_asked_for_by_no_query(tmp_path):
     task = local_task(tmp_path / "f.jsonl", min_score=0.5)
     task.load_data()
     assert task.dataset["default"]["test"]["relevant_docs"] == {"3": {"d0": 1, "d1": 1}}
-    assert task.documents == {"d2": "d0", "d3": "d1"}
+    assert task.documents == {"d2": "d0", "d3": "d1", "d0": "d2", "d1": "d3"}  # the others are searched among
     with pytest.raises(InputError, match="--min-score 0.5: the pairs of a task are read already"):
         local_task(task, min_score=0.5)

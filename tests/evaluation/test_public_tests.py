@@ -1,11 +1,14 @@
 """Public tests of mteb over local data of their schema, against nDCG by hand."""
 
+import json
 import math
+from types import SimpleNamespace
 
 import mteb
 import pytest
 import yaml
-from helpers import PAIRS
+from datasets import Dataset, DatasetDict
+from helpers import PAIRS, TEXTS
 from sentence_transformers import SentenceTransformer
 
 from lbr_st.errors import InputError
@@ -95,7 +98,7 @@ def test_why_not_is_one_line(tmp_path):
         def load_data(self):
             raise OSError("ask\n  for access " + "here " * 100)
 
-    [outcome] = evaluate_on_tasks({}, [Gated()], tmp_path)
+    [outcome] = evaluate_on_tasks({"ours": None}, [Gated()], tmp_path)
     assert outcome.why_not.startswith("ask for access here here") and len(outcome.why_not) <= 160
 
 
@@ -113,10 +116,50 @@ def test_what_was_trained_on_is_marked(saved):
         "\n"
         "ours was trained on the sources of NFCorpus; scores there are not those of a test.\n"
         "\n"
-        "Not run, 1 of 3, as their data cannot be loaded:\n"
+        "Not run, 1 of 3:\n"
         "  SciFact: no network"
     )
     assert format_outcomes(outcomes[1:2], {}).startswith("Not run, 1 of 1")
+
+
+def test_bm25_where_there_is_nothing_to_search(saved, tmp_path, monkeypatch):
+    """It is left out where another model is scored, and why is said where it is alone."""
+    task = mteb.get_task("Banking77Classification")
+
+    def load_data(self, **kwargs):
+        rows = [{"text": f"{text} {label}", "label": label} for text in TEXTS for label in (0, 1)]
+        self.dataset, self.data_loaded = (
+            DatasetDict({name: Dataset.from_list(rows) for name in ("train", "test")}),
+            True,
+        )
+
+    monkeypatch.setattr(type(task), "load_data", load_data)
+    models = {"bm25": open_for_evaluation("bm25"), "ours": open_for_evaluation(saved)}
+    [found] = evaluate_on_tasks(models, [task], tmp_path / "results")
+    assert [*found.scores] == ["ours"]
+    row = f"| Banking77Classification |    - | {found.scores['ours']:.4f} | accuracy |"
+    assert row in format_outcomes([found], dict.fromkeys(models, set()))
+    [alone] = evaluate_on_tasks({"bm25": models["bm25"]}, [task], tmp_path / "results")
+    assert (alone.scores, alone.why_not) == ({}, "bm25 only searches, and this is no search")
+
+
+def test_scores_are_of_what_is_asked_for(saved, nfcorpus, tmp_path):
+    """mteb keeps the scores of all splits that were ever asked for in one file."""
+    models = {"ours": open_for_evaluation(saved)}
+    [found] = evaluate_on_tasks(models, tasks_of(["NFCorpus"]), tmp_path / "results")
+    [file] = (tmp_path / "results").rglob("NFCorpus.json")
+    kept = json.loads(file.read_text())
+    kept["scores"]["dev"] = [kept["scores"]["test"][0] | {"main_score": 0.0}]
+    write_json(file, kept)
+    assert evaluate_on_tasks(models, tasks_of(["NFCorpus"]), tmp_path / "results") == [found]
+    assert found.scores["ours"] > 0
+
+
+def test_tasks_of_two_benchmarks_are_each_what_its_benchmark_asks_for(monkeypatch):
+    parts = [mteb.get_task("BelebeleRetrieval", languages=[language]) for language in ("deu", "fra")]
+    benchmarks = [SimpleNamespace(name=f"B{n}", tasks=[part]) for n, part in enumerate(parts)]
+    monkeypatch.setattr(mteb, "get_benchmarks", lambda: benchmarks)
+    assert tasks_of(["B0", "B1", "B0"]) == parts
 
 
 def test_what_a_model_says_that_it_was_trained_on(tmp_path, monkeypatch):
