@@ -118,12 +118,13 @@ def separation_interval(
         relevant: See `separation_ratio`.
         confidence: Share of resamples within the interval.
         resamples: How often the queries are drawn, with replacement.
-        seed: Of the draws.
+        seed: Of the draws. One without a negative pair has no ratio and does not count.
     """
     moments = _moments(queries, documents, relevant)
     generator = np.random.default_rng(seed)
     n = len(moments)
-    ratios = [_ratio(np.bincount(generator.integers(n, size=n), minlength=n) @ moments) for _ in range(resamples)]
+    draws = (np.bincount(generator.integers(n, size=n), minlength=n) @ moments for _ in range(resamples))
+    ratios = [_ratio(drawn) for drawn in draws if drawn[3] > 0]
     low, high = np.quantile(ratios, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
 

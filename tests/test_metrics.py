@@ -60,6 +60,15 @@ def test_separation_interval(vectors):
     assert (low, high) == pytest.approx(tuple(np.quantile(ratios, [0.1, 0.9])), abs=1e-6)
 
 
+def test_draws_without_a_negative_pair_have_no_ratio(vectors):
+    """Of two queries one has every document: drawn twice, it is told apart from nothing."""
+    queries, documents = vectors
+    relevant = [list(range(len(documents))), [0]]
+    low, high = metrics.separation_interval(queries[:2], documents, relevant, resamples=200)
+    ratios = [ratio_written_out(queries[drawn], documents, [relevant[n] for n in drawn]) for drawn in ([0, 1], [1, 1])]
+    assert (low, high) == pytest.approx((min(ratios), max(ratios)), abs=1e-6)
+
+
 def test_alignment_uniformity_anisotropy_variance(vectors):
     queries, documents = vectors
     distances = [(queries[q] - documents[d]).square().sum() for q, of in enumerate(RELEVANT) for d in of]
