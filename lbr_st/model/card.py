@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +30,13 @@ _MARKED = re.compile(re.escape(MARK).replace(r"\{\}", f"([0-9a-f]{{{DIGITS}}})")
 STAGES = {"learn": "Stage 1", "align": "Stage 2", "merge": "Merge", "recommend train": "Recommendation"}
 # What a step of history says beside the arguments of its command.
 NOT_ARGUMENTS = {"stage", "mteb_tasks", "sets", "processes", "training_arguments", "training_model", "scores"}
+# How a model learned its domain, by the arm of stage 1.
+WAYS = {
+    "cut-off": "through a bottleneck token",
+    "no-cut-off": "with a bottleneck token that nothing had to pass through, as a control",
+    "plain": "by plain training without a bottleneck, as a control",
+}
+WHOLE = "default"  # subset of data that have none
 CITATION = """```bibtex
 @article{liang2026learn,
   title   = {Learn Before Represent: Bridging Generative and Contrastive Learning for Domain-Specific LLM Embeddings},
@@ -50,6 +57,8 @@ class Score(NamedTuple):
         split: Split of the data.
         metric: Name of the metric.
         value: Score, from 0 to 1.
+        type: Type of the task, as mteb names it.
+        subset: Subset of the data.
     """
 
     task: str
@@ -58,6 +67,13 @@ class Score(NamedTuple):
     split: str
     metric: str
     value: float
+    type: str = "Retrieval"
+    subset: str = WHOLE
+
+    @property
+    def on(self) -> str:
+        """What it is a score on, for people."""
+        return f"{self.task}, {self.split}" if self.subset == WHOLE else f"{self.task} ({self.subset}), {self.split}"
 
 
 def write(
@@ -75,8 +91,8 @@ def write(
         folder: Directory of the model.
         name: Name of the model, ``owner/name`` on the Hub.
         scores: Scores of mteb.
-        license: License of the model, as the Hub names it; default is that nothing is said.
-        language: Language of the model, a code of ISO 639-1; default is that nothing is said.
+        license: License of the model, as the Hub names it; default is what `said` returns.
+        language: Language of the model, a code of ISO 639-1; default is what `said` returns.
         command: Command that made the scores.
 
     Raises:
@@ -84,7 +100,8 @@ def write(
     """
     if is_by_hand(folder):
         return False
-    about = read(folder)
+    about, before = read(folder), said(folder)
+    license, language = license or before.get("license"), language or before.get("language")
     card = ModelCard.from_template(
         _metadata(about["history"], name, scores, license, language),
         str(TEMPLATE),
@@ -92,7 +109,7 @@ def write(
         name=name,
         name_in_python=repr(name),
         model=about,
-        how=_how_it_learned({step["stage"] for step in about["history"]}),
+        how=_how_it_learned(about["history"]),
         number_of_tokens=len(about["bottleneck_token_ids"]),
         domain_tokens=len(about.get("domain_token_ids", [])),
         layers=min((step["layers"] for step in about["history"] if "layers" in step), default=None),
@@ -116,6 +133,20 @@ def is_by_hand(folder: str | Path) -> bool:
     content = file.read_text(encoding="utf-8", errors="replace")
     found = _MARKED.search(content)
     return found is None or found[1] != _hash_of(content)
+
+
+def said(folder: str | Path) -> dict[str, Any]:
+    """Return what somebody has let the card of a folder say of its model, which no model says of itself.
+
+    Returns:
+        ``license`` and ``language``, where the card has them, and ``name``; nothing where there is no card of ours.
+    """
+    file = Path(folder) / CARD
+    if not file.is_file() or is_by_hand(folder):
+        return {}
+    about = ModelCard.load(file).data.to_dict()
+    named = {"name": about["model_name"]} if "model_name" in about else {}
+    return named | {key: about[key] for key in ("license", "language") if key in about}
 
 
 def _hash_of(content: str) -> str:
@@ -155,14 +186,17 @@ def read(folder: str | Path) -> dict[str, Any]:
 
 
 def _sources(step: Mapping[str, Any]) -> list[str]:
+    """Return the sources of a step; stage 1 writes them one for each objective, ``sft=FILE``."""
     data = step.get("data") or []
-    return [source.rpartition("=")[2] for source in ([data] if isinstance(data, str) else data)]
+    data = [data] if isinstance(data, str) else data
+    return [source.partition("=")[2] or source for source in data] if step["stage"] == "learn" else data
 
 
 def _eval_result(score: Score, dataset: str) -> EvalResult:
     return EvalResult(
-        task_type="Retrieval",
+        task_type=score.type,
         dataset_type=dataset,
+        dataset_config=None if score.subset == WHOLE else score.subset,
         dataset_name=score.task,
         dataset_split=score.split,
         dataset_revision=score.revision,
@@ -194,16 +228,18 @@ def _metadata(
     )
 
 
-def _how_it_learned(stages: Collection[str]) -> str:
+def _how_it_learned(history: Sequence[Mapping[str, Any]]) -> str:
+    stages = {step["stage"] for step in history}
+    through = next((WAYS[step.get("arm", "cut-off")] for step in history if step["stage"] == "learn"), "")
     if "recommend train" in stages:
         return "was trained with a recommender to find what users choose (arXiv 2311.03778)"
-    if not {"learn", "align"} & {*stages}:
+    if not {"learn", "align"} & stages:
         return "was not trained yet"
     if "learn" not in stages:
         return "was aligned with query-document pairs"
     if "align" not in stages:
-        return "learned its domain through a bottleneck token, and was not aligned with queries yet"
-    return "learned its domain through a bottleneck token, and was then aligned with query-document pairs"
+        return f"learned its domain {through}, and was not aligned with queries yet"
+    return f"learned its domain {through}, and was then aligned with query-document pairs"
 
 
 def _step(step: Mapping[str, Any]) -> dict[str, Any]:
@@ -243,4 +279,4 @@ def _rows(history: Sequence[Mapping[str, Any]], scores: Sequence[Score]) -> list
         for step in history[-1:]  # those of earlier ones are of other weights
         for name, value in step.get("scores", {}).items()
     ]
-    return own + [(f"{score.task}, {score.split}", score.metric, f"{score.value:.4f}") for score in scores]
+    return own + [(score.on, score.metric, f"{score.value:.4f}") for score in scores]

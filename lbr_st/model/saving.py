@@ -117,7 +117,9 @@ def load(model_name_or_path: str, *, device: str | None = None, **kwargs: Any) -
     hub = {key: kwargs[key] for key in ("token", "cache_folder", "revision", "local_files_only") if key in kwargs}
     path = load_file_path(model_name_or_path, "config_sentence_transformers.json", **hub)
     saved = read_json(Path(path)) if path else {}
-    return assemble(module, saved.get("prompts"), saved.get("default_prompt_name"), device)
+    model = assemble(module, saved.get("prompts"), saved.get("default_prompt_name"), device)
+    model.truncate_dim = saved.get("truncate_dim")
+    return model
 
 
 def assemble(
@@ -183,7 +185,7 @@ def save(model: SentenceTransformer, path: str | Path) -> None:
         except VerificationError as error:
             raise UnfinishedError(f"the model was not saved, what was written is wrong: {error}") from error
         if not model_card.is_by_hand(path):
-            model_card.write(folder, path.resolve().name)
+            model_card.write(folder, **{"name": path.resolve().name} | model_card.said(path))
     if is_portable:
         logger.info("saved and verified %s: load it with SentenceTransformer(%r)", path, str(path))
     else:
@@ -224,6 +226,7 @@ def _write_portable(model: SentenceTransformer, module: BottleneckTransformer, f
             "prompts": model.prompts,
             "default_prompt_name": model.default_prompt_name,
             "similarity_fn_name": "cosine",
+            **({} if model.truncate_dim is None else {"truncate_dim": model.truncate_dim}),
         },
     )
     # No modality_config: beside a modules.json, sentence-transformers then reads plain text, also where the

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from lbr_st.errors import InputError, require
 from lbr_st.files import read_json
-from lbr_st.model.card import CARD, Score, read, write
+from lbr_st.model.card import CARD, WHOLE, Score, read, said, write
 from lbr_st.model.contract import LBR_CONFIG, check_files, fingerprint
 from lbr_st.publish.licenses import check_language, check_license
 
+RETRIEVAL = "Retrieval"
 METRICS = ("ndcg_at_10", "recall_at_10")  # of retrieval; other tasks have the main score
 
 
@@ -39,13 +40,16 @@ def scores_of(files: Iterable[Path]) -> Iterator[Score]:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{file} is no result of mteb: {error!r}; evaluate again") from error
         try:
-            dataset = mteb.get_task(name).metadata.dataset["path"]
+            about = mteb.get_task(name).metadata
+            dataset, type_, main = about.dataset["path"], about.type, about.main_score
         except KeyError:  # a task of a local file
-            dataset = None
+            dataset, type_, main = None, RETRIEVAL, METRICS[0]
         for split, subsets in found["scores"].items():
             for scores in subsets:
-                for metric in METRICS if METRICS[0] in scores else ("main_score",):
-                    yield Score(name, dataset, found["dataset_revision"], split, metric, scores[metric])
+                for metric in METRICS if type_ == RETRIEVAL else (main,):
+                    value = scores["main_score"] if metric == main else scores[metric]
+                    subset = scores.get("hf_subset", WHOLE)
+                    yield Score(name, dataset, found["dataset_revision"], split, metric, value, type_, subset)
 
 
 def write_card(
@@ -60,10 +64,10 @@ def write_card(
 
     Args:
         model: Directory of the model.
-        name: Name of the model on the Hub; default is that of the directory.
+        name: Name of the model on the Hub; default is that of the card, and without one that of the directory.
         results_dir: Folder of mteb's result files, whose scores of this very model are shown; default is none.
-        license: License of the model, as the Hub names it: ``apache-2.0``, ``mit``, ...
-        language: Code of ISO 639-1: ``en``, ``de``, ...
+        license: License of the model, as the Hub names it: ``apache-2.0``, ``mit``, ...; default is that of the card.
+        language: Code of ISO 639-1: ``en``, ``de``, ...; default is that of the card.
 
     Raises:
         InputError: If there is no model of this package, its card was written or changed by somebody else, it has no
@@ -75,7 +79,7 @@ def write_card(
         check_language(language)
     model = Path(model)
     require_whole(model)
-    name = name or model.resolve().name
+    name = name or said(model).get("name", model.resolve().name)
     scores = [] if results_dir is None else list(scores_of(results_of(results_dir, model)))
     if results_dir is not None and not scores:
         raise InputError(f"--results-dir {results_dir} has no scores of this model with the weights it has now")

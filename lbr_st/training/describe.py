@@ -96,5 +96,7 @@ def _without_folders(value: Any) -> Any:
     """Return ``name`` of ``folder/name`` and ``objective=folder/name``; ids of the Hub stay what they are."""
     if isinstance(value, list):
         return [_without_folders(each) for each in value]
-    objective, separator, path = (value or "").rpartition("=")
+    if value and Path(value).exists():  # also one with a = in it
+        return Path(value).name
+    objective, separator, path = (value or "").partition("=")
     return f"{objective}{separator}{Path(path).name}" if path and Path(path).exists() else value

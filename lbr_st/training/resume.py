@@ -101,6 +101,8 @@ class Run:
             raise InputError(f"--output-dir {folder} is not empty and holds no run to go on with (no {RUN_FILE})")
         try:
             before = read_json(folder / RUN_FILE)
+            if not (isinstance(before, dict) and before and all(isinstance(part, dict) for part in before.values())):
+                raise ValueError("it describes no run")
         except ValueError as error:
             raise InputError(f"{folder / RUN_FILE} is damaged: {one_line(error)}; choose another folder") from error
         old, new = (_flat({name: of.get(name, {}) for name in self.description}) for of in (before, self.description))
@@ -137,10 +139,10 @@ def last_whole_checkpoint(output_dir: str | Path) -> str | None:
     found = {}
     for folder in checkpoint_dir(output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
         try:
-            state = read_json(folder / "trainer_state.json")
-        except (FileNotFoundError, json.JSONDecodeError):
+            step = int(read_json(folder / "trainer_state.json")["global_step"])
+        except (FileNotFoundError, ValueError, TypeError, KeyError):
             continue
-        found[state["global_step"]] = str(folder)
+        found[step] = str(folder)
     return found[max(found)] if found else None
 
 

@@ -391,9 +391,11 @@ def test_judged_pairs_and_the_least_score(config, tmp_path):
 
 def test_a_damaged_description_of_a_run_is_named(config, tmp_path):
     learn(replace(config, max_steps=1))
-    (tmp_path / "out" / "lbr_run.json").write_text("{")
-    with pytest.raises(InputError, match="lbr_run.json is damaged: Expecting property name"):
-        learn(replace(config, max_steps=1, resume=True))
+    wrong = "it describes no run"
+    for damaged, why in (("{", "Expecting property name"), ("[]", wrong), ("{}", wrong), ('{"stage": 1}', wrong)):
+        (tmp_path / "out" / "lbr_run.json").write_text(damaged)
+        with pytest.raises(InputError, match=f"lbr_run.json is damaged: {why}"):
+            learn(replace(config, max_steps=1, resume=True))
 
 
 class OtherLoss(CutOffModel):

@@ -10,7 +10,7 @@ from sentence_transformers import SentenceTransformer
 
 import lbr_st
 from lbr_st.errors import InputError
-from lbr_st.model.card import CITATION, Score, read, write
+from lbr_st.model.card import CITATION, Score, _metadata, read, write
 
 LEARNED = {
     "stage": "learn",
@@ -97,6 +97,7 @@ def test_ids_of_the_hub_are_metadata(trained):
     about = metadata(trained)
     assert about["library_name"] == "sentence-transformers" and about["pipeline_tag"] == "sentence-similarity"
     assert about["base_model"] == "Qwen/Qwen2-1.5B" and about["datasets"] == ["owner/pairs"]
+    assert "datasets" not in _metadata([ALIGNED | {"data": "lr=1e-4/train"}], "m", [], None, None).to_dict()
     assert "license" not in about and "language" not in about
     assert ModelCard.load(trained / "README.md").data.to_dict().items() >= about.items()
 
@@ -104,17 +105,21 @@ def test_ids_of_the_hub_are_metadata(trained):
 def test_scores_of_mteb_are_metadata(trained):
     scores = [
         Score("NFCorpus", "mteb/nfcorpus", "1" * 40, "test", "ndcg_at_10", 0.25),
+        Score("Banking77Classification", "mteb/banking77", "3" * 40, "test", "accuracy", 0.75, "Classification", "de"),
         Score("pairs", None, "2" * 40, "test", "recall_at_10", 0.5),
     ]
     assert write(trained, "owner/name", scores, license="mit", language="en", command="lbr evaluate ...")
     about = metadata(trained)
     assert (about["license"], about["language"]) == ("mit", "en")
     [of_model] = about["model-index"]
-    [result] = of_model["results"]
+    result, other = of_model["results"]
+    assert (other["task"]["type"], other["dataset"]["config"]) == ("Classification", "de")
+    assert result["task"]["type"] == "Retrieval" and "config" not in result["dataset"]
     assert of_model["name"] == "owner/name" and result["dataset"]["name"] == "NFCorpus"
     assert [metric["value"] for metric in result["metrics"]] == [0.25]
     card = card_of(trained)
-    assert "| NFCorpus, test | ndcg_at_10 | 0.2500 |\n| pairs, test | recall_at_10 | 0.5000 |\n" in card
+    rows = "| NFCorpus, test | ndcg_at_10 | 0.2500 |\n| Banking77Classification (de), test | accuracy | 0.7500 |\n"
+    assert f"{rows}| pairs, test | recall_at_10 | 0.5000 |\n" in card
     assert "```\nlbr evaluate ...\n```" in card
 
 
@@ -135,6 +140,7 @@ def test_a_model_that_was_not_trained(model, tmp_path):
     ("history", "how"),
     [
         ([LEARNED], "learned its domain through a bottleneck token, and was not aligned with queries yet"),
+        ([LEARNED | {"arm": "plain"}, ALIGNED], "by plain training without a bottleneck, as a control, and was then"),
         ([ALIGNED], "that was aligned with query-document pairs ("),
     ],
 )

@@ -17,7 +17,7 @@ from transformers import AutoModel, AutoTokenizer
 
 import lbr_st
 from lbr_st.errors import InputError
-from lbr_st.model.verify import LONG, REFERENCE_TEXTS
+from lbr_st.model.verify import LONG, REFERENCE_TEXTS, verify
 
 INPUTS = ["", "one", "blood pressure " * 100, "<|bottleneck 1|> spelled out", *TEXTS]
 
@@ -176,6 +176,21 @@ def test_a_default_prompt_is_not_in_the_way(model, tmp_path):
     for saved in (SentenceTransformer(str(tmp_path)), lbr_st.load(str(tmp_path))):
         assert saved.default_prompt_name == "query"
         assert np.abs(saved.encode(["blood"]) - expected).max() < 1e-6
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_the_first_dimensions_stay_the_first(model, backbone, tmp_path, native):
+    """What keeps some numbers of its vectors keeps them for everyone who opens it, saved by this package again too."""
+    if native:
+        model = lbr_st.from_backbone(backbone, compression_ratio=8, max_seq_length=24)
+    model.truncate_dim = 8
+    lbr_st.save(model, tmp_path / "once")
+    lbr_st.save(lbr_st.load(str(tmp_path / "once")), tmp_path / "twice")
+    for name in ("once", "twice"):
+        opened = SentenceTransformer(str(tmp_path / name), trust_remote_code=native)
+        found = opened.encode(TEXTS)
+        assert found.shape == (len(TEXTS), 8) and np.allclose(found, model.encode(TEXTS), atol=1e-6)
+        verify(tmp_path / name)
 
 
 def test_prompts_and_history_survive(model, tmp_path):

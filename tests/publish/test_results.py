@@ -4,9 +4,11 @@ import json
 import re
 import shutil
 
+import mteb
 import pytest
 import yaml
 
+import lbr_st
 from lbr_st.errors import InputError
 from lbr_st.files import write_json
 from lbr_st.model.contract import fingerprint
@@ -35,10 +37,13 @@ def test_scores_say_where_their_data_are(saved, results):
 
 
 def test_a_task_without_retrieval_has_its_main_score(tmp_path):
-    found = {"task_name": "mine", "dataset_revision": "1", "scores": {"test": [{"main_score": 0.5}]}}
-    write_json(tmp_path / "mine.json", found)
-    [score] = scores_of([tmp_path / "mine.json"])
-    assert (score.metric, score.value) == ("main_score", 0.5)
+    scores = [{"main_score": 0.5, "ndcg_at_10": 0.1, "hf_subset": subset} for subset in ("default", "de")]
+    for name in ("Banking77Classification", "AskUbuntuDupQuestions"):
+        write_json(tmp_path / "it.json", {"task_name": name, "dataset_revision": "1", "scores": {"test": scores}})
+        about = mteb.get_task(name).metadata
+        whole, part = scores_of([tmp_path / "it.json"])
+        assert (whole.metric, whole.value, whole.type) == (about.main_score, 0.5, about.type)
+        assert (whole.on, part.on) == (f"{name}, test", f"{name} (de), test")
 
 
 def test_card_with_scores(saved, results):
@@ -61,6 +66,16 @@ def test_card_with_scores(saved, results):
 
 def test_card_without_scores_is_named_after_the_folder(saved):
     assert "\n# saved\n" in write_card(saved).read_text()
+
+
+def test_what_was_said_once_is_kept(saved):
+    """Of a card that is written again, and of a model that is saved again."""
+    write_card(saved, name="owner/name", license="mit", language="en")
+    once = (saved / "README.md").read_text()
+    assert write_card(saved).read_text() == once
+    lbr_st.save(lbr_st.load(str(saved)), saved)
+    assert (saved / "README.md").read_text() == once
+    assert "license: apache-2.0\n" in write_card(saved, license="apache-2.0").read_text()
 
 
 def test_refusals(saved, tmp_path):

@@ -20,7 +20,7 @@ def checkpoint(run, step, state):
 
 
 def test_a_checkpoint_cut_off_by_a_kill_is_passed_over(run):
-    for step, state in ((2, '{"global_step": 2}'), (10, '{"global_step": 10}'), (12, '{"glob')):
+    for step, state in ((2, '{"global_step": 2}'), (10, '{"global_step": 10}'), (12, '{"glob'), (16, "{}"), (18, "[]")):
         checkpoint(run, step, state)
     (run.output_dir / "checkpoints" / "checkpoint-14").mkdir()
     assert last_whole_checkpoint(run.output_dir) == str(run.output_dir / "checkpoints" / "checkpoint-10")
