@@ -1069,7 +1069,7 @@ MUTANTS = [
     Mutant(
         "resume: a damaged checkpoint is taken",
         "training/resume.py",
-        "except (FileNotFoundError, json.JSONDecodeError):",
+        "except (FileNotFoundError, ValueError, TypeError, KeyError):",
         "except FileNotFoundError:",
         "training/test_resume.py::test_a_checkpoint_cut_off_by_a_kill_is_passed_over",
     ),
@@ -2412,7 +2412,7 @@ MUTANTS = [
     Mutant(
         "kills: a model is one before it has its card",
         "model/saving.py",
-        "model_card.write(folder, path.resolve().name)",
+        'model_card.write(folder, **{"name": path.resolve().name} | model_card.said(path))',
         "assert folder",
         "model/test_saving.py::test_a_model_has_its_card_before_it_is_one",
     ),
