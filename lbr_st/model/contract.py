@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 import torch
 import transformers
+from huggingface_hub import hf_hub_download
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 from transformers.utils.peft_utils import ADAPTER_CONFIG_NAME
@@ -484,21 +485,34 @@ def fingerprint(path: str | Path) -> str:
     return found
 
 
+def revision_of(model: str) -> str | None:
+    """Return what tells the weights of a model from those that it has later.
+
+    Args:
+        model: Directory or file, whose `fingerprint` it is; or id on the Hub, whose commit it is, of the files that are
+            opened now. None where the Hub is not reached and they are not here.
+    """
+    if Path(model).exists():
+        return fingerprint(model)
+    try:
+        return Path(hf_hub_download(model, "config.json")).parent.name
+    except (OSError, ValueError):  # whoever opens it says why
+        return None
+
+
 def keep_documents_of(path: str | Path, model: str) -> None:
     """Note in a directory that it gives the document vectors of another model, as long as its files are these."""
-    about = {"model": model, "model_sha256": fingerprint(model) if Path(model).exists() else None}
+    about = {"model": model, "model_sha256": revision_of(model)}
     write_json(Path(path, DOCUMENTS_OF), about | {"files_sha256": fingerprint(path)})
 
 
 def encoders_of_documents(model: str) -> list[tuple[str | None, str]]:
-    """Return the models that give documents the vectors that this one does: fingerprint and name of each.
+    """Return the models that give documents the vectors that this one does: `revision_of` and name of each.
 
     Args:
-        model: Directory of a model, or its id on the Hub, which has no fingerprint here.
+        model: Directory of a model, or its id on the Hub.
     """
-    if not Path(model).exists():
-        return [(None, model)]
-    found: list[tuple[str | None, str]] = [(fingerprint(model), model)]
+    found = [(revision_of(model), model)]
     file = Path(model, DOCUMENTS_OF)
     if file.is_file() and (about := read_json(file)).get("files_sha256") == found[0][0]:
         found.append((about["model_sha256"], about["model"]))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import bisect
 import contextlib
-import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
@@ -28,7 +27,7 @@ from lbr_st.data.passages import Chunker
 from lbr_st.data.prepared_set import file_of
 from lbr_st.errors import InputError, one_line
 from lbr_st.files import UNFINISHED, read_json, replacing, replacing_folder, require_empty, write_json
-from lbr_st.model.contract import encoders_of_documents, fingerprint
+from lbr_st.model.contract import encoders_of_documents, revision_of
 from lbr_st.records import MANIFEST
 from lbr_st.use.runtimes import AUTO
 from lbr_st.use.texts import texts_of
@@ -210,8 +209,7 @@ def describe_origin(job: Job, sources: Sequence[str]) -> dict[str, Any]:
         path = Path(file_of(source, "corpus"))
         files = text_files(path) if path.is_dir() else [path] if path.is_file() else []  # a Hub dataset has none here
         found.append([source, [[str(each), each.stat().st_size, each.stat().st_mtime_ns] for each in files]])
-    weights = fingerprint(job.model) if os.path.isdir(job.model) else None
-    return {"job": asdict(job), "model_sha256": weights, "data": found}
+    return {"job": asdict(job), "model_sha256": revision_of(job.model), "data": found}
 
 
 def read_ranges(folder: Path, origin: dict[str, Any]) -> list[list[float]]:
@@ -353,7 +351,8 @@ class Manifest:
         """
         own, own_name = self.origin["model_sha256"], self.origin["job"]["model"]
         encoders = encoders_of_documents(model)
-        return any(weights == own if weights else name == own_name for weights, name in encoders)
+        # Where the Hub was not reached then or is not now, the name has to do.
+        return any(weights == own if weights and own else name == own_name for weights, name in encoders)
 
     def missing(self) -> list[int]:
         """Return the shards whose file is not there."""

@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,6 +24,7 @@ from lbr_st.files import alone_in, write_jsonl
 from lbr_st.model import encoding
 from lbr_st.use import dtypes, encode, shards
 from lbr_st.use.encode import EncodeConfig, encode_corpus
+from lbr_st.use.encoded import Encoded
 
 ROWS = [{"id": f"row {n}", "text": f"passage {n} of some length" + " and more" * (n % 7)} for n in range(25)]
 TYPES = {"float32": pa.float32(), "float16": pa.float16(), "int8": pa.int8(), "binary": pa.uint8()}
@@ -583,6 +585,24 @@ def test_other_settings_are_another_run(config, straight, tmp_path, change, mess
     with pytest.raises(InputError, match=message):
         encode_corpus(replace(config, **change))
     assert encode_corpus(config).finished
+
+
+def test_a_model_of_the_hub_that_changed_is_another_run(config, saved, tmp_path, monkeypatch):
+    """Also where its id stays: half of the vectors would be of other weights. Nor are its queries asked of the old."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    of_model = tmp_path / "hub" / "models--owner--name"
+    for revision in ("a" * 40, "b" * 40):
+        shutil.copytree(saved, of_model / "snapshots" / revision)
+    (of_model / "refs").mkdir()
+    (of_model / "refs" / "main").write_text("a" * 40)
+    config = replace(config, model="owner/name")
+    encode_corpus(config)
+    assert len(Encoded.open(config.output_dir, "owner/name")) == len(ROWS)
+    (of_model / "refs" / "main").write_text("b" * 40)
+    with pytest.raises(InputError, match="was begun with another model by that name"):
+        encode_corpus(config)
+    with pytest.raises(InputError, match="was encoded with another model, owner/name"):
+        Encoded.open(config.output_dir, "owner/name")
 
 
 def test_data_and_model_that_changed_are_another_run(config, saved, tmp_path):
