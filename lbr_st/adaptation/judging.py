@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lbr_st.adaptation.config import AdaptConfig
 from lbr_st.adaptation.data_steps import sizes_of
 from lbr_st.adaptation.layout import Layout
 from lbr_st.adaptation.report import Report, largest_changes, write_report
@@ -23,8 +24,8 @@ from lbr_st.verdict import FEWEST, MARGINAL, REGRESSION, WIN, Verdict, verdict
 
 MEANS = {
     WIN: "WIN means that the whole 95% interval of the difference, in brackets, is above 0.",
-    MARGINAL: "MARGINAL means that the 95% interval of the difference, in brackets, holds 0, or that there are fewer "
-    f"than {FEWEST} queries: it may be chance.",
+    MARGINAL: "MARGINAL means that the 95% interval of the difference, in brackets, holds 0, or that fewer than "
+    f"{FEWEST} queries find more or less than before: it may be chance.",
     REGRESSION: "REGRESSION means that the whole 95% interval of the difference, in brackets, is below 0.",
 }
 
@@ -110,6 +111,24 @@ def verdict_of(said: Mapping[str, Any]) -> Verdict:
     return Verdict(**said["verdict"] | {"outside": tuple(said["verdict"]["outside"])})
 
 
+def finds_more_with_bm25(of_test: Verdict) -> bool:
+    """Tell whether the end and BM25 together find more than either."""
+    assert of_test.fused is not None and of_test.bm25 is not None
+    return of_test.fused > max(of_test.recall, of_test.bm25)
+
+
+def search_command(config: AdaptConfig, weight: float | None = None) -> str:
+    """Return the command that searches what was read with the model that was saved.
+
+    Args:
+        config: Settings of the adaptation.
+        weight: Share of the model beside BM25; default is that BM25 is not asked.
+    """
+    fuse = [] if weight is None else ["--fuse", BM25, "--fuse-weight", f"{weight:g}"]
+    data = ["--data", str(config.sources[0])]
+    return shlex.join(["lbr", "search", "--model", str(config.output_dir), *data, *fuse, "your question"])
+
+
 def next_steps(layout: Layout, of_test: Verdict, saved: str, weight: float) -> list[tuple[str, str]]:
     """Return what to do after a verdict, and the command that does it or "".
 
@@ -120,15 +139,12 @@ def next_steps(layout: Layout, of_test: Verdict, saved: str, weight: float) -> l
         weight: Share of the end beside BM25 that is best on dev.
     """
     config = layout.config
-    search = ["lbr", "search", "--model", str(config.output_dir), "--data", str(config.sources[0])]
     found = []
     if saved == "end":
-        found.append(("Search with the new model:", shlex.join([*search, "your question"])))
-    assert of_test.fused is not None and of_test.bm25 is not None
-    if saved == "end" and of_test.fused > max(of_test.recall, of_test.bm25):
-        fuse = ["--fuse", "bm25", "--fuse-weight", f"{weight:g}", "your question"]
-        found.append(("Together with BM25 it finds more:", shlex.join([*search, *fuse])))
-    elif of_test.bm25 > of_test.recall:
+        found.append(("Search with the new model:", search_command(config)))
+    if saved == "end" and finds_more_with_bm25(of_test):
+        found.append(("Together with BM25 it finds more:", search_command(config, weight)))
+    elif of_test.bm25 is not None and of_test.bm25 > of_test.recall:
         found.append(("BM25 alone finds more than the new model: search with both, or with BM25.", ""))
     if of_test.word != WIN:
         better = []

@@ -16,7 +16,7 @@ from typing import Any
 from lbr_st.adaptation import data_steps, training_steps
 from lbr_st.adaptation.checking import check
 from lbr_st.adaptation.config import AdaptConfig
-from lbr_st.adaptation.judging import judge, verdict_of
+from lbr_st.adaptation.judging import finds_more_with_bm25, judge, search_command, verdict_of
 from lbr_st.adaptation.layout import Layout
 from lbr_st.adaptation.report import REPORT
 from lbr_st.adaptation.steps import Step, Steps
@@ -49,6 +49,7 @@ class Adapted:
         verdict: What the model finds, against the start, on the test.
         report: The page about it.
         saved: ``end``, or ``start`` where the end is worse.
+        search: Command that searches with it, together with BM25 where both find more than either.
         steps: The steps, with what came of them.
     """
 
@@ -56,6 +57,7 @@ class Adapted:
     verdict: Verdict
     report: Path
     saved: str
+    search: str
     steps: list[Step]
 
 
@@ -84,7 +86,9 @@ def adapt(config: AdaptConfig) -> Adapted:
     with steps.saying_how_to_go_on("saving the model"), replacing_folder(target) as folder:
         _save(layout.end if last.said["saved"] == "end" else layout.start, folder)
         shutil.copyfile(last.folder / REPORT, folder / REPORT)
-    return Adapted(config, verdict_of(last.said), target / REPORT, last.said["saved"], steps.done)
+    found, saved = verdict_of(last.said), last.said["saved"]
+    weight = last.said["weight_beside_bm25"] if saved == "end" and finds_more_with_bm25(found) else None
+    return Adapted(config, found, target / REPORT, saved, search_command(config, weight), steps.done)
 
 
 def _save(model: str, folder: Path) -> None:

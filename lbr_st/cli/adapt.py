@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -73,18 +72,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{plan_text(plan(config))}\nnext: the same command without --dry-run")  # noqa: T201
         return
     made = adapt(config)
-    command = [
-        "lbr",
-        "search",
-        "--model",
-        str(made.config.output_dir),
-        "--data",
-        str(made.config.sources[0]),
-        "your question",
-    ]
     print(  # noqa: T201
         f"\nSaved {made.config.output_dir}, with report.html. The steps are in {made.config.work}, which can be "
-        f"deleted.\nnext: {shlex.join(command)}\n{made.verdict}"
+        f"deleted.\nnext: {made.search}\n{made.verdict}"
     )
 
 

@@ -91,6 +91,8 @@ def test_from_a_folder_to_a_model_with_a_verdict_by_a_full_disk_at_each_step(con
     assert str(made.verdict).startswith(f"VERDICT {made.verdict.word}: recall@10 ")
     assert "against the start; BM25 " in str(made.verdict) and "outside the domain" in str(made.verdict)
     page = " ".join(html.unescape(made.report.read_text()).split())
+    together = made.verdict.fused > max(made.verdict.recall, made.verdict.bm25)
+    assert made.search in page and ("--fuse bm25 --fuse-weight" in made.search) == together
     assert str(made.verdict) in page and "No query of a passage that is asked for was trained on." in page
     assert SentenceTransformer(str(tmp_path / "out")).encode("iron").shape == (32,)
     own = json.loads((config.work / "5-set" / "set" / "lbr_set.json").read_text())
