@@ -1174,7 +1174,7 @@ MUTANTS = [
     Mutant(
         "history: the scores are those of the last step",
         "training/finish.py",
-        'if kept is None or entry.get("step") == kept:',
+        'if entry.get("step") == kept:',
         "if True:",
         "training/test_finish.py",
     ),
@@ -1196,16 +1196,44 @@ MUTANTS = [
     Mutant(
         "pairs: a text is in a batch twice",
         "alignment/batches.py",
-        "if text in batch.texts or not batch.queries.isdisjoint(self.answered_by.get(text, ())):",
+        "if text in there or not batch.queries.isdisjoint(self.answered_by.get(text, ())):",
         "if not batch.queries.isdisjoint(self.answered_by.get(text, ())):",
         "alignment/test_batches.py",
     ),
     Mutant(
         "pairs: an answer of a query comes as a negative of another row",
         "alignment/batches.py",
-        "if text in batch.texts or not batch.queries.isdisjoint(self.answered_by.get(text, ())):",
-        "if text in batch.texts:",
+        "if text in there or not batch.queries.isdisjoint(self.answered_by.get(text, ())):",
+        "if text in there:",
         "alignment/test_batches.py",
+    ),
+    Mutant(
+        "pairs: a hard negative of many rows keeps them out",
+        "alignment/batches.py",
+        "there = batch.texts if text in own else batch.pairs",
+        "there = batch.texts",
+        "alignment/test_batches.py::test_a_hard_negative_of_many_rows_keeps_none_out",
+    ),
+    Mutant(
+        "stage 2: an evaluation draws the run's random numbers",
+        "alignment/trainer.py",
+        "with torch.random.fork_rng(devices=[]):",
+        "if True:",
+        "alignment/test_run.py::test_how_often_dev_is_scored_changes_no_weight",
+    ),
+    Mutant(
+        "stages: a warm-up may be one step",
+        "training/config.py",
+        "return steps if steps > 1 else 0",
+        "return steps",
+        "alignment/test_run.py::test_a_run_of_one_step_trains",
+    ),
+    Mutant(
+        "stage 2: dev is asked of the answers alone",
+        "alignment/run.py",
+        "dev_corpus = [*others, *",
+        "dev_corpus = [*",
+        "alignment/test_run.py::test_the_dev_corpus_has_the_hard_negatives_of_its_file",
     ),
     Mutant(
         "pairs: a hard negative that answers the query is trained",
@@ -2709,8 +2737,8 @@ MUTANTS = [
     Mutant(
         "adapt: shares are judged among the passages of the dev queries alone",
         "adaptation/training_steps.py",
-        "    corpus = dev_corpus(layout)\n",
-        "    corpus: list[Record] = []\n",
+        "    corpus = [*others, *dev_corpus(layout)]\n",
+        "    corpus = others\n",
         "adaptation/test_run.py::test_from_a_folder_to_a_model_with_a_verdict_by_a_full_disk_at_each_step",
     ),
     Mutant(

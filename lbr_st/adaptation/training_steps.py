@@ -19,7 +19,7 @@ from lbr_st.alignment.config import AlignConfig
 from lbr_st.alignment.run import align
 from lbr_st.data.mining import MineConfig, with_negatives, without_held_out
 from lbr_st.data.prepared_set import file_of
-from lbr_st.data.records import read_records, read_tuples
+from lbr_st.data.records import read_records, read_test, read_tuples
 from lbr_st.errors import InputError
 from lbr_st.evaluation.general import general_pairs
 from lbr_st.evaluation.shares import choose_share
@@ -84,9 +84,9 @@ def align_with_queries(layout: Layout, folder: Path) -> dict[str, Any]:
 def merge_with_start(layout: Layout, folder: Path) -> dict[str, Any]:
     """Keep as much of the training as is no worse on dev than less of it, and keeps what was known before."""
     config = layout.config
-    dev = read_records(file_of(str(layout.set), "dev"))
+    dev, others = read_test(file_of(str(layout.set), "dev"))
     general = general_pairs(config.general, seed=config.seed)
-    corpus = dev_corpus(layout)
+    corpus = [*others, *dev_corpus(layout)]
     choice = choose_share(layout.before, layout.aligned, dev, general, corpus, keep_general=config.keep_general)
     start_over(folder, "model")
     taken = choice.taken

@@ -132,15 +132,17 @@ def documents_by_query(records: Sequence[Record], same: str = AUTO) -> dict[str,
 class _Batch:
     rows: list[int] = field(default_factory=list)
     texts: set[int] = field(default_factory=set)
+    pairs: set[int] = field(default_factory=set)  # texts that are a query or a document of a row
     queries: set[int] = field(default_factory=set)
 
 
 class DistinctBatchSampler(DefaultBatchSampler):
     """Batches in which no row's document is known to answer the query of another row, and no text is there twice.
 
-    Sentence-transformers' sampler without duplicates compares the texts of rows. That lets two passages of one query
-    meet when one of them comes with another query, or as another row's hard negative: each would be trained as a
-    negative of its own query. What is one text, `same_text` says.
+    A hard negative of several rows may be: it answers none of their queries. Sentence-transformers' sampler without
+    duplicates compares the texts of rows. That lets two passages of one query meet when one of them comes with another
+    query, or as another row's hard negative: each would be trained as a negative of its own query. What is one text,
+    `same_text` says.
 
     In several processes the batch is that of all of them together, as its negatives are gathered; this sampler yields
     the part of one process. All parts have one size, so up to ``num_processes - 1`` rows of a batch that is not full
@@ -182,6 +184,7 @@ class DistinctBatchSampler(DefaultBatchSampler):
 
         names = [name for name in dataset.column_names if name != LABEL]
         columns = [[number_of(same_text(text, same)) for text in dataset[name]] for name in names]
+        self.pairs = [{*row} for row in zip(*columns[:2], strict=True)]
         self.texts = [tuple(dict.fromkeys(row)) for row in zip(*columns, strict=True)]
         self.queries = columns[0]
         answers: dict[int, set[int]] = {}
@@ -203,15 +206,23 @@ class DistinctBatchSampler(DefaultBatchSampler):
         if not sizes:
             raise InputError(
                 f"not one batch of {'' if drop_last else 'up to '}{size} rows can be made: two rows with the same "
-                "text, or with documents of the same query, are never in one batch"
-                f"{_of_most_rows(dataset, dict(zip(names[2:], columns[2:], strict=True)))}"
+                "query or document, or with documents of the same query, are never in one batch"
             )
+        _warn_of_common(dataset, dict(zip(names[2:], columns[2:], strict=True)))
+        left_out = len(self.texts) - sum(sizes)
         if len(sizes) > 1 and sum(sizes) < 0.9 * size * (len(sizes) - 1):
             logger.warning(
                 "batches have %.1f rows on average, where %d were asked for: many share their query or document, and "
                 "such rows are never in one batch",
                 sum(sizes) / len(sizes),
                 size,
+            )
+        if left_out > (size if drop_last else num_processes):
+            logger.warning(
+                "%d of %d rows are in no batch of an epoch, others in each: they share their query or document with "
+                "so many that none is left to be in a batch with",
+                left_out,
+                len(self.texts),
             )
 
     def __len__(self) -> int:
@@ -233,11 +244,14 @@ class DistinctBatchSampler(DefaultBatchSampler):
         query = self.queries[row]
         if not batch.texts.isdisjoint(self.answers.get(query, ())):
             return query
+        own = self.pairs[row]
         for text in self.texts[row]:
-            if text in batch.texts or not batch.queries.isdisjoint(self.answered_by.get(text, ())):
+            there = batch.texts if text in own else batch.pairs
+            if text in there or not batch.queries.isdisjoint(self.answered_by.get(text, ())):
                 return text
         batch.rows.append(row)
         batch.texts.update(self.texts[row])
+        batch.pairs.update(own)
         batch.queries.add(query)
         return None
 
@@ -267,11 +281,16 @@ class DistinctBatchSampler(DefaultBatchSampler):
                 yield whole
 
 
-def _of_most_rows(dataset: Dataset, numbers: Mapping[str, Sequence[int]]) -> str:
+def _warn_of_common(dataset: Dataset, numbers: Mapping[str, Sequence[int]]) -> None:
     """Name the hard negative that more than half of the rows have, by the numbers of the texts in their columns."""
     counts = collections.Counter(each for row in zip(*numbers.values(), strict=True) for each in {*row})
     if not counts or 2 * counts.most_common(1)[0][1] <= len(dataset):
-        return ""
+        return
     [(most, count)] = counts.most_common(1)
     text = next(dataset[name][there.index(most)] for name, there in numbers.items() if most in there)
-    return f"; {count} of {len(dataset)} rows have the hard negative {shortened(text, EXCERPT)!r}: leave it out"
+    logger.warning(
+        "%d of %d rows have the hard negative %r: it counts as often as it is in a batch; leave it out",
+        count,
+        len(dataset),
+        shortened(text, EXCERPT),
+    )

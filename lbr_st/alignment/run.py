@@ -29,7 +29,7 @@ from lbr_st.alignment.losses import JointCollator, JointLoss, info_nce
 from lbr_st.alignment.teacher import Lessons, Teacher, check_strength, teacher_of
 from lbr_st.alignment.trainer import AlignTrainer
 from lbr_st.data.prepared_set import PreparedSet, file_of, refuse_overlaps, same_text_of
-from lbr_st.data.records import read_records, read_tuples
+from lbr_st.data.records import read_records, read_test, read_tuples
 from lbr_st.data.sources import check_is_there
 from lbr_st.errors import InputError
 from lbr_st.learning.examples import ExampleMaker, check_fits
@@ -45,7 +45,7 @@ from lbr_st.model.precision import autocast_dtype
 from lbr_st.model.saving import load
 from lbr_st.model.similarity import compare_by_cosine
 from lbr_st.model.trainable import check_can_be_trained, check_max_length, embedding_width
-from lbr_st.records import FIELDS, Record
+from lbr_st.records import Record
 from lbr_st.training.callbacks import WarnOfCollapse, evaluate_while_training, keep_best
 from lbr_st.training.describe import describe_run, open_folder
 from lbr_st.training.finish import finish, set_prompts, write_log
@@ -106,7 +106,7 @@ class AlignData:
     Attributes:
         train: Pairs with their hard negatives.
         dev: Held-out pairs; empty where there are none.
-        dev_corpus: Documents that join those of ``dev`` in its corpus.
+        dev_corpus: Documents that join those of ``dev`` in its corpus, hard negatives of its file among them.
         same: What is the same text, one of `lbr_st.data.same_text.LEVELS`.
     """
 
@@ -294,9 +294,9 @@ def read_data(config: AlignConfig, sources: AlignSources | None = None) -> Align
         InputError: If a source cannot be read, or a text is both trained on and held out.
     """
     sources = sources or find_sources(config)
-    dev = read_records(sources.dev, FIELDS, config.min_score, config.on_error) if sources.dev else []
+    dev, others = read_test(sources.dev, config.min_score, config.on_error) if sources.dev else ([], [])
     extra = sources.dev_corpus
-    dev_corpus = read_records(extra, ("document",), on_error=config.on_error) if extra else []
+    dev_corpus = [*others, *(read_records(extra, ("document",), on_error=config.on_error) if extra else [])]
     train = read_tuples(sources.train, config.min_score, config.on_error)
     held_out = [(sources.dev, dev)] if sources.dev else []
     refuse_overlaps([(sources.train, train)], held_out, allowed=config.allow_overlap)

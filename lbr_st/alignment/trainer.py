@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
 from accelerate.data_loader import prepare_data_loader
 from datasets import Dataset
 from peft import PeftModel
@@ -77,6 +78,11 @@ class AlignTrainer(SentenceTransformerTrainer):
         loss = super().training_step(model, inputs, num_items_in_batch)
         self._rising.add(loss)
         return loss
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Score the dev data, without a draw of the run's random numbers: how often must not change its weights."""
+        with torch.random.fork_rng(devices=[]):
+            return super().evaluate(*args, **kwargs)
 
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
         """Collect nothing for a model card: it would be of the checkpoints, and none is written."""

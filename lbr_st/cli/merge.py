@@ -9,11 +9,11 @@ from collections.abc import Sequence
 
 from lbr_st.cli.arguments import Parser, add_min_score, add_output_dir, positive_int
 from lbr_st.data.prepared_set import file_of
-from lbr_st.data.records import read_records
+from lbr_st.data.records import read_test
 from lbr_st.evaluation.general import general_pairs
 from lbr_st.evaluation.shares import KEEP_GENERAL, choose_share
 from lbr_st.files import require_empty
-from lbr_st.model.merging import check_mergeable, check_shares, merge
+from lbr_st.model.merging import check_mergeable, check_shares, is_plain, merge
 from lbr_st.model.saving import save_any
 
 AUTO = "auto"
@@ -47,17 +47,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     require_empty(args.output_dir)
     check_mergeable(args.models)
     if is_auto:
-        dev = read_records(file_of(args.dev_data, "dev"), min_score=args.min_score)
+        dev, others = read_test(file_of(args.dev_data, "dev"), args.min_score)
         general = general_pairs(args.general)
         keep = KEEP_GENERAL if args.keep_general is None else args.keep_general
         start, end = args.models
         batch_size = args.batch_size or BATCH_SIZE
-        choice = choose_share(start, end, dev, general, keep_general=keep, batch_size=batch_size)
+        choice = choose_share(start, end, dev, general, others, keep_general=keep, batch_size=batch_size)
         print(f"\n{choice}")  # noqa: T201
         weights = [1 - choice.taken.share, choice.taken.share]
     save_any(merge(args.models, weights), args.output_dir)
     shares = " and ".join(f"{weight:g} of {name}" for weight, name in zip(weights, args.models, strict=True))
-    command = shlex.join(["lbr", "evaluate", "--model", args.output_dir, *args.models[-1:], "--data", "TEST_PAIRS"])
+    beside = [] if is_plain(args.models[-1]) else args.models[-1:]
+    command = shlex.join(["lbr", "evaluate", "--model", args.output_dir, *beside, "--data", "TEST_PAIRS"])
     print(f"\nSaved {args.output_dir}: {shares}.\nnext: {command}")  # noqa: T201
 
 

@@ -178,7 +178,9 @@ def run_stage(
         said, next_step = rates_text(find_rate(config)), "the same command with that rate, without --find-rate"
     else:
         run(config)
-        said = f"\nSaved {config.output_dir}: the model, training.png, training_log.json."
+        made = ["training.png", "training_log.json"]
+        there = [name for name in made if Path(config.output_dir, name).is_file()]
+        said = f"\nSaved {config.output_dir}: {', '.join(['the model', *there])}."
         verdict = read_verdict(config.output_dir)
     if config.should_save:
         last = "" if verdict is None else f"\n{verdict}"

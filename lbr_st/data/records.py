@@ -175,6 +175,7 @@ def read_records(
     on_error: str | None = None,
     target: Template | None = None,
     optional: Sequence[str] = (),
+    others: list[Record] | None = None,
 ) -> list[Record]:
     """Read a file of question-answer pairs, or of documents alone; say which of its columns were used.
 
@@ -187,6 +188,8 @@ def read_records(
             stops, too, and names no flag that would skip them.
         target: Template of what stage 1 predicts; its fields are those of the row as it stands in the file.
         optional: ``query``, where rows may have one.
+        others: Gets records of pairs of which a ``document`` answers no query by the same file: those that are judged
+            so, and hard negatives. They belong to the corpus of a test: without them it would be easier than the file.
 
     Returns:
         A record for each document of a row, with the fields asked for and an ``id``: the row's own, else its number;
@@ -198,7 +201,11 @@ def read_records(
         InputError: If the file cannot be read, or a row does not parse, lacks a field or has an empty text. The
             message names file, line and column.
     """
-    return _judged(path, min_score, on_error, fields, optional, target)
+    if others is None:
+        return _judged(path, min_score, on_error, fields, optional, target)
+    found = _judged(path, min_score, on_error, fields, (*optional, "negatives"), target, others)
+    others += [{"document": text} for record in found for text in record.pop("negatives")]
+    return found
 
 
 def read_tuples(path: str | Path, min_score: float | None = None, on_error: str | None = None) -> list[Record]:
@@ -231,15 +238,13 @@ def read_test(
         on_error: See `read_records`.
 
     Returns:
-        The pairs; and records whose ``document`` answers no query by the same file: those that are judged so, and hard
-        negatives. They belong to the corpus: without them it would be easier than the file is.
+        The pairs; and the ``others`` of `read_records`.
 
     Raises:
         InputError: See `read_tuples`.
     """
     others: list[Record] = []
-    pairs = _judged(path, min_score, on_error, FIELDS, ("negatives",), others=others)
-    return pairs, [*others, *({"document": text} for pair in pairs for text in pair.pop("negatives"))]
+    return read_records(path, FIELDS, min_score, on_error, others=others), others
 
 
 def read_queries(path: str | Path, on_error: str | None = None) -> list[str]:

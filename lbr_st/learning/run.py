@@ -19,7 +19,7 @@ from datasets import Dataset
 from sentence_transformers import SentenceTransformer
 
 from lbr_st.data.prepared_set import PreparedSet, file_of, refuse_overlaps
-from lbr_st.data.records import read_records
+from lbr_st.data.records import read_records, read_test
 from lbr_st.data.sources import check_is_there
 from lbr_st.data.terms import AUTO, LEAST_COUNT, LEAST_PIECES, find_terms, read_terms, terms_in, texts_of
 from lbr_st.data.vectors import check_form, read_vectors
@@ -40,7 +40,7 @@ from lbr_st.model.precision import autocast_dtype
 from lbr_st.model.saving import load
 from lbr_st.model.self_checks import check_no_leak, check_packing
 from lbr_st.model.trainable import check_can_be_trained
-from lbr_st.records import FIELDS, Record
+from lbr_st.records import Record
 from lbr_st.training import curves
 from lbr_st.training.callbacks import evaluate_while_training, keep_best
 from lbr_st.training.describe import describe_run, open_folder
@@ -103,12 +103,14 @@ class LearnData:
         train: Records by objective.
         dev: Held-out records by objective; empty where there are none.
         pairs: Held-out pairs whose embeddings are measured; empty where there are none.
+        others: Documents that their queries are to be told apart from too, hard negatives of the same file.
     """
 
     weights: dict[str, float]
     train: dict[str, list[Record]]
     dev: dict[str, list[Record]]
     pairs: list[Record]
+    others: list[Record]
 
 
 class Domain(NamedTuple):
@@ -241,13 +243,15 @@ def prepare(
     open_folder(config, arguments)
     domain = _read_terms(config)
     data = read_data(config, sources)
-    run = describe_run(config, arguments, list(config.data), [*data.train.values(), *data.dev.values(), data.pairs])
+    run = describe_run(
+        config, arguments, list(config.data), [*data.train.values(), *data.dev.values(), data.pairs, data.others]
+    )
     if training_model is not CutOffModel:
         run.description["contents"]["training_model"] = _name_of(training_model)
     if run.open(config.resume) is State.FINISHED:
         return None
     trainer = _trainer(config, arguments, _open(config, data, domain), data, training_model)
-    check_best_metric(trainer)
+    check_best_metric(trainer, config.select_by)
     return run, trainer
 
 
@@ -290,8 +294,10 @@ def read_data(config: LearnConfig, sources: LearnSources | None = None) -> Learn
     sources = sources or find_sources(config)
     asked = config.min_score, config.on_error
     target = {"sft": config.target_template}
+    others: dict[str, list[Record]] = {each: [] for each in sources.dev if each in READ_PAIRS}
     dev = {
-        each: read_records(source, fields_of(each), *asked, target.get(each)) for each, source in sources.dev.items()
+        each: read_records(source, fields_of(each), *asked, target.get(each), others=others.get(each))
+        for each, source in sources.dev.items()
     }
     train = {
         each: read_records(source, fields_of(each), *asked, target.get(each)) for each, source in sources.train.items()
@@ -301,12 +307,12 @@ def read_data(config: LearnConfig, sources: LearnSources | None = None) -> Learn
         [(source, dev[each]) for each, source in sources.dev.items()],
         allowed=config.allow_overlap,
     )
-    pairs = next((dev[each] for each in READ_PAIRS if each in dev), [])
+    pairs, beside = next(((dev[each], others[each]) for each in READ_PAIRS if each in dev), ([], []))
     if not pairs and sources.dev:
         # What reads documents alone may be held against a file without queries, unless it is judged by them.
         with contextlib.nullcontext() if config.select_by in SELECT_BY_PAIRS else contextlib.suppress(InputError):
-            pairs = read_records(next(iter(sources.dev.values())), FIELDS, *asked)
-    return LearnData(sources.weights, train, dev, pairs)
+            pairs, beside = read_test(next(iter(sources.dev.values())), *asked)
+    return LearnData(sources.weights, train, dev, pairs, beside)
 
 
 def _predicted(records: Sequence[Record]) -> Iterator[Record]:
@@ -326,7 +332,15 @@ def _dev_sources(config: LearnConfig, prepared: PreparedSet | None, objectives: 
         return {}
     # The passages of a corpus-taught set are trained on.
     held_out = READ_PAIRS if prepared.about["regime"] == "corpus-taught" else tuple(OBJECTIVES)
-    return {each: prepared.file("dev") for each in objectives if each in held_out}
+    found = {each: prepared.file("dev") for each in objectives if each in held_out}
+    if not found:
+        logger.info(
+            "the dev data of %s are not asked: their passages are read by %s, as the set is corpus-taught, so that the "
+            "run has no verdict; lbr inspect or lbr align says what its model finds",
+            prepared.folder,
+            " and ".join(objectives),
+        )
+    return found
 
 
 def _open(config: LearnConfig, data: LearnData, domain: Domain) -> SentenceTransformer:
@@ -427,7 +441,7 @@ def _trainer(
     evaluator = None
     if data.pairs and not config.fsdp:  # encoding needs whole weights
         batch_size, dtype = config.per_device_eval_batch_size, autocast_dtype(config)
-        evaluator = HeldOutEvaluator(data.pairs, batch_size=batch_size, dtype=dtype)
+        evaluator = HeldOutEvaluator(data.pairs, data.others, batch_size=batch_size, dtype=dtype)
         # What the verdict compares with; a run that goes on has it in its log.
         arguments.eval_on_start = last_whole_checkpoint(config.output_dir) is None
     rows = epoch if config.pack_length is None else _packed(epoch, config.pack_length, config.seed)
@@ -477,16 +491,22 @@ def _packed(examples: Dataset, row_length: int, seed: int) -> PackedRows:
     return PackedRows(examples, rows, lengths)
 
 
-def check_best_metric(trainer: LearnTrainer) -> None:
-    """Refuse a ``--metric-for-best-model`` that evaluation will not give.
+def check_best_metric(trainer: LearnTrainer, select_by: str | None = None) -> None:
+    """Refuse a ``--metric-for-best-model``, or a ``--select-by``, that evaluation will not give.
 
     Raises:
         InputError: With the names that it gives.
     """
     if trainer.args.load_best_model_at_end or trainer.args.metric_for_best_model is not None:
         name = trainer.args.metric_for_best_model or "loss"
-        if f"eval_{name.removeprefix('eval_')}" not in trainer.metrics:
+        if f"eval_{name.removeprefix('eval_')}" in trainer.metrics:
+            return
+        if select_by is None:
             raise InputError(f"--metric-for-best-model {name}: choose from {', '.join(trainer.metrics)}")
+        there = [each for each, (metric, _) in SELECT_BY.items() if metric in trainer.metrics]
+        raise InputError(
+            f"--select-by {select_by}: too few texts of the dev data differ for it; choose from {', '.join(there)}"
+        )
 
 
 def describe_epoch(epoch: Dataset, by_objective: Mapping[str, Dataset], weights: Mapping[str, float]) -> str:

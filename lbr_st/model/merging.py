@@ -7,6 +7,7 @@ What is averaged gives up a part of what training changed, and of what training 
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +27,8 @@ from lbr_st.model.contract import fingerprint
 from lbr_st.model.named import check_embedder_exists, check_is_found, has_bottleneck_tokens, is_other_embedding_model
 from lbr_st.model.opening import open_model, open_sentence_transformer
 from lbr_st.model.quiet import quietly
+
+logger = logging.getLogger(__name__)
 
 FLAG = "merge:"  # how a message begins that names one of the models
 MOST_SHOWN = 80  # characters of a value that differs
@@ -66,7 +69,7 @@ def merge(models: Sequence[str], weights: Sequence[float]) -> SentenceTransforme
     """
     check_mergeable(models)
     shares = check_shares(models, weights)
-    plain = {name for name in models if _is_plain(name)}
+    plain = {name for name in models if is_plain(name)}
     main = max(number for number, name in enumerate(models) if name not in plain)
     history: list[list[dict[str, Any]]] = [[] for _ in models]
     with torch.no_grad(), tqdm(total=len(models), desc="Merging", unit="model") as progress:
@@ -86,6 +89,8 @@ def merge(models: Sequence[str], weights: Sequence[float]) -> SentenceTransforme
             _refuse_unlike(other, merged, name, models[main])
             for key, theirs in other.named_parameters():
                 parameters[key].add_(theirs.to(parameters[key].device), alpha=shares[number])
+            if name not in plain:
+                _keep_common_dimensions(merged, other)
             history[number] = getattr(other[0], "history", [])
             del other, theirs  # before the next one is opened
             progress.update()
@@ -99,6 +104,24 @@ def merge(models: Sequence[str], weights: Sequence[float]) -> SentenceTransforme
     return merged.eval()
 
 
+def _keep_common_dimensions(merged: SentenceTransformer, other: SentenceTransformer) -> None:
+    """Leave to a merged model those first dimensions that the other one was trained for, too."""
+    config: Any = getattr(merged.transformers_model, "config", None)
+    others: Any = getattr(other.transformers_model, "config", None)
+    if (trained := getattr(config, "matryoshka_dimensions", None)) is None:
+        return
+    common = [each for each in trained if each in (getattr(others, "matryoshka_dimensions", None) or [])]
+    if common == trained:
+        return
+    logger.warning(
+        "of the dimensions %s not all are trained in both; those that are left: %s", trained, common or "none"
+    )
+    if common:
+        config.matryoshka_dimensions = common
+    else:
+        del config.matryoshka_dimensions
+
+
 def check_mergeable(models: Sequence[str]) -> None:
     """Refuse models that cannot be merged by what they are, before weights are read.
 
@@ -109,9 +132,9 @@ def check_mergeable(models: Sequence[str]) -> None:
         raise InputError("merge: two models are needed at least, a start and an end for one")
     for name in models:
         check_is_found(name, FLAG)
-        if not _is_plain(name) and find_adapter(name) is None:
+        if not is_plain(name) and find_adapter(name) is None:
             check_embedder_exists(name, FLAG)
-    plain = [name for name in models if _is_plain(name)]
+    plain = [name for name in models if is_plain(name)]
     if len(plain) == len(models):
         raise InputError(f"merge: {plain[0]} and {plain[1]} are language models, and none of them embeds texts")
     if plain and (len(models) > 2 or any(is_other_embedding_model(name, FLAG) for name in models)):
@@ -137,7 +160,7 @@ def check_shares(models: Sequence[str], weights: Sequence[float]) -> list[float]
     return [float(weight) for weight in weights]
 
 
-def _is_plain(name: str) -> bool:
+def is_plain(name: str) -> bool:
     """Tell whether a name stands for a language model that has no embedding."""
     return not is_other_embedding_model(name, FLAG) and not has_bottleneck_tokens(name, FLAG)
 

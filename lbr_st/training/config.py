@@ -30,6 +30,8 @@ LARGEST_RANK = 65_536  # of LoRA: wider than any layer, of which all ranks are o
 NOT_NEGATIVE = (
     "weight_decay", "adam_epsilon", "max_grad_norm", "warmup_steps", "eval_delay", "dataloader_num_workers",
 )  # fmt: skip
+# Figures of held-out pairs of which less is better.
+LESS_IS_BETTER = ("dev_alignment", "dev_uniformity", "dev_mean_cosine")
 # What does nothing without data to evaluate on.
 WITH_DEV_DATA = ("eval_on_start", "load_best_model_at_end", "metric_for_best_model", "find_rate")
 
@@ -59,6 +61,12 @@ class RunConfig(TrainingArguments):
 
     def __post_init__(self) -> None:
         check_environment()
+        # The trainer takes more for better of whatever is no loss.
+        if (
+            self.greater_is_better is None
+            and (self.metric_for_best_model or "").removeprefix("eval_") in LESS_IS_BETTER
+        ):
+            self.greater_is_better = False
         if self.deepspeed and find_spec("deepspeed") is None:
             raise InputError("--deepspeed needs deepspeed, which is not installed: pip install deepspeed")
         try:
@@ -82,6 +90,8 @@ class RunConfig(TrainingArguments):
         self._check_numbers()
         self.at_least(0, *NOT_NEGATIVE)
         self._check_steps()
+        if self.fp16 and self.device.type == "cpu":
+            raise InputError("--fp16 is for a GPU: on a CPU training would be in float32 all the same; --bf16 is not")
         if self.save_only_model:
             raise InputError("--save-only-model: a run could not go on from such a checkpoint")
         if self.ignore_data_skip:
@@ -131,6 +141,11 @@ class RunConfig(TrainingArguments):
     def schedule_by_scores(self) -> str | None:
         """The schedule of the learning rate where it wants a score of each evaluation, else None."""
         return next((name for name in BY_EVALUATION if self.lr_scheduler_type == name), None)
+
+    def get_warmup_steps(self, num_training_steps: int) -> int:
+        """Return the steps of warm-up; none where it would be one, whose learning rate is 0: it trains nothing."""
+        steps: int = super().get_warmup_steps(num_training_steps)
+        return steps if steps > 1 else 0
 
     def for_trainer(self) -> Self:
         """Return a copy for the trainer: it writes its checkpoints below the model, and its settings may be changed."""

@@ -65,9 +65,10 @@ def is_sharded(trainer: Trainer) -> bool:
 def scores_of(trainer: Trainer) -> dict[str, float]:
     """Return what the weights that training ended with scored on held-out data: of the best step, or the last."""
     kept = trainer.state.best_global_step if trainer.args.load_best_model_at_end else None
+    kept = trainer.state.global_step if kept is None else kept
     scores: dict[str, float] = {}
     for entry in trainer.state.log_history:
-        if kept is None or entry.get("step") == kept:
+        if entry.get("step") == kept:
             scores |= {name: entry[key] for name, key in SCORES.items() if key in entry}
     return scores
 

@@ -266,8 +266,12 @@ class _Steps(TrainerCallback):
         logger.warning("\nstopping after this step; Ctrl-C once more ends it at once")
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: Any, **kwargs: Any) -> None:
-        """Let a run that goes on log, score and save as often as it is told now, and not as it was at first."""
+        """Let a run that goes on log, score and save as often as it is told now, and not as it was at first.
+
+        A short one is logged ten times at least, so that its curve has points.
+        """
         state.compute_steps(args, state.max_steps)
+        state.logging_steps = min(state.logging_steps, max(1, state.max_steps // 10))
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Note it, unless the run is to end."""

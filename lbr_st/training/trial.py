@@ -223,9 +223,13 @@ def count_evaluations(args: TrainingArguments, steps: int, steps_an_epoch: int) 
     before = int(args.eval_on_start)
     if args.eval_strategy == IntervalStrategy.STEPS:
         assert args.eval_steps is not None
-        every = args.eval_steps if args.eval_steps >= 1 else math.ceil(args.eval_steps * steps)
-        return before + math.ceil(steps / every)
-    return before + math.ceil(steps / steps_an_epoch) if args.eval_strategy == IntervalStrategy.EPOCH else 0
+        every = int(args.eval_steps) if args.eval_steps >= 1 else math.ceil(args.eval_steps * steps)
+        scored, delay = {*range(every, steps + 1, every), steps}, args.eval_delay
+    elif args.eval_strategy == IntervalStrategy.EPOCH:
+        scored, delay = {*range(steps_an_epoch, steps + 1, steps_an_epoch), steps}, args.eval_delay * steps_an_epoch
+    else:
+        return 0
+    return before + sum(step >= delay for step in scored)
 
 
 def steps_to_take(sizes: Sequence[int], accumulated: int, timed: int) -> list[list[int]]:

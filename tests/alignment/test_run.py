@@ -18,14 +18,14 @@ from lbr_st.alignment import run as run_of_align
 from lbr_st.alignment.config import AlignConfig
 from lbr_st.alignment.run import align, freeze_unused_head, read_data
 from lbr_st.alignment.trainer import AlignTrainer
-from lbr_st.data.records import read_records
+from lbr_st.data.records import read_records, read_test
 from lbr_st.errors import InputError
 from lbr_st.files import write_jsonl
 from lbr_st.learning.config import LearnConfig
 from lbr_st.learning.run import learn
 from lbr_st.model.bottleneck import BottleneckTransformer
 from lbr_st.model.verify import verify
-from lbr_st.training.held_out import HeldOutEvaluator
+from lbr_st.training.held_out import RECALL, HeldOutEvaluator
 
 
 @pytest.fixture
@@ -394,6 +394,7 @@ def test_stage_1_alone_is_an_embedding_model(config, tmp_path):
         ({"early_stopping": 2, "keep": "last"}, "--early-stopping waits for a better checkpoint"),
         ({"keep": "best", "save_strategy": "no"}, "--keep best needs checkpoints"),
         ({"batch_sampler": "no_duplicates"}, "--batch-sampler, --train-sampling-strategy: batches are made so that"),
+        ({"fp16": True}, "--fp16 is for a GPU: on a CPU training would be in float32 all the same"),
         ({"fp16_full_eval": True}, "--fp16-full-eval: an evaluation while training is computed as training is"),
         (
             {"lr_scheduler_type": "reduce_lr_on_plateau", "eval_strategy": "steps"},
@@ -474,6 +475,37 @@ def test_the_dev_corpus_may_have_more_documents(config, tmp_path):
     assert len(more.corpus) == 2 * len(MANY)
     assert more(model)["dev_cosine_recall@10"] == pytest.approx(logged)
     assert logged < fewer(model)["dev_cosine_recall@10"]
+
+
+def test_the_dev_corpus_has_the_hard_negatives_of_its_file(config, tmp_path):
+    """As `lbr inspect` reads it: without them the verdict, and what is chosen on dev, would be of an easier test."""
+    write_jsonl(tmp_path / "dev.jsonl", [{**pair, "negatives": [pair["answer"] + " too"]} for pair in MANY])
+    run(config, dev_data=str(tmp_path / "dev.jsonl"), learning_rate=0.0)
+    records, others = read_test(tmp_path / "dev.jsonl")
+    found = HeldOutEvaluator(records, others)(lbr_st.load(str(tmp_path / "out")))
+    logged = values(log_of(tmp_path / "out"), "eval_dev_cosine_recall@10")[0][1]
+    assert found["dev_cosine_recall@10"] == pytest.approx(logged)
+    assert len(others) == len(MANY) and logged < HeldOutEvaluator(records)(lbr_st.load(str(tmp_path / "out")))[RECALL]
+
+
+def test_how_often_dev_is_scored_changes_no_weight(config, tmp_path):
+    """Where there is dropout, an evaluation must draw none of the run's random numbers."""
+    config = replace(config, lora_rank=2, lora_dropout=0.5, keep="last")
+    for name, steps in (("often", 1), ("once", 4)):
+        run(config, output_dir=str(tmp_path / name), eval_steps=steps)
+    assert same_weights(tmp_path / "often", tmp_path / "once")
+
+
+def test_a_run_of_one_step_trains(config, tmp_path):
+    """A warm-up of one step would be the whole of it, at a learning rate of 0."""
+    run(config, max_steps=1, dev_data=None)
+    before = lbr_st.from_backbone(config.model, max_seq_length=24).state_dict()
+    after = lbr_st.load(str(tmp_path / "out")).state_dict()
+    name = "0.model.model.layers.0.mlp.up_proj.weight"
+    assert not torch.equal(before[name], after[name])
+    assert [config.get_warmup_steps(steps) for steps in (1, 10, 11, 100)] == [0, 0, 2, 10]
+    [(step, _)] = values(log_of(tmp_path / "out"), "loss")
+    assert step == 1
 
 
 def test_judged_pairs_and_the_least_score(config, tmp_path):

@@ -13,12 +13,14 @@ from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
 import lbr_st
+from lbr_st.data import PrepareConfig
+from lbr_st.data import prepare as prepare_set
 from lbr_st.errors import InputError
 from lbr_st.files import write_jsonl
 from lbr_st.learning.config import SELECT_BY, LearnConfig
 from lbr_st.learning.masked_model import CutOffModel
 from lbr_st.learning.objectives import OBJECTIVES, READ_PAIRS, Arm
-from lbr_st.learning.run import learn, prepare, read_data
+from lbr_st.learning.run import find_sources, learn, prepare, read_data
 from lbr_st.learning.trainer import LearnTrainer
 
 
@@ -387,6 +389,31 @@ def test_judged_pairs_and_the_least_score(config, tmp_path):
     assert [record["document"] for record in data.train["sft"]] == ["d2"]
     assert [record["document"] for record in data.train["reconstruct"]] == ["d0", "d1", "d2"]
     assert [record["document"] for record in data.dev["sft"]] == ["d2"]
+
+
+def test_the_best_of_what_is_better_the_less_there_is_of_it(config, tmp_path):
+    """The trainer takes more for better of whatever is no loss."""
+    told = {"load_best_model_at_end": True, "greater_is_better": None, "eval_strategy": "steps"}
+    config = replace(config, metric_for_best_model="dev_alignment", **told)
+    assert config.greater_is_better is False
+    assert replace(config, metric_for_best_model="dev_separation_ratio", greater_is_better=None).greater_is_better
+
+
+def test_dev_data_that_a_set_cannot_be_held_against_are_said(config, tmp_path, caplog):
+    """Its passages are trained on."""
+    prepare_set(
+        PrepareConfig(sources=[config.data[0]], output_dir=str(tmp_path / "set"), regime="corpus-taught", dev="20%")
+    )
+    with caplog.at_level("INFO"):
+        sources = find_sources(replace(config, data=[str(tmp_path / "set")], dev_data=None, objective="reconstruct"))
+    assert sources.dev == {} and "the run has no verdict; lbr inspect or lbr align says" in caplog.text
+
+
+def test_what_cannot_be_selected_by(config, tmp_path):
+    write_jsonl(tmp_path / "one.jsonl", [PAIRS[0]])
+    one = [str(tmp_path / "one.jsonl")]
+    with pytest.raises(InputError, match="--select-by separation-ratio: too few texts .* choose from loss, .*recall"):
+        learn(replace(config, dev_data=one, allow_overlap=True, select_by="separation-ratio"))
 
 
 def test_a_damaged_description_of_a_run_is_named(config, tmp_path):

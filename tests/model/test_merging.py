@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -199,6 +200,16 @@ def edit_json(file, **changes):
         path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
     return edit
+
+
+@pytest.mark.parametrize(("of_start", "left"), [(None, None), ([16], None), ([32, 8], [32, 8]), ([32, 16, 8], [32, 8])])
+def test_dimensions_are_those_that_all_are_trained_for(start, end, of_start, left, caplog):
+    for folder, dimensions in ((start, of_start), (end, [32, 8])):
+        if dimensions is not None:
+            edit_json("config.json", matryoshka_dimensions=dimensions)(Path(folder))
+    config = merge([start, end], [0.5, 0.5])[0].model.config
+    assert getattr(config, "matryoshka_dimensions", None) == left
+    assert ("those that are left: none" in caplog.text) == (left is None)
 
 
 def with_another_model(**settings):

@@ -22,9 +22,11 @@ LOG = [
 
 @pytest.mark.parametrize(("best", "loss", "recall"), [(True, 2.0, 0.9), (False, 2.5, 0.7)])
 def test_scores_are_those_of_the_weights_that_were_kept(best, loss, recall):
-    state = SimpleNamespace(best_global_step=2, log_history=LOG)
+    state = SimpleNamespace(best_global_step=2, global_step=4, log_history=LOG)
     trainer = SimpleNamespace(args=SimpleNamespace(load_best_model_at_end=best), state=state)
     assert scores_of(trainer) == {"loss": loss, "recall@10": recall}
+    state.global_step = state.best_global_step = 5  # which was not scored
+    assert scores_of(trainer) == {}
 
 
 def test_the_optimizer_is_let_go_of(tmp_path):

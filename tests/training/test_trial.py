@@ -213,13 +213,16 @@ def test_steps_written_out():
         ({"eval_steps": 4}, 3),
         ({"eval_steps": 4, "eval_on_start": True}, 4),
         ({"eval_strategy": "epoch"}, 4),
+        ({"eval_delay": 5}, 3),  # 6, 8 and 10
+        ({"eval_steps": 4, "eval_on_start": True, "eval_delay": 99}, 1),
+        ({"eval_strategy": "epoch", "eval_delay": 2}, 3),
         ({"eval_strategy": "no"}, 0),
     ],
     ids=str,
 )
 def test_evaluations_of_ten_steps(changes, evaluations):
     """Of three steps an epoch: the last step is scored too, and the part of an epoch at the end."""
-    settings = {"eval_strategy": "steps", "eval_steps": 0.2, "eval_on_start": False} | changes
+    settings = {"eval_strategy": "steps", "eval_steps": 0.2, "eval_on_start": False, "eval_delay": 0} | changes
     assert count_evaluations(SimpleNamespace(**settings), 10, 3) == evaluations
 
 
