@@ -35,7 +35,7 @@ class Problem(NamedTuple):
 def problems(number: int, seed: int) -> list[Problem]:
     """Return problems, as many of each kind, in an order drawn by a seed.
 
-    No two have the same quantities: what is learned of one does not answer another.
+    No two of a kind have the same numbers, in whatever order: what is learned of one does not answer another.
 
     Args:
         number: Number of them; fewer come back where the rules do not give as many.
@@ -45,6 +45,9 @@ def problems(number: int, seed: int) -> list[Problem]:
     found: list[Problem] = []
     for make in (_dosages, _dilutions, _units):
         of_kind = [each for each in make(draw) if not numbers_in(each.answer) & numbers_in(each.query + each.reasoning)]
+        draw.shuffle(of_kind)
+        # 15 kg at 8 mg/kg is the calculation of 8 kg at 15 mg/kg: whichever comes last is taken.
+        of_kind = [*{tuple(sorted(NUMBER.findall(each.query))): each for each in of_kind}.values()]
         common = Counter(each.answer for each in of_kind)
         of_kind = [each for each in of_kind if common[each.answer] >= LEAST_PROBLEMS]
         found += draw.sample(of_kind, min(number // len(KINDS), len(of_kind)))
@@ -58,7 +61,7 @@ def numbers_in(text: str) -> set[float]:
 
 
 def _dosages(draw: random.Random) -> Iterator[Problem]:
-    for kg, dose, strength in itertools.product(range(6, 100), range(2, 26), (5, 10, 20, 25, 40, 50)):
+    for kg, dose, strength in itertools.product(range(6, 140), range(2, 26), (5, 10, 20, 25, 40, 50)):
         total = kg * dose
         if total % strength or total // strength > MOST:
             continue

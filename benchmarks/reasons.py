@@ -5,12 +5,13 @@
 
 Protocol, fixed before any of these models ranked an answer of the test:
 
-- Data: 4,200 questions of `dosages.py`, by seed 0: dosages, dilutions and units, as many of each. No two have the same
-  quantities. The number of an answer is in neither its question nor its reasons, so it cannot be copied; the reasons
+- Data: 4,200 questions of `dosages.py`, by seed 0: dosages, dilutions and units, as many of each. No two of
+  a kind have the same numbers, in whatever order. The number of an answer is in neither its question nor its reasons, so it cannot be copied; the reasons
   are the calculation without its last result. 600 questions are the test, 64 dev, 3,536 are trained on.
-- Task: of all different answers (some 420, which come again in training) find the one of the question. A model ranks
+- Task: of all different answers (some 450, which come again in training) find the one of the question. A model ranks
   them by cosine; of equal scores the right answer stands last. Measures: recall@1, recall@10 and nDCG@10, of all
-  questions and of each kind.
+  questions and of each kind. Beside them what chance finds, and the ten commonest answers of the kind in training,
+  which the unit that is asked for gives away.
 - Arms differ by the target of stage 1, `lbr learn --target`: `answers`, the answer alone; `reasons-answers`, the
   reasons and then the answer; `reasons`, alone. Equal tokens of Y: each reads 30,000 of them, EOS counted. Answers are
   short, so `answers` sees several times as many questions, and computes as much longer. `same-questions` is the answers
@@ -35,6 +36,7 @@ import dataclasses
 import functools
 import json
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -169,9 +171,9 @@ class Bench:
             for pairs in self.scale.epochs if side == "train" else ():
                 write_jsonl(self.work / f"pairs-{pairs}.jsonl", rows[:pairs])
 
-    def questions(self) -> list[Problem]:
-        """Return the questions of the test."""
-        return sides(problems(sum(self.scale.sizes.values()), seed=0), self.scale.sizes)["test"]
+    def questions(self, side: str = "test") -> list[Problem]:
+        """Return the questions of a side."""
+        return sides(problems(sum(self.scale.sizes.values()), seed=0), self.scale.sizes)[side]
 
     def answers(self) -> list[str]:
         """Return all different answers, which are ranked."""
@@ -261,16 +263,23 @@ def losses_of(model: Path) -> dict[str, float]:
     return {name: float(value) for name, value in last.items() if name.startswith("eval_target_")}
 
 
-def figures_of(found: dict[Cell, dict[str, Any]], kinds: Sequence[str], answers: int) -> dict[str, float]:
+def figures_of(
+    found: dict[Cell, dict[str, Any]], test: Sequence[Problem], train: Sequence[Problem], answers: int
+) -> dict[str, float]:
     """Return the figures: means over the seeds, and what one arm finds more than another.
 
     Args:
         found: Results.
-        kinds: Kind of each question of the test.
+        test: Questions of the test.
+        train: Questions that are trained on.
         answers: Number of answers that are ranked.
     """
     figures: dict[str, float] = {"answers": answers, "chance_recall_at_10": min(1.0, 10 / answers)}
+    kinds = [each.kind for each in test]
     groups = {"all": np.ones(len(kinds), bool), **{kind: np.array(kinds) == kind for kind in KINDS}}
+    commonest = {kind: Counter(each.answer for each in train if each.kind == kind).most_common(10) for kind in KINDS}
+    hit = np.array([each.answer in dict(commonest[each.kind]) for each in test])
+    figures |= {f"commonest_{group}_recall_at_10": float(hit[members].mean()) for group, members in groups.items()}
     for arm, pairs in dict.fromkeys((cell.arm, cell.pairs) for cell in found):
         of_seeds = [found[Cell(arm, pairs, seed)] for seed in SEEDS]
         ranks = np.array([each["ranks"] for each in of_seeds])
@@ -323,7 +332,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     found = all_if_measured(program, [(cell.name, cell.seed) for cell in cells], settings)
     if found is not None:
         of_cells = dict(zip(cells, found, strict=True))
-        figures = figures_of(of_cells, [each.kind for each in bench.questions()], len(bench.answers()))
+        figures = figures_of(of_cells, bench.questions(), bench.questions("train"), len(bench.answers()))
         rounded = {name: round(value, 4) for name, value in figures.items()}
         results.write_summary(program, rounded, found, argv)
 

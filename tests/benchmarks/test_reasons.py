@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import re
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -14,8 +16,9 @@ def test_answers_are_calculated_and_cannot_be_copied():
     drawn = problems(600, seed=0)
     assert drawn == problems(600, seed=0) != problems(600, seed=1)
     assert {kind: sum(each.kind == kind for each in drawn) for kind in KINDS} == dict.fromkeys(KINDS, 200)
-    quantities = [(each.kind, *sorted(numbers_in(each.query)), each.reasoning) for each in drawn]
-    assert len({*quantities}) == len(drawn)
+    every = problems(4200, seed=0)  # as many as the program asks for
+    numbers = [(each.kind, *sorted(re.findall(r"[\d.]*\d", each.query))) for each in every]
+    assert len({*numbers}) == len(every) == 4200
     for each in drawn:
         [answer] = numbers_in(each.answer)
         assert answer not in numbers_in(each.query) | numbers_in(each.reasoning)
@@ -29,6 +32,7 @@ def test_answers_are_calculated_and_cannot_be_copied():
 def test_program(tmp_path, monkeypatch):
     import reasons
     import results
+    from dosages import KINDS
 
     monkeypatch.setattr(results, "RESAMPLES", 20)
     monkeypatch.setattr(reasons, "SEEDS", (0,))
@@ -42,6 +46,10 @@ def test_program(tmp_path, monkeypatch):
     assert found["same-questions"]["steps"] == found["reasons-answers"]["steps"]
     recall = {arm: np.mean([rank <= 10 for rank in each["ranks"]]) for arm, each in found.items()}
     assert figures["none_16_all_recall_at_10"] == pytest.approx(recall["none"], abs=1e-4)
+    train, test = (bench_of(reasons, tmp_path, side) for side in ("train", "test"))
+    often = {kind: Counter(each.answer for each in train if each.kind == kind).most_common(10) for kind in KINDS}
+    expected = np.mean([each.answer in dict(often[each.kind]) for each in test])
+    assert figures["commonest_all_recall_at_10"] == pytest.approx(expected, abs=1e-4)
     more = figures["reasons-answers_less_answers_16_all_recall_at_10"]
     assert more == pytest.approx(recall["reasons-answers"] - recall["answers"], abs=1e-4)
     assert {"eval_target_reasoning_loss", "eval_target_answer_loss"} <= found["reasons-answers"]["held_out"].keys()
@@ -52,6 +60,6 @@ def test_program(tmp_path, monkeypatch):
     reasons.main(argv)
 
 
-def bench_of(reasons, tmp_path):
-    """Return the questions of the test."""
-    return reasons.Bench("", tmp_path, reasons.SCALES["tiny"], bf16=False).questions()
+def bench_of(reasons, tmp_path, side="test"):
+    """Return the questions of a side."""
+    return reasons.Bench("", tmp_path, reasons.SCALES["tiny"], bf16=False).questions(side)
