@@ -5,9 +5,10 @@
 
 Protocol, fixed before any of these models ranked an answer of the test:
 
-- Data: 4,200 questions of `dosages.py`, by seed 0: dosages, dilutions and units, as many of each. No two of
-  a kind have the same numbers, in whatever order. The number of an answer is in neither its question nor its reasons, so it cannot be copied; the reasons
-  are the calculation without its last result. 600 questions are the test, 64 dev, 3,536 are trained on.
+- Data: 4,200 questions of `dosages.py`, by seed 0: dosages, dilutions and units, as many of each. No two of a kind
+  have the same numbers, in whatever order. The number of an answer is in neither its question nor its reasons, so it
+  cannot be copied; the reasons are the calculation without its last result. 600 questions are the test, 64 dev, 3,536
+  are trained on.
 - Task: of all different answers (some 450, which come again in training) find the one of the question. A model ranks
   them by cosine; of equal scores the right answer stands last. Measures: recall@1, recall@10 and nDCG@10, of all
   questions and of each kind. Beside them what chance finds, and the ten commonest answers of the kind in training,

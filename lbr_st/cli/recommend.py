@@ -110,7 +110,9 @@ def score_table(trained: TrainedRecommender, split: str) -> str:
         figures = ranks.figures()
         rows.append([name, *(f"{figures[each]:.4f}" for each in FIGURES)])
     users, items = len(ranks.users), len(trained.interactions.items)
-    said = f"{users:,} users; the first three among {SAMPLED} items that a user never chose, the others among {items:,}"
+    least = items - max(map(len, trained.interactions.histories))
+    sampled = SAMPLED if least >= SAMPLED else f"up to {min(SAMPLED, items)}"
+    said = f"{users:,} users; the first three among {sampled} items that a user never chose, the others among {items:,}"
     return f"{said}\n{markdown_table(['ranked by', *HEADER], rows, numbers=HEADER)}"
 
 

@@ -36,6 +36,7 @@ LEAST_COUNT, LEAST_PIECES, MOST_TERMS = 10, 3, 1000
 
 # Files of a prepared set that hold what is trained on, and nothing else.
 TRAINED_ON = ("learn", "passages", "align")
+READ_BY = {"learn": "sft", "passages": "reconstruct"}  # files of a set, and what reads them of its objective
 
 _WORDS = re.compile(WORD)
 _RUN = re.compile(r"[^\W\d_]+|\d+")  # where a term may begin
@@ -113,8 +114,8 @@ def training_texts(source: str, on_error: str | None = None) -> list[str]:
     """Read the texts of a source that are trained on.
 
     Args:
-        source: A prepared set, of which it is the pairs of stage 1, or the passages where it has no pairs; a file, or
-            the id of a Hub dataset.
+        source: A prepared set, of which it is what its objective reads: the pairs of stage 1, the passages, or both; a
+            file, or the id of a Hub dataset.
         on_error: See `lbr_st.data.records.read_records`.
 
     Raises:
@@ -122,10 +123,18 @@ def training_texts(source: str, on_error: str | None = None) -> list[str]:
     """
     own = PreparedSet.open(source)
     if own is not None and os.path.isdir(source):
-        source = own.file("learn" if own.has("learn") else "passages")
+        read = [name for name, objective in READ_BY.items() if objective in own.about["objective"]]
+        sources = [own.file(name) for name in read]
     elif own is not None and Path(source).stem in {*own.about["files"]} - {*TRAINED_ON}:
         raise InputError(f"{source}: terms are found in what is trained on; name {own.folder}, or its learn.jsonl")
-    return texts_of(read_records(source, ("document",), on_error=on_error, optional=("query",)))
+    else:
+        sources = [source]
+    records = (
+        record
+        for each in sources
+        for record in read_records(each, ("document",), on_error=on_error, optional=("query",))
+    )
+    return texts_of(records)
 
 
 def write_terms(file: str | Path, terms: Sequence[Term]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -17,6 +17,7 @@ from lbr_st.data.account import Account
 from lbr_st.data.cleaning import clean
 from lbr_st.data.drops import Drops, Waiting, on_wrong_row
 from lbr_st.data.ids import id_text
+from lbr_st.data.names import is_title, plain
 from lbr_st.data.rows import read_rows
 from lbr_st.data.templates import Template, excerpt
 from lbr_st.errors import InputError, RowError
@@ -237,6 +238,7 @@ class _Catalogue:
     def __init__(self, template: str | None, own_id: tuple[str, ...]) -> None:
         self.template = None if template is None else Template(template)
         self.own_id = own_id
+        self.called = ""  # column of what an item is called
         self.numbers: dict[str, int] = {}
         self.names: list[str] = []
         self.texts: list[str] = []
@@ -255,12 +257,25 @@ class _Catalogue:
             account.use(self.template.columns_in(values))
             text = self.template.fill(where, values)
         text = _checked(where, text)
-        name = _checked(where, next(iter(told.values()), text))
+        if not self.called:
+            self.called = self._naming([*told])
+            logger.info("users are told of items by %s", self.called or "their ids")
+        account.use([self.called] if self.called in told else [])
+        name = _checked(where, told.get(self.called) or next(iter(told.values()), text))
         if id_ in self.numbers:
             raise RowError(where, "an item twice", f"item {id_!r} is told of twice")
         self.numbers[id_] = len(self.numbers)
         self.names.append(name)
         self.texts.append(text)
+
+    def _naming(self, columns: Sequence[str]) -> str:
+        """Return the column that items are called by where users are told of them: the one that is a title, by name.
+
+        Without one it is the first of ``--item-text``, or else the first.
+        """
+        of_template = [] if self.template is None else [each for each in self.template.fields if each in columns]
+        titles = [each for each in columns if is_title(each) or plain(each).endswith("name")]
+        return next(iter([*titles, *of_template, *columns]), "")
 
 
 class _Histories:

@@ -27,7 +27,7 @@ from lbr_st.model.saving import save
 from lbr_st.recommending.config import NONE
 from lbr_st.recommending.interactions import Interactions
 from lbr_st.recommending.ranking import Scorer
-from lbr_st.recommending.texts import Texts
+from lbr_st.recommending.texts import TOKEN, Texts
 
 logger = logging.getLogger(__name__)
 
@@ -134,6 +134,7 @@ class TrainedRecommender:
         ]
 
     def _number(self, user: str) -> int:
+        user = str(user)  # ids of a table are text here
         if user not in self.interactions.users:
             raise InputError(
                 f"--user {user}: no such user among {len(self.interactions.users):,}, such as "
@@ -151,6 +152,8 @@ class TrainedRecommender:
         words = [clean(name, one_line=True) for name in liked]
         if not all(words):
             raise InputError("--liked: an empty name says nothing; name what was chosen, or leave it out")
+        if tokens := [token for word in words for token in TOKEN.findall(word)]:
+            raise InputError(f"--liked: {tokens[0]} is a token of the model; name an item by its title or its id")
         found = [numbers.get(word.casefold(), word) for word in words]
         known = ", ".join(printed[each] for each in found if isinstance(each, int)) or "none"
         others = ", ".join(each for each in found if isinstance(each, str)) or "none"
@@ -212,11 +215,25 @@ def open_recommender(output_dir: str | Path) -> TrainedRecommender:
             histories=[row["history"] for row in users],
         )
         vectors = Vectors(**load_file(folder / VECTORS))
+        _check_fit(interactions, vectors)
         has_tokens, most = settings["tokens"] != NONE, settings["history"]
     except (KeyError, TypeError, ValueError, OSError, SafetensorError) as error:
         raise InputError(f"--model {output_dir} is damaged: {one_line(error)}; copy it whole again") from error
     model = open_sentence_transformer(str(Path(output_dir) / MODEL))
     return TrainedRecommender(model, interactions, texts_of(interactions, has_tokens, most), vectors)
+
+
+def _check_fit(interactions: Interactions, vectors: Vectors) -> None:
+    """Refuse files of two recommenders, or of one that somebody has taken rows out of.
+
+    Raises:
+        ValueError: With the file.
+    """
+    for name, rows, of in ((USERS, interactions.users, vectors.users), (ITEMS, interactions.items, vectors.items)):
+        if len(rows) != len(of):
+            raise ValueError(f"{name} has {len(rows):,} rows, and {VECTORS} vectors of {len(of):,}")
+    if max(map(max, filter(None, interactions.histories)), default=0) >= len(interactions.items):
+        raise ValueError(f"{USERS} tells of items that {ITEMS} has not")
 
 
 def texts_of(interactions: Interactions, has_tokens: bool, most: int) -> Texts:

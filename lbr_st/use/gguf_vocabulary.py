@@ -190,6 +190,11 @@ def choose(original: Tokenizer, size: int) -> Vocabulary:
         tokens[id_] = token
         kinds[id_] = BYTE if not byte_level and token in BYTE_NAMES else NORMAL
     for added in data["added_tokens"]:
+        if not added["special"] and (added["lstrip"] or added["rstrip"]):
+            raise InputError(
+                f"--to gguf: the token {added['content']} takes the white space beside it, as those of users and items "
+                "do, and llama.cpp leaves it there; --to onnx takes such a model"
+            )
         kinds[added["id"]] = CONTROL if added["special"] else USER_DEFINED
     tokens[eos], kinds[eos] = UNSPELLED + tokens[eos], CONTROL
     merges = [tuple(merge) if isinstance(merge, list) else tuple(merge.split(" ")) for merge in data["model"]["merges"]]

@@ -3,12 +3,14 @@
 import dataclasses
 import re
 import shlex
+import shutil
 
 import pytest
 from toy_choices import write_choices
 
 from lbr_st.cli import recommend as command
 from lbr_st.cli.main import main
+from lbr_st.errors import InputError
 from lbr_st.recommending.config import RecommendConfig
 from lbr_st.recommending.ranking import rank_held_out
 from lbr_st.recommending.recommender import open_recommender
@@ -35,7 +37,7 @@ def test_scores_are_shown_and_what_is_next(trained, capsys):
         figures = rank_held_out(score, opened.interactions).figures().values()
         cells = re.search(rf"^\| {name} +\|(.*)\|$", printed, flags=re.MULTILINE)[1].split("|")
         assert [cell.strip() for cell in cells] == [f"{each:.4f}" for each in figures]
-    assert "16 users; the first three among 99 items that a user never chose, the others among 12" in printed
+    assert "16 users; the first three among up to 12 items that a user never chose, the others among 12" in printed
     argv = shlex.split(printed.splitlines()[-1].removeprefix("next: "))
     main(argv[1:])
     lines = capsys.readouterr().out.splitlines()
@@ -44,6 +46,23 @@ def test_scores_are_shown_and_what_is_next(trained, capsys):
     search = shlex.split(lines[-1].partition("next: ")[2].partition(", to search")[0])
     main(search[1:])
     assert "Item [item_" in capsys.readouterr().out
+
+
+def test_files_that_do_not_fit(trained, tmp_path):
+    """A row that somebody takes out would give each item behind it the vector of another."""
+    folder = shutil.copytree(trained, tmp_path / "changed")
+    file = folder / "recommender" / "items.jsonl"
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[1:]))
+    with pytest.raises(
+        InputError, match="items.jsonl has 11 rows, and recommender.safetensors vectors of 12"
+    ):
+        open_recommender(folder)
+
+
+def test_a_token_is_no_name(trained):
+    opened = open_recommender(trained)
+    with pytest.raises(InputError, match=r"^--liked: \[user_3\] is a token of the model; name an item by its title"):
+        opened.suggest(liked=["[user_3]"])
 
 
 def test_somebody_new(trained, capsys):

@@ -1,5 +1,7 @@
 """Terms are found by counts and pieces in what is trained on, never in what is held out, and read again from a file."""
 
+import json
+
 import pytest
 from helpers import make_tokenizer
 from shapes import qa, write_jsonl
@@ -45,6 +47,14 @@ def test_what_is_held_out_is_not_read(prepare, tmp_path):
     for name in ("test", "dev", "corpus"):
         with pytest.raises(InputError, match=f"{name}.jsonl: terms are found in what is trained on; name {folder}, or"):
             training_texts(str(folder / f"{name}.jsonl"))
+
+
+def test_all_that_the_objective_reads_is_read(prepare, tmp_path):
+    """Of a corpus-taught set its passages too, of which most have no query."""
+    folder = prepare(**qa(tmp_path), regime="corpus-taught")
+    (folder / "passages.jsonl").open("a").write(json.dumps({"id": "x", "document": "a passage alone"}) + "\n")
+    texts = set(training_texts(str(folder)))
+    assert texts >= set(training_of(folder, "learn")) and "a passage alone" in texts
 
 
 def training_of(folder, name):

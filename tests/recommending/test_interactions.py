@@ -60,6 +60,28 @@ def test_the_file_itself_and_templates(folder):
     assert found.about == ["24, M", ""]
 
 
+@pytest.mark.parametrize(
+    ("columns", "template", "called"),
+    [
+        ("main_category,title,price", None, "b"),
+        ("main_category,title,price", "{main_category}", "b"),
+        ("product_code,prod_name", None, "b"),
+        ("code,colour", "{colour}, {code}", "b"),
+        ("code,colour", None, "a"),
+    ],
+)
+def test_what_an_item_is_called(tmp_path, columns, template, called, caplog):
+    """Where users are told of it: by its title, else by what the template begins with, else by the first column."""
+    caplog.set_level(logging.INFO, "lbr_st")
+    (tmp_path / "ratings.csv").write_text("userId,movieId\n1,10\n1,20\n1,30\n2,10\n2,30\n")
+    cells = ",".join("abc"[: len(columns.split(","))])
+    rows = "".join(f"{id_},{cells}\n" for id_ in (10, 20, 30))
+    (tmp_path / "movies.csv").write_text(f"movieId,{columns}\n{rows}")
+    found = read_interactions(tmp_path / "ratings.csv", tmp_path / "movies.csv", item_text=template)
+    assert found.names == [called] * 3
+    assert "called in" not in caplog.text and f"by {columns.split(',')['abc'.index(called)]}" in caplog.text
+
+
 def test_tables_of_usual_names(tmp_path):
     """Those of MovieLens; without a time the order is that of the rows."""
     (tmp_path / "ratings.csv").write_text("userId,movieId,rating\n1,20,5\n1,10,3\n1,30,1\n2,30,4\n")

@@ -5,7 +5,7 @@ import json
 import pytest
 from helpers import FAMILIES, make_tokenizer, tiny
 from hostile_texts import SPELLED
-from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
+from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers, processors
 
 from lbr_st.errors import InputError
 from lbr_st.model.tokens import add_bottleneck_tokens
@@ -99,7 +99,10 @@ def test_refusals(tokenizers):
     two.post_processor = processors.TemplateProcessing(
         single=["<|endoftext|>", "<|endoftext|>", "$A", last], special_tokens=tokens
     )
+    strips = changed(tokenizers["qwen2"])
+    strips.add_tokens([AddedToken("[user_0]", lstrip=True, normalized=False)])
     for tokenizer, message in {
+        strips: r"the token \[user_0\] takes the white space beside it, as those of users and items do",
         by_words: r"splits texts in a way that is none of .* \(gpt-2, smollm, qwen2, llama-bpe, deepseek-v3\)",
         without: "splits texts in a way",
         lower: r"llama.cpp would cut \"Don't, DON'T.*\" into other tokens",
