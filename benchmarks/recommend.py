@@ -23,8 +23,8 @@ Protocol, fixed before any of these models ranked a test item:
   choices, and in all). Confirmed if the interval is above 0, refuted if it is below, open else.
 - ``unseen``: the joint arm of g = 0.1 without ten users and without ten items (of at least five choices), drawn by the
   seed. Ranked are the last choices of these users, told in words and tokens of items but without one of their own, and
-  the ten items for all who chose them. Beside both, the same by popularity, where such an item comes last. Few, so
-  their intervals are wide.
+  the ten items for all who chose them. Beside both, the same by popularity, where such an item comes last. They are
+  few, and those of one item are no draws of their own: means and medians, without intervals.
 - Minutes on one core, estimated before it ran: a run of ``nano`` 8, all 27 of a language model 4 hours; of ``smollm2``
   20, by 75 tokens a second, 100 for its five runs. `--arms` runs some, so that two processes share the work.
 - Cut, before any of it ran: on SmolLM2 from 300 steps of 32 and 600 joint ones, and the other values of g.

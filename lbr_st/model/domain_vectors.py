@@ -77,8 +77,10 @@ def fit(vectors: Vectors, known: Sequence[Known], rows: Tensor) -> Map:
     Raises:
         InputError: If there are too few such tokens for a map.
     """
-    held_out = known[::HELD_OUT]
-    fitted = [each for at, each in enumerate(known) if at % HELD_OUT]
+    # A word may be two tokens, with a space before it and without, that have one vector.
+    apart = {*list(dict.fromkeys(each.name for each in known))[::HELD_OUT]}
+    held_out = [each for each in known if each.name in apart]
+    fitted = [each for each in known if each.name not in apart]
     numbers = len(next(iter(vectors.values())))
     needed = 2 * (numbers + 2)
     if len(fitted) < needed:

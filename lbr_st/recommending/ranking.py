@@ -60,6 +60,19 @@ def gains(ranks: NDArray[np.int64], k: int) -> NDArray[np.float64]:
     return np.where(ranks <= k, 1 / np.log2(ranks + 1), 0.0)
 
 
+def _sampled(items: int, chosen: set[int], draw: random.Random) -> list[int]:
+    """Draw items that a user never chose: of a large catalogue without a list of the others."""
+    left = items - len(chosen)
+    if left < 2 * SAMPLED:
+        return draw.sample(sorted({*range(items)} - chosen), min(SAMPLED, left))
+    drawn: dict[int, None] = {}
+    while len(drawn) < SAMPLED:
+        item = draw.randrange(items)
+        if item not in chosen:
+            drawn[item] = None
+    return list(drawn)
+
+
 def rank_held_out(
     score: Scorer, interactions: Interactions, side: str = TEST, seed: int = 0, users: Sequence[int] | None = None
 ) -> Ranks:
@@ -85,8 +98,7 @@ def rank_held_out(
             item = held_out[user]
             # What a dev item is ranked against does not know the test item.
             before = {*split.train[user]} | ({split.dev[user]} if side == TEST else set())
-            never = sorted({*range(len(interactions.items))} - {*interactions.histories[user]})
-            drawn = random.Random(f"{seed}-{user}").sample(never, min(SAMPLED, len(never)))
+            drawn = _sampled(len(interactions.items), {*interactions.histories[user]}, random.Random(f"{seed}-{user}"))
             others = torch.ones(len(scores), dtype=torch.bool)
             others[[item, *before]] = False
             at_least = ~(scores < scores[item])  # what is no number counts against it

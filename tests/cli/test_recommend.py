@@ -53,9 +53,7 @@ def test_files_that_do_not_fit(trained, tmp_path):
     folder = shutil.copytree(trained, tmp_path / "changed")
     file = folder / "recommender" / "items.jsonl"
     file.write_text("".join(file.read_text().splitlines(keepends=True)[1:]))
-    with pytest.raises(
-        InputError, match="items.jsonl has 11 rows, and recommender.safetensors vectors of 12"
-    ):
+    with pytest.raises(InputError, match="items.jsonl has 11 rows, and recommender.safetensors vectors of 12"):
         open_recommender(folder)
 
 

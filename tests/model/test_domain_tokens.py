@@ -146,6 +146,19 @@ def row_of(vector, is_spaced, function):
     return torch.cat([torch.from_numpy(vector), torch.tensor([1.0, float(is_spaced)])]) @ function
 
 
+def test_a_word_is_held_out_with_both_of_its_tokens():
+    """They have one vector and rows that are alike: with one of them fitted, the other would be known already."""
+    draw = torch.Generator().manual_seed(2)
+    numbers, words = 300, 600
+    vectors = {f"w{n}": torch.randn(numbers, generator=draw).numpy() for n in range(words)}
+    known = list(known_tokens(vectors, {n: f"{' ' * (n % 2)}w{n // 2}" for n in range(2 * words)}))
+    rows = torch.randn(words, 8, generator=draw).repeat_interleave(2, dim=0) + 0.1 * torch.randn(
+        1200, 8, generator=draw
+    )
+    found = fit(vectors, known, rows)
+    assert (found.fitted, found.held_out) == (1080, 120) and found.unexplained > 1.5  # the vectors say nothing
+
+
 def test_what_a_map_leaves_unexplained():
     """Of vectors that say nothing of the rows it is about all; of rows that are half noise, about half."""
     draw = torch.Generator().manual_seed(1)

@@ -1,6 +1,7 @@
 """Ranks of held-out items, counted by hand."""
 
 import math
+import random
 
 import numpy as np
 import pytest
@@ -51,6 +52,14 @@ def test_sampled_items_depend_on_the_seed_and_the_user_alone(monkeypatch):
     other = rank_held_out(lambda users: scores[list(users)], many, seed=1)
     assert (other.full == found.full).all() and (other.sampled != found.sampled).any()
     assert found.sampled.max() <= 4
+
+
+@pytest.mark.parametrize("items", [5, 150, 250, 5000])
+def test_sampled_items_are_others_and_each_is_there_once(items):
+    chosen = {*range(0, items, 7)}
+    found = ranking._sampled(items, chosen, random.Random(3))
+    assert len({*found}) == len(found) == min(99, items - len(chosen)) and not chosen & {*found}
+    assert all(0 <= item < items for item in found) and found == ranking._sampled(items, chosen, random.Random(3))
 
 
 def test_figures():
