@@ -24,7 +24,7 @@ from lbr_st.errors import InputError, RowError
 from lbr_st.recommending.chosen import Chosen
 from lbr_st.recommending.tables import MOST_NAMED, TIME, Tables, find_tables, no_column
 from lbr_st.recommending.texts import TOKEN
-from lbr_st.recommending.times import seconds
+from lbr_st.recommending.times import seconds, with_clock
 from lbr_st.records import ATOMIC, file_format
 
 logger = logging.getLogger(__name__)
@@ -313,8 +313,10 @@ class _Histories:
             raise RowError(where, "no time", "some rows have a time and others have none")
         if column is None:
             return 0.0
-        account.use([column])
-        if (time := seconds(values[column])) is None:
+        clock = next((each for each in values if each != column and "time" in plain(each)), None)
+        joined = None if clock is None else with_clock(values[column], values[clock])
+        account.use([column] if joined is None else [column, str(clock)])
+        if (time := seconds(joined or values[column])) is None:
             raise RowError(
                 where,
                 "no time",

@@ -7,6 +7,7 @@ import re
 from datetime import UTC, date, datetime
 from typing import Any
 
+_DAY, _CLOCK = re.compile(r"\d{4}-\d{2}-\d{2}"), re.compile(r"(\d{1,2})(:\d{2}(?::\d{2}(?:\.\d+)?)?)")
 _UTC = re.compile(r"\s*(UTC|GMT)")
 
 
@@ -23,6 +24,14 @@ def seconds(value: Any) -> float | None:
         moment = _moment(value)
         return None if moment is None else moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
     return number if math.isfinite(number) else None
+
+
+def with_clock(day: Any, clock: Any) -> str | None:
+    """Return a day and a time of that day, of two columns, as one date; None where they are not such."""
+    if not (isinstance(day, str) and isinstance(clock, str) and _DAY.fullmatch(day.strip())):
+        return None
+    found = _CLOCK.fullmatch(clock.strip())
+    return found and f"{day.strip()} {found[1]:0>2}{found[2]}"
 
 
 def _moment(value: Any) -> datetime | None:

@@ -186,6 +186,17 @@ def test_times_are_dates_too(tmp_path, caplog):
     assert "columns used: user, item, created_at" in caplog.text and "no times" not in caplog.text
 
 
+def test_a_day_and_a_time_of_day_are_two_columns(tmp_path, caplog):
+    """As in tables of sales; the time alone, or beside a whole date, is no part of it."""
+    caplog.set_level(logging.INFO, "lbr_st")
+    rows = ("u,a,2024-01-01,18:00", "u,b,2024-01-01,9:05", "u,c,2024-01-01,12:00:30", "v,a,2024-01-02,1:00")
+    choices = "\n".join(["user,item,order_date,order_time", *rows, ""])
+    assert read_interactions(*written(tmp_path, choices)).histories == [[1, 2, 0], [0]]
+    assert "columns used: user, item, order_date, order_time" in caplog.text
+    whole = choices.replace("2024-01-01", "2024-01-01 10:00:00").replace("2024-01-02", "2024-01-02 10:00:00")
+    assert read_interactions(*written(tmp_path, whole)).histories == [[0, 1, 2], [0]]
+
+
 def test_without_times_it_is_said_that_the_order_is_that_of_the_rows(tmp_path, caplog):
     caplog.set_level(logging.INFO, "lbr_st")
     files = written(tmp_path, TIMED.replace("created_at", "shelf"))
