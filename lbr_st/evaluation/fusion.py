@@ -198,8 +198,14 @@ def choose_weight(dense: AllScores, lexical: AllScores, judgements: Mapping[str,
     """
     column = {document: number for number, document in enumerate(dense.documents)}
     relevant = [{column[name]: grade for name, grade in judgements[query].items()} for query in dense.queries]
-    of_bm25 = in_order_of(dense.queries, lexical)
-    reached = {weight: ndcgs_at_10(fuse(dense.scores, of_bm25, weight), relevant) for weight in WEIGHTS}
+    parts: dict[float, list[np.ndarray]] = {weight: [] for weight in WEIGHTS}
+    for start, end in blocks(
+        len(dense.queries), len(dense.documents)
+    ):  # the sum takes several times the memory
+        of_dense, of_bm25 = dense.scores[start:end], in_order_of(dense.queries[start:end], lexical)
+        for weight in WEIGHTS:
+            parts[weight].append(ndcgs_at_10(fuse(of_dense, of_bm25, weight), relevant[start:end]))
+    reached = {weight: np.concatenate(of_weight) for weight, of_weight in parts.items()}
     best_one = max(reached.values(), key=np.mean)
     good = [weight for weight in WEIGHTS if no_worse(reached[weight], best_one)]
     return min(good, key=lambda weight: abs(weight - DENSE_WEIGHT))

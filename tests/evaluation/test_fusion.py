@@ -113,6 +113,11 @@ def test_the_memory_of_all_scores_is_bounded(searched, monkeypatch):
         again = AllScores(open_for_evaluation(name) if name == BM25 else whole.searcher.model)
         evaluate(again, task)
         assert np.abs(again.scores - whole.scores).max() < 1e-6 and again.queries == whole.queries
+    dev = task.judgements
+    with monkeypatch.context() as at_once:
+        at_once.setattr("lbr_st.evaluation.ranking.SCORES_AT_A_TIME", 2**24)
+        chosen = choose_weight(dense, lexical, dev)
+    assert choose_weight(dense, lexical, dev) == chosen
     columns = {"id": dense.queries}
     for weight in (RRF, 0.6):
         found = Fused(dense, lexical, weight).search(columns, top_k=3)
