@@ -43,7 +43,7 @@ def toy(tmp_path, argv, monkeypatch):
         )  # fmt: skip
     sizes = {"PAIRS": 30, "TESTED": 12, "DISTRACTORS": 48, "READ": 45, "WRITTEN_FOR": 45, "GENERAL": 6}
     without = {"without_merge": "merge"}
-    begins = {name: adapt.BEGINS[name] for name in ("200_teacher", "without_merge")}
+    begins = {adapt.WHOLE: adapt.BEGINS[adapt.WHOLE], "without_merge": (adapt.WHOLE, "merge")}
     more = {
         "DOMAINS": ("medical",),
         "WITHOUT": without,
