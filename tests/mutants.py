@@ -807,8 +807,8 @@ MUTANTS = [
     Mutant(
         "fusion: the weight is chosen without BM25",
         "evaluation/fusion.py",
-        "ndcgs_at_10(fuse(dense.scores, of_bm25, weight), relevant)",
-        "ndcgs_at_10(dense.scores, relevant)",
+        "ndcgs_at_10(fuse(of_dense, of_bm25, weight), relevant[start:end])",
+        "ndcgs_at_10(of_dense, relevant[start:end])",
         "evaluation/test_fusion.py::test_the_weight_is_the_one_that_ranks_dev_best",
     ),
     Mutant(

@@ -199,9 +199,7 @@ def choose_weight(dense: AllScores, lexical: AllScores, judgements: Mapping[str,
     column = {document: number for number, document in enumerate(dense.documents)}
     relevant = [{column[name]: grade for name, grade in judgements[query].items()} for query in dense.queries]
     parts: dict[float, list[np.ndarray]] = {weight: [] for weight in WEIGHTS}
-    for start, end in blocks(
-        len(dense.queries), len(dense.documents)
-    ):  # the sum takes several times the memory
+    for start, end in blocks(len(dense.queries), len(dense.documents)):  # the sum takes several times the memory
         of_dense, of_bm25 = dense.scores[start:end], in_order_of(dense.queries[start:end], lexical)
         for weight in WEIGHTS:
             parts[weight].append(ndcgs_at_10(fuse(of_dense, of_bm25, weight), relevant[start:end]))

@@ -195,6 +195,7 @@ def merge_adapter(adapter: Adapter, model: PreTrainedModel) -> PreTrainedModel:
             adapted = peft.PeftModel(model, peft.PeftConfig.from_pretrained(name, **hub))
             found = adapted.load_adapter(name, "default", torch_device="cpu", **hub)
             strangers = sorted({*found.unexpected_keys, *found.missing_keys})
+            _untie(adapted, peft)
             whole = None if strangers else adapted.merge_and_unload()
     except (MemoryError, torch.OutOfMemoryError, OSError):
         raise  # of the machine, not of the adapter
@@ -205,6 +206,19 @@ def merge_adapter(adapter: Adapter, model: PreTrainedModel) -> PreTrainedModel:
     whole.requires_grad_(True)
     check_finite(f"{adapter.base} with {name}", whole)
     return whole
+
+
+def _untie(adapted: Any, peft: Any) -> None:
+    """Give the head a weight of its own where one of the two that share it has an update: both would get it."""
+    model = adapted.get_base_model()
+    embeddings, head = model.get_input_embeddings(), model.get_output_embeddings()
+    if not any(isinstance(each, peft.tuners.lora.LoraLayer) for each in (embeddings, head)):
+        return
+    weights, own = (each.get_base_layer() if hasattr(each, "get_base_layer") else each for each in (embeddings, head))
+    if weights.weight is own.weight:
+        own.weight = torch.nn.Parameter(own.weight.detach().clone())
+        for config in {id(each): each for each in (model.config, model.config.get_text_config())}.values():
+            config.tie_word_embeddings = False
 
 
 def merge_opened(model: PreTrainedModel, name: str) -> None:

@@ -383,6 +383,8 @@ class BottleneckTransformer(InputModule):
         rows = self.tokenize_rows(self._prepend_prompt(list(texts), prompt) if prompt else texts)
         batch = tokenizer.pad({"input_ids": rows}, padding_side="left", return_tensors="pt").to(model.device)
         length = batch["input_ids"].shape[1]
+        if refused := [name for name in ("max_length", "generation_config") if kwargs.get(name) is not None]:
+            raise InputError(f"generate takes no {refused[0]}; say max_new_tokens, and other settings by their names")
         defaults = {"max_new_tokens": DEFAULT_MAX_NEW_TOKENS, "pad_token_id": tokenizer.pad_token_id, "use_cache": True}
         if has_end(model.config):
             room = int(most_positions(model.config)) - length

@@ -74,6 +74,7 @@ class Header(NamedTuple):
         tokens: Spellings of the vocabulary, by id.
         kinds: Kinds of its tensors, as in ``{"Q4_1", "F32"}``.
         scales_positions: Whether its positions are scaled, for texts longer than those of pretraining.
+        has_biases: Whether its layers have biases.
     """
 
     architecture: str
@@ -82,6 +83,7 @@ class Header(NamedTuple):
     tokens: list[str]
     kinds: set[str]
     scales_positions: bool
+    has_biases: bool
 
 
 def gguf_file(name: str | Path) -> Path | None:
@@ -147,7 +149,10 @@ def _read_header(file: Path, *version: int) -> Header:
         splits_as=value("tokenizer.ggml.pre", "default") if value("tokenizer.ggml.model", "") == "gpt2" else "",
         tokens=value("tokenizer.ggml.tokens", []),
         kinds={tensor.tensor_type.name for tensor in reader.tensors},
-        scales_positions="rope_freqs.weight" in tensors or value(f"{architecture}.rope.scaling.type", "none") != "none",
+        scales_positions="rope_freqs.weight" in tensors
+        or any(name.startswith("rope_factors_") for name in tensors)
+        or value(f"{architecture}.rope.scaling.type", "none") != "none",
+        has_biases=any(name.endswith(".bias") for name in tensors),
     )
 
 
@@ -272,6 +277,11 @@ def _read_weights(
     with quietly():
         opened: Any = AutoModelForCausalLM.from_pretrained(**_named(file), **model_kwargs, **REPORTING)
         model = check_opened(str(file), opened)
+    if header.has_biases and not any(name.endswith("bias") for name in model.state_dict()):
+        raise InputError(
+            f"{file}: its layers have biases, which transformers leaves out of a {header.architecture}: it would be "
+            "another model; take it from where the file was made of, in safetensors"
+        )
     if header.scales_positions and (model.config.rope_parameters or {}).get("rope_type", "default") == "default":
         logger.warning(
             "%s scales its positions, which transformers does not read from a GGUF file: the model may read worse "

@@ -23,6 +23,7 @@ from lbr_st.model.contract import fingerprint
 from lbr_st.model.named import count_parameters
 from lbr_st.model.opening import open_model, open_sentence_transformer
 from lbr_st.model.trainable import check_can_be_trained
+from lbr_st.model.verify import verify
 from lbr_st.training.lora import save_adapter
 
 LAYER = "model.layers.0.mlp.up_proj.weight"
@@ -83,6 +84,25 @@ def test_with_the_base_beside_it(backbone, lora, tmp_path):
     assert all(parameter.requires_grad for parameter in weights.values())
     lbr_st.save(model, tmp_path / "saved")
     assert not list((tmp_path / "saved").glob("adapter*"))
+
+
+@pytest.mark.parametrize("target", ["lm_head", "embed_tokens"])
+def test_an_update_of_a_weight_that_is_shared_is_of_its_own_part(backbone, tmp_path, target):
+    """The head of a tied model is its embeddings too, and an update of one is none of the other."""
+    model = AutoModelForCausalLM.from_pretrained(backbone, dtype=torch.float32)
+    adapted = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj", target]))
+    draw = torch.Generator().manual_seed(1)
+    for parameter in adapted.parameters():
+        if parameter.requires_grad:
+            parameter.data += 0.1 * torch.randn(parameter.shape, generator=draw)
+    adapted.save_pretrained(tmp_path / "adapter")
+    ids = torch.arange(20)[None]
+    with torch.no_grad():
+        expected = adapted.eval()(ids).logits
+        lbr_st.save(lbr_st.from_backbone(str(tmp_path / "adapter"), max_seq_length=24), tmp_path / "saved")
+        found = lbr_st.load(str(tmp_path / "saved"))[0].model.eval()(ids).logits[..., : expected.shape[-1]]
+    assert torch.allclose(found, expected, atol=1e-4)
+    verify(tmp_path / "saved")
 
 
 def test_an_adapter_with_tokens_of_its_own(backbone, tmp_path):

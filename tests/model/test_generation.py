@@ -3,7 +3,7 @@
 import pytest
 import torch
 from helpers import FAMILIES, NEW, TEXTS, make_backbone, masked_greedy
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GenerationConfig
 
 import lbr_st
 from lbr_st.errors import InputError
@@ -94,6 +94,14 @@ def test_refuses_what_nothing_can_be_hidden_in(model, way):
     with pytest.raises(InputError, match=message):
         module.generate(["one"], through_bottleneck=True, **kwargs)
     assert len(module.generate(["one"], **kwargs)) == 1  # in sight of the text there is nothing to hide
+
+
+@pytest.mark.parametrize("argument", [{"max_length": 60}, {"generation_config": GenerationConfig(max_new_tokens=5)}])
+def test_limits_that_would_be_passed_over_are_refused(model, argument):
+    with pytest.raises(
+        InputError, match="^generate takes no .*; say max_new_tokens, and other settings by their names"
+    ):
+        model[0].generate(["one"], **argument)
 
 
 def test_what_it_takes_and_gives(model):

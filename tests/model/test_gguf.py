@@ -261,6 +261,15 @@ def test_a_way_of_splitting_that_transformers_does_not_know(originals, tmp_path,
     assert "tiny splits texts as 'of-tomorrow', which transformers" in caplog.text
 
 
+def test_biases_that_transformers_leaves_out(originals, tmp_path):
+    """It gives a Llama none, whatever the file has: the model would compute something else, and nothing be said."""
+    folder = make_backbone(tmp_path / "biased", "llama", attention_bias=True)
+    file = write_gguf(folder, tmp_path / "m.gguf", "smollm")
+    assert gguf.read_header(file).has_biases
+    with pytest.raises(InputError, match="m.gguf: its layers have biases, which transformers leaves out of a llama"):
+        read_backbone(str(file)).read_weights()
+
+
 def test_scaled_positions_are_said(originals, tmp_path, caplog, monkeypatch):
     file = write_gguf(originals["qwen2"], tmp_path / "m.gguf", "qwen2")
     header = gguf.read_header(file)
