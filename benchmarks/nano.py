@@ -30,12 +30,12 @@ from lbr_st.data.front_matter import Page, split_front_matter
 from lbr_st.data.records import RecordReader
 from lbr_st.data.rows import read_rows
 from lbr_st.errors import InputError
-from lbr_st.files import filling
+from lbr_st.files import data_sha256, filling
 from lbr_st.model.saving import STALE
 from lbr_st.records import FIELDS, MARKDOWN, is_table
 from lbr_st.training.config import RunConfig
 from lbr_st.training.describe import settings_of
-from lbr_st.training.resume import Run, State, data_sha256, train_to_the_end
+from lbr_st.training.resume import Run, State, train_to_the_end
 
 logger = logging.getLogger(__name__)
 

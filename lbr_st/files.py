@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -285,3 +285,11 @@ def file_sha256(path: str | Path) -> str:
 def sha256(paths: Iterable[str | Path]) -> str:
     """Return the SHA-256 of the files' contents in the order given, as 64 hex digits."""
     return hashlib.sha256(b"".join(bytes.fromhex(file_sha256(path)) for path in paths)).hexdigest()
+
+
+def data_sha256(parts: Sequence[Sequence[Any]]) -> str:
+    """Return the SHA-256 of what is read, lists of records or texts in the order given, as 64 hex digits."""
+    digest = hashlib.sha256()
+    for item in (item for part in parts for item in (f"{len(part)} of:", *part)):
+        digest.update(json.dumps(item, sort_keys=True).encode())
+    return digest.hexdigest()

@@ -1513,8 +1513,8 @@ MUTANTS = [
     Mutant(
         "evaluate: data are told apart by their questions alone",
         "evaluation/own_data.py",
-        'told = [record.get("query"), record["document"], record.get("relevance", 1)]',
-        'told = [record.get("query")]',
+        "data_sha256([records, extra])[:40]",
+        'data_sha256([[record["query"] for record in records]])[:40]',
         "evaluation/test_own_data.py::test_other_data_have_another_file_of_results",
     ),
     Mutant(

@@ -34,10 +34,9 @@ from lbr_st.data.table import content_hash
 from lbr_st.data.words import count_words
 from lbr_st.data.write import DROPPED
 from lbr_st.errors import InputError, not_written, one_line
-from lbr_st.files import read_json, replacing_folder, write_json, write_jsonl, write_text
+from lbr_st.files import data_sha256, read_json, replacing_folder, write_json, write_jsonl, write_text
 from lbr_st.model.named import check_model_exists
 from lbr_st.records import QUERIES_FILE, Record
-from lbr_st.training.resume import data_sha256
 
 logger = logging.getLogger(__name__)
 

@@ -67,7 +67,7 @@ MOST_NEGATIVES = 32
 JUDGED = "judged no answer"
 NEGATIVES_NOW = f"{JUDGED}: hard negatives of their query"
 JUDGED_OUT = f"{JUDGED} and left out"
-IN_CORPUS = f"{JUDGED}: searched among, and answers to nothing"
+IN_CORPUS = f"{JUDGED}: in the corpus, beside the answers"
 BOTH_WAYS = f"{JUDGED} by one row and an answer by another, taken for answers"
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import re
 from collections.abc import Callable, Sequence
@@ -27,6 +25,7 @@ from lbr_st.data.records import read_records, read_test
 from lbr_st.errors import InputError, require
 from lbr_st.evaluation.bm25 import BM25OfAnyScript, tokens_of
 from lbr_st.evaluation.ranking import BM25, MEMORY_MIB, rows_within
+from lbr_st.files import data_sha256
 from lbr_st.model.contract import fingerprint
 from lbr_st.model.encoding import TextEncoder
 from lbr_st.model.lengths import saying_what_is_longer
@@ -146,7 +145,7 @@ def local_task(
     corpora = [read_records(file, ("document",), on_error=on_error) for file in files[1:]]
     extra = [*others, *(record for corpus in corpora for record in corpus)]
     parts = [*([prepared.about["name"]] if prepared else []), *(Path(file).stem for file in files)]
-    revision = _digest(records, extra)
+    revision = data_sha256([records, extra])[:40]
     # mteb makes a file name of it: that of no other data, and of no public test.
     name = re.sub(r"[^\w.-]+", "-", "-".join([*parts, revision[:8]]))
     task = LocalRetrieval(records, extra, name=name, revision=revision)
@@ -159,15 +158,6 @@ def local_task(
         said = "documents have an id that another text has: mteb's files call them by a number too"
         logger.info("%s: %d %s, such as %s for %s", corpus_extra or data, len(task.renamed), said, now, given)
     return task
-
-
-def _digest(records: Sequence[Record], extra_documents: Sequence[Record]) -> str:
-    """Return 40 digits that tell data from others: what is asked, what answers it how well, and what is searched."""
-    digest = hashlib.sha256()
-    for record in (*records, *extra_documents):
-        told = [record.get("query"), record["document"], record.get("relevance", 1)]
-        digest.update(json.dumps(told).encode())
-    return digest.hexdigest()[:40]
 
 
 class EncoderOfMteb(SentenceTransformerEncoderWrapper):

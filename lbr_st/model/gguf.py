@@ -280,7 +280,7 @@ def _read_weights(
     if header.has_biases and not any(name.endswith("bias") for name in model.state_dict()):
         raise InputError(
             f"{file}: its layers have biases, which transformers leaves out of a {header.architecture}: it would be "
-            "another model; take it from where the file was made of, in safetensors"
+            "another model; open the safetensors that the file was made of"
         )
     if header.scales_positions and (model.config.rope_parameters or {}).get("rope_type", "default") == "default":
         logger.warning(

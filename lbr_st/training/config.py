@@ -53,8 +53,12 @@ class RunConfig(TrainingArguments):
 
     report_to: None | str | list[str] = field(default="none", metadata={"help": "trackers: tensorboard, wandb, ..."})
     save_total_limit: int | None = field(default=2, metadata={"help": "checkpoints kept"})
-    logging_steps: float = field(default=10, metadata={"help": "steps between two lines of the log"})
-    warmup_steps: float = field(default=0.1, metadata={"help": "steps of warm-up; below 1 a share of all steps"})
+    logging_steps: float = field(
+        default=10, metadata={"help": "steps between two lines of the log; a short run has ten of them at least"}
+    )
+    warmup_steps: float = field(
+        default=0.1, metadata={"help": "steps of warm-up; below 1 a share of all steps; none where it would be one"}
+    )
     use_cpu: bool = field(default_factory=lambda: not torch.accelerator.is_available(), metadata={"help": "no GPU"})
     dataloader_pin_memory: bool = field(default_factory=torch.accelerator.is_available, metadata={"help": "for a GPU"})
     num_train_epochs: float = field(default=1, metadata={"help": "passes over the data"})

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from lbr_st.data.prepared_set import describe_set, mteb_tasks_of
-from lbr_st.files import file_sha256
+from lbr_st.files import data_sha256, file_sha256
 from lbr_st.model.contract import fingerprint
 from lbr_st.records import Record
 from lbr_st.training.config import RunConfig, own_fields
-from lbr_st.training.resume import Run, data_sha256
+from lbr_st.training.resume import Run
 
 # Training arguments that change where a run writes and what it prints, not the weights it ends with.
 NOT_PART_OF_THE_RUN = {

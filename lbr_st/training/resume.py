@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import copy
 import enum
-import hashlib
 import json
 import logging
 import os
 import shutil
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -121,14 +120,6 @@ class Run:
 
 def _flat(description: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {key: value for part in description.values() for key, value in part.items()}
-
-
-def data_sha256(parts: Sequence[Sequence[Any]]) -> str:
-    """Return a hash of what a run reads: lists of records or texts, in the order given."""
-    digest = hashlib.sha256()
-    for item in (item for part in parts for item in (f"{len(part)} of:", *part)):
-        digest.update(json.dumps(item, sort_keys=True).encode())
-    return digest.hexdigest()
 
 
 def last_whole_checkpoint(output_dir: str | Path) -> str | None:
