@@ -38,7 +38,7 @@ OF_A_CACHED_TOKEN = 8  # of so many, each is read by attention alone, and takes 
 TRIED_FROM = 8  # texts: to try whether a model can do something costs as much as a few of them
 PROMPTS_KEPT = 2  # of queries and of documents
 TRIED_TOKENS = 16  # of a text, that packing is tried with
-PACKED = {"input_ids", "attention_mask"}  # of rows that can be packed
+PLAIN = {"input_ids", "attention_mask"}  # of rows that can be packed, and share a prompt
 EXCERPT = 60  # characters of a text that an error names
 SEVERAL = 8  # texts, of which a model of words knows one
 COPIED_AT_ONCE = 2**14  # vectors of texts that were there before
@@ -271,7 +271,7 @@ class TextEncoder:
             return [_Batch([positions[at] for at in batch]) for batch in batches_of(sizes, way.budget)]
         groups: dict[SharedPrompt | None, list[int]] = {}
         for at, row in enumerate(rows):
-            has_prompt = way.shared is not None and _begins_with(row, way.shared)
+            has_prompt = way.shared is not None and set(row) == PLAIN and _begins_with(row, way.shared)
             groups.setdefault(way.shared if has_prompt else None, []).append(at)
         batches = []
         for shared, members in groups.items():
@@ -305,7 +305,7 @@ class TextEncoder:
             longest = rows[members[plain[0][0]]]["input_ids"][:TRIED_TOKENS].tolist()
             if len(longest) < LEAST_TRIED:  # it is decided by a longer text, wherever a run begins
                 return []
-            self._packing = pack(self.model, longest) if set(rows[members[0]]) == PACKED else None
+            self._packing = pack(self.model, longest) if set(rows[members[0]]) == PLAIN else None
             self._may_pack = self._packing is not None
         if self._packing is None:
             return []

@@ -49,6 +49,10 @@ AS_GPT2 = {
     "olmo", "jais", "trillion", "granite-docling", "exaone4", "mellum", "a.x-4.0",
 }  # fmt: skip
 
+# Of these llama.cpp puts the beginning of the text before it, and looks words up whole before it merges pieces, where
+# the file says nothing: those of 2024 do not. transformers does neither.
+AS_LLAMA3 = {"llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2"}
+
 # Spelled by every vocabulary: what it says of these must give them back.
 PROBES = ("The patient is 42 years old.", "def f(x):\n    return x  # 1,000", "Größe, naïve, 東京, 3.14")
 
@@ -73,7 +77,9 @@ class Header(NamedTuple):
         splits_as: Name of how a text is split before its tokens are looked up; empty for SentencePiece.
         tokens: Spellings of the vocabulary, by id.
         kinds: Kinds of its tensors, as in ``{"Q4_1", "F32"}``.
+        begins_texts: Whether it says that texts begin with a token of their own; None where it says nothing.
         scales_positions: Whether its positions are scaled, for texts longer than those of pretraining.
+        rotated: Numbers of a query that rotary positions turn; 0 where it does not say.
         has_biases: Whether its layers have biases.
     """
 
@@ -82,7 +88,9 @@ class Header(NamedTuple):
     splits_as: str
     tokens: list[str]
     kinds: set[str]
+    begins_texts: bool | None
     scales_positions: bool
+    rotated: int
     has_biases: bool
 
 
@@ -149,9 +157,12 @@ def _read_header(file: Path, *version: int) -> Header:
         splits_as=value("tokenizer.ggml.pre", "default") if value("tokenizer.ggml.model", "") == "gpt2" else "",
         tokens=value("tokenizer.ggml.tokens", []),
         kinds={tensor.tensor_type.name for tensor in reader.tensors},
+        begins_texts=value("tokenizer.ggml.add_bos_token", None),
         scales_positions="rope_freqs.weight" in tensors
         or any(name.startswith("rope_factors_") for name in tensors)
-        or value(f"{architecture}.rope.scaling.type", "none") != "none",
+        or value(f"{architecture}.rope.scaling.type", "none") != "none"
+        or value(f"{architecture}.rope.scaling.attn_factor", 1.0) != 1.0,
+        rotated=value(f"{architecture}.rope.dimension_count", 0),
         has_biases=any(name.endswith(".bias") for name in tensors),
     )
 
@@ -171,7 +182,8 @@ def read(file: Path) -> tuple[PreTrainedTokenizerBase, Callable[..., PreTrainedM
     """
     header = read_header(file)
     with _refusing_what_transformers_cannot_read(file, header.architecture):
-        tokenizer = AutoTokenizer.from_pretrained(**_named(file))
+        begins = {"add_bos_token": True} if header.splits_as in AS_LLAMA3 and header.begins_texts is None else {}
+        tokenizer = AutoTokenizer.from_pretrained(**_named(file), **begins)
     split_as_the_file_says(tokenizer, header)
     check_spelling(tokenizer, header, file)
     return tokenizer, partial(_read_weights, file, header, tokenizer)
@@ -213,6 +225,8 @@ def _refusing_what_transformers_cannot_read(file: Path, architecture: str) -> It
 
 def split_as_the_file_says(tokenizer: PreTrainedTokenizerBase, header: Header) -> None:
     """Let a tokenizer split texts as llama.cpp does for this file, where transformers does not."""
+    if header.splits_as in AS_LLAMA3:
+        tokenizer.backend_tokenizer.model.ignore_merges = True
     if header.splits_as in SINGLE_DIGITS:
         tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
             [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -282,6 +296,7 @@ def _read_weights(
             f"{file}: its layers have biases, which transformers leaves out of a {header.architecture}: it would be "
             "another model; open the safetensors that the file was made of"
         )
+    check_rotated(file, header, model.config)
     if header.scales_positions and (model.config.rope_parameters or {}).get("rope_type", "default") == "default":
         logger.warning(
             "%s scales its positions, which transformers does not read from a GGUF file: the model may read worse "
@@ -302,6 +317,22 @@ def _read_weights(
         "" if found < 200 else ", which it does not read",
     )
     return model
+
+
+def check_rotated(file: Path, header: Header, config: PretrainedConfig) -> None:
+    """Refuse a model whose rotary positions turn more of a query than the file says, as of Phi-4-mini.
+
+    Raises:
+        InputError: With both.
+    """
+    settings = getattr(config, "rope_parameters", None) or {}
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    turned = int(width * settings.get("partial_rotary_factor", 1.0))
+    if "rope_type" in settings and 0 < header.rotated < turned:  # those of several kinds of layers have other widths
+        raise InputError(
+            f"{file}: its positions turn {header.rotated} of {width} numbers of a query, and transformers' "
+            f"{header.architecture} {turned}: it would be another model; open the safetensors that the file was made of"
+        )
 
 
 @torch.inference_mode()

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lbr_st.errors import one_line
 from lbr_st.model.bottleneck import BottleneckTransformer
+from lbr_st.model.positions import depend_on_length
 from lbr_st.model.quiet import quietly
 
 logger = logging.getLogger(__name__)
@@ -30,7 +31,9 @@ def plain_backbone(model: SentenceTransformer) -> nn.Module | None:
     """Return what turns tokens of a model into states; None where the model does more than run it plainly."""
     module: Any = model[0]
     is_told_more = any(isinstance(each, Router) for each in _rest(model)) or any((model.module_kwargs or {}).values())
-    if is_told_more or model._compiled_call_impl is not None:
+    config = getattr(model.transformers_model, "config", None)
+    depends = config is not None and depend_on_length(config)
+    if is_told_more or depends or model._compiled_call_impl is not None:
         return None
     if isinstance(module, BottleneckTransformer):
         return module.model.base_model

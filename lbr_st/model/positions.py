@@ -43,6 +43,11 @@ def has_end(config: PretrainedConfig) -> bool:
     return math.isfinite(most_positions(config)) and not _rotary(config.get_text_config())
 
 
+def depend_on_length(config: PretrainedConfig) -> bool:
+    """Tell whether the position of a token is another one in a longer row (Phi-3's LongRoPE, dynamic NTK)."""
+    return any(each.get("rope_type") in ("longrope", "dynamic") for each in _rotary(config.get_text_config()))
+
+
 def _rotary(about: Any) -> list[dict[str, Any]]:
     """Return the settings of rotary positions, one for each kind of layer; none where positions are of another kind."""
     settings = getattr(about, "rope_parameters", None) or {}

@@ -79,8 +79,9 @@ def check_no_leak(model: PreTrainedModel) -> None:
             logger.debug("%s", said)
             said = "it takes no mask that says what each token sees, as recurrent layers and ALiBi take none"
         raise InputError(f"the information cut-off cannot be used with {name}: {said}") from error
-    if not runs.encoding.isfinite().all():
-        raise InputError(f"{name} gives hidden states that are not finite: are its weights whole?")
+    for what, numbers in (("hidden states", runs.encoding), ("gradients", runs.passed), ("gradients", runs.leaked)):
+        if not numbers.isfinite().all():
+            raise InputError(f"{name} gives {what} that are not finite: are its weights whole?")
     scale = runs.encoding.abs().max()
     if runs.leaked.any() or not _same(runs.closed[:, Y], runs.closed_other_text[:, Y], scale):
         raise InputError(

@@ -22,7 +22,7 @@ from tokenizers import Tokenizer
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from lbr_st.errors import InputError
+from lbr_st.errors import InputError, one_line
 from lbr_st.files import read_json, write_json
 
 logger = logging.getLogger(__name__)
@@ -161,6 +161,9 @@ def read_tokenizer(name: str, **kwargs: Any) -> PreTrainedTokenizerBase:
         return AutoTokenizer.from_pretrained(name, **kwargs)
     except json.JSONDecodeError as error:
         raise InputError(f"{name}: a file of its tokenizer is no JSON ({error})") from error
+    except (KeyError, TypeError, AttributeError) as error:  # JSON of another form
+        what = one_line(error)
+        raise InputError(f"{name}: a file of its tokenizer is damaged ({type(error).__name__}: {what})") from error
 
 
 def lacks_vocabulary(name: str) -> str | None:

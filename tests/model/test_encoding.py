@@ -102,6 +102,21 @@ def test_keys_and_values_of_a_prompt_are_those_of_one_row(families):
     assert len(encoder._shared) == 2
 
 
+def test_positions_that_depend_on_the_length_share_no_prompt(tmp_path):
+    """The keys of a prompt are of its own length: in a text beyond the first positions of LongRoPE they are others."""
+    rope = {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [1.0, 4.0, 16.0, 16.0], "factor": 4.0}
+    rope |= {"rope_theta": 10_000.0, "original_max_position_embeddings": 64}
+    longer = {"rope_parameters": rope, "original_max_position_embeddings": 64, "sliding_window": None}
+    folder = make_backbone(tmp_path, "phi3", initializer_range=0.1, max_position_embeddings=256, **longer)
+    model = lbr_st.from_backbone(folder, max_seq_length=200).eval()
+    model.prompts = {"query": PROMPT, "document": ""}
+    texts = ["a few words", " ".join(f"word {number}" for number in range(30))]
+    assert len(model[0].tokenize_rows([PROMPT + texts[1]])[0]) > 64
+    encoder = TextEncoder(model, 1, tried_from=1)
+    assert_near(encoder.encode(texts, "query"), alone(model, texts, "query"), 1e-5)
+    assert encoder._shared == {(PROMPT, "query"): None}
+
+
 @pytest.mark.parametrize("mode", ["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"])
 @pytest.mark.parametrize("include_prompt", [True, False])
 def test_any_pooling(backbone, mode, include_prompt):

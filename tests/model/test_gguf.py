@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from gguf import GGUFWriter
 from gguf_files import write_gguf
 from helpers import MANY, TEXTS, make_backbone, tiny
 from tokenizers import Tokenizer, pre_tokenizers
@@ -267,6 +268,33 @@ def test_biases_that_transformers_leaves_out(originals, tmp_path):
     file = write_gguf(folder, tmp_path / "m.gguf", "smollm")
     assert gguf.read_header(file).has_biases
     with pytest.raises(InputError, match="m.gguf: its layers have biases, which transformers leaves out of a llama"):
+        read_backbone(str(file)).read_weights()
+
+
+@pytest.mark.parametrize(("splits_as", "begins"), [("llama-bpe", True), ("gpt-2", False)])
+def test_texts_of_llama_3_begin_with_their_token_where_the_file_says_nothing(
+    originals, tmp_path, monkeypatch, splits_as, begins
+):
+    """As llama.cpp reads such files, also after the tokenizer was saved; one that says no is heeded."""
+    says_no = write_gguf(originals["llama"], tmp_path / "no.gguf", splits_as)
+    monkeypatch.setattr(GGUFWriter, "add_add_bos_token", lambda self, value: None)
+    says_nothing = write_gguf(originals["llama"], tmp_path / "m.gguf", splits_as)
+    plain = AutoTokenizer.from_pretrained(originals["llama"])
+    tokenizer = read_backbone(str(says_nothing)).tokenizer
+    tokenizer.save_pretrained(tmp_path / "saved")
+    for each in (tokenizer, AutoTokenizer.from_pretrained(tmp_path / "saved")):
+        assert each("")["input_ids"] == [plain.eos_token_id] * begins  # the writer's first token is its last one too
+        assert each.backend_tokenizer.model.ignore_merges == begins
+    assert read_backbone(str(says_no)).tokenizer("")["input_ids"] == []
+    assert lbr_st.from_backbone(str(says_nothing), max_seq_length=24)[0].num_prefix_tokens == begins
+
+
+def test_positions_that_turn_a_part_of_a_query(originals, tmp_path, monkeypatch):
+    """transformers reads no such part of a Phi-3 or Qwen2: it would turn all of it, and nothing be said."""
+    written = GGUFWriter.add_rope_dimension_count
+    monkeypatch.setattr(GGUFWriter, "add_rope_dimension_count", lambda self, count: written(self, 6))
+    file = write_gguf(originals["qwen2"], tmp_path / "m.gguf", "qwen2")
+    with pytest.raises(InputError, match="m.gguf: its positions turn 6 of 8 numbers of a query, and .* qwen2 8"):
         read_backbone(str(file)).read_weights()
 
 

@@ -90,6 +90,18 @@ def test_leak_check_says_when_weights_are_broken():
         check_no_leak(model)
 
 
+def test_gradients_that_are_no_numbers_are_no_leak():
+    """As of the square root of zero: the states are finite, and what flows back through them is not."""
+    model = tiny("llama")
+
+    def rooted(module, args, output):
+        return output + (output * 0.0).square().sum(-1, keepdim=True).sqrt()
+
+    model.base_model.layers[0].register_forward_hook(rooted)
+    with pytest.raises(InputError, match="gives gradients that are not finite"):
+        check_no_leak(model)
+
+
 def test_leak_check_leaves_every_part_in_its_mode_and_runs_anywhere():
     model = tiny("qwen3").train()
     model.base_model.layers[0].eval()

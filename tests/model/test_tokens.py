@@ -1,6 +1,7 @@
 """Bottleneck tokens: appended to every text of every kind of tokenizer, spelled by none."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -228,3 +229,12 @@ def test_tokens_that_were_added_and_have_no_row_get_new_ones_and_that_is_said(tm
     assert model[0].bottleneck_token_ids == [words + 2]
     [said] = [record.getMessage() for record in caplog.records if record.name.startswith("lbr_st")]
     assert said.startswith(f"{folder}: its tokenizer has {words + 2} ids and the model {words} rows: tokens that were")
+
+
+@pytest.mark.parametrize(("file", "text"), [("tokenizer_config.json", "[]"), ("tokenizer.json", "{}")])
+def test_json_that_is_no_tokenizer_is_refused_by_name(tmp_path, file, text):
+    folder = make_backbone(tmp_path / "damaged")
+    Path(folder, file).write_text(text)
+    with pytest.raises(InputError, match="damaged: a file of its tokenizer is damaged \\(") as caught:
+        lbr_st.from_backbone(folder, max_seq_length=24)
+    assert "\n" not in str(caught.value)
