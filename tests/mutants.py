@@ -414,6 +414,13 @@ MUTANTS = [
         "model/test_recognising.py::test_a_model_is_no_data",
     ),
     Mutant(
+        "adapt: in a dry run a heading hangs all of its passages together, which the filter will not leave it",
+        "adaptation/planning.py",
+        'if row["kind"] != TITLE or row["id"] in stay]',
+        "]",
+        "adaptation/test_planning.py",
+    ),
+    Mutant(
         "adapt: that nothing asks for the passages is found hours later",
         "adaptation/checking.py",
         "if not any(_is_asked(record) for record in records):",

@@ -47,6 +47,7 @@ def test_a_command_that_goes_on_and_on(monkeypatch):
     assert "TooSlow" in outcome.said
 
 
+@pytest.mark.slow
 def test_what_was_found_is_written_down_small(tmp_path, monkeypatch):
     """Of a file of any rows, the one that matters, with the command; once for each signature."""
 

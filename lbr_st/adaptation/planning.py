@@ -34,7 +34,9 @@ from lbr_st.adaptation.data_steps import (
     write_after_learning,
     write_backbone,
 )
-from lbr_st.adaptation.kinds import GIVEN
+from lbr_st.adaptation.filtering import FilterConfig, NoneLeftError
+from lbr_st.adaptation.filtering import filter_queries as filter_by_rank
+from lbr_st.adaptation.kinds import GIVEN, TITLE
 from lbr_st.adaptation.layout import NEGATIVES, Layout
 from lbr_st.adaptation.queries import QUERIES, QuerySet, ToWrite, batches_of, look
 from lbr_st.adaptation.queries import plan as requests_for
@@ -59,6 +61,7 @@ from lbr_st.training.trial import Plan, peak_resident
 logger = logging.getLogger(__name__)
 
 STAND_IN_WORDS = 10  # of the passage, for a query that is not written yet
+BY_BM25 = FilterConfig(models=[BM25])
 
 
 @dataclass(frozen=True)
@@ -191,7 +194,7 @@ class _Trial:
             self._is_exact = False
             seconds = self._writing(to_write.writer, to_write.requests, config.batch_size)
         counts = Counter(row["kind"] for row in rows)
-        found = [f"{number:,} {kind}" for kind, number in counts.items() if kind in (GIVEN, "title")]
+        found = [f"{number:,} {kind}" for kind, number in counts.items() if kind in (GIVEN, TITLE)]
         return ", ".join([*found, f"{len(to_write.requests):,} to be written"]), seconds
 
     def _writing(self, writer: Writer, requests: Sequence[Request], batch_size: int) -> float:
@@ -210,8 +213,11 @@ class _Trial:
             seconds = _timed(filter_queries, self.layout, folder)
             kept = len(list(QuerySet.open(folder / "queries").rows()))
             return f"{kept:,} of {len(rows):,} queries stay", seconds
-        _write_queries(folder / "queries", rows)
-        self.left_out.append("The filter takes queries away: all of them are counted in the steps after it.")
+        _write_queries(folder / "queries", self._without_titles_that_ask_for_many(rows))
+        self.left_out.append(
+            "The filter takes queries away: in the steps after it titles are counted whose passage BM25 finds, and all "
+            "queries that are not written yet."
+        )
         asked = [row for row in rows if row["kind"] != GIVEN]
         much = f"{len(asked):,} queries"
         if config.reranker is not None:
@@ -223,6 +229,17 @@ class _Trial:
         queries = [row["query"] for row in asked]
         names = [name for name in config.searchers if name != BM25]
         return much, sum(self._encoding(name, documents, queries) for name in names)
+
+    def _without_titles_that_ask_for_many(self, rows: list[Record]) -> list[Record]:
+        """Return queries as the filter leaves titles: passages that hang together by one could not be held out."""
+        titles = [row for row in rows if row["kind"] == TITLE]
+        passages = [{"document": document} for document in self._documents(self.layout.passages)]
+        try:
+            kept, _ = filter_by_rank(titles, passages, BY_BM25)
+        except NoneLeftError:
+            kept = []
+        stay = {row["id"] for row in kept}
+        return [row for row in rows if row["kind"] != TITLE or row["id"] in stay]
 
     def _set(self, folder: Path) -> tuple[str, float]:
         seconds = _timed(make_set, self.layout, folder)
@@ -338,7 +355,7 @@ def _with_stand_ins(to_write: ToWrite) -> list[Record]:
     """Return the queries of passages, with others in the place of those that are to be written."""
     texts = [(passage, GIVEN, text) for passage in to_write.passages for text in passage.given]
     texts += [
-        (passage, "title", text)
+        (passage, TITLE, text)
         for passage in to_write.passages
         for text in passage.titles
         if why_not(text, passage.document) is None

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -53,6 +54,26 @@ def test_a_dry_run_says_what_the_run_will_do(config, tmp_path, monkeypatch):
     ]  # fmt: skip
     assert [line.split("|")[5].strip() for line in lines[2:7]] == ["done"] * 5
     assert lines[14].startswith("Disk: at least 0.00 GiB of ")
+
+
+def test_passages_under_one_heading_are_parted_as_they_will_be(config, handbook, chat_backbone, monkeypatch):
+    """The filter leaves no heading that does not find its passages: a dry run does not hang all of a page together."""
+    for number, page in enumerate(handbook.iterdir()):
+        name = page.stem
+        page.write_text(
+            re.sub("^## .*", "", page.read_text(), flags=re.MULTILINE).replace(f"Much {name}", f"No {number}")
+        )
+    made = []
+
+    def one_more(layout, folder):
+        made.append(data_steps.make_set(layout, folder))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lbr_st.adaptation.planning.make_set", one_more)
+    config = replace(config, model=chat_backbone, queries=None)
+    with pytest.raises(KeyboardInterrupt):
+        plan(config)
+    assert made[0]["dev"] >= 10 and made[0]["test"] >= 10
 
 
 def stopped(*args, **kwargs):

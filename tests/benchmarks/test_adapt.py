@@ -118,6 +118,7 @@ def test_arms_of_an_adaptation(toy, tmp_path, monkeypatch, capsys):
         assert len(table) == lines and not [line for line in table if "|  |" in line]
 
 
+@pytest.mark.slow
 def test_a_run_without_queries_is_a_result(toy, tmp_path, monkeypatch):
     """Of which the rest is said; what else is wrong is no result."""
     import adapt

@@ -255,6 +255,7 @@ def test_program_of_the_memory_of_stage_2(speed, tmp_path, monkeypatch):
     assert figures["time_ratio_cached_vs_plain_64_pairs_max"] == pytest.approx(max(ratios), abs=1e-3)
 
 
+@pytest.mark.slow
 def test_program_of_the_data_layer(tmp_path, argv, monkeypatch):
     """Planted duplicates are counted as found, and the ratio is that of the files."""
     import data_speed
@@ -321,6 +322,7 @@ def takes(monkeypatch):
     return what_it_takes
 
 
+@pytest.mark.slow
 def test_program_of_what_it_takes(takes, tmp_path, monkeypatch, capsys):
     """Every arm measures, in one process here; a part of a step stands for all of it; nothing is measured again."""
     import results

@@ -189,7 +189,13 @@ def careful(folder):
         write_json(folder / "out" / name, [1, 2])
 
 
-@pytest.mark.parametrize("arm", ["kill", "fail_on_a_full_disk", "fail_where_nothing_is_written"])
+@pytest.mark.parametrize(
+    "arm",
+    [
+        *(pytest.param(arm, marks=pytest.mark.slow) for arm in ("kill", "fail_where_nothing_is_written")),
+        "fail_on_a_full_disk",
+    ],
+)
 def test_what_is_lost_is_seen(setting, monkeypatch, arm):
     """Of a careless run some cases fail, of a careful one none."""
     import interruptions

@@ -21,6 +21,7 @@ def figures_of(tmp_path):
     return lambda program: json.loads((tmp_path / "results" / program / "summary.json").read_text())["figures"]
 
 
+@pytest.mark.slow
 def test_programs_of_smaller_models(tmp_path, argv, lab, medical, prepare, figures_of, monkeypatch):
     """Models are trained once, files are read by both programs, and figures are those of the files."""
     import arms

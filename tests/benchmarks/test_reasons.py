@@ -29,6 +29,7 @@ def test_answers_are_calculated_and_cannot_be_copied():
         assert {float(first), float(other)} <= numbers_in(each.query)
 
 
+@pytest.mark.slow
 def test_program(tmp_path, monkeypatch):
     import reasons
     import results

@@ -383,6 +383,7 @@ def test_what_a_token_weighs(lab, medical, monkeypatch):
     assert plain.sum() == len(plain) - len(set(tokenizer.all_special_ids)) and not plain[tokenizer.eos_token_id]
 
 
+@pytest.mark.slow
 def test_rate(tmp_path, lab, medical, argv, monkeypatch):
     """Models of the higher rate, each with the setting that was best for it on dev, beside those of the thesis test."""
     import arms

@@ -91,6 +91,7 @@ def test_stock_classes_take_the_student_for_queries_and_the_model_for_documents(
         np.testing.assert_allclose(np.linalg.norm(queries, axis=1), 1, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_vectors_of_the_model_stay_valid(done, config, folder, tmp_path):
     """What the model encoded is searched with the student, as long as its files are those that were saved."""
     write_jsonl(tmp_path / "documents.jsonl", [{"text": text} for text in TEXTS])

@@ -3,11 +3,13 @@
 import importlib.util
 import re
 
+import pytest
 from helpers import ROOT, make_backbone
 
 import lbr_st
 
 
+@pytest.mark.slow
 def test_first_model(tmp_path, capsys, monkeypatch):
     """On a part of its pairs."""
     backbone = make_backbone(tmp_path / "backbone")

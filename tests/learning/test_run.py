@@ -166,8 +166,8 @@ def test_losses_and_control_arms(config, tmp_path):
     "changes",
     [
         pytest.param({"arm": "plain"}, marks=pytest.mark.slow),
-        {"arm": "plain", "objective": "reconstruct"},
-        {"pack_length": 96},
+        pytest.param({"arm": "plain", "objective": "reconstruct"}, marks=pytest.mark.slow),
+        pytest.param({"pack_length": 96}, marks=pytest.mark.slow),
         pytest.param({"gradient_checkpointing": True, "gradient_accumulation_steps": 2}, marks=pytest.mark.slow),
         {"bf16": True, "lora_rank": 2},
     ],

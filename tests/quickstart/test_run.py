@@ -97,6 +97,7 @@ def test_starting_again(made, toy, monkeypatch):
     assert again.scores["stage 1 + stage 2"]["ndcg_at_10"] == made[0].scores["stage 1 + stage 2"]["ndcg_at_10"]
 
 
+@pytest.mark.slow
 def test_a_real_backbone_gets_folders_of_its_own(made, backbone, toy):
     before = model_files(toy)
     config = QuickstartConfig(backbone=backbone)

@@ -73,9 +73,9 @@ ENDS = {
     ("stage", "end", "strategy"),
     [
         ("learn", "verification", "steps"),
-        ("align", "verification", "no"),
+        pytest.param("align", "verification", "no", marks=pytest.mark.slow),
         ("align", "disk", "epoch"),
-        ("learn", "last_rename", "no"),
+        pytest.param("learn", "last_rename", "no", marks=pytest.mark.slow),
     ],
 )
 def test_failures_at_the_end_lose_nothing(config, tmp_path, monkeypatch, capsys, stage, end, strategy):
@@ -145,7 +145,7 @@ def test_a_model_without_its_card_or_log_is_not_saved_and_costs_no_step(config, 
     assert (tmp_path / "out" / file).is_file()
 
 
-@pytest.mark.parametrize(("at", "strategy"), [(2, "no"), (4, "steps")])
+@pytest.mark.parametrize(("at", "strategy"), [pytest.param(2, "no", marks=pytest.mark.slow), (4, "steps")])
 def test_an_evaluation_that_fails_costs_no_step(config, tmp_path, monkeypatch, capsys, at, strategy):
     """In the middle of a run and at its last step: what was trained is saved first, whatever failed."""
     settings = replace(
@@ -227,7 +227,7 @@ def test_a_first_step_that_fails_after_dev_was_scored_leaves_nothing(config, tmp
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("is_best", [True, False])
+@pytest.mark.parametrize("is_best", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_the_last_step_is_scored_when_its_evaluation_failed(config, tmp_path, monkeypatch, capsys, is_best):
     """It may be the best: the run that goes on keeps what one that was not interrupted does."""
     settings = replace(
@@ -330,7 +330,7 @@ def test_from_python_the_error_is_what_it_was(config, monkeypatch):
 
 
 @pytest.mark.whole_run
-@pytest.mark.parametrize("stage", ["learn", "align"])
+@pytest.mark.parametrize("stage", [pytest.param("learn", marks=pytest.mark.slow), "align"])
 def test_few_positions_train_to_the_end_and_are_saved(config, tmp_path, stage):
     """A GPT-2 of 64 positions, at the default length: with short data it was trained and then not saved."""
     backbone = make_backbone(tmp_path / "gpt2", family="gpt2", max_position_embeddings=64)

@@ -113,6 +113,7 @@ def test_a_second_ctrl_c_ends_at_once_and_leaves_nothing(flags, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_ctrl_c_waits_for_an_evaluation(flags, tmp_path):
     """What is scored decides which weights are kept: a run that goes on has it in its log."""
     more = {"dev_data": tmp_path / "train.jsonl", "eval_steps": 2, "save_steps": 40, "max_steps": 8}

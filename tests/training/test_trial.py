@@ -41,6 +41,7 @@ STAGES = {"learn": of_learn, "align": of_align}
 TRAINERS = {"learn": LearnTrainer, "align": AlignTrainer}
 NDCG = "eval_dev_cosine_ndcg@10"
 STAGE = pytest.mark.parametrize("stage", STAGES)
+ONE_STAGE = pytest.mark.parametrize("stage", ["learn", pytest.param("align", marks=pytest.mark.slow)])
 
 
 @pytest.fixture
@@ -83,7 +84,7 @@ def tokens_by_hand(stage, backbone, prompt):
     return total
 
 
-@STAGE
+@ONE_STAGE
 def test_counts_are_those_of_the_run(stage, config_of, backbone):
     """Tokens of an epoch by hand; steps and evaluations as the log of the real run has them."""
     changes = {"query_prompt": "q: ", "num_train_epochs": 1.5, "gradient_accumulation_steps": 2, "logging_steps": 1}
@@ -161,12 +162,17 @@ def virtual(monkeypatch):
     ("stage", "changes"),
     [
         ("learn", {}),
-        ("learn", {"pack_length": 40, "bf16": True}),
-        ("learn", {"train_sampling_strategy": "random", "lora_rank": 2, "activation_checkpointing": True}),
+        pytest.param("learn", {"pack_length": 40, "bf16": True}, marks=pytest.mark.slow),
+        pytest.param(
+            "learn",
+            {"train_sampling_strategy": "random", "lora_rank": 2, "activation_checkpointing": True},
+            marks=pytest.mark.slow,
+        ),
         ("align", {}),
-        (
+        pytest.param(
             "align",
             {"mini_batch_size": 2, "lm_weight": 0.5, "matryoshka_dims": [8], "early_stopping": 2, "keep": "best"},
+            marks=pytest.mark.slow,
         ),
     ],
     ids=str,
@@ -252,7 +258,7 @@ def test_memory_is_that_of_the_longest_batch(config_of, monkeypatch):
 
 
 @pytest.mark.parametrize("function", ["plan", "find_rate"])
-@STAGE
+@ONE_STAGE
 def test_nothing_is_left(stage, function, config_of, tmp_path, monkeypatch):
     """Nor is a tracker told."""
     monkeypatch.setattr(module, "RATE_STEPS", 2)
@@ -265,7 +271,8 @@ def test_nothing_is_left(stage, function, config_of, tmp_path, monkeypatch):
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize("stage", ["learn", pytest.param("align", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@STAGE
 def test_a_run_after_it_is_the_run_without_it(stage, config_of, tmp_path, monkeypatch):
     """In the same process: the weights, and with them the order of the batches."""
     monkeypatch.setattr(module, "RATE_STEPS", 2)
@@ -281,7 +288,7 @@ def test_a_run_after_it_is_the_run_without_it(stage, config_of, tmp_path, monkey
 # ---- which rate
 
 
-@STAGE
+@ONE_STAGE
 def test_the_sane_rate_of_three(stage, config_of, monkeypatch):
     """One that moves nothing, one that learns, one that ruins; the weights are exactly those of before."""
     monkeypatch.setattr(module, "FACTORS", (1e-4, 1, 1e4))
@@ -312,8 +319,12 @@ def test_the_best_of_tries_written_out():
     ("stage", "changes"),
     [
         ("learn", {}),
-        ("learn", {"train_sampling_strategy": "random", "lora_rank": 2, "lora_dropout": 0.2}),
-        ("align", {}),
+        pytest.param(
+            "learn",
+            {"train_sampling_strategy": "random", "lora_rank": 2, "lora_dropout": 0.2},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("align", {}, marks=pytest.mark.slow),
     ],
     ids=str,
 )
@@ -335,7 +346,7 @@ def test_a_try_is_a_short_run(stage, changes, config_of, monkeypatch, caplog):
     assert last.dev == [entry[NDCG] for entry in log if NDCG in entry][-1]
 
 
-@STAGE
+@ONE_STAGE
 def test_without_a_rate_that_of_the_size_is_tried(stage, config_of, monkeypatch):
     """And a third of it and three times it, in two digits."""
     monkeypatch.setattr(module, "RATE_STEPS", 1)

@@ -41,7 +41,7 @@ def recall_of(model):
     return np.array([float((row > row[n]).sum() < 10) for n, row in enumerate(scores)])
 
 
-@pytest.mark.parametrize("stage", ["learn", "align"])
+@pytest.mark.parametrize("stage", [pytest.param("learn", marks=pytest.mark.slow), "align"])
 def test_it_compares_the_saved_model_with_the_start(stage, backbone, tmp_path):
     config, run = configured(stage, backbone, tmp_path)
     run(config)
@@ -79,7 +79,7 @@ def test_against_a_model_that_was_trained(backbone, tmp_path):
     assert read_verdict(tmp_path / "out").against == "the start"
 
 
-@pytest.mark.parametrize("stage", ["learn", "align"])
+@pytest.mark.parametrize("stage", ["learn", pytest.param("align", marks=pytest.mark.slow)])
 def test_a_resumed_run_knows_the_start(stage, backbone, tmp_path):
     config, run = configured(stage, backbone, tmp_path)
     run(config)
