@@ -21,6 +21,8 @@ from lbr_st.adaptation.layout import Layout
 from lbr_st.adaptation.report import REPORT
 from lbr_st.adaptation.steps import Step, Steps
 from lbr_st.files import remove_unfinished, replacing_folder
+from lbr_st.model import card
+from lbr_st.model.contract import LBR_CONFIG
 from lbr_st.model.opening import open_sentence_transformer
 from lbr_st.model.saving import save_any
 from lbr_st.verdict import Verdict
@@ -84,7 +86,12 @@ def adapt(config: AdaptConfig) -> Adapted:
     target = Path(config.output_dir)
     remove_unfinished(target.parent, target.name)
     with steps.saying_how_to_go_on("saving the model"), replacing_folder(target) as folder:
-        _save(layout.end if last.said["saved"] == "end" else layout.start, folder)
+        if last.said["saved"] == "end":
+            _save(layout.end, folder)
+            if (folder / LBR_CONFIG).is_file():  # the card of the step tells how to open the model of the step
+                card.write(folder, target.resolve().name)
+        else:
+            _save(layout.start, folder)
         shutil.copyfile(last.folder / REPORT, folder / REPORT)
     found, saved = verdict_of(last.said), last.said["saved"]
     weight = last.said["weight_beside_bm25"] if saved == "end" and finds_more_with_bm25(found) else None

@@ -95,6 +95,7 @@ def test_from_a_folder_to_a_model_with_a_verdict_by_a_full_disk_at_each_step(con
     assert made.search in page and ("--fuse bm25 --fuse-weight" in made.search) == together
     assert str(made.verdict) in page and "No query of a passage that is asked for was trained on." in page
     assert SentenceTransformer(str(tmp_path / "out")).encode("iron").shape == (32,)
+    assert "SentenceTransformer('out')" in (tmp_path / "out" / "README.md").read_text()
     own = json.loads((config.work / "5-set" / "set" / "lbr_set.json").read_text())
     assert own["regime"] == "corpus-taught"
     assert made.steps[4].said["test_asks"].endswith("written (question)")  # as the column of --queries says
