@@ -1780,9 +1780,16 @@ MUTANTS = [
     Mutant(
         "overlap: hard negatives are not looked at",
         "data/overlap.py",
-        'own += [("negative", "document", negative) for negative in record.get("negatives") or ()]',
+        'own += [("negative", negative) for negative in record.get("negatives") or ()]',
         "own += []",
         "data/test_overlap.py::test_hard_negatives_are_documents",
+    ),
+    Mutant(
+        "isolation: a text may be a query that is trained on and a document of the test",
+        "data/split.py",
+        "text = np.concatenate([table.key[name] for name in fields])",
+        "text = np.full(len(record), -1)",
+        "data/test_isolate.py::test_pairs_and_their_mirrors_are_on_one_side",
     ),
     Mutant(
         "isolation: dev may be in test",

@@ -49,6 +49,7 @@ def stop(error: RowError) -> None:
 def row_of(where: str, number: int, values: dict[str, Any], notes: tuple[str, ...] = ()) -> Row:
     """Return a row in which what stands for nothing is nothing: NaN, and [deleted] in the place of a text."""
     if any(value != value for value in values.values()):
+        values = {name: None if value != value else value for name, value in values.items()}
         notes += (NAN_CELLS,)
     if any(map(_has_gone, values.values())):
         values = {name: _without_gone(value) for name, value in values.items()}

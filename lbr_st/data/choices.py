@@ -17,6 +17,8 @@ from lbr_st.errors import InputError, RowError
 
 COUNTED = "a number that counts from 1"
 FROM_1 = "lbr data prepare --first-option 1 if they count from 1, --first-option 0 if the first option is 0"
+# What an answer says of the option that is right; the first that fits counts.
+LETTER, TEXT, NUMBER = "the letter", "the text", "the number"
 LONGEST_NUMBER = 9  # digits of the number of an option, which Python reads whatever it is
 
 
@@ -30,6 +32,35 @@ class Numbers:
     def __init__(self, first: int | None = None) -> None:
         self._first = first
         self._least: tuple[int, str] | None = None  # with its column
+        self._ways: set[str] = set()
+        self._doubtful: dict[tuple[str, str], str] = {}
+
+    def note(self, where: str, column: str, answer: Any, ways: Mapping[str, int]) -> None:
+        """Note in which ways an answer says which option is right, the one that it is read by first.
+
+        Args:
+            where: Place of the row.
+            column: Column of the answer.
+            answer: What is there.
+            ways: Index of the option by each way.
+        """
+        way, *others = ways
+        if others := [other for other in others if ways[other] != ways[way]]:
+            for other in others:
+                said = f"{where}, column {column!r}: {excerpt(answer)} is {way} of one option and {other} of another"
+                self._doubtful.setdefault((way, other), said)
+        elif len(ways) == 1:
+            self._ways.add(way)
+
+    def could_be(self, number: int, options: int) -> int | None:
+        """Return the index of an option by a number that may be something else."""
+        index = number - (self._first or 0)
+        return index if 0 <= index < options else None
+
+    @property
+    def are_counted(self) -> bool:
+        """Whether the user says that answers are numbers, by saying where these begin."""
+        return self._first is not None
 
     def index(self, where: str, column: str, number: int, options: int) -> int | None:
         """Return the index of an option by its number, or None.
@@ -48,7 +79,7 @@ class Numbers:
         return index
 
     def check(self, source: object) -> None:
-        """Refuse numbers of which none is of the first option, after the last row.
+        """Refuse numbers of which none is of the first option, and answers read in a way of no other row, at the end.
 
         Raises:
             InputError: If they are such, and nobody says where they begin.
@@ -58,6 +89,19 @@ class Numbers:
             raise InputError(
                 f"{source}: numbers of options count from 0, and the least in {column!r} is {least}; {FROM_1}"
             )
+        for (way, other), said in self._doubtful.items():
+            if other in self._ways and way not in self._ways:
+                remedy = FROM_1 if other == NUMBER else "write the number of the option there instead, from 0"
+                raise InputError(f"{said}, and other rows have {other}; {remedy}")
+
+
+def _by_text(answer: str, texts: Sequence[str]) -> int | None:
+    """Return the index of the option that an answer spells."""
+    for level in (EXACT, AUTO, LOOSE):  # of "mM" and "MM" the one that is meant; but "paris" may mean Paris
+        these, wanted = [same_text(text, level) for text in texts], same_text(answer, level)
+        if wanted in these:
+            return these.index(wanted)
+    return None
 
 
 class Choice:
@@ -97,21 +141,26 @@ class Choice:
         """Return the index of the right option."""
         number = id_text(answer) or ""
         said = answer.strip() if isinstance(answer, str) else number
+        is_number = number.isdecimal() and len(number) <= LONGEST_NUMBER
+        ways: dict[str, int] = {}
         if said in labels:
-            return labels.index(said)
-        if isinstance(answer, str):
-            for level in (EXACT, AUTO, LOOSE):  # of "mM" and "MM" the one that is meant; but "paris" may mean Paris
-                these, wanted = [same_text(text, level) for text in texts], same_text(answer, level)
-                if wanted in these:
-                    return these.index(wanted)
-            if not isinstance(self.options, str) and answer.strip() and not number.isdecimal():
-                columns = [names.plain(option.field or "") for option in self.options]
-                if columns.count(names.plain(answer)) == 1:
-                    return columns.index(names.plain(answer))
-        if number.isdecimal() and len(number) <= LONGEST_NUMBER:
+            ways[LETTER] = labels.index(said)
+        by_text = _by_text(answer, texts) if isinstance(answer, str) else None
+        if by_text is not None and not (is_number and self._numbers.are_counted and not self._by_text):
+            ways[TEXT] = by_text
+        if ways and is_number and not self._by_text:
+            by_number = self._numbers.could_be(int(number), len(texts))
+            ways |= {} if by_number is None else {NUMBER: by_number}
+        if not ways and isinstance(answer, str) and not isinstance(self.options, str) and said and not is_number:
+            columns = [names.plain(option.field or "") for option in self.options]
+            if columns.count(names.plain(answer)) == 1:
+                return columns.index(names.plain(answer))
+        if not ways and is_number:
             index = self._numbers.index(where, self.answer, int(number), len(texts))
-            if index is not None:
-                return index
+            ways |= {} if index is None else {NUMBER: index}
+        if ways:
+            self._numbers.note(where, self.answer, answer, ways)
+            return next(iter(ways.values()))
         detail = f"column {self.answer!r}: {excerpt(answer)} is none of the {len(texts)} options"
         raise RowError(where, "no answer", detail)
 

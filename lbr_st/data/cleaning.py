@@ -49,6 +49,15 @@ TRAILING = re.compile(r"(?<![ \t])[ \t]+$", re.MULTILINE)
 BLANK_LINES = re.compile(r"\n{3,}")
 
 
+# Code in Markdown; and what lines of it begin or end with where no fence says so.
+CODE = re.compile(r"(^[ \t]*(```+|~~~+)[^`\n]*\n.*?^[ \t]*\2[ \t]*$|`[^`\n]+`)", re.MULTILINE | re.DOTALL)
+OF_CODE = re.compile(
+    r"[ \t]*(?:(?:class|const|def|elif|else|fn|for|from|func|function|if|import|let|package|private|public|return|"
+    r"static|try|using|var|while)\b|#include\b|@\w|//|.*[;{}():]\s*$)"
+)
+BEGINS_WITH_TAG = re.compile(r"[ \t]*</?[A-Za-z!]")
+
+
 def clean(text: str, keep_html: bool = False, one_line: bool = False) -> str:
     """Return a text in Unicode's form C, without control characters, markup, files, and white space that says nothing.
 
@@ -89,18 +98,53 @@ def clean_record(record: Record, keep_html: bool = False) -> Record:
 
 
 def without_html(text: str) -> str:
-    """Return the text of HTML, with a line for every block; what is no HTML comes back as it is, entities resolved."""
-    if "<" in text and HTML_TAG.search(text):
-        parser = _TextOfHtml()
-        marked = NO_TAG.sub("&lt;", _without_open_ends(text))
-        try:
-            parser.feed(CELL_TAG.sub(r" \g<0>", BLOCK_TAG.sub(r"\n\g<0>", marked)))
-            parser.close()
-        except AssertionError:  # a declaration that it does not know: no HTML of anybody
-            return text
-        lines = (SPACES.sub(" ", line).strip() for line in joined(parser.pieces).split("\n"))
-        return re.sub(r"\n{2,}", "\n", "\n".join(lines)).strip()
+    """Return the text of HTML, with a line for every block; what is no HTML comes back as it is, entities resolved.
+
+    Code comes back as it is: what is fenced or between backticks, and a text most of whose lines are code.
+    """
+    if not ("<" in text and HTML_TAG.search(text)):
+        return _without_entities(text)
+    if "`" not in text and "~~~" not in text:
+        return text if _is_code(text) else _text_of_html(text)
+    parts = CODE.split(text)  # text, code, its fence, text ...
+    kept = [_beside_code(part) if number % 3 == 0 else part for number, part in enumerate(parts) if number % 3 < 2]
+    return "".join(kept)
+
+
+def _is_code(text: str) -> bool:
+    """Tell whether a text of several lines is code: half of them begin or end as lines of it, and none with a tag."""
+    lines = [line for line in text.split("\n") if line.strip()]
+    return (
+        len(lines) > 1
+        and 2 * sum(OF_CODE.match(line) is not None for line in lines) >= len(lines)
+        and not any(map(BEGINS_WITH_TAG.match, lines))
+    )
+
+
+def _beside_code(text: str) -> str:
+    """Return the text of HTML before, between or after pieces of code, with the white space around it."""
+    if not HTML_TAG.search(text):
+        return _without_entities(text)
+    if _is_code(text):
+        return text
+    before, after = text[: len(text) - len(text.lstrip())], text[len(text.rstrip()) :]
+    return f"{before}{_text_of_html(text)}{after}"
+
+
+def _without_entities(text: str) -> str:
     return html.unescape(text) if "&" in text and HTML_ENTITY.search(text) else text
+
+
+def _text_of_html(text: str) -> str:
+    parser = _TextOfHtml()
+    marked = NO_TAG.sub("&lt;", _without_open_ends(text))
+    try:
+        parser.feed(CELL_TAG.sub(r" \g<0>", BLOCK_TAG.sub(r"\n\g<0>", marked)))
+        parser.close()
+    except AssertionError:  # a declaration that it does not know: no HTML of anybody
+        return text
+    lines = (SPACES.sub(" ", line).strip() for line in joined(parser.pieces).split("\n"))
+    return re.sub(r"\n{2,}", "\n", "\n".join(lines)).strip()
 
 
 def _without_open_ends(text: str) -> str:

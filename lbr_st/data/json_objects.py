@@ -75,6 +75,8 @@ def _of_frame(found: dict[str, Any]) -> Rows | None:
     columns, rows = found.get("columns"), found.get("data")
     if not (isinstance(columns, list) and isinstance(rows, list) and all(isinstance(row, list) for row in rows)):
         return None
+    if twice := [str(name) for name, times in Counter(map(str, columns)).items() if times > 1]:
+        raise InputError(f"'columns' names several of them {', '.join(twice)}; give each a name of its own")
     for number, row in enumerate(rows, start=1):
         if len(row) != len(columns):
             raise InputError(f"item {number} of 'data' has {len(row)} cells, for {len(columns)} names in 'columns'")
@@ -89,8 +91,9 @@ def _of_judgements(found: dict[str, Any]) -> Rows | None:
         return None
     rows = [
         {"query_id": query, "document_id": document, "query": queries.get(query), "document": corpus.get(document)}
+        | ({"relevance": documents[document]} if isinstance(documents, dict) else {})
         for query, documents in relevant.items()
-        for document in documents
+        for document in documents or ()
     ]
     said = _not_used({name: value for name, value in found.items() if name not in OF_JUDGEMENTS}).removeprefix("; ")
     alone = len(corpus.keys() - {row["document_id"] for row in rows})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ _OF_OPTIONS = re.compile(
 )  # classes of no topic
 
 
+ROWS_AT_ONCE = 1000  # of long texts the 65,536 that pyarrow reads are gigabytes
+
+
 def parquet_rows(path: Path) -> Iterator[Row]:
     """Yield the rows of a Parquet file.
 
@@ -32,7 +36,10 @@ def parquet_rows(path: Path) -> Iterator[Row]:
         file = parquet.ParquetFile(path)
         about = json.loads((file.schema_arrow.metadata or {}).get(b"huggingface", b"{}"))
         labels = _labels(about.get("info", {}).get("features", {}))
-        for batch in file.iter_batches():
+        twice = [name for name, times in Counter(file.schema_arrow.names).items() if times > 1]
+        if twice:
+            raise InputError(f"{path}: several columns are named {', '.join(twice)}; give each a name of its own")
+        for batch in file.iter_batches(ROWS_AT_ONCE):
             for values in _texts_of_bytes(pyarrow, batch).to_pylist():
                 number += 1
                 yield row_of(f"{path}, row {number}", number, _labelled(values, labels))

@@ -208,6 +208,9 @@ def with_negatives(
     # A document in other capitals would be another one, and the first to be found.
     texts = {same_text(record["document"], same): record["document"] for record in [*corpus, *records]}
     spelled = [texts[same_text(record["document"], same)] for record in records]
+    # A query in other capitals is the same one, whose other answers are no hard negatives.
+    queries = {same_text(record["query"], same): record["query"] for record in records}
+    asked = [queries[same_text(record["query"], same)] for record in records]
     for name in ("negatives", "skip"):
         if getattr(config, name) > len(texts):
             raise InputError(f"--{name} {getattr(config, name)}: there are {len(texts)} documents to find them in")
@@ -216,7 +219,7 @@ def with_negatives(
         with from_mean, saying_what_is_longer(model):
             found = mine_hard_negatives(
                 Dataset.from_list(
-                    [{"anchor": r["query"], "positive": text} for r, text in zip(records, spelled, strict=True)]
+                    [{"anchor": query, "positive": text} for query, text in zip(asked, spelled, strict=True)]
                 ),
                 model,
                 corpus=list(texts.values()),
@@ -237,8 +240,8 @@ def with_negatives(
     of_pair = {(row["anchor"], row["positive"]): [row[name] for name in names] for row in found}
     mined = [
         record | {"negatives": of_pair[pair]}
-        for record, text in zip(records, spelled, strict=True)
-        if (pair := (record["query"], text)) in of_pair
+        for record, *pair_of in zip(records, asked, spelled, strict=True)
+        if (pair := tuple(pair_of)) in of_pair
     ]
     if not mined:
         names = [f"--{name.replace('_', '-')}" for name in FILTERS if getattr(config, name) is not None]

@@ -92,7 +92,10 @@ def overlaps(
     threshold: float = THRESHOLD,
     level: str = AUTO,
 ) -> Iterator[Overlap]:
-    """Yield every text of ``train`` that is among those of ``held_out``, queries and documents each for themselves.
+    """Yield every text of ``train`` that is among those of ``held_out``.
+
+    Where both fields are compared, a query is looked for among the documents too, and a document among the queries: of
+    duplicate questions, or of pairs and their mirrors, a text is either.
 
     Args:
         train: Records with ``id`` and, where they have them, ``query``, ``document`` and ``negatives``. Where documents
@@ -102,16 +105,14 @@ def overlaps(
         threshold: Least Jaccard index of near-duplicates; 0 for none.
         level: What is the same text, one of `lbr_st.data.same_text.LEVELS`.
     """
-    texts = {
-        field: HeldOutTexts(((str(r.get("id")), r[field]) for r in held_out if r.get(field)), threshold, level)
-        for field in fields
-    }
+    texts = [(str(record.get("id")), record[field]) for record in held_out for field in fields if record.get(field)]
+    among = HeldOutTexts(texts, threshold, level)
     for record in train:
-        own = [(field, field, record.get(field)) for field in fields]
+        own = [(field, record.get(field)) for field in fields]
         if "document" in fields:
-            own += [("negative", "document", negative) for negative in record.get("negatives") or ()]
-        for field, among, text in own:
-            found = texts[among].find(text) if text else None
+            own += [("negative", negative) for negative in record.get("negatives") or ()]
+        for field, text in own:
+            found = among.find(text) if text else None
             if text and found:
                 kind, other, value, like = found
                 yield Overlap(kind, field, str(record.get("id")), other, value, text, like)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from lbr_st.data.columns import Columns
 from lbr_st.data.config import ROW_FIELDS
 from lbr_st.data.drops import Waiting
 from lbr_st.data.folders import holds_no_data, note_files, tables_in
+from lbr_st.data.ids import id_text
 from lbr_st.data.judgements import JUDGED
 from lbr_st.data.labelled_rows import hub_rows
 from lbr_st.data.passages import Chunker
@@ -41,6 +42,7 @@ SIDES |= {"test": "test"}
 # What is said of documents alone.
 CUT = "cut, as they are longer than a passage"
 PIECES = "passages of these, with the title before each where there is one"
+_WHOLE = re.compile(r"(-?\d+)\.0+")
 # How systems name a file that is there already.
 _COPY = re.compile(r"(?i: \(\d+\)| - copy|[ _]copy( \d+)?)(?=\.)")
 
@@ -109,29 +111,26 @@ def parts_of(source: str, reading: Reading, side: str | None = None) -> list[Par
         return [Part(path.name, side, (), lambda: _texts(path, path.name, reading))]
     if path.is_file():
         check_is_there(path)
-        waiting = Waiting(reading.wrong)
-        own = replace(reading, is_prepared=is_of_prepared_set(path), wrong=waiting)
-        return [_rows_part(path.name, side, partial(read_rows, path, reading.encoding, waiting), own)]
+        own = replace(reading, is_prepared=is_of_prepared_set(path))
+        return [_rows_part(path.name, side, lambda wrong: read_rows(path, reading.encoding, wrong), own)]
     if source == INSTALLED:
         return [Part(INSTALLED, side, (), lambda: _installed(reading))]
     sets = registry.load()
     if source in sets:
         return _of_registry(sets[source], reading, side)
     if is_hub_id(source):
-        return [_rows_part(source, side, partial(read_rows, source), reading)]
+        return [_rows_part(source, side, lambda wrong: read_rows(source), reading)]
     what = what_it_is(source)
     if what != NO_FILE:
         raise InputError(f"{source}: {what}")
     raise InputError(f"{source}: no such file or folder, no id of a Hub dataset, and none of {', '.join(sets)}")
 
 
-def _rows_part(
-    name: str, side: str | None, rows: Callable[[], Iterator[Row]], reading: Reading, asks: Collection[str] = ROW_FIELDS
-) -> Part:
-    return Part(name, side, asks, lambda: records_of(rows(), name, reading))
+def _rows_part(name: str, side: str | None, rows: Rows, reading: Reading, asks: Collection[str] = ROW_FIELDS) -> Part:
+    return Part(name, side, asks, lambda: records_of(rows, name, reading))
 
 
-def records_of(rows: Iterable[Row], name: str, reading: Reading) -> Iterator[Record]:
+def records_of(rows: Rows, name: str, reading: Reading) -> Iterator[Record]:
     """Yield the records of the rows of one source; see `Part`."""
     read = RecordReader(
         reading.columns,
@@ -141,8 +140,8 @@ def records_of(rows: Iterable[Row], name: str, reading: Reading) -> Iterator[Rec
         keep_html=reading.keep_html,
         is_prepared=reading.is_prepared,
     )
-    waiting = reading.wrong if isinstance(reading.wrong, Waiting) else Waiting(reading.wrong)
-    for row in read.ahead(lambda wrong: iter(rows), waiting):
+    waiting = Waiting(reading.wrong)
+    for row in read.ahead(rows, waiting):
         try:
             found = read(row)
             group = _group_of(row.where, row.values, reading.group)
@@ -186,7 +185,9 @@ def _group_of(where: str, values: Mapping[str, Any], name: str | None) -> str | 
         raise RowError(where, "no group", detail)
     if name not in values:
         raise RowError(where, "no group", f"no column {name!r} to group by (found: {', '.join(map(str, values))})")
-    return str(values[name])
+    text = id_text(values[name]) or str(values[name])
+    whole = _WHOLE.fullmatch(text)  # pandas writes 7.0 for 7 in a column with a gap
+    return whole[1] if whole else text
 
 
 def _chunks(record: Record, row: Row, reading: Reading, account: Account) -> Iterator[Record]:
@@ -298,13 +299,11 @@ def _of_registry(entry: registry.Entry, reading: Reading, side: str | None) -> l
         return _beir_parts(collection, judged)
     wrong = partial(_lacks_text, reading) if entry.incomplete else reading.wrong
     own = replace(reading, columns=entry.columns, keep_html=reading.keep_html or entry.keep_html, wrong=wrong)
+    of_split = lambda split: lambda wrong: hub_rows(entry.hub, entry.config, split)  # noqa: E731
     # A set that comes as one split says nothing about sides.
     sides = [(None if len(entry.splits) == 1 else ours, theirs) for ours, theirs in entry.splits.items()]
     return [
-        _rows_part(
-            f"{entry.name}/{theirs}", side or ours, partial(hub_rows, entry.hub, entry.config, theirs), own, ("id",)
-        )
-        for ours, theirs in sides
+        _rows_part(f"{entry.name}/{theirs}", side or ours, of_split(theirs), own, ("id",)) for ours, theirs in sides
     ]
 
 

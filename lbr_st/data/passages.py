@@ -208,7 +208,8 @@ def _from_html(text: str) -> tuple[str, str]:
     """Return the title of a page that has no heading of the first level, or "", and its body as Markdown."""
     soup = require("bs4", "HTML").BeautifulSoup(text, "html.parser")
     title = "" if soup.title is None or soup.h1 is not None else " ".join(soup.title.get_text().split())
-    for element in soup(["script", "style", "head", "nav"]):
+    # Not the head: a page may leave its end out, and the parser takes what follows for a part of it.
+    for element in soup(["script", "style", "title", "template", "noscript", "nav"]):
         element.decompose()
     raise_in(soup)
     return title, require("markdownify", "HTML").markdownify(str(soup), heading_style="atx")

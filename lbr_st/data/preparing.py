@@ -29,6 +29,7 @@ from lbr_st.data.overlap import Overlap, count
 from lbr_st.data.parts import Part, Reading, parts_of
 from lbr_st.data.passages import Chunker
 from lbr_st.data.prepared_set import PreparedSet
+from lbr_st.data.same_text import same_text
 from lbr_st.data.split import split
 from lbr_st.data.table import FEATURES, LEFT_OUT, Table, content_hash, counter_of, measured, unit_of
 from lbr_st.data.write import files_of, tokens_of, write_files
@@ -153,7 +154,7 @@ def _read(parts: Sequence[Part], work: str, config: PrepareConfig, drops: Drops)
     dataset = _on_disk(os.path.join(work, "records.arrow"), _records(parts, config, drops))
     if 0 not in dataset.unique("relevance"):
         return dataset
-    return _on_disk(os.path.join(work, "answers.arrow"), _answers(dataset, drops))
+    return _on_disk(os.path.join(work, "answers.arrow"), _answers(dataset, config.same_text, drops))
 
 
 def _on_disk(file: str, records: Iterable[Record]) -> Dataset:
@@ -164,7 +165,7 @@ def _on_disk(file: str, records: Iterable[Record]) -> Dataset:
     return Dataset.from_file(file)
 
 
-def _answers(dataset: Dataset, drops: Drops) -> Iterator[Record]:
+def _answers(dataset: Dataset, same: str, drops: Drops) -> Iterator[Record]:
     """Yield the records that answer their query, with those of it that do not, on the same side, as hard negatives.
 
     Documents that answer nothing are yielded too, each once and without a query: they are to be searched. Neither which
@@ -172,15 +173,16 @@ def _answers(dataset: Dataset, drops: Drops) -> Iterator[Record]:
     """
     queries: list[int] = []
     documents: list[int] = []
+    said: list[int] = []
     answers: list[bool] = []
     for batch in dataset.select_columns(["side", "query", "document", "relevance"]).iter(batch_size=1000):
-        queries += map(content_hash, (side or "train" for side in batch["side"]), batch["query"])
+        asked = (None if query is None else same_text(query, same) for query in batch["query"])
+        queries += map(content_hash, (side or "train" for side in batch["side"]), asked)
         documents += map(content_hash, batch["document"])
+        said += map(content_hash, (same_text(text, same) for text in batch["document"]))
         answers += [relevance != 0 for relevance in batch["relevance"]]
     by_text = sorted(range(len(dataset)), key=documents.__getitem__)
-    joined = join(
-        [queries[row] for row in by_text], [documents[row] for row in by_text], [answers[row] for row in by_text]
-    )
+    joined = join([queries[row] for row in by_text], [said[row] for row in by_text], [answers[row] for row in by_text])
     negatives = {by_text[row]: [by_text[other] for other in others] for row, others in joined.negatives.items()}
     texts, own = dataset.data.column("document"), dataset.data.column("negatives")
     there = {document for document, is_answer in zip(documents, answers, strict=True) if is_answer}

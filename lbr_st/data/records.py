@@ -25,6 +25,7 @@ from lbr_st.data.passages import Chunker, read_text_files
 from lbr_st.data.remedies import texts_of_row
 from lbr_st.data.row_reader import RowReader
 from lbr_st.data.rows import Ahead, read_rows
+from lbr_st.data.same_text import same_text
 from lbr_st.data.sources import check_is_there
 from lbr_st.data.templates import Template
 from lbr_st.errors import InputError, RowError
@@ -340,7 +341,10 @@ def _judged(
     records = list(_records(path, read, on_wrong_row(on_error, drops)))
     answers = [record.get("relevance") != 0 for record in records]
     if not all(answers):
-        joined = join([record.get("query") for record in records], [record["document"] for record in records], answers)
+        queries, documents = (
+            [same_text(each[name]) if each.get(name) else None for each in records] for name in FIELDS
+        )
+        joined = join(queries, documents, answers)
         number = answers.count(False) - len(joined.both_ways)
         if others is not None:
             found = [record for record, is_answer in zip(records, answers, strict=True) if not is_answer]

@@ -69,7 +69,13 @@ def _groups(table: Table, clusters: Mapping[str, NDArray[np.int64]], isolated: S
     group = [-1 if each is None else content_hash(each) for each in table.dataset["group"]]
     if max(group) >= 0:
         return connected([np.array(group)])
-    return connected([clusters[name] for name in (isolated if table.has_pairs else FIELDS)])
+    fields = isolated if table.has_pairs else FIELDS
+    # A text may be the query of one record and the document of another: of each record there is a node for each field.
+    record = np.tile(np.arange(len(table)), len(fields))
+    text = np.concatenate([table.key[name] for name in fields])
+    nobody = np.full(len(table), -1)
+    near = [np.concatenate([clusters[name] if name == each else nobody for each in fields]) for name in fields]
+    return connected([record, text, *near])[: len(table)]
 
 
 def _why_empty(table: Table, config: PrepareConfig, name: str, total: int, groups: NDArray[np.int64]) -> str:

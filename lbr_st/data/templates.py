@@ -59,7 +59,7 @@ def leaves(path: str, value: Any, depth: int = 0) -> Iterator[tuple[str, Any]]:
     if isinstance(value, Mapping):
         for key, each in value.items():
             yield from leaves(f"{path}[{key}]", each, depth + 1)
-    elif isinstance(value, list):
+    elif isinstance(value, list | tuple):  # of a map of Parquet pyarrow makes tuples
         yield from leaves(f"{path}[0]", value[0], depth + 1) if value else ()
     else:
         yield path, value

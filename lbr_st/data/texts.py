@@ -405,7 +405,10 @@ def first_exchange(where: str, column: str, messages: Any) -> tuple[str, int | N
         RowError: If it is no conversation, or nobody asks.
     """
     question = answer = passed = None
-    for index, message in enumerate(messages or []):
+    messages = [] if messages is None else messages
+    if not isinstance(messages, Sequence):
+        raise RowError(f"{where}, column {column!r}", "not text", f"expected messages, found {excerpt(messages)}")
+    for index, message in enumerate(messages):
         if not is_message(message):
             where = f"{where}, column {column!r}"
             raise RowError(where, "not text", f"expected messages, found {excerpt(message)}")

@@ -34,4 +34,6 @@ def test_nan_in_json_is_counted(tmp_path):
     (tmp_path / "f.jsonl").write_text(
         '{"query": "q", "positive": "d", "negative": NaN}\n{"query": "r", "positive": "e"}'
     )
-    assert [row.notes for row in read_rows(tmp_path / "f.jsonl")] == [("with NaN, which is empty",), ()]
+    rows = list(read_rows(tmp_path / "f.jsonl"))
+    assert [row.notes for row in rows] == [("with NaN, which is empty",), ()]
+    assert rows[0].values == {"query": "q", "positive": "d", "negative": None}  # in no template the text "nan"

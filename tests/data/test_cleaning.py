@@ -46,6 +46,29 @@ def test_clean(text, expected):
     assert clean(text) == expected
 
 
+LINK = "def link(url):\n    if url:\n        return f'<a href=\"{url}\">here</a>'\n    return None"
+PAGE = "def page(x):\n    y = x < 3\n    return '<br>'.join(y)\n\n\ndef other():\n    return 1"
+MAP = "#include <map>\nstd::map<int, b> m;\nif (a <b> c) {\n    run();\n}"
+
+
+@pytest.mark.parametrize("text", [LINK, PAGE, MAP])
+def test_code_is_left_alone(text):
+    """A tag in a string of it, or what looks like one, makes no page of it; nor does one beside what is fenced."""
+    assert clean(text) == text.replace("\n\n\n", "\n\n")
+    fenced = f"Take <b>this</b>:\n\n```\n{text}\n```\n\nand `List<b>` &amp; <i>that</i>."
+    plain = fenced.replace("<b>this</b>", "this").replace("<i>that</i>", "that").replace("&amp;", "&")
+    assert clean(fenced) == plain.replace("\n\n\n", "\n\n")
+
+
+@pytest.mark.parametrize("tick", ["", "`", "``` <b>x</b>"])
+def test_a_page_is_no_code(tick):
+    """Nor is running text with a tag, whatever else it has; a fence that does not end is none."""
+    assert clean(f"<p>if (a);</p>\n<p>for (b);</p>{tick and chr(10) + tick}") == "if (a);\nfor (b);" + (
+        f"\n{tick}".replace("<b>x</b>", "x") if tick else ""
+    )
+    assert clean("Iron is <b>red</b>.\nSo is rust;\nand blood, too.") == "Iron is red.\nSo is rust;\nand blood, too."
+
+
 def test_what_is_kept_on_request():
     assert clean("<b>a</b> &amp; b", keep_html=True) == "<b>a</b> &amp; b"
     assert clean(" a\n\tb  c ", one_line=True) == "a b c"

@@ -208,6 +208,41 @@ def test_numbers_of_options_that_may_count_from_1(numbers, first, found):
     assert not isinstance(error.value, RowError) or error.value.reason in OF_ALL_ROWS
 
 
+BLOOD = ["AB", "A", "O", "B"]
+NUMBERS = '"1" is the text of one option and the number of another, .*-option 1'
+
+
+@pytest.mark.parametrize(
+    ("answers", "options", "first", "found"),
+    [
+        # By its letter, as no other row says how; where other rows have texts alone, it was meant as one.
+        (["A"], BLOOD, None, ["AB"]),
+        (
+            ["A", "O"],
+            BLOOD,
+            None,
+            '"A" is the letter of one option and the text of another, and other rows have the te',
+        ),
+        (["A", "C"], BLOOD, None, ["AB", "O"]),
+        # By its text, where it may be a number; by its number where the user says so.
+        (["1", "8"], ["8", "6", "3", "1"], None, ["1", "8"]),
+        (["1", "0"], ["8", "6", "3", "1"], None, NUMBERS),
+        (["1", "2"], ["8", "6", "3", "1"], 0, ["6", "3"]),
+        (["1", "2"], ["8", "6", "3", "1"], 1, ["8", "6"]),
+        (["3", "2"], ["1", "2", "3", "5"], None, ["3", "2"]),  # 2 is no other text, but another number
+    ],
+)
+def test_an_answer_that_may_be_two_options(answers, options, first, found):
+    reader = RowReader(Columns(first_option=first), ("query", "document"), ("negatives",))
+    rows = [{"question": "q", "options": options, "answer": answer} for answer in answers]
+    if isinstance(found, list):
+        assert [reader("f, line 2", row)[0]["document"] for row in rows] == found
+        reader.say("f")
+        return
+    with pytest.raises(InputError, match=found):
+        _ = [reader("f, line 2", row) for row in rows], reader.say("f")
+
+
 def test_an_option_by_its_number_is_not_judged_by_it():
     row, columns = {"goal": "q", "sol1": "a", "sol2": "b", "label": 0}, Columns(Template("{goal}"), Template("{sol1}"))
     with pytest.raises(

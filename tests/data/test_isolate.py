@@ -39,6 +39,20 @@ def test_overlap_is_taken_from_training_never_from_test(prepare, tmp_path):
     assert "| not compared |" in (near / "README.md").read_text()
 
 
+def test_pairs_and_their_mirrors_are_on_one_side(prepare, tmp_path):
+    """Of duplicate questions a text is a query here and a document there; nothing is lost by it."""
+    pairs = [(f"How is metal {n} made at home?", f"What makes metal {n} where people live?") for n in range(150)]
+    rows = [{"id": f"{q} {side}", "query": q, "document": d} for side, (q, d) in enumerate(pairs)]
+    rows += [{"id": f"{q} mirror", "query": d, "document": q} for q, d in pairs]
+    folder = prepare(write_jsonl(tmp_path / "f.jsonl", rows), near_duplicates=0)
+    texts = {
+        side: {text for row in read(folder, side) for text in (row["query"], row["document"])}
+        for side in ("align", "dev", "test")
+    }
+    assert len(texts["test"]) == 30 and not texts["test"] & (texts["align"] | texts["dev"])
+    assert not texts["dev"] & texts["align"] and about(folder)["dropped"] == {}
+
+
 def test_strict_is_strict_whatever_is_isolated(prepare, tmp_path):
     """By queries alone, a document of a test pair may be that of a training pair; else stage 1 does not see it."""
     folder = prepare(**SHAPES["beir"](tmp_path), isolate="query")

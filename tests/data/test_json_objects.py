@@ -42,16 +42,22 @@ def test_texts_by_id_and_which_of_them_belong_together():
     found = {
         "queries": {"q0": "q", "q1": "r"},
         "corpus": {"d0": "d", "d1": "e"},
-        "relevant_docs": {"q0": ["d0"], "q1": {"d1": 1}},
+        "relevant_docs": {"q0": ["d0"], "q1": {"d1": 1, "d0": 0}, "q2": None},
         "mode": "text",
     }
     rows = [
         {"query_id": "q0", "document_id": "d0", "query": "q", "document": "d"},
-        {"query_id": "q1", "document_id": "d1", "query": "r", "document": "e"},
+        {"query_id": "q1", "document_id": "d1", "query": "r", "document": "e", "relevance": 1},
+        {"query_id": "q1", "document_id": "d0", "query": "r", "document": "d", "relevance": 0},
     ]
     assert rows_of_object(found) == (rows, "not used: mode")
     found["corpus"] |= {"d2": "f"}
     assert rows_of_object(found) == (rows, "documents of no query, which are not used: 1; not used: mode")
+
+
+def test_columns_of_one_name():
+    with pytest.raises(InputError, match="'columns' names several of them document; give each a name of its own"):
+        rows_of_object({"columns": ["query", "document", "document"], "data": [["q", "d", "e"]]})
 
 
 CHROMA = {"ids": ["a", "b"], "documents": ["d", "e"], "metadatas": [{"title": "t"}, None], "embeddings": None}

@@ -6,6 +6,7 @@ from datasets import ClassLabel, Dataset, Features, List
 from helpers import values_in
 
 from lbr_st.data.labelled_rows import hub_rows
+from lbr_st.data.records import read_records
 from lbr_st.data.rows import read_rows
 from lbr_st.errors import InputError
 
@@ -61,6 +62,22 @@ def test_a_parquet_file_whose_texts_are_no_utf_8(tmp_path):
     pyarrow.parquet.write_table(pyarrow.table({"query": text}), tmp_path / "rows.parquet")
     with pytest.raises(InputError, match="rows.parquet: not a Parquet file that can be read"):
         list(read_rows(tmp_path / "rows.parquet"))
+
+
+def test_columns_of_one_name(tmp_path):
+    """The last would take the place of the others."""
+    table = pyarrow.table([["q"], ["d"], ["e"]], names=["query", "document", "document"])
+    pyarrow.parquet.write_table(table, tmp_path / "f.parquet")
+    with pytest.raises(InputError, match="f.parquet: several columns are named document; give each a name of its own"):
+        list(read_rows(tmp_path / "f.parquet"))
+
+
+def test_a_column_of_type_map(tmp_path):
+    """pyarrow makes pairs of it; what is in them may be lists."""
+    tags = pyarrow.array([[("a", ["b"])]] * 3, pyarrow.map_(pyarrow.string(), pyarrow.list_(pyarrow.string())))
+    table = pyarrow.table({"query": ["q", "r", "s"], "document": ["d", "e", "f"], "tags": tags})
+    pyarrow.parquet.write_table(table, tmp_path / "f.parquet")
+    assert [record["document"] for record in read_records(tmp_path / "f.parquet")] == ["d", "e", "f"]
 
 
 def test_a_folder_that_is_no_dataset_is_said_to_be_one(tmp_path):

@@ -130,6 +130,20 @@ def test_nor_is_an_answer_that_two_pairs_spell_otherwise(model):
     assert not any(text.lower() == RECORDS[0]["document"].lower() for r in same for text in r["negatives"])
 
 
+def test_nor_is_an_answer_to_a_query_in_other_capitals(model):
+    """Each pair keeps its own spelling of the query."""
+    other = {
+        "id": "x",
+        "query": f" {RECORDS[0]['query'].lower()} ",
+        "document": RECORDS[1]["document"],
+        "negatives": [],
+    }
+    mined = with_negatives([RECORDS[0], other, *RECORDS[2:]], model, settings(negatives=1), CORPUS)
+    same = [record for record in mined if record["id"] in (RECORDS[0]["id"], "x")]
+    assert [record["query"] for record in same] == [RECORDS[0]["query"], other["query"]]
+    assert not {RECORDS[0]["document"], RECORDS[1]["document"]} & {text for r in same for text in r["negatives"]}
+
+
 @pytest.mark.parametrize(("level", "mined"), [("auto", ["Co"]), ("case", [])])
 def test_a_formula_in_other_capitals_is_a_negative(model, level, mined):
     records = [{"id": "1", "query": "carbon monoxide", "document": "CO", "negatives": []}]

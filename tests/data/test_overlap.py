@@ -52,7 +52,7 @@ def test_kinds():
         record("a", "What is anaemia ?", "d1"),
         record("b", "what is  ANAEMIA", "d2"),
         record("c", "q", "Too little iron in the blood, and what follows from that"),
-        record("d", "Other document", "Other question"),  # another field is another matter
+        record("d", "Other document", "Other question"),  # the mirror of a pair, as of duplicate questions
         {"id": "e", "document": "Other document"},
     ]
     found = list(overlaps(train, HELD_OUT))
@@ -60,11 +60,13 @@ def test_kinds():
         ("exact", "query", "a", "t1"),
         ("normalised", "query", "b", "t1"),
         ("normalised", "document", "c", "t1"),
+        ("exact", "query", "d", "t2"),
+        ("exact", "document", "d", "t2"),
         ("exact", "document", "e", "t2"),
     ]
     assert count(found) == {
-        "query": {"exact": 1, "normalised": 1, "near": 0},
-        "document": {"exact": 1, "normalised": 1, "near": 0},
+        "query": {"exact": 2, "normalised": 1, "near": 0},
+        "document": {"exact": 2, "normalised": 1, "near": 0},
         "negative": {"exact": 0, "normalised": 0, "near": 0},
     }
     assert [o.id for o in overlaps(train, HELD_OUT, ["query"])] == ["a", "b"]

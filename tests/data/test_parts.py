@@ -107,6 +107,23 @@ def test_a_text_file_without_a_group(tmp_path):
     assert [error.reason for error in errors] == ["no group"]
 
 
+def test_a_number_of_a_group_is_one_however_it_is_written(tmp_path):
+    """pandas writes 7.0 for 7 in a column with a gap: the rows of a patient stay on one side."""
+    rows = [{"question": f"q{n}", "answer": "d", "patient": group} for n, group in enumerate([7, 7.0, "7", "7.0", 7.5])]
+    [part] = parts_of(write_jsonl(tmp_path / "f.jsonl", rows), Reading(group="patient"))
+    assert [record["group"] for record in part.records()] == ["7", "7", "7", "7", "7.5"]
+
+
+def test_a_row_that_is_broken_is_wrong_when_it_is_its_turn(tmp_path):
+    """The rows before it have no columns that are used: that is said, and not that the file is broken further on."""
+    lines = [json.dumps({"one": f"q{n}", "other": "d"}) for n in range(30)]
+    lines[4] = '{"one": '
+    (tmp_path / "f.jsonl").write_text("\n".join(lines))
+    [part] = parts_of(str(tmp_path / "f.jsonl"), Reading())
+    with pytest.raises(InputError, match="f.jsonl, line 1: no column for the document"):
+        list(part.records())
+
+
 def test_source_and_group(tmp_path):
     rows = [{"question": "q", "answer": "d", "source": "book"}, {"question": "r", "answer": "e", "source": None}]
     path = write_jsonl(tmp_path / "f.jsonl", rows)

@@ -160,6 +160,14 @@ def test_a_text_of_lines_that_are_sentences_is_said():
         assert ("1 of lines that each end a sentence, joined to passages" in account.notes) is bool(number)
 
 
+@pytest.mark.parametrize("end", ["", "</head>"])
+def test_html_whose_head_does_not_end(end):
+    """Which HTML allows: what follows is no part of it."""
+    text = f"<html><head><title>Zinc</title><style>p {{}}</style>{end}<body><h1>Guide</h1><p>One.</p></body></html>"
+    [page] = passages_of("a.html", text, Chunker(50))
+    assert (page["query"], page["document"]) == ("Guide", "One.")
+
+
 def test_html():
     text = (
         "<html><head><title>t</title></head><nav>menu</nav><h1>Guide</h1><p>Intro &amp; more.</p><script>x</script>"

@@ -183,6 +183,15 @@ def test_rows_judged_no_answer(prepare, tmp_path, caplog):
     assert "10 judged no answer: hard negatives of their query, 1 judged no answer and left out" in caplog.text
 
 
+def test_rows_judged_no_answer_to_the_query_in_other_capitals(prepare, tmp_path):
+    rows = [{"question": p["question"], "answer": p["answer"], "label": 1} for p in PAIRS]
+    rows += [{"question": p["question"].upper(), "answer": f"wrong {n}", "label": 0} for n, p in enumerate(PAIRS[:10])]
+    rows += [{"question": p["question"], "answer": p["answer"].upper(), "label": 0} for p in PAIRS[10:20]]
+    folder = prepare(write_jsonl(tmp_path / "f.jsonl", rows), test=0, dev=0, near_duplicates=0)
+    found = {row["query"]: row["negatives"] for row in read(folder, "align") if "negatives" in row}
+    assert found == {p["question"]: [f"wrong {n}"] for n, p in enumerate(PAIRS[:10])}
+
+
 def test_grades_ask_for_the_least_even_where_rows_are_skipped(prepare, tmp_path):
     source = write_jsonl(tmp_path / "f.jsonl", [p | {"score": n / 60} for n, p in enumerate(PAIRS)])
     with pytest.raises(InputError, match=r"f.jsonl, line 2: column 'score' grades the documents \(0, 0.0166667\)"):

@@ -161,6 +161,19 @@ def test_rows_judged_no_answer_are_hard_negatives(tmp_path, said):
     assert [r["document"] for r in read_passages(tmp_path / "f.jsonl")] == [row["document"] for row in JUDGED]
 
 
+def test_a_judgement_is_of_the_same_texts_in_other_capitals(tmp_path, said):
+    """An answer that another row spells otherwise is no hard negative of its query."""
+    rows = [
+        {"query": "What is aspirin?", "document": "Aspirin is acetylsalicylic acid.", "label": 0},
+        {"query": "what is aspirin", "document": "aspirin is acetylsalicylic acid", "label": 1},
+        {"query": "What is  aspirin", "document": "Bears live in woods", "label": 0},
+    ]
+    write_jsonl(tmp_path / "f.jsonl", rows)
+    [found] = read_tuples(tmp_path / "f.jsonl")
+    assert (found["query"], found["negatives"]) == ("what is aspirin", ["Bears live in woods"])
+    assert "1 judged no answer by one row and an answer by another" in said()[0]
+
+
 def test_rows_without_a_judgement_beside_others_are_counted(tmp_path, said):
     (tmp_path / "f.csv").write_text("query,passage,label\nq,d,1\nr,e,\ns,f,\n")
     assert [r["document"] for r in read_records(tmp_path / "f.csv")] == ["d", "e", "f"]

@@ -247,7 +247,7 @@ def test_a_page_is_a_text(tmp_path):
 
 def test_no_number_is_no_text(tmp_path):
     (tmp_path / "f.jsonl").write_text('{"question": "q", "answer": NaN}\n')
-    with pytest.raises(InputError, match="line 1, column 'answer': the text is empty"):
+    with pytest.raises(InputError, match="line 1, column 'answer': expected text, found null"):
         read_records(tmp_path / "f.jsonl")
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lbr_st.data.texts import cell_text, texts_of, title_of, with_title
+from lbr_st.data.texts import cell_text, first_exchange, texts_of, title_of, with_title
 from lbr_st.errors import RowError
 
 
@@ -97,3 +97,9 @@ def test_sentences_in_a_list_of_json_are_texts():
 )
 def test_code_and_brackets_are_texts(column, text):
     assert cell_text("f, line 1", column, text) == text
+
+
+@pytest.mark.parametrize("messages", [float("nan"), True, 5, {"role": "user"}, "[]"])
+def test_what_is_no_conversation(messages):
+    with pytest.raises(RowError, match="row 3, column 'messages': expected messages, found "):
+        first_exchange("row 3", "messages", messages)
