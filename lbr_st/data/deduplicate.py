@@ -32,10 +32,12 @@ def clusters_of(table: Table, threshold: float) -> Clusters:
 def _clusters(table: Table, name: str, threshold: float) -> NDArray[np.int64]:
     key = table.key[name]
     own = np.flatnonzero(key >= 0)
-    _, first, inverse = np.unique(key[own], return_index=True, return_inverse=True)
     clusters = np.full(len(table), -1)
     if not len(own):
         return clusters
+    # Of one text in several spellings the one of the least hash is compared, wherever it stands.
+    own = own[np.argsort(table.order[own], kind="stable")]
+    _, first, inverse = np.unique(key[own], return_index=True, return_inverse=True)
     pairs = [(i, j) for i, j, _ in near_pairs(_shingles(table, name, own[first]), threshold)] if threshold else []
     clusters[own] = connected([np.arange(len(first))], pairs)[inverse]
     return clusters

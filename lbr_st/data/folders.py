@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lbr_st.data.account import Account
-from lbr_st.errors import InputError
+from lbr_st.errors import InputError, one_line
 from lbr_st.model.recognising import CONFIG, is_model
 from lbr_st.records import QUERIES_FILE, SET_FILE, TEXT, is_table, is_text_file
 
@@ -26,11 +26,13 @@ class Below(NamedTuple):
         files: The files, in the order of their names.
         hidden: Number of hidden files and folders, which are not looked into.
         made: Sets, runs and models, which are not looked into either.
+        linked: Links to folders, nor these.
     """
 
     files: list[Path]
     hidden: int
     made: list[Path]
+    linked: list[Path]
 
 
 def text_files(folder: Path) -> list[Path]:
@@ -97,16 +99,22 @@ def holds_no_data(folder: Path) -> str | None:
 
 def files_below(folder: Path) -> Below:
     """Look for what is below a folder."""
-    found, hidden, made = [], 0, []
-    for place, folders, files in os.walk(folder):
+    found, hidden, made, linked = [], 0, list[Path](), list[Path]()
+
+    def refuse(error: OSError) -> None:
+        raise InputError(f"{error.filename}: cannot be looked into: {one_line(error)}") from error
+
+    for place, folders, files in os.walk(folder, onerror=refuse):
         if Path(place) != folder and (MADE.intersection(files) or (CONFIG in files and is_model(Path(place)))):
             made.append(Path(place))
             folders.clear()
             continue
         hidden += sum(name.startswith(".") for name in (*folders, *files))
         folders[:] = [name for name in folders if not name.startswith(".")]
+        linked += [Path(place, name) for name in folders if Path(place, name).is_symlink()]
         found += [Path(place, name) for name in files if not name.startswith(".")]
-    return Below(sorted(found, key=lambda file: file.relative_to(folder).as_posix()), hidden, sorted(made))
+    files_found = sorted(found, key=lambda file: file.relative_to(folder).as_posix())
+    return Below(files_found, hidden, sorted(made), sorted(linked))
 
 
 def note_files(account: Account, folder: Path, read: Collection[Path]) -> None:
@@ -127,6 +135,8 @@ def note_files(account: Account, folder: Path, read: Collection[Path]) -> None:
     account.note("hidden, not looked into", below.hidden)
     made = ", ".join(str(each.relative_to(folder)) for each in below.made)
     account.note(f"made by lbr, or models, left aside: {made}", len(below.made))
+    linked = ", ".join(str(each.relative_to(folder)) for each in below.linked)
+    account.note(f"links to folders, not looked into: {linked}", len(below.linked))
 
 
 def _stem(file: Path) -> str:

@@ -260,6 +260,8 @@ def _python(name: str, text: str, chunker: Chunker, with_docstrings: bool) -> It
     """Yield documented functions with their docstring as query, or in them, then what is left of the file."""
     lines: list[Any] = text.split("\n")
     for function in documented_functions(text, nested=False):
+        if not function.code:  # all of it stands beside its docstring on one line: it is left in the file
+            continue
         whole = "\n".join(lines[function.start - 1 : function.end]) if with_docstrings else function.code
         for line, chunk in chunker.cut(whole):
             # A line of code is further down than in the file once the docstring above it is cut out.

@@ -105,7 +105,8 @@ class RowReader:
         values = self._opened(lifted(values))
         several = self._several(values)
         is_chat = any(map(is_conversation, values.values()))
-        kind = (*values, several or "", str(is_chat))
+        untitled = next((name for name in values if names.is_title(name) and is_blank(values[name])), "")
+        kind = (*values, several or "", str(is_chat), untitled)  # a blank title does not say whose it is
         if kind not in self._readers:
             self.account.see(values)
             self._readers[kind] = (

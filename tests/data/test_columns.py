@@ -1028,6 +1028,10 @@ def test_a_title_that_may_be_the_questions(row):
     ):
         assert read(row, columns)
     assert read(row | {title: ""})["document"] == "d"
+    reader = RowReader(Columns(), ("query", "document"))
+    assert reader("f, line 1", row | {title: ""})  # it does not say what those after it mean
+    with pytest.raises(RowError, match="may belong to"):
+        reader("f, line 2", row)
 
 
 def test_titles_that_are_the_documents():

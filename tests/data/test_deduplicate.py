@@ -24,6 +24,22 @@ def test_duplicates(prepare, tmp_path):
     assert {near["id"], near["like_id"]} == {"a", "b"} and {near["text"], near["like"]} == {"A long one?", "a long one"}
 
 
+def test_the_order_of_rows_counts_for_nothing(prepare, tmp_path):
+    """Nor where a text comes in two spellings, of which a third is nearly one and not the other."""
+    rows = []
+    for n in range(40):
+        words = [f"{letter}{n}" for letter in "abcdefghijklmnopqrst"]
+        for query in (" ".join(words), " ".join(words) + "?", " ".join(words[:-1])):
+            rows.append({"query": query, "document": f"document {len(rows)} of nothing else"})
+    found = []
+    for name, order in (("one", rows), ("other", rows[::-1])):
+        folder = prepare(write_jsonl(tmp_path / f"{name}.jsonl", order), folder=name, test="20%", dev="10%")
+        found.append(
+            {side: {(r["query"], r["document"]) for r in read(folder, side)} for side in ("test", "dev", "align")}
+        )
+    assert found[0] == found[1] and all(found[0].values())
+
+
 FORMULAS = [
     {"id": "carbon monoxide", "question": "CO", "answer": "[C-]#[O+]"},
     {"id": "cobalt", "question": "Co", "answer": "[c-]#[o+]"},

@@ -50,6 +50,17 @@ def test_files_of_data_in_a_folder(prepare, tmp_path, caplog):
     assert f"{tmp_path / 'data'}: 2 of 4 files read (2 .csv); 2 not read: 1 .md, 1 .json" in caplog.text
 
 
+def test_links_to_folders_are_counted(folder, tmp_path, caplog):
+    """They are not looked into: one may lead anywhere, and back."""
+    caplog.set_level(logging.INFO, logger="lbr_st")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "x.md").write_text("Elsewhere.")
+    (folder / "more").symlink_to(tmp_path / "elsewhere")
+    (folder / "sub" / "up").symlink_to(folder)
+    assert [passage["document"] for passage in read_passages(folder)] == ["A\nOne.", "x = 1", "Two."]
+    assert "2 links to folders, not looked into: more, sub/up;" in caplog.text
+
+
 def test_a_file_in_another_encoding_is_counted(folder, caplog):
     caplog.set_level(logging.INFO, logger="lbr_st")
     (folder / "k.txt").write_bytes(b"caf\xe9")

@@ -201,6 +201,8 @@ def test_python():
         ("m.py:10", None, "class B:\n    def second(self):\n        return 2"),
     ]
     assert [p["document"] for p in passages_of("n.py", "print 'python 2'", Chunker(50))] == ["print 'python 2'"]
+    line = 'def size(self) -> int: """Count the rows."""'  # of which nothing would be left without its docstring
+    assert [(p.get("query"), p["document"]) for p in passages_of("s.py", line, Chunker(50))] == [(None, line)]
 
 
 def test_a_folder(tmp_path):
