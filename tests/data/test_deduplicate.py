@@ -28,7 +28,7 @@ def test_the_order_of_rows_counts_for_nothing(prepare, tmp_path):
     """Nor where a text comes in two spellings, of which a third is nearly one and not the other."""
     rows = []
     for n in range(40):
-        words = [f"{letter}{n}" for letter in "abcdefghijklmnopqrst"]
+        words = [f"{letter}{chr(97 + n % 20)}{chr(97 + n // 20)}" for letter in "abcdefghijklmnopqrst"]
         for query in (" ".join(words), " ".join(words) + "?", " ".join(words[:-1])):
             rows.append({"query": query, "document": f"document {len(rows)} of nothing else"})
     found = []
