@@ -98,7 +98,8 @@ class PreparedSet:
         return file_sha256(self.file(name)) == self.about["files"][name]["sha256"]
 
     def _name_of(self, file: str, names: Sequence[str]) -> str | None:
-        return next((name for name in names if self.has(name) and Path(self.file(name)) == Path(file)), None)
+        asked = Path(file).resolve()  # however the user spells it
+        return next((name for name in names if self.has(name) and Path(self.file(name)).resolve() == asked), None)
 
 
 def file_of(source: str, name: str) -> str:

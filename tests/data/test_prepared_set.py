@@ -121,6 +121,8 @@ def test_an_untouched_set_is_not_compared_again(prepare, tmp_path, monkeypatch):
     monkeypatch.setattr("lbr_st.data.prepared_set.refuse_overlap", lambda *_: pytest.fail("compared again"))
     train, dev = ((str(folder / f"{name}.jsonl"), []) for name in ("align", "dev"))
     refuse_overlaps([train], [dev], allowed=False)
+    monkeypatch.chdir(folder.parent)
+    refuse_overlaps([train], [(f"{folder.name}/dev.jsonl", [])], allowed=False)
 
 
 @pytest.mark.parametrize(("level", "is_refused"), [("auto", False), ("loose", True)])
