@@ -195,6 +195,7 @@ def test_public_tests(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.endswith("next: lbr publish card --model ours --results-dir results\n")
 
 
+@pytest.mark.slow
 def test_nothing_can_be_run(tmp_path, capsys):
     """What mteb's loader says of SciFact without a network."""
     with pytest.raises(

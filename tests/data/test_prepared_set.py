@@ -34,8 +34,8 @@ def stage2(model, data, output_dir, **settings):
     return align(AlignConfig(model=str(model), data=str(data), output_dir=str(output_dir), **FEW | settings))
 
 
-# Of three shapes plain pairs come out, as of BEIR.
-SLOW = {"qa", "sides", "chemistry", "choice"}
+# Of the others plain pairs come out, as of BEIR.
+SLOW = {"qa", "sides", "chemistry", "choice", "markdown"}
 
 
 @pytest.mark.parametrize("shape", [pytest.param(s, marks=[pytest.mark.slow] if s in SLOW else []) for s in SHAPES])

@@ -45,7 +45,7 @@ def config(backbone, tmp_path):
     )
 
 
-@pytest.mark.parametrize("rank", [None, 2])
+@pytest.mark.parametrize("rank", [None, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_run_keeps_them_and_goes_on_with_them(config, tmp_path, rank):
     """The rows learn, all of them and by LoRA; a run that goes on has the terms of the one that was cut off."""
     config = replace(config, lora_rank=rank)

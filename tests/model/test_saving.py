@@ -94,7 +94,7 @@ def test_every_family_in_a_process_without_this_package(tmp_path):
 
 
 # Without and with BOS, full and sliding layers.
-LAYOUTS = {("qwen2", 1): [], ("qwen2", 7): [], ("gemma3", 2): []}
+LAYOUTS = {("qwen2", 1): [], ("qwen2", 7): pytest.mark.slow, ("gemma3", 2): []}
 LAYOUTS |= {(family, k): pytest.mark.slow for family, k in (("qwen2", 2), ("gemma3", 1), ("gemma3", 7))}
 
 

@@ -187,7 +187,7 @@ def test_every_error_is_json(served):
     [
         b"hello\r\n\r\n",
         b"\x16\x03\x01\x02\x00",
-        b"GET / HTTP/9.9\r\nHost: localhost\r\n\r\n",
+        pytest.param(b"GET / HTTP/9.9\r\nHost: localhost\r\n\r\n", marks=pytest.mark.slow),
         b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 100_000,
     ],

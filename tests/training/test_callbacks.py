@@ -128,7 +128,7 @@ def warnings_of(caplog):
     return [message for message in caplog.messages if "texts are longer than the" not in message]
 
 
-REST = [("learn", 2), ("align", 1)]
+REST = [("learn", 2), ("align", 1), ("align", 2)]
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_a_run_at_a_rate_far_too_high_is_warned_of(settings, tmp_path, caplog, s
 
 
 @pytest.mark.parametrize(
-    ("stage", "batches"), [("learn", 1), ("align", 2), *(pytest.param(*each, marks=pytest.mark.slow) for each in REST)]
+    ("stage", "batches"), [("learn", 1), *(pytest.param(*each, marks=pytest.mark.slow) for each in REST)]
 )
 def test_what_is_looked_at_is_the_loss_of_the_log(settings, tmp_path, monkeypatch, stage, batches):
     """However many batches a step has, and however often the loss is logged."""
