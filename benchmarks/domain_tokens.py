@@ -40,7 +40,7 @@ import numpy as np
 import results
 from arms import MIXTURE, PREFIX_SHARE, READ_OUT, SCALES, Lab, Stage1
 from domains import Domain
-from smollm2_thesis import DEFAULT, DOMAINS, STRICT, TAUGHT, TESTED, Bench
+from smollm2_thesis import DEFAULT, DOMAINS, STRICT, TAUGHT, TESTED, TUNED_ON, Bench
 from smollm2_thesis import Cell as OfThesis
 from tiny_models import make_backbone
 
@@ -58,7 +58,7 @@ from lbr_st.model.opening import open_tokenizer
 
 PROGRAM = "domain_tokens"
 PLAIN, TERMS = "plain", "terms"
-SEED, SETTING = 0, (1e-4, 0.02)
+SEED = 0
 MOST, LEAST_COUNT, LEAST_PIECES = 900, 5, 3
 STAGE1 = Stage1(MIXTURE, more=READ_OUT)
 MEASURED_ON = 1000  # records by which the length of examples is estimated
@@ -123,11 +123,11 @@ def mean_length(lab: Lab, domain: Domain, terms: Path | None) -> float:
 def stage1(lab: Lab, domain: Domain, arm: str, data: Path) -> Path | str:
     """Return the model of stage 1 of an arm, which is trained once."""
     terms = terms_file(lab, domain, data) if arm == TERMS else None
-    accumulated = lab.scale.stage1.get("gradient_accumulation_steps", 1)
-    batch = lab.scale.stage1["per_device_train_batch_size"] * accumulated
-    more: dict[str, Any] = {"max_steps": round(lab.scale.stage1_tokens / (mean_length(lab, domain, terms) * batch))}
-    if terms is not None:
-        more["domain_tokens"] = str(terms)
+    more: dict[str, Any] = {}
+    if terms is not None:  # as many steps more as its examples are shorter
+        shorter = mean_length(lab, domain, None) / mean_length(lab, domain, terms)
+        steps = max(1, round(lab.stage1_steps(domain, TAUGHT, STAGE1) * shorter))
+        more = {"domain_tokens": str(terms), "max_steps": steps}
     like = dataclasses.replace(STAGE1, more={**STAGE1.more, **more})
     return lab.stage1(domain, TAUGHT, f"{PROGRAM}-{arm}", SEED, like)
 
@@ -135,21 +135,23 @@ def stage1(lab: Lab, domain: Domain, arm: str, data: Path) -> Path | str:
 def measure(cell: Cell, bench: Bench, data: Path) -> dict[str, Any]:
     """Make the model of a cell and score it; that of stage 2 is not kept."""
     lab, domain = bench.lab, bench.domain
-    if cell.arm == PLAIN and program_of(bench.settings) == PROGRAM:
+    if cell.arm == PLAIN and not is_tiny(bench.settings):
         same = bench.measured(OfThesis(cell.domain, DEFAULT, cell.pairs))
         return {"scores": same["scores"], "hits_at_10": same["hits_at_10"]}
     model = stage1(lab, domain, cell.arm, data)
     if cell.pairs:
-        model = lab.stage2(domain, model, f"{PROGRAM}-{cell.arm}-{cell.pairs}", cell.pairs, SETTING, SEED)
+        of_thesis = OfThesis(cell.domain, DEFAULT, cell.pairs)
+        setting = lab.scale.grid[0] if is_tiny(bench.settings) else bench.setting(of_thesis)
+        model = lab.stage2(domain, model, f"{PROGRAM}-{cell.arm}-{cell.pairs}", cell.pairs, setting, SEED)
     found = bench.score(bench.open(model))
     if cell.pairs:
         shutil.rmtree(model)
     return found
 
 
-def program_of(settings: dict[str, Any]) -> str:
-    """Return the name of the folder of results: what is tiny is no result."""
-    return f"{PROGRAM}_tiny" if settings["scale"] == "tiny" else PROGRAM
+def is_tiny(settings: dict[str, Any]) -> bool:
+    """Tell whether a trial of the program is run."""
+    return bool(settings["scale"] == "tiny")
 
 
 def groups_of(domain: Domain, terms: Sequence[str]) -> dict[str, np.ndarray]:
@@ -195,13 +197,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not folder.is_dir():
             make_backbone(folder, "llama")
         lab = dataclasses.replace(lab, scale=dataclasses.replace(lab.scale, backbone=str(folder)))
-    program = program_of(settings)
+    program = f"{PROGRAM}_tiny" if is_tiny(settings) else PROGRAM  # what is tiny is no result
     assert asked.data is not None  # `begin` refuses both domains without
     lexical = AllScores(open_for_evaluation(BM25))
     benches = {}
     for name in DOMAINS:
         domain = lab.domain(name, asked.data)
-        benches[name] = Bench(lab, domain, domain, settings, lexical)
+        benches[name] = Bench(lab, domain, lab.domain(TUNED_ON, asked.data), settings, lexical)
     cells = [Cell(name, arm, pairs) for name in DOMAINS for pairs in (0, *lab.scale.epochs) for arm in (PLAIN, TERMS)]
     for cell in cells:
         if cell.domain in asked.domains:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ import torch.nn.functional as F
 from arms import Lab
 from domains import REGIMES, Domain
 from scipy.stats import spearmanr
-from smollm2_thesis import DEFAULT, DOMAINS, FEW, STRICT, TESTED, Cell
+from smollm2_thesis import DEFAULT, DOMAINS, FEW, STRICT, TESTED, Cell, scored_in
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lbr_st.cli.main import run_command
@@ -82,7 +82,7 @@ def nats_a_token(entities: Sequence[str], backbone: Path | str) -> np.ndarray:
     return np.array(found)
 
 
-def measure(name: str, data: Path, lab: Lab, of_thesis: Mapping[str, Any]) -> dict[str, Any]:
+def measure(name: str, data: Path, lab: Lab, of_thesis: dict[str, Any]) -> dict[str, Any]:
     """Split the questions of a domain in both regimes, and say what stage 1 gained in each part.
 
     Args:
@@ -98,8 +98,8 @@ def measure(name: str, data: Path, lab: Lab, of_thesis: Mapping[str, Any]) -> di
     in_stage2, kinds = stand_in(entities, pairs), np.array(domains.kinds(domain)[:TESTED])
     figures: dict[str, float] = {}
     for regime in REGIMES:
-        ours = hits(Cell(name, DEFAULT, FEW, regime), of_thesis)
-        others = hits(Cell(name, "cl", FEW), of_thesis)
+        ours = hits(Cell(name, DEFAULT, FEW, regime), scored_in(domain, of_thesis))
+        others = hits(Cell(name, "cl", FEW), scored_in(domain, of_thesis))
         in_stage1 = stand_in(entities, stage1_texts(lab, domain, regime))
         groups = {
             "in_stage1": in_stage1,
@@ -135,13 +135,13 @@ def stage1_texts(lab: Lab, domain: Domain, regime: str) -> list[str]:
     return [json.loads(line)["text"] for line in file.read_text(encoding="utf-8").splitlines()]
 
 
-def hits(cell: Cell, settings: Mapping[str, Any]) -> np.ndarray:
+def hits(cell: Cell, settings: dict[str, Any]) -> np.ndarray:
     """Return whether a system of the thesis found the document of each test question, ``(questions,)`` of 0 and 1.
 
     Raises:
         InputError: If it was not measured.
     """
-    found = arms.if_measured(smollm2_thesis.PROGRAM, cell.name, cell.seed, dict(settings))
+    found = arms.if_measured(smollm2_thesis.PROGRAM, cell.name, cell.seed, settings)
     if found is None:
         raise InputError(f"{cell.name} is not measured yet; run benchmarks/smollm2_thesis.py with the same flags first")
     return arms.hits_of([found])[0]

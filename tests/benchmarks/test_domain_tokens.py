@@ -15,9 +15,11 @@ def test_program(tmp_path, argv, monkeypatch):
     import arms
     import domain_tokens as program
     import results
+    import smollm2_thesis
 
     monkeypatch.setitem(arms.SCALES, "smollm2", arms.SCALES["nano"])
     monkeypatch.setattr(program, "LEAST_COUNT", 2)
+    monkeypatch.setattr(smollm2_thesis, "FEW", 2)
     argv = [*argv[:-1], make_backbone(tmp_path / "backbone", "llama")]
     summary = tmp_path / "results" / "domain_tokens" / "summary.json"
     program.main([*argv, "--domains", "medical"])

@@ -247,7 +247,17 @@ def test_smollm2_thesis(tmp_path, lab, medical, argv, monkeypatch, capsys):
     assert (
         "not measured yet: chemistry-bm25-0, seed 0; " in printed and "medical" not in printed.split("not measured")[1]
     )
-    figures = json.loads((tmp_path / "results" / "smollm2_thesis" / "summary.json").read_text())["figures"]
+    summary = json.loads((tmp_path / "results" / "smollm2_thesis" / "summary.json").read_text())
+    assert summary["not_measured_yet"][0] == "chemistry-bm25-0, seed 0"
+    figures = summary["figures"]
+    in_pairs = {row["document"] for row in rows(tmp_path / "work" / "medical" / "pairs.jsonl")}
+    distractors = rows(next((tmp_path / "work" / "medical").glob("full-*-of-no-pair.jsonl")))
+    assert not in_pairs & {row["document"] for row in distractors}
+    settings = {arm: results.read_arm("smollm2_thesis", f"medical-{arm}-2", 0)["setting"] for arm in thesis.STAGE1}
+    for arm, chosen in settings.items():
+        grid = results.read_arm("smollm2_thesis", f"grid-{thesis.LIKE.get(arm, arm)}", 0)
+        of_dev = grid["dev_ndcg_at_10"]
+        assert of_dev[f"lr {chosen[0]} tau {chosen[1]}"] == max(of_dev.values())
 
     def scores(name, seed=0):
         return results.read_arm("smollm2_thesis", f"medical-{name}", seed)["scores"]
@@ -262,9 +272,20 @@ def test_smollm2_thesis(tmp_path, lab, medical, argv, monkeypatch, capsys):
     of_seeds = [scores("ibgl-2", seed)["recall_at_10_full_fused"] for seed in (0, 1)]
     assert figures["medical_ibgl_cl_fused_recall_at_10_full_2"] == pytest.approx(np.mean(of_seeds), abs=1e-4)
     less = scores("ibgl-2")["recall_at_10_full"] - scores("gl-2")["recall_at_10_full"]
-    assert figures["medical_ibgl_less_gl_cl_recall_at_10_full_2"] == pytest.approx(less, abs=1e-3)
-    less = scores("ibgl-4")["recall_at_10_full"] - scores("bm25-0")["recall_at_10_full"]
-    assert figures["medical_ibgl_less_bm25_recall_at_10_full_4"] == pytest.approx(less, abs=1e-3)
+    assert figures["medical_ibgl_cl_less_gl_cl_recall_at_10_full_2"] == pytest.approx(less, abs=1e-3)
+    for end in ("", "_fused"):
+        less = scores("ibgl-4")[f"recall_at_10_full{end}"] - scores("bm25-0")["recall_at_10_full"]
+        assert figures[f"medical_ibgl_cl{end}_less_bm25_recall_at_10_full_4"] == pytest.approx(less, abs=1e-3)
+    # Seed 1 of one is never taken for seed 0 of another.
+    cells = {seed: thesis.Cell("medical", "cl", 2, seed=seed) for seed in (0, 1)}
+    hits = {name: {"scores": {}, "hits_at_10": {"full": each, "full_fused": each}} for name, each in
+            {"none": "00", "half": "10", "all": "11"}.items()}  # fmt: skip
+    ours = {
+        dataclasses.replace(cells[0], arm="ibgl"): hits["none"],
+        dataclasses.replace(cells[1], arm="ibgl"): hits["all"],
+    }
+    found = thesis.figures_of(ours | {cells[1]: hits["half"]})
+    assert found["medical_ibgl_cl_less_cl_recall_at_10_full_2"] == 0.5
     # Nothing is measured twice.
     monkeypatch.setattr(thesis.Bench, "run", lambda *args: pytest.fail("it is there"))
     thesis.main(argv)
