@@ -131,7 +131,7 @@ BEGINS = {WHOLE: ("200", "filter")} | {arm: (WHOLE, step) for arm, step in WITHO
 COMPARED = (
     ("none", "start"), ("none", BM25), ("none_fused", BM25),
     ("200", "start"), ("200", BM25), ("200_fused", BM25),
-    ("200_teacher", "200"), ("200_teacher", "teacher"), ("200_teacher_fused", BM25),
+    ("200_teacher", "200"), ("200_teacher", "teacher"), ("200_teacher_fused", BM25), ("200_teacher_fused", "teacher"),
 )  # fmt: skip
 
 
