@@ -132,6 +132,7 @@ def write_summary(
     arms: Sequence[dict[str, Any]],
     argv: Sequence[str] | None,
     of: str | None = None,
+    missing: Sequence[str] = (),
 ) -> None:
     """Write ``summary.json`` with the figures of a program, by name, and the conditions its arms were measured in.
 
@@ -141,10 +142,13 @@ def write_summary(
         arms: What `read_arm` gave.
         argv: What the program was called with; None is the command line.
         of: Name of the file of the program, where its results have another name.
+        missing: Arms that are not measured yet.
     """
     conditions_of_arms = {}
     for key in ("commit", "versions", "hardware"):
         different = [value for n, value in enumerate(a[key] for a in arms) if value not in [a[key] for a in arms[:n]]]
         conditions_of_arms[key] = different[0] if len(different) == 1 else different
     command = " ".join(["python", f"benchmarks/{of or program}.py", *(sys.argv[1:] if argv is None else argv)])
-    write_json(RESULTS / program / "summary.json", {"figures": figures, **conditions_of_arms, "command": command})
+    not_there = {"not_measured_yet": list(missing)} if missing else {}
+    summary = {"figures": figures, **conditions_of_arms, "command": command, **not_there}
+    write_json(RESULTS / program / "summary.json", summary)
