@@ -551,9 +551,9 @@ def score(
     return {"scores": scores, "hits_at_10": hits}
 
 
-def hits_of(found: Sequence[dict[str, Any]]) -> np.ndarray:
-    """Return whether each test query was answered in the full corpus, ``(results, queries)``, of what `score` gave."""
-    return np.array([[int(hit) for hit in result["hits_at_10"]["full"]] for result in found])
+def hits_of(found: Sequence[dict[str, Any]], corpus: str = "full") -> np.ndarray:
+    """Return whether each test query was answered in a corpus, ``(results, queries)``, of what `score` gave."""
+    return np.array([[int(hit) for hit in result["hits_at_10"][corpus]] for result in found])
 
 
 def if_measured(program: str, name: str, seed: int, settings: dict[str, Any]) -> dict[str, Any] | None:

@@ -10,15 +10,15 @@ Protocol, fixed before the test set was touched with these models:
   chemistry embedder had. Terms come 5 times at least and fall into 3 pieces at least, in training records: in chemistry
   in their names (all of them, the systematic one among them), in medicine in their questions and answers.
 - Equal tokens: stage 1 of either arm reads 100,000 tokens of X, Z and Y, as its own tokenizer counts them. With terms
-  that is more text.
-- Each after stage 1 alone, and after stage 2 on 200 pairs (two epochs) and on 1,000 (one), batches of 32, rate 1e-4,
-  temperature 0.02, the last weights. Seed 0, of both stages.
+  that is more text: as many steps more as its examples are shorter.
+- Each after stage 1 alone, and after stage 2 on 200 pairs (two epochs) and on 1,000 (one), batches of 32, the
+  rate that is chosen there for `ibgl`, temperature 0.02, the last weights. Seed 0, of both stages.
 - Scores: recall@10 and nDCG@10 as there, of 1,000 questions. What `terms` finds more than `plain`, with a paired
   bootstrap over queries: of all questions, of those with a term in them and those without, and in chemistry of trivial
   and of systematic names. Trivial names are the question: they are found once in twenty times without.
 - `plain` is the arm `ibgl` of `smollm2_thesis.py`, whose results are taken, or measured where they are not there.
 - Minutes on one core, estimated as there: of a domain stage 1 23, stage 2 8 and 20, scores 5 each: 132 in all.
-- Cut, before any of it ran: a second seed, and two rates of stage 2 on dev.
+- Cut, before any of it ran: a second seed, and rates of stage 2 of its own.
 
 An arm whose result file is there is not run again; `--domains` runs some, so that two processes share the work, and the
 summary is written when both are there. `--scale tiny` is a try on a random model of two layers, minutes.

@@ -58,7 +58,6 @@ from typing import Any
 
 import arms
 import domains
-import numpy as np
 import results
 import systems
 from arms import MIXTURE, PAPERS_LOSS, READ_OUT, Lab, Stage1
@@ -284,10 +283,8 @@ def figures_of(found: dict[Cell, dict[str, Any]]) -> dict[str, float]:
         first = next(iter(of_seeds.values()))
         for metric in first["scores"]:
             plain, fused = metric.removesuffix("_fused"), "_fused" if metric.endswith("_fused") else ""
-            name, values = (
-                f"{cell.label}{fused}_{plain}{cell.ending}",
-                [each["scores"][metric] for each in of_seeds.values()],
-            )
+            name = f"{cell.label}{fused}_{plain}{cell.ending}"
+            values = [each["scores"][metric] for each in of_seeds.values()]
             figures |= results.spread(name, values) if len(values) > 1 else {name: values[0]}
     for cell, of_seeds in groups.items():
         for pairs in (FEW, MANY) if cell.arm in LEXICAL else (cell.pairs,):
@@ -303,12 +300,10 @@ def less(ours: BySeed, others: BySeed, default: Cell, other: Cell) -> dict[str, 
     name = other.label.removeprefix(f"{other.domain}_")
     figures: dict[str, float] = {}
     for corpus in ("full", "full_fused") if seeds else ():
-        # BM25 is compared as it is with both together.
+        # BM25 has no fusion with itself: it is compared as it is.
         theirs = corpus if corpus in others[seeds[0]]["hits_at_10"] else "full"
-        one, another = (
-            np.array([[int(hit) for hit in each[seed]["hits_at_10"][of]] for seed in seeds])
-            for each, of in ((ours, corpus), (others, theirs))
-        )
+        one = arms.hits_of([ours[seed] for seed in seeds], corpus)
+        another = arms.hits_of([others[seed] for seed in seeds], theirs)
         fused = "_fused" if corpus == "full_fused" else ""
         figures |= results.difference(
             f"{default.label}{fused}_less_{name}_recall_at_10_full{default.ending}", one, another

@@ -61,7 +61,6 @@ from lbr_st.training.trial import Plan, peak_resident
 logger = logging.getLogger(__name__)
 
 STAND_IN_WORDS = 10  # of the passage, for a query that is not written yet
-BY_BM25 = FilterConfig(models=[BM25])
 
 
 @dataclass(frozen=True)
@@ -235,7 +234,7 @@ class _Trial:
         titles = [row for row in rows if row["kind"] == TITLE]
         passages = [{"document": document} for document in self._documents(self.layout.passages)]
         try:
-            kept, _ = filter_by_rank(titles, passages, BY_BM25)
+            kept, _ = filter_by_rank(titles, passages, FilterConfig())  # by BM25
         except NoneLeftError:
             kept = []
         stay = {row["id"] for row in kept}

@@ -71,8 +71,8 @@ class Numbers:
         if self._first is None and number == options:
             detail = f"column {column!r}: {number} is none of the {options} options counted from 0; {FROM_1}"
             raise RowError(where, COUNTED, detail)
-        index = number - (self._first or 0)
-        if not 0 <= index < options:
+        index = self.could_be(number, options)
+        if index is None:
             return None
         if self._least is None or number < self._least[0]:
             self._least = number, column
@@ -95,7 +95,7 @@ class Numbers:
                 raise InputError(f"{said}, and other rows have {other}; {remedy}")
 
 
-def _by_text(answer: str, texts: Sequence[str]) -> int | None:
+def _spelled(answer: str, texts: Sequence[str]) -> int | None:
     """Return the index of the option that an answer spells."""
     for level in (EXACT, AUTO, LOOSE):  # of "mM" and "MM" the one that is meant; but "paris" may mean Paris
         these, wanted = [same_text(text, level) for text in texts], same_text(answer, level)
@@ -145,12 +145,12 @@ class Choice:
         ways: dict[str, int] = {}
         if said in labels:
             ways[LETTER] = labels.index(said)
-        by_text = _by_text(answer, texts) if isinstance(answer, str) else None
-        if by_text is not None and not (is_number and self._numbers.are_counted and not self._by_text):
-            ways[TEXT] = by_text
-        if ways and is_number and not self._by_text:
-            by_number = self._numbers.could_be(int(number), len(texts))
-            ways |= {} if by_number is None else {NUMBER: by_number}
+        by_number = self._numbers.could_be(int(number), len(texts)) if is_number and not self._by_text else None
+        spelled = _spelled(answer, texts) if isinstance(answer, str) else None
+        if spelled is not None and (by_number is None or not self._numbers.are_counted):
+            ways[TEXT] = spelled
+        if ways and by_number is not None:
+            ways[NUMBER] = by_number
         if not ways and isinstance(answer, str) and not isinstance(self.options, str) and said and not is_number:
             columns = [names.plain(option.field or "") for option in self.options]
             if columns.count(names.plain(answer)) == 1:

@@ -48,7 +48,6 @@ OTHER_SPACES = re.compile(r"[^\S\n\t ]")
 TRAILING = re.compile(r"(?<![ \t])[ \t]+$", re.MULTILINE)
 BLANK_LINES = re.compile(r"\n{3,}")
 
-
 # Code in Markdown; and what lines of it begin or end with where no fence says so.
 CODE = re.compile(r"(^[ \t]*(```+|~~~+)[^`\n]*\n.*?^[ \t]*\2[ \t]*$|`[^`\n]+`)", re.MULTILINE | re.DOTALL)
 OF_CODE = re.compile(
@@ -100,7 +99,7 @@ def clean_record(record: Record, keep_html: bool = False) -> Record:
 def without_html(text: str) -> str:
     """Return the text of HTML, with a line for every block; what is no HTML comes back as it is, entities resolved.
 
-    Code comes back as it is: what is fenced or between backticks, and a text most of whose lines are code.
+    Code comes back as it is: what is fenced or between backticks, and a text at least half of whose lines are code.
     """
     if not ("<" in text and HTML_TAG.search(text)):
         return _without_entities(text)
@@ -112,7 +111,7 @@ def without_html(text: str) -> str:
 
 
 def _is_code(text: str) -> bool:
-    """Tell whether a text of several lines is code: half of them begin or end as lines of it, and none with a tag."""
+    """Tell whether a text of several lines is code: half begin or end as its lines do, and none begins with a tag."""
     lines = [line for line in text.split("\n") if line.strip()]
     return (
         len(lines) > 1

@@ -209,7 +209,7 @@ def with_negatives(
     texts = {same_text(record["document"], same): record["document"] for record in [*corpus, *records]}
     spelled = [texts[same_text(record["document"], same)] for record in records]
     # A query in other capitals is the same one, whose other answers are no hard negatives.
-    queries = {same_text(record["query"], same): record["query"] for record in records}
+    queries = {same_text(query, same): query for query in sorted(record["query"] for record in records)}
     asked = [queries[same_text(record["query"], same)] for record in records]
     for name in ("negatives", "skip"):
         if getattr(config, name) > len(texts):

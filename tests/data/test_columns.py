@@ -229,6 +229,7 @@ NUMBERS = '"1" is the text of one option and the number of another, .*-option 1'
         (["1", "0"], ["8", "6", "3", "1"], None, NUMBERS),
         (["1", "2"], ["8", "6", "3", "1"], 0, ["6", "3"]),
         (["1", "2"], ["8", "6", "3", "1"], 1, ["8", "6"]),
+        (["1", "8"], ["8", "6", "3", "1"], 0, ["6", "8"]),  # 8 is no number of an option
         (["3", "2"], ["1", "2", "3", "5"], None, ["3", "2"]),  # 2 is no other text, but another number
     ],
 )

@@ -131,17 +131,16 @@ def test_nor_is_an_answer_that_two_pairs_spell_otherwise(model):
 
 
 def test_nor_is_an_answer_to_a_query_in_other_capitals(model):
-    """Each pair keeps its own spelling of the query."""
-    other = {
-        "id": "x",
-        "query": f" {RECORDS[0]['query'].lower()} ",
-        "document": RECORDS[1]["document"],
-        "negatives": [],
-    }
-    mined = with_negatives([RECORDS[0], other, *RECORDS[2:]], model, settings(negatives=1), CORPUS)
-    same = [record for record in mined if record["id"] in (RECORDS[0]["id"], "x")]
-    assert [record["query"] for record in same] == [RECORDS[0]["query"], other["query"]]
-    assert not {RECORDS[0]["document"], RECORDS[1]["document"]} & {text for r in same for text in r["negatives"]}
+    """Of three documents two are answers, and one is left; each pair keeps its own spelling of the query."""
+    query = RECORDS[0]["query"]
+    other = {"id": "x", "query": f" {query.lower()} ", "document": RECORDS[1]["document"], "negatives": []}
+    one = CORPUS[:1]
+    mined = with_negatives([RECORDS[0], other], model, settings(negatives=1), one)
+    assert [(r["query"], r["negatives"]) for r in mined] == [
+        (query, [one[0]["document"]]), (other["query"], [one[0]["document"]]),
+    ]  # fmt: skip
+    with pytest.raises(InputError, match="2 hard negatives were found for none of 2 pairs"):
+        with_negatives([RECORDS[0], other], model, settings(negatives=2), one)
 
 
 @pytest.mark.parametrize(("level", "mined"), [("auto", ["Co"]), ("case", [])])

@@ -116,8 +116,8 @@ def test_a_number_of_a_group_is_one_however_it_is_written(tmp_path):
 
 def test_a_row_that_is_broken_is_wrong_when_it_is_its_turn(tmp_path):
     """The rows before it have no columns that are used: that is said, and not that the file is broken further on."""
-    lines = [json.dumps({"one": f"q{n}", "other": "d"}) for n in range(30)]
-    lines[4] = '{"one": '
+    lines = [json.dumps({"foo": f"some words {n} here", "bar": f"others {n} there", "baz": "more"}) for n in range(30)]
+    lines[4] = '{"foo": '
     (tmp_path / "f.jsonl").write_text("\n".join(lines))
     [part] = parts_of(str(tmp_path / "f.jsonl"), Reading())
     with pytest.raises(InputError, match="f.jsonl, line 1: no column for the document"):
