@@ -119,7 +119,7 @@ def test_a_row_that_is_broken_is_wrong_when_it_is_its_turn(tmp_path):
     lines = [json.dumps({"foo": f"some words {n} here", "bar": f"others {n} there", "baz": "more"}) for n in range(30)]
     lines[4] = '{"foo": '
     (tmp_path / "f.jsonl").write_text("\n".join(lines))
-    [part] = parts_of(str(tmp_path / "f.jsonl"), Reading())
+    [part] = parts_of(str(tmp_path / "f.jsonl"), Reading(wrong=on_wrong_row("stop", Drops())))
     with pytest.raises(InputError, match="f.jsonl, line 1: no column for the document"):
         list(part.records())
 
